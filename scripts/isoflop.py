@@ -13,11 +13,12 @@ same command runs on that cluster.
 import argparse
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sizewise import engine, records
-from sizewise.lab import loop, models, optimizer, packages, plan, tokens
+from sizewise import engine, packages, records
+from sizewise.lab import loop, models, optimizer, plan, tokens
 
 BUDGETS = (1e11, 3e11, 1e12, 3e12, 1e13, 3e13)  # training operations
 SIZES = 6
@@ -27,11 +28,12 @@ TUNED_WIDTHS = (16, 64)
 TUNED_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-def measure(config: dict[str, Any]) -> dict[str, Any]:
+def measure(config: dict[str, Any], graphs: bool = False) -> dict[str, Any]:
     """Train one row's run; it goes on from its checkpoint in the cache where there is one."""
     run = plan.Run(**{field.name: config[field.name] for field in fields(plan.Run)})
     checkpoint = packages.cache() / "checkpoints" / f"{records.identity(config)}.pt"
-    return loop.train(run, tokens.prepare(run.text, run.vocabulary), checkpoint=checkpoint)
+    found = tokens.prepare(run.text, run.vocabulary)
+    return loop.train(run, found, checkpoint=checkpoint, graphs=graphs)
 
 
 def ladder(words: argparse.Namespace) -> list[dict[str, Any]]:
@@ -98,6 +100,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--tune", action="store_true", help="record learning rates around --lr instead")
     add("--workers", type=int, help="runs at once; one a GPU or a core if not said")
     add("--per-gpu", type=int, default=1, help="runs at once on one GPU")
+    add("--graphs", action="store_true", help="capture whole steps as CUDA graphs")
     add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
     add("--output", help="another file than data/isoflop.jsonl")
     add("--list", action="store_true", help="print the runs and train nothing")
@@ -116,8 +119,8 @@ def main() -> None:
         tokens.prepare(words.text, words.vocabulary, progress=True)  # once, before workers ask
         file = Path(words.output) if words.output else records.path("isoflop")
         engine.run_all(
-            measure, runs, file, workers=words.workers, per_gpu=words.per_gpu, cost=cost,
-            backend=words.backend,
+            partial(measure, graphs=words.graphs), runs, file, workers=words.workers,
+            per_gpu=words.per_gpu, cost=cost, backend=words.backend,
         )  # fmt: skip
     except (ValueError, RuntimeError) as error:
         sys.exit(f"isoflop: {error}")

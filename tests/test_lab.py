@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +16,26 @@ import time
 import zipfile
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import counting, paths, records
-from sizewise.lab import batches, extract, flops, loop, loss, models, optimizer, packages, plan
+from sizewise import counting, packages, paths, records
+from sizewise.lab import (
+    batches,
+    extract,
+    flops,
+    kept,
+    loop,
+    loss,
+    models,
+    optimizer,
+    plan,
+    update,
+)
 from sizewise.lab import text as texts
 from sizewise.lab import tokens as token_files
 from torch.nn import functional
@@ -68,7 +81,7 @@ def registry(tmp_path, monkeypatch):
     folder, asked = tmp_path / "registry", []
     folder.mkdir()
 
-    def download(wanted, into):
+    def download(wanted, into, progress=False):
         asked.append(wanted.name)
         return Path((into / wanted.file).write_bytes((folder / wanted.file).read_bytes())
                     and into / wanted.file)  # fmt: skip
@@ -225,6 +238,54 @@ def test_a_text_that_cannot_be_had_is_refused_in_one_line(name, message, monkeyp
     assert "\n" not in str(refused.value)
 
 
+@pytest.fixture
+def hub(monkeypatch):
+    """A package `datasets` that streams made-up rows; what it was asked for."""
+    asked = []
+
+    def load_dataset(name, part, **options):
+        asked.append((name, part, options))
+        if name.startswith("nobody/"):
+            raise ConnectionError("Couldn't reach the Hub.\nCheck your connection")
+        lines = ("A story of an ox." + " It went on." * n for n in range(5))
+
+        def rows():
+            for line in lines:
+                asked.append("row")
+                yield {"text": line} if not name.startswith("odd/") else {"story": line}
+
+        return rows()
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    return asked
+
+
+def test_a_data_set_of_the_hub_is_streamed_by_its_short_name_and_no_further_than_needed(
+    hub, monkeypatch
+):
+    monkeypatch.setattr(texts, "HUB_DOCUMENTS", 3)
+    found = list(texts.documents("hub:FineWeb-Edu"))
+    assert found == ["A story of an ox." + " It went on." * n for n in range(3)]
+    assert hub[0] == ("HuggingFaceFW/fineweb-edu", "sample-10BT",
+                      {"split": "train", "streaming": True})  # fmt: skip
+    assert hub.count("row") == 3
+    assert "trust_remote_code" not in hub[0][2]
+    list(texts.documents("hub:some/where"))
+    assert hub[4][:2] == ("some/where", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("odd/rows", r"hub:odd/rows .*no column 'text'; it has story"),
+     ("nobody/none", r"hub:nobody/none cannot be read from the hub \(Couldn't reach the Hub\. "
+                     r"Check your connection\)")],
+)  # fmt: skip
+def test_a_hub_that_has_no_such_column_or_cannot_be_reached_is_told_in_one_line(hub, name, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        list(texts.documents(f"hub:{name}"))
+    assert "\n" not in str(refused.value)
+
+
 def test_pinned_texts_are_whole_and_none_is_held_out():
     facts = records.facts("texts")
     for name in facts["sets"]:
@@ -323,6 +384,17 @@ def test_each_lap_sees_every_window_once_and_targets_are_one_ahead(context, size
     assert sorted(starts[:count]) == sorted(starts[count : 2 * count]) == windows
 
 
+def test_a_text_on_the_device_gives_the_batches_of_the_mapped_one():
+    text = np.arange(65_536, dtype=np.uint16)[::-1][:5000]  # numbers that int16 reads as negative
+    held = torch.from_numpy(text.copy().view(np.int16))
+    for step in range(3):
+        mapped, there = (batches.batch(some, 16, 4, 1, step) for some in (text, held))
+        assert all(map(torch.equal, mapped, there))
+    assert batches.on(text, "cpu") is text
+    on_device = batches.on(text, "meta")
+    assert (on_device.dtype, on_device.shape) == (torch.int16, (5000,))
+
+
 def test_validation_windows_are_the_same_for_all_and_spread_over_the_text():
     text = np.arange(1601, dtype=np.uint16)
     ids, _ = batches.fixed(text, 16, 10)
@@ -365,6 +437,53 @@ def test_operations_are_those_that_torch_counts(family, width, context):
     assert flops.size(spec).operations_per_token * ids.numel() == pytest.approx(seen, rel=0.01)
 
 
+@pytest.mark.parametrize("family", ["state-space", "hybrid"])
+def test_the_scan_by_hand(family):
+    # Width 64, context 64: mixers of 8 heads of 16 with a state of 16, and two chunks of 32.
+    found = flops.size(models.spec(family, 64, 512, 64))
+    forward = 0
+    for rows, inner, columns, times in [
+        (32, 16, 32, 2),  # C B^T, in each chunk
+        (32, 32, 16, 2),  # with the inputs
+        (16, 32, 16, 2),  # into the state of the chunk
+        (3, 3, 16 * 16, 1),  # from each chunk's state, and the first, to each other's
+        (32, 16, 16, 2),  # out of the state
+    ]:
+        forward += 2 * rows * inner * columns * times * 8
+    mixers, attention = (4, 0) if family == "state-space" else (1, 12 * 64 * 64)
+    rest = found.operations_per_token - 6 * found.matrices - attention
+    assert rest == pytest.approx(3 * mixers * forward / 64, abs=1)
+
+
+def test_a_state_space_model_starts_with_time_steps_spread_from_a_thousandth_to_a_tenth():
+    model = models.build(models.spec("state-space", 512, 512, 16), 3)
+    steps = torch.cat([functional.softplus(b) for n, b in model.named_parameters() if "dt_b" in n])
+    assert len(steps) == 32 * 16
+    assert 0.001 <= steps.min() < 0.0012
+    assert 0.09 < steps.max() <= 0.1
+    assert steps.log().mean().item() == pytest.approx(math.log(0.01), abs=0.2)
+
+
+def test_depthwise_filters_learn_as_vectors_do():
+    model = models.build(models.spec("state-space", 32, 512, 16), 0)
+    matrices, vectors, _ = optimizer.make(model, 0.01, 0.1).param_groups
+    filters = [p for name, p in model.named_parameters() if name.endswith("conv1d.weight")]
+    assert filters
+    assert all(any(p is one for one in vectors["params"]) for p in filters)
+    assert sum(map(len, (matrices["params"], vectors["params"]))) == len([*model.parameters()]) - 1
+
+
+@pytest.mark.parametrize("family", models.CAUSAL)
+def test_attention_without_a_mask_computes_what_the_masked_one_does(family):
+    spec, ids = models.spec(family, 32, 512, 32), torch.arange(64).reshape(2, 32)
+    seen = []
+    for attention in ("eager", "sdpa", models.unmasked()):
+        model = models.build(spec, 0, attention)
+        seen.append(model.base_model(input_ids=ids, use_cache=False)[0])
+    assert torch.equal(seen[1], seen[2])
+    torch.testing.assert_close(seen[0], seen[2], rtol=1e-4, atol=1e-5)
+
+
 def test_the_ladder_climbs_in_steps_that_a_parabola_can_use():
     sizes = [flops.size(models.spec("dense", width)) for width in models.WIDTHS]
     params = [size.params_non_embedding for size in sizes]
@@ -378,7 +497,7 @@ def test_the_ladder_climbs_in_steps_that_a_parabola_can_use():
 @pytest.mark.parametrize(
     ("family", "width", "message"),
     [("dens", 16, "unknown family 'dens'; did you mean 'dense'"),
-     ("state-space", 16, "family 'state-space' is not trained yet"),
+     ("state space", 16, "unknown family 'state space'; did you mean 'state-space'"),
      ("dense", 130, "the width must be a multiple of 32, got 130"),
      ("dense", 0, "the width must be from 8")],
 )  # fmt: skip
@@ -601,6 +720,158 @@ def test_a_rate_that_is_far_too_high_ends_as_a_row_and_not_as_an_error():
     assert ended["steps"] < 12
 
 
+class Replayed(update.Graph):
+    """A graph whose replay does its work again, so that all but the recording runs on a CPU."""
+
+    def _warm(self):
+        for _ in range(update.WARM):
+            self.adam.zero_grad(set_to_none=True)
+            self._step()
+
+    def _record(self):
+        def again():
+            self.adam.zero_grad(set_to_none=True)
+            self.value = self._step()
+
+        return again
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_step_that_is_replayed_is_the_step_that_is_launched(tmp_path, monkeypatch, resumed):
+    run, text, losses = tiny(steps=8), made_up(), []
+    model, adam = loop.start(run)
+    loop.steps(run, text, model, adam, losses)
+    again, other = [], loop.start(run)
+    if resumed:  # half of the way as eager steps
+        real = batches.batch
+        halt = iter([None] * 4)
+
+        def breaks(*words):
+            next(halt)
+            return real(*words)
+
+        monkeypatch.setattr(batches, "batch", breaks)
+        with pytest.raises(StopIteration):
+            loop.steps(run, text, *other, again)
+        monkeypatch.setattr(batches, "batch", real)
+        assert again == losses[:4]
+    monkeypatch.setattr(update, "Graph", Replayed)
+    loop.steps(run, text, *other, again, graphs=True)
+    assert again == pytest.approx(losses, rel=1e-6)
+    torch.testing.assert_close(other[0].state_dict(), model.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "device", "message"),
+    [("dense", "cpu", "graphs want a GPU, and this run is on the cpu"),
+     ("moe", "cuda", "a step of family 'moe' depends on where its tokens are sent")],
+)  # fmt: skip
+def test_graphs_are_refused_where_they_cannot_be(family, device, message):
+    with pytest.raises(ValueError, match=message):
+        update.check(tiny(family=family), torch.device(device))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
+@pytest.mark.parametrize("family", ["dense", "windowed", "state-space", "hybrid"])
+def test_a_graph_on_a_gpu_ends_near_the_loss_of_plain_steps(family):
+    run = tiny(steps=100, width=32, family=family)
+    plain, graph = (loop.train(run, made_up(), graphs=graphs) for graphs in (False, True))
+    assert graph["val_loss"] == pytest.approx(plain["val_loss"], abs=0.1)
+
+
+def test_a_run_needs_no_package_that_only_makes_tokens_or_shows_progress(prepared, tmp_path):
+    script = tmp_path / "bare.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys
+        for name in ("rich", "typer", "ray", "papermill", "tokenizers", "datasets", "pooch",
+                     "platformdirs", "nbformat", "matplotlib"):
+            sys.modules[name] = None
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from sizewise.lab import kept, loop, plan, tokens
+        run = plan.at_budget(3e7, 16, text="packages", vocabulary=512, context=16)
+        print(loop.train(run, tokens.prepare("packages", 512))["ended"])
+        print(len(kept.trained(run).sha256))
+    """)
+    )
+    shutil.copytree(prepared[1], tmp_path / f"tokens/packages-512-v{token_files.FORMAT}")
+    place = {"SIZEWISE_CACHE": str(tmp_path), "PYTHONPATH": str(paths.root() / "book")}
+    done = subprocess.run([sys.executable, str(script)], env=os.environ | place, text=True,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.stdout.split() == ["done", "64"], done.stderr
+
+
+# --- models that are kept
+
+
+@pytest.fixture
+def text_of_ours(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(token_files, "prepare", lambda *words, **options: made_up())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_is_trained_once_and_then_loaded(text_of_ours, monkeypatch, family):
+    run = tiny(family=family)
+    first = kept.trained(run)
+    monkeypatch.setattr(loop, "fit", lambda *a, **k: pytest.fail("trained again"))
+    again = kept.trained(run)
+    assert first.sha256 == again.sha256
+    assert first.measured == again.measured
+    weights = first.model.state_dict(), again.model.state_dict()
+    assert all(map(torch.equal, weights[0].values(), weights[1].values()))
+    assert not again.model.training
+    nats, _ = loop.validate(again.model, made_up(), run)
+    assert nats == again.measured["val_loss"]
+    file = kept.place(run, made_up()) / kept.WEIGHTS
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == again.sha256
+
+
+def test_other_runs_and_other_tokens_are_other_models(text_of_ours):
+    run, text = tiny(), made_up()
+    other = dataclasses.replace(text, sha256="other")
+    places = {kept.place(run, text), kept.place(run, other), kept.place(tiny(seed=1), text)}
+    assert len(places) == 3
+
+
+def test_weights_that_are_not_those_written_are_refused(text_of_ours):
+    run = tiny()
+    kept.trained(run)
+    file = kept.place(run, made_up()) / kept.WEIGHTS
+    whole = file.read_bytes()
+    for broken in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], None):
+        file.unlink() if broken is None else file.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"SHA-256 is .* remove the folder") as refused:
+            kept.trained(run)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_model_half_written_is_none(text_of_ours, monkeypatch):
+    import safetensors.torch
+
+    real, run = safetensors.torch.save_file, tiny()
+
+    def dies(state, file):
+        real(state, file)
+        raise Stop
+
+    monkeypatch.setattr(safetensors.torch, "save_file", dies)
+    with pytest.raises(Stop):
+        kept.trained(run)
+    folder = kept.place(run, made_up())
+    assert not folder.exists()
+    folder.mkdir(parents=True)  # and a folder that another program left without its last file
+    (folder / kept.WEIGHTS).write_bytes(b"some")
+    monkeypatch.setattr(safetensors.torch, "save_file", real)
+    assert kept.trained(run).measured["ended"] == "done"
+
+
+def test_a_run_without_a_finite_loss_is_not_kept(text_of_ours):
+    with pytest.raises(ValueError, match="its loss is not finite"):
+        kept.trained(tiny(lr=1e30))
+    assert not kept.place(tiny(lr=1e30), made_up()).exists()
+
+
 def test_tokens_of_another_vocabulary_are_refused():
     with pytest.raises(ValueError, match="the run wants 512 entries, made up has 600"):
         loop.train(tiny(), made_up(vocabulary=600))
@@ -610,8 +881,6 @@ def test_tokens_of_another_vocabulary_are_refused():
 
 
 def test_the_script_fills_rows_with_the_documented_columns(tmp_path, monkeypatch, prepared):
-    import shutil
-
     _, folder = prepared
     cache = tmp_path / "cache"
     shutil.copytree(folder, cache / "tokens" / f"packages-512-v{token_files.FORMAT}")

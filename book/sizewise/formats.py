@@ -36,6 +36,7 @@ WEIGHTS = _table(
     Format("nf4", 4 + 32 / 64, note="fp32 scale for 64: QLoRA, section 3"),
     Format("nf4-dq", 4 + 8 / 64 + 32 / (64 * 256), note="scales in 8 bits: QLoRA, section 3"),
     Format("fp4", 4 + 32 / 64, note="bitsandbytes: fp32 scale for 64"),
+    Format("fp4-dq", 4 + 8 / 64 + 32 / (64 * 256), note="bitsandbytes: scales in 8 bits"),
     Format("mxfp4", 4 + 8 / 32, note="8-bit exponent for 32: OCP Microscaling v1.0"),
     Format("nvfp4", 4 + 8 / 16, note="fp8 scale for 16; one fp32 a tensor not counted"),
     Format("int4", 4, note="no scales: a bound, not a format"),

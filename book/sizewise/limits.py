@@ -19,7 +19,8 @@ def whole(what: str, value, most: int = LARGEST, least: int = 1) -> int:
     except TypeError:
         raise ValueError(f"{what} must be a whole number, got {value!r}") from None
     if not least <= number <= most:
-        raise ValueError(f"{what} must be from {least} to {most:.0e}, got {value!r}")
+        upto = f"{most:.0e}" if most > 10**6 else most
+        raise ValueError(f"{what} must be from {least} to {upto}, got {value!r}")
     return number
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from .packages import limited, members
+from ..packages import limited, members
 
 GROUP = 32  # dictionary entries in one document; alone they are a line long
 

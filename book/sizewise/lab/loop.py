@@ -1,32 +1,51 @@
 """The training loop: one `plan.Run` in, its losses out.
 
 On the CPU a run that was interrupted and resumed ends with the loss of an unbroken one, bit for
-bit, with the same number of threads. On a GPU matrices are multiplied in bf16 and the model is
-compiled; there the last digits differ from run to run.
+bit, with the same number of threads. On a GPU matrices are multiplied in bf16, the text lies in
+its memory, and nothing waits for the processor between looks at the losses; there the last digits
+differ from run to run. A long run is compiled; a run of a tiny model, whose kernels are shorter
+than their launch, can be replayed as a CUDA graph (``graphs``), or share the GPU with others
+(`engine.run_all`, ``per_gpu``).
 """
 
 import math
 import os
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 
-from . import batches, flops, loss, models, optimizer, plan
+from . import batches, flops, loss, models, optimizer, plan, update
 
 COMPILE_FROM = 2_000  # steps; below, compiling costs more than it gains
 LOOK_EVERY = 32  # steps between looks at the losses on a GPU, where a look makes it wait
 VALIDATION_ROWS = 64  # sequences at a time
 
 
-def train(
-    run: plan.Run, tokens, *, checkpoint: Path | None = None, every: float = 60.0, device=None
-) -> dict:
+def train(run: plan.Run, tokens, **options) -> dict:
     """Train and validate. Keys and units are the measured columns of ``data/isoflop.md``.
+
+    ``options`` and errors are those of `fit`.
+    """
+    return fit(run, tokens, **options)[1]
+
+
+def fit(
+    run: plan.Run,
+    tokens,
+    *,
+    checkpoint: Path | None = None,
+    every: float = 60.0,
+    device=None,
+    graphs: bool = False,
+    told: Callable[[int], None] | None = None,
+) -> tuple:
+    """(model, measured) of a run.
 
     ``tokens`` is a `tokens.Tokens` of the run's vocabulary. With ``checkpoint`` the state is saved
     there every ``every`` seconds, taken up again if it is there, and removed at the end. A loss
-    that is not finite ends the run: ``ended`` says so, and the losses are None.
-    Raises ValueError for tokens of another vocabulary and for the checkpoint of another run.
+    that is not finite ends the run: ``ended`` says so, and the losses are None. ``told`` is called
+    with the steps done. Raises ValueError for tokens of another vocabulary, for the checkpoint of
+    another run, and for ``graphs`` where `update.check` refuses them.
     """
     import torch
 
@@ -34,12 +53,13 @@ def train(
         raise ValueError(f"the run wants {run.vocabulary} entries, {tokens.name} has "
                          f"{tokens.vocabulary}")  # fmt: skip
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    spec = models.spec(run.family, run.width, run.vocabulary, run.context)
-    size = flops.size(spec)
-    model = models.build(spec, run.seed).to(device)
-    adam = optimizer.make(model, run.lr, run.weight_decay)
+    if graphs:
+        update.check(run, device)
+    size = flops.size(models.spec(run.family, run.width, run.vocabulary, run.context))
+    model, adam = start(run, device)
     losses = _resume(checkpoint, run, model, adam, device)
-    taken = _steps(run, tokens, model, adam, losses, device, checkpoint, every)
+    taken = steps(run, tokens, model, adam, losses, checkpoint=checkpoint, every=every,
+                  graphs=graphs, told=told)  # fmt: skip
     measured = {
         "params": size.params,
         "params_non_embedding": size.params_non_embedding,
@@ -50,7 +70,7 @@ def train(
         "steps": len(losses),
         "ended": "not finite",
     }
-    if _finite(losses):
+    if update.finite(losses):
         nats, per_byte = validate(model, tokens, run, device)
         if math.isfinite(nats):
             measured |= {"val_loss": nats, "bits_per_byte": per_byte, "ended": "done"}
@@ -58,7 +78,18 @@ def train(
         measured["tokens_per_second"] = taken
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    return measured
+    return model, measured
+
+
+def start(run: plan.Run, device="cpu") -> tuple:
+    """(model, optimizer) before the first step."""
+    import torch
+
+    # `transformers` looks on the device whether positions restart, and masks if they might.
+    causal = torch.device(device).type == "cuda" and run.family in models.CAUSAL
+    spec = models.spec(run.family, run.width, run.vocabulary, run.context)
+    model = models.build(spec, run.seed, models.unmasked() if causal else "sdpa").to(device)
+    return model, optimizer.make(model, run.lr, run.weight_decay)
 
 
 def validate(model, tokens, run: plan.Run, device="cpu") -> tuple[float, float]:
@@ -72,7 +103,7 @@ def validate(model, tokens, run: plan.Run, device="cpu") -> tuple[float, float]:
     ids, targets = batches.fixed(tokens.validation, run.context, rows)
     total = 0.0
     model.eval()
-    with torch.no_grad(), _format(device):
+    with torch.no_grad(), update.format_of(device):
         for some, right in zip(
             ids.split(VALIDATION_ROWS), targets.split(VALIDATION_ROWS), strict=True
         ):
@@ -82,57 +113,60 @@ def validate(model, tokens, run: plan.Run, device="cpu") -> tuple[float, float]:
     return total / targets.numel(), total / math.log(2) / told
 
 
-def _steps(run, tokens, model, adam, losses, device, checkpoint, every) -> float | None:
+def steps(
+    run,
+    tokens,
+    model,
+    adam,
+    losses: list[float],
+    *,
+    checkpoint: Path | None = None,
+    every: float = 60.0,
+    graphs: bool = False,
+    told: Callable[[int], None] | None = None,
+) -> float | None:
     """Run the steps that are left, adding to ``losses``; tokens a second, None if none was."""
-    import torch
-
-    first, started, saved = len(losses), time.perf_counter(), time.monotonic()
-    look = LOOK_EVERY if device.type == "cuda" else 1
-    step_loss = loss.next_token
-    if device.type == "cuda" and run.steps - first >= COMPILE_FROM:
-        step_loss = torch.compile(loss.next_token)
+    first, began, saved = len(losses), time.perf_counter(), time.monotonic()
+    on_gpu = model.device.type == "cuda"
+    text = batches.on(tokens.train, model.device)
+    look = LOOK_EVERY if on_gpu else 1
+    compiled = on_gpu and run.steps - first >= COMPILE_FROM
+    take = None if graphs else update.eager(run, model, adam, compiled)
     model.train()
     waiting = []
-    for step in range(first, run.steps):
-        ids, targets = batches.batch(tokens.train, run.context, run.batch, run.seed, step)
-        with _format(device):
-            value = step_loss(model, ids.to(device), targets.to(device))
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), run.clip)
-        optimizer.set_rate(adam, optimizer.factor(step, run.steps, run.warmup, run.schedule))
-        adam.step()
-        adam.zero_grad(set_to_none=True)
-        waiting.append(value.detach())
-        if len(waiting) < look and step + 1 < run.steps:
+    for number in range(first, run.steps):
+        ids, targets = batches.batch(text, run.context, run.batch, run.seed, number)
+        if take is None:
+            take = update.Graph(run, model, adam, ids, targets, compiled)
+        share = optimizer.factor(number, run.steps, run.warmup, run.schedule)
+        waiting.append(take(ids, targets, share))
+        if len(waiting) < look and number + 1 < run.steps:
             continue
-        losses += [one.item() for one in waiting]
+        losses += _read(waiting)
         waiting = []
-        if not _finite(losses[-look:]):
+        if told is not None:
+            told(len(losses))
+        if not update.finite(losses[-look:]):
             del losses[next(i for i, one in enumerate(losses) if not math.isfinite(one)) + 1 :]
             break
         if checkpoint is not None and time.monotonic() - saved >= every:
             _save(checkpoint, run, model, adam, losses)
             saved = time.monotonic()
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - began
     return (len(losses) - first) * run.batch * run.context / seconds if losses[first:] else None
 
 
-def _format(device):
-    """bf16 products on a GPU, fp32 on a CPU."""
+def _read(waiting: list) -> list[float]:
+    """The losses as numbers, in one copy."""
     import torch
 
-    on_gpu = torch.device(device).type == "cuda"
-    return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
-
-
-def _finite(losses: list[float]) -> bool:
-    return all(map(math.isfinite, losses))
+    return torch.stack(waiting).tolist()
 
 
 def _last_tenth(losses: list[float]) -> float | None:
     """Mean training loss over the last tenth of the steps, None if one is not finite."""
     last = losses[-max(1, len(losses) // 10) :]
-    return sum(last) / len(last) if last and _finite(last) else None
+    return sum(last) / len(last) if last and update.finite(last) else None
 
 
 def _save(file: Path, run, model, adam, losses: list[float]) -> None:

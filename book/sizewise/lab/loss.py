@@ -17,7 +17,7 @@ def next_token(model, ids, targets):
     import torch
     from torch.nn import functional
 
-    hidden = model.model(input_ids=ids, use_cache=False)[0].flatten(0, 1)  # (tokens, width)
+    hidden = model.base_model(input_ids=ids, use_cache=False)[0].flatten(0, 1)  # (tokens, width)
     weight = model.get_output_embeddings().weight  # (vocabulary, width)
     targets = targets.flatten()
     if hidden.is_cuda:  # torch.compile fuses these well, and autocast chooses their format

@@ -5,6 +5,7 @@ width / 32 layers (two at least), heads of 8 to 64, an MLP of 8/3 of the width w
 Every layer then holds about 12 width^2 parameters.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ from .. import configs, limits, text
 # smallest budgets, at which the head costs more than all layers.
 WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768)
 EXPERTS, EXPERTS_USED = 8, 2
+CAUSAL = ("dense", "moe", "hybrid")  # families whose every attention sees all that came before
+WRITES = ("o_proj", "down_proj", "out_proj")  # matrices that write to the residual stream
+CHUNK = 32  # tokens that a state-space layer works through at a time
 
 
 def shape(width: int) -> dict[str, int]:
@@ -35,14 +39,25 @@ def shape(width: int) -> dict[str, int]:
     }
 
 
+def _attention(rung: dict[str, int]) -> dict[str, Any]:
+    return {
+        "intermediate_size": rung["mlp"],
+        "num_hidden_layers": rung["layers"],
+        "num_attention_heads": rung["heads"],
+        "num_key_value_heads": rung["heads"],
+        "head_dim": rung["head"],
+    }
+
+
 def _dense(rung: dict[str, int], context: int) -> dict[str, Any]:
-    return {"model_type": "llama"}
+    return {"model_type": "llama", **_attention(rung)}
 
 
 def _moe(rung: dict[str, int], context: int) -> dict[str, Any]:
     """Two experts of eight, each half as wide, so that a token uses what a dense layer has."""
     return {
         "model_type": "qwen3_moe",
+        **_attention(rung),
         "num_experts": EXPERTS,
         "num_experts_per_tok": EXPERTS_USED,
         "moe_intermediate_size": rung["mlp"] // EXPERTS_USED,
@@ -57,9 +72,47 @@ def _windowed(rung: dict[str, int], context: int) -> dict[str, Any]:
     kinds = ["sliding_attention", "full_attention"]
     return {
         "model_type": "gemma3_text",
+        **_attention(rung),
         "sliding_window": max(1, context // 4),
         "layer_types": [kinds[layer % 2] for layer in range(rung["layers"])],
         "query_pre_attn_scalar": rung["head"],
+    }
+
+
+def _state_space(rung: dict[str, int], context: int) -> dict[str, Any]:
+    """Mamba-2 (Dao and Gu 2024): two mixers, of 6 width^2 each, for a layer of the others.
+
+    `transformers` has no CPU kernel of it but the chunked form in plain products: at width 64
+    under half as many operations a second as a dense rung. Chunks are short, since each token
+    meets all others of its chunk.
+    """
+    return {
+        "model_type": "mamba2",
+        "num_hidden_layers": 2 * rung["layers"],
+        "expand": 2,
+        "num_heads": 2 * rung["heads"],
+        "head_dim": rung["head"],
+        "state_size": max(16, rung["width"] // 4),
+        "n_groups": 1,
+        "conv_kernel": 4,
+        "chunk_size": min(CHUNK, context),
+    }
+
+
+def _hybrid(rung: dict[str, int], context: int) -> dict[str, Any]:
+    """Bamba: Mamba-2 mixers and attention in turn, from a mixer, each followed by an MLP."""
+    return {
+        "model_type": "bamba",
+        **_attention(rung),
+        "attn_layer_indices": list(range(1, rung["layers"], 2)),
+        "mamba_expand": 2,
+        "mamba_n_heads": 2 * rung["heads"],
+        "mamba_d_head": rung["head"],
+        "mamba_d_state": max(16, rung["width"] // 4),
+        "mamba_n_groups": 1,
+        "mamba_d_conv": 4,
+        "mamba_chunk_size": min(CHUNK, context),
+        "z_loss_coefficient": 0.0,
     }
 
 
@@ -67,29 +120,23 @@ FAMILIES: dict[str, Callable[[dict[str, int], int], dict[str, Any]]] = {
     "dense": _dense,
     "moe": _moe,
     "windowed": _windowed,
+    "state-space": _state_space,
+    "hybrid": _hybrid,
 }
-NOT_YET = {"state-space": "its operations are not matrix products that a formula here counts"}
 
 
 def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) -> configs.Spec:
     """The configuration of one rung of a family, as `sizewise.counting` takes it.
 
     The output head is a matrix of its own: embedding and head want different learning rates.
-    Raises ValueError for a family that is not there (or not yet), and for bad sizes.
+    Raises ValueError for a family that is not there, and for bad sizes.
     """
-    if family in NOT_YET:
-        raise ValueError(f"family {family!r} is not trained yet: {NOT_YET[family]}")
     if family not in FAMILIES:
         raise text.unknown("family", family, FAMILIES)
     rung = shape(width)
     context = limits.whole("the context", context, 1 << 20, 2)
     fields = {
         "hidden_size": rung["width"],
-        "intermediate_size": rung["mlp"],
-        "num_hidden_layers": rung["layers"],
-        "num_attention_heads": rung["heads"],
-        "num_key_value_heads": rung["heads"],
-        "head_dim": rung["head"],
         "vocab_size": limits.whole("the vocabulary", vocabulary, 1 << 20, 2),
         "max_position_embeddings": context,
         "tie_word_embeddings": False,
@@ -100,6 +147,11 @@ def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) ->
         **FAMILIES[family](rung, context),
     }
     return configs.Spec(f"{family}-{width}", fields, "lab")
+
+
+def is_matrix(weight) -> bool:
+    """Whether a parameter multiplies across channels; vectors and depthwise filters do not."""
+    return weight.ndim >= 2 and weight.shape[-2] > 1
 
 
 def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
@@ -114,7 +166,7 @@ def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
     from transformers import AutoModelForCausalLM
 
     config = configs.build(spec)
-    config._attn_implementation = attention
+    config._attn_implementation = attention if "num_attention_heads" in spec.fields else "eager"
     config._experts_implementation = "eager"  # grouped products are no faster at this size
     with torch.random.fork_rng(devices=[]):  # the class draws weights of its own; ours replace them
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -128,8 +180,38 @@ def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
                 weight.zero_()
             elif weight is embedding:
                 weight.normal_(0, 1 / scale, generator=generator)
-            elif weight.ndim >= 2:  # (out, in), or (expert, out, in)
-                writes = "o_proj" in name or "down_proj" in name
+            elif weight.ndim >= 2:  # (out, in), (expert, out, in), or (channel, 1, kernel)
+                writes = any(end in name for end in WRITES)
                 std = weight.shape[-1] ** -0.5 * (deep if writes else 1)
                 weight.normal_(0, std, generator=generator)
+            elif name.endswith("dt_bias"):
+                weight.copy_(_time_steps(weight.numel(), generator))
+            elif name.endswith("conv1d.bias"):
+                weight.zero_()
     return model
+
+
+def _time_steps(heads: int, generator):
+    """What softplus turns into time steps spread evenly in the logarithm from .001 to .1: (heads,).
+
+    Gu and Dao (2023), Mamba, section 3.6; the class draws them from the global generator.
+    """
+    import torch
+
+    low, high = math.log(1e-3), math.log(0.1)
+    step = torch.exp(torch.rand(heads, generator=generator) * (high - low) + low)
+    return step + torch.log(-torch.expm1(-step))
+
+
+def unmasked() -> str:
+    """The name of an attention that is torch's own, told to be causal instead of given a mask.
+
+    `transformers` makes no mask for attention it did not bring. For its own it makes one whenever
+    a step is compiled or recorded as a graph, which keeps torch from its fastest kernel, and else
+    waits for the device to learn that none is needed. Right for `CAUSAL` families, unpadded.
+    """
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("sizewise_unmasked", sdpa_attention_forward)
+    return "sizewise_unmasked"

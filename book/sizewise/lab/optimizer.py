@@ -14,13 +14,18 @@ FLOOR = 0.1  # cosine ends here, as in Hoffmann et al. (2022); linear ends at ze
 
 
 def make(model, lr: float, weight_decay: float, *, fused: bool = True):
-    """AdamW (0.9, 0.95). Weight decay on matrices; none on the embedding and on vectors."""
+    """AdamW (0.9, 0.95). Weight decay on matrices; none on the embedding and on vectors.
+
+    A filter of a state-space layer works on one channel alone, and counts as a vector.
+    """
     import torch
+
+    from .models import is_matrix
 
     embedding = model.get_input_embeddings().weight
     scale = BASE_WIDTH / model.config.hidden_size
-    matrices = [p for p in model.parameters() if p.ndim >= 2 and p is not embedding]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
+    matrices = [p for p in model.parameters() if is_matrix(p) and p is not embedding]
+    vectors = [p for p in model.parameters() if not is_matrix(p)]
     groups = [
         {"params": matrices, "lr": lr * scale, "weight_decay": weight_decay},
         {"params": vectors, "lr": lr, "weight_decay": 0.0},
@@ -50,6 +55,9 @@ def factor(step: int, steps: int, warmup: float, schedule: str) -> float:
 
 
 def set_rate(optimizer, share: float) -> None:
-    """Every group at ``share`` of its peak."""
+    """Every group at ``share`` of its peak; in place where it is a tensor (`update.Graph`)."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * share
+        if hasattr(group["lr"], "fill_"):
+            group["lr"].fill_(group["peak"] * share)
+        else:
+            group["lr"] = group["peak"] * share

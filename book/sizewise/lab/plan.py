@@ -63,7 +63,8 @@ def at_budget(
     doublings would put kinks into the curves. Raises ValueError if fewer than two steps fit.
     """
     rung = models.shape(width)
-    cost = flops.size(models.spec(family, width, vocabulary, context)).operations_per_token
+    spec = models.spec(family, width, vocabulary, context)
+    cost = flops.size(spec).operations_per_token
     tokens = limits.positive("the budget", budget) / cost
     batch = max(2, round(BATCH_RULE * math.sqrt(tokens) / context))
     steps = round(tokens / (batch * context))
@@ -76,7 +77,7 @@ def at_budget(
     return Run(
         family=family,
         width=rung["width"],
-        layers=rung["layers"],
+        layers=spec.fields["num_hidden_layers"],
         vocabulary=vocabulary,
         context=context,
         text=text,

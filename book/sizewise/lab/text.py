@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from . import extract, packages
+from .. import packages
+from . import extract
 
 VALIDATES = 0.02  # share of documents
 SHORT = 60  # characters; a paragraph below it may come again, as headings do
@@ -34,9 +35,9 @@ def documents(name: str) -> Iterator[str]:
 
 def clean(document: str) -> str:
     """NFC, no control characters, single spaces, at most one empty line in a row."""
-    plain = unicodedata.normalize("NFC", document).replace("\r\n", "\n").replace("\r", "\n")
-    plain = re.sub(r"[^\S\n]+", " ", plain)
+    plain = re.sub(r"[^\S\n]", " ", document.replace("\r\n", "\n").replace("\r", "\n"))
     plain = re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffd\ufeff]", "", plain)
+    plain = re.sub(r" {2,}", " ", unicodedata.normalize("NFC", plain))  # once nothing parts them
     return re.sub(r"\n{3,}", "\n\n", re.sub(r" ?\n ?", "\n", plain)).strip()
 
 
@@ -77,7 +78,10 @@ def _from_hub(name: str) -> Iterator[str]:
     try:
         rows = load_dataset(hub_id, part, split="train", streaming=True)
         for row in islice(rows, HUB_DOCUMENTS):
+            if column not in row:
+                raise KeyError(f"no column {column!r}; it has {', '.join(row)}")
             yield row[column]
     except Exception as error:  # offline, gated, absent, no such column: all mean "no text"
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        told = error.args[0] if isinstance(error, KeyError) and error.args else error
+        why = " ".join(str(told).split())[:200] or type(error).__name__
         raise ValueError(f"hub:{name} cannot be read from the hub ({why})") from error

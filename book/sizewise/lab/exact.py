@@ -1,0 +1,112 @@
+"""How often a model's most likely tokens are right: one of them, or k in a row.
+
+Exact match of k tokens needs no generation. A greedy continuation agrees with the text for k
+tokens if and only if each of the k most likely tokens is right after the true tokens before it: as
+long as none was wrong, what was generated is the true text. So one pass over a window tells the
+exact matches of every length from every start in it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import batches
+
+LENGTHS = (1, 2, 4, 8, 16)
+ROWS = 32  # windows at a time
+
+
+@dataclass(frozen=True)
+class Found:
+    """Right or not, window by window, with what says how far the windows are independent."""
+
+    right: np.ndarray  # (windows, context), bool: the most likely token is the true one
+    nats: np.ndarray  # (windows, context), float32: loss of the true one
+    document: np.ndarray  # (windows,): the document in which a window starts
+
+
+def found(model, tokens, context: int, windows: int) -> Found:
+    """Predictions on ``windows`` windows, evenly spaced over the validation side."""
+    import torch
+    from torch.nn import functional
+
+    ids, targets = batches.fixed(tokens.validation, context, windows)  # (windows, context)
+    right, nats = [], []
+    with torch.no_grad():
+        for some, true in zip(ids.split(ROWS), targets.split(ROWS), strict=True):
+            logits = model(input_ids=some, use_cache=False).logits.float()  # (rows, context, V)
+            right.append(logits.argmax(-1) == true)
+            nats.append(functional.cross_entropy(logits.mT, true, reduction="none"))
+    ends = np.cumsum(np.asarray(tokens.validation) == 0)  # token 0 ends a document
+    count = batches.windows(tokens.validation, context)
+    starts = [place * count // len(ids) * context for place in range(len(ids))]
+    document = np.array([ends[start - 1] if start else 0 for start in starts])
+    return Found(torch.cat(right).numpy(), torch.cat(nats).numpy(), document)
+
+
+def matches(right: np.ndarray, length: int, first: int, last: int) -> np.ndarray:
+    """Whether ``length`` tokens in a row are right, from each start in [first, last).
+
+    (windows, last - first), bool. Raises ValueError if a window ends before the last of them.
+    """
+    context = right.shape[1]
+    if not 0 <= first < last <= context - length + 1:
+        raise ValueError(f"no {length} tokens from starts {first} to {last - 1} in a window "
+                         f"of {context}")  # fmt: skip
+    spans = np.lib.stride_tricks.sliding_window_view(right, length, axis=1)
+    return spans[:, first:last].all(-1)
+
+
+def summary(found: Found, first: int) -> dict[str, float]:
+    """Accuracy, exact matches and loss, each with its standard error, over the same starts.
+
+    Starts have ``first`` tokens of context or more, and room for the longest match. Raises
+    ValueError if a window has none.
+    """
+    context = found.right.shape[1]
+    last = context - max(LENGTHS) + 1
+    if not 0 <= first < last:
+        raise ValueError(f"a match of {max(LENGTHS)} tokens after {first} does not fit a window "
+                         f"of {context}")  # fmt: skip
+    told: dict[str, float] = {}
+    for length in LENGTHS:
+        name = "accuracy" if length == 1 else f"exact_{length}"
+        some = matches(found.right, length, first, last)
+        told[name], told[f"{name}_se"] = mean(some, found.document)
+    told["loss"], told["loss_se"] = mean(found.nats[:, first:last], found.document)
+    return told | {
+        "positions": len(found.right) * (last - first),
+        "documents": len(np.unique(found.document)),
+    }
+
+
+def mean(values: np.ndarray, document: np.ndarray) -> tuple[float, float]:
+    """Mean of (windows, starts) and its standard error, documents being independent.
+
+    Positions of a document are not: its sums are what varies (Cochran 1977, section 9A). Raises
+    ValueError for one document alone.
+    """
+    names, group = np.unique(document, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("one document alone tells nothing of the error")
+    sums = np.bincount(group, values.sum(1, dtype=np.float64))
+    sizes = np.bincount(group) * values.shape[1]
+    middle = sums.sum() / sizes.sum()
+    off = sums - middle * sizes
+    variance = len(names) / (len(names) - 1) * (off**2).sum() / sizes.sum() ** 2
+    return float(middle), float(np.sqrt(variance))
+
+
+def continued(model, ids, number: int):
+    """``number`` tokens after each row of ``ids``, each the most likely one: (rows, number).
+
+    Without a cache: the long way round, by which the short one is tested.
+    """
+    import torch
+
+    length = ids.shape[1]
+    with torch.no_grad():
+        for _ in range(number):
+            following = model(input_ids=ids, use_cache=False).logits[:, -1].argmax(-1)
+            ids = torch.cat([ids, following[:, None]], 1)
+    return ids[:, length:]

