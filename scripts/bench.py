@@ -1,27 +1,23 @@
-"""Time the speed claims of this book: each is a ratio of two commands, measured in one run.
+"""Time the speed claims of this book: each is a ratio of two sides, measured in one run.
 
     python scripts/bench.py                 # every comparison that has no row yet
     python scripts/bench.py book --again    # one of them, once more
 
 The two sides of a comparison run in turn, so that a slow minute of the machine hits both; the
-ratio is taken pair by pair. Rows go to data/bench.jsonl.
+ratio is taken pair by pair. The sides are in `comparisons`. Rows go to data/bench.jsonl.
 """
 
 import argparse
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from sizewise import paths, records
-
-PYTHON = sys.executable
+from comparisons import book, laws, quantize, training
+from sizewise import paths, records, text
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,8 @@ class Comparison:
     """``baseline`` over ``contender`` in time: above 1, the contender is faster.
 
     Two commands that ``prepare`` makes, or two functions: then ``pair`` returns the seconds of
-    both and what else belongs into the row.
+    both and what else belongs into the row. Of that the largest of all pairs is kept, or what
+    ``keep`` chooses.
     """
 
     baseline: str
@@ -37,80 +34,52 @@ class Comparison:
     prepare: Callable[[Path], tuple[list[list[str]], list[list[str]]]] | None = None
     pair: Callable[[int], tuple[float, float, dict[str, float]]] | None = None
     pairs: int = 3
+    keep: tuple[tuple[str, Callable[[list[float]], float]], ...] = ()
 
 
-def book(folder: Path):
-    """The whole book: our runner and builder, or jupyter-book executing the same chapters."""
-    ours, theirs = _copy(folder / "ours"), _copy(folder / "theirs")
-    config = theirs / "_config.yml"
-    words = config.read_text()
-    if 'execute_notebooks: "off"' not in words:
-        raise ValueError("_config.yml: expected execution to be off")
-    config.write_text(words.replace('execute_notebooks: "off"', "execute_notebooks: force"))
-    baseline = ["jupyter-book", "build", str(theirs), "--all", "--path-output", str(theirs)]
-    run = [PYTHON, "-m", "sizewise", "run", "--in-place", "--force"]
-    return [baseline], [run, [PYTHON, str(ours / "scripts" / "build_site.py")]]
-
-
-def unchanged(folder: Path):
-    """Running every chapter, or finding that none has changed since."""
-    copy = _copy(folder / "ours")
-    run = [PYTHON, "-m", "sizewise", "run", "--in-place"]
-    _time([run], copy)
-    return [[*run, "--force"]], [run]
-
-
-def fit(number: int):
-    """A fit from all starts with 4,000 resamples, by one batch or by a scipy BFGS for each problem.
-
-    The runs are made from a known law. scipy would take minutes, so every 20th problem is given
-    to it (others in each pair) and its time multiplied: the problems are independent. It has an
-    objective in plain numpy and, as it comes, finite differences; we are charged for drawing the
-    resamples and for finding the starts, it is not.
-    """
-    import numpy as np
-    from scipy.optimize import minimize
-    from sizewise import laws
-    from sizewise.laws import fitting, solver
-
-    rng = np.random.default_rng(number)
-    params, tokens = np.exp(rng.uniform(np.log([5e7, 1e9]), np.log([1.6e10, 1e12]), (240, 2))).T
-    law = laws.Hoffmann(E=1.8, A=480, B=2100, alpha=0.35, beta=0.37)
-    runs = laws.Runs.of(params, tokens, law.loss(params, tokens) * np.exp(rng.normal(0, 5e-3, 240)))
-    started = time.perf_counter()
-    problems = fitting.problems(runs, bootstrap=4000, seed=number)
-    table = solver.Table.of(runs.params, runs.tokens, runs.loss)
-    found = solver.solve(problems.starts, problems.weights, table, which=problems.which)
-    ours = time.perf_counter() - started
-    x, y, z = np.log(params), np.log(tokens), np.log(runs.loss)
-
-    def objective(t, weights):
-        away = np.log(np.exp(t[0] - t[3] * x) + np.exp(t[1] - t[4] * y) + np.exp(t[2])) - z
-        size = np.abs(away)
-        return weights @ np.where(size < 1e-3, away**2 / 2, 1e-3 * (size - 5e-4))
-
-    some = np.arange(number, len(problems.starts), 20)
-    started = time.perf_counter()
-    theirs = [
-        minimize(objective, problems.starts[i], (problems.weights[problems.which[i]],), "BFGS").fun
-        for i in some
-    ]
-    seconds = (time.perf_counter() - started) * len(problems.starts) / len(some)
-    worse = float((found.objective[some] - theirs).max())
-    same = float(np.mean(np.abs(found.objective[some] - theirs) < 1e-9))
-    return seconds, ours, {"problems": len(problems.starts), "timed": len(some),
-                           "worse_by": worse, "same_optimum": same}  # fmt: skip
-
-
+SLOWEST = (("tokens_per_second", min), ("tokens_per_second_baseline", min))
 COMPARISONS = {
-    "book": Comparison("jupyter-book executes and builds", "sizewise runs, then builds", book),
-    "unchanged": Comparison("every chapter runs", "no chapter has changed", unchanged),
+    "book": Comparison("jupyter-book executes and builds", "sizewise runs, then builds", book.book),
+    "unchanged": Comparison("every chapter runs", "no chapter has changed", book.unchanged),
     "fit": Comparison(
         "a scipy BFGS for each start and sample, timed on every 20th",
         "all starts and samples in one batch",
-        pair=fit,
+        pair=laws.fit,
+        keep=(("same_optimum", min),),
+    ),
+    "training": Comparison(
+        "a training loop by hand, vocabulary 4096, on the same batches",
+        "the laboratory's loop on transformers' Llama",
+        pair=partial(training.training, vocabulary=4096),
+        pairs=5,
+        keep=SLOWEST,
+    ),
+    "training-1024": Comparison(
+        "a training loop by hand, vocabulary 1024, on the same batches",
+        "the laboratory's loop on transformers' Llama",
+        pair=partial(training.training, vocabulary=1024),
+        pairs=5,
+        keep=SLOWEST,
+    ),
+    "quantize": Comparison(
+        "turboquant-torch 0.4.0, Hadamard rotations",
+        "TurboQuant of this book, Hadamard rotations, codes packed",
+        pair=quantize.quantize,
+        pairs=5,
     ),
 }
+
+
+def config_of(name: str) -> dict:
+    """What makes a row of this comparison the one it is."""
+    chosen = COMPARISONS[name]
+    return {
+        "comparison": name,
+        "baseline": chosen.baseline,
+        "contender": chosen.contender,
+        "pairs": chosen.pairs,
+        "chapters": len(paths.chapters()),
+    }
 
 
 def measure(name: str) -> dict[str, float]:
@@ -123,13 +92,13 @@ def measure(name: str) -> dict[str, float]:
         baseline, contender = comparison.prepare(Path(scratch))
         home = Path(scratch) / "ours"
         for pair in range(comparison.pairs):
-            ratios.append(_time(baseline, home) / _time(contender, home))
+            ratios.append(book.seconds(baseline, home) / book.seconds(contender, home))
             print(f"{name}: pair {pair + 1} of {comparison.pairs}: {ratios[-1]:.2f}", flush=True)
     return _ratios(ratios)
 
 
 def _measure_pairs(name: str, comparison: Comparison) -> dict[str, float]:
-    """The same for two functions. Of what else they tell, the worst of all pairs is kept."""
+    """The same for two functions."""
     comparison.pair(0)  # imports, and a warm processor
     ratios, told = [], []
     for number in range(comparison.pairs):
@@ -139,8 +108,8 @@ def _measure_pairs(name: str, comparison: Comparison) -> dict[str, float]:
         print(
             f"{name}: pair {number + 1} of {comparison.pairs}: {ratios[-1]:.2f} {more}", flush=True
         )
-    worst = {"same_optimum": min}
-    return _ratios(ratios) | {k: worst.get(k, max)(one[k] for one in told) for k in told[0]}
+    keep = dict(comparison.keep)
+    return _ratios(ratios) | {k: keep.get(k, max)([one[k] for one in told]) for k in told[0]}
 
 
 def _ratios(ratios: list[float]) -> dict[str, float]:
@@ -151,49 +120,29 @@ def _ratios(ratios: list[float]) -> dict[str, float]:
     }
 
 
-def _time(commands: list[list[str]], home: Path) -> float:
-    """Seconds that the commands take one after the other, with ``home`` as the book."""
-    environment = os.environ | {
-        "SIZEWISE_HOME": str(home),
-        "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    started = time.perf_counter()
-    for command in commands:
-        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
-    return time.perf_counter() - started
-
-
-def _copy(folder: Path) -> Path:
-    """The tracked files in a folder of their own, with the vendored parts of the site."""
-    home = paths.root()
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=home, check=True, capture_output=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(home / name, target)
-    for built in ("vendor", "npm"):
-        if (home / "_build" / built).exists():
-            shutil.copytree(home / "_build" / built, folder / "_build" / built, symlinks=True)
-    return folder
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("comparison", nargs="*", help=f"of {', '.join(COMPARISONS)}; all if not said")
+    add("--again", action="store_true", help="measure even where a row exists")
+    add("--output", help="another file than data/bench.jsonl")
+    add("--list", action="store_true", help="print the comparisons and measure nothing")
+    return parser.parse_args(words)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("comparison", nargs="*", choices=[[], *COMPARISONS], help="default: all")
-    parser.add_argument("--again", action="store_true", help="measure even where a row exists")
-    words = parser.parse_args()
-    file = records.path("bench")
+    words = arguments()
+    for name in words.comparison:
+        if name not in COMPARISONS:
+            sys.exit(f"bench: {text.unknown('comparison', name, COMPARISONS)}")
+    if words.list:
+        for name, one in COMPARISONS.items():
+            print(f"{name}: {one.baseline} / {one.contender}, {one.pairs} pairs")
+        return
+    file = Path(words.output) if words.output else records.path("bench")
     for name in words.comparison or COMPARISONS:
-        chosen = COMPARISONS[name]
-        config = {
-            "comparison": name,
-            "baseline": chosen.baseline,
-            "contender": chosen.contender,
-            "pairs": chosen.pairs,
-            "chapters": len(paths.chapters()),
-        }
+        config = config_of(name)
         if words.again or records.missing(file, [config]):
             row = records.append(file, config, measure(name), records.provenance())
             print(f"{name}: {row['ratio']} ({row['ratio_low']} to {row['ratio_high']})")

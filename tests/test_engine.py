@@ -1,16 +1,21 @@
 """Sweeps: what is interrupted goes on, what is killed is tried again, rows come once."""
 
+import contextlib
 import json
 import os
 import random
+import secrets
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from rich.console import Console
 from sizewise import engine, paths, progress, records, workers
@@ -296,6 +301,104 @@ def test_ray_runs_that_raise_or_keep_dying_are_told(measures, file, tmp_path):
     configs = [{"size": 1, "times": 9, "folder": str(tmp_path)}]
     with pytest.raises(RuntimeError, match="1 of 1 runs failed"):
         engine.run_all(measures.dies, configs, file, workers=1, backend="ray", retries=1)
+
+
+NODE_SWEEP = """
+    import os, sys, time
+    from pathlib import Path
+    from sizewise import engine
+
+    folder = Path(sys.argv[1])
+
+    def marked(config):  # Ray carries a function of the script itself to its workers
+        (folder / f"{os.environ['NODE']}-{config['n']}").touch()
+        time.sleep(1)
+        return {"square": config["n"] ** 2}
+
+    if __name__ == "__main__":
+        engine.run_all(marked, [{"n": n} for n in range(8)], folder / "rows.jsonl")
+"""
+
+
+@pytest.fixture
+def two_nodes(tmp_path):
+    """A Ray cluster of two nodes on loopback addresses: (environment, the second node).
+
+    Its ports are open to all who reach this machine, so that it asks for a token.
+    """
+    pytest.importorskip("ray")
+    started = []
+    environment = os.environ | {
+        "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        address = f"127.0.0.2:{free.getsockname()[1]}"
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # paths of sockets
+
+        def node(ip, *words):
+            command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
+                       f"--node-ip-address={ip}", "--num-cpus=1", "--num-gpus=0", *words,
+                       "--object-store-memory=80000000", "--disable-usage-stats"]  # fmt: skip
+            log = (tmp_path / f"{ip}.log").open("w")
+            process = subprocess.Popen(
+                command, env=environment | {"NODE": ip}, stdout=log, stderr=subprocess.STDOUT
+            )
+            started.append(process)
+            until = time.monotonic() + 90
+            while "runtime started" not in (tmp_path / f"{ip}.log").read_text():
+                assert process.poll() is None, (tmp_path / f"{ip}.log").read_text()
+                assert time.monotonic() < until, "the node did not start"
+                time.sleep(0.1)
+            return process
+
+        try:
+            node("127.0.0.2", "--head", f"--port={address.split(':')[1]}",
+                 "--include-dashboard=false", f"--temp-dir={short}")  # fmt: skip
+            second = node("127.0.0.3", f"--address={address}")
+            yield environment | {"RAY_ADDRESS": address}, second
+        finally:
+            for process in started:
+                _kill_all(process)
+
+
+def _kill_all(process) -> None:
+    """Kill a process and those that it started, as the loss of a machine would."""
+    if process.poll() is None:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="wants loopback addresses of its own")
+def test_all_rows_arrive_from_two_nodes_of_which_one_is_killed_in_mid_run(two_nodes, tmp_path):
+    environment, second = two_nodes
+    script = tmp_path / "sweep.py"
+    script.write_text(textwrap.dedent(NODE_SWEEP))
+    book = str(paths.root() / "book")
+    command = [sys.executable, str(script), str(tmp_path)]
+    told = os.pathsep.join(filter(None, [book, environment.get("PYTHONPATH")]))
+    sweep = subprocess.Popen(command, env=environment | {"PYTHONPATH": told})
+    file = tmp_path / "rows.jsonl"
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("127.0.0.3-*")):
+        assert sweep.poll() is None, "it was over before the second node had a run"
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    _kill_all(second)
+    begun = {int(mark.name.split("-")[1]) for mark in tmp_path.glob("127.0.0.3-*")}
+    had = {row["n"] for row in records.read(file)}
+    assert begun - had, "the kill broke no run"
+    assert sweep.wait(240) == 0
+    rows = records.read(file)
+    assert sorted((row["n"], row["square"]) for row in rows) == [(n, n * n) for n in range(8)]
+    again = {int(mark.name.split("-")[1]) for mark in tmp_path.glob("127.0.0.2-*")}
+    assert begun - had <= again  # what was broken there ran once more here
 
 
 def test_only_the_engine_knows_ray():

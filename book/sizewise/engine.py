@@ -132,7 +132,8 @@ def _on_ray(measure, todo, number, per_gpu, retries, commit) -> Iterator[tuple]:
 
 def _join(ray, number, commit) -> None:
     """Connect to the cluster at RAY_ADDRESS, or start one here. Never a bare ``ray.init()``, which
-    may find a stale one. Tokens are Ray's own affair: RAY_AUTH_MODE and what goes with it.
+    may find a stale one. Tokens are Ray's own affair (RAY_AUTH_MODE): a cluster that starts here
+    asks for one unless told not to, since its ports are open to the network.
     """
     address = os.environ.get("RAY_ADDRESS") or "local"
     carried = {name: _absolute(os.environ[name]) for name in ENVIRONMENT if name in os.environ}

@@ -1,0 +1,45 @@
+"""Fitting a scaling law: all problems in one batch against one minimizer call each."""
+
+import time
+
+
+def fit(number: int):
+    """A fit from all starts with 4,000 resamples, by one batch or by a scipy BFGS for each problem.
+
+    The runs are made from a known law. scipy would take minutes, so every 20th problem is given
+    to it (others in each pair) and its time multiplied: the problems are independent. It has an
+    objective in plain numpy and, as it comes, finite differences; we are charged for drawing the
+    resamples and for finding the starts, it is not.
+    """
+    import numpy as np
+    from scipy.optimize import minimize
+    from sizewise import laws
+    from sizewise.laws import fitting, solver
+
+    rng = np.random.default_rng(number)
+    params, tokens = np.exp(rng.uniform(np.log([5e7, 1e9]), np.log([1.6e10, 1e12]), (240, 2))).T
+    law = laws.Hoffmann(E=1.8, A=480, B=2100, alpha=0.35, beta=0.37)
+    runs = laws.Runs.of(params, tokens, law.loss(params, tokens) * np.exp(rng.normal(0, 5e-3, 240)))
+    started = time.perf_counter()
+    problems = fitting.problems(runs, bootstrap=4000, seed=number)
+    table = solver.Table.of(runs.params, runs.tokens, runs.loss)
+    found = solver.solve(problems.starts, problems.weights, table, which=problems.which)
+    ours = time.perf_counter() - started
+    x, y, z = np.log(params), np.log(tokens), np.log(runs.loss)
+
+    def objective(t, weights):
+        away = np.log(np.exp(t[0] - t[3] * x) + np.exp(t[1] - t[4] * y) + np.exp(t[2])) - z
+        size = np.abs(away)
+        return weights @ np.where(size < 1e-3, away**2 / 2, 1e-3 * (size - 5e-4))
+
+    some = np.arange(number, len(problems.starts), 20)
+    started = time.perf_counter()
+    theirs = [
+        minimize(objective, problems.starts[i], (problems.weights[problems.which[i]],), "BFGS").fun
+        for i in some
+    ]
+    seconds = (time.perf_counter() - started) * len(problems.starts) / len(some)
+    worse = float((found.objective[some] - theirs).max())
+    same = float(np.mean(np.abs(found.objective[some] - theirs) < 1e-9))
+    return seconds, ours, {"problems": len(problems.starts), "timed": len(some),
+                           "worse_by": worse, "same_optimum": same}  # fmt: skip

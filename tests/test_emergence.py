@@ -1,0 +1,190 @@
+"""Exact matches: what greedy generation gives, by another way, with errors that are honest."""
+
+import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sizewise import paths, records
+from sizewise.lab import exact, kept, loop, models, plan
+from sizewise.lab import tokens as token_files
+
+torch.set_num_threads(1)
+
+
+def counting_text(vocabulary=512, length=12_000, seed=0):
+    """Documents of 7, 8, 9, ... of 20 to 60 tokens, each ended by token 0."""
+    chance = np.random.default_rng(seed)
+    parts = []
+    while sum(map(len, parts)) < length:
+        start, size = chance.integers(1, vocabulary - 60), chance.integers(20, 60)
+        parts.append(np.append(np.arange(start, start + size), 0))
+    text = np.concatenate(parts)[:length].astype(np.uint16)
+    return token_files.Tokens("counts", vocabulary, text, text[: length // 3],
+                              np.ones(vocabulary, np.uint16))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A model half way to counting, right often and not always."""
+    text = counting_text()
+    run = plan.Run(
+        family="dense", width=32, layers=2, vocabulary=512, context=32, text="counts",
+        tokens=12 * 16 * 32, batch=16, lr=0.01, schedule="linear", warmup=0.1,
+        weight_decay=0.1, clip=1.0, seed=0, validation_tokens=2048,
+    )  # fmt: skip
+    return loop.fit(run, text, device="cpu")[0].eval(), text
+
+
+def test_a_match_is_what_greedy_generation_gives(learned):
+    model, text = learned
+    found = exact.found(model, text, 32, 40)
+    whole = np.stack([text.validation[p : p + 33] for p in starts(text, 32, 40)]).astype(np.int64)
+    seen = []
+    for length in (1, 2, 4, 8):
+        for start in (8, 15, 20):
+            context = torch.from_numpy(whole[:, : start + 1])
+            made = exact.continued(model, context, length).numpy()
+            by_generation = (made == whole[:, start + 1 : start + 1 + length]).all(1)
+            by_one_pass = exact.matches(found.right, length, start, start + 1)[:, 0]
+            assert (by_generation == by_one_pass).all()
+            seen += by_generation.tolist()
+    assert 0.1 < np.mean(seen) < 0.9  # a model that is always right would show nothing
+
+
+def starts(text, context, windows):
+    count = (len(text.validation) - 1) // context
+    return [place * count // windows * context for place in range(windows)]
+
+
+def test_losses_and_documents_are_those_of_the_windows(learned):
+    model, text = learned
+    found = exact.found(model, text, 32, 40)
+    nats, _ = loop.validate(model, text, plan_like(40))
+    assert found.nats.mean() == pytest.approx(nats, rel=1e-4)
+    for place, document in zip(starts(text, 32, 40), found.document, strict=True):
+        assert document == (text.validation[:place] == 0).sum()
+
+
+def plan_like(windows):
+    run = plan.at_budget(1e9, 16, vocabulary=512, context=32)
+    return dataclasses.replace(run, validation_tokens=windows * 32)
+
+
+def test_matches_by_hand():
+    right = np.array([[1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]], bool)
+    assert exact.matches(right, 2, 0, 4).tolist() == [[True, False, False, True], [True] * 4]
+    assert exact.matches(right, 3, 3, 4).tolist() == [[True], [True]]
+    with pytest.raises(ValueError, match="no 3 tokens from starts 0 to 4 in a window of 6"):
+        exact.matches(right, 3, 0, 5)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 16), st.floats(0.2, 0.95))
+@settings(max_examples=25, deadline=None)
+def test_a_longer_match_is_never_more_frequent(seed, length, share):
+    right = np.random.default_rng(seed).random((20, 64)) < share
+    short, long = (exact.matches(right, k, 10, 40) for k in (length, length + 1))
+    assert not (long & ~short).any()
+
+
+def test_errors_cover_the_truth_where_positions_of_a_document_are_alike():
+    chance, inside = np.random.default_rng(0), 0
+    document = np.repeat(np.arange(40), 5)
+    for _ in range(400):
+        rate = chance.beta(2, 6, 40)  # each document has a share of its own
+        middle, error = exact.mean(chance.random((200, 30)) < rate[document][:, None], document)
+        inside += abs(middle - 0.25) < 1.96 * error
+    assert 0.90 < inside / 400 < 0.98
+    with pytest.raises(ValueError, match="one document alone"):
+        exact.mean(np.ones((3, 4)), np.zeros(3))
+
+
+def test_errors_by_hand():
+    # Two documents: 1 of 4 right, and 3 of 4. About the mean, off by -1 and 1.
+    middle, error = exact.mean(np.array([[1, 0, 0, 0], [1, 1, 1, 0]]), np.array([7, 9]))
+    assert middle == 0.5
+    assert error == pytest.approx((2 / 1 * (1 + 1) / 8**2) ** 0.5)
+
+
+def test_the_summary_counts_all_lengths_over_the_same_starts(learned):
+    model, text = learned
+    found = exact.found(model, text, 32, 40)
+    told = exact.summary(found, 8)
+    assert told["positions"] == 40 * (32 - 16 + 1 - 8)
+    assert told["accuracy"] == pytest.approx(found.right[:, 8:17].mean())
+    assert told["loss"] == pytest.approx(found.nats[:, 8:17].mean(), rel=1e-6)
+    rates = [told["accuracy"], *(told[f"exact_{k}"] for k in exact.LENGTHS[1:])]
+    assert rates == sorted(rates, reverse=True)
+    with pytest.raises(
+        ValueError, match="a match of 16 tokens after 17 does not fit a window of 32"
+    ):
+        exact.summary(found, 17)
+
+
+def test_the_script_fills_rows_with_the_documented_columns(tmp_path):
+    text = counting_text(length=20_000)
+    folder = tmp_path / "cache" / "tokens" / f"packages-512-v{token_files.FORMAT}"
+    keep(text, folder)
+    home, file = paths.root(), tmp_path / "rows.jsonl"
+    command = [sys.executable, str(home / "scripts" / "emergence.py"), "--widths", "8,16",
+               "--tokens", "8000", "--vocabulary", "512", "--context", "32", "--first", "8",
+               "--windows", "64", "--workers", "1", "--output", str(file)]  # fmt: skip
+    place = {"SIZEWISE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(home / "book"),
+             "OMP_NUM_THREADS": "1"}  # fmt: skip
+    subprocess.run(command, check=True, env=os.environ | place, stderr=subprocess.DEVNULL)
+    rows = records.read(file)
+    assert [row["width"] for row in rows] == [16, 8]
+    page = (home / "data" / "emergence.md").read_text()
+    documented = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+    assert documented == rows[0].keys()
+    assert rows[0]["tokens"] == rows[1]["tokens"] == pytest.approx(8000, rel=0.01)
+    weights = sorted((tmp_path / "cache" / "models").glob(f"*/{kept.WEIGHTS}"))
+    assert len(weights) == 2
+
+
+def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_told_in_one_line(monkeypatch, capsys):
+    script = emergence()
+    monkeypatch.setattr(sys, "argv", ["emergence.py", "--list", "--widths", "8,16"])
+    script.main()
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in listed] == [["width", "16"], ["width", "8"], ["in", "all"]]
+    each = [float(line.split("operations ")[1]) for line in listed[:2]]
+    assert sum(each) == pytest.approx(float(listed[2].split()[2]), rel=0.01)
+    monkeypatch.setattr(sys, "argv", ["emergence.py", "--text", "package"])
+    with pytest.raises(SystemExit) as told:
+        script.main()
+    assert told.value.code == "emergence: unknown text 'package'; did you mean 'packages'?"
+
+
+def emergence():
+    sys.path.insert(0, str(paths.root() / "scripts"))
+    try:
+        return importlib.import_module("emergence")
+    finally:
+        sys.path.pop(0)
+
+
+def keep(text, folder):
+    """A folder of tokens as `tokens.load` reads it."""
+    folder.mkdir(parents=True)
+    text.train.tofile(folder / "train.bin")
+    text.validation.tofile(folder / "validation.bin")
+    text.bytes_of.tofile(folder / "bytes_of.bin")
+    meta = {"name": text.name, "vocabulary": text.vocabulary, "sha256": "0" * 64}
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize("width", [8, 192])
+def test_every_width_of_the_family_reads_the_same_tokens(width):
+    script = emergence()
+    config = script.row(width, 0, script.arguments([]))
+    assert width in models.WIDTHS
+    assert config["tokens"] == pytest.approx(script.TOKENS, rel=1e-3)
+    assert config["batch"] == 11
