@@ -36,6 +36,22 @@ CHINCHILLA = Upstream(
     path="data/svg_extracted_data.csv",
     sha256="193478df4e90f040016431996c45682659306840ecdadf83cfb9cd5ca0aa1b30",
 )
+OBSCALING = {
+    "repository": "ryoungj/ObsScaling",
+    "commit": "4d6e1e43fd2635d04654aa77d1df9d5266ea0382",
+}
+BENCHMARKS = Upstream(
+    name="obs_base_benchmarks.csv",
+    path="eval_results/base_llm_benchmark_eval.csv",
+    sha256="511996815735a4c46251dc585dcc525e370d148201f86561e6f927f9df2d0db8",
+    **OBSCALING,
+)
+EMERGENT = Upstream(
+    name="obs_emergent.csv",
+    path="eval_results/base_llm_emergent_capability_eval.csv",
+    sha256="a156beee73c39b7833c3c53535c473939105512d85e90b0143be7325e516ef7c",
+    **OBSCALING,
+)
 OUTLIERS = 5  # runs of the highest losses, left out by the replication (Besiroglu et al. 2024)
 
 

@@ -1,0 +1,115 @@
+"""Abilities that seem to appear at once: how sharp they are, and whether less computing told them.
+
+A score that asks for k right tokens in a row is about the k-th power of the score of one token,
+so it stays near nothing and then climbs, where the score of one token rises evenly (Schaeffer et
+al. 2023). Two questions can be put to published scores: over how many powers of ten of computing
+does a score climb, and does a smooth curve through the smaller models foretell the larger ones?
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from .returns import draws, rank
+
+FEWEST_MODELS = 6
+STEEP = (0.1, 20.0)  # steepness a power of ten, from forty decades to a fifth
+ONSET = 0.1  # share of its own climb at which a score has begun
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Score = chance + (top - chance) s(steepness (log10 x - middle)), fitted to models."""
+
+    steepness: float
+    middle: float  # log10 of operations, or of whatever x is
+    top: float
+    chance: float
+
+    def score(self, x):
+        eta = self.steepness * (np.log10(np.asarray(x, float)) - self.middle)
+        return self.chance + (self.top - self.chance) * expit(eta)
+
+    @property
+    def onset(self) -> float:
+        """Where a tenth of the climb is done, in the units of x."""
+        return float(10 ** (self.middle - np.log(1 / ONSET - 1) / self.steepness))
+
+    @property
+    def decades(self) -> float:
+        """Powers of ten from a tenth of the climb to nine tenths."""
+        return float(2 * np.log(1 / ONSET - 1) / self.steepness)
+
+
+def climb(x, y, chance: float = 0.0, top: float | None = None) -> Climb:
+    """The least-squares curve through scores ``y`` [models] at ``x``; ``top`` None fits it too.
+
+    A steepness beyond `STEEP` is no steeper to the eye, and counts as its end.
+    Raises ValueError with fewer than six models.
+    """
+    from scipy.optimize import least_squares
+
+    x, y = np.log10(np.asarray(x, float)), np.asarray(y, float)
+    if len(x) < FEWEST_MODELS:
+        raise ValueError(f"{len(x)} models do not show a climb")
+
+    def errors(theta):
+        high = top if top is not None else chance + (1 - chance) * expit(theta[2])
+        return chance + (high - chance) * expit(_steep(theta[0]) * (x - theta[1])) - y
+
+    starts = [[np.log(steep), np.median(x)] for steep in (0.7, 2.0, 5.0)]
+    if top is None:
+        starts = [[*start, 0.0] for start in starts]
+    found = min(
+        (least_squares(errors, start, method="lm", max_nfev=400) for start in starts),
+        key=lambda one: one.cost,
+    )
+    high = top if top is not None else chance + (1 - chance) * expit(found.x[2])
+    return Climb(float(_steep(found.x[0])), float(found.x[1]), float(high), chance)
+
+
+def hidden(table, coarse: str, fine: str, by: str = "operations", least: float = 0.005) -> dict:
+    """Whether a fine score rises among the models whose coarse score is still nothing.
+
+    Spearman's correlation of ``fine`` with ``by`` among the models whose ``coarse`` score is
+    under ``least``, with its interval over families.
+    """
+    rows = table.dropna(subset=[coarse, fine, by])
+    return rank(rows[rows[coarse] < least], fine, by)
+
+
+def _steep(theta: float) -> float:
+    return float(np.exp(np.clip(theta, *np.log(STEEP))))
+
+
+def excess(table, score: str, chance: float, share: float = 0.75, samples: int = 400,
+           seed: int = 0, by: str = "operations") -> dict:  # fmt: skip
+    """By how many points the models beyond a curve through smaller ones exceed it, on average.
+
+    ``table`` has ``family``, ``by`` and the score. The curve goes to 1 and is fitted to the
+    ``share`` of models of least ``by``; the others are foretold. The 95 % interval draws
+    families, and fits anew. A capability that exceeds what smaller models foretell is above 0.
+    """
+    rows = table.dropna(subset=[score, by]).reset_index(drop=True)
+    cut = float(rows[by].quantile(share))
+    codes, names = rows["family"].factorize()
+    groups = [np.flatnonzero(codes == k) for k in range(len(names))]
+    x, y = rows[by].to_numpy(float), rows[score].to_numpy(float)
+
+    def mean_excess(at) -> float | None:
+        small = x[at] <= cut
+        if small.sum() < FEWEST_MODELS or small.all():
+            return None
+        told = climb(x[at][small], y[at][small], chance, top=1.0).score(x[at][~small])
+        return 100 * float((y[at][~small] - told).mean())
+
+    spread = []
+    for one in draws(len(groups), samples, seed):
+        value = mean_excess(np.concatenate([groups[k] for k in one]))
+        if value is not None:
+            spread.append(value)
+    low, high = np.percentile(spread, [2.5, 97.5])
+    everything = np.arange(len(x))
+    return {"value": mean_excess(everything), "low": float(low), "high": float(high),
+            "cut": cut, "models": len(x), "foretold": int((x > cut).sum())}  # fmt: skip

@@ -1,0 +1,158 @@
+"""What a doubling of size buys: gains inside families, ranks between them, and doubling times.
+
+Models of one family share data and recipe as far as published models do, so pairs inside a
+family come nearest to an experiment on size. Families, not models, are what a bootstrap draws:
+the members of one are not independent. An interval is missing where fewer than `FEWEST` families
+stand behind a number; three families tell next to nothing about the next one.
+"""
+
+import numpy as np
+
+MARGIN = 0.02  # above the chance level, so that a score holds more than luck
+FEWEST = 4
+SAMPLES = 2000
+
+
+def pairs(table, benchmark):
+    """Neighbouring sizes inside each family: what a doubling between them changed.
+
+    ``table`` has ``family``, ``params`` and the benchmark's scores in [0, 1]; models of one size
+    are averaged. A pair counts if its smaller model is above the chance level by `MARGIN`.
+    Columns: ``family``, ``start``, ``end`` (parameters), ``doublings``, ``gain`` (points of
+    accuracy a doubling), ``error`` (log2 of the error ratio a doubling), ``elasticity`` (log2 of
+    the ratio of scores above chance a doubling: 1 if score grows in proportion to size).
+    """
+    import pandas
+
+    rows = []
+    for family, models in table.dropna(subset=[benchmark.name]).groupby("family"):
+        scores = models.groupby("params")[benchmark.name].mean()
+        for (n, low), (m, high) in zip(scores.items(), list(scores.items())[1:], strict=False):
+            if low < benchmark.chance + MARGIN:
+                continue
+            doublings = np.log2(m / n)
+            above = max(high - benchmark.chance, MARGIN / 2) / (low - benchmark.chance)
+            rows.append(
+                {
+                    "family": family,
+                    "start": n,
+                    "end": m,
+                    "doublings": doublings,
+                    "gain": 100 * (high - low) / doublings,
+                    "error": np.log2((1 - high) / (1 - low)) / doublings,
+                    "elasticity": np.log2(above) / doublings,
+                }
+            )
+    columns = ["family", "start", "end", "doublings", "gain", "error", "elasticity"]
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def average(rows, column: str, of=np.mean, samples: int = SAMPLES, seed: int = 0) -> dict:
+    """A statistic of a column with its 95 % interval over families: value, low, high."""
+    values = rows[column].to_numpy(float)
+    groups = [np.flatnonzero(rows["family"] == name) for name in rows["family"].unique()]
+    found = {"value": float(of(values)) if len(values) else None, "low": None, "high": None}
+    if len(groups) < FEWEST:
+        return found
+    drawn = draws(len(groups), samples, seed)
+    spread = [of(values[np.concatenate([groups[k] for k in one])]) for one in drawn]
+    found["low"], found["high"] = map(float, np.percentile(spread, [2.5, 97.5]))
+    return found
+
+
+def rank(table, score: str, by: str, samples: int = SAMPLES, seed: int = 0) -> dict:
+    """Spearman's rank correlation of a score with a column, with its interval over families."""
+    import pandas
+
+    rows = table.dropna(subset=[score, by]).reset_index(drop=True)
+    x, y = rows[by].to_numpy(float), rows[score].to_numpy(float)
+    places = pandas.Series(range(len(rows))).groupby(rows["family"].to_numpy())
+    groups = [index.to_numpy() for _, index in places]
+    spread = []
+    for one in draws(len(groups), samples, seed):
+        at = np.concatenate([groups[k] for k in one])
+        spread.append(_spearman(x[at], y[at]))
+    low, high = np.percentile(spread, [2.5, 97.5])
+    return {"value": _spearman(x, y), "low": float(low), "high": float(high), "models": len(rows)}
+
+
+def smaller_wins(table, score: str, times: float, samples: int = SAMPLES, seed: int = 0) -> dict:
+    """Share of pairs, over all families, where the model ``times`` larger scores lower.
+
+    The interval draws families and weighs a pair by how often both of its families were drawn.
+    """
+    rows = table.dropna(subset=[score]).reset_index(drop=True)
+    size, value = rows["params"].to_numpy(float), rows[score].to_numpy(float)
+    small, large = np.nonzero(size[None, :] >= times * size[:, None])  # [pairs]
+    lost = value[large] < value[small]
+    codes, names = rows["family"].factorize()
+    spread = []
+    for one in draws(len(names), samples, seed):
+        weight = np.bincount(one, minlength=len(names))[codes]
+        both = weight[small] * weight[large]
+        if both.any():  # with few families a resample may hold no pair
+            spread.append(np.average(lost, weights=both))
+    low, high = np.percentile(spread, [2.5, 97.5])
+    return {"value": float(lost.mean()), "low": float(low), "high": float(high),
+            "pairs": len(lost)}  # fmt: skip
+
+
+def doubling_times(days, minutes, samples: int = SAMPLES, block: int = 8, seed: int = 0) -> dict:
+    """Months in which a record time halves: end to end, by one line, by two that meet at a break.
+
+    Lines are least squares of log2(minutes); the break is the day that fits best. A record bears
+    on those before it, so the intervals resample residuals in blocks of neighbours.
+    """
+    days, y = np.asarray(days, float), np.log2(np.asarray(minutes, float))
+    month = 365.25 / 12
+    flat, bent = _line(days, y), _broken(days, y)
+    rng = np.random.default_rng(seed)
+    spread = []
+    for _ in range(samples):
+        starts = rng.integers(0, len(y) - block + 1, -(-len(y) // block))
+        at = (starts[:, None] + np.arange(block)).ravel()[: len(y)]
+        one = _line(days, flat["fitted"] + (y - flat["fitted"])[at])
+        two = _broken(days, bent["fitted"] + (y - bent["fitted"])[at])
+        spread.append([-1 / one["slope"] / month, two["break"], -1 / two["before"] / month,
+                       -1 / two["after"] / month])  # fmt: skip
+    names = ("line", "break_day", "before", "after")
+    values = (-1 / flat["slope"] / month, bent["break"], -1 / bent["before"] / month,
+              -1 / bent["after"] / month)  # fmt: skip
+    found = {"ends": float((days[-1] - days[0]) / month / (y[0] - y[-1]))}
+    for k, name in enumerate(names):
+        low, high = np.percentile(np.array(spread)[:, k], [2.5, 97.5])
+        found |= {name: float(values[k]), f"{name}_low": float(low), f"{name}_high": float(high)}
+    n = len(y)
+    found["bic_gain"] = float(n * np.log(flat["rss"] / bent["rss"]) - 2 * np.log(n))
+    return found
+
+
+def _line(x, y) -> dict:
+    slope, start = np.polyfit(x, y, 1)
+    fitted = slope * x + start
+    return {"slope": slope, "fitted": fitted, "rss": float(((y - fitted) ** 2).sum())}
+
+
+def _broken(x, y) -> dict:
+    """Two lines that meet, where it fits best with at least five points on either side."""
+    best = None
+    for at in np.linspace(x[5], x[-6], 2 * len(x)):
+        matrix = np.stack([np.ones_like(x), x, np.maximum(x - at, 0)], axis=1)  # [points, 3]
+        found, *_ = np.linalg.lstsq(matrix, y, rcond=None)
+        fitted = matrix @ found
+        rss = float(((y - fitted) ** 2).sum())
+        if best is None or rss < best["rss"]:
+            best = {"break": at, "before": found[1], "after": found[1] + found[2],
+                    "fitted": fitted, "rss": rss}  # fmt: skip
+    return best
+
+
+def _spearman(x, y) -> float:
+    from scipy.stats import rankdata
+
+    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+
+def draws(groups: int, samples: int, seed: int) -> np.ndarray:
+    """[samples, groups]: which groups each resample holds."""
+    return np.random.default_rng(seed).integers(0, groups, (samples, groups))

@@ -1,0 +1,341 @@
+"""Returns to size: made tables with a known answer, the pilot's figures, and the collectors."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sizewise import records
+from sizewise.laws import collected, emergence, plateau, returns, scores, upstream
+
+SIZES = np.array([1e9, 4e9, 16e9, 64e9, 256e9])
+BREAK = 30e9
+QUIZ = scores.Benchmark("quiz", "knowledge", 0.25, BREAK)
+
+
+def made(families=12, at=None, scatter=0.02, ceiling=1.0, seed=0):
+    """Families of five sizes on a logistic curve over the log of size, flat from ``at`` on."""
+    rng = np.random.default_rng(seed)
+    x = np.minimum(np.log2(SIZES), np.inf if at is None else np.log2(at))
+    rows = []
+    for k in range(families):
+        eta = rng.normal(-1, 0.6) + 0.35 * (x - np.log2(SIZES[0]))
+        score = 0.25 + (ceiling - 0.25) / (1 + np.exp(-eta)) + rng.normal(0, scatter, len(x))
+        rows += [{"family": f"family {k}", "params": n, "quiz": s}
+                 for n, s in zip(SIZES, score, strict=True)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """The published tables, where their folder is at hand."""
+    name = os.environ.get("SIZEWISE_PUBLISHED", "")
+    if not os.path.isfile(os.path.join(name, upstream.BENCHMARKS.name)):
+        pytest.skip(f"SIZEWISE_PUBLISHED names no folder with {upstream.BENCHMARKS.name}")
+    return name
+
+
+# ------------------------------------------------------------------ pairs and intervals
+
+
+def test_a_pair_is_worked_out_by_hand():
+    table = pd.DataFrame(
+        {"family": ["a"] * 3, "params": [1e9, 4e9, 8e9], "quiz": [0.35, 0.45, 0.6]}
+    )
+    found = returns.pairs(table, QUIZ)
+    assert found["doublings"].tolist() == pytest.approx([2, 1])
+    assert found["gain"].tolist() == pytest.approx([5, 15])  # 10 points in two doublings, 15 in one
+    assert 2 ** found["error"].iloc[1] == pytest.approx(0.40 / 0.55)
+    assert found["elasticity"].tolist() == pytest.approx([0.5, np.log2(0.35 / 0.2)])  # 0.1 to 0.2
+
+
+def test_pairs_stay_inside_families_and_above_guessing():
+    table = pd.DataFrame(
+        {"family": ["a", "a", "b", "c", "c"], "params": [1e9, 2e9, 4e9, 1e9, 2e9],
+         "quiz": [0.26, 0.5, 0.6, 0.4, 0.3]}
+    )  # fmt: skip
+    found = returns.pairs(table, QUIZ)
+    assert found["family"].tolist() == ["c"]  # a starts at chance, b is alone
+    assert found["gain"].tolist() == pytest.approx([-10])
+
+
+def test_a_score_in_proportion_to_size_has_an_elasticity_of_one():
+    table = pd.DataFrame(
+        {"family": "a", "params": SIZES[:3], "quiz": 0.25 + 0.03 * 4.0 ** np.arange(3)}
+    )
+    assert returns.pairs(table, QUIZ)["elasticity"].tolist() == pytest.approx([1, 1])
+
+
+def test_an_interval_needs_four_families_and_holds_the_truth():
+    rows = returns.pairs(made(3, scatter=0), QUIZ)
+    assert returns.average(rows, "gain")["low"] is None
+    inside = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        gain = np.repeat(rng.normal(5, 2, 20), 3) + rng.normal(0, 1, 60)
+        values = pd.DataFrame({"family": np.repeat(np.arange(20), 3), "gain": gain})
+        one = returns.average(values, "gain", samples=300)
+        inside += one["low"] <= 5 <= one["high"]
+    assert inside >= 33  # of 40; drawing rows instead of families would hold far fewer
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1)), min_size=6, max_size=30))
+def test_rank_correlation_is_that_of_scipy(values):
+    table = pd.DataFrame(values, columns=["x", "y"])
+    if table["x"].nunique() < 2 or table["y"].nunique() < 2:
+        return
+    found = returns._spearman(table["x"].to_numpy(), table["y"].to_numpy())
+    assert found == pytest.approx(spearmanr(table["x"], table["y"]).statistic, abs=1e-12)
+
+
+def test_smaller_models_win_as_often_as_counted_by_hand():
+    table = pd.DataFrame({"family": list("abcd"), "params": [1e9, 2e9, 4e9, 3e9],
+                          "quiz": [0.5, 0.4, 0.6, 0.7]})  # fmt: skip
+    # At least twice: 1-2 (lower), 1-4, 1-3, 2-4; one of four pairs is lost.
+    one = returns.smaller_wins(table, "quiz", 2, samples=50)
+    assert (one["value"], one["pairs"]) == (0.25, 4)
+
+
+def test_a_halving_time_and_its_break_are_found():
+    days = np.arange(0, 800, 8.0)
+    month = 365.25 / 12
+    clean = 5 - np.minimum(days, 300) / (2 * month) - np.maximum(days - 300, 0) / (12 * month)
+    inside = 0
+    for seed in range(5):
+        y = clean + np.random.default_rng(seed).normal(0, 0.02, len(days))
+        found = returns.doubling_times(days, 2**y, samples=40)
+        assert (found["before"], found["after"]) == pytest.approx((2, 12), rel=0.1)
+        assert found["break_day"] == pytest.approx(300, abs=16)
+        assert found["bic_gain"] > 50
+        inside += found["after_low"] < 12 < found["after_high"]
+    assert inside >= 3
+
+
+# ------------------------------------------------------------------ plateaus
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_plateau_is_found_where_there_is_one(seed):
+    points = plateau.Points.of(made(at=BREAK, seed=seed), QUIZ)
+    flat, smooth, capped = (plateau.fit(points, *how) for how in (
+        ("plateau", BREAK), ("smooth",), ("capped",)))  # fmt: skip
+    assert plateau.bic(points, flat) + 10 < plateau.bic(points, smooth)
+    assert plateau.bic(points, flat) < plateau.bic(points, capped)
+    free = plateau.fit(points, "plateau")
+    assert 16e9 < 2**free.at < 64e9
+    one = plateau.kept_slope(points, BREAK, samples=60)
+    assert one["low"] < 0.1
+    assert one["high"] < 0.5
+    told = plateau.foretell(points, "plateau", BREAK), plateau.foretell(points, "smooth")
+    assert plateau.better(*told, samples=200) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_plateau_is_found_where_there_is_none(seed):
+    points = plateau.Points.of(made(seed=seed), QUIZ)
+    flat, smooth = plateau.fit(points, "plateau", BREAK), plateau.fit(points, "smooth")
+    assert plateau.bic(points, smooth) + 10 < plateau.bic(points, flat)
+    one = plateau.kept_slope(points, BREAK, samples=60)
+    assert one["low"] > 0.5
+    told = plateau.foretell(points, "smooth"), plateau.foretell(points, "plateau", BREAK)
+    assert plateau.better(*told, samples=200) > 0.9
+
+
+def test_a_ceiling_is_not_taken_for_a_plateau():
+    points = plateau.Points.of(made(24, ceiling=0.7, scatter=0.01), QUIZ)
+    capped, flat = plateau.fit(points, "capped"), plateau.fit(points, "plateau", BREAK)
+    assert capped.ceiling == pytest.approx(0.7, abs=0.04)
+    assert plateau.bic(points, capped) + 10 < plateau.bic(points, flat)
+
+
+def test_a_fit_without_scatter_returns_what_made_it():
+    points = plateau.Points.of(made(scatter=0, at=BREAK), QUIZ)
+    one = plateau.fit(points, "bent", BREAK)
+    assert one.slopes == pytest.approx([0.35, 0], abs=1e-4)
+    assert one.rss < 1e-8
+    told = plateau.foretell(points, "plateau", BREAK)
+    assert np.abs(told["observed"] - told["predicted"]).max() < 0.003  # offsets lie on a grid
+
+
+def test_power_tells_a_blind_table_from_a_sharp_one():
+    sharp = plateau.power(plateau.Points.of(made(16, scatter=0.01), QUIZ), BREAK, simulations=20)
+    assert sharp["found"] == 1
+    assert sharp["false"] == 0
+    small = made(16, scatter=0.1)
+    small = small[(small["params"] < 1e11) | (small["family"] == "family 0")]
+    blind = plateau.power(plateau.Points.of(small, QUIZ), 200e9, simulations=40)
+    assert 0.2 < blind["found"] < 0.9
+
+
+def test_too_few_families_and_unknown_curves_are_refused():
+    with pytest.raises(ValueError, match="2 families cannot tell a plateau"):
+        plateau.Points.of(made(2), QUIZ)
+    with pytest.raises(ValueError, match="did you mean 'plateau'"):
+        plateau.fit(plateau.Points.of(made(), QUIZ), "plato")
+
+
+# ------------------------------------------------------------------ emergence
+
+
+def test_a_climb_returns_the_curve_that_made_it():
+    x = np.geomspace(1e19, 1e25, 40)
+    truth = emergence.Climb(2.0, 22.0, 0.8, 0.25)
+    found = emergence.climb(x, truth.score(x), 0.25)
+    assert (found.steepness, found.middle, found.top) == pytest.approx((2, 22, 0.8), rel=1e-3)
+    assert truth.score(truth.onset) == pytest.approx(0.25 + 0.1 * 0.55)
+    assert truth.decades == pytest.approx(2 * np.log(9) / 2)
+
+
+@pytest.mark.parametrize(("jump", "low", "high"), [(0.0, -2, 2), (0.2, 10, 30)])
+def test_an_excess_is_seen_only_where_it_was_put(jump, low, high):
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1e20, 1e25, 80)
+    y = emergence.Climb(1.0, 24.0, 1.0, 0.0).score(x) + rng.normal(0, 0.01, 80)
+    y = y + jump * (x > np.quantile(x, 0.75))
+    table = pd.DataFrame({"family": np.arange(80) % 20, "operations": x, "quiz": y})
+    one = emergence.excess(table, "quiz", 0.0, samples=40)
+    assert low < one["low"] <= one["value"] <= one["high"] < high
+    assert one["foretold"] == 20
+
+
+def test_a_strict_metric_climbs_later_and_a_soft_one_shows_what_it_hides():
+    x = np.geomspace(1e20, 1e24, 60)
+    p = emergence.Climb(1.0, 22.5, 1.0, 0.0).score(x)
+    table = pd.DataFrame({"family": np.arange(60) % 12, "operations": x, "soft": p, "hard": p**8})
+    assert emergence.climb(x, p**8).onset > 3 * emergence.climb(x, p).onset
+    one = emergence.hidden(table, "hard", "soft")
+    assert one["value"] == pytest.approx(1)
+    assert one["models"] < 60
+
+
+# ------------------------------------------------------------------ the published tables
+
+
+README = """# x
+| # | Record time | Description | Date | Log | Contributors |
+1 | 45 minutes | [a](https://x.org) | 05/28/24 | [log](a.log) | @a
+21 | 2.997 minutes | 21st with new timing | 02/01/25 | [log](b) | not a new record
+66 | 1.595 minutes | Torch 2.10 | 01/31/26 | - | -
+
+## Speedrun track 2: larger
+1 | 5.8 hours | [b](https://x.org) | 05/28/24 | [log](c) | @c
+2 | 29.3 minutes | [c](https://x.org) | 01/18/25 | [log](d) | @d
+"""
+
+
+def test_records_are_read_from_the_readme_of_the_first_track():
+    assert collected.speedrun("README.md", README) == [
+        ("1", "45", "2024-05-28"), ("21", "2.997", "2025-02-01"), ("66", "1.595", "2026-01-31"),
+    ]  # fmt: skip
+
+
+def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
+    results = {"sciq": {"acc": 0.5, "acc_stderr": 0.1, "acc_norm": 0.6}}
+    results |= {f"hendrycksTest-{k}": {"acc": k / 100, "acc_norm": 0.9} for k in range(57)}
+    path = "evals/pythia-v1/pythia-1b-bf16/five-shot/1b-5shot_step143000.json"
+    rows = collected.pythia(path, json.dumps({"results": results}))
+    assert rows[:2] == [("1b-bf16", "five", 143000, "sciq", "acc", 0.5),
+                        ("1b-bf16", "five", 143000, "sciq", "acc_norm", 0.6)]  # fmt: skip
+    assert rows[2][3:] == ("mmlu_macro57", "acc", pytest.approx(0.28))
+    assert len(collected.PYTHIA.paths) == 32
+    assert path in collected.PYTHIA.paths
+
+
+def test_a_digest_knows_notation_and_order_from_content():
+    one = [("1", "3.80", "2024-12-10"), ("2", "3.4", "2025-01-04")]
+    assert collected.digest(one) == collected.digest(
+        [("2", 3.4, "2025-01-04"), (1, "3.8", "2024-12-10")]
+    )
+    assert collected.digest(one) != collected.digest(one[:1])
+
+
+def test_other_rows_than_the_pinned_ones_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIZEWISE_PUBLISHED", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no speedrun_records\.csv"):
+        scores.speedrun()
+    (tmp_path / "speedrun_records.csv").write_text("record,minutes,date\n1,45,2024-05-28\n")
+    with pytest.raises(ValueError, match="other rows than KellerJordan/modded-nanogpt"):
+        scores.speedrun()
+
+
+def test_what_is_wrong_in_the_table_is_set_right(folder):
+    raw, table = scores.table(as_published=True), scores.table()
+    assert (len(raw), len(table)) == (148, 140)
+    assert set(scores.SPARSE) | set(scores.TUNED) == set(raw["model"]) - set(table["model"])
+    by_name = table.set_index("model")
+    assert by_name.loc["openlm-research/open_llama_7b_v2", "params"] == 7e9
+    btlm = by_name.loc["cerebras/btlm-3b-8k-base"]
+    assert btlm["operations"] == pytest.approx(6 * 3e9 * 0.627e12)
+    known = table.dropna(subset=["operations"])
+    assert known["operations"].to_numpy() == pytest.approx(
+        (6 * known["params"] * known["tokens"]).to_numpy(), rel=0.03
+    )
+    assert scores.EIGHT_BIT in set(table["model"])
+
+
+def test_the_pilot_is_reproduced_on_the_table_as_published(folder):
+    raw = scores.table(as_published=True)
+    pilot = {"MMLU": (0.68, 0.85), "GSM8K": (0.68, 0.87), "HumanEval": (0.69, 0.82),
+             "HellaSwag": (0.83, 0.84)}  # fmt: skip
+    for name, (size, computing) in pilot.items():
+        assert returns.rank(raw, name, "params", 10)["value"] == pytest.approx(size, abs=0.006)
+        assert returns.rank(raw, name, "operations", 10)["value"] == pytest.approx(
+            computing, abs=0.006
+        )
+    for times, share, pairs in ((2, 0.202, 8606), (8, 0.121, 4313)):
+        one = returns.smaller_wins(raw, "MMLU", times, 10)
+        assert (one["value"], one["pairs"]) == (pytest.approx(share, abs=5e-4), pairs)
+
+
+def test_gains_lie_near_those_of_the_pilot(folder):
+    # The pilot left out whole families that hold a sparse model and did not say which pairs of
+    # sizes it took; neighbours alone give its figures within a point and a half.
+    table, edges = scores.table(), [(1e9, 6e9), (6e9, 12e9), (12e9, 34.5e9), (34.5e9, 1e12)]
+    pilot = {"MMLU": (6.4, 6.3, 6.2, 4.4), "GSM8K": (11.3, 9.7, 8.3, 13.4),
+             "HumanEval": (5.5, 5.3, 4.0, 8.9), "HellaSwag": (6.0, 3.4, 2.6, 1.6),
+             "Winograd": (3.1, 3.0, 2.7, 1.6)}  # fmt: skip
+    for name, gains in pilot.items():
+        rows = returns.pairs(table, scores.BENCHMARKS[name])
+        for (low, high), gain in zip(edges, gains, strict=True):
+            here = rows[(rows["start"] >= low) & (rows["start"] < high)]["gain"]
+            assert here.mean() == pytest.approx(gain, abs=1.5), (name, low)
+    last = returns.pairs(table, scores.BENCHMARKS["MMLU"]).query("end == 405e9")
+    assert last["gain"].iloc[0] * last["doublings"].iloc[0] == pytest.approx(6.1, abs=0.1)
+
+
+def test_the_speedrun_halves_as_the_pilot_said(folder):
+    rows = scores.speedrun()
+    assert (len(rows), rows["minutes"].iloc[-1]) == (89, 1.23)
+    found = returns.doubling_times(rows["days"], rows["minutes"], samples=50)
+    assert found["ends"] == pytest.approx(4.93, abs=0.01)
+    early = rows[rows["record"] <= 21]
+    assert returns.doubling_times(early["days"], early["minutes"], 20)["ends"] == pytest.approx(
+        2.0, abs=0.05
+    )
+
+
+def test_pythia_scores_are_those_of_the_suite(folder):
+    rows = scores.pythia().set_index(["model", "shots", "task", "metric"])["value"]
+    ends = [rows[(m, "zero", "lambada_openai", "acc")] for m in ("70m", "12b")]
+    assert ends == pytest.approx([0.185, 0.705], abs=6e-4)
+
+
+# ------------------------------------------------------------------ the recorded rows
+
+
+def test_every_claimed_plateau_has_its_rows():
+    rows = records.table("published_scores")
+    if rows.empty:
+        pytest.skip("no rows recorded yet")
+    for name, one in scores.BENCHMARKS.items():
+        if one.claimed:
+            here = rows[(rows["benchmark"] == name) & (rows["what"] == "curve")]
+            assert {"smooth", "capped", "plateau", "bent"} <= set(here["curve"])
+            assert here["found_break"].dropna().between(5e8, 2e11).all()
+    shares = rows[["smaller_wins", "capped_better", "found", "false"]].stack().dropna()
+    assert shares.between(0, 1).all()
