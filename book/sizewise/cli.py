@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__, cli_devices, cli_laws
+from . import __version__, cli_devices, cli_laws, cli_quant
 
 app = typer.Typer(
     name="sizewise",
@@ -187,6 +187,7 @@ def list_claims(
 app.command()(cli_devices.memory)
 app.command()(cli_devices.roofline)
 app.command()(cli_laws.fit)
+app.command()(cli_quant.quantize)
 
 
 def _parameter(words: str) -> tuple[str, Any]:

@@ -1,0 +1,1 @@
+"""Quantization: weight formats, codebooks, rotations, caches, and the bytes really held."""

@@ -1,0 +1,119 @@
+"""Bytes that a model's tensors really hold, by what they are for.
+
+A format's name says little: beside the codes there are scales, tables and all that was left in
+high precision. So the tensors themselves are found, wherever a format keeps them (parameters,
+buffers, attributes of parameters, states and dictionaries beside them, and the inner tensors of
+tensor subclasses), and the storage behind each is counted once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+ROLES = ("codes", "scales", "codebooks", "high_precision")
+SCALES = {
+    "absmax", "scb", "sb", "scale", "scales", "zero", "zeros", "zero_point", "offset", "mean",
+}  # fmt: skip
+CODEBOOKS = {"code", "codebook", "quant_map", "table"}
+CODES = {"w_q", "qdata", "cb", "codes", "packed"}
+STATES = {"QuantState", "MatmulLtState"}  # of bitsandbytes; Params4bit also points at its module
+# Other modules, hooks, and what LLM.int8() leaves of its last product.
+STILL = {
+    "_modules",
+    "module",
+    "idx",
+    "subB",
+    "_backward_hooks",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes by role; ``kept`` splits what is in high precision by the class of its module."""
+
+    codes: int = 0
+    scales: int = 0
+    codebooks: int = 0
+    high_precision: int = 0
+    kept: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return self.codes + self.scales + self.codebooks + self.high_precision
+
+    def as_dict(self) -> dict[str, int]:
+        """Total and roles, in the order in which they are shown."""
+        return {"total": self.total} | {role: getattr(self, role) for role in ROLES}
+
+
+def of(model) -> Held:
+    """The bytes of every tensor storage of a torch module, each counted once.
+
+    Tensors that share a storage (a tied head, a view) are one; on the meta device a storage has
+    the bytes it would have. Memory that an allocator rounds up, and what a forward pass makes,
+    is not in it.
+    """
+    bytes_of, kept, seen = dict.fromkeys(ROLES, 0), {}, set()
+    for role, owner, storage in storages(model):
+        if storage._cdata in seen:  # the address of the storage itself, also on meta
+            continue
+        seen.add(storage._cdata)
+        bytes_of[role] += storage.nbytes()
+        if role == "high_precision":
+            kept[owner] = kept.get(owner, 0) + storage.nbytes()
+    return Held(**bytes_of, kept=dict(sorted(kept.items(), key=lambda item: -item[1])))
+
+
+def storages(model) -> Iterator[tuple[str, str, Any]]:
+    """(role, class of the module, storage) of each tensor that a module or its state holds."""
+    visited: set[int] = set()
+    for module in model.modules():
+        name = type(module).__name__
+        for tensor_name, tensor in _tensors(module.__dict__, "", visited):
+            yield _role(tensor_name, tensor), name, tensor.untyped_storage()
+
+
+def _tensors(value: Any, name: str, visited: set[int]) -> Iterator[tuple[str, Any]]:
+    """Every (name, plain tensor) under ``value``, without going into other modules."""
+    import torch
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+    if id(value) in visited:
+        return
+    if isinstance(value, torch.Tensor):
+        visited.add(id(value))
+        if is_traceable_wrapper_subclass(value):  # its own storage is a pretence
+            inner = {one: getattr(value, one) for one in value.__tensor_flatten__()[0]}
+            yield from _tensors(inner, name, visited)
+        else:
+            yield name, value
+        beside = {k: v for k, v in vars(value).items() if k not in STILL}
+        yield from _tensors(beside, name, visited)
+        if value.grad_fn is None and value.grad is not None:
+            yield from _tensors(value.grad, "grad", visited)
+    elif isinstance(value, dict):
+        for key, one in list(value.items()):
+            if key not in STILL:
+                yield from _tensors(one, str(key), visited)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _tensors(one, name, visited)
+    elif type(value).__name__ in STATES:
+        visited.add(id(value))
+        yield from _tensors(vars(value), name, visited)
+
+
+def _role(name: str, tensor) -> str:
+    import torch
+
+    name = name.lower()
+    if name in SCALES:
+        return "scales"
+    if name in CODEBOOKS:
+        return "codebooks"
+    float8 = tensor.is_floating_point() and tensor.dtype.itemsize == 1
+    if name in CODES or float8 or tensor.dtype in (torch.int8, torch.uint8):
+        return "codes"
+    return "high_precision"

@@ -1,0 +1,168 @@
+"""From what a person names to a causal model with weights: what it is, what it takes, and loading.
+
+Weights are read from safetensors or GGUF; nothing is unpickled, and code that a model brings is
+never run.
+"""
+
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from .. import catalog, configs, text
+from ..configs import one_line
+from . import gguf_file
+
+CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from. ``parameters`` is known before anything is loaded, if it can be."""
+
+    name: str
+    kind: str  # folder, gguf, pretrained or hub
+    path: Path | None = None
+    parameters: int | None = None
+    stored: gguf_file.File | None = None
+
+
+def find(name: str) -> Source:
+    """A folder, a ``.gguf`` file, a pinned model's name or a hub id, not loaded yet.
+
+    Raises ValueError, in one line, for what is none of them, for folders without weights in
+    safetensors, for encoders and for models that are quantized already.
+    """
+    from .. import pretrained
+
+    path = _path(name)
+    if path and path.suffix.lower() == ".gguf":
+        stored = gguf_file.read(path)
+        return Source(name, "gguf", path, stored.all.elements, stored)
+    if path and path.is_dir():
+        return _folder(name, path)
+    if path and (path.exists() or name.startswith(("/", ".", "~"))):
+        what = "is no model folder and no GGUF file" if path.exists() else "no such file or folder"
+        raise ValueError(f"{name}: {what}")
+    if name in pretrained.names():
+        one = pretrained.entry(name)
+        if one.kind != "causal":
+            raise ValueError(f"{name}: is no causal language model, but an {one.kind}")
+        return Source(name, "pretrained", None, one.parameters)
+    if name in catalog.models():
+        raise ValueError(
+            f"{name}: the catalogue has its configuration and not its weights; "
+            "give a folder, a GGUF file or a hub id"
+        )
+    if configs.HUB_ID.fullmatch(name):
+        return Source(name, "hub", None, _count(name))
+    raise text.unknown("model", name, [*pretrained.names("causal"), *catalog.models()])
+
+
+def needed(source: Source, dtype: str = "fp32") -> int | None:
+    """Bytes of the weights while they are loaded; None if the parameters are not known before.
+
+    What comes from GGUF is held twice for a moment, as it was read and in its plain class.
+    """
+    if source.parameters is None:
+        return None
+    return source.parameters * BYTES[dtype] * (1 if source.kind in ("folder", "hub") else 2)
+
+
+def free(device: str = "cpu") -> int:
+    """Bytes of memory that are free on a device now."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def check_memory(source: Source, dtype: str, device: str) -> None:
+    """Raise ValueError, before anything is loaded, if the weights do not fit."""
+    need = needed(source, dtype)
+    for place in dict.fromkeys(("cpu", device)):  # loaded on the one, held on the other
+        have = free(place)
+        if need is not None and need > have:
+            words = f"needs {text.si(need, 'B')} to be loaded in {dtype}"
+            raise ValueError(
+                f"{source.name}: {words}, and {text.si(have, 'B')} are free on {place}"
+            )
+
+
+def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, gguf_file.File | None]:
+    """(model, tokenizer, what a GGUF file stores) of a source, on the CPU, in evaluation mode.
+
+    Raises ValueError in one line if it cannot be loaded.
+    """
+    from transformers.utils import logging
+
+    from .. import pretrained
+
+    logging.disable_progress_bar()  # who loads shows how far it is
+    if source.kind == "pretrained":
+        with redirect_stderr(StringIO()):
+            found = pretrained.load(source.name, dtype)
+        stored = gguf_file.read(found.file) if found.file.suffix == ".gguf" else None
+        return found.model, found.tokenizer, stored
+    try:
+        if source.kind == "gguf":
+            path = source.path.resolve()
+            with redirect_stderr(StringIO()):  # a bar that no setting turns off
+                model, tokenizer = pretrained.from_gguf(path.parent, path.name, dtype)
+        else:
+            model, tokenizer = _safetensors(source, dtype)
+    except Exception as error:  # each file is wrong in a way of its own
+        raise ValueError(f"{source.name}: cannot be loaded ({one_line(error)})") from error
+    return model, tokenizer, source.stored
+
+
+def _safetensors(source: Source, dtype: str):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = str(source.path or source.name)
+    words = {"trust_remote_code": False, "local_files_only": source.kind != "hub"}
+    tokenizer = AutoTokenizer.from_pretrained(where, **words)
+    model, said = AutoModelForCausalLM.from_pretrained(
+        where,
+        dtype=getattr(torch, DTYPES[dtype]),
+        output_loading_info=True,
+        use_safetensors=True,
+        **words,
+    )
+    if missing := sorted(said.get("missing_keys", ())):
+        raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
+    return model.eval(), tokenizer
+
+
+def _folder(name: str, path: Path) -> Source:
+    spec = configs.load(path)
+    if not any(path.glob("*.safetensors")):
+        raise ValueError(f"{name}: no weights in safetensors beside its config.json")
+    classes = spec.fields.get("architectures") or []
+    if classes and not any(str(one).endswith(CAUSAL) for one in classes):
+        raise ValueError(f"{name}: {classes[0]} is no causal language model")
+    if spec.fields.get("quantization_config"):
+        raise ValueError(f"{name}: is quantized already; start from its full weights")
+    return Source(name, "folder", path, _count(path))
+
+
+def _count(model) -> int:
+    from .. import counting
+
+    return counting.count(model).total
+
+
+def _path(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, ~ of nobody, a null byte
+        return None
+    return path

@@ -1,0 +1,279 @@
+"""`sizewise quantize` as people and programs call it, on a small model in a folder."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from sizewise import cli_quant
+from sizewise.evals import likelihood
+from sizewise.lab import models
+from sizewise.quant import held, source, weights
+
+torch.set_num_threads(1)
+WORDS = "The quick brown fox jumps over the lazy dog; a model counts its bytes. " * 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model at random with a byte-level tokenizer, as `transformers` saves them."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from tokenizers.trainers import BpeTrainer
+    from transformers import PreTrainedTokenizerFast
+
+    made = tmp_path_factory.mktemp("a model")
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([WORDS], trainer)
+    model = models.build(models.spec("dense", 64, 512, 64), 0)
+    torch.nn.init.normal_(model.lm_head.weight, 0, 0.02, torch.Generator().manual_seed(0))
+    model.save_pretrained(made)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(made)
+    return made
+
+
+@pytest.fixture
+def text(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text(WORDS)
+    return file
+
+
+def changed(folder, tmp_path, **fields):
+    """A folder with another configuration and no weights that fit it."""
+    made = tmp_path / "changed"
+    made.mkdir()
+    for file in folder.iterdir():
+        (made / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text()) | fields
+    (made / "config.json").write_text(json.dumps(config))
+    return made
+
+
+def test_json_has_the_figures_of_the_library(sizewise, folder, text):
+    words = ("quantize", folder, "--format", "nf4-dq", "--text", text, "--context", 32)
+    code, out, err = sizewise(*words, "--windows", 5, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    model, tokenizer, _ = source.load(source.find(str(folder)))
+    before = held.of(model)
+    cut, sizes, _ = likelihood.documents(tokenizer, [WORDS], 32)
+    some = cli_quant._spread(len(cut), 5)
+    assert len(set(some)) == 5
+    first = likelihood.measure(model, cut[some], bytes_of_targets=sizes[some])
+    made = weights.convert(model, "nf4-dq")
+    second = likelihood.measure(model, cut[some], bytes_of_targets=sizes[some])
+    assert found["bytes_before"] == before.as_dict()
+    assert found["bytes_after"] == made.held.as_dict()
+    assert found["bytes_after"]["total"] < found["bytes_before"]["total"]
+    assert found["bits_per_parameter"] == made.bits
+    assert found["layers_converted"] == 14
+    assert found["left_in_high_precision"] == {"Embedding": 512 * 64, "output head": 512 * 64}
+    for when, rows in (("before", first), ("after", second)):
+        nats = rows.nats.sum()
+        assert found[f"perplexity_{when}"] == pytest.approx(math.exp(nats / rows.tokens.sum()))
+        bits = nats / math.log(2) / rows.bytes.sum()
+        assert found[f"bits_per_byte_{when}"] == pytest.approx(bits)
+    assert (found["windows"], found["tokens"]) == (5, 5 * 31)
+    assert found["perplexity_after"] != found["perplexity_before"]
+
+
+def test_a_table_says_what_was_saved_and_what_stayed(sizewise, folder, text):
+    code, out, err = sizewise("quantize", folder, "--format", "int8", "--text", text)
+    assert (code, err) == (0, "")
+    for words in ("bytes held", "high precision", "perplexity a token", "bits a byte", "14 layers"):
+        assert words in out
+    assert "left in high precision: Embedding 32.8K, output head 32.8K" in out
+
+
+def test_without_a_file_the_built_in_text_is_measured(sizewise, folder, monkeypatch):
+    from sizewise.evals import texts
+
+    asked = []
+
+    def fixed(name, count=None, characters=None):
+        asked.append((name, count, characters))
+        return [WORDS[:characters]] * 3
+
+    monkeypatch.setattr(texts, "fixed", fixed)
+    words = ("quantize", folder, "--format", "bf16", "--context", 32, "--windows", 40, "--json")
+    code, out, _ = sizewise(*words)
+    assert code == 0
+    assert asked == [("sotu", 32, 2 * 32 * 8)]
+    found = json.loads(out)
+    assert found["windows"] <= 40
+    assert found["bits_per_parameter"] == pytest.approx(16, rel=1e-3)
+
+    def absent(name, **_):
+        raise ValueError("sotu 1.0 cannot be downloaded: no network")
+
+    monkeypatch.setattr(texts, "fixed", absent)
+    monkeypatch.setattr(source, "load", lambda *a: pytest.fail("work was started"))
+    assert "no network" in refused(sizewise, folder)
+
+
+def test_windows_are_spread_evenly_and_never_repeat():
+    assert cli_quant._spread(10, 5) == [1, 3, 5, 7, 9]
+    assert cli_quant._spread(3, 5) == [0, 1, 2]
+    for number in range(1, 40):
+        for wanted in range(1, 40):
+            some = cli_quant._spread(number, wanted)
+            assert sorted(set(some)) == some
+            assert len(some) == min(number, wanted)
+            assert 0 <= some[0] <= some[-1] < number
+            steps = np.diff(some)
+            assert not len(steps) or steps.max() - steps.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["./nothing"], "no such file or folder"),
+        (["./nothing.gguf"], "no such file"),
+        (["llama-3.1-8b"], "the catalogue has its configuration and not its weights"),
+        (["smolm2-135m"], "did you mean 'smollm2-135m'"),
+        (["nobody/no-such-model"], "neither in the catalogue nor fetched from the hub"),
+        (["x", "--format", "nf5"], "unknown weight format 'nf5'; did you mean 'nf4'"),
+        (["x", "--format", "ao-fp8-dyn"], "ao-fp8-dyn cannot be used here"),
+        (["x", "--device", "mps"], "tried on cpu and cuda"),
+        (["x", "--dtype", "fp64"], "unknown dtype 'fp64'"),
+        (["x", "--context", "1"], "context must be from 2"),
+        (["x", "--windows", "0"], "windows must be from 1"),
+        (["x", "--text", "no-such.txt"], "no-such.txt: cannot be read"),
+        ([], "Missing argument"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
+)
+def test_bad_words_are_one_line_before_any_work(sizewise, monkeypatch, words, said):
+    monkeypatch.setattr(source, "load", lambda *a: pytest.fail("work was started"))
+    code, out, err = sizewise("quantize", *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def refused(sizewise, *words):
+    code, out, err = sizewise("quantize", *words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+def test_a_folder_that_is_no_model_is_refused(sizewise, folder, tmp_path, text):
+    (tmp_path / "empty").mkdir()
+    assert "no such file" in refused(sizewise, tmp_path / "empty")
+    assert "is no model folder" in refused(sizewise, text)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_bytes((folder / "config.json").read_bytes())
+    (tmp_path / "bare" / "pytorch_model.bin").write_bytes(b"a pickle")
+    assert "no weights in safetensors" in refused(sizewise, tmp_path / "bare")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "names code of its own"),
+        ({"architectures": ["LlamaModel"]}, "LlamaModel is no causal language model"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "is quantized already"),
+        ({"num_hidden_layers": 3}, "tensors are missing, such as model.layers.2"),
+        ({"hidden_size": -1}, "hidden_size = -1"),
+    ],
+    ids=["code", "encoder", "quantized", "missing", "negative"],
+)
+def test_a_model_that_cannot_be_taken_is_refused(sizewise, folder, tmp_path, text, fields, said):
+    made = changed(folder, tmp_path, **fields)
+    assert said in refused(sizewise, made, "--text", text)
+
+
+def test_broken_weights_are_one_line(sizewise, folder, tmp_path, text):
+    made = changed(folder, tmp_path)
+    next(made.glob("*.safetensors")).write_bytes(b"nothing")
+    assert "cannot be loaded" in refused(sizewise, made, "--text", text)
+
+
+def test_too_little_memory_is_said_before_anything_is_loaded(sizewise, folder, monkeypatch):
+    monkeypatch.setattr(source, "free", lambda device: 500_000)
+    monkeypatch.setattr(source, "load", lambda *a: pytest.fail("it was loaded"))
+    err = refused(sizewise, folder)
+    assert "needs 665 kB to be loaded in fp32, and 500 kB are free on cpu" in err
+    monkeypatch.setattr(source, "load", lambda *a: (_ for _ in ()).throw(ValueError("loaded")))
+    assert "loaded" in refused(sizewise, folder, "--dtype", "bf16")
+
+
+def test_memory_is_reckoned_from_the_parameters(folder):
+    found = source.find(str(folder))
+    model = source.load(found)[0]
+    assert found.parameters == sum(one.numel() for one in model.parameters())
+    assert source.needed(found, "bf16") == 2 * found.parameters
+    read = dataclasses.replace(found, kind="gguf")
+    assert source.needed(read, "bf16") == 4 * found.parameters  # as it was read, and as a model
+    assert source.free("cpu") > 0
+
+
+def test_a_text_that_is_none_is_refused(sizewise, folder, tmp_path):
+    for content, said in (
+        (b"\xff\xfe\x00", "no UTF-8"),
+        (b" \n", "no text"),
+        (b"short", "no text"),
+    ):
+        (tmp_path / "bad.txt").write_bytes(content)
+        assert said in refused(sizewise, folder, "--text", tmp_path / "bad.txt")
+
+
+def test_a_gguf_file_says_what_it_stores(sizewise, tmp_path, text):
+    gguf = pytest.importorskip("gguf")
+    pytest.importorskip("accelerate")
+    file = tmp_path / "tiny.gguf"
+    small_gguf(gguf, file)
+    code, out, err = sizewise("quantize", file, "--text", text, "--context", 16, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["kind"] == "gguf"
+    kinds = {one["type"]: one["bits"] for one in found["file"]["types"]}
+    assert kinds == {"Q8_0": 8.5, "F32": 32}
+    assert 8.5 < found["file"]["bits"] < 32
+
+
+def small_gguf(gguf, file):
+    """A llama of one layer with a byte-level tokenizer."""
+    from tokenizers import pre_tokenizers
+
+    writer = gguf.GGUFWriter(str(file), "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(64)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(96)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(4)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_vocab_size(258)
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", "<eos>"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * 257 + [3])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(257)
+    writer.add_eos_token_id(257)
+    draw, kind = np.random.default_rng(0), gguf.GGMLQuantizationType.Q8_0
+    shapes = {"token_embd": (258, 64), "output": (258, 64)}
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+        shapes[f"blk.0.{name}"] = (64, 64)
+    shapes |= {"blk.0.ffn_up": (96, 64), "blk.0.ffn_gate": (96, 64), "blk.0.ffn_down": (64, 96)}
+    for name, shape in shapes.items():
+        values = (draw.standard_normal(shape) / 8).astype(np.float32)
+        quantized = gguf.quants.quantize(values, kind)
+        writer.add_tensor(f"{name}.weight", quantized, raw_dtype=kind)
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(64, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

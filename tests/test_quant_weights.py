@@ -1,0 +1,740 @@
+"""Weight formats: tables from their definitions, codes as bitsandbytes makes them, bytes held."""
+
+import copy
+import gc
+import itertools
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sizewise import configs, counting, formats
+from sizewise.lab import models
+from sizewise.quant import (
+    blockwise,
+    gguf_file,
+    held,
+    layers,
+    normal_float,
+    on_cpu,
+    outliers,
+    sensitivity,
+    skeleton,
+    weights,
+)
+
+torch.set_num_threads(1)
+torch._dynamo.config.disable = True  # odd shapes would be compiled one by one
+bitsandbytes = on_cpu.bnb()
+functional = pytest.importorskip("bitsandbytes.functional")
+TABLES = {"nf4": normal_float.nf4(), "fp4": normal_float.fp4()}
+
+
+def published(kind):
+    return functional.get_4bit_type(kind, device="cpu").numpy()
+
+
+def normal(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def small(family="dense", width=64, seed=0, **fields):
+    """A model with weights at random, its head too."""
+    spec = models.spec(family, width, 512, 32)
+    spec.fields.update(fields)
+    model = models.build(spec, seed).eval()
+    head = model.get_output_embeddings().weight
+    torch.nn.init.normal_(head.data, 0, 0.05, generator=torch.Generator().manual_seed(seed))
+    return model
+
+
+def needs(name):
+    if reason := weights.refusal(name):
+        pytest.skip(reason)
+
+
+# --- tables
+
+
+def test_nf4_from_its_definition_is_the_published_table_to_two_in_ten_million():
+    apart = np.abs(normal_float.normal_float(4) - published("nf4"))
+    assert 1e-7 < apart.max() < 2e-7
+    # The offset cut to seven digits is half of that; single precision is the rest.
+    cut = np.abs(normal_float.normal_float(4, 0.9677083) - published("nf4"))
+    assert cut.max() < 1.1e-7
+
+
+def test_nf4_as_published_is_equal_bit_for_bit():
+    assert normal_float.nf4().dtype == np.float32
+    assert np.array_equal(normal_float.nf4(), published("nf4"))
+    made = functional.create_normal_map()
+    assert np.array_equal(np.delete(normal_float.nf4(), 7), made[made != 0].numpy())
+
+
+def test_the_offset_is_the_mean_of_two_probabilities():
+    assert normal_float.offset(4) == pytest.approx(929 / 960, abs=1e-15)
+    assert normal_float.offset(2) == pytest.approx(1 - (1 / 8 + 1 / 6) / 2, abs=1e-15)
+    with pytest.raises(ValueError, match="bits must be from 2"):
+        normal_float.offset(1)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_normal_float_of_any_width_has_an_exact_zero_and_one_level_more_above(bits):
+    levels = normal_float.normal_float(bits)
+    assert len(levels) == 2**bits
+    assert np.all(np.diff(levels) > 0)
+    assert (levels < 0).sum() == 2 ** (bits - 1) - 1
+    assert (levels == 0).sum() == 1
+    assert (levels[0], levels[-1]) == (-1, 1)
+
+
+def test_fp4_from_its_bits_is_the_published_table_in_the_order_of_its_codes():
+    assert np.array_equal(normal_float.fp4().astype(np.float32), published("fp4"))
+    # The library's generator of float tables has a subnormal four times as large.
+    generated = functional.create_fp8_map(True, 2, 1, 4).unique().numpy()
+    assert generated == pytest.approx(np.unique(normal_float.fp4(2.0**-2)))
+    # And a true E2M1 one of 1/12: 0, .5, 1, 1.5, 2, 3, 4, 6 over 6.
+    want = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6]) / 6
+    assert normal_float.e2m1()[:8] == pytest.approx(want)
+    assert np.unique(normal_float.fp4(1.0)) == pytest.approx(np.unique(normal_float.e2m1()))
+
+
+@pytest.mark.parametrize("block", [2, 16, 64, 256])
+@pytest.mark.parametrize(
+    "table",
+    [TABLES["nf4"], TABLES["fp4"], normal_float.normal_float(3), normal_float.uniform(4)],
+    ids=["nf4", "fp4", "nf3", "int4"],
+)
+def test_the_expected_error_is_what_a_monte_carlo_measures(table, block):
+    x = np.random.default_rng(block).standard_normal((400_000 // block, block))
+    x = torch.tensor(x, dtype=torch.float32)
+    errors = (blockwise.dequantize(blockwise.quantize(x, table, block)) - x).double() ** 2
+    each = errors.mean(1)
+    spread = each.std().item() / len(each) ** 0.5
+    theory = normal_float.expected_error(table, block)
+    assert theory == pytest.approx(each.mean().item(), abs=5 * spread)
+    assert spread < 0.03 * theory
+
+
+def test_two_values_in_a_block_by_hand():
+    # A table of -1, 0, 1: the smaller of two magnitudes errs by |x| or by m - |x|.
+    m = np.random.default_rng(0).standard_normal((2, 1_000_000))
+    large, less = np.abs(m).max(0), np.abs(m).min(0)
+    want = np.where(less / large < 0.5, less, large - less) ** 2
+    theory = normal_float.expected_error(np.array([-1, 0, 1]), 2)
+    assert theory == pytest.approx(want.mean() / 2, rel=0.01)
+
+
+def test_normal_float_errs_less_than_fp4_on_normal_weights():
+    error = {name: normal_float.expected_error(table) for name, table in TABLES.items()}
+    assert error["nf4"] < normal_float.expected_error(normal_float.e2m1()) < error["fp4"]
+
+
+def test_a_table_or_block_that_is_none_is_refused():
+    for bad in ([], [math.nan]):
+        with pytest.raises(ValueError, match="finite levels"):
+            normal_float.expected_error(np.array(bad))
+    with pytest.raises(ValueError, match="block must be from 2"):
+        normal_float.expected_error(TABLES["nf4"], 1)
+    with pytest.raises(ValueError, match=r"between 0\.5 and"):
+        normal_float.normal_float(4, 1.0)
+
+
+# --- blocks
+
+
+def as_published(x, kind, block, double):
+    """Codes, scales in use and values of bitsandbytes, read as one row (see `on_cpu`)."""
+    packed, state = functional.quantize_4bit(
+        x, blocksize=block, quant_type=kind, compress_statistics=double
+    )
+    scales = state.absmax
+    if double:
+        scales = functional.dequantize_blockwise(scales, state.state2) + state.offset
+    flat = torch.ops.bitsandbytes.dequantize_4bit(
+        packed, scales, block, kind, (1, x.numel()), x.dtype
+    )
+    return packed.reshape(-1), state, scales, flat.reshape(x.shape)
+
+
+SHAPES = [(64, 64), (7, 9), (129,), (3, 5, 11), (1, 1), (64, 96), (256, 333)]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("block", "double"), [(64, False), (64, True), (256, True)])
+def test_codes_scales_and_values_equal_bitsandbytes(kind, dtype, block, double):
+    for seed, shape in enumerate(SHAPES):
+        x = normal(*shape, seed=seed, dtype=dtype)
+        if x.numel() > 200:
+            x.view(-1)[64:128] = 0  # a block of zeros
+        codes, state, scales, values = as_published(x, kind, block, double)
+        mine = blockwise.quantize(x, TABLES[kind], block, double)
+        assert torch.equal(mine.codes, codes), shape
+        assert torch.equal(mine.scales.codes if double else mine.scales, state.absmax), shape
+        assert torch.equal(blockwise.scales_of(mine), scales), shape
+        assert torch.equal(blockwise.dequantize(mine), values), shape
+
+
+def test_a_million_codes_equal_bitsandbytes():
+    x = normal(1024, 1024, seed=5)
+    codes, _, _, values = as_published(x, "nf4", 64, False)
+    mine = blockwise.quantize(x, TABLES["nf4"])
+    assert torch.equal(mine.codes, codes)
+    assert torch.equal(blockwise.dequantize(mine), values)
+
+
+def test_the_8_bit_code_of_the_scales_is_the_published_one():
+    assert torch.equal(blockwise.dynamic_table(), functional.create_dynamic_map())
+
+
+@given(
+    st.integers(1, 300),
+    st.sampled_from([1, 2, 3, 16, 64, 1000]),
+    st.integers(2, 40),
+    st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_value_becomes_its_nearest_level_and_the_largest_stays(n, block, count, seed):
+    draw = np.random.default_rng(seed)
+    table = np.concatenate([[-1, 1], draw.uniform(-1, 1, count - 2)]).astype(np.float32)
+    draw.shuffle(table)
+    x = normal(n, seed=seed)
+    q = blockwise.quantize(x, table, block)
+    got = blockwise.dequantize(q)
+    scales = np.repeat(q.scales.numpy(), block)[:n].astype(float)
+    nearest = np.abs(x.numpy()[:, None] - scales[:, None] * table).min(1)
+    assert np.abs(x.numpy() - got.numpy()) == pytest.approx(nearest, abs=1e-6)
+    for at in range(0, n, block):
+        part = slice(at, at + block)
+        assert got[part].abs().max() == x[part].abs().max()
+
+
+def test_bytes_of_a_quantized_tensor_are_those_of_the_format():
+    q = blockwise.quantize(normal(256, 256), TABLES["nf4"], 64, double=True)
+    n = 256 * 256
+    assert q.nbytes == n // 2 + n // 64 + 4 * (n // 64 // 256) + 4 + 16 * 4 + 256 * 4
+    eight = blockwise.quantize(normal(10), blockwise.dynamic_table(), 4)
+    assert (eight.codes.numel(), eight.scales.numel(), eight.packed) == (10, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("x", "table", "block", "said"),
+    [
+        (torch.tensor([1.0, math.inf]), TABLES["nf4"], 64, "finite"),
+        (torch.tensor([1, 2]), TABLES["nf4"], 64, "floating-point"),
+        (torch.tensor([]), TABLES["nf4"], 64, "finite"),
+        (torch.ones(2), np.zeros(300), 64, "2 to 256 levels"),
+        (torch.ones(2), np.array([-2.0, 2.0]), 64, "from -1 to 1"),
+        (torch.ones(2), TABLES["nf4"], 0, "block must be from 1"),
+    ],
+)
+def test_what_cannot_be_quantized_is_refused(x, table, block, said):
+    with pytest.raises(ValueError, match=said):
+        blockwise.quantize(x, table, block)
+
+
+# --- bytes held
+
+
+def reachable(model):
+    """Bytes of every storage that the garbage collector finds from a model: another way."""
+    found, stack, seen = {}, [model], set()
+    while stack:
+        one = stack.pop()
+        if (
+            id(one) in seen
+            or isinstance(one, type | type(torch))
+            or (callable(one) and not (isinstance(one, torch.nn.Module)))
+        ):
+            continue
+        seen.add(id(one))
+        if isinstance(one, torch.Tensor):
+            inner = getattr(one, "__tensor_flatten__", None)
+            if inner is None:
+                storage = one.untyped_storage()
+                found[storage.data_ptr()] = storage.nbytes()
+            else:
+                stack.extend(getattr(one, name) for name in inner()[0])
+            stack.append(vars(one))
+        else:
+            stack.extend(gc.get_referents(one))
+    return sum(found.values())
+
+
+@pytest.mark.parametrize("name", weights.FORMATS)
+@pytest.mark.parametrize("family", ["dense", "moe"])
+def test_held_bytes_are_those_of_the_storages_that_can_be_reached(name, family):
+    needs(name)
+    model = small(family)
+    made = weights.convert(model, name)
+    assert made.held.total == reachable(model)
+    with torch.no_grad():
+        model(input_ids=torch.arange(16)[None])
+    assert held.of(model) == made.held, "a forward pass changed what is held"
+
+
+@pytest.mark.parametrize("name", weights.FORMATS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", ["dense", "moe"])
+def test_held_bytes_are_the_expected_ones_in_every_role(name, dtype, family):
+    needs(name)
+    model = small(family).to(dtype)
+    want = weights.expected(model, name)
+    made = weights.convert(model, name)
+    assert made.held.as_dict() == want.as_dict()
+
+
+def test_bytes_of_a_tied_head_are_counted_once():
+    model = small(tie_word_embeddings=True)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    plain = counting.count(configs.Spec("t", model.config.to_dict(), "test")).total
+    buffers = {id(one): one.nbytes for one in model.buffers()}
+    assert held.of(model).total == 4 * plain + sum(buffers.values())
+    made = weights.convert(model, "bf16")
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert made.held.total == 2 * plain + sum(buffers.values())
+
+
+def test_views_and_meta_tensors_are_counted_as_storages():
+    one = torch.nn.Module()
+    base = torch.zeros(10)
+    one.a, one.b = torch.nn.Parameter(base[:4]), torch.nn.Parameter(base[2:])
+    assert held.of(one).total == 40
+    meta = torch.nn.Sequential(*(torch.nn.Linear(8, 8, device="meta") for _ in range(3)))
+    assert held.of(meta).total == 3 * (64 + 8) * 4
+
+
+@pytest.mark.parametrize("name", [n for n in weights.FORMATS if layers.TABLE[n].nominal])
+def test_bits_of_a_layer_are_those_of_the_described_format(name):
+    rows, columns = 512, 1024
+    one = layers.TABLE[name]
+    if name not in formats.WEIGHTS:
+        assert name == "fp4-dq"
+        described = formats.WEIGHTS["nf4-dq"]
+    else:
+        described = formats.WEIGHTS[one.nominal]
+    bits = described.bits + described.per_row / columns
+    if one.cast:
+        assert bits == 8 * getattr(torch, one.cast).itemsize
+        return
+    sizes = one.sizes(rows, columns, 4)
+    mean = 4 if name.endswith("-dq") else 0  # one fp32 a layer, beside its tables
+    assert 8 * (sizes.codes + sizes.scales - mean) / (rows * columns) == bits
+
+
+# --- conversion
+
+
+def test_names_in_order_and_the_nearest_one():
+    plain = ("fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4", "fp4-dq")
+    assert weights.FORMATS[:8] == plain
+    for call in (weights.refusal, lambda name: weights.convert(small(), name)):
+        with pytest.raises(ValueError, match="did you mean 'nf4-dq'"):
+            call("nf4_dq")
+
+
+def test_what_this_machine_cannot_run_is_refused_with_its_reason(monkeypatch):
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    for name in weights.FORMATS[3:]:
+        assert weights.refusal(name) == f"the package {layers.TABLE[name].package} is not installed"
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: True)
+    assert "compute capability 8.9" in weights.refusal("ao-fp8-dyn")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert weights.refusal("nf4", "cuda:0") == "torch sees no GPU here"
+    assert "cpu and cuda" in weights.refusal("nf4", "mps")
+    with pytest.raises(ValueError, match=r"ao-fp8-dyn cannot be used here: products in fp8"):
+        weights.convert(small(), "ao-fp8-dyn")
+
+
+@pytest.mark.parametrize("kind", ["nf4", "nf4-dq", "fp4", "fp4-dq"])
+@pytest.mark.parametrize("shape", [(40, 96), (33, 64), (64, 176), (17, 9)])
+def test_a_four_bit_layer_multiplies_by_the_weights_that_its_codes_stand_for(kind, shape):
+    rows, columns = shape
+    linear = torch.nn.Linear(columns, rows)
+    linear.weight.data = normal(rows, columns)
+    table = TABLES[kind.removesuffix("-dq")]
+    q = blockwise.quantize(linear.weight, table, 64, kind.endswith("-dq"))
+    model = torch.nn.Sequential(linear)
+    weights.convert(model, kind, skip=())
+    x = normal(5, columns, seed=1)
+    want = x.double() @ blockwise.dequantize(q).double().T + linear.bias.double()
+    for _ in range(2):  # a first pass must leave the layer as it was
+        assert model(x).double().detach().numpy() == pytest.approx(want.detach().numpy(), abs=1e-4)
+    assert torch.equal(on_cpu.dequantized(model[0]), blockwise.dequantize(q))
+
+
+def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():
+    linear = torch.nn.Linear(64, 32, bias=False)
+    linear.weight.data = normal(32, 64) / 8
+    x = normal(8, 64, seed=1)
+    x[:, 3] *= 60  # one column of activations over 6
+    model = torch.nn.Sequential(linear)
+    exact = linear(x).detach()
+    made = weights.convert(model, "int8", skip=())
+    with torch.no_grad():
+        apart = (model.eval()(x) - exact).abs()
+    # Rounding alone: each product errs by half a step of weights and of the other activations.
+    others = x.clone()
+    others[:, 3] = 0
+    step_x, step_w = others.abs().amax(1) / 254, made.model[0].state.SCB / 254  # (8,), (32,)
+    bound = step_x[:, None] * linear.weight.abs().sum(1) + x.abs().sum(1)[:, None] * step_w
+    assert (apart <= bound * 1.05).all()
+    naive = x.abs().amax(1)[:, None] / 254 * linear.weight.abs().sum(1)
+    assert apart.mean() < 0.2 * naive.mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("bf16", 0.02), ("int8", 0.05), ("hqq8", 0.05), ("ao-int8", 0.05), ("nf4", 0.2),
+     ("hqq4", 0.2), ("fp4", 0.25), ("ao-intx4", 0.2), ("ao-fp8", 0.08), ("hqq3", 0.4)],
+)  # fmt: skip
+def test_a_converted_model_says_about_what_it_said_before(name, most):
+    needs(name)
+    model, ids = small(), torch.arange(32)[None]
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        weights.convert(model, name)
+        after = model(input_ids=ids).logits.float()
+    apart = (after - before).norm() / before.norm()
+    assert 0 < apart < most
+
+
+def test_the_head_stays_unless_it_is_asked_for():
+    model = small()
+    made = weights.convert(model, "nf4")
+    assert type(model.lm_head) is torch.nn.Linear
+    assert made.layers == 7 * model.config.num_hidden_layers
+    assert made.left == {"Embedding": 512 * 64, "output head": 512 * 64}
+    other = small()
+    every = weights.convert(other, "nf4", skip=())
+    assert type(other.lm_head) is not torch.nn.Linear
+    assert every.layers == made.layers + 1
+    assert every.left == {"Embedding": 512 * 64}
+    assert every.weights == made.weights + 512 * 64
+
+
+def test_skip_and_only_are_suffixes_and_a_wrong_one_is_named():
+    model = small()
+    made = weights.convert(model, "nf4", skip=("down_proj", "lm_head"))
+    assert made.layers == 6 * model.config.num_hidden_layers
+    assert type(model.model.layers[0].mlp.down_proj) is torch.nn.Linear
+    assert made.left["Linear"] == sum(
+        one.mlp.down_proj.weight.numel() for one in model.model.layers
+    )
+    one = small()
+    assert weights.convert(one, "nf4", only=("layers.0.mlp.up_proj",)).layers == 1
+    with pytest.raises(ValueError, match="unknown layer in skip 'dwn_proj'"):
+        weights.convert(small(), "nf4", skip=("dwn_proj",))
+    with pytest.raises(ValueError, match="casts the whole model"):
+        weights.convert(small(), "bf16", only=("up_proj",))
+
+
+def test_experts_stored_as_one_parameter_are_said_to_stay():
+    model = small("moe")
+    config = model.config
+    experts = config.num_hidden_layers * config.num_experts * 3
+    experts *= config.moe_intermediate_size * config.hidden_size
+    made = weights.convert(model, "nf4")
+    assert made.left["Qwen3MoeExperts (3-D)"] == experts
+    (note,) = made.notes
+    assert "left in high precision: Qwen3MoeExperts (3-D)" in note
+    share = sum(made.left.values()) / made.parameters
+    assert f"{share:.1%}" in note
+    assert made.held.kept["Qwen3MoeExperts"] == 4 * experts
+    assert made.bits > 16
+
+
+def test_gpt2s_layers_are_converted_though_they_are_no_linear_ones():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=128, n_positions=32, n_embd=64, n_layer=2, n_head=4)
+    model, ids = GPT2LMHeadModel(config).eval(), torch.arange(16)[None]
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if "bias" in name:
+                one.normal_(0, 0.1)
+        before = model(input_ids=ids).logits
+        want = weights.expected(model, "int8")
+        made = weights.convert(model, "int8")
+        after = model(input_ids=ids).logits
+    assert made.layers == 8
+    assert made.weights == 2 * 12 * 64**2
+    assert (after - before).norm() < 0.05 * before.norm()
+    assert made.held.as_dict() == want.as_dict()
+
+
+def test_a_layer_that_two_places_share_is_converted_once():
+    shared = torch.nn.Linear(64, 64)
+    model = torch.nn.Sequential(shared, torch.nn.Tanh(), shared)
+    made = weights.convert(model, "nf4", skip=())
+    assert model[0] is model[2]
+    assert made.layers == 1
+    assert made.held.codes == 64 * 64 // 2
+
+
+def test_casting_leaves_the_rotary_frequencies_alone():
+    model = small()
+    before = {name: one.clone() for name, one in model.named_buffers()}
+    weights.convert(model, "bf16")
+    assert before
+    for name, one in model.named_buffers():
+        assert torch.equal(one, before[name]), name
+    assert {one.dtype for one in model.parameters()} == {torch.bfloat16}
+
+
+def test_a_model_without_weights_is_made_layer_by_layer_in_its_format():
+    config = configs.build(models.spec("dense", 64, 512, 32))
+    model = skeleton.empty(config, "float32")
+    assert all(one.is_meta for one in model.parameters())
+    assert not any(one.is_meta for one in model.buffers())
+    want, most, filled = weights.expected(model, "nf4"), [], []
+    at_random = skeleton.at_random(seed=3)
+
+    def fill(name, tensor):
+        most.append(held_now(model))
+        filled.append(name)
+        at_random(name, tensor)
+
+    def held_now(model):
+        return sum(one.nbytes for one in model.parameters() if not one.is_meta)
+
+    with pytest.raises(ValueError, match="name the device"):
+        weights.convert(model, "nf4")
+    with pytest.raises(ValueError, match="no fill was given"):
+        weights.convert(model, "nf4", device="cpu")
+    made = weights.convert(model, "nf4", device="cpu", fill=fill)
+    assert made.held.as_dict() == want.as_dict()
+    assert sorted(filled) == sorted(name for name, _ in small().named_parameters())
+    whole = 4 * made.parameters
+    embedding_and_head = 2 * 4 * 512 * 64
+    assert max(most) < embedding_and_head + 0.3 * (whole - embedding_and_head)
+    with torch.no_grad():
+        assert torch.isfinite(model(input_ids=torch.arange(16)[None]).logits).all()
+
+
+def test_a_tied_model_without_weights_stays_tied():
+    spec = models.spec("dense", 64, 512, 32)
+    spec.fields["tie_word_embeddings"] = True
+    model = skeleton.empty(configs.build(spec), "bfloat16")
+    made = weights.convert(model, "nf4", device="cpu", fill=skeleton.at_random())
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert made.held.high_precision < 2 * 512 * 64 * 2
+
+
+def test_progress_ends_at_the_number_of_modules():
+    told = []
+    weights.convert(small(), "nf4", progress=lambda done, of: told.append((done, of)))
+    assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
+
+
+# --- outliers
+
+
+class Fixed(torch.nn.Module):
+    """Two layers whose inputs are known: hidden states of 8 features, 10 positions."""
+
+    def __init__(self, states):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(8, 8) for _ in states)
+        self.states = states
+        self.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(hidden_size=8))
+
+    def forward(self, input_ids):
+        for layer, state in zip(self.layers, self.states, strict=True):
+            layer(state)
+
+
+def test_outliers_are_counted_as_the_paper_defines_them():
+    states = [torch.ones(1, 10, 8) for _ in range(8)]
+    states[0][0, :, 2] = -7  # one of eight layers: too few
+    for one in states[:4]:
+        one[0, 3, 5] = 9  # half of the layers, one position of ten
+    for one in states[:2]:
+        one[0, :3, 1] = 6  # a quarter of the layers, exactly at the threshold
+    found = outliers.measure(Fixed(states), np.zeros((1, 10), np.int64))
+    assert found.features.index[found.features.outlier].tolist() == [1, 5]
+    assert found.features.share_layers.tolist() == [0, 0.25, 0.125, 0, 0, 0.5, 0, 0]
+    assert found.features.share_positions.tolist() == pytest.approx([0, 0.3, 1, 0, 0, 0.1, 0, 0])
+    assert found.layers.outlier_columns.tolist() == [3, 2, 1, 1, 0, 0, 0, 0]
+    assert found.layers.share_columns[0] == 3 / 8
+    assert found.layers.share_positions.tolist() == pytest.approx([1, 0.4, 0.1, 0.1, 0, 0, 0, 0])
+    assert found.layers.largest[:2].tolist() == [9, 9]
+
+
+def test_the_columns_that_llm_int8_keeps_are_those_that_bitsandbytes_finds():
+    model = small()
+    ids = torch.arange(32)[None]
+    seen, path = {}, "model.layers.0.mlp.down_proj"
+    layer = model.get_submodule(path)
+    hook = layer.register_forward_pre_hook(lambda module, given: seen.update(x=given[0]))
+    with torch.no_grad():
+        model(input_ids=ids)
+    hook.remove()
+    threshold = seen["x"].abs().flatten().sort().values[-20].item()
+    found = outliers.measure(model, ids, threshold=threshold)
+    _, _, columns = functional.int8_vectorwise_quant(
+        seen["x"].flatten(0, 1).clone(), threshold=threshold
+    )
+    row = found.layers.set_index("module").loc[path]
+    assert row.outlier_columns == len(columns) > 0
+    assert row.share_columns == pytest.approx(len(columns) / seen["x"].shape[-1])
+    assert not any(one._forward_pre_hooks for one in model.modules())
+
+
+# --- sensitivity
+
+
+def made_up(losses):
+    """A table of groups with 100 bytes each, 50 in half and 25 in a quarter."""
+    import pandas
+
+    rows = [
+        {"group": name, "format": format, "bytes": size, "loss": loss}
+        for name, pair in losses.items()
+        for format, size, loss in zip(
+            ("", "half", "quarter"), (100, 50, 25), (0, *pair), strict=True
+        )
+    ]
+    return pandas.DataFrame(rows)
+
+
+def test_greedy_takes_the_cheapest_bytes_first():
+    table = made_up({"a": (1, 8), "b": (2, 9), "c": (50, 90)})
+    assert sensitivity.greedy(table, 300).formats == {"a": "", "b": "", "c": ""}
+    assert sensitivity.greedy(table, 250).formats == {"a": "half", "b": "", "c": ""}
+    assert sensitivity.greedy(table, 200).formats == {"a": "half", "b": "half", "c": ""}
+    found = sensitivity.greedy(table, 150)
+    assert (found.formats, found.bytes, found.loss) == (
+        {"a": "quarter", "b": "quarter", "c": ""}, 150, 17,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="75 bytes is the least"):
+        sensitivity.greedy(table, 74)
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_steps_are_the_optimum_at_the_bytes_they_reach_if_losses_are_convex(pairs):
+    # Convex: the second step costs at least as much for a byte as the first.
+    losses = {f"g{at}": (a, a + a / 2 + b) for at, (a, b) in enumerate(pairs)}
+    table = made_up(losses)
+    options = sensitivity._options(table)
+    every = list(itertools.product(*[[(100, 0), (50, a), (25, b)] for a, b in losses.values()]))
+
+    def best(most):
+        return min(sum(loss for _, loss in one) for one in every if sum(n for n, _ in one) <= most)
+
+    for budget in range(25 * len(pairs), 100 * len(pairs) + 1, 25):
+        steps = sensitivity._allocation(options, sensitivity._descend(options, budget))
+        assert steps.loss == pytest.approx(best(steps.bytes))
+        found = sensitivity.greedy(table, budget)
+        assert steps.bytes <= found.bytes <= budget
+        assert best(budget) <= found.loss + 1e-9 <= steps.loss + 2e-9
+
+
+def test_uniform_and_random_allocations_keep_the_books():
+    table = made_up({"a": (1, 8), "b": (2, 9), "c": (50, 90)})
+    half = sensitivity.uniform(table, "half")
+    assert (half.bytes, half.loss) == (150, 53)
+    assert sensitivity.greedy(table, 150).loss <= half.loss
+    for seed in range(20):
+        one = sensitivity.at_random(table, 150, seed)
+        assert one.bytes <= 150
+        assert one == sensitivity.at_random(table, 150, seed)
+        assert sensitivity.greedy(table, one.bytes).loss <= one.loss
+    with pytest.raises(ValueError, match="unknown format of the table 'third'"):
+        sensitivity.uniform(table, "third")
+
+
+def test_a_model_is_measured_group_by_group_and_put_together():
+    def make():
+        return small(width=64)
+
+    ids = torch.arange(32)[None]
+    with torch.no_grad():
+        exact = make()(input_ids=ids).logits
+
+    def loss(model):
+        with torch.no_grad():
+            return (model(input_ids=ids).logits - exact).square().mean().item()
+
+    table = sensitivity.measure(make, loss, ["int8", "nf4"], by="kind")
+    kinds = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert set(table.group) == kinds
+    by = table.set_index(["group", "format"])
+    assert by.loc[("q_proj", "")].bytes == 2 * 64 * 64 * 4
+    assert by.loc[("q_proj", "int8")].bytes == 2 * (64 * 64 + 4 * 64)
+    assert by.loc[("q_proj", "nf4")].bytes == 2 * (64 * 64 // 2 + 64 * 4 + 64)
+    assert (by.xs("nf4", level=1).loss > by.xs("int8", level=1).loss).all()
+    uniform = sensitivity.uniform(table, "int8")
+    found = sensitivity.greedy(table, uniform.bytes)
+    assert found.bytes <= uniform.bytes
+    model = sensitivity.apply(make(), found, by="kind")
+    other = held.of(make()).total - sum(by.xs("", level=1).bytes)
+    assert held.of(model).total == other + found.bytes
+    assert sensitivity.measured(make, loss, found, by="kind") == pytest.approx(loss(model))
+    with pytest.raises(ValueError, match="unknown grouping 'kinds'; did you mean 'kind'"):
+        sensitivity.groups(model, "kinds")
+
+
+def test_groups_by_layer_are_the_blocks_of_the_model():
+    assert list(sensitivity.groups(small())) == ["model.layers.0", "model.layers.1"]
+    deep = small(num_hidden_layers=12)
+    assert list(sensitivity.groups(deep))[9:] == [f"model.layers.{at}" for at in (9, 10, 11)]
+    assert len(sensitivity.groups(deep, "module")) == 12 * 7
+
+
+# --- GGUF
+
+
+def test_a_gguf_file_is_read_as_it_is(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    file = tmp_path / "a.gguf"
+    writer = gguf.GGUFWriter(str(file), "llama")
+    kinds = gguf.GGMLQuantizationType
+    for name, kind, rows in (
+        ("token_embd.weight", kinds.Q8_0, 96), ("blk.0.ffn_up.weight", kinds.Q4_0, 64),
+        ("blk.0.ffn_down.weight", kinds.Q4_0, 32), ("norm.weight", kinds.F32, 1),
+    ):  # fmt: skip
+        values = np.random.default_rng(rows).standard_normal((rows, 64)).astype(np.float32)
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = gguf_file.read(file)
+    assert found.architecture == "llama"
+    got = [(one.type, one.tensors, one.elements, one.bytes) for one in found.types]
+    assert got == [
+        ("Q8_0", 1, 96 * 64, 96 * 64 * 34 // 32),
+        ("Q4_0", 2, 96 * 64, 96 * 64 * 18 // 32),
+        ("F32", 1, 64, 256),
+    ]
+    assert [one.bits for one in found.types] == [8.5, 4.5, 32]
+    assert found.all.bits == 8 * (96 * 64 * 52 // 32 + 256) / (2 * 96 * 64 + 64)
+    assert found.file_bytes > found.all.bytes
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"a\.gguf: not a GGUF file"):
+        gguf_file.read(file)
+    (tmp_path / "b.gguf").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not a GGUF file"):
+        gguf_file.read(tmp_path / "b.gguf")
+
+
+def test_a_gguf_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="no such file"):
+        gguf_file.read(tmp_path / "no.gguf")
+    (tmp_path / "a.gguf").write_bytes(b"x")
+    monkeypatch.setattr(gguf_file.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs the package gguf"):
+        gguf_file.read(tmp_path / "a.gguf")
+
+
+def test_a_deep_copy_converts_like_the_original():
+    model = small()
+    other = copy.deepcopy(model)
+    assert weights.convert(model, "nf4").held == weights.convert(other, "nf4").held

@@ -1,0 +1,462 @@
+"""What quantization and pruning cost: masks and bytes worked by hand, losses of known models."""
+
+import importlib.util
+import math
+import re
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sizewise import paths, records
+from sizewise.quant import (
+    least_error,
+    mixtures,
+    normal_float,
+    pruning,
+    quality,
+    report,
+    trials,
+    uses,
+)  # fmt: skip
+from torch import nn
+
+torch.set_num_threads(1)
+
+
+class Head(nn.Module):
+    """Two layers and an output head, so that a name is there to be skipped."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 16), nn.Linear(16, 8)
+        self.lm_head = nn.Linear(8, 4)
+
+
+# --- pruning
+
+
+def test_the_smallest_magnitudes_go_whatever_their_sign():
+    weight = torch.tensor([[0.5, -0.1, 3.0], [-2.0, 0.2, -0.3]])
+    assert pruning.kept(weight, 0.5).tolist() == [[True, False, True], [True, False, False]]
+    assert pruning.kept(weight, 0.0).all()
+
+
+def test_equal_magnitudes_go_in_their_order():
+    weight = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    assert pruning.kept(weight, 0.5).tolist() == [False, False, True, True]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=60),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_exactly_the_asked_share_goes_and_nothing_kept_is_smaller(values, share):
+    weight = torch.tensor(values)
+    mask = pruning.kept(weight, share)
+    assert int((~mask).sum()) == math.floor(share * len(values))
+    if mask.any() and not mask.all():
+        assert weight[mask].abs().min() >= weight[~mask].abs().max()
+
+
+def test_pruning_a_model_leaves_the_head_the_biases_and_what_is_kept():
+    torch.manual_seed(0)
+    model = Head()
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    done = pruning.prune(model, 0.25)
+    assert (done.elements, done.zeros) == (2 * 128, 2 * 32)
+    for name, now in model.state_dict().items():
+        same = now == before[name]
+        if name in ("up.weight", "down.weight"):
+            assert torch.equal(same, now != 0)
+        else:
+            assert same.all()
+
+
+def test_pruned_weights_stay_zero_in_nf4_and_memory_does_not_shrink():
+    functional = pytest.importorskip("bitsandbytes").functional
+    torch.manual_seed(0)
+    weight = torch.randn(64, 128)
+    zeroed = weight * pruning.kept(weight, 0.5)
+    codes, state = functional.quantize_4bit(zeroed, quant_type="nf4", blocksize=64)
+    back = functional.dequantize_4bit(codes, state)
+    assert (back[zeroed == 0] == 0).all()
+    assert zeroed.untyped_storage().nbytes() == weight.untyped_storage().nbytes()
+
+
+def test_bytes_with_a_bit_map_are_the_ones_counted_by_hand():
+    # 1000 elements: 125 bytes of map; 500 values of 4 bytes, or of half a byte.
+    assert pruning.bitmap_bytes(1000, 500, 32) == 125 + 2000
+    assert pruning.bitmap_bytes(1000, 500, 4) == 125 + 250
+    assert pruning.bitmap_bytes(9, 1, 4) == 2 + 1  # both are rounded up to whole bytes
+
+
+def test_the_bit_map_replaces_the_values_and_nothing_else():
+    done = pruning.Pruned(None, 0.5, 1000, 500)
+    assert pruning.sparse_bytes(4000 + 77, done, "fp32") == 125 + 2000 + 77
+    scales = 64
+    assert pruning.sparse_bytes(500 + scales, done, "nf4") == 125 + 250 + scales
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 32), st.integers(1, 500).map(lambda n: 8 * n))
+def test_a_bit_map_saves_from_one_over_the_bits_on(bits, elements):
+    share = Fraction(1, bits)
+    dense = elements * bits // 8
+    for zeros in {math.ceil(share * elements) + 8, math.floor(share * elements) - 8}:
+        if 0 <= zeros <= elements:
+            less = pruning.bitmap_bytes(elements, elements - zeros, bits) < dense
+            assert less == (zeros > share * elements)
+    assert pruning.break_even(bits) == pytest.approx(float(share))
+
+
+def test_the_places_of_zeros_take_their_entropy():
+    assert pruning.place_bits(0.5) == 1
+    assert pruning.place_bits(0) == 0
+    assert pruning.place_bits(0.25) == pytest.approx(2 - 0.75 * math.log2(3))
+
+
+@pytest.mark.parametrize("share", [1, -0.1, float("nan"), "half", True, None])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match="share to prune"):
+        pruning.prune(Head(), share)
+
+
+def test_what_cannot_be_pruned_is_refused():
+    with pytest.raises(ValueError, match="no linear layer"):
+        pruning.prune(nn.Embedding(3, 4), 0.5)
+    with pytest.raises(ValueError, match="hqq"):
+        pruning.sparse_bytes(10, pruning.Pruned(None, 0.5, 8, 4), "hqq4")
+
+
+# --- the table of least error
+
+
+@pytest.mark.parametrize("block", [32, 64, 1024])
+def test_no_table_has_less_error_than_the_one_of_least_error(block):
+    best = np.array(least_error.least_error(4, block))
+    error = normal_float.expected_error(best, block)
+    others = (normal_float.normal_float(), normal_float.fp4(), normal_float.uniform())
+    assert all(error < normal_float.expected_error(one, block) for one in others)
+    for place in (0, 4, 9):  # the table is symmetric
+        step = np.zeros(16)
+        step[place] = 0.004
+        for moved in (best + step, best - step):
+            moved = np.clip(moved, -1, 1)
+            assert normal_float.expected_error(moved, block) >= error - 1e-9
+
+
+def test_in_a_large_block_it_nears_the_lloyd_max_table_of_the_normal():
+    # 16 levels: distortion 0.009497 (Max 1960, table I, 0.01154 is that of even steps).
+    error = normal_float.expected_error(np.array(least_error.least_error(4, 4096)), 4096)
+    assert 0.0095 < error < 0.0099
+
+
+def test_its_error_is_that_of_drawn_normal_values():
+    levels = np.array(least_error.least_error(4, 64))
+    values = np.random.default_rng(0).standard_normal((40_000, 64))
+    scaled = values / np.abs(values).max(1, keepdims=True)
+    nearest = levels[np.searchsorted((levels[:-1] + levels[1:]) / 2, scaled)]
+    error = ((nearest - scaled) * np.abs(values).max(1, keepdims=True)) ** 2
+    assert error.mean() == pytest.approx(normal_float.expected_error(levels, 64), rel=0.01)
+
+
+# --- comparing
+
+
+class Bigram(nn.Module):
+    """Predicts the next token from the last alone: p(next | last) = softmax(table[last])."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = nn.Parameter(torch.as_tensor(table, dtype=torch.float32))
+        self.config = SimpleNamespace(
+            get_text_config=lambda: SimpleNamespace(vocab_size=len(table))
+        )
+
+    def forward(self, input_ids, use_cache=False):
+        return SimpleNamespace(logits=self.table[input_ids])
+
+
+def sample_of(windows):
+    windows = np.array(windows)
+    return quality.Sample(windows, np.full((len(windows), windows.shape[1] - 1), 2),
+                          np.arange(len(windows)))  # fmt: skip
+
+
+def test_the_measured_columns_are_the_ones_worked_by_hand():
+    even, tilted = np.zeros((2, 2)), np.log([[0.8, 0.2], [0.8, 0.2]])
+    sample = sample_of([[0, 0, 0, 1], [1, 0, 0, 0]])
+    original = quality.measure(Bigram(even), sample)
+    table = quality.measure(Bigram(tilted), sample, Bigram(even))
+    found = quality.compare(table, original)
+    nats = -(5 * math.log(0.8) + math.log(0.2)) / 6
+    assert found["nats_per_token"] == pytest.approx(nats)
+    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / 2)
+    assert found["loss_change"] == pytest.approx((nats - math.log(2)) / math.log(2) / 2)
+    assert found["kl"] == pytest.approx(-0.5 * math.log(4 * 0.8 * 0.2), rel=1e-6)
+    assert (found["documents"], found["tokens_scored"], found["bytes_scored"]) == (2, 6, 12)
+    assert found["loss_change_low"] <= found["loss_change"] <= found["loss_change_high"]
+
+
+def test_a_model_compared_with_itself_has_changed_nothing():
+    sample = sample_of([[0, 1, 1], [1, 0, 1], [0, 0, 1]])
+    table = quality.measure(Bigram([[0.0, 1.0], [2.0, 0.0]]), sample)
+    found = quality.compare(table, table)
+    assert (found["kl"], found["agreement"], found["loss_change"]) == (0, 1, 0)
+    assert found["loss_change_low"] == found["loss_change_high"] == 0
+
+
+# --- rows
+
+ROW = {"model": "dense-32", "trained_tokens": 1000, "text": trials.SIDES[0], "context": 16,
+       "documents": 4, "seed": 0}  # fmt: skip
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A laboratory model of width 32 with weights at random, in place of a trained one."""
+    from sizewise.lab import models
+
+    model = models.build(models.spec("dense", 32, 512, 16), 0)
+    torch.nn.init.normal_(model.get_output_embeddings().weight, 0, 0.3)
+    tokens = np.random.default_rng(0).integers(0, 512, 4000).astype(np.uint16)
+    text = SimpleNamespace(validation=tokens, bytes_of=np.full(512, 3, np.uint16))
+
+    def sample(context, documents, name):
+        both = quality.of_tokens(text, context, 2 * documents)
+        return both.every(2, trials.SIDES.index(name))
+
+    made = trials.Subject("dense-32", model.eval(), sample, "0" * 64)
+    for one in (trials, uses):
+        monkeypatch.setattr(one, "named", lambda name, tokens=None: made)
+    trials._original.cache_clear()
+    yield made
+    trials._original.cache_clear()
+
+
+def test_a_format_changes_the_copy_and_leaves_the_subject(tiny):
+    before = {name: one.clone() for name, one in tiny.model.state_dict().items()}
+    exact = trials.in_format(ROW | {"format": "fp32", "rest": "fp32"})
+    coarse = trials.in_format(ROW | {"format": "nf4", "rest": "fp32"})
+    assert all(torch.equal(one, before[name]) for name, one in tiny.model.state_dict().items())
+    assert (exact["kl"], exact["agreement"], exact["loss_change"]) == (0, 1, 0)
+    assert coarse["kl"] > 0
+    assert coarse["agreement"] < 1
+    assert exact["held_bytes"] > coarse["held_bytes"]
+    parts = ("codes", "scales", "codebooks", "high_precision")
+    assert sum(coarse[f"{part}_bytes"] for part in parts) == coarse["held_bytes"]
+    assert coarse["parameters"] == sum(one.numel() for one in tiny.model.parameters())
+
+
+def test_the_rest_of_a_model_can_be_in_bf16(tiny):
+    whole = trials.in_format(ROW | {"format": "nf4", "rest": "fp32"})
+    half = trials.in_format(ROW | {"format": "nf4", "rest": "bf16"})
+    assert half["codes_bytes"] == whole["codes_bytes"]
+    assert half["high_precision_bytes"] < 0.6 * whole["high_precision_bytes"]
+
+
+def test_four_bits_with_half_the_weights_gone_take_three_and_a_half(tiny):
+    found = trials.pruned(ROW | {"format": "nf4", "share": 0.5})
+    elements = 2 * (4 * 32 * 32 + 3 * 32 * 80)  # two layers: attention, and an MLP of 80
+    tables = 2 * 7 * 16 * 4
+    assert (found["elements"], found["zeros"]) == (elements, elements // 2)
+    assert found["dense_bytes"] == elements * 4.5 / 8 + tables
+    assert found["sparse_bytes"] == elements * 3.5 / 8 + tables
+    plain = trials.pruned(ROW | {"format": "fp32", "share": 0.5})
+    assert plain["dense_bytes"] == 4 * elements
+    assert (
+        plain["held_bytes"]
+        == trials.in_format(ROW | {"format": "fp32", "rest": "fp32"})["held_bytes"]
+    )
+
+
+def test_the_two_texts_of_a_laboratory_model_share_no_window(tiny):
+    one, other = (tiny.sample(16, 40, name).windows for name in trials.SIDES)
+    starts = {tuple(window) for window in one.tolist()}
+    assert len(starts) == 40
+    assert not starts & {tuple(window) for window in other.tolist()}
+
+
+def test_bits_of_one_group_are_those_of_the_mixture_with_only_it(tiny):
+    names = mixtures.names("dense-32")
+    assert names == list(mixtures.groups(ROW))
+    alone = mixtures.in_group(ROW | {"group": names[3], "bits_of_group": 3})
+    assert alone["kl"] > 0
+    even = mixtures.mixed(ROW | {"bits_of_groups": " ".join("4" * len(names))})
+    assert even["bits"] == 4.5
+    assert even["elements"] == sum(
+        mixtures.in_group(ROW | {"group": name, "bits_of_group": 3})["elements"] for name in names
+    )
+
+
+def test_measured_columns_are_described_and_none_is_measured_twice(tiny):
+    text = (paths.root() / "data" / "weight_quality.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+    made = [
+        (ROW | {"format": "nf4", "rest": "fp32"}, trials.in_format),
+        (ROW | {"format": "nf4", "share": 0.5}, trials.pruned),
+        (ROW | {"group": mixtures.names("dense-32")[0], "bits_of_group": 3}, mixtures.in_group),
+        (ROW | {"codebook": "int4", "block": 64}, uses.rounded),
+        (ROW | {"layer": 0, "threshold": 6.0}, uses.outlying),
+    ]
+    for config, measure in made:
+        measured = measure(config)
+        assert not config.keys() & measured.keys()
+        assert config.keys() | measured.keys() <= described
+        assert all(math.isfinite(value) for value in measured.values() if type(value) is float)
+
+
+def test_the_error_of_a_codebook_is_near_that_of_normal_weights(tiny):
+    # Fresh weights of a laboratory model are normal, each matrix with one variance.
+    found = uses.rounded(ROW | {"codebook": "nf4", "block": 64})
+    assert found["relative_error"] == pytest.approx(found["theory"], rel=0.03)
+    assert found["bits"] > 4.5
+
+
+def test_an_unknown_codebook_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'nf4'"):
+        uses.codebook("nf5", 64)
+
+
+# --- bits by sensitivity
+
+
+def test_bits_go_where_they_win_most_and_the_mean_stays():
+    assert mixtures.allocate([10] * 4, [100.0, 1.0, 1.0, 0.01], 4) == [5, 4, 4, 3]
+    assert mixtures.allocate([10] * 3, [1.0, 1.0, 1.0], 4) == [4, 4, 4]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from([16, 32, 64]), st.floats(1e-6, 1)), min_size=1))
+def test_a_mixture_never_takes_more_than_the_even_bits(groups):
+    elements, losses = ([one[at] for one in groups] for at in (0, 1))
+    bits = mixtures.allocate(elements, losses, 4)
+    assert set(bits) <= {3, 4, 5}
+    spent = sum(size * one for size, one in zip(elements, bits, strict=True))
+    assert spent <= 4 * sum(elements)
+    again = mixtures.shuffled(elements, bits, 0)
+    assert sum(size * one for size, one in zip(elements, again, strict=True)) == spent
+    assert sorted(zip(elements, again, strict=True)) == sorted(zip(elements, bits, strict=True))
+
+
+# --- the script
+
+
+@pytest.fixture(scope="module")
+def script():
+    file = paths.root() / "scripts" / "weight_quality.py"
+    spec = importlib.util.spec_from_file_location("weight_quality_script", file)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_no_two_rows_are_the_same_and_mixed_waits_for_layers(script, tmp_path):
+    words = script.arguments(["--output", str(tmp_path / "rows.jsonl")])
+    every = [row for what in words.what for row in script.rows(what, words)]
+    names = [records.identity(row) for row in every]
+    assert len(names) == len(set(names)) > 200
+    kinds = {row["what"] for row in every}
+    assert kinds == set(script.KINDS) - {"mixed"}
+    source = {"commit": "0" * 40, "dirty": False, "time": "", "command": "", "seed": 0,
+              "machine": {}, "versions": {}}  # fmt: skip
+    for place, row in enumerate(script.rows("layers", words)):
+        measured = {"kl": 1e-3 * (place + 1), "elements": 1000}
+        records.append(words.output, row, measured, source)
+    mixed = script.rows("mixed", words)
+    assert {row["model"] for row in mixed} == {"smollm2-135m", "dense-192"}
+    assert {row["allocation"] for row in mixed} == {"uniform", "by sensitivity", "shuffled"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--what", "qualty"], "did you mean 'quality'"),
+        (["--formats", "nf5"], "did you mean 'nf4'"),
+    ],
+)
+def test_a_word_that_is_none_is_refused_before_anything_is_loaded(script, words, says):
+    with pytest.raises(ValueError, match=says):
+        script.arguments(words)
+
+
+# --- the chapter's tables
+
+
+def rows(**columns):
+    return pd.DataFrame(columns)
+
+
+def test_the_front_holds_what_nothing_beats_in_both():
+    table = rows(name=list("abcd"), held_bytes=[1, 2, 3, 4], bits_per_byte=[5.0, 3.0, 4.0, 2.0])
+    assert list(report.front(table, "held_bytes", "bits_per_byte")["name"]) == ["a", "b", "d"]
+
+
+def test_equal_bytes_are_compared_between_sizes_and_not_beyond():
+    table = rows(
+        model=["s", "m", "l"] * 2,
+        format=["bf16"] * 3 + ["nf4"] * 3,
+        held_bytes=[100, 400, 1600, 50, 200, 400],
+        bits_per_byte=[3.0, 2.0, 1.0, 3.1, 2.2, 1.3],
+    )
+    found = report.equal_bytes(table, "nf4", "bf16")
+    assert list(found["model"]) == ["m", "l"]  # 50 bytes are fewer than any bf16 model has
+    assert found["bf16"].tolist() == pytest.approx([2.5, 2.0])  # 200 is half-way in logarithms
+    assert found["gain"].tolist() == pytest.approx([0.3, 0.7])
+
+
+def test_the_slope_of_a_loss_that_falls_with_the_size_is_found():
+    size = np.array([1e4, 1e5, 1e6])
+    added = size**-0.5
+    table = rows(format=["nf4"] * 3, parameters=size, loss_change=added,
+                 loss_change_low=0.99 * added, loss_change_high=1.01 * added)  # fmt: skip
+    found = report.ends(table).iloc[0]
+    assert found["slope"] == pytest.approx(-0.5)
+    assert found["slope_low"] < -0.5 < found["slope_high"]
+    assert found["slope_high"] - found["slope_low"] < 0.01
+
+
+def test_a_format_that_may_add_nothing_has_no_slope():
+    table = rows(format=["int8"] * 2, parameters=[1e4, 1e5], loss_change=[1e-3, 1e-4],
+                 loss_change_low=[1e-4, -1e-4], loss_change_high=[2e-3, 3e-4])  # fmt: skip
+    assert "slope" not in report.ends(table)
+
+
+def test_the_recipe_counts_the_upper_end_of_the_interval():
+    formats = rows(
+        format=["fp32", "bf16", "int8", "nf4"], held_bytes=[400, 200, 110, 60],
+        bits_per_byte=[1.0, 1.0, 1.004, 1.03], loss_change_high=[0, 0.0001, 0.008, 0.05],
+    ).set_index("format", drop=False)  # fmt: skip
+    found = report.recipe(formats, (0.05, 0.001, 0.01, 0.0))
+    assert list(found["format"]) == ["fp32", "bf16", "int8", "nf4"]
+    assert found["of fp32"].tolist() == pytest.approx([1, 0.5, 0.275, 0.15])
+
+
+def test_both_savings_are_counted_on_the_matrices_alone():
+    quality_rows = rows(model=["m"], format=["nf4"], loss_change=[0.2])
+    pruned = rows(
+        model=["m"] * 2, share=[0.5] * 2, format=["fp32", "nf4"], loss_change=[0.3, 0.6],
+        dense_bytes=[3200, 450], sparse_bytes=[1700, 350],
+    )  # fmt: skip
+    found = report.both(quality_rows, pruned, "nf4").iloc[0]
+    assert found["bytes alone"] == pytest.approx(17 / 32)
+    assert found["bytes quantized"] == pytest.approx(4.5 / 32)
+    assert found["bytes both"] == pytest.approx(3.5 / 32)
+    assert found["product"] == pytest.approx(17 / 32 * 4.5 / 32)
+    assert found["both over sum"] == pytest.approx(0.6 / 0.5)
+
+
+def test_published_times_stand_on_the_floor_of_their_bytes():
+    found = report.published().set_index(["batch", "format"])
+    one = found.loc[(1, "bf16")]
+    # 7.50 G parameters that are read (without the looked-up embedding) at 3.35 TB/s.
+    assert one["floor (ms)"] == pytest.approx(15.01e9 / 3.35e12 * 1e3, rel=0.01)
+    assert one["over the floor"] == pytest.approx(24.4 / 4.48, rel=0.01)
+    assert (found["over the floor"] > 1).all()
+    assert found.loc[(8, "nf4")]["against bf16"] == pytest.approx(0.0255 / 0.0476)
