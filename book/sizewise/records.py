@@ -24,7 +24,7 @@ from . import paths
 PROVENANCE = ("commit", "dirty", "time", "command", "seed", "machine", "versions")
 PACKAGES = (
     "torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "triton", "ray", "papermill",
-    "jupyter-book",
+    "jupyter-book", "gguf", "onnxruntime", "faiss-cpu", "hqq", "turboquant-torch",
 )  # fmt: skip
 
 
