@@ -1,0 +1,83 @@
+"""Attention over a cache and its scores alone, timed against the memory's speed and its rivals."""
+
+from . import ceilings, kv_inputs, kv_methods, replays, timing
+from .kv_inputs import HEADS, PACKED, Bench, vector_bytes
+
+SAME = ("context", "batch", "group", "kv_heads", "dim")  # what rows must share to be compared
+
+
+def ceiling(config: dict, bench: Bench) -> dict:
+    """Bytes a second of copying (read and written) and of reading alone (a sum)."""
+    size = (1 << 32) if timing.on(bench.device) == "cuda" else (1 << 26)
+    call, moved = ceilings.memory(config["method"], size, bench.device)
+    told = replays.timed([call], bench.device)
+    return told | {"bytes": int(moved), "rate": moved / told["us_low"] * 1e6}
+
+
+def attend(config: dict, bench: Bench) -> dict:
+    """One new token in each sequence: time, and the bytes that must be read.
+
+    A row that states a launch is timed with it.
+    """
+    import torch
+
+    method, batch, tokens = config["method"], config["batch"], config["context"]
+    one = batch * HEADS * tokens * 2 * vector_bytes(method)
+    launch, query = kv_methods.tuning(config, bench), kv_inputs.query(config, bench)
+    lengths = torch.full((batch,), tokens, dtype=torch.int32, device=bench.device)
+    filled = kv_inputs.packed if method in PACKED else kv_inputs.plain
+
+    def call(keys, values):
+        return lambda: kv_methods.attend(query, keys, values, lengths, method, launch, bench)
+
+    calls = [
+        call(*(filled(batch, tokens, method, bench) for _ in range(2)))
+        for _ in range(replays.copies(one, bench.device))
+    ]
+    return replays.timed(calls, bench.device) | {"bytes": one}
+
+
+def logits(config: dict, bench: Bench) -> dict:
+    """Scores of one new token against all keys, written in fp32.
+
+    Each copy of the keys keeps its scores until its next turn, so that they too leave the cache.
+    """
+    method, batch, tokens = config["method"], config["batch"], config["context"]
+    one = batch * HEADS * tokens * (vector_bytes(method) + 4 * config["group"])
+    query = kv_inputs.query(config, bench)
+    filled = kv_inputs.packed if method in PACKED else kv_inputs.plain
+    left = {}
+
+    def call(place: int, keys):
+        def work():
+            left[place] = kv_methods.scores(query, keys, method, bench)
+
+        return work
+
+    calls = [
+        call(place, filled(batch, tokens, method, bench))
+        for place in range(replays.copies(one, bench.device))
+    ]
+    return replays.timed(calls, bench.device) | {"bytes": one}
+
+
+def against_best(row: dict, before: list[dict]) -> dict:
+    """Share of the copy's speed, and how much faster than the best plain row of the same shape.
+
+    Plain rows come before packed ones, so that the best is known; a row is not compared with its
+    own kind. Nothing for rows of other kinds, and for methods that do not run.
+    """
+    if row["what"] not in ("attend", "logits") or row["refused"]:
+        return {}
+    ran = [one for one in before if not one.get("refused")]
+    copy = [one["rate"] for one in ran if (one["what"], one["method"]) == ("ceiling", "copy")]
+    rivals = [
+        one for one in ran
+        if one["what"] == row["what"] and all(one[name] == row[name] for name in SAME)
+    ]  # fmt: skip
+    told = {"share_of_copy": row["bytes"] / row["us"] * 1e6 / copy[0] if copy else None}
+    for kind in kv_inputs.BYTES:
+        best = min((r["us"] for r in rivals if r["method"].startswith(kind)), default=None)
+        own = row["method"].startswith(kind)
+        told[f"over_{kind}"] = best / row["us"] if best and not own else None
+    return told

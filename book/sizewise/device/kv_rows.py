@@ -1,0 +1,56 @@
+"""From the configuration of a row about caches to its measurements, on one device."""
+
+from pathlib import Path
+
+from .. import configs
+from . import kv_append, kv_attention, kv_methods, kv_model, recording, rows, timing
+from .kv_inputs import Bench
+
+SEED = 0  # of every row's inputs
+WHAT = {
+    "check": kv_append.check, "check-append": kv_append.check_append,
+    "ceiling": kv_attention.ceiling, "attend": kv_attention.attend, "tune": kv_attention.attend,
+    "logits": kv_attention.logits, "append": kv_append.append, "decode": kv_model.decode,
+    "capacity": kv_model.capacity,
+}  # fmt: skip
+PLAIN_ERRORS = (RuntimeError, ValueError, ImportError)  # whose words say enough
+
+
+def measure(config: dict, device: str, file: Path) -> dict:
+    """What a row measures; a method that does not run here gives the reason as ``refused``.
+
+    ``file`` is where the launches of `tune` rows may be. `recording.HELLO` asks for the device.
+    A method that leaves the device unusable says so too, and is the last in its process.
+    Raises RuntimeError if the device is not there: no row would mean anything.
+    """
+    import torch
+
+    if config == recording.HELLO:
+        return rows.hello()
+    if timing.on(device) == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("the GPU is gone")
+    rows.free()
+    kv_methods.forget_compiled()
+    torch.manual_seed(SEED)
+    try:
+        found = WHAT[config["what"]](config, Bench(device, file)) | {"refused": None}
+        timing.wait(device)  # what was queued and fails, fails in its own row
+        return found
+    except Exception as error:  # a compiler's own errors have no common base
+        refused = {"refused": reason(error)}
+        return refused | ({recording.WORN: True} if unusable(error) else {})
+
+
+def reason(error: Exception) -> str:
+    """Why a method does not run, on one line."""
+    words = configs.one_line(error)
+    plain = isinstance(error, PLAIN_ERRORS) or words == type(error).__name__
+    return words if plain else configs.one_line(ValueError(f"{type(error).__name__}: {words}"))
+
+
+def unusable(error: Exception) -> bool:
+    """Whether the process is good for no more rows: a fault on the device stays with it."""
+    told = str(error)
+    return getattr(error, "worn", False) or any(
+        mark in told for mark in ("CUDA error", "CUDA driver error", "Triton Error [CUDA]")
+    )

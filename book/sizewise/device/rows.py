@@ -1,0 +1,129 @@
+"""From the configuration of a row to its measurements, on the device of this process."""
+
+import gc
+import logging
+from typing import Any
+
+from .. import configs, text
+from . import built, ceilings, decode, layers, recording, timing
+
+KINDS = ("ceiling", "decode", "prefill", "layers")
+CPU_LEAST = 0.1  # seconds a block: a processor needs no longer ones, nothing is metered there
+_kept: dict[str, Any] = {}  # the model of the row before, which the next one often shares
+
+
+def measure(config: dict[str, Any]) -> dict[str, Any]:
+    """The measurements of one row; `recording.HELLO` asks for the device instead.
+
+    ``ended`` is "done", or says why there is nothing to measure: "out of memory", "not
+    captured: ...", "refused: ...". Whatever else goes wrong is raised.
+    """
+    import torch
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of casts at every step
+    if config == recording.HELLO:
+        return hello()
+    if config["kind"] not in KINDS:
+        raise text.unknown("kind of row", config["kind"], KINDS)
+    try:
+        return {"ended": "done"} | _measured(config)
+    except (torch.OutOfMemoryError, MemoryError):
+        ended = "out of memory"
+    except decode.NotCaptured as error:
+        ended = f"not captured: {error}"
+        if error.worn:
+            return {"ended": ended, recording.WORN: True}
+    except built.Refused as error:
+        ended = f"refused: {configs.one_line(error)}"
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "t allocate memory" not in str(error):
+            raise
+        ended = "out of memory"  # as the CPU's allocator says it
+    finally:
+        free()
+    return {"ended": ended}
+
+
+def hello() -> dict[str, Any]:
+    """Name and sizes of the device; "CPU" where torch sees no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        import psutil
+
+        return {"device": "CPU", "memory_bytes": psutil.virtual_memory().total}
+    told = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {"device": told.name, "memory_bytes": told.total_memory}
+
+
+def _measured(config: dict[str, Any]) -> dict[str, Any]:
+    device = "cpu" if config["device"] == "CPU" else "cuda"
+    options = {} if device == "cuda" else {"least": CPU_LEAST}
+    if config["kind"] == "ceiling":
+        _drop()
+        _reset_peak(device)
+        found = ceilings.measure(config["of"], config["size"], device, **options)
+        return found | {"peak_bytes": _peak(device)}
+    model = _model(config["model"], config["format"], device, config["seed"])
+    free()
+    _reset_peak(device)
+    batch, context = config["batch"], config["context"]
+    if config["kind"] == "decode":
+        found = decode.decode(model, config["mode"], batch, context, **options)
+    elif config["kind"] == "prefill":
+        found = decode.prefill(model, batch, context, **options)
+    else:
+        found = layers.by_layer(model, config["step"], batch, context)
+    sizes = {"params": model.described.total, "held_bytes": model.held}
+    return found | sizes | {"peak_bytes": _peak(device)}
+
+
+def _model(name: str, format: str, device: str, seed: int):
+    """The model of the row before if it is this one, else a new one in its place."""
+    key = (name, format, device, seed)
+    if _kept.get("key") != key:
+        _drop()
+        _kept["key"] = key
+        try:
+            _kept["model"] = built.build(name, format, device, seed)
+        except BaseException as error:
+            import torch
+
+            if isinstance(error, torch.OutOfMemoryError):
+                _kept["too large"] = True  # the other rows of this model need not try
+            else:
+                _kept.clear()
+            raise
+    if "too large" in _kept:
+        raise MemoryError
+    return _kept["model"]
+
+
+def _drop() -> None:
+    _kept.clear()
+    free()
+
+
+def free() -> None:
+    """Give back what the row before left, so that its peak is not this one's."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _reset_peak(device: str) -> None:
+    if timing.on(device) == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak(device: str) -> int | None:
+    """Most bytes that torch's allocator held at once in this row; None on a CPU: not measured."""
+    if timing.on(device) == "cpu":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated()

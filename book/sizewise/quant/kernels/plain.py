@@ -1,0 +1,88 @@
+"""Decode attention over a cache that is not packed: the same splits and merge, for fair comparison.
+
+A library's attention may not split one query's tokens, and being faster than that would prove
+little. This kernel reads fp32, bf16, fp16 or fp8 (e4m3, scale 1) at the width it is held in.
+"""
+
+import triton
+import triton.language as tl
+
+from .decode import LOG2E, fill, rows
+from .layout import Tuning
+from .merge import merge, partials
+
+
+# Splits vary with the shape: no new compilation for each number of them.
+@triton.jit(do_not_specialize=["SPLITS"])
+def plain_kernel(
+    Q, K, V, LENGTH, PARTIAL, LSE, SPLITS, factor,
+    k_batch, k_head, k_token, v_batch, v_head, v_token,
+    HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
+    BLOCK: tl.constexpr, WIDEN: tl.constexpr,
+):  # fmt: skip
+    """One group of query heads over one share of one sequence's tokens."""
+    program, split = tl.program_id(0), tl.program_id(1)
+    batch, head = program // HEADS, program % HEADS
+    length = tl.load(LENGTH + batch)
+    share = tl.cdiv(tl.cdiv(length, BLOCK), SPLITS) * BLOCK
+    start = split * share
+    end = tl.minimum(start + share, length)
+    K += batch.to(tl.int64) * k_batch + head.to(tl.int64) * k_head
+    V += batch.to(tl.int64) * v_batch + head.to(tl.int64) * v_head
+    row, column = tl.arange(0, ROWS), tl.arange(0, D)
+    inside = row < GROUP
+    q_at = Q + program * GROUP * D + row[:, None] * D + column[None, :]
+    q = tl.load(q_at, mask=inside[:, None], other=0.0)
+    if WIDEN:
+        q = q.to(tl.float16)
+    best = tl.full([ROWS], -float("inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    out = tl.zeros([ROWS, D], tl.float32)
+    for begin in range(start, end, BLOCK):
+        token = begin + tl.arange(0, BLOCK)
+        held = token < end
+        wide = token.to(tl.int64)
+        k = tl.load(K + wide[None, :] * k_token + column[:, None], mask=held[None, :], other=0.0)
+        if WIDEN:
+            k = k.to(tl.float16)
+        scores = tl.where(held[None, :], tl.dot(q, k) * factor, -float("inf"))
+        newest = tl.maximum(best, tl.max(scores, 1))
+        weight = tl.exp2(scores - newest[:, None])
+        decay = tl.exp2(best - newest)
+        total = total * decay + tl.sum(weight, 1)
+        best = newest
+        v = tl.load(V + wide[:, None] * v_token + column[None, :], mask=held[:, None], other=0.0)
+        if WIDEN:
+            v = v.to(tl.float16)
+        out = tl.dot(weight.to(v.dtype), v, out * decay[:, None])
+    some = total > 0
+    line = (program * GROUP + row) * SPLITS + split
+    lse = tl.where(some, best + tl.log2(tl.where(some, total, 1.0)), -float("inf"))
+    tl.store(LSE + line, lse, mask=inside)
+    scale = tl.where(some, 1.0 / tl.where(some, total, 1.0), 0.0)[:, None]
+    at = PARTIAL + line.to(tl.int64)[:, None] * D + column[None, :]
+    tl.store(at, out * scale, mask=inside[:, None])
+
+
+def attend(query, keys, values, lengths, scale: float | None = None, tuning: Tuning | None = None):
+    """softmax(scale q k) v: query (batch, query heads, d), keys and values (batch, kv heads,
+    tokens, d), lengths int32 (batch). Returns query's shape and type."""
+    import torch
+
+    tuning = tuning or Tuning()
+    batch, heads, d = query.shape
+    kv_heads, group = keys.shape[1], heads // keys.shape[1]
+    if keys.stride(-1) != 1 or values.stride(-1) != 1:
+        raise ValueError("keys and values must be contiguous in their last dimension")
+    widen = keys.dtype == torch.float8_e4m3fn
+    q = query.contiguous() if widen else query.contiguous().to(keys.dtype)
+    splits = tuning.splits or fill(batch * kv_heads, keys.shape[2], tuning.block, query.device)
+    partial, lse = partials(batch * heads, splits, d, query.device)
+    factor = (d**-0.5 if scale is None else scale) * LOG2E
+    plain_kernel[(batch * kv_heads, splits)](
+        q, keys, values, lengths, partial, lse, splits, factor,
+        *keys.stride()[:3], *values.stride()[:3],
+        HEADS=kv_heads, GROUP=group, ROWS=rows(group), D=d, BLOCK=tuning.block,
+        WIDEN=widen, num_warps=tuning.warps, num_stages=tuning.stages,
+    )  # fmt: skip
+    return merge(partial, lse, query)

@@ -1,0 +1,79 @@
+"""Quantize new keys or values and write them into the packed cache, in one kernel."""
+
+import triton
+import triton.language as tl
+
+from .layout import Packed
+
+
+@triton.jit
+def _plane(code, D: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, LOW: tl.constexpr):
+    """Bytes (rows, d * WIDTH / 8) of one plane of fields of WIDTH bits, from bit LOW on."""
+    F: tl.constexpr = 8 // WIDTH
+    value = (code >> LOW) & ((1 << WIDTH) - 1)
+    value = tl.reshape(value, [ROWS, F, D // F])
+    shift = tl.arange(0, F) * WIDTH
+    return tl.sum(value << shift[None, :, None], 1).to(tl.uint8)
+
+
+@triton.jit
+def append_kernel(
+    X, ROT, BOUND, CODES, NORMS, POSITION, NEW, TOTAL,
+    x_batch, x_head, x_token, c_batch, c_head, c_token, n_batch, n_head,
+    HEADS: tl.constexpr, D: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """ROWS vectors: norm, rotation, nearest centroid by its boundaries, planes of bytes."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # of (batch, head, new)
+    inside = row < TOTAL
+    line, new = row // NEW, row % NEW
+    batch, head = line // HEADS, line % HEADS
+    x_at = X + batch * x_batch + head * x_head + new * x_token
+    column = tl.arange(0, D)
+    square = tl.zeros([ROWS], tl.float32)
+    total = tl.zeros([ROWS, D], tl.float32)
+    for start in range(0, D, 32):
+        inner = start + tl.arange(0, 32)
+        x = tl.load(x_at[:, None] + inner[None, :], mask=inside[:, None], other=0.0)
+        x = x.to(tl.float32)
+        square += tl.sum(x * x, 1)
+        rotation = tl.load(ROT + column[None, :] * D + inner[:, None])  # (32, d), transposed
+        total += tl.dot(x, rotation, input_precision=PRECISION)
+    norm = tl.sqrt(square)
+    rotated = total / tl.maximum(norm, 1e-30)[:, None]
+    code = tl.zeros([ROWS, D], tl.int32)
+    for boundary in tl.static_range((1 << BITS) - 1):
+        code += (rotated > tl.load(BOUND + boundary)).to(tl.int32)
+    place = tl.load(POSITION + batch, mask=inside, other=0).to(tl.int64) + new
+    c_at = CODES + batch * c_batch + head * c_head + place * c_token
+    if BITS == 4:
+        bytes = _plane(code, D, ROWS, 4, 0)
+        to = tl.arange(0, D // 2)
+    else:
+        bytes = _plane(code, D, ROWS, 2, 0)
+        to = tl.arange(0, D // 4)
+    tl.store(c_at[:, None] + to[None, :], bytes, mask=inside[:, None])
+    if BITS == 3:
+        high = _plane(code, D, ROWS, 1, 2)
+        to = tl.arange(0, D // 8)
+        tl.store(c_at[:, None] + D // 4 + to[None, :], high, mask=inside[:, None])
+    stored = norm.to(tl.float16)
+    tl.store(NORMS + batch * n_batch + head * n_head + place, stored, mask=inside)
+
+
+def append(x, packed: Packed, positions, precision: str = "ieee") -> None:
+    """See `kernels.append`. ``precision`` of the rotation: "ieee" fp32, or "tf32x3", which runs on
+    the matrix units and is as good to a few last digits.
+    """
+    batch, heads, new, d = x.shape
+    if x.stride(-1) != 1:
+        x = x.contiguous()
+    total = batch * heads * new
+    if not total:
+        return
+    size = 16 if total <= 4096 else 32
+    append_kernel[(triton.cdiv(total, size),)](
+        x, packed.rotation, packed.boundaries(), packed.codes, packed.norms, positions, new, total,
+        *x.stride()[:3], *packed.codes.stride()[:3], *packed.norms.stride()[:2],
+        HEADS=heads, D=d, BITS=packed.bits, ROWS=size, PRECISION=precision, num_warps=4,
+    )  # fmt: skip
