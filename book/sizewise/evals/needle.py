@@ -8,24 +8,26 @@ word it saw, and is right once in as many times as there are facts.
 """
 
 import copy
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
+
+import numpy as np
 
 from ..limits import whole
 from . import likelihood
 from .cached import CHUNK
 
 FACT = "The secret word of {} is{}."
-NAMES = tuple(
-    "Alice Bruno Clara David Elena Felix Greta Henry Irene Jacob Karen Louis Maria Nolan Olga "
-    "Peter".split()
-)
-WORDS = tuple(
-    "banana tiger violin hammer candle rocket pepper castle guitar monkey carpet lemon anchor "
-    "pillow ladder basket".split()
-)
+NAMES = (
+    "Alice", "Bruno", "Clara", "David", "Elena", "Felix", "Greta", "Henry", "Irene", "Jacob",
+    "Karen", "Louis", "Maria", "Nolan", "Olga", "Peter",
+)  # fmt: skip
+WORDS = (
+    "banana", "tiger", "violin", "hammer", "candle", "rocket", "pepper", "castle", "guitar",
+    "monkey", "carpet", "lemon", "anchor", "pillow", "ladder", "basket",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,19 +57,19 @@ def haystack(
     for more facts than names, for a context too short for them, and too few sentences.
     """
     needles = whole("the needles", needles, len(NAMES))
-    draw = random.Random(f"needle {context} {seed}")
-    names, words = draw.sample(NAMES, needles), draw.sample(WORDS, needles)
+    draw = np.random.default_rng([context, seed])
+    names, words = (draw.permutation(some)[:needles].tolist() for some in (NAMES, WORDS))
     asked = [_ids(tokenizer, "\n" + FACT.split("{}.")[0].replace("{}", name).removesuffix("{}."))
              for name in names]  # fmt: skip
     answers = [_ids(tokenizer, f" {word}") for word in words]
     room = context - max(map(len, asked)) - max(map(len, answers)) - 1
-    filler = (sentences[at % len(sentences)] for at in range(draw.randrange(len(sentences)), 10**9))
+    filler = islice(cycle(sentences), int(draw.integers(len(sentences))), None)
     ids, ends = list(likelihood.start(tokenizer)), []
     for number, (name, word) in enumerate(zip(names, words, strict=True), 1):
         fact = _ids(tokenizer, " " + FACT.format(name, f" {word}"))
         most = room * number // needles - len(ids) - len(fact)
         parts = _fill(tokenizer, filler, most)
-        place = draw.randrange(len(parts) + 1)
+        place = int(draw.integers(len(parts) + 1))
         ids += [one for part in parts[:place] for one in part] + fact
         ends.append(len(ids))
         ids += [one for part in parts[place:] for one in part]

@@ -1,0 +1,158 @@
+"""Measure what a packed KV cache costs a real model: loss, divergence, recall, text, errors.
+
+    python scripts/kv_quality.py
+    python scripts/kv_quality.py --what quality --models gemma-3-270m,qwen2.5-coder-0.5b
+
+Everything in the cache is packed, the current token too, unless a row has a residual window. The
+text goes through the model in chunks, so that attention sees what the cache gives back. A row
+compares one way of storing keys and values with the plain cache of the same model on the same text,
+and counts the bytes that the cache holds. The first model gets all rows, further ones a few.
+Models are fetched once and checked by their SHA-256. Rows go to data/kv_quality.jsonl; what has a
+row is not measured again. Nothing here is a time: scripts/gpu_kv.py has those.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sizewise import engine, pretrained, records, text
+from sizewise.evals import cached
+from sizewise.quant import cache_trials, uses
+from sizewise.quant.cache_trials import way
+
+Row = dict[str, Any]
+BITS = (4, 3, 2)
+SAME = (
+    "turboquant", "uniform", "kivi", "eden-biased", "eden-unbiased", "norm-corrected", "prod",
+)  # fmt: skip
+MIXED = (  # keys, their bits, bits of the values
+    ("int8", 8, 4), ("int8", 8, 3), ("int8", 8, 2), ("kivi", 4, 3), ("kivi", 4, 2), ("kivi", 3, 2),
+)  # fmt: skip
+SEEDS = (1, 2)  # of the control; all other rows have 0
+RESIDUAL = 32  # newest tokens in full precision, in rows that have them
+FINE = 8  # tokens at once where there is a residual window
+CONTEXTS = (512, 1024, 2048)
+NEEDLES = 8
+ASKED = (
+    way(), way("int8"), *(way("turboquant", bits) for bits in BITS), way("kivi", 3),
+    way("kivi", 2), way("prod", 4),
+)  # fmt: skip
+WRITTEN = (
+    way("int8"), way("turboquant", 8), way("turboquant", 4), way("turboquant", 3), way("kivi", 4),
+)  # fmt: skip
+
+
+def few() -> list[Row]:
+    """Ways for any model."""
+    return [
+        way(), way("int8"), way("fp8"),
+        *(way(method, bits) for method in ("turboquant", "kivi") for bits in BITS),
+        way("turboquant", 3, "plain"), way("plain", None, "turboquant", 3),
+    ]  # fmt: skip
+
+
+def many() -> list[Row]:
+    """Ways for the first model: methods, sides apart, mixtures, seeds, residual windows."""
+    found = few() + [way(method, bits) for method in SAME for bits in BITS]
+    for bits in BITS:
+        found += [
+            way("turboquant", bits, rotation="hadamard"),
+            way("turboquant", bits, "plain"), way("plain", None, "turboquant", bits),
+            way("kivi", bits, "plain"), way("prod", bits, "turboquant", bits),
+            *(way("turboquant", bits, seed=seed) for seed in SEEDS),
+        ]  # fmt: skip
+    found += [way(keys, wide, "turboquant", narrow) for keys, wide, narrow in MIXED]
+    found += [way(method, bits, residual=RESIDUAL) for method in ("turboquant", "kivi")
+              for bits in (3, 2)]  # fmt: skip
+    return list({records.identity(one): one for one in found}.values())
+
+
+def rows(what: str, words) -> Iterator[Row]:
+    """The rows of a kind, model after model."""
+    for model in words.models:
+        first, read = model == words.models[0], {"text": "sotu", "context": 257}
+        if what == "quality":
+            for one in many() if first else few():
+                chunk = FINE if one["residual"] else cached.CHUNK
+                yield {"what": what, "model": model, **one, **read, "chunk": chunk,
+                       "documents": words.documents if first else words.documents // 2}  # fmt: skip
+        elif what == "layer":
+            for layer in range(uses.depth(model)):
+                for side in ("keys", "values"):
+                    yield {"what": what, "model": model, "layer": layer, "side": side,
+                           "text": "brown", "context": 257, "documents": 4, "seed": 0}  # fmt: skip
+        elif what == "needle" and first:
+            for context in words.contexts:
+                for one in ASKED:
+                    yield {"what": what, "model": model, **one, "text": "brown",
+                           "context": context, "needles": NEEDLES,
+                           "documents": words.haystacks}  # fmt: skip
+        elif what == "generation" and first:
+            for one in WRITTEN:
+                yield {"what": what, "model": model, **one, "text": "sotu", "context": 65,
+                       "documents": words.prompts, "tokens": words.tokens}  # fmt: skip
+
+
+KINDS = {
+    "quality": cache_trials.through_cache,
+    "layer": cache_trials.coding_errors,
+    "needle": cache_trials.facts_found,
+    "generation": cache_trials.text_written,
+}
+
+
+def measure(config: Row) -> Row:
+    """One row."""
+    return KINDS[config["what"]](config)
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add, names = parser.add_argument, (lambda words: words.split(","))
+    add("--what", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
+    add("--models", type=names, default=["smollm2-135m"], help="names of sizewise.pretrained; the "
+        "first gets all rows, the others a few")  # fmt: skip
+    add("--documents", type=int, default=16, help="a window of each (quality); further models "
+        "read half as many")  # fmt: skip
+    add("--contexts", type=lambda w: [int(one) for one in w.split(",")], default=list(CONTEXTS),
+        help="tokens of the texts with facts (needle)")  # fmt: skip
+    add("--haystacks", type=int, default=4, help=f"texts with {NEEDLES} facts each (needle)")
+    add("--prompts", type=int, default=6, help="texts to go on with (generation)")
+    add("--tokens", type=int, default=200, help="to write after each (generation)")
+    add("--threads", type=int, default=2, help="of torch; losses differ in the last digits")
+    add("--output", type=Path, default=records.path("kv_quality"),
+        help="another file than data/kv_quality.jsonl")  # fmt: skip
+    add("--list", action="store_true", help="print the rows and measure none")
+    given = parser.parse_args(words)
+    for kind in given.what:
+        if kind not in KINDS:
+            raise text.unknown("kind of row", kind, KINDS)
+    for model in given.models:
+        if model not in (known := pretrained.names("causal")):
+            raise text.unknown("language model", model, known)
+    return given
+
+
+def main() -> None:
+    try:
+        words = arguments()
+        import torch
+
+        torch.set_num_threads(words.threads)
+        some = [row for what in words.what for row in rows(what, words)]
+        # In this process, model by model: models are large and kept between rows.
+        some.sort(key=lambda row: words.models.index(row["model"]))
+        if words.list:
+            for row in some:
+                print("  ".join(f"{name} {value}" for name, value in row.items()))
+            return
+        engine.run_all(measure, some, words.output, workers=1, backend="here")
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"kv_quality: {error}")
+
+
+if __name__ == "__main__":
+    main()

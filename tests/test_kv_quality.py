@@ -1,0 +1,420 @@
+"""Caches judged by what models predict through them: known models, hand-made caches, every byte."""
+
+import importlib.util
+import math
+import re
+import runpy
+
+import numpy as np
+import pytest
+import torch
+from sizewise import counting, memory, paths, records
+from sizewise.evals import cached, likelihood, needle
+from sizewise.quant import cache_store, cache_tables, cache_trials, codebooks, turboquant_tables
+from sizewise.quant.cache import TurboQuantCache
+
+transformers = pytest.importorskip("transformers")
+torch.set_num_threads(1)
+VOCAB = 96
+WINDOWS = np.random.default_rng(3).integers(0, VOCAB, (5, 65))
+DOCUMENT, BYTES = np.arange(5), np.ones((5, 64), np.int64)
+
+
+def small(kind="Llama", **more):
+    sizes = {
+        "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    } | more  # fmt: skip
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():  # attention that matters: the first weights hardly look at any token
+        for name, weight in model.named_parameters():
+            if "q_proj" in name or "k_proj" in name:
+                weight.mul_(6)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def reference(model):
+    return cached.original(model, WINDOWS, chunk=16)
+
+
+def read(model, reference, chunk=16, **stored):
+    return cached.measure(
+        model, WINDOWS, lambda: TurboQuantCache(model.config, **stored), reference,
+        bytes_of_targets=BYTES, document=DOCUMENT, chunk=chunk, batch=2,
+    )  # fmt: skip
+
+
+# --- likelihood through a cache
+
+
+def test_with_the_plain_cache_it_is_the_likelihood_of_one_pass(model, reference):
+    found = read(model, reference, keys="plain", values="plain").table
+    direct = likelihood.measure(model, WINDOWS, bytes_of_targets=BYTES, document=DOCUMENT)
+    assert found["nats"].to_numpy() == pytest.approx(direct["nats"].to_numpy(), rel=1e-5)
+    assert found["tokens"].tolist() == direct["tokens"].tolist()
+    assert found["document"].tolist() == direct["document"].tolist()
+    assert (found["agree"] == found["tokens"]).all()
+    assert found["kl"].abs().max() < 1e-4
+
+
+def test_the_divergence_is_the_one_of_two_models(model, reference):
+    """Against `likelihood.measure`, the packed model being one that quantizes as it attends."""
+    found = read(model, reference, bits=2).table
+    with torch.no_grad():
+        logs = [
+            model(
+                input_ids=torch.from_numpy(WINDOWS[:, :-1]), past_key_values=cache, use_cache=True
+            ).logits.double().log_softmax(-1)
+            for cache in (TurboQuantCache(model.config, bits=2), None)
+        ]  # fmt: skip
+    kl = (logs[1].exp() * (logs[1] - logs[0])).sum((-1, -2))
+    agree = (logs[0].argmax(-1) == logs[1].argmax(-1)).sum(-1)
+    assert found["kl"].to_numpy() == pytest.approx(kl.numpy(), rel=1e-3)
+    assert found["agree"].tolist() == agree.tolist()
+    assert found["kl"].min() > 0.01
+
+
+@pytest.mark.parametrize("stored", [{"bits": 3}, {"keys": ("uniform", 3), "values": "int8"}])
+def test_the_current_token_is_packed_too_so_that_chunks_do_not_matter(model, reference, stored):
+    whole, fine = (read(model, reference, chunk, **stored).table["nats"] for chunk in (64, 4))
+    plain = read(model, reference, keys="plain", values="plain").table["nats"]
+    assert fine.to_numpy() == pytest.approx(whole.to_numpy(), rel=1e-5)
+    assert (fine - plain).abs().max() > 1e-3
+
+
+def test_a_window_of_plain_tokens_loses_less(model, reference):
+    packed, window = (read(model, reference, 4, bits=2, residual=r).table["kl"].sum()
+                      for r in (0, 16))  # fmt: skip
+    assert window < 0.9 * packed
+
+
+def test_fewer_bits_lose_more(model, reference):
+    lost = [read(model, reference, bits=bits).table["kl"].sum() for bits in (8, 4, 3, 2, 1)]
+    assert lost == sorted(lost)
+    assert lost[0] < 0.01 * lost[-1]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_bytes_of_a_window_are_counted_with_their_norms(model, reference, bits):
+    held = read(model, reference, bits=bits).bytes
+    assert held == 2 * 2 * 2 * 64 * (16 * bits / 8 + 2)  # layers, sides, heads, tokens
+    assert reference.values == 2 * 2 * 2 * 64 * 16
+
+
+def test_windowed_layers_hold_their_window():
+    model = small("Gemma3Text", sliding_window=16,
+                  layer_types=["sliding_attention", "full_attention"])  # fmt: skip
+    reference = cached.original(model, WINDOWS, chunk=8)
+    found = read(model, reference, 8, keys="plain", values="plain")
+    assert reference.values == 2 * 2 * (15 + 64) * 16
+    assert found.bytes == 4 * reference.values
+    assert found.table["kl"].abs().max() < 1e-4
+
+
+def test_what_cannot_be_compared_is_refused(model, reference):
+    with pytest.raises(ValueError, match="reference read"):
+        cached.measure(model, WINDOWS[:2], lambda: None, reference, bytes_of_targets=BYTES,
+                       document=DOCUMENT)  # fmt: skip
+    with pytest.raises(ValueError, match="must be full"):
+        cached.original(model, np.where(np.arange(65) > 60, likelihood.PADDING, WINDOWS))
+    capped = small("Gemma2", layer_types=["full_attention"] * 2)
+    with pytest.raises(ValueError, match="final_logit_softcapping"):
+        cached.original(capped, WINDOWS)
+
+
+def test_greedy_text_is_what_generate_writes(model, monkeypatch):
+    monkeypatch.setattr(model.generation_config, "eos_token_id", None)
+    ids = torch.from_numpy(WINDOWS[:2, :20])
+    wanted = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                            max_new_tokens=12)  # fmt: skip
+    found = cached.greedy(model, ids, transformers.DynamicCache(config=model.config), 12)
+    assert found.tolist() == wanted[:, 20:].tolist()
+
+
+def test_keys_and_values_are_those_of_the_cache(model):
+    found = cached.keys_and_values(model, WINDOWS, chunk=8)
+    cache = transformers.DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(input_ids=torch.from_numpy(WINDOWS[:, :-1]), past_key_values=cache)
+    for (keys, values), layer in zip(found, cache.layers, strict=True):
+        assert torch.allclose(keys, layer.keys, atol=1e-5)
+        assert torch.allclose(values, layer.values, atol=1e-5)
+
+
+# --- facts in a haystack
+
+
+class Words:
+    """A tokenizer with one token a word, the space and the full stop going with it."""
+
+    def __init__(self):
+        self.known = {}
+
+    def __call__(self, text, add_special_tokens=True):
+        parts = re.findall(r"\s*[^\s.]+|\.", text)
+        return {"input_ids": [self.known.setdefault(p.strip(), len(self.known)) for p in parts]}
+
+
+SENTENCES = tuple(f"word{k} stands before other{k} here." for k in range(40))
+
+
+@pytest.fixture(scope="module")
+def words():
+    tokenizer = Words()
+    tokenizer(" ".join((*SENTENCES, *needle.NAMES, *needle.WORDS)) + " The secret word of is")
+    return tokenizer
+
+
+@pytest.mark.parametrize("context", [150, 400])
+def test_every_fact_stands_in_the_text_where_it_is_said_to(words, context):
+    stack = needle.haystack(words, SENTENCES, context, needles=5, seed=1)
+    back = {number: word for word, number in words.known.items()}
+    text = [back[one] for one in stack.ids]
+    longest = max(len(q.ids) + len(q.answer) for q in stack.questions)
+    assert context - 40 < len(stack.ids) + longest <= context
+    assert text.count("secret") == len(stack.questions) == 5
+    assert len({q.answer for q in stack.questions}) == 5
+    for question in stack.questions:
+        end = len(text) - question.distance
+        asked, answer = ([back[one] for one in part] for part in (question.ids, question.answer))
+        assert text[end - len(asked) - 2 : end] == [*asked, *answer, "."]
+
+
+def test_a_haystack_is_a_function_of_its_seed(words):
+    one, same, other = (
+        needle.haystack(words, SENTENCES, 200, needles=3, seed=s) for s in (1, 1, 2)
+    )
+    assert one == same != other
+
+
+def test_facts_are_spread_over_the_text(words):
+    stack = needle.haystack(words, SENTENCES, 800, needles=8)
+    parts = sorted(8 * (len(stack.ids) - q.distance - 1) // len(stack.ids) for q in stack.questions)
+    assert all(abs(part - wanted) <= 1 for part, wanted in zip(parts, range(8), strict=True))
+
+
+def test_a_context_without_room_is_refused(words):
+    with pytest.raises(ValueError, match="too short"):
+        needle.haystack(words, SENTENCES, 40, needles=8)
+    with pytest.raises(ValueError, match="the needles"):
+        needle.haystack(words, SENTENCES, 400, needles=99)
+
+
+def test_answers_are_scored_by_the_model_that_saw_the_text(words):
+    model = small(vocab_size=len(words.known))
+    stack = needle.haystack(words, SENTENCES, 150, needles=4)
+    plain = needle.ask(model, stack, lambda: TurboQuantCache(model.config, keys="plain",
+                                                             values="plain"), chunk=8)  # fmt: skip
+    for row, one in zip(plain.itertuples(), stack.questions, strict=True):
+        ids = torch.tensor([stack.ids + one.ids])
+        with torch.no_grad():
+            log_p = model(input_ids=ids).logits[0, -1].log_softmax(-1)
+        assert row.nats == pytest.approx(-log_p[one.answer[0]].item(), abs=1e-4)
+        assert row.right == int(log_p.argmax() == one.answer[0])
+    packed = needle.ask(model, stack, lambda: TurboQuantCache(model.config, bits=1))
+    assert (packed["nats"] - plain["nats"]).abs().max() > 0.01
+
+
+# --- tables of the chapters
+
+
+def test_factors_are_those_worked_by_hand():
+    steps = cache_tables.steps(["llama-3.1-70b", "gemma-3-27b"], 131072)
+    by = cache_tables.factors(steps).set_index("model")
+    assert by.loc["llama-3.1-70b"].tolist() == pytest.approx([8, 1, 16 / 4.125, 16 / 3.125])
+    n, w = 131072, 1024  # 62 layers, one in six without a window
+    assert by.loc["gemma-3-27b", "windowed layers"] == pytest.approx(62 * n / (10 * n + 52 * w))
+
+
+def test_less_cache_saves_its_share_of_the_memory():
+    table = cache_tables.hardware("llama-3.1-8b", (8192,), (1, 64), 6)
+    for row in table.itertuples():
+        assert row.factor == pytest.approx(1 / (1 - row.cache * 5 / 6), rel=1e-6)
+        assert 1 < row.factor < 6
+
+
+def test_a_filled_device_is_cheaper_by_its_sequences():
+    from sizewise import catalog
+
+    device = catalog.device("H100")
+    plain, packed = (
+        cache_tables.filled("llama-3.1-8b", device, 8192, kv) for kv in ("bf16", "tq3")
+    )
+    model = counting.describe("llama-3.1-8b")
+    room = device.memory_bytes - memory.weights_bytes(model)
+    assert plain["sequences"] == room // (8192 * 131072)
+    assert packed["sequences"] > 5 * plain["sequences"]
+    assert plain["dollars"] / packed["dollars"] > 4
+    with pytest.raises(ValueError, match="no room"):
+        cache_tables.filled("llama-3.1-405b", device, 8192, "bf16")
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({}, "plain"),
+        ({"keys": "int8", "keys_bits": 8, "values": "int8", "values_bits": 8}, "int8"),
+        ({"keys": "kivi", "keys_bits": 4.0, "values": "turboquant", "values_bits": 3},
+         "K kivi 4, V turboquant 3"),
+        ({"keys": "turboquant", "keys_bits": 3, "seed": 2}, "K turboquant 3, V plain, seed 2"),
+        ({"residual": 32, "rotation": "hadamard"}, "plain, Hadamard, newest 32 plain"),
+    ],
+)  # fmt: skip
+def test_ways_have_names(row, wanted):
+    plain = {"keys": "plain", "keys_bits": math.nan, "values": "plain", "values_bits": None,
+             "rotation": "haar", "residual": 0, "seed": 0}  # fmt: skip
+    assert turboquant_tables.label(plain | row) == wanted
+
+
+def test_held_bytes_are_the_counted_ones():
+    table = cache_tables.held(layers=2, heads=2, dim=64, tokens=100, bits=(16, 4, 3, 2))
+    assert (table["held"] == table["counted"]).all()
+    assert table["times smaller"].tolist() == pytest.approx([1, 16 / 4.25, 16 / 3.25, 16 / 2.25])
+
+
+def test_print_and_theory_differ_as_computed_here():
+    import pandas as pd
+
+    exact = pd.DataFrame([
+        {"dim": d, "bits": b, "distortion": codebooks.lloyd_max(b, d).distortion}
+        for d in (128, None) for b in (1, 2, 3, 4)
+    ])  # fmt: skip
+    sampled = pd.DataFrame([
+        {"dim": 128, "bits": b, "variant": v, "distortion": 0.0, "inner": 0.0}
+        for b in (1, 2, 3, 4) for v in ("mse", "prod")
+    ])  # fmt: skip
+    table = turboquant_tables.against_print({"codebook": exact, "sampled": sampled}, 128).set_index(
+        "bits"
+    )
+    assert table.loc[3, "print off by"] == pytest.approx(0.03 / 0.034548 - 1, abs=1e-3)
+    assert table.loc[4, "prod off by"] == pytest.approx(
+        0.047 / (math.pi / 2 * 0.034548) - 1, abs=1e-3
+    )
+
+
+def test_printed_encoding_times_exceed_the_device():
+    from sizewise import catalog
+
+    rates = turboquant_tables.encode_rates(catalog.device("A100-80GB")).set_index("dimension")
+    assert rates.loc[3072, "printed"] == pytest.approx(898.8, abs=0.1)
+    assert (rates["run again"] < 20).all()
+
+
+# --- the script
+
+
+@pytest.fixture(scope="module")
+def script():
+    file = paths.root() / "scripts" / "kv_quality.py"
+    spec = importlib.util.spec_from_file_location("kv_quality_script", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def subject(script, monkeypatch):
+    """A tiny model in the place of a pretrained one."""
+    from sizewise.quant import quality, trials
+
+    tiny = small()
+
+    def sample(context, documents, text):
+        some = np.random.default_rng(len(text)).integers(0, VOCAB, (documents, context))
+        return quality.Sample(some, np.ones((documents, context - 1), np.int64),
+                              np.arange(documents))  # fmt: skip
+
+    made = trials.Subject("tiny", tiny, sample, "0" * 64)
+    monkeypatch.setattr(trials, "named", lambda name: made)
+    for name in ("original", "states", "asked", "written"):
+        getattr(cache_trials, name).cache_clear()
+    return made
+
+
+def described():
+    text = (paths.root() / "data" / "kv_quality.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+
+
+def test_all_rows_have_their_own_identity_and_the_controls_are_there(script):
+    given = script.arguments(["--models", "smollm2-135m,gemma-3-270m"])
+    rows = [row for what in ("quality", "needle", "generation") for row in script.rows(what, given)]
+    names = [records.identity(row) for row in rows]
+    assert len(set(names)) == len(names)
+    first = [r for r in rows if r["what"] == "quality" and r["model"] == "smollm2-135m"]
+    assert {r["seed"] for r in first} == {0, 1, 2}
+    assert {r["rotation"] for r in first} == {"haar", "hadamard"}
+    assert {"plain", *cache_store.methods()} >= {r["keys"] for r in first} >= {
+        "plain", "int8", "fp8", "uniform", "kivi", "turboquant", "prod", "eden-biased",
+        "eden-unbiased", "norm-corrected",
+    }  # fmt: skip
+    assert any(r["residual"] for r in first)
+    assert all(row["chunk"] < row["residual"] for row in first if row["residual"])
+    assert {r["model"] for r in rows if r["what"] != "quality"} == {"smollm2-135m"}
+
+
+def test_a_row_of_each_kind_has_the_described_columns(script, subject):
+    small_text, kivi = {"text": "sotu", "context": 33, "documents": 3}, cache_trials.way("kivi", 4)
+    for row in (
+        {
+            "what": "quality",
+            "model": "tiny",
+            **cache_trials.way("turboquant", 3),
+            **small_text,
+            "chunk": 8,
+        },
+        {"what": "layer", "model": "tiny", "layer": 1, "side": "values", **small_text, "seed": 0},
+        {
+            "what": "generation",
+            "model": "tiny",
+            **kivi,
+            **small_text,
+            "tokens": 5,
+        },
+    ):
+        measured = script.measure(row)
+        assert not row.keys() & measured.keys()
+        assert row.keys() | measured.keys() <= described()
+        assert all(math.isfinite(v) for v in measured.values() if isinstance(v, float))
+
+
+def test_the_plain_row_is_the_plain_cache(script, subject):
+    row = {"what": "quality", "model": "tiny", **cache_trials.way(), "text": "sotu", "context": 33,
+           "documents": 3, "chunk": 8}  # fmt: skip
+    found = script.measure(row)
+    assert found["bits"] == 32
+    assert abs(found["perplexity_change"]) < 1e-6
+    assert found["agreement"] == 1
+    low, high = found["perplexity_change_low"], found["perplexity_change_high"]
+    assert low <= found["perplexity_change"] <= high
+
+
+def test_errors_of_layers_are_those_of_the_codes(script, subject):
+    row = {"what": "layer", "model": "tiny", "layer": 0, "side": "keys", "text": "sotu",
+           "context": 129, "documents": 4, "seed": 0}  # fmt: skip
+    found = script.measure(row)
+    assert found["vectors"] == 4 * 2 * 128
+    assert found["norm_5"] < found["norm"] < found["norm_95"]
+    for bits in (2, 3, 4):
+        exact = codebooks.lloyd_max(bits, 16).distortion
+        assert found[f"error_turboquant_{bits}"] == pytest.approx(exact, rel=0.25)
+
+
+def test_the_command_lists_its_rows_and_names_what_it_does_not_know(script, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["kv_quality.py", "--what", "quality", "--list"])
+    script.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(script.many())
+    for words in (["--what", "qualty"], ["--models", "smollm2"]):
+        monkeypatch.setattr("sys.argv", ["kv_quality.py", *words])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(paths.root() / "scripts" / "kv_quality.py"), run_name="__main__")
+        assert str(left.value).startswith("kv_quality: unknown")
