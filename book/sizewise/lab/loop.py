@@ -86,7 +86,7 @@ def start(run: plan.Run, device="cpu") -> tuple:
     import torch
 
     # `transformers` looks on the device whether positions restart, and masks if they might.
-    causal = torch.device(device).type == "cuda" and run.family in models.CAUSAL
+    causal = torch.device(device).type == "cuda" and models.kind(run.family) in models.CAUSAL
     spec = models.spec(run.family, run.width, run.vocabulary, run.context)
     model = models.build(spec, run.seed, models.unmasked() if causal else "sdpa").to(device)
     return model, optimizer.make(model, run.lr, run.weight_decay)

@@ -7,9 +7,11 @@ Every layer then holds about 12 width^2 parameters.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 from .. import configs, limits, text
+from . import balance
 
 # From one thousand to 170 million parameters outside the embeddings. The lowest rungs are for the
 # smallest budgets, at which the head costs more than all layers.
@@ -18,6 +20,72 @@ EXPERTS, EXPERTS_USED = 8, 2
 CAUSAL = ("dense", "moe", "hybrid")  # families whose every attention sees all that came before
 WRITES = ("o_proj", "down_proj", "out_proj")  # matrices that write to the residual stream
 CHUNK = 32  # tokens that a state-space layer works through at a time
+
+
+def kind(family: str) -> str:
+    """The family without its options: ``moe`` for ``moe:experts=16``."""
+    return family.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Options of the family ``moe``: `of` reads them from its name, `name` writes them into one.
+
+    A token always uses one MLP of its rung: ``used`` routed experts and ``shared`` ones, each an
+    equal part of it, so that ``used + shared`` is the granularity. ``wide`` makes that MLP so many
+    times wider. ``balance`` is the coefficient of the balance loss of each layer (`balance`).
+
+    A name such as ``moe:experts=16,used=4`` states what differs from the defaults; it is part of
+    a run's identity, as every family is.
+    """
+
+    experts: int = EXPERTS  # routed experts in a layer
+    used: int = EXPERTS_USED  # of them by a token
+    shared: int = 0  # experts that every token uses; their class has none or one
+    wide: int = 1
+    balance: float = 0.0
+
+    @classmethod
+    def of(cls, family: str) -> "Mixture":
+        """From a family's name. Raises ValueError for options that are not there or not numbers."""
+        kinds = {field.name: field.type for field in fields(cls)}
+        given = {}
+        for option in filter(None, family.partition(":")[2].split(",")):
+            name, _, value = option.partition("=")
+            if name not in kinds:
+                raise text.unknown("option of moe", name, kinds)
+            try:
+                given[name] = kinds[name](value)
+            except ValueError:
+                raise ValueError(f"{name} of moe must be a number, got {value!r}") from None
+        return cls(**given)
+
+    @property
+    def name(self) -> str:
+        """The family's name with these options; plain ``moe`` for the defaults."""
+        plain = Mixture()
+        told = [
+            f"{field.name}={getattr(self, field.name):g}"
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(plain, field.name)
+        ]
+        return "moe" + (f":{','.join(told)}" if told else "")
+
+    def check(self, mlp: int) -> int:
+        """The width of one expert of an ``mlp``. Raises ValueError for what cannot be built."""
+        limits.whole("experts", self.experts, configs.MAX_EXPERTS)
+        limits.whole("experts a token", self.used, self.experts)
+        limits.whole("shared experts", self.shared, 1, 0)
+        limits.whole("times as wide", self.wide, 1024)
+        if not 0 <= self.balance < math.inf:
+            raise ValueError(f"the balance loss must be 0 or more, got {self.balance}")
+        if self.shared and self.used == 1:  # its class makes the weights of a token sum to one
+            raise ValueError("one routed expert beside a shared one: its weight is always one, "
+                             "and the router learns nothing")  # fmt: skip
+        parts = self.used + self.shared
+        if mlp % parts:
+            raise ValueError(f"an MLP of {mlp} does not divide into {parts} equal experts")
+        return self.wide * mlp // parts
 
 
 def shape(width: int) -> dict[str, int]:
@@ -53,18 +121,32 @@ def _dense(rung: dict[str, int], context: int) -> dict[str, Any]:
     return {"model_type": "llama", **_attention(rung)}
 
 
-def _moe(rung: dict[str, int], context: int) -> dict[str, Any]:
-    """Two experts of eight, each half as wide, so that a token uses what a dense layer has."""
-    return {
-        "model_type": "qwen3_moe",
-        **_attention(rung),
-        "num_experts": EXPERTS,
-        "num_experts_per_tok": EXPERTS_USED,
-        "moe_intermediate_size": rung["mlp"] // EXPERTS_USED,
-        "norm_topk_prob": True,
-        "decoder_sparse_step": 1,
-        "mlp_only_layers": [],
-    }
+def _moe(rung: dict[str, int], context: int, options: Mixture | None = None) -> dict[str, Any]:
+    """Two experts of eight unless said otherwise, each half as wide: a dense layer in use.
+
+    Qwen3-MoE; with a shared expert HunYuan-MoE, which differs in taking the norm of queries and
+    keys after their rotation. A token's weights sum to one, except where it uses one expert of
+    several: then the weight is the router's probability (Fedus et al. 2021, equation 2), or it
+    would learn nothing.
+    """
+    options = options or Mixture()
+    wide = options.check(rung["mlp"])
+    routed = {"num_experts": options.experts}
+    if options.shared:
+        routed |= {"model_type": "hunyuan_v1_moe", "moe_topk": options.used,
+                   "intermediate_size": wide, "rms_norm_eps": 1e-6}  # fmt: skip
+    else:
+        routed |= {
+            "model_type": "qwen3_moe",
+            "num_experts_per_tok": options.used,
+            "moe_intermediate_size": wide,
+            "norm_topk_prob": options.used > 1 or options.experts == 1,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
+    if options.balance:
+        routed["router_aux_loss_coef"] = options.balance
+    return {**_attention(rung), **routed}
 
 
 def _windowed(rung: dict[str, int], context: int) -> dict[str, Any]:
@@ -131,7 +213,8 @@ def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) ->
     The output head is a matrix of its own: embedding and head want different learning rates.
     Raises ValueError for a family that is not there, and for bad sizes.
     """
-    if family not in FAMILIES:
+    kind, _, options = family.partition(":")
+    if kind not in FAMILIES or (options and kind != "moe"):
         raise text.unknown("family", family, FAMILIES)
     rung = shape(width)
     context = limits.whole("the context", context, 1 << 20, 2)
@@ -144,7 +227,7 @@ def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) ->
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
-        **FAMILIES[family](rung, context),
+        **(_moe(rung, context, Mixture.of(family)) if options else FAMILIES[kind](rung, context)),
     }
     return configs.Spec(f"{family}-{width}", fields, "lab")
 
@@ -188,6 +271,8 @@ def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
                 weight.copy_(_time_steps(weight.numel(), generator))
             elif name.endswith("conv1d.bias"):
                 weight.zero_()
+    if coefficient := spec.fields.get("router_aux_loss_coef"):
+        balance.attach(model, coefficient)
     return model
 
 

@@ -8,7 +8,7 @@ launch. It computes what `eager` computes; its rate lies in memory, where the gr
 import math
 from contextlib import nullcontext
 
-from . import loss, optimizer
+from . import loss, models, optimizer
 
 WARM = 3  # steps before a graph is recorded, as torch asks for
 
@@ -86,7 +86,7 @@ def check(run, device) -> None:
     """ValueError unless a step of this run can be a graph on this device."""
     if device.type != "cuda":
         raise ValueError(f"graphs want a GPU, and this run is on the {device.type}")
-    if run.family == "moe":
+    if models.kind(run.family) == "moe":
         raise ValueError("graphs: a step of family 'moe' depends on where its tokens are sent")
 
 

@@ -184,4 +184,8 @@ def published(name: str):
         case "data-constrained":
             law = Hoffmann.of([c["a"], c["b"], c["e"], c["alpha"], c["beta"]])
             return DataConstrained(law, c["tokens_worth"], c["params_worth"])
+        case "routed" | "fine-grained":
+            from . import sparse
+
+            return sparse.of(entry)
     raise ValueError(f"{name} states exponents only: no law can be evaluated")

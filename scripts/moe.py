@@ -1,0 +1,184 @@
+"""Train dense and sparse models at equal operations, and watch where sparse ones send their tokens.
+
+    python scripts/moe.py
+    python scripts/moe.py --list
+    python scripts/moe.py --only arms --budgets 1e12,3e12 --seeds 5 --per-gpu 8
+
+Six experiments on one class of models, in which a dense model is one with a single expert:
+
+arms         at each budget and width a dense model, a sparse one that uses as many parameters for
+             a token, and a dense one that holds as many in all;
+tokens       dense models of sizes between those two, and of both, on the sparse one's tokens;
+experts      from 2 to 64 experts, of which a token uses two;
+granularity  the same experts cut into more and thinner ones;
+shared       one of the experts that a token uses is always the same;
+balance      the balance loss off.
+
+Rows go to data/moe.jsonl; what has a row is not run again, and a run that was interrupted starts
+anew. With RAY_ADDRESS set the same command runs on that cluster.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from sizewise import engine, limits, records
+from sizewise.lab import flops, models, plan, tokens
+
+BUDGETS = (3e10, 1e11, 3e11)  # training operations
+SIZES = 2  # widths at each budget
+SEEDS = 3
+BALANCE = 0.01  # coefficient of the balance loss: Fedus et al. 2021, section 2.2
+EXPERTS = (2, 4, 16, 32, 64)  # of which a token uses two; 1 and 8 are among the arms
+GRAINS = (1, 4, 8)  # experts that a token uses, of four times as many; 2 is among the arms
+WIDER = (1, 2, 3, 4)  # times as wide: dense models from as many as a token uses to all
+ONLY = ("arms", "tokens", "experts", "granularity", "shared", "balance")
+WINDOWS = 512  # on which loads and what explains them are counted
+WATCHED = 64  # of which the routes are kept over training
+
+
+def measure(config: dict[str, Any]) -> dict[str, Any]:
+    """Train one model and tell of its loss and of its routes."""
+    from sizewise.lab import observed, routing
+
+    run = plan.Run(**{field.name: config[field.name] for field in fields(plan.Run)})
+    found = tokens.prepare(run.text, run.vocabulary)
+    watched = routing.train(run, found, config["watched"])
+    told = observed.columns(watched, found, run.context, config["experts"], config["windows"])
+    return watched.measured | told
+
+
+def mixtures(words: argparse.Namespace) -> dict[str, list[models.Mixture]]:
+    """What each experiment trains beside the arms."""
+    mixed = {"balance": words.balance}
+    one = models.Mixture(experts=1, used=1)
+    wide = models.EXPERTS // models.EXPERTS_USED
+    grains = [models.Mixture(experts=wide * used, used=used, **mixed) for used in words.grains]
+    return {
+        "arms": [one, models.Mixture(**mixed), models.Mixture(experts=1, used=1, wide=wide)],
+        "tokens": [models.Mixture(experts=1, used=1, wide=wider) for wider in WIDER],
+        "experts": [models.Mixture(experts=number, **mixed) for number in words.experts],
+        "granularity": grains,
+        "shared": [models.Mixture(experts=4 * wide - 1, used=3, shared=1, **mixed)],
+        "balance": [models.Mixture(experts=number) for number in (models.EXPERTS, 64)],
+    }
+
+
+def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every row: the arms at all budgets and widths, the others at one of each."""
+    shape = {"vocabulary": words.vocabulary, "context": words.context}
+    chosen = [what for what in ONLY if what in words.only]
+    if wrong := set(words.only) - set(ONLY):
+        raise ValueError(f"--only takes {', '.join(ONLY)}, got {', '.join(sorted(wrong))}")
+    if words.balance <= 0:
+        raise ValueError("--balance must be above 0; the experiment `balance` is without it")
+    at = words.at or sorted(words.budgets)[len(words.budgets) // 2]
+    middle = words.width or plan.around(at, 1, "moe", **shape)[0]
+    best = {budget: plan.around(budget, 1, "moe", **shape) for budget in words.budgets}
+    rows = []
+    for what in chosen:
+        places = list(best.items()) if what == "tokens" else [(at, [middle])]
+        if what == "arms":
+            places = [(budget, words.widths or plan.around(budget, words.sizes, "moe", **shape))
+                      for budget in words.budgets]  # fmt: skip
+            if (at, middle) not in [(b, w) for b, widths in places for w in widths]:
+                places.append((at, [middle]))  # with which the other experiments compare
+        rows += [
+            row(what, budget, width, mixture, words, seed)
+            for budget, widths in places
+            for width in widths
+            for mixture in mixtures(words)[what]
+            for seed in range(words.seeds)
+        ]
+    return rows
+
+
+def row(what: str, budget: float, width: int, mixture, words, seed: int) -> dict[str, Any]:
+    """The configuration of one row; of `tokens`, with the budget that the tokens take."""
+    shape = {"vocabulary": words.vocabulary, "context": words.context}
+    if what == "tokens":
+        families = (mixture.name, models.Mixture(balance=words.balance).name)
+        ours, sparse = (flops.size(models.spec(one, width, **shape)) for one in families)
+        budget *= ours.operations_per_token / sparse.operations_per_token
+    run = plan.at_budget(
+        budget, width, mixture.name, seed=seed, text=words.text, lr=words.lr, **shape
+    )
+    looked = {"windows": words.windows, "watched": words.watched}
+    return {"what": what, "budget": budget, **asdict(mixture), **run.as_dict(), **looked}
+
+
+def cost(config: dict[str, Any]) -> float:
+    """Operations of training, of validation and of the looks, a third of training a token."""
+    spec = models.spec(config["family"], config["width"], config["vocabulary"], config["context"])
+    windows = config["windows"] + 8 * config["watched"]
+    looked = config["validation_tokens"] + windows * config["context"] * (config["experts"] > 1)
+    return flops.size(spec).operations_per_token * (config["tokens"] + looked / 3)
+
+
+def numbers(kind):
+    """A parser of comma-separated values of one kind."""
+    return lambda words: [kind(word) for word in words.split(",")]
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--only", type=numbers(str), default=list(ONLY), help=f"some of {', '.join(ONLY)}")
+    add("--budgets", type=numbers(float), default=list(BUDGETS), help="of the arms, operations")
+    add("--sizes", type=int, default=SIZES, help="widths at each budget, around the best")
+    add("--widths", type=numbers(int), help="these widths of the arms instead, a,b,c")
+    add("--at", type=float, help="budget of the other experiments; the middle one if not said")
+    add("--width", type=int, help="width of the other experiments; the best one if not said")
+    add("--experts", type=numbers(int), default=list(EXPERTS), help="numbers of experts")
+    add("--grains", type=numbers(int), default=list(GRAINS), help="experts that a token uses")
+    add("--balance", type=float, default=BALANCE, help="coefficient of the balance loss")
+    add("--seeds", type=int, default=SEEDS, help="runs of each, with other weights and order")
+    add("--text", default="packages", help="packages, packages-large, or hub:NAME")
+    add("--vocabulary", type=int, default=1024, help="entries of the tokenizer")
+    add("--context", type=int, default=128, help="tokens in a sequence")
+    add("--lr", type=float, default=plan.LR, help="peak rate at the base width")
+    add("--windows", type=int, default=WINDOWS, help="on which the final routes are counted")
+    add("--watched", type=int, default=WATCHED, help="on which routes are watched in training")
+    add("--workers", type=int, help="runs at once; one a GPU or a core if not said")
+    add("--per-gpu", type=int, default=1, help="runs at once on one GPU")
+    add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
+    add("--output", help="another file than data/moe.jsonl")
+    add("--list", action="store_true", help="print the runs with their cost and train nothing")
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    words = arguments()
+    try:
+        limits.whole("--seeds", words.seeds)
+        configs = sorted(runs(words), key=cost, reverse=True)  # the longest first, none at the end
+        if words.list:
+            for config in configs:
+                names = ("what", "budget", "width", "family", "seed", "batch", "tokens")
+                told = [f"{name} {config[name]:g}" if isinstance(config[name], int | float)
+                        else config[name] for name in names]  # fmt: skip
+                print("  ".join(told), f" operations {cost(config):.3g}")
+            total = sum(map(cost, configs))
+            print(f"{len(configs)} runs, in all {total:.3g} operations")
+            return
+        found = tokens.prepare(words.text, words.vocabulary, progress=True)  # before workers ask
+        if not words.text.startswith("hub:"):
+            from sizewise.lab import origin
+
+            origin.of(found)
+        file = Path(words.output) if words.output else records.path("moe")
+        engine.run_all(
+            measure, configs, file, workers=words.workers, per_gpu=words.per_gpu, cost=cost,
+            backend=words.backend,
+        )  # fmt: skip
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"moe: {error}")
+
+
+if __name__ == "__main__":
+    main()
