@@ -13,6 +13,7 @@ app = typer.Typer(
     name="sizewise",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # flows the paragraphs of a docstring
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What do a language model's parameters buy, and what do they cost?",
