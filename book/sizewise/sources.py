@@ -30,6 +30,7 @@ class Entry:
     name: str
     kind: str  # "causal" or "encoder"
     holds: str
+    layers: int
     parameters: int
     stored: str | None  # the format the weights were quantized to before they came here
     licence: str

@@ -10,8 +10,6 @@ from .trials import LAB, READS, Row, converted, named, subject
 PROBED, TRAINED, TESTED = "rotten-tomatoes", 500, 500
 NEIGHBOURS = 10
 SIBLING = "int8-onnx"  # minilm-l6 as it was published in int8
-DEPTHS = {"smollm2-135m": 30, "gemma-3-270m": 18, "qwen2.5-coder-0.5b": 24, "minilm-l6": 6,
-          "mpnet-base": 12}  # fmt: skip
 CODEBOOKS = ("nf4", "fp4", "int4", "least-error")
 
 
@@ -98,13 +96,12 @@ def _outliers(name, trained, context: int, documents: int, text: str, threshold:
 
 def depth(name: str) -> int:
     """Layers of a model, by its facts; nothing is loaded. Raises ValueError for an unknown one."""
+    from .. import pretrained
     from ..lab import models
 
     if name.startswith(LAB):
         return models.shape(int(name.removeprefix(LAB)))["layers"]
-    if name not in DEPTHS:
-        raise unknown("model whose layers are counted", name, DEPTHS)
-    return DEPTHS[name]
+    return pretrained.entry(name).layers
 
 
 def answers(row: Row) -> Row:
