@@ -120,7 +120,8 @@ class Shelf:
             parts.append({"name": name, "version": "1.0", "file": f"{name}.whl", "member": member,
                           "sha256": sha(content), "bytes": len(content)})  # fmt: skip
         self.facts.append({
-            "name": "it", "kind": "causal", "holds": "", "layers": 1, "parameters": 1, "stored": None,
+            "name": "it", "kind": "causal", "holds": "", "layers": 1,
+            "parameters": 1, "stored": None,
             "licence": "", "source": "", "checked": "", "packages": parts,
             "files": [{"name": name, "bytes": len(content), "sha256": sha(content)}
                       for name, content in files.items()], **more,
