@@ -4,7 +4,7 @@
     python scripts/moe.py --list
     python scripts/moe.py --only arms --budgets 1e12,3e12 --seeds 5 --per-gpu 8
 
-Six experiments on one class of models, in which a dense model is one with a single expert:
+Seven experiments on one class of models, in which a dense model is one with a single expert:
 
 arms         at each budget and width a dense model, a sparse one that uses as many parameters for
              a token, and a dense one that holds as many in all;
@@ -12,7 +12,8 @@ tokens       dense models of sizes between those two, and of both, on the sparse
 experts      from 2 to 64 experts, of which a token uses two;
 granularity  the same experts cut into more and thinner ones;
 shared       one of the experts that a token uses is always the same;
-balance      the balance loss off.
+balance      the balance loss off;
+capacity     an expert takes at most 1.25 or 1 times its even share of a batch, and drops the rest.
 
 Rows go to data/moe.jsonl; what has a row is not run again, and a run that was interrupted starts
 anew. With RAY_ADDRESS set the same command runs on that cluster.
@@ -34,7 +35,8 @@ BALANCE = 0.01  # coefficient of the balance loss: Fedus et al. 2021, section 2.
 EXPERTS = (2, 4, 16, 32, 64)  # of which a token uses two; 1 and 8 are among the arms
 GRAINS = (1, 4, 8)  # experts that a token uses, of four times as many; 2 is among the arms
 WIDER = (1, 2, 3, 4)  # times as wide: dense models from as many as a token uses to all
-ONLY = ("arms", "tokens", "experts", "granularity", "shared", "balance")
+CAPACITIES = (1.0, 1.25)  # of an even share
+ONLY = ("arms", "tokens", "experts", "granularity", "shared", "balance", "capacity")
 WINDOWS = 512  # on which loads and what explains them are counted
 WATCHED = 64  # of which the routes are kept over training
 
@@ -63,6 +65,8 @@ def mixtures(words: argparse.Namespace) -> dict[str, list[models.Mixture]]:
         "granularity": grains,
         "shared": [models.Mixture(experts=4 * wide - 1, used=3, shared=1, **mixed)],
         "balance": [models.Mixture(experts=number) for number in (models.EXPERTS, 64)],
+        "capacity": [models.Mixture(capacity=share, **mixed) for share in CAPACITIES]
+        + [models.Mixture(capacity=CAPACITIES[0])],  # and without the balance loss
     }
 
 

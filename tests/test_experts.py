@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import catalog, configs, counting, experts, memory, paths, records, roofline
-from sizewise.lab import balance, batches, flops, loop, models, observed, origin, plan, routing
+from sizewise.lab import (
+    balance,
+    batches,
+    capacity,
+    flops,
+    loop,
+    models,
+    observed,
+    origin,
+    plan,
+    routing,
+)
 from sizewise.lab import tokens as token_files
 
 sys.path.insert(0, str(paths.root() / "scripts"))
@@ -422,6 +434,46 @@ def test_what_a_capacity_drops_comes_last_in_its_group():
     assert routing.dropped(sent, 2, 1.0, 1).sum() == 4
 
 
+def test_late_choices_are_those_that_a_count_by_hand_finds_late():
+    rng = np.random.default_rng(3)
+    windows, context, used, experts, factor = 3, 5, 2, 4, 0.8
+    chosen = rng.permuted(np.tile(np.arange(experts), (windows * context, 1)), axis=1)[:, :used]
+    most = math.ceil(factor * chosen.size / experts)
+    taken, expected = [0] * experts, np.zeros(chosen.shape, bool)
+    for place in range(context):
+        for window in range(windows):
+            token = window * context + place
+            for slot, expert in enumerate(chosen[token]):
+                expected[token, slot] = taken[expert] >= most
+                taken[expert] += 1
+    found = capacity.late(torch.from_numpy(chosen), experts, factor, context).numpy()
+    assert expected.any()
+    assert (found == expected).all()
+    with pytest.raises(ValueError, match="windows of 4"):
+        capacity.late(torch.from_numpy(chosen), experts, factor, 4)
+
+
+@pytest.mark.parametrize("family", ["moe", "moe:experts=7,used=1,shared=0", "moe:used=3,shared=1"])
+def test_a_wide_capacity_changes_nothing_and_a_narrow_one_takes_out_the_late_choices(family):
+    ids = torch.randint(0, 64, (4, 16), generator=torch.Generator().manual_seed(0))
+    options = models.Mixture.of(family)
+    outputs = []
+    for share in (0, 100, 0.5):
+        spec = models.spec(replace(options, capacity=share).name, 48, 64, 16)
+        model = models.build(spec, seed=0)
+        block = model.base_model.layers[0].mlp
+        given = torch.randn(64, 48, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            out = block(given.view(4, 16, 48))
+        outputs.append(out[0] if isinstance(out, tuple) else out)
+        assert torch.isfinite(model(input_ids=ids).logits).all()
+    plain, wide, narrow = outputs
+    assert torch.equal(plain, wide)
+    untouched = (plain == narrow).all(-1)  # (windows, context)
+    assert untouched[:, 0].all()  # the first of each window find room
+    assert not untouched[:, -1].all()
+
+
 def test_information_is_all_of_it_for_a_function_of_the_label_and_none_for_chance():
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 50, (64, 128))
@@ -470,7 +522,7 @@ def test_tokens_are_traced_to_their_package(tmp_path, monkeypatch):
         held = [d for d in documents if token_files.texts.validates(d)]
         ends = np.flatnonzero(np.asarray(tokens.validation) == 0)
         assert [names[source[end]] for end in ends] == ["a" if "first" in d else "b" for d in held]
-    shorter = dataclasses.replace(tokens, validation=tokens.validation[: ends[-2] + 1])
+    shorter = replace(tokens, validation=tokens.validation[: ends[-2] + 1])
     with pytest.raises(ValueError, match="documents validate"):
         origin.of(shorter)
 
@@ -512,7 +564,7 @@ def test_a_collapse_is_told_in_the_row():
     for router in balance.routers(one.model):
         with torch.no_grad():  # rows that are alike: all tokens choose by the sign of one number
             router.weight.copy_(torch.linspace(1, 2, 16)[:, None] * router.weight[:1])
-    tokens = dataclasses.replace(tokens, name="hub:none")
+    tokens = replace(tokens, name="hub:none")
     told = observed.columns(one, tokens, 16, 16, 8)
     assert told["collapsed"] is True
     assert max(told["dead"]) > 0.5

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .. import configs, limits, text
-from . import balance
+from . import balance, capacity
 
 # From one thousand to 170 million parameters outside the embeddings. The lowest rungs are for the
 # smallest budgets, at which the head costs more than all layers.
@@ -33,7 +33,8 @@ class Mixture:
 
     A token always uses one MLP of its rung: ``used`` routed experts and ``shared`` ones, each an
     equal part of it, so that ``used + shared`` is the granularity. ``wide`` makes that MLP so many
-    times wider. ``balance`` is the coefficient of the balance loss of each layer (`balance`).
+    times wider. ``balance`` is the coefficient of the balance loss of each layer (`balance`),
+    ``capacity`` how much an expert takes before it drops.
 
     A name such as ``moe:experts=16,used=4`` states what differs from the defaults; it is part of
     a run's identity, as every family is.
@@ -44,6 +45,7 @@ class Mixture:
     shared: int = 0  # experts that every token uses; their class has none or one
     wide: int = 1
     balance: float = 0.0
+    capacity: float = 0.0  # of an expert, in even shares of a batch (`capacity`); 0: no limit
 
     @classmethod
     def of(cls, family: str) -> "Mixture":
@@ -79,6 +81,8 @@ class Mixture:
         limits.whole("times as wide", self.wide, 1024)
         if not 0 <= self.balance < math.inf:
             raise ValueError(f"the balance loss must be 0 or more, got {self.balance}")
+        if not 0 <= self.capacity < math.inf:
+            raise ValueError(f"the capacity must be 0 or more, got {self.capacity}")
         if self.shared and self.used == 1:  # its class makes the weights of a token sum to one
             raise ValueError("one routed expert beside a shared one: its weight is always one, "
                              "and the router learns nothing")  # fmt: skip
@@ -146,6 +150,8 @@ def _moe(rung: dict[str, int], context: int, options: Mixture | None = None) -> 
         }
     if options.balance:
         routed["router_aux_loss_coef"] = options.balance
+    if options.capacity:  # no field of these classes, which keep what they do not know
+        routed["expert_capacity"] = options.capacity
     return {**_attention(rung), **routed}
 
 
@@ -273,6 +279,8 @@ def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
                 weight.zero_()
     if coefficient := spec.fields.get("router_aux_loss_coef"):
         balance.attach(model, coefficient)
+    if factor := spec.fields.get("expert_capacity"):
+        capacity.attach(model, factor, spec.fields["max_position_embeddings"])
     return model
 
 

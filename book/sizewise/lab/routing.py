@@ -1,8 +1,8 @@
 """Where the tokens of a mixture of experts are sent, over training and by what.
 
 Routes are an array (layers, windows, context, used) of experts, found on fixed windows of the
-validation text. Loads are shares of the choices, one row a layer. Everything here is numpy, except
-for `routes` and `train`, which run a model.
+validation text. Loads are shares of the choices, one row a layer. What is given and returned is
+numpy, except for `routes` and `train`, which run a model.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import limits
-from . import balance, batches, loop, plan
+from . import balance, batches, capacity, loop, plan
 
 LOOKS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # shares of the steps; the end is looked at anyway
 ROWS = 32  # windows at a time
@@ -160,27 +160,20 @@ def touched(sent: np.ndarray, experts: int, tokens: int, draws: int, seed: int =
 def dropped(sent: np.ndarray, experts: int, factor: float, group: int) -> np.ndarray:
     """Which choices would be dropped at a capacity: bool, of the shape of ``sent``.
 
-    Tokens come in groups of ``group`` windows. In each, an expert takes its first
-    ``ceil(factor * choices / experts)`` and drops the others (Fedus et al. 2021, section 2.2).
-    Tokens come position by position, those of all windows side by side, so that inside a group
-    early positions go first. Windows that fill no group are left out of the count, as not dropped.
+    Tokens come in groups of ``group`` windows, in each of which `capacity.late` says which are too
+    late. Windows that fill no group are left out of the count, as not dropped.
     """
-    limits.positive("the capacity factor", factor)
+    import torch
+
     layers, windows, context, used = sent.shape
     size = limits.whole("windows in a group", group, windows)
-    late = np.zeros(sent.shape, bool)
-    most = math.ceil(factor * size * context * used / experts)
+    found = np.zeros(sent.shape, bool)
     for layer in range(layers):
         for start in range(0, windows - size + 1, size):
-            # (context, size, used): position first
-            queue = sent[layer, start : start + size].swapaxes(0, 1).reshape(-1)
-            order = np.argsort(queue, kind="stable")
-            counts = np.bincount(queue, minlength=experts)
-            place = np.empty(len(queue), int)  # of each choice in the queue of its expert
-            place[order] = np.arange(len(queue)) - np.repeat(np.cumsum(counts) - counts, counts)
-            full = (place >= most).reshape(context, size, used).swapaxes(0, 1)
-            late[layer, start : start + size] = full
-    return late
+            some = torch.from_numpy(sent[layer, start : start + size].astype(np.int64))
+            full = capacity.late(some.reshape(-1, used), experts, factor, context)
+            found[layer, start : start + size] = full.numpy().reshape(size, context, used)
+    return found
 
 
 # --- what decides a route
