@@ -10,13 +10,10 @@ data/emergence.jsonl; what has a row is not run again.
 """
 
 import argparse
-import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-from sizewise import engine, records
-from sizewise.lab import flops, models, plan, tokens
+from sizewise.lab import flops, models, plan, sweep
 
 WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 128, 160, 192)
 TOKENS = 3_000_000
@@ -57,45 +54,20 @@ def cost(config: dict[str, Any]) -> float:
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser, numbers = sweep.parser(__doc__), sweep.numbers
     add = parser.add_argument
-    add("--widths", type=lambda text: [int(word) for word in text.split(",")],
-        default=list(WIDTHS), help="of the models, a,b,c")  # fmt: skip
+    add("--widths", type=numbers(int), default=list(WIDTHS), help="of the models, a,b,c")
     add("--tokens", type=float, default=TOKENS, help="that each model reads, about")
     add("--seeds", type=int, default=1, help="models of each width")
     add("--windows", type=int, default=WINDOWS, help="of validation text to count on, at most")
     add("--first", type=int, default=FIRST, help="least tokens of context before a match")
-    add("--text", default="packages", help="packages, packages-large, or hub:NAME")
-    add("--vocabulary", type=int, default=1024, help="entries of the tokenizer")
-    add("--context", type=int, default=128, help="tokens in a window")
-    add("--workers", type=int, help="runs at once; one a GPU or a core if not said")
-    add("--per-gpu", type=int, default=1, help="runs at once on one GPU")
-    add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
-    add("--output", help="another file than data/emergence.jsonl")
-    add("--list", action="store_true", help="print the runs with their cost and train nothing")
+    sweep.common(parser, "emergence")
     return parser.parse_args(words)
 
 
 def main() -> None:
-    words = arguments()
-    try:
-        configs = sorted(runs(words), key=cost, reverse=True)  # the longest first, none at the end
-        if words.list:
-            for config in configs:
-                names = ("width", "layers", "seed", "batch", "tokens")
-                print("  ".join(f"{name} {config[name]:g}" for name in names), end="")
-                print(f"  operations {cost(config):.3g}")
-            total = sum(map(cost, configs))
-            print(f"in all {total:.3g} operations: {total / 150e9 / 60:.0f} min at 150 GFLOP/s")
-            return
-        tokens.prepare(words.text, words.vocabulary, progress=True)  # once, before workers ask
-        file = Path(words.output) if words.output else records.path("emergence")
-        engine.run_all(
-            measure, configs, file, workers=words.workers, per_gpu=words.per_gpu, cost=cost,
-            backend=words.backend,
-        )  # fmt: skip
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"emergence: {error}")
+    told = ("width", "layers", "seed", "batch", "tokens")
+    sweep.record("emergence", arguments(), runs, measure, cost, told=told)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,12 @@ same command runs on that cluster.
 """
 
 import argparse
-import sys
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from sizewise import engine, packages, records
-from sizewise.lab import loop, models, optimizer, plan, tokens
+from sizewise import packages, records
+from sizewise.lab import loop, models, optimizer, plan, sweep, tokens
 
 BUDGETS = (1e11, 3e11, 1e12, 3e12, 1e13, 3e13)  # training operations
 SIZES = 6
@@ -77,14 +75,9 @@ def cost(config: dict[str, Any]) -> float:
     return config["budget"] * (1 + share)
 
 
-def numbers(kind):
-    """A parser of comma-separated numbers of one kind."""
-    return lambda words: [kind(word) for word in words.split(",")]
-
-
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser, numbers = sweep.parser(__doc__), sweep.numbers
     add = parser.add_argument
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="training operations, a,b,c")
     add("--sizes", type=int, default=SIZES, help="widths at each budget")
@@ -92,38 +85,22 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=int, default=SEEDS, help="seeds at the budget of --noise-at")
     add("--noise-at", type=float, help="a budget; the second smallest if not said")
     add("--family", default="dense", help=", ".join(models.FAMILIES))
-    add("--text", default="packages", help="packages, packages-large, or hub:NAME")
-    add("--vocabulary", type=int, default=1024, help="entries of the tokenizer")
-    add("--context", type=int, default=128, help="tokens in a sequence")
     add("--lr", type=float, default=plan.LR, help=f"peak rate at width {optimizer.BASE_WIDTH}")
     add("--schedule", default="linear", help=", ".join(optimizer.SCHEDULES))
     add("--tune", action="store_true", help="record learning rates around --lr instead")
-    add("--workers", type=int, help="runs at once; one a GPU or a core if not said")
-    add("--per-gpu", type=int, default=1, help="runs at once on one GPU")
     add("--graphs", action="store_true", help="capture whole steps as CUDA graphs")
-    add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
-    add("--output", help="another file than data/isoflop.jsonl")
-    add("--list", action="store_true", help="print the runs and train nothing")
+    sweep.common(parser, "isoflop")
     return parser.parse_args(words)
 
 
 def main() -> None:
     words = arguments()
-    try:
-        runs = tuning(words) if words.tune else ladder(words)
-        if words.list:
-            for run in runs:
-                names = ("budget", "width", "layers", "seed", "lr", "batch", "tokens")
-                print("  ".join(f"{name} {run[name]:g}" for name in names))
-            return
-        tokens.prepare(words.text, words.vocabulary, progress=True)  # once, before workers ask
-        file = Path(words.output) if words.output else records.path("isoflop")
-        engine.run_all(
-            partial(measure, graphs=words.graphs), runs, file, workers=words.workers,
-            per_gpu=words.per_gpu, cost=cost, backend=words.backend,
-        )  # fmt: skip
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"isoflop: {error}")
+    told = ("budget", "width", "layers", "seed", "lr", "batch", "tokens")
+    runs = tuning if words.tune else ladder
+    sweep.record(
+        "isoflop", words, runs, partial(measure, graphs=words.graphs), cost, told=told,
+        longest_first=False,  # small budgets first: they predict the large ones
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,13 +20,11 @@ anew. With RAY_ADDRESS set the same command runs on that cluster.
 """
 
 import argparse
-import sys
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
-from sizewise import engine, limits, records
-from sizewise.lab import flops, models, plan, tokens
+from sizewise import limits
+from sizewise.lab import flops, models, plan, sweep, tokens
 
 BUDGETS = (3e10, 1e11, 3e11)  # training operations
 SIZES = 2  # widths at each budget
@@ -72,6 +70,7 @@ def mixtures(words: argparse.Namespace) -> dict[str, list[models.Mixture]]:
 
 def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
     """Every row: the arms at all budgets and widths, the others at one of each."""
+    limits.whole("--seeds", words.seeds)
     shape = {"vocabulary": words.vocabulary, "context": words.context}
     chosen = [what for what in ONLY if what in words.only]
     if wrong := set(words.only) - set(ONLY):
@@ -121,16 +120,9 @@ def cost(config: dict[str, Any]) -> float:
     return flops.size(spec).operations_per_token * (config["tokens"] + looked / 3)
 
 
-def numbers(kind):
-    """A parser of comma-separated values of one kind."""
-    return lambda words: [kind(word) for word in words.split(",")]
-
-
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser, numbers = sweep.parser(__doc__), sweep.numbers
     add = parser.add_argument
     add("--only", type=numbers(str), default=list(ONLY), help=f"some of {', '.join(ONLY)}")
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="of the arms, operations")
@@ -142,46 +134,23 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--grains", type=numbers(int), default=list(GRAINS), help="experts that a token uses")
     add("--balance", type=float, default=BALANCE, help="coefficient of the balance loss")
     add("--seeds", type=int, default=SEEDS, help="runs of each, with other weights and order")
-    add("--text", default="packages", help="packages, packages-large, or hub:NAME")
-    add("--vocabulary", type=int, default=1024, help="entries of the tokenizer")
-    add("--context", type=int, default=128, help="tokens in a sequence")
     add("--lr", type=float, default=plan.LR, help="peak rate at the base width")
     add("--windows", type=int, default=WINDOWS, help="on which the final routes are counted")
     add("--watched", type=int, default=WATCHED, help="on which routes are watched in training")
-    add("--workers", type=int, help="runs at once; one a GPU or a core if not said")
-    add("--per-gpu", type=int, default=1, help="runs at once on one GPU")
-    add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
-    add("--output", help="another file than data/moe.jsonl")
-    add("--list", action="store_true", help="print the runs with their cost and train nothing")
+    sweep.common(parser, "moe")
     return parser.parse_args(words)
 
 
 def main() -> None:
     words = arguments()
-    try:
-        limits.whole("--seeds", words.seeds)
-        configs = sorted(runs(words), key=cost, reverse=True)  # the longest first, none at the end
-        if words.list:
-            for config in configs:
-                names = ("what", "budget", "width", "family", "seed", "batch", "tokens")
-                told = [f"{name} {config[name]:g}" if isinstance(config[name], int | float)
-                        else config[name] for name in names]  # fmt: skip
-                print("  ".join(told), f" operations {cost(config):.3g}")
-            total = sum(map(cost, configs))
-            print(f"{len(configs)} runs, in all {total:.3g} operations")
-            return
-        found = tokens.prepare(words.text, words.vocabulary, progress=True)  # before workers ask
-        if not words.text.startswith("hub:"):
-            from sizewise.lab import origin
 
-            origin.of(found)
-        file = Path(words.output) if words.output else records.path("moe")
-        engine.run_all(
-            measure, configs, file, workers=words.workers, per_gpu=words.per_gpu, cost=cost,
-            backend=words.backend,
-        )  # fmt: skip
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"moe: {error}")
+    def traced(text) -> None:  # to its packages, for the specialisation by source
+        from sizewise.lab import origin
+
+        if not words.text.startswith("hub:"):
+            origin.of(text)
+
+    sweep.record("moe", words, runs, measure, cost, first=traced)
 
 
 if __name__ == "__main__":
