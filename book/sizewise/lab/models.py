@@ -7,16 +7,20 @@ Every layer then holds about 12 width^2 parameters.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import Any
 
 from .. import configs, limits, text
 from . import balance, capacity
+from .options import EXPERTS, EXPERTS_USED, OF, Mixture, Windows
+
+__all__ = [
+    "CAUSAL", "CHUNK", "EXPERTS", "EXPERTS_USED", "FAMILIES", "WIDTHS", "WRITES", "Mixture",
+    "Windows", "build", "is_matrix", "kind", "shape", "spec", "unmasked",
+]  # fmt: skip
 
 # From one thousand to 170 million parameters outside the embeddings. The lowest rungs are for the
 # smallest budgets, at which the head costs more than all layers.
 WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768)
-EXPERTS, EXPERTS_USED = 8, 2
 CAUSAL = ("dense", "moe", "hybrid")  # families whose every attention sees all that came before
 WRITES = ("o_proj", "down_proj", "out_proj")  # matrices that write to the residual stream
 CHUNK = 32  # tokens that a state-space layer works through at a time
@@ -25,71 +29,6 @@ CHUNK = 32  # tokens that a state-space layer works through at a time
 def kind(family: str) -> str:
     """The family without its options: ``moe`` for ``moe:experts=16``."""
     return family.partition(":")[0]
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Options of the family ``moe``: `of` reads them from its name, `name` writes them into one.
-
-    A token always uses one MLP of its rung: ``used`` routed experts and ``shared`` ones, each an
-    equal part of it, so that ``used + shared`` is the granularity. ``wide`` makes that MLP so many
-    times wider. ``balance`` is the coefficient of the balance loss of each layer (`balance`),
-    ``capacity`` how much an expert takes before it drops.
-
-    A name such as ``moe:experts=16,used=4`` states what differs from the defaults; it is part of
-    a run's identity, as every family is.
-    """
-
-    experts: int = EXPERTS  # routed experts in a layer
-    used: int = EXPERTS_USED  # of them by a token
-    shared: int = 0  # experts that every token uses; their class has none or one
-    wide: int = 1
-    balance: float = 0.0
-    capacity: float = 0.0  # of an expert, in even shares of a batch (`capacity`); 0: no limit
-
-    @classmethod
-    def of(cls, family: str) -> "Mixture":
-        """From a family's name. Raises ValueError for options that are not there or not numbers."""
-        kinds = {field.name: field.type for field in fields(cls)}
-        given = {}
-        for option in filter(None, family.partition(":")[2].split(",")):
-            name, _, value = option.partition("=")
-            if name not in kinds:
-                raise text.unknown("option of moe", name, kinds)
-            try:
-                given[name] = kinds[name](value)
-            except ValueError:
-                raise ValueError(f"{name} of moe must be a number, got {value!r}") from None
-        return cls(**given)
-
-    @property
-    def name(self) -> str:
-        """The family's name with these options; plain ``moe`` for the defaults."""
-        plain = Mixture()
-        told = [
-            f"{field.name}={getattr(self, field.name):g}"
-            for field in fields(self)
-            if getattr(self, field.name) != getattr(plain, field.name)
-        ]
-        return "moe" + (f":{','.join(told)}" if told else "")
-
-    def check(self, mlp: int) -> int:
-        """The width of one expert of an ``mlp``. Raises ValueError for what cannot be built."""
-        limits.whole("experts", self.experts, configs.MAX_EXPERTS)
-        limits.whole("experts a token", self.used, self.experts)
-        limits.whole("shared experts", self.shared, 1, 0)
-        limits.whole("times as wide", self.wide, 1024)
-        if not 0 <= self.balance < math.inf:
-            raise ValueError(f"the balance loss must be 0 or more, got {self.balance}")
-        if not 0 <= self.capacity < math.inf:
-            raise ValueError(f"the capacity must be 0 or more, got {self.capacity}")
-        if self.shared and self.used == 1:  # its class makes the weights of a token sum to one
-            raise ValueError("one routed expert beside a shared one: its weight is always one, "
-                             "and the router learns nothing")  # fmt: skip
-        parts = self.used + self.shared
-        if mlp % parts:
-            raise ValueError(f"an MLP of {mlp} does not divide into {parts} equal experts")
-        return self.wide * mlp // parts
 
 
 def shape(width: int) -> dict[str, int]:
@@ -155,14 +94,14 @@ def _moe(rung: dict[str, int], context: int, options: Mixture | None = None) -> 
     return {**_attention(rung), **routed}
 
 
-def _windowed(rung: dict[str, int], context: int) -> dict[str, Any]:
-    """Every second layer, from the first, sees a quarter of the context."""
-    kinds = ["sliding_attention", "full_attention"]
+def _windowed(rung: dict[str, int], context: int, options: Windows | None = None) -> dict[str, Any]:
+    """Every second layer, from the first, sees a quarter of the context unless said otherwise."""
+    options = options or Windows()
     return {
         "model_type": "gemma3_text",
         **_attention(rung),
-        "sliding_window": max(1, context // 4),
-        "layer_types": [kinds[layer % 2] for layer in range(rung["layers"])],
+        "sliding_window": options.size(context),
+        "layer_types": options.types(rung["layers"]),
         "query_pre_attn_scalar": rung["head"],
     }
 
@@ -204,7 +143,7 @@ def _hybrid(rung: dict[str, int], context: int) -> dict[str, Any]:
     }
 
 
-FAMILIES: dict[str, Callable[[dict[str, int], int], dict[str, Any]]] = {
+FAMILIES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense": _dense,
     "moe": _moe,
     "windowed": _windowed,
@@ -220,8 +159,9 @@ def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) ->
     Raises ValueError for a family that is not there, and for bad sizes.
     """
     kind, _, options = family.partition(":")
-    if kind not in FAMILIES or (options and kind != "moe"):
+    if kind not in FAMILIES or (options and kind not in OF):
         raise text.unknown("family", family, FAMILIES)
+    given = (OF[kind].of(family),) if options else ()
     rung = shape(width)
     context = limits.whole("the context", context, 1 << 20, 2)
     fields = {
@@ -233,7 +173,7 @@ def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) ->
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
-        **(_moe(rung, context, Mixture.of(family)) if options else FAMILIES[kind](rung, context)),
+        **FAMILIES[kind](rung, context, *given),
     }
     return configs.Spec(f"{family}-{width}", fields, "lab")
 
