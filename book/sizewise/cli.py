@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__, cli_devices, cli_laws, cli_quant
+from . import __version__, cli_compare, cli_devices, cli_laws, cli_quant
 
 app = typer.Typer(
     name="sizewise",
@@ -189,6 +189,7 @@ app.command()(cli_devices.memory)
 app.command()(cli_devices.roofline)
 app.command()(cli_laws.fit)
 app.command()(cli_quant.quantize)
+app.command()(cli_compare.compare)
 
 
 def _parameter(words: str) -> tuple[str, Any]:

@@ -1,0 +1,104 @@
+"""One question to a model that runs here: one at a time, so that its seconds are a request's."""
+
+import hashlib
+import time
+
+from ..quant import source
+from .endpoint import Asking, Reply
+
+SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+
+
+def fingerprint(found: source.Source) -> str:
+    """What tells one state of local weights from another: files with their sizes and times.
+
+    Pinned models have a name that stands for their hash; a hub id is taken at its word.
+    """
+    if found.path is None:
+        return ""
+    path = found.path.resolve()
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+    told = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+class Local:
+    """A loaded model with its tokenizer. Its chat template is used where it has one."""
+
+    def __init__(self, found: source.Source, asking: Asking, device="cpu", dtype="fp32"):
+        source.check_memory(found, dtype, device)
+        self.model, self.tokenizer, _ = source.load(found, dtype)
+        self.model.to(device)
+        self.asking = asking
+        self.templated = bool(getattr(self.tokenizer, "chat_template", None))
+
+    def ask(self, prompt: str, seed: int = 0) -> Reply:
+        """The answer to a prompt; ``failed`` where it does not fit the model's context."""
+        from ..evals import generation
+
+        words, asking = self._turn(prompt), self.asking
+        ids = self._ids(words)
+        started = time.perf_counter()
+        try:
+            if asking.temperature:
+                text, size = self._drawn(ids, seed)
+            else:
+                (answer,) = generation.answers(
+                    self.model, self.tokenizer, [words], most=asking.most, batch=1
+                )
+                text, size = answer.text, answer.tokens
+        except ValueError as error:
+            return Reply(failed=" ".join(str(error).split()))
+        return Reply(text, len(ids), size, time.perf_counter() - started)
+
+    def _drawn(self, ids: list[int], seed: int) -> tuple[str, int]:
+        """An answer drawn from all tokens at the temperature, and its tokens; the same for the
+        same seed on the same machine."""
+        import torch
+        from transformers import GenerationConfig
+
+        most, tokenizer = self.asking.most, self.tokenizer
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context and len(ids) + most > context:
+            words = f"a prompt of {len(ids)} tokens and an answer of {most}"
+            raise ValueError(f"{words} are over the context {context}")
+        own = getattr(self.model.generation_config, "eos_token_id", None)
+        several = own if isinstance(own, list | tuple) else [own]
+        ends = [one for one in (tokenizer.eos_token_id, *several) if one is not None]
+        settings = GenerationConfig(
+            do_sample=True, temperature=self.asking.temperature, top_k=0, top_p=1.0,
+            max_new_tokens=most, eos_token_id=ends or None, pad_token_id=(ends or [0])[0],
+        )  # fmt: skip
+        given = torch.tensor([ids], device=self.model.device)  # (1, t)
+        devices = [given.device] if given.is_cuda else []
+        with torch.random.fork_rng(devices), torch.inference_mode():
+            torch.manual_seed(seed)
+            out = self.model.generate(
+                input_ids=given, attention_mask=torch.ones_like(given), generation_config=settings
+            )[0, len(ids) :]
+        return tokenizer.decode(out, skip_special_tokens=True), len(out)
+
+    def _ids(self, words: str) -> list[int]:
+        """Tokens with what the tokenizer puts before a text, which a template may have put."""
+        from ..evals import likelihood
+
+        opening = likelihood.start(self.tokenizer)
+        ids = list(self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"])
+        return ids if ids[: len(opening)] == opening else [*opening, *ids]
+
+    def _turn(self, prompt: str) -> str:
+        """The prompt as the model is used to it."""
+        system = self.asking.system
+        plain = f"{system}\n\n{prompt}" if system else prompt
+        if not self.templated:
+            return plain
+        turns = [{"role": "user", "content": prompt}]
+        if system:
+            try:
+                return self._templated([{"role": "system", "content": system}, *turns])
+            except Exception:  # some templates know no system, and say so each in its own way
+                turns = [{"role": "user", "content": plain}]
+        return self._templated(turns)
+
+    def _templated(self, turns: list[dict[str, str]]) -> str:
+        return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)

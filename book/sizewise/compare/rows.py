@@ -1,0 +1,98 @@
+"""The file of answers: one JSON object a line, so that a run goes on where the last one stopped.
+
+A row's ``id`` is a hash of what was asked: the model and where it sits, the item's words, the
+settings, the number of the repeat. How an answer is marked is not part of it, so a task can be
+marked by another rule without asking again.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .. import records
+
+START = b'{"id": "'  # of every row
+
+
+class Answers:
+    """The rows of a file, and the way to add one. A context: one process at a time writes."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.out = -1
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> "Answers":
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.out = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise ValueError(f"{self.file}: cannot be written ({error.strerror})") from None
+        try:
+            _lock(self.out, self.file)
+            for row in records.read(self.file):
+                self._keep(row)
+            self._mend()
+        except BaseException:
+            os.close(self.out)
+            raise
+        return self
+
+    def __exit__(self, *error) -> None:
+        os.close(self.out)
+
+    def add(self, config: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+        """Write one row, whole or not at all, and return it."""
+        row = {"id": records.identity(config), **config, **found}
+        line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode(
+            "utf-8",
+            "backslashreplace",  # a lone surrogate, which JSON may hold
+        )
+        if os.write(self.out, line) < len(line):
+            raise ValueError(f"{self.file}: the disk is full")
+        os.fsync(self.out)
+        self._keep(row)
+        return row
+
+    def has(self, config: dict[str, Any]) -> bool:
+        """Whether this was asked and answered. What failed is asked again."""
+        row = self.rows.get(records.identity(config))
+        return row is not None and not row["failed"]
+
+    def of(self, config: dict[str, Any]) -> dict[str, Any] | None:
+        """The row of what was asked."""
+        return self.rows.get(records.identity(config))
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        if not isinstance(row.get("id"), str) or not {"text", "failed", "seconds"} <= row.keys():
+            raise ValueError(f"{self.file}: holds rows that are no answers; name another --output")
+        before = self.rows.get(row["id"])
+        if before is None or before["failed"]:  # an answer stays, whatever fails later
+            self.rows[row["id"]] = row
+
+    def _mend(self) -> None:
+        """Cut a last line that a killed run left torn; end one that only lacks its newline."""
+        content = self.file.read_bytes()
+        last = content[content.rfind(b"\n") + 1 :]
+        if not last:
+            return
+        try:
+            json.loads(last)
+        except ValueError:
+            if not last.startswith(START[: len(last)]):  # somebody else's file
+                raise ValueError(f"{self.file}: holds what is no answer") from None
+            os.ftruncate(self.out, len(content) - len(last))
+        else:
+            os.write(self.out, b"\n")
+
+
+def _lock(out: int, file: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return
+    try:
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ValueError(f"{file}: another run is writing to it") from None

@@ -1,0 +1,186 @@
+"""A reader's own test: questions with the answers that are right, one JSON object a line."""
+
+import json
+import random
+import re
+import string
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..limits import whole
+from ..text import unknown
+
+RULES = ("exact", "contains", "number", "rubric")
+FIELDS = ("id", "prompt", "answer", "choices", "contains", "regex", "rubric", "score")
+EXAMPLE = "example"  # the built-in task
+MOST_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One requirement of a rubric: a string, or a compiled pattern, and what it is worth."""
+
+    wanted: str | re.Pattern
+    points: float = 1.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question. ``prompt`` is what the model reads; ``answers`` are the right ones."""
+
+    name: str
+    prompt: str
+    rule: str
+    answers: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = field(default=())
+
+
+def read(path: Path | str, rule: str | None = None) -> list[Item]:
+    """The items of a file of JSON lines; ``example`` is a small built-in task.
+
+    ``rule`` is for items that name no ``score`` of their own; without it, an item with a rubric,
+    ``contains`` or ``regex`` is marked by them, and any other exactly. Raises ValueError, in one
+    line with the line's number, for what is no task.
+    """
+    if rule is not None and rule not in RULES:
+        raise unknown("score", rule, RULES)
+    path = Path(__file__).with_name("example.jsonl") if str(path) == EXAMPLE else Path(path)
+    items: dict[str, Item] = {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(_content(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            item = _item(_object(line), number, rule)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+        if item.name in items:
+            first = lines[item.name]
+            raise ValueError(f"{path}, line {number}: id {item.name!r} is that of line {first}")
+        items[item.name], lines[item.name] = item, number
+    if not items:
+        raise ValueError(f"{path}: holds no items; a line is {{'prompt': ..., 'answer': ...}}")
+    return list(items.values())
+
+
+def sample(items: list[Item], number: int | None, seed: int = 0) -> list[Item]:
+    """``number`` of the items, drawn without return, in the order of the file."""
+    if number is None or whole("the sample", number) >= len(items):
+        return items
+    kept = set(random.Random(seed).sample(range(len(items)), number))  # noqa: S311
+    return [item for at, item in enumerate(items) if at in kept]
+
+
+def letters(number: int) -> str:
+    """The letters of ``number`` choices."""
+    return string.ascii_uppercase[:number]
+
+
+def _content(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{path}: over {MOST_BYTES:,} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: no UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        given = json.loads(line)
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a character (a lone surrogate)") from None
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON") from None
+    if not isinstance(given, dict):
+        raise ValueError("not a JSON object")
+    for name in given:
+        if name not in FIELDS:
+            raise unknown("field", name, FIELDS)
+    return given
+
+
+def _item(given: dict[str, Any], number: int, rule: str | None) -> Item:
+    prompt = given.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError("no prompt")
+    name = given.get("id", f"line {number}")
+    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+        raise ValueError(f"id must be a word or a whole number, got {name!r}")
+    choices, answers = _words(given, "choices"), _words(given, "answer")
+    parts = _parts(given)
+    rule = given.get("score") or rule or ("rubric" if parts else "exact")
+    if rule not in RULES:
+        raise unknown("score", str(rule), RULES)
+    if rule == "contains" and not answers:
+        answers = tuple(part.wanted for part in parts if isinstance(part.wanted, str))
+    if rule == "rubric" and not parts:
+        raise ValueError("a rubric needs the field rubric, contains or regex")
+    if rule != "rubric" and not answers:
+        raise ValueError("no answer")
+    if rule == "number" and (bad := [one for one in answers if _no_number(one)]):
+        raise ValueError(f"the answer must be a number, got {bad[0]!r}")
+    if choices:
+        answers = _among(answers, choices)
+        shown = (f"{a}. {b}" for a, b in zip(letters(len(choices)), choices, strict=True))
+        prompt = "\n".join((prompt, *shown))
+    return Item(str(name), prompt, rule, answers, choices, parts)
+
+
+def _words(given: dict, name: str) -> tuple[str, ...]:
+    """A field that is one value or a list of them, as strings."""
+    value = given.get(name)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, str | int | float) or not str(one).strip():
+            raise ValueError(f"{name} must be text or a number, or a list of them, got {one!r}")
+    return tuple(map(str, values))
+
+
+def _parts(given: dict) -> tuple[Part, ...]:
+    parts = [Part(one) for one in _words(given, "contains")]
+    parts += [Part(_pattern(one)) for one in _words(given, "regex")]
+    rubric = given.get("rubric", [])
+    if not isinstance(rubric, list):
+        raise ValueError("rubric must be a list of {'contains' or 'regex': ..., 'points': ...}")
+    for one in rubric:
+        kinds = [name for name in ("contains", "regex") if isinstance(one, dict) and name in one]
+        if len(kinds) != 1 or not isinstance(one[kinds[0]], str) or not one[kinds[0]].strip():
+            raise ValueError(f"a part of a rubric has either contains or regex, got {one!r}")
+        points = one.get("points", 1)
+        if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points < 1e9:
+            raise ValueError(f"points must be a number above 0, got {points!r}")
+        words = one[kinds[0]]
+        parts.append(Part(_pattern(words) if kinds == ["regex"] else words, float(points)))
+    return tuple(parts)
+
+
+def _pattern(words: str) -> re.Pattern:
+    try:
+        return re.compile(words, re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"regex {words!r}: {error}") from None
+
+
+def _no_number(words: str) -> bool:
+    from .scoring import number
+
+    return number(words) is None
+
+
+def _among(answers: tuple[str, ...], choices: tuple[str, ...]) -> tuple[str, ...]:
+    """The answers as texts of the choices, where they are given by letter."""
+    if not 2 <= len(choices) <= len(string.ascii_uppercase):
+        raise ValueError(f"choices must be 2 to {len(string.ascii_uppercase)}, got {len(choices)}")
+    if len(set(choices)) < len(choices):
+        raise ValueError("two of the choices are the same")
+    named = dict(zip(letters(len(choices)), choices, strict=True))
+    found = tuple(one if one in choices else named.get(one, "") for one in answers)
+    if "" in found:
+        raise ValueError(f"answer {answers[found.index('')]!r} is none of the choices")
+    return found

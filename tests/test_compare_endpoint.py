@@ -1,0 +1,470 @@
+"""Comparing models at endpoints: against a real server on this machine that misbehaves."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from compare_server import Server
+from sizewise.compare import endpoint, models, run
+from sizewise.compare import task as tasks
+from sizewise.compare.endpoint import Asking, Client, Refused
+
+KEY = "sk-a-very-secret-key-0123456789"
+COLUMNS = ("item", "repeat", "model", "endpoint", "asked", "text", "failed")
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def task(tmp_path):
+    return sums(tmp_path / "my.jsonl", 12)
+
+
+def sums(file, number):
+    lines = [
+        {"id": f"q{i}", "prompt": f"What is {i} + {i + 4}?", "answer": 2 * i + 4, "score": "number"}
+        for i in range(number)
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return file
+
+
+def at(server, name, key=None):
+    return models.Model(name, models.address(server.url), key)
+
+
+def client(server, name, key=None, *, asking=None, slept=None):
+    sleep = slept.append if slept is not None else lambda seconds: None
+    return Client(at(server, name, key), asking or Asking(timeout=5, retries=3), sleep=sleep)
+
+
+def rows(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def told(file):
+    return {row["id"]: tuple(row[name] for name in COLUMNS) for row in rows(file)}
+
+
+def words(server, task, a="good", b="weak", *more):
+    return ("compare", "--task", task, "--endpoint", server.url, "--model", a, "--model", b, *more)
+
+
+class TestOneQuestion:
+    def test_an_answer_has_its_text_and_tokens(self, server):
+        reply = client(server, "good").ask("2 + 3")
+        assert (reply.text, reply.prompt_tokens, reply.answer_tokens) == ("5", 20, 5)
+        assert (reply.tries, reply.failed) == (1, "")
+        assert reply.seconds > 0
+        assert server.paths == ["/v1/chat/completions"]
+        assert "Authorization" not in server.headers[0]
+
+    def test_settings_are_what_is_sent(self, server):
+        asking = Asking("Be brief.", 9, 0.5, timeout=5)
+        client(server, "good", asking=asking).ask("1")
+        assert server.seen[0] == {
+            "model": "good", "max_tokens": 9, "temperature": 0.5,
+            "messages": [{"role": "system", "content": "Be brief."},
+                         {"role": "user", "content": "1"}],
+        }  # fmt: skip
+        client(server, "good", asking=Asking(temperature=None)).ask("1")
+        assert "temperature" not in server.seen[1]
+
+    @pytest.mark.parametrize(
+        "fault", ["drop", "garbage", "empty", "torn", "429", "500", "503", "408", "gzip"]
+    )
+    def test_what_may_pass_is_tried_again(self, server, fault):
+        reply = client(server, f"once-{fault}").ask("2 + 3")
+        assert (reply.text, reply.tries, reply.failed) == ("5", 2, "")
+
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            ("drop", "lost connection"), ("garbage", "no JSON"), ("empty", "without choices"),
+            ("torn", "lost connection"), ("429", "HTTP 429"), ("500", "HTTP 500"),
+        ],
+    )  # fmt: skip
+    def test_what_does_not_pass_is_a_failure_with_its_reason(self, server, fault, said):
+        reply = client(server, f"always-{fault}").ask("2 + 3")
+        assert said in reply.failed
+        assert "after 4 tries" in reply.failed
+        assert len(server.seen) == reply.tries == 4
+
+    def test_a_question_that_is_refused_is_not_asked_again(self, server):
+        reply = client(server, "always-400").ask("2 + 3")
+        assert reply.failed == "HTTP 400: no [31m None"  # no escape reaches a terminal
+        assert len(server.seen) == 1
+
+    @pytest.mark.parametrize("fault", ["stall", "drip"])
+    def test_the_time_holds_for_silence_and_for_dripping(self, server, fault):
+        server.stall = 30
+        asking = Asking(timeout=0.3, retries=1)
+        started = time.monotonic()
+        reply = client(server, f"always-{fault}", asking=asking).ask("1")
+        assert "in 0.3 s" in reply.failed
+        assert time.monotonic() - started < 10
+
+    def test_a_huge_answer_is_not_read(self, server):
+        assert "over 8 MiB" in client(server, "always-huge").ask("1").failed
+
+    def test_nobody_at_the_address_is_said(self):
+        with Server() as gone:
+            model = at(gone, "good")
+        reply = Client(model, Asking(retries=1), sleep=lambda s: None).ask("1")
+        assert reply.failed == "no connection, after 2 tries"
+
+    def test_waits_double_and_are_spread(self, server):
+        slept = []
+        asking = Asking(timeout=5, retries=8)
+        one = client(server, "always-500", asking=asking, slept=slept)
+        one.draw = lambda: 1.0
+        one.ask("1")
+        assert slept == [0.5, 1, 2, 4, 8, 16, 30, 30]
+        slept.clear()
+        one.draw = lambda: 0.0
+        one.ask("1")
+        assert slept[:3] == [0.25, 0.5, 1]
+
+    def test_retry_after_is_kept_to_and_a_long_one_is_a_failure(self, server):
+        slept = []
+        one = client(server, "once-429", slept=slept)
+        one.draw = lambda: 0.0
+        assert one.ask("2 + 3").text == "5"
+        assert slept == [0.25]  # asked for 0.01 s: never less than a first pause
+        reply = client(server, "always-patience").ask("1")
+        assert reply.failed == "HTTP 429, and asks to wait 86400 s"
+        assert endpoint._wait("7") == 7
+        assert endpoint._wait("Thu, 01 Jan 1970 00:00:00 GMT") == 0
+        assert endpoint._wait("soon") is endpoint._wait("inf") is endpoint._wait(None) is None
+
+    def test_the_newer_name_of_the_limit_is_learned(self, server):
+        one = client(server, "new")
+        assert [one.ask("1 + 1").text, one.ask("2 + 2").text] == ["2", "4"]
+        assert ["max_tokens" in body for body in server.seen] == [True, False, False]
+
+    @pytest.mark.parametrize("status", ["401", "403", "404"])
+    def test_a_refusal_of_all_questions_ends_the_run(self, server, status):
+        with pytest.raises(Refused, match=status) as error:
+            client(server, f"always-{status}", KEY).ask("1")
+        assert KEY not in str(error.value)
+        assert len(server.seen) == 1
+
+    def test_a_redirect_is_not_followed(self, server):
+        with Server() as other:
+            server.redirect = other.url
+            with pytest.raises(Refused, match="redirects to 127") as error:
+                client(server, "always-redirect", KEY).ask("1")
+            assert other.url.split("/")[2] in str(error.value)
+            assert not other.seen
+
+    def test_a_netrc_does_not_replace_the_key(self, server, tmp_path, monkeypatch):
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        one = client(server, "good", KEY)
+        one.session.trust_env = True  # as for another machine
+        one.ask("1")
+        assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+class TestAddressesAndKeys:
+    @pytest.mark.parametrize(
+        ("url", "address"),
+        [
+            ("http://localhost:8000", "http://localhost:8000/v1/chat/completions"),
+            ("https://a.example/v1/", "https://a.example/v1/chat/completions"),
+            ("https://A.example/x/chat/completions", "https://a.example/x/chat/completions"),
+        ],
+    )
+    def test_an_address_is_completed(self, url, address):
+        assert models.address(url) == address
+
+    @pytest.mark.parametrize(
+        "url", ["ftp://a.example", "https://", "a.example/v1", "https://a b.example/", "http://[x"]
+    )
+    def test_what_is_no_address_is_refused(self, url):
+        with pytest.raises(ValueError, match="an endpoint is an address such as"):
+            models.address(url)
+
+    def test_secrets_in_an_address_are_refused_and_not_repeated(self):
+        for url in ("https://u:hush@a.example/v1", "https://a.example/v1?key=hush"):
+            with pytest.raises(ValueError, match="a key belongs in the environment") as error:
+                models.address(url)
+            assert "hush" not in str(error.value)
+
+    def test_where_a_model_is(self):
+        near, far = models.parse(["a@local", "org/b@http://h.example/v2"])
+        assert (near.url, str(near)) == (None, "a")
+        assert (far.name, far.host, str(far)) == ("org/b", "h.example", "org/b@h.example")
+        near, far = models.parse(["a@local", "b"], "http://localhost:1/v1")
+        assert (near.name, near.url, far.host) == ("a", None, "localhost:1")
+
+    @pytest.mark.parametrize(
+        ("names", "more", "said"),
+        [
+            (["a"], {}, "needs --model twice, got it 1 times"),
+            (["a", "a"], {}, "the two models are the same"),
+            (["a@http://h.example", "a"], {"endpoint": "http://h.example/v1"}, "the same"),
+            (["a", " "], {}, "has no name"),
+            (["a@local", "b@local"], {"endpoint": "http://localhost"}, "both models are local"),
+            (["a@http://h.example", "b"], {"key_names": ["THE_KEY"]}, "travel unencrypted"),
+            (["a@https://h.example", "b@https://i.example"], {"key_names": ["THE_KEY"]},
+             "say which key goes to which"),
+            (["a@https://h.example", "b"], {"key_names": ["NO_KEY"]}, "NO_KEY is not set"),
+            (["a@https://h.example", "b"], {"key_names": ["BAD_KEY"]}, "cannot have"),
+            (["a", "b"], {"key_names": ["A"] * 3}, "once for each model"),
+        ],
+    )  # fmt: skip
+    def test_bad_pairs_are_refused(self, monkeypatch, names, more, said):
+        monkeypatch.setenv("THE_KEY", KEY)
+        monkeypatch.setenv("BAD_KEY", f"{KEY}\n{KEY}")
+        with pytest.raises(ValueError, match=said) as error:
+            models.parse(names, **more)
+        assert KEY not in str(error.value)
+
+    def test_a_key_typed_as_the_name_of_one_is_not_repeated(self):
+        with pytest.raises(ValueError, match="it is not set") as error:
+            models.parse(["a@https://h.example", "b"], key_names=[KEY])
+        assert KEY not in str(error.value)
+
+    def test_each_host_gets_its_own_key(self, monkeypatch):
+        monkeypatch.setenv("ONE", "1"), monkeypatch.setenv("TWO", "2")
+        names = ["a@https://h.example", "b@https://i.example"]
+        for given, keys in ((["ONE", "TWO"], ["1", "2"]), (["none", "TWO"], [None, "2"])):
+            assert [one.key for one in models.parse(names, key_names=given)] == keys
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        with pytest.raises(ValueError, match="which key goes to which"):
+            models.parse(names)
+        there, here = models.parse([names[0], "b@local"])
+        assert (there.key, here.key) == (KEY, None)
+        assert KEY not in repr(there) + str(there)
+
+    def test_insecure_and_this_machine_may_have_a_key_over_http(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        for url in ("http://localhost:1", "http://127.0.0.9/v1", "http://[::1]:2/v1"):
+            assert models.parse([f"a@{url}", "b"])[0].key == KEY
+        assert models.parse(["a@http://h.example", "b"], insecure=True)[0].key == KEY
+
+
+class TestTheCommand:
+    def test_figures_are_those_of_a_hand_count(self, sizewise, server, task, tmp_path):
+        # Sums 4, 6, ..., 26: four of the twelve are divisible by 3, and `weak` says 7 to them.
+        said = sizewise(*words(server, task), "--price-a", "1,10", "--price-b", "0,2", "--json")
+        assert (said.code, said.err) == (0, "")
+        found = json.loads(said.out)
+        a, b = found["models"]
+        assert (a["score"]["value"], b["score"]["value"]) == (1, pytest.approx(8 / 12))
+        assert (a["answered"], b["answered"], a["failed"], b["failed"]) == (12, 12, [], [])
+        assert a["dollars_per_thousand_requests"] == pytest.approx(0.07)  # 20 and 5 tokens
+        assert b["dollars_per_thousand_requests"] == pytest.approx(0.01)
+        assert found["difference"]["only_a"] == 4
+        assert found["difference"]["p_exact"] == pytest.approx(2 * 0.5**4)
+        assert found["difference"]["value"] == pytest.approx(4 / 12)
+        assert found["file"] == str(tmp_path / "my.compare.jsonl")
+        assert len(rows(tmp_path / "my.compare.jsonl")) == 24
+
+    def test_the_page_names_what_a_reader_needs(self, sizewise, server, task):
+        said = sizewise(*words(server, task, "good", "weak"))
+        assert said.code == 0
+        for one in (
+            "items scored differently", "q1 ", "7", "requests answered", "12 of 12",
+            "66.7 (", "not measured", "dollars a thousand requests", "95th percentile",
+            "McNemar p = ", "Verdict: ", "my.compare.jsonl",
+        ):  # fmt: skip
+            assert one in said.out, one
+
+    def test_through_a_storm_every_item_is_answered_or_named(self, sizewise, server, task):
+        more = ("--timeout", "0.5", "--retries", "2", "--repeats", "2", "--json")
+        server.stall = 2
+        said = sizewise(*words(server, task, "drops", "good"), *more)
+        found = json.loads(said.out)
+        a, b = found["models"]
+        assert a["answered"] + len(a["failed"]) == b["answered"] == 24
+        assert said.code == (1 if a["failed"] else 0)
+        named = {(one["item"], one["repeat"]) for one in a["failed"]}
+        assert len(named) == len(a["failed"])
+        assert all(one["reason"] for one in a["failed"])
+        assert server.asked("drops") > 24
+
+    def test_what_failed_is_named_and_asked_again(self, sizewise, server, task):
+        said = sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
+        assert said.code == 1
+        assert said.out.count("not answered by A: q") == 12
+        assert "undecidable" in said.out
+        sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
+        assert server.asked("always-500") == 24
+        assert server.asked("good") == 12
+
+    def test_a_second_run_asks_nothing(self, sizewise, server, task):
+        first = sizewise(*words(server, task), "--json")
+        again = sizewise(*words(server, task), "--json", "--score", "exact")
+        assert len(server.seen) == 24
+        assert json.loads(first.out) == json.loads(again.out)
+        sizewise(*words(server, task), "--most", "9")  # other settings are another question
+        assert len(server.seen) == 48
+
+    def test_repeats_tell_how_reliable_an_answer_is(self, sizewise, server, task):
+        more = ("--repeats", "3", "--concurrency", "1", "--json")
+        said = sizewise(*words(server, task, "good", "fickle"), *more)
+        a, b = json.loads(said.out)["models"]
+        assert (a["answered"], a["reliability"]) == (36, 1)
+        # 12 items: an item's repeats are all even or all odd requests; the odd are right.
+        assert b["reliability"] == pytest.approx(0.5)
+        assert b["score"]["value"] == pytest.approx(0.5)
+
+    def test_a_refusal_is_one_line_and_keeps_what_is_there(self, sizewise, server, task, tmp_path):
+        said = sizewise(*words(server, task, "good", "always-401"))
+        assert (said.code, said.out) == (2, "")
+        assert said.err.count("\n") == 1
+        assert "no valid key" in said.err
+        assert len(rows(tmp_path / "my.compare.jsonl")) == 12
+
+    def test_the_key_is_nowhere_but_at_the_endpoint(
+        self, sizewise, server, task, tmp_path, monkeypatch, caplog
+    ):
+        caplog.set_level(0)
+        monkeypatch.setenv("THE_KEY", KEY)
+        more = ("--retries", "1", "--key-env", "THE_KEY")
+        for b in ("always-500", "always-400", "always-401", "always-404", "once-drop", "echo"):
+            said = sizewise(*words(server, task, "good", b, *more))
+            assert KEY not in said.out + said.err + caplog.text
+        more = map(str, words(server, task, "good", "echo", *more, "--json", "--most", "9"))
+        done = subprocess.run(
+            [sys.executable, "-m", "sizewise", *more], capture_output=True, text=True
+        )
+        assert done.returncode == 0
+        assert "your key is Bearer [key]" in done.stdout
+        assert KEY not in done.stdout + done.stderr
+        assert all(one["Authorization"] == f"Bearer {KEY}" for one in server.headers)
+        files = [file for file in tmp_path.rglob("*") if file.is_file()]
+        assert tmp_path / "my.compare.jsonl" in files
+        assert all(KEY.encode() not in file.read_bytes() for file in files)
+
+    def test_a_run_that_was_killed_ends_like_an_unbroken_one(
+        self, sizewise, server, task, tmp_path
+    ):  # fmt: skip
+        whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+        sizewise(*words(server, task), "--output", whole)
+        asked, server.pause = len(server.seen), 0.1
+        more = map(str, (*words(server, task), "--output", broken, "--concurrency", "1"))
+        run = subprocess.Popen([sys.executable, "-m", "sizewise", *more])
+        until = time.monotonic() + 60
+        while time.monotonic() < until and (
+            not broken.exists() or broken.read_bytes().count(b"\n") < 4
+        ):
+            time.sleep(0.02)
+        run.send_signal(signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL
+        kept = broken.read_bytes().count(b"\n")
+        assert 4 <= kept < 24
+        with broken.open("a") as out:
+            out.write('{"id": "0123", "text": "half a li')
+        server.pause = 0
+        said = sizewise(*words(server, task), "--output", broken)
+        assert said.code == 0
+        assert told(broken) == told(whole)
+        assert len(rows(broken)) == 24
+        assert len(server.seen) - asked <= 24 + 2  # the killed one's last may be asked again
+
+    def test_ctrl_c_keeps_what_is_there(self, server, task, tmp_path):
+        server.pause = 0.1
+        file = tmp_path / "my.compare.jsonl"
+        run = subprocess.Popen(
+            [sys.executable, "-m", "sizewise", *map(str, words(server, task))],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        until = time.monotonic() + 60
+        while time.monotonic() < until and (not file.exists() or not file.stat().st_size):
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=30)
+        assert (run.returncode, out) == (130, "")
+        assert "the same command goes on" in err
+        assert err.count("\n") == 1
+        assert rows(file)
+
+
+def test_two_runs_do_not_write_to_one_file(server, task, tmp_path):
+    from sizewise.compare.rows import Answers
+
+    pytest.importorskip("fcntl")
+    with (
+        Answers(tmp_path / "one.jsonl"),
+        pytest.raises(ValueError, match="another run"),
+        Answers(tmp_path / "one.jsonl"),
+    ):
+        pytest.fail("it was opened")
+
+
+def test_somebody_elses_file_is_left_as_it_was(sizewise, server, task, tmp_path):
+    for content in ("a letter", '{"a": 1}\n', '["x"]\n', "no\njson\n"):
+        (tmp_path / "other").write_text(content)
+        said = sizewise(*words(server, task), "--output", tmp_path / "other")
+        assert said.code == 2
+        assert said.err.count("\n") == 1
+        assert (tmp_path / "other").read_text() == content
+    assert not server.seen
+
+
+def listens(process, port):
+    """Wait until a server answers at a port."""
+    until = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"the server does not listen (exit code {process.poll()})")
+
+
+@pytest.mark.slow
+def test_the_server_of_transformers_is_an_endpoint(tmp_path, sizewise):
+    """`transformers serve` with a tiny model at random: what it says is what the model says."""
+    for package in ("fastapi", "uvicorn", "openai", "pydantic"):
+        pytest.importorskip(package, reason=f"transformers serve needs {package}")
+    from test_compare import tiny
+
+    folder = tiny(tmp_path / "tiny")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from transformers.cli.transformers import main; main()"
+    words = ["serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    log = (tmp_path / "log").open("w+")
+    serving = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdout=log, stderr=log,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        listens(serving, port)
+        url = f"http://127.0.0.1:{port}/v1"
+        file = sums(tmp_path / "my.jsonl", 3)
+        asking = Asking(most=6, timeout=60, retries=8)
+        there = models.Model(str(folder), models.address(url))
+        here = models.Model(str(folder))
+        settings = run.Settings(asking, concurrency=1)
+        answers, plans = run.ask_all(
+            (there, here), tasks.read(file), settings, tmp_path / "answers.jsonl"
+        )
+        texts = [[answers.of(one.config)["text"] for one in some] for some in plans]
+        failed = [row["failed"] for row in answers.rows.values()]
+        log.flush()
+        assert failed == [""] * 6, (tmp_path / "log").read_text()[-2000:]
+        assert texts[0] == texts[1]
+        assert all(texts[1])
+    finally:
+        serving.terminate()
+        serving.wait()
