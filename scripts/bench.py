@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from comparisons import book, laws, quantize, training
+from comparisons import book, evaluate, laws, quantize, training
 from sizewise import paths, records, text
 
 
@@ -34,6 +34,7 @@ class Comparison:
     prepare: Callable[[Path], tuple[list[list[str]], list[list[str]]]] | None = None
     pair: Callable[[int], tuple[float, float, dict[str, float]]] | None = None
     pairs: int = 3
+    warm: Callable[[], object] | None = None  # before the first pair, where a pair takes minutes
     keep: tuple[tuple[str, Callable[[list[float]], float]], ...] = ()
 
 
@@ -67,6 +68,13 @@ COMPARISONS = {
         pair=quantize.quantize,
         pairs=5,
     ),
+    "evaluate": Comparison(
+        "lm-evaluation-harness 0.4.13, each choice with its question",
+        "the choices of a question share it, the head where something is scored",
+        pair=evaluate.evaluate,
+        warm=evaluate.warm,
+        pairs=1,
+    ),
 }
 
 
@@ -99,7 +107,10 @@ def measure(name: str) -> dict[str, float]:
 
 def _measure_pairs(name: str, comparison: Comparison) -> dict[str, float]:
     """The same for two functions."""
-    comparison.pair(0)  # imports, and a warm processor
+    if comparison.warm:
+        comparison.warm()
+    else:
+        comparison.pair(0)  # imports, and a warm processor
     ratios, told = [], []
     for number in range(comparison.pairs):
         theirs, ours, more = comparison.pair(number)

@@ -1,0 +1,226 @@
+"""Put small and larger language models to the same questions, and keep every answer.
+
+    python scripts/small_vs_large.py --list
+    python scripts/small_vs_large.py --workers 2
+    python scripts/small_vs_large.py --models smollm2-135m --tasks arc-easy,piqa --items 100
+
+Models are those of `sizewise.pretrained`, fetched once and checked by their SHA-256, in bf16 on a
+processor. A row holds what one model said to some questions of one task, question by question, so
+that models can be compared on the same ones, and what it took in time and memory. Rows go to
+data/small_vs_large.jsonl; what has a row is not measured again. GSM8K and HumanEval are put to
+tuned models alone, as a chat. Times are of one machine: leave it alone while this runs.
+"""
+
+import argparse
+import sys
+import time
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from sizewise import engine, limits, pretrained, records, text
+from sizewise.evals import exact, multiple_choice, paired, tasks
+
+Row = dict[str, Any]
+MODELS = ("smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+READ = (*tasks.TASKS, "lambada")  # by likelihood
+WRITTEN = {"gsm8k": 30, "humaneval": 30}  # questions of each: an answer takes hundreds of passes
+FEWER = {"hellaswag": 2, "boolq": 2, "qwen2.5-coder-1.5b": 2}  # times as few where each costs most
+PART = 50  # questions of a row
+DISCORDANT = 0.2  # share of questions on which two models differ, to tell what a size can show
+
+
+def grid(words) -> list[Row]:
+    """A row for each part of each task, those of one model together."""
+    found = []
+    for model in words.models:
+        for task in words.tasks:
+            if task in WRITTEN and not tuned(model):
+                continue
+            count = size(words, model, task)
+            asked = {"chat": True} if task in WRITTEN else {}
+            found += [
+                {"model": model, "dtype": words.dtype, "task": task, **asked, "first": first,
+                 "count": min(PART, count - first), "seed": 0}
+                for first in range(0, count, PART)
+            ]  # fmt: skip
+    return found
+
+
+def size(words, model: str, task: str) -> int:
+    """Questions of a task that a model gets: the long ones and the largest model get fewer."""
+    count = words.answers.get(task, words.items)
+    return max(1, count // (FEWER.get(model, 1) * FEWER.get(task, 1)))
+
+
+def tuned(model: str) -> bool:
+    """Whether a model was tuned to answer in a chat."""
+    return "Instruct" in pretrained.entry(model).holds
+
+
+def measure(config: Row, threads: int = 1, batch: int = 16) -> Row:
+    """One row. Neither ``threads`` of torch nor the ``batch`` makes another row of it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    found, held = loaded(config["model"], config["dtype"])
+    chosen = questions(config["task"], config["first"], config["count"])
+    reset = forget_peak()
+    wall, processor = time.perf_counter(), time.process_time()
+    told = (choose if config["task"] in tasks.TASKS else answer)(found, config, chosen, batch)
+    spent = {
+        "seconds": round(time.perf_counter() - wall, 3),
+        "cpu_seconds": round(time.process_time() - processor, 3),
+    }
+    if reset:
+        spent["peak_bytes"] = peak()
+    return told | spent | {
+        "threads": threads,
+        "batch": batch,
+        "parameters": found.entry.parameters,
+        "held_bytes": held,
+        "weights_sha256": found.sha256,
+    }  # fmt: skip
+
+
+def questions(task: str, first: int, count: int) -> list:
+    """The questions of a part. One sample begins another, so parts do not depend on the size."""
+    whole = tasks.items if task in tasks.TASKS else (lambda _, n: exact.known(task).items(n))
+    return whole(task, first + count)[first:]
+
+
+def choose(found, config: Row, items, batch: int) -> Row:
+    """Multiple choice: for each question the nats, tokens and bytes of each choice."""
+    task = tasks.task(config["task"])
+    table = multiple_choice.score(found.model, found.tokenizer, items, batch=batch)
+    each = table.groupby("item", sort=False)
+    return {
+        "items": [item.name for item in items],
+        "right": multiple_choice.picked(table)[task.norm].tolist(),
+        "norm": task.norm,
+        "answers": [item.answer for item in items],
+        "chosen": multiple_choice.choices(table, task.norm).tolist(),
+        "nats": [[round(value, 5) for value in part] for _, part in each["nats"]],
+        "tokens": [part.tolist() for _, part in each["tokens"]],
+        "bytes": [part.tolist() for _, part in each["bytes"]],
+        "tokens_read": int(table.read.sum()),
+        "tokens_written": 0,
+    }
+
+
+def answer(found, config: Row, items, batch: int) -> Row:
+    """Answers that must match: LAMBADA's last word, read, and what is written."""
+    chat = config.get("chat", False)
+    table = exact.score(found.model, found.tokenizer, config["task"], items, batch=batch, chat=chat)
+    prompts = [item.chat if chat else item.prompt for item in items]
+    read = sum(map(len, found.tokenizer(prompts)["input_ids"]))
+    told = {
+        "items": table["item"].tolist(),
+        "right": table.right.astype(int).tolist(),
+        "tokens": [[size] for size in table.tokens.tolist()],
+    }
+    if config["task"] == "lambada":
+        nats = [[round(value, 5)] for value in table.nats]
+        return told | {
+            "nats": nats,
+            "tokens_read": read + int(table.tokens.sum()),
+            "tokens_written": 0,
+        }
+    return told | {
+        "texts": table.answer.tolist(),
+        "tokens_read": read,
+        "tokens_written": int(table.tokens.sum()),
+    }
+
+
+@lru_cache(maxsize=1)
+def loaded(name: str, dtype: str):
+    """The model of this name and the bytes of its tensors, after a first pass that is not timed."""
+    import torch
+    from sizewise.quant import held
+
+    found = pretrained.load(name, dtype)
+    with torch.no_grad():
+        found.model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
+    return found, held.of(found.model).total
+
+
+def forget_peak() -> bool:
+    """Start the peak of this process's memory anew; False where the system cannot (not Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak() -> int:
+    """The most memory in bytes that this process had resident since `forget_peak`."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError("this system does not tell the peak of a process's memory")
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add, names = parser.add_argument, (lambda words: words.split(","))
+    add("--models", type=names, default=list(MODELS), help="names of sizewise.pretrained")
+    add("--tasks", type=names, default=[*READ, *WRITTEN],
+        help=f"of {', '.join((*READ, *WRITTEN))}")  # fmt: skip
+    add("--items", type=int, default=300, help="questions of a task that is read, "
+        f"divided by {' and '.join(f'{n} for {what}' for what, n in FEWER.items())}; how small a "
+        "difference so many can show, --list says")  # fmt: skip
+    add("--answers", type=int, help="questions of a task that is written, instead of "
+        + ", ".join(f"{count} of {task}" for task, count in WRITTEN.items()))  # fmt: skip
+    add("--dtype", choices=list(pretrained.DTYPES), default="bf16", help="of weights and products")
+    add("--batch", type=int, default=16, help="choices, or answers, that go through together")
+    add("--threads", type=int, default=1, help="of torch, in each worker")
+    add("--workers", type=int, default=1, help="processes; each holds a model of its own")
+    add("--output", type=Path, default=records.path("small_vs_large"),
+        help="another file than data/small_vs_large.jsonl")  # fmt: skip
+    add("--list", action="store_true", help="print the rows and measure none")
+    given = parser.parse_args(words)
+    for task in given.tasks:
+        if task not in (*READ, *WRITTEN):
+            raise text.unknown("task", task, (*READ, *WRITTEN))
+    for model in given.models:
+        if pretrained.entry(model).kind != "causal":
+            raise ValueError(f"{model} is no language model; try {', '.join(MODELS)}")
+    for name in ("items", "batch", "threads", "workers"):
+        limits.whole(f"--{name}", getattr(given, name), 10_000)
+    if given.answers is not None:
+        limits.whole("--answers", given.answers, 10_000)
+    given.answers = {task: given.answers or count for task, count in WRITTEN.items()}
+    return given
+
+
+def show(words) -> None:
+    """Print the rows, and what so many questions can tell apart."""
+    for row in grid(words):
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    for count in sorted({size(words, model, task) for model in words.models
+                         for task in words.tasks}):  # fmt: skip
+        try:
+            least = f"a difference from {paired.detectable(DISCORDANT, count):.1%} on"
+        except ValueError:
+            least = "no difference"
+        print(f"{count} questions: where two models differ on {DISCORDANT:.0%}, {least} is found "
+              "with power 0.8")  # fmt: skip
+
+
+def main() -> None:
+    try:
+        words = arguments()
+        if words.list:
+            return show(words)
+        way = partial(measure, threads=words.threads, batch=words.batch)
+        engine.run_all(way, grid(words), words.output, workers=words.workers,
+                       backend="here" if words.workers == 1 else "process")  # fmt: skip
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"small_vs_large: {error}")
+
+
+if __name__ == "__main__":
+    main()

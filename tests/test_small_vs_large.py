@@ -1,0 +1,122 @@
+"""The script that keeps every answer: its grid, its rows and what it measures."""
+
+import re
+import runpy
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sizewise import paths, pretrained, records
+from sizewise.evals import exact, multiple_choice, tasks
+from test_evals import bpe, tiny
+
+torch.set_num_threads(1)
+FILE = paths.root() / "scripts" / "small_vs_large.py"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Names of the script, with a tiny model and a few questions in place of the real ones."""
+    found = runpy.run_path(str(FILE))
+    entry = SimpleNamespace(parameters=1, kind="causal", holds="Tiny-Instruct")
+    one = SimpleNamespace(model=tiny(), tokenizer=bpe(), sha256="0" * 64, entry=entry)
+    monkeypatch.setattr(pretrained, "load", lambda name: one)
+    monkeypatch.setattr(tasks, "_all", lambda name: tuple(
+        multiple_choice.Item(f"q{n}", f"the quick {n}", ("fox", "lazy dog"), n % 2)
+        for n in range(tasks.TASKS[name].questions)
+    ))  # fmt: skip
+    lambada = exact.TASKS["lambada"]
+    words = tuple(exact.Item(f"l{n}", f"over the lazy {n}", "dog") for n in range(9))
+    changed = exact.Task(**{name: getattr(lambada, name) for name in (
+        "name", "source", "most", "stops", "right")}, load=lambda: words)  # fmt: skip
+    monkeypatch.setitem(exact.TASKS, "lambada", changed)
+    return SimpleNamespace(**found)
+
+
+def row(task, first=0, count=4, **more):
+    return {"model": "tiny", "task": task, **more, "first": first, "count": count, "seed": 0}
+
+
+def test_parts_cover_the_questions_once_and_a_larger_sample_keeps_them():
+    script = SimpleNamespace(**runpy.run_path(str(FILE)))
+    some = script.grid(script.arguments(["--items", "120", "--tasks", "piqa,gsm8k"]))
+    piqa = [one for one in some if (one["model"], one["task"]) == ("smollm2-135m", "piqa")]
+    assert [(one["first"], one["count"]) for one in piqa] == [(0, 50), (50, 50), (100, 20)]
+    more = script.grid(script.arguments(["--items", "300", "--tasks", "piqa"]))
+    assert {records.identity(one) for one in piqa[:2]} <= {records.identity(one) for one in more}
+    models = [one["model"] for one in some]
+    assert models == sorted(models, key=script.MODELS.index)
+    assert {one["model"] for one in some if one["task"] == "gsm8k"} == {
+        name for name in script.MODELS if name != "gemma-3-270m"
+    }
+
+
+def test_a_row_of_choices_keeps_what_any_score_needs(script):
+    found = script.measure(row("arc-easy", first=2))
+    items = tasks.items("arc-easy", 6)[2:]
+    assert found["items"] == [item.name for item in items]
+    assert found["answers"] == [item.answer for item in items]
+    table = multiple_choice.score(tiny(), bpe(), items)
+    nats = np.array(found["nats"])
+    assert nats.ravel() == pytest.approx(table.nats.to_numpy(), abs=1e-4)
+    assert found["tokens"] == [
+        part.tolist() for _, part in table.groupby("item", sort=False).tokens
+    ]
+    chosen = (nats / np.array(found["bytes"])).argmin(1)
+    assert found["norm"] == "per_byte"
+    assert found["chosen"] == chosen.tolist()
+    assert found["right"] == [int(a == b) for a, b in zip(found["answers"], chosen, strict=True)]
+    assert found["tokens_read"] == table.read.sum()
+    assert found["threads"] == 1
+    held = [*tiny().parameters(), *tiny().buffers()]
+    assert found["held_bytes"] == sum(one.numel() * one.element_size() for one in held)
+    assert found["cpu_seconds"] > 0
+
+
+def test_the_last_word_has_its_nats(script):
+    found = script.measure(row("lambada"))
+    assert len(found["items"]) == len(found["right"]) == 4
+    items = {item.name: item for item in exact.TASKS["lambada"].items()}
+    model, tokenizer = tiny(), bpe()
+    for name, [nats], [size] in zip(found["items"], found["nats"], found["tokens"], strict=True):
+        ids = tokenizer(f"{items[name].prompt} {items[name].target}")["input_ids"]
+        log_p = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        alone = -sum(log_p[at - 1, ids[at]].item() for at in range(len(ids) - size, len(ids)))
+        assert nats == pytest.approx(alone, abs=1e-4)
+
+
+def test_the_peak_of_memory_is_of_the_row_alone(script):
+    if not script.forget_peak():
+        pytest.skip("this system does not start the peak anew")
+    size = 1 << 28
+    held = np.ones(size, np.uint8)
+    high = script.peak()
+    del held
+    assert script.forget_peak()
+    assert high - script.peak() > 0.9 * size
+
+
+def test_every_column_is_described(script):
+    text = (paths.root() / "data" / "small_vs_large.md").read_text(encoding="utf-8")
+    columns = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+    written = {"chat", "texts"}
+    made = [row(task) | script.measure(row(task)) for task in ("piqa", "lambada")]
+    assert columns == {name for one in made for name in one} | written | {"id", "from"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tasks", "piq"], "unknown task 'piq'; did you mean 'piqa'"),
+        (["--models", "minilm-l6"], "minilm-l6 is no language model"),
+        (["--threads", "0"], "--threads must be from 1"),
+    ],
+)
+def test_a_wrong_word_ends_in_one_line(words, message):
+    done = subprocess.run([sys.executable, FILE, *words, "--list"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
