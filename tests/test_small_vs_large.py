@@ -37,7 +37,8 @@ def script(monkeypatch):
 
 
 def row(task, first=0, count=4, **more):
-    return {"model": "tiny", "task": task, **more, "first": first, "count": count, "seed": 0}
+    asked = {"model": "tiny", "dtype": "fp32", "task": task, **more}
+    return asked | {"first": first, "count": count, "seed": 0}
 
 
 def test_parts_cover_the_questions_once_and_a_larger_sample_keeps_them():
