@@ -23,7 +23,7 @@ def script(monkeypatch):
     found = runpy.run_path(str(FILE))
     entry = SimpleNamespace(parameters=1, kind="causal", holds="Tiny-Instruct")
     one = SimpleNamespace(model=tiny(), tokenizer=bpe(), sha256="0" * 64, entry=entry)
-    monkeypatch.setattr(pretrained, "load", lambda name: one)
+    monkeypatch.setattr(pretrained, "load", lambda name, dtype: one)
     monkeypatch.setattr(tasks, "_all", lambda name: tuple(
         multiple_choice.Item(f"q{n}", f"the quick {n}", ("fox", "lazy dog"), n % 2)
         for n in range(tasks.TASKS[name].questions)
