@@ -4,7 +4,7 @@
     python scripts/moe.py --list
     python scripts/moe.py --only arms --budgets 1e12,3e12 --seeds 5 --per-gpu 8
 
-Seven experiments on one class of models, in which a dense model is one with a single expert:
+Eight experiments on one class of models, in which a dense model is one with a single expert:
 
 arms         at each budget and width a dense model, a sparse one that uses as many parameters for
              a token, and a dense one that holds as many in all;
@@ -13,7 +13,8 @@ experts      from 2 to 64 experts, of which a token uses two;
 granularity  the same experts cut into more and thinner ones;
 shared       one of the experts that a token uses is always the same;
 balance      the balance loss off;
-capacity     an expert takes at most 1.25 or 1 times its even share of a batch, and drops the rest.
+capacity     an expert takes at most 1.25 or 1 times its even share of a batch, and drops the rest;
+rates        the arms at learning rates beside the tuned one.
 
 Rows go to data/moe.jsonl; what has a row is not run again, and a run that was interrupted starts
 anew. With RAY_ADDRESS set the same command runs on that cluster.
@@ -34,7 +35,8 @@ EXPERTS = (2, 4, 16, 32, 64)  # of which a token uses two; 1 and 8 are among the
 GRAINS = (1, 4, 8)  # experts that a token uses, of four times as many; 2 is among the arms
 WIDER = (1, 2, 3, 4)  # times as wide: dense models from as many as a token uses to all
 CAPACITIES = (1.0, 1.25)  # of an even share
-ONLY = ("arms", "tokens", "experts", "granularity", "shared", "balance", "capacity")
+FACTORS = (0.25, 0.5, 2.0)  # of the learning rate; 1 is among the arms
+ONLY = ("arms", "tokens", "experts", "granularity", "shared", "balance", "capacity", "rates")
 WINDOWS = 512  # on which loads and what explains them are counted
 WATCHED = 64  # of which the routes are kept over training
 
@@ -56,8 +58,10 @@ def mixtures(words: argparse.Namespace) -> dict[str, list[models.Mixture]]:
     one = models.Mixture(experts=1, used=1)
     wide = models.EXPERTS // models.EXPERTS_USED
     grains = [models.Mixture(experts=wide * used, used=used, **mixed) for used in words.grains]
+    arms = [one, models.Mixture(**mixed), models.Mixture(experts=1, used=1, wide=wide)]
     return {
-        "arms": [one, models.Mixture(**mixed), models.Mixture(experts=1, used=1, wide=wide)],
+        "arms": arms,
+        "rates": arms,
         "tokens": [models.Mixture(experts=1, used=1, wide=wider) for wider in WIDER],
         "experts": [models.Mixture(experts=number, **mixed) for number in words.experts],
         "granularity": grains,
@@ -83,22 +87,27 @@ def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for what in chosen:
         places = list(best.items()) if what == "tokens" else [(at, [middle])]
+        if what == "rates" and (most := max(words.budgets)) != at:
+            places.append((most, best[most]))  # and farthest from where the rate was tuned
         if what == "arms":
             places = [(budget, words.widths or plan.around(budget, words.sizes, "moe", **shape))
                       for budget in words.budgets]  # fmt: skip
             if (at, middle) not in [(b, w) for b, widths in places for w in widths]:
                 places.append((at, [middle]))  # with which the other experiments compare
         rows += [
-            row(what, budget, width, mixture, words, seed)
+            row(what, budget, width, mixture, words, seed, factor)
             for budget, widths in places
             for width in widths
             for mixture in mixtures(words)[what]
+            for factor in (FACTORS if what == "rates" else (1,))
             for seed in range(words.seeds)
         ]
     return rows
 
 
-def row(what: str, budget: float, width: int, mixture, words, seed: int) -> dict[str, Any]:
+def row(
+    what: str, budget: float, width: int, mixture, words, seed: int, factor: float = 1
+) -> dict[str, Any]:
     """The configuration of one row; of `tokens`, with the budget that the tokens take."""
     shape = {"vocabulary": words.vocabulary, "context": words.context}
     if what == "tokens":
@@ -106,7 +115,7 @@ def row(what: str, budget: float, width: int, mixture, words, seed: int) -> dict
         ours, sparse = (flops.size(models.spec(one, width, **shape)) for one in families)
         budget *= ours.operations_per_token / sparse.operations_per_token
     run = plan.at_budget(
-        budget, width, mixture.name, seed=seed, text=words.text, lr=words.lr, **shape
+        budget, width, mixture.name, seed=seed, text=words.text, lr=words.lr * factor, **shape
     )
     looked = {"windows": words.windows, "watched": words.watched}
     return {"what": what, "budget": budget, **asdict(mixture), **run.as_dict(), **looked}

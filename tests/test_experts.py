@@ -588,6 +588,18 @@ def test_dense_runs_of_the_experiment_tokens_read_what_the_sparse_one_reads():
             assert one["tokens"] in [r["tokens"] for r in sparse]
 
 
+def test_the_arms_run_at_other_rates_where_the_rest_compares_and_at_the_largest_budget():
+    rows = moe.runs(moe.arguments(["--only", "arms,rates", "--seeds", "1"]))
+    arms = {(r["budget"], r["width"], r["family"]): r for r in rows if r["what"] == "arms"}
+    others = [r for r in rows if r["what"] == "rates"]
+    assert {r["budget"] for r in others} == {moe.BUDGETS[1], moe.BUDGETS[2]}
+    assert len(others) == 2 * 3 * len(moe.FACTORS)
+    for one in others:
+        arm = arms[one["budget"], one["width"], one["family"]]
+        assert one["lr"] / arm["lr"] in moe.FACTORS
+        assert one == arm | {"what": "rates", "lr": one["lr"]}
+
+
 def test_the_cost_is_that_of_training_and_of_every_look():
     (config,) = moe.runs(moe.arguments(["--only", "shared", "--at", "1e9", "--width", "24",
                                         "--seeds", "1"]))  # fmt: skip
