@@ -1,0 +1,149 @@
+"""Put small language models to the same two tasks with the means of `sizewise compare`.
+
+    python scripts/practical_test.py --list
+    python scripts/practical_test.py
+
+Each row holds what one model answered to all items of a task at one temperature, as often as it
+was asked: with the built-in example, which has a little of everything, greedily and drawn, and
+with items made by rule, which are three times as many. Models are those of `sizewise.pretrained`
+in fp32 on a processor; the functions are those of the command, so the answers are the ones that
+
+    sizewise compare --task example --model smollm2-135m --model qwen2.5-coder-0.5b --most 24
+
+gives too. Rows go to data/practical_test.jsonl; what has a row is not asked again.
+"""
+
+import argparse
+import sys
+import time
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from sizewise import engine, limits, pretrained, records, text
+from sizewise.compare import recorded, scoring
+from sizewise.compare.endpoint import Asking
+from sizewise.compare.local import Local
+from sizewise.quant import source
+
+Row = dict[str, Any]
+MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+GREEDY, DRAWN = 0.0, 0.7  # temperatures: the likeliest token, and one that applications use
+REPEATS = 3  # where tokens are drawn
+AGAIN = 2  # greedy answers, to see whether they come again
+ONCE = ("qwen2.5-coder-1.5b",)  # the slowest: greedy answers to the example alone, each once
+EXAMPLE, MADE = 20, 60  # items
+MOST = 24  # tokens of an answer; all items ask for a word, a number or a line
+
+
+def grid(words) -> list[Row]:
+    """A row for each model, task and temperature."""
+    found = []
+    for model in words.models:
+        once = model in words.once
+        plans = [("example", EXAMPLE, GREEDY, 1 if once else AGAIN)]
+        if not once:
+            plans += [("made", words.items, GREEDY, 1), ("example", EXAMPLE, DRAWN, words.repeats)]
+        found += [
+            {"model": model, "task": task, "items": items, "temperature": temperature,
+             "repeats": repeats, "most": words.most, "seed": 0}
+            for task, items, temperature, repeats in plans
+        ]  # fmt: skip
+    return found
+
+
+def measure(config: Row, threads: int = 1) -> Row:
+    """One row; ``threads`` of torch do not make another one of it.
+
+    Raises RuntimeError if a question was not answered.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    local = loaded(config["model"])
+    items = recorded.questions(config["task"], config["items"], config["seed"])
+    wall, processor = time.perf_counter(), time.process_time()
+    rows = recorded.ask(local, config, items)
+    spent = {
+        "seconds": round(time.perf_counter() - wall, 3),
+        "cpu_seconds": round(time.process_time() - processor, 3),
+    }
+    if failed := [row for row in rows if row["failed"]]:
+        raise RuntimeError(f"{failed[0]['item']}: {failed[0]['failed']}")
+    return told(items, rows) | spent | about(config["model"]) | {"threads": threads}
+
+
+@lru_cache(maxsize=1)
+def loaded(name: str) -> Local:
+    """The model of this name, after a first answer that is not timed."""
+    loaded.cache_clear()  # the one before goes first: loading holds the weights twice
+    found = Local(source.find(name), Asking(most=2))
+    found.ask("Say yes.")
+    return found
+
+
+def told(items, rows: list[Row]) -> Row:
+    """Lists with an entry for each item; those of answers have lists of repeats inside."""
+    of = {item.name: [row for row in rows if row["item"] == item.name] for item in items}
+    return {
+        "asked": recorded.digest(items),
+        "names": [item.name for item in items],
+        "texts": [[row["text"] for row in of[item.name]] for item in items],
+        "scores": [[scoring.score(item, row["text"]) for row in of[item.name]] for item in items],
+        "prompt_tokens": [of[item.name][0]["prompt_tokens"] for item in items],
+        "answer_tokens": [[row["answer_tokens"] for row in of[item.name]] for item in items],
+        "answer_seconds": [[round(row["seconds"], 4) for row in of[item.name]] for item in items],
+    }
+
+
+def about(name: str) -> Row:
+    """What the model is: its size and the file that its weights come from."""
+    one = pretrained.entry(name)
+    return {"parameters": one.parameters, "weights_sha256": one.files[0].sha256}
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add, names = parser.add_argument, (lambda words: [one for one in words.split(",") if one])
+    add("--models", type=names, default=list(MODELS), help="names of sizewise.pretrained")
+    add("--once", type=names, default=list(ONCE),
+        help="models that are asked the example alone, each item once; '' for none")  # fmt: skip
+    add("--items", type=int, default=MADE, help="items made by rule; fewer are the first of more")
+    add(
+        "--repeats",
+        type=int,
+        default=REPEATS,
+        help="times the example is asked where tokens are drawn",
+    )
+    add("--most", type=int, default=MOST, help="tokens of an answer")
+    add("--threads", type=int, default=1, help="of torch")
+    add("--output", type=Path, default=records.path(recorded.STEM),
+        help="another file than data/practical_test.jsonl")  # fmt: skip
+    add("--list", action="store_true", help="print the rows and measure none")
+    given = parser.parse_args(words)
+    for model in (*given.models, *given.once):
+        if model not in pretrained.names():
+            raise text.unknown("model", model, pretrained.names("causal"))
+        if pretrained.entry(model).kind != "causal":
+            raise ValueError(f"{model} is no language model; try {', '.join(MODELS)}")
+    for name, most in (("items", 3000), ("repeats", 100), ("most", 4096), ("threads", 1024)):
+        limits.whole(f"--{name}", getattr(given, name), most)
+    return given
+
+
+def main() -> None:
+    try:
+        words = arguments()
+        if words.list:
+            for row in grid(words):
+                print("  ".join(f"{name} {value}" for name, value in row.items()))
+            return
+        engine.run_all(partial(measure, threads=words.threads), grid(words), words.output,
+                       workers=1, backend="here")  # fmt: skip
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"practical_test: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Items made by rule, the script that asks models, and its rows as the report takes them."""
+
+import re
+import runpy
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sizewise import paths, records
+from sizewise.compare import made, models, recorded, report, run, scoring
+from sizewise.compare import task as tasks
+from sizewise.compare.endpoint import Asking
+from test_compare import tiny
+
+torch.set_num_threads(1)
+FILE = paths.root() / "scripts" / "practical_test.py"
+LISTS = ("texts", "scores", "answer_tokens", "answer_seconds")
+
+
+@pytest.fixture(scope="module")
+def script():
+    return SimpleNamespace(**runpy.run_path(str(FILE)))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    where = tmp_path_factory.mktemp("models")
+    return [str(tiny(where / name, seed)) for seed, name in enumerate("ab")]
+
+
+def config(model, temperature=0.0, repeats=1, items=6):
+    return {"model": model, "task": "made", "items": items, "temperature": temperature,
+            "repeats": repeats, "most": 5, "seed": 0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(folders):
+    """Two random models on six items, thrice each, with tokens drawn."""
+    found = runpy.run_path(str(FILE))
+    measure = found["measure"]
+    measure.__globals__["about"] = lambda name: {"parameters": 1, "weights_sha256": "0" * 64}
+    return [one | measure(one) for one in (config(folder, 1.0, 3) for folder in folders)]
+
+
+class TestMadeItems:
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(0, 10**6), st.integers(1, 60))
+    def test_fewer_are_the_first_of_more_and_no_two_are_alike(self, seed, number):
+        every = made.items(60, seed)
+        assert made.items(number, seed) == every[:number]
+        assert len({item.prompt for item in every}) == len({item.name for item in every}) == 60
+
+    def test_seeds_make_other_items(self):
+        assert made.items(30, 0) != made.items(30, 1)
+
+    def test_sums_are_right_by_their_own_words(self):
+        sums = [one for one in made.fields(600, 1) if one["id"].startswith("sum")]
+        assert len(sums) == 200
+        signs = set()
+        for one in sums:
+            a, sign, b = re.fullmatch(r"What is (\d+) ([-+*]) (\d+)\?.*", one["prompt"]).groups()
+            truth = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign]
+            assert one["answer"] == truth >= 0
+            signs.add(sign)
+        assert signs == set("+-*")
+
+    def test_what_is_to_be_found_stands_once_in_the_note(self):
+        notes = [one for one in made.fields(600, 2) if one["id"].startswith("find")]
+        for one in notes:
+            note = one["prompt"].split("'")[1]
+            assert len(re.findall(rf"(?<![\w-]){one['answer']}(?![\w-])", note)) == 1, note
+        assert len({one["prompt"].split("' ")[1] for one in notes}) == len(made.FOUND)
+
+    def test_messages_belong_to_the_team_of_their_pattern(self):
+        rest = r"\w+ of \d+ \w+"
+        patterns = {
+            one.replace("{} of {}", rest).replace("?", r"\?"): team
+            for team, some in made.TEAMS.items() for one in some
+        }  # fmt: skip
+        for one in (o for o in made.fields(600, 3) if o["id"].startswith("sort")):
+            message = re.search("'(.*)'", one["prompt"])[1]
+            (team,) = {t for pattern, t in patterns.items() if re.fullmatch(pattern, message)}
+            assert one["answer"] == team
+            assert sorted(one["choices"]) == sorted(made.TEAMS)
+
+    def test_they_are_items_of_a_task_file(self, tmp_path):
+        import json
+
+        file = tmp_path / "made.jsonl"
+        file.write_text("\n".join(map(json.dumps, made.fields(30))))
+        assert tasks.read(file) == made.items(30)
+        for item in made.items(300):
+            assert scoring.score(item, item.answers[0]) == 1
+            assert scoring.score(item, "I do not know.") == 0
+
+    @pytest.mark.parametrize("number", [0, 3001, 1.5])
+    def test_a_number_of_items_that_is_none_is_refused(self, number):
+        with pytest.raises(ValueError, match="number of questions"):
+            made.items(number)
+
+
+class TestRows:
+    def test_the_answers_are_those_of_the_command(self, rows, folders, tmp_path):
+        for row, folder in zip(rows, folders, strict=True):
+            asking = Asking(most=5, temperature=1.0)
+            answers, (plan,) = run.ask_all(
+                (models.Model(folder),),
+                made.items(6),
+                run.Settings(asking, 3),
+                tmp_path / "a.jsonl",
+            )
+            told = {(one.config["item"], one.config["repeat"]): one.config for one in plan}
+            for at, name in enumerate(row["names"]):
+                for repeat in range(3):
+                    one = answers.of(told[name, repeat])
+                    assert row["texts"][at][repeat] == one["text"]
+                    assert row["answer_tokens"][at][repeat] == one["answer_tokens"] <= 5
+                    assert row["prompt_tokens"][at] == one["prompt_tokens"] > 0
+
+    def test_lists_have_an_entry_for_each_item_and_repeat(self, rows):
+        for row in rows:
+            assert row["names"] == [item.name for item in made.items(6)]
+            assert len(row["prompt_tokens"]) == 6
+            assert all([len(one) for one in row[name]] == [3] * 6 for name in LISTS)
+            assert 0 < sum(map(sum, row["answer_seconds"])) < row["seconds"]
+            assert len({text for one in row["texts"] for text in one}) > 6  # they are drawn
+
+    def test_the_report_of_rows_is_that_of_the_answers(self, rows, folders, tmp_path):
+        two = tuple(map(models.Model, folders))
+        items = made.items(6)
+        setting = run.Settings(Asking(most=5, temperature=1.0), 3)
+        answers, plans = run.ask_all(two, items, setting, tmp_path / "answers.jsonl")
+        direct = report.compare(items, two, plans, answers, [recorded.UNPRICED] * 2)
+        found = recorded.compared(*rows)
+        for one in (*direct["models"], *found["models"]):
+            del one["seconds"]  # measured twice
+        assert found == direct
+
+    def test_some_items_of_rows_can_be_compared(self, rows):
+        some = recorded.compared(*rows, items=made.items(6)[::3])
+        assert some["items"] == 2
+        assert [one["item"] for one in some["answers"]] == ["sum-0", "sum-1"]
+
+    def test_rows_of_other_questions_are_refused(self, rows):
+        a, b = rows
+        for changed in ({"items": 5}, {"asked": "0" * 16}, {"seed": 1}):
+            with pytest.raises(ValueError, match="not asked what made asks now"):
+                recorded.compared(a | changed, b)
+
+    def test_tokens_are_pairs_of_each_request(self, rows):
+        pairs = recorded.tokens(rows[0])
+        assert len(pairs) == 18
+        assert pairs[3] == (rows[0]["prompt_tokens"][1], rows[0]["answer_tokens"][1][0])
+
+    def test_one_row_is_found_by_what_it_is_of(self, rows, folders):
+        assert recorded.find(rows, model=folders[1]) is rows[1]
+        assert recorded.find(rows, model="none") is None
+        with pytest.raises(ValueError, match="2 rows have"):
+            recorded.find(rows, task="made")
+
+
+class TestScript:
+    def test_models_share_what_they_are_asked(self, script):
+        grid = script.grid(script.arguments([]))
+        assert len({records.identity(one) for one in grid}) == len(grid)
+        greedy = [o for o in grid if (o["task"], o["temperature"]) == ("example", 0)]
+        assert [one["model"] for one in greedy] == list(script.MODELS)
+        assert {one["items"] for one in greedy} == {len(tasks.read("example"))}
+        assert {o["repeats"] for o in grid if o["model"] in script.ONCE} == {1}
+        drawn = [one for one in grid if one["temperature"]]
+        assert len(drawn) == len(script.MODELS) - len(script.ONCE)
+
+    def test_an_item_without_an_answer_makes_no_row(self, script, folders):
+        with pytest.raises(RuntimeError, match="over the context"):
+            script.measure(config(folders[0]) | {"most": 250})
+
+    def test_every_column_is_described(self, rows):
+        text = (paths.root() / "data" / "practical_test.md").read_text(encoding="utf-8")
+        columns = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+        assert columns == rows[0].keys() | {"id", "from"}
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--models", "smollm2-135"], "did you mean 'smollm2-135m'"),
+            (["--models", "minilm-l6"], "minilm-l6 is no language model"),
+            (["--items", "0"], "--items must be from 1"),
+        ],
+    )
+    def test_a_wrong_word_ends_in_one_line(self, words, message):
+        done = subprocess.run(
+            [sys.executable, FILE, *words, "--list"], capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+RECORDED = recorded.load()
+
+
+@pytest.mark.skipif(not RECORDED, reason="nothing is recorded yet")
+def test_recorded_answers_are_of_the_items_of_now_and_marked_as_now():
+    for row in RECORDED:
+        items = recorded.questions(row["task"], row["items"], row["seed"])
+        assert row["asked"] == recorded.digest(items)
+        for item, texts, scores in zip(items, row["texts"], row["scores"], strict=True):
+            assert [scoring.score(item, text) for text in texts] == scores
