@@ -258,6 +258,16 @@ def test_logs_have_a_line_a_run_with_what_tells_it_apart(measures, file, capsys)
     assert lines[1] == "[2 of 2, 0:00 left] seed 1: square 2"
 
 
+def test_a_long_list_does_not_fill_the_log():
+    with open(os.devnull, "w") as nowhere:
+        shown = progress.Progress([{"n": 1}], console=Console(file=nowhere))
+        shown.done({"n": 1}, {"n": 1, "right": [1] * 500, "share": 0.25})
+    (run, told), *_ = shown.last
+    assert len(told) < 100
+    assert told.startswith("right [1, 1, ")
+    assert told.endswith("...  share 0.25")
+
+
 def test_ray_is_asked_for_by_name_where_it_is_missing(measures, file, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"Ray is not installed: pip install"):

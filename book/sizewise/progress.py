@@ -12,6 +12,7 @@ from rich.text import Text
 
 LAST = 8  # rows in sight
 WORDS = 8  # values of a configuration in sight
+LONG = 60  # characters of a value
 
 
 class Progress:
@@ -86,7 +87,12 @@ def _telling(todo: list[dict[str, Any]]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    words = str(value)
+    if isinstance(value, list | dict | str) and len(words) > LONG:
+        return f"{words[:LONG]}..."  # an answer to each of fifty questions, say
+    return words
 
 
 def _clock(seconds: float | None) -> str:

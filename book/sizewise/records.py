@@ -23,8 +23,9 @@ from . import paths
 
 PROVENANCE = ("commit", "dirty", "time", "command", "seed", "machine", "versions")
 PACKAGES = (
-    "torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "triton", "ray", "papermill",
-    "jupyter-book", "gguf", "onnxruntime", "faiss-cpu", "hqq", "turboquant-torch",
+    "torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "scipy", "triton", "ray",
+    "papermill", "jupyter-book", "gguf", "onnxruntime", "faiss-cpu", "hqq", "turboquant-torch",
+    "lm_eval",
 )  # fmt: skip
 
 

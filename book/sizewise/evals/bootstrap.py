@@ -28,7 +28,7 @@ class Estimate:
 
     def through(self, function: Callable) -> "Estimate":
         """The estimate of a function of this one, for example ``numpy.exp``."""
-        return _estimate(function(self.value), function(self.samples))
+        return estimate(function(self.value), function(self.samples))
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def ratio(
     not there, a sum that is not finite, a bottom that is not positive, and fewer than 2 documents.
     """
     tops, bottoms = _sums(table, top, bottom, by)
-    weights = _weights(len(tops), samples, seed)
-    return _estimate(_over(tops.sum(), bottoms.sum()) * scale,
+    weights = draws(len(tops), samples, seed)
+    return estimate(_over(tops.sum(), bottoms.sum()) * scale,
                      _over(weights @ tops, weights @ bottoms) * scale)  # fmt: skip
 
 
@@ -79,13 +79,13 @@ def paired(
     if not found[0][0].index.equals(found[1][0].index):
         apart = found[0][0].index.symmetric_difference(found[1][0].index)
         raise ValueError(f"the two tables differ in {len(apart)} of column {by!r}: {apart[0]!r}")
-    weights = _weights(len(found[0][0]), samples, seed)
+    weights = draws(len(found[0][0]), samples, seed)
     values = [_over(tops.sum(), bottoms.sum()) * scale for tops, bottoms in found]
     drawn = [_over(weights @ tops, weights @ bottoms) * scale for tops, bottoms in found]
     with np.errstate(divide="ignore", invalid="ignore"):
         return Paired(
-            difference=_estimate(values[0] - values[1], drawn[0] - drawn[1]),
-            ratio=_estimate(np.divide(*values), np.divide(*drawn)),
+            difference=estimate(values[0] - values[1], drawn[0] - drawn[1]),
+            ratio=estimate(np.divide(*values), np.divide(*drawn)),
         )
 
 
@@ -107,8 +107,8 @@ def _sums(table, top: str, bottom: str | None, by: str):
     return tops, bottoms
 
 
-def _weights(number: int, samples: int, seed: int) -> np.ndarray:
-    """(samples, number): how often each document was drawn."""
+def draws(number: int, samples: int, seed: int) -> np.ndarray:
+    """(samples, number): how often each document was drawn, with replacement."""
     samples = whole("the samples", samples, 10**6)
     return np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), samples)
 
@@ -117,7 +117,8 @@ def _over(top, bottom):
     return np.asarray(top) / np.asarray(bottom)
 
 
-def _estimate(value, samples) -> Estimate:
+def estimate(value, samples) -> Estimate:
+    """A value with the interval that its resamples span; nan ends where one is not finite."""
     samples = np.asarray(samples, float)
     if not np.isfinite(samples).all():
         return Estimate(float(value), math.nan, math.nan, samples)

@@ -143,7 +143,7 @@ class Cascade:
             "kept": lambda m: (m["right"] - m["small"]) / (m["large"] - m["small"]),
         }
         with np.errstate(divide="ignore", invalid="ignore"):
-            return {k: bootstrap._estimate(ask(here), ask(drawn)) for k, ask in answer.items()}
+            return {k: bootstrap.estimate(ask(here), ask(drawn)) for k, ask in answer.items()}
 
 
 def vote(predictions, how: str = "majority") -> np.ndarray:
@@ -226,10 +226,10 @@ def _area(order, gain, samples: int, seed: int) -> bootstrap.Estimate:
 
     draws = _draws(len(gain), samples, seed)
     drawn = [areas(draws[at : at + BLOCK, sequence]) for at in range(0, len(draws), BLOCK)]
-    return bootstrap._estimate(areas(np.ones((1, len(gain))))[0], np.concatenate(drawn))
+    return bootstrap.estimate(areas(np.ones((1, len(gain))))[0], np.concatenate(drawn))
 
 
 @lru_cache(maxsize=2)
 def _draws(items: int, samples: int, seed: int) -> np.ndarray:
     """(samples, items): how often each item was drawn. The same for every pair of models."""
-    return bootstrap._weights(items, samples, seed).astype(float)
+    return bootstrap.draws(items, samples, seed).astype(float)
