@@ -1,0 +1,308 @@
+"""Small against large: tables from made answers, and published scores held to hand-worked sums."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sizewise import catalog, records
+from sizewise.evals import contest, paired, printed
+from sizewise.figures import contest as figures
+
+GEMMA = ("gemma-4-e4b", "gemma-3-27b")
+
+
+def made(accuracies, items=200, task="arc-easy", part=50, seed=0, share=0.7):
+    """Rows as they are recorded: models whose right answers overlap, in parts of ``part`` items."""
+    rng = np.random.default_rng(seed)
+    hard = rng.random(items)
+    rows = []
+    for k, (model, accuracy) in enumerate(accuracies.items()):
+        own = np.where(rng.random(items) < share, hard, rng.random(items))
+        right = (own < accuracy).astype(int)
+        for start in range(0, items, part):
+            names = [f"{task}/{n}" for n in range(start, min(start + part, items))]
+            rows.append({
+                "model": model, "task": task, "part": start // part, "items": names,
+                "right": right[start : start + part].tolist(), "parameters": 10 ** (8 + k),
+                "cpu_seconds": 2.0 * 10**k * len(names), "tokens_read": 30 * len(names),
+                "tokens_written": 2 * len(names), "held_bytes": 4 * 10 ** (8 + k),
+                "peak_bytes": 10 ** (9 + k) + start,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------ own answers
+
+
+def test_answers_are_the_parts_put_together():
+    table = made({"a": 0.3, "b": 0.6}, items=120)
+    found = contest.answers(table)
+    assert len(found) == 240
+    assert found.groupby("model")["right"].sum().to_dict() == {
+        model: sum(map(sum, rows["right"])) for model, rows in table.groupby("model")
+    }
+
+
+def test_an_item_answered_twice_is_an_error():
+    table = made({"a": 0.5})
+    with pytest.raises(ValueError, match="a answered 'arc-easy/0' of arc-easy twice"):
+        contest.answers(pd.concat([table, table.head(1)]))
+
+
+def test_scores_have_wilson_intervals_and_are_ordered_by_size():
+    answers = contest.answers(
+        pd.concat([made({"b": 0.6, "a": 0.3}), made({"b": 0.2}, task="gsm8k")])
+    )
+    found = contest.scores(answers, ["a", "b"])
+    assert list(zip(found["task"], found["model"], strict=True)) == [
+        ("arc-easy", "a"), ("arc-easy", "b"), ("gsm8k", "b"),
+    ]  # fmt: skip
+    # Wilson's interval by its formula, for the last row.
+    n, p, z = 200, found["accuracy"].iloc[2], 1.959964
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert found[["low", "high"]].iloc[2].tolist() == pytest.approx([middle - half, middle + half])
+    assert found["chance"].tolist() == [0.25, 0.25, 0.0]
+
+
+def test_guessing_is_not_above_chance():
+    lucky = contest.scores(contest.answers(made({"a": 0.26}, items=400)))
+    able = contest.scores(contest.answers(made({"a": 0.6}, items=400)))
+    assert [bool(t["above_chance"].iloc[0]) for t in (lucky, able)] == [False, True]
+
+
+def test_a_duel_is_worked_out_by_hand():
+    rows = pd.DataFrame({
+        "model": ["s", "l"], "task": "piqa", "items": [list("abcdefgh"), list("bcdefghi")],
+        "right": [[1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 1, 1, 0, 0, 1, 1]], "parameters": [1, 2],
+    })  # fmt: skip
+    one = contest.duels(contest.answers(rows), ["s", "l"]).iloc[0]
+    # shared are b to h: s 1000010, l 1111001
+    assert (one["items"], one["only_small"], one["only_large"]) == (7, 1, 4)
+    assert one["difference"] == pytest.approx(3 / 7)
+    assert one["p"] == pytest.approx(12 / 32 - 5 / 32)  # two tails of 5 tosses less half of both
+    assert one["p_holm"] == one["p"]
+    assert one["found"] == "no"
+
+
+def test_duels_find_a_real_difference_and_none_where_there_is_none():
+    rows = pd.concat([made({"s": 0.4, "l": 0.7}, 400), made({"s": 0.5, "l": 0.5}, 400, "piqa"),
+                      made({"s": 0.7, "l": 0.4}, 400, "boolq")])  # fmt: skip
+    found = contest.duels(contest.answers(rows), ["s", "l"]).set_index("task")["found"]
+    assert found.to_dict() == {"arc-easy": "larger", "piqa": "no", "boolq": "smaller"}
+
+
+def test_p_values_are_corrected_over_all_duels_together():
+    names = list(contest.CHANCE)[:6]
+    rows = pd.concat([made({"s": 0.5, "l": 0.55}, 100, t, seed=k) for k, t in enumerate(names)])
+    found = contest.duels(contest.answers(rows), ["s", "l"])
+    assert found["p_holm"].tolist() == pytest.approx(paired.corrected(found["p"]).tolist())
+    assert (found["p_holm"] >= found["p"]).all()
+
+
+def test_the_detectable_difference_is_found_four_times_in_five():
+    items, share, level = 400, 0.3, 0.01
+    least = contest.least(int(share * items), items, level)
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(400):
+        kinds = rng.multinomial(items, [(share + least) / 2, (share - least) / 2, 1 - share])
+        hits += paired.mcnemar(int(kinds[0]), int(kinds[1]))[1] < level
+    assert hits / 400 == pytest.approx(0.8, abs=0.06)
+    assert contest.least(0, 400) is None
+
+
+def test_neighbours_are_those_that_answered_the_task():
+    rows = pd.concat(
+        [made({"a": 0.3, "b": 0.4, "c": 0.6}, 60), made({"a": 0.3, "c": 0.6}, 60, "piqa")]
+    )
+    found = contest.duels(contest.answers(rows), ["a", "b", "c"])
+    assert list(zip(found["task"], found["small"], found["large"], strict=True)) == [
+        ("arc-easy", "a", "b"), ("arc-easy", "b", "c"), ("arc-easy", "a", "c"), ("piqa", "a", "c"),
+    ]  # fmt: skip
+
+
+def test_what_could_not_be_found_is_said():
+    few = contest.duels(contest.answers(made({"s": 0.5, "l": 0.5}, 4)), ["s", "l"])
+    many = contest.duels(contest.answers(made({"s": 0.3, "l": 0.6}, 400)), ["s", "l"])
+    assert "In 1 the items were too few" in contest.reach(few)
+    assert f"{100 * many['detectable'].iloc[0]:.0f} points" in contest.reach(many)
+    assert "too few" not in contest.reach(many)
+    assert "ahead in 1, the smaller in 0" in contest.wording(many)
+
+
+def test_upsets_are_worked_out_by_hand():
+    rows = pd.DataFrame({
+        "model": ["s", "l"], "task": "piqa", "items": [list("abcde")] * 2,
+        "right": [[1, 1, 0, 0, 1], [1, 0, 1, 0, 0]], "parameters": [1, 2],
+    })  # fmt: skip
+    one = contest.upsets(contest.answers(rows), "s", "l").iloc[0]
+    assert one["upsets"] == pytest.approx(2 / 5)
+    assert one["of_errors"] == pytest.approx(2 / 3)
+    assert one["either"] == pytest.approx(4 / 5)
+    assert one["guessing"] == 0.5
+
+
+def test_a_right_answer_is_paid_for_with_the_wrong_ones():
+    table = contest.costs(made({"s": 0.5, "l": 0.8}, items=100)).set_index("model")
+    assert table["cpu_seconds"].tolist() == pytest.approx([2, 20])
+    assert table["tokens"].tolist() == [32, 32]
+    for name, row in table.iterrows():
+        assert row["cpu_per_right"] == pytest.approx(row["cpu_seconds"] / row["accuracy"]), name
+    assert table["peak_bytes"].tolist() == [10**9 + 50, 10**10 + 50]
+    none = contest.costs(made({"s": 0.0}, items=50))
+    assert none["cpu_per_right"].isna().all()
+
+
+def test_neighbours_are_next_in_size_and_the_two_ends():
+    assert contest.neighbours("abc") == [("a", "b"), ("b", "c"), ("a", "c")]
+    assert contest.neighbours("ab") == [("a", "b")]
+    assert contest.neighbours("a") == []
+    assert contest.sizes(made({"s": 0.5, "l": 0.5}).iloc[::-1]) == {"s": 10**8, "l": 10**9}
+
+
+def test_without_rows_every_table_is_empty_and_says_so(tmp_path):
+    rows = contest.rows(tmp_path / "none.jsonl")
+    answers = contest.answers(rows)
+    for table in (contest.scores(answers), contest.duels(answers, ["s", "l"]),
+                  contest.upsets(answers, "s", "l"), contest.costs(rows)):  # fmt: skip
+        assert len(table) == 0
+        assert "task" in table
+    assert contest.wording(contest.duels(answers, ["s", "l"])) == "Not measured."
+
+
+# ------------------------------------------------------------------ published scores
+
+
+def test_every_entry_names_a_model_that_is_known_and_a_date():
+    for one in records.facts("scores"):
+        assert one.get("model") is None or catalog.model(one["model"]), one["name"]
+        assert one["published"] is None or isinstance(one["published"], datetime.date), one["name"]
+        for figure in one["figures"].values():
+            assert figure["unit"] != "%" or 0 <= figure["value"] <= 100
+
+
+def test_a_snapshot_is_named_by_its_date_and_falls_from_best_to_fifth_maker():
+    names = [one["name"] for one in records.facts("scores") if one["name"].startswith("arena-")]
+    assert len(names) >= 6
+    for name in names:
+        one = printed.entry(name)
+        assert name == f"arena-{one['published'].isoformat()}"
+        best, fifth, maker = (one["figures"][k]["value"] for k in ("best", "fifth", "fifth_maker"))
+        assert best > fifth >= maker, name
+
+
+def test_the_small_gemma_leads_in_all_rows_whichever_way_is_better():
+    found = printed.versus(*GEMMA).set_index("benchmark")
+    assert len(found) == 12
+    assert found["small_wins"].all()
+    assert found.loc["MMLU-Pro", "lead"] == pytest.approx(1.8)
+    assert found.loc["OmniDocBench 1.5", "lead"] == pytest.approx(0.184)
+    assert found.loc["MMLU-Pro", "errors"] == pytest.approx(32.4 / 30.6)
+    assert found.loc[["Codeforces", "OmniDocBench 1.5"], "errors"].isna().all()
+
+
+def test_versus_is_the_same_contest_seen_from_either_side():
+    one, other = printed.versus(*GEMMA), printed.versus(*GEMMA[::-1])
+    assert set(one["benchmark"]) == set(other["benchmark"])
+    other = other.set_index("benchmark").loc[one["benchmark"]]
+    assert one["lead"].tolist() == pytest.approx((-other["lead"]).tolist())
+
+
+def test_the_ratio_of_claim_58_is_that_of_the_printed_scores():
+    assert printed.value("gemma-4-31b", "AIME 2026") / printed.value(
+        "gemma-3-27b", "AIME 2026"
+    ) == pytest.approx(4.288, abs=1e-3)
+
+
+def test_the_fifth_is_nearer_to_the_best_than_the_tenth_that_the_ai_index_names():
+    tenth = printed.value("ai-index-2025", "tenth_after")
+    fifth = printed.ratings().set_index("date").loc[datetime.date(2024, 11, 13)]
+    assert 100 * fifth["model"] / fifth["best"] < tenth
+
+
+@pytest.mark.parametrize(("right", "items"), [(6, 30), (0, 30), (27, 30), (30, 30)])
+def test_the_interval_of_a_printed_score_is_wilsons(right, items):
+    from scipy.stats import binomtest
+
+    expected = binomtest(right, items).proportion_ci(0.95, "wilson")
+    found = printed.wilson(100 * right / items, items)
+    assert found == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
+
+
+def test_unknown_names_get_the_nearest_one():
+    with pytest.raises(ValueError, match="did you mean 'gemma-4-31b'"):
+        printed.entry("gemma4-31b")
+    with pytest.raises(ValueError, match="did you mean 'AIME 2026'"):
+        printed.value("gemma-4-31b", "AIME 2025")
+
+
+@given(st.floats(-1500, 1500))
+def test_votes_go_to_one_of_the_two(gap):
+    assert printed.preferred(gap) + printed.preferred(-gap) == pytest.approx(1)
+
+
+def test_four_hundred_points_are_odds_of_ten_to_one():
+    share = printed.preferred(400)
+    assert share / (1 - share) == pytest.approx(10)
+
+
+def test_gaps_and_their_margins_are_worked_out_by_hand():
+    table = printed.ratings().set_index("date")
+    assert table.index.is_monotonic_increasing
+    last = table.loc[datetime.date(2026, 3, 27)]
+    assert (last["model"], last["maker"]) == (18, 39)
+    assert last["model_margin"] == pytest.approx((6**2 + 4**2) ** 0.5)
+    assert np.isnan(table.loc[datetime.date(2023, 5, 8), "model_margin"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 1500), min_size=2, max_size=8, unique=True), st.integers(1, 3))
+def test_pairs_apart_are_as_far_apart_as_asked(days, years):
+    start = datetime.date(2023, 1, 1)
+    table = pd.DataFrame({
+        "date": [start + datetime.timedelta(d) for d in sorted(days)], "model": 1.0, "maker": 2.0,
+    })  # fmt: skip
+    for row in printed.apart(table, years).itertuples():
+        assert abs((row.after - row.before).days / 365.25 - years) <= 0.25
+
+
+# ------------------------------------------------------------------ figures
+
+
+@pytest.fixture
+def axes():
+    import matplotlib.pyplot as plt
+
+    figure, found = plt.subplots()
+    yield found
+    plt.close(figure)
+
+
+def points(axes):
+    """How many marks are drawn, in lines of marks without a line."""
+    return sum(len(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "None")
+
+
+def test_every_score_is_one_mark(axes):
+    answers = contest.answers(
+        pd.concat([made({"a": 0.3, "b": 0.6}), made({"a": 0.2}, task="piqa")])
+    )
+    figures.accuracy(axes, contest.scores(answers, "ab"))
+    assert points(axes) == 3
+
+
+def test_only_differences_that_are_sure_are_filled(axes):
+    rows = pd.concat([made({"s": 0.3, "l": 0.8}, 400), made({"s": 0.5, "l": 0.5}, 400, "piqa")])
+    figures.differences(axes, contest.duels(contest.answers(rows), ["s", "l"]))
+    assert points(axes) == 3  # two hollow, one of them filled
+
+
+def test_published_figures_draw_all_their_rows(axes):
+    table = printed.versus(*GEMMA)
+    figures.printed(axes, table, large="27B", small="E4B")
+    assert points(axes) == 2 * (table["unit"] == "%").sum()
+    figures.distance(axes, printed.ratings())
+    figures.cost(axes, contest.costs(made({"s": 0.3, "l": 0.6})))
