@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from sizewise import plots, records
 from sizewise.figures import mixtures as figures
+from sizewise.lab import mixture_rates as rates
 from sizewise.lab import mixture_results as results
 from sizewise.lab import mixture_variants as variants
 from sizewise.lab import route_results as routes
@@ -341,3 +342,37 @@ def test_events_of_the_project_are_in_order():
         for name in ("first-release", "no-larger-model", "last-commit")
     )
     assert first < no < last < facts["openmoe-last-commit"]["seen"]
+
+
+# --- other learning rates
+
+
+def rated(factor, small, sparse, large, what="rates"):
+    """The three arms at a factor of the rate, two seeds that differ by a tenth."""
+    kinds = (({"experts": 1, "used": 1}, small), ({}, sparse), ({"experts": 1, "used": 1,
+             "wide": 4}, large))  # fmt: skip
+    return [run(what, seed=seed, lr=0.01 * factor, loss=loss + seed / 10, **mixture)
+            for mixture, loss in kinds for seed in (0, 1)]  # fmt: skip
+
+
+def test_each_arm_is_taken_at_its_own_best_rate():
+    rows = table(*rated(1, 3.0, 2.9, 3.2, "arms"), *rated(0.5, 3.1, 2.95, 3.0),
+                 *rated(2.0, 3.3, 2.8, 3.4))  # fmt: skip
+    found = rates.table(rows)
+    assert list(found.columns) == [0.5, 1.0, 2.0, "best"]
+    assert found["best"].tolist() == [1.0, 2.0, 0.5]
+    assert found.loc[(1e9, results.LARGE), 0.5] == pytest.approx(3.05)
+    best = rates.at_best(rows)
+    assert len(best) == 6
+    small, large = (results.compared(best, arm) for arm in (results.SMALL, results.LARGE))
+    assert small["difference"].tolist() == pytest.approx([-0.2])
+    assert large["difference"].tolist() == pytest.approx([-0.2])
+
+
+def test_rates_of_other_places_and_missing_ones_are_left_out():
+    elsewhere = [one | {"budget": 5e9} for one in rated(1, 3.0, 2.9, 3.2, "arms")]
+    rows = table(*elsewhere, *rated(1, 3.0, 2.9, 3.2, "arms"), *rated(2.0, 3.3, 2.8, 3.4))
+    assert set(rates.runs(rows)["budget"]) == {1e9}
+    alone = table(*elsewhere)
+    assert rates.table(alone).empty
+    assert rates.at_best(alone).empty

@@ -17,7 +17,7 @@ def place(rows) -> tuple[float, int]:
 
     Raises ValueError if none of them was recorded.
     """
-    there = rows[~rows["what"].isin(["arms", "tokens"])]
+    there = rows[~rows["what"].isin(["arms", "tokens", "rates"])]
     if not len(there):
         raise ValueError("no row of an experiment in one place, such as `experts`")
     return float(there["budget"].iloc[0]), int(there["width"].iloc[0])
