@@ -19,8 +19,9 @@ NEARLY_ALL = 0.9  # of the runs: then a finding agrees; with fewer than the rest
 
 
 def routed(rows):
-    """Finished runs whose tokens have a choice, without those that drop choices in training."""
+    """Finished runs whose tokens have a choice, without other rates and without a capacity."""
     rows = rows[(rows["ended"] == "done") & (rows["experts"] > rows["used"])]
+    rows = rows[rows["what"] != "rates"]
     if "capacity" in rows:
         rows = rows[~(rows["capacity"] > 0)]
     return rows
