@@ -12,136 +12,19 @@ import argparse
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sizewise import records, text
-from sizewise.evals import cascade, confidence, paired
+from sizewise.evals import cascade, confidence, paired, routed
+from sizewise.evals.routed import ALL, MEASURES, Row, Study
 
 SEED = 0  # of the halves and of the draws
 SAMPLES = 1000
-APART = 1.5  # a pair is two models of which one has at least so many times the parameters
 KEEPS = (0.9, 1.0)  # of what the large model gains
-ALL = "all"  # every task, pooled by items
 KINDS = ("cascade", "chosen", "calibration", "specialists", "vote")
-MEASURES = ("probability", "margin")
-NORMS = {"plain": None, "per_token": "tokens", "per_byte": "bytes"}  # the column to divide by
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One model on the items of a task, or all: energies (items, choices), the rest (items,)."""
-
-    params: float
-    names: list[str]
-    energy: np.ndarray
-    answer: np.ndarray  # number of the right choice
-    right: np.ndarray  # 1 or 0
-    cost: np.ndarray  # operations
-    seconds: float  # all items together
-
-    def part(self, chosen: np.ndarray) -> "Answers":
-        """The items of a mask or of numbers, in their order."""
-        names = np.array(self.names, object)[chosen].tolist()
-        return Answers(self.params, names, self.energy[chosen], self.answer[chosen],
-                       self.right[chosen], self.cost[chosen],
-                       self.seconds * len(names) / len(self.names))  # fmt: skip
-
-
-def read(rows: list[Row]) -> dict[str, dict[str, Answers]]:
-    """Recorded answers by model and task; this alone knows their columns.
-
-    Tasks without choices are left out. A row tells the tokens that its questions took together;
-    each item bears an equal part of them.
-    """
-    found: dict[str, dict[str, list[Answers]]] = {}
-    for row in sorted(rows, key=lambda row: (row["parameters"], row["model"], row["first"])):
-        if "answers" not in row:
-            continue
-        divisor = NORMS[row["norm"]]
-        items, params = list(row["items"]), row["parameters"]
-        one = Answers(
-            params, items, confidence.energies(row["nats"], row[divisor] if divisor else None),
-            np.asarray(row["answers"], int), paired.answers("right", row["right"]),
-            np.full(len(items), 2 * params * row["tokens_read"] / len(items)), row["seconds"],
-        )  # fmt: skip
-        found.setdefault(row["model"], {}).setdefault(row["task"], []).append(one)
-    return {m: {t: joined(parts) for t, parts in tasks.items()} for m, tasks in found.items()}
-
-
-def joined(parts: list[Answers], prefixes: list[str] | None = None) -> Answers:
-    """Answers to several sets of items as one set."""
-    before = prefixes or [""] * len(parts)
-    most = max(one.energy.shape[1] for one in parts)
-    wide = [((0, 0), (0, most - one.energy.shape[1])) for one in parts]
-    return Answers(
-        parts[0].params,
-        [f"{b}{name}" for b, one in zip(before, parts, strict=True) for name in one.names],
-        np.concatenate([np.pad(one.energy, w, constant_values=np.inf)
-                        for one, w in zip(parts, wide, strict=True)]),
-        np.concatenate([one.answer for one in parts]),
-        np.concatenate([one.right for one in parts]),
-        np.concatenate([one.cost for one in parts]),
-        sum(one.seconds for one in parts),
-    )  # fmt: skip
-
-
-class Study:
-    """All answers, aligned: every model on the same items of the tasks that all models have."""
-
-    def __init__(self, rows: list[Row]):
-        by_model = read(rows)
-        if len(by_model) < 2:
-            raise ValueError(f"a cascade needs answers of two models, got {len(by_model)}")
-        self.models = list(by_model)  # by parameters
-        shared = [t for t in by_model[self.models[0]] if all(t in a for a in by_model.values())]
-        if not shared:
-            raise ValueError("no task was answered by every model")
-        self.answers = {m: {t: by_model[m][t] for t in shared} for m in self.models}
-        self.first: dict[str, np.ndarray] = {}  # the half on which choices are made
-        for task in shared:
-            self._align(task)
-        for of in self.answers.values():
-            of[ALL] = joined([of[t] for t in shared], [f"{t}/" for t in shared])
-        self.first[ALL] = np.concatenate([self.first[t] for t in shared])
-        self.tasks = [*shared, ALL]
-
-    def _align(self, task: str) -> None:
-        """Keep the items that all models have, in one order, and split them."""
-        wanted = set.intersection(*(set(of[task].names) for of in self.answers.values()))
-        if len(wanted) < 4:
-            raise ValueError(f"the models share {len(wanted)} items of {task}; 4 are the least")
-        for of in self.answers.values():
-            order = np.argsort(of[task].names)
-            of[task] = of[task].part(order[[of[task].names[k] in wanted for k in order]])
-        one, *others = (of[task] for of in self.answers.values())
-        for other in others:
-            if (one.answer != other.answer).any():
-                raise ValueError(f"the models were asked different choices of {task}")
-        self.first[task] = confidence.halves(one.names, SEED)
-
-    def pairs(self) -> list[tuple[str, str]]:
-        size = {m: self.answers[m][ALL].params for m in self.models}
-        return [(s, b) for s, b in product(self.models, repeat=2) if size[b] >= APART * size[s]]
-
-    def cascade(self, small: str, large: str, task: str, by: str) -> cascade.Cascade:
-        a, b = self.answers[small][task], self.answers[large][task]
-        return cascade.Cascade(a.right, b.right, sureness(a, by), a.cost, b.cost)
-
-    def up_to(self, model: str) -> list[str]:
-        """The models that are no larger than this one."""
-        most = self.answers[model][ALL].params
-        return [m for m in self.models if self.answers[m][ALL].params <= most]
-
-
-def sureness(one: Answers, by: str) -> np.ndarray:
-    p = confidence.probabilities(one.energy)
-    return confidence.margin(p) if by == "margin" else p.max(1)
 
 
 def configs(study: Study) -> list[Row]:
@@ -230,7 +113,7 @@ def calibration(study: Study, config: Row) -> Row:
 
 
 @cache
-def routed(study: Study, up_to: str, generalist: str):
+def per_task(study: Study, up_to: str, generalist: str):
     """One row an item of the second halves: who answered, and whether rightly."""
     import pandas
 
@@ -245,7 +128,7 @@ def routed(study: Study, up_to: str, generalist: str):
 
 def specialists(study: Study, config: Row) -> Row:
     """For each task the best of several models, against one model for all tasks."""
-    rows = routed(study, config["up_to"], config["generalist"])
+    rows = per_task(study, config["up_to"], config["generalist"])
     if config["task"] != ALL:
         rows = rows[rows["task"] == config["task"]]
     return {
@@ -286,10 +169,15 @@ def told(name: str, estimate) -> Row:
 
 
 def digest(rows: list[Row]) -> str:
-    """Of the recorded answers, whatever machine and day they come from."""
+    """Of the recorded answers with choices, whatever machine and day they come from."""
     lines = sorted(json.dumps({k: v for k, v in row.items() if k != "from"}, sort_keys=True)
-                   for row in rows)  # fmt: skip
+                   for row in routed.with_choices(rows))  # fmt: skip
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def names(words: str) -> list[str]:
+    """A list on the command line, a,b,c."""
+    return words.split(",")
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -298,7 +186,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--input", help="another file of answers than data/small_vs_large.jsonl")
     add("--output", help="another file than data/cascade.jsonl")
-    add("--what", type=lambda w: w.split(","), default=list(KINDS), help=", ".join(KINDS))
+    add("--what", type=names, default=list(KINDS), help=", ".join(KINDS))
     add("--list", action="store_true", help="print the rows and compute nothing")
     return parser.parse_args(words)
 
@@ -313,9 +201,12 @@ def run(words: argparse.Namespace) -> None:
         raise ValueError(f"{given.name} has no rows: record scripts/small_vs_large.py first")
     file = Path(words.output) if words.output else records.path("cascade")
     made_of = digest(rows)
-    if any(row["answers_digest"] != made_of for row in records.read(file)):
+    study = Study(rows, SEED)
+    before = {row.get("answers_digest") for row in records.read(file)}
+    if None in before:
+        raise ValueError(f"{file.name} holds rows of another script: name another file")
+    if before - {made_of}:
         raise ValueError(f"{file.name} is of other answers than {given.name}: remove it first")
-    study = Study(rows)
     todo = records.missing(file, [c for c in configs(study) if c["what"] in words.what])
     source = None if words.list else records.provenance(seed=SEED)
     for place, config in enumerate(todo, 1):
@@ -328,7 +219,7 @@ def run(words: argparse.Namespace) -> None:
 def main() -> None:
     try:
         run(arguments())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"cascade: {error}")
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 from sizewise import paths, records
-from sizewise.evals import cascade, confidence
+from sizewise.evals import cascade, confidence, routed
 
 ROOT = paths.root()
 SEEDS = 200
@@ -301,8 +301,8 @@ def recorded(seed=0):
     return rows
 
 
-def test_answers_are_read_in_parts_and_pooled(script):
-    study = script.Study(recorded())
+def test_answers_are_read_in_parts_and_pooled():
+    study = routed.Study(recorded())
     assert study.models == ["s", "m", "l"]
     assert study.tasks == ["easy", "hard", "all"]
     assert study.pairs() == [("s", "m"), ("s", "l"), ("m", "l")]
@@ -322,15 +322,15 @@ def test_answers_are_read_in_parts_and_pooled(script):
     assert one.right[place] == (energy.argmin() == answer)
 
 
-def test_models_are_compared_on_the_items_they_share(script):
+def test_models_are_compared_on_the_items_they_share():
     rows = recorded()
     for name in ("items", "nats", "bytes", "tokens", "answers", "right"):
         rows[0][name] = rows[0][name][5:]
-    study = script.Study(rows[::-1])
+    study = routed.Study(rows[::-1])
     assert {len(of["easy"].names) for of in study.answers.values()} == {75}
     rows[4]["answers"][20] = (rows[4]["answers"][20] + 1) % 3
     with pytest.raises(ValueError, match="different choices of easy"):
-        script.Study(rows)
+        routed.Study(rows)
 
 
 def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys, monkeypatch):
@@ -341,15 +341,15 @@ def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys,
     script.run(words)
     rows = records.read(output)
     assert {row["what"] for row in rows} == set(script.KINDS)
-    assert len(rows) == len(script.configs(script.Study(recorded())))
+    assert len(rows) == len(script.configs(routed.Study(recorded())))
     text = (ROOT / "data" / "cascade.md").read_text(encoding="utf-8")
     described = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
     assert {column for row in rows for column in row} == described
     capsys.readouterr()
     script.run(words)
     assert capsys.readouterr().out == ""
-    again = [script.measure(script.Study(recorded()), config)
-             for config in script.configs(script.Study(recorded()))[:3]]  # fmt: skip
+    again = [script.measure(routed.Study(recorded()), config)
+             for config in script.configs(routed.Study(recorded()))[:3]]  # fmt: skip
     for row, new in zip(rows, again, strict=False):
         assert {name: row[name] for name in new} == new
     answers.write_text("".join(json.dumps(row) + "\n" for row in recorded(1)))
@@ -359,7 +359,7 @@ def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys,
 
 def test_rows_agree_with_each_other(script, monkeypatch):
     monkeypatch.setattr(script, "SAMPLES", 50)
-    study = script.Study(recorded())
+    study = routed.Study(recorded())
     by = {what: [] for what in script.KINDS}
     for config in script.configs(study):
         if config["task"] == "all":
@@ -388,4 +388,66 @@ def test_missing_answers_are_told_in_one_line(script, tmp_path):
     with pytest.raises(ValueError, match="did you mean 'vote'"):
         script.run(script.arguments(["--what", "votes"]))
     with pytest.raises(ValueError, match="answers of two models, got 1"):
-        script.Study([row for row in recorded() if row["model"] == "s"])
+        routed.Study([row for row in recorded() if row["model"] == "s"])
+
+
+def test_rows_of_other_scripts_are_refused_and_left_as_they_are(script, tmp_path):
+    answers, foreign = tmp_path / "answers.jsonl", tmp_path / "foreign.jsonl"
+    answers.write_text("".join(json.dumps(row) + "\n" for row in recorded()))
+    foreign.write_text('{"id": "0", "model": "bag", "answers": "0101", "items": 4}\n')
+    given = foreign.read_bytes()
+    with pytest.raises(ValueError, match="a row of bag lacks task, first, parameters, norm"):
+        script.run(script.arguments(["--input", str(foreign)]))
+    words = script.arguments(["--input", str(answers), "--output", str(foreign)])
+    with pytest.raises(ValueError, match=r"foreign.jsonl holds rows of another script"):
+        script.run(words)
+    assert foreign.read_bytes() == given
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"norm": "per_bite"}, "unknown norm 'per_bite'; did you mean 'per_byte'"),
+        ({"right": [1]}, "needs lists of one length in items, nats, answers, right, bytes"),
+        ({"bytes": None}, "needs lists of one length"),
+        ({"items": "easy"}, "needs lists of one length"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused(changed, told):
+    rows = recorded()
+    rows[0] |= changed
+    with pytest.raises(ValueError, match=told):
+        routed.Study(rows)
+
+
+def test_what_cannot_be_opened_ends_the_script_in_one_line(script, tmp_path, monkeypatch):
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps(row) + "\n" for row in recorded()))
+    words = ["cascade", "--list", "--input", str(answers), "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match=r"^cascade: .*Is a directory") as caught:
+        script.main()
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_without_choices_do_not_make_the_answers_others(script):
+    rows = recorded()
+    kept = script.digest(rows)
+    assert script.digest([row for row in rows if row["task"] != "lambada"]) == kept
+    assert script.digest([{**row, "from": {"time": "later"}} for row in rows]) == kept
+    assert script.digest(rows[1:]) != kept
+
+
+# --- probabilities
+
+
+def test_a_temperature_leaves_the_order_of_items_only_with_two_choices():
+    two = np.array([[0.0, 0.5], [0.0, 2.0], [1.0, 0.0]])
+    orders = [np.argsort(confidence.probabilities(two, t).max(1)).tolist() for t in (0.1, 1, 10)]
+    assert orders == [orders[0]] * 3
+    # one rival close by, or three further off: cold, the close one hurts more; warm, the three
+    four = np.array([[0.0, 1.0, 9.0, 9.0], [0.0, 1.5, 1.5, 1.5]])
+    cold, warm = (confidence.probabilities(four, t) for t in (0.2, 2.0))
+    assert cold[0].max() < cold[1].max()
+    assert warm[0].max() > warm[1].max()
+    assert cold.argmax(1).tolist() == warm.argmax(1).tolist() == [0, 0]

@@ -1,8 +1,10 @@
 """How sure a model is of its choice, and whether it is right that often.
 
 A model's probabilities of the choices come from their likelihoods by softmax. Divided by tokens or
-bytes these lie close together, so that the probabilities are modest; one temperature for all
-items, fitted on one half of them and judged on the other, mends the scale but not the order.
+bytes these lie close together, so that the probabilities are modest. One temperature for all
+items, fitted on one half of them and judged on the other, mends the scale and never changes the
+choice. With two choices it also leaves the items in their order, from unsure to sure; with more
+than two, two items may change places.
 """
 
 import hashlib
