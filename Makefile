@@ -6,7 +6,7 @@ JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapters site test unit nbval site-test check lint lock bench clean
+.PHONY: help book chapters site pdf release lighthouse test unit nbval site-test check lint lock bench clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -20,19 +20,28 @@ chapters: $(VENV)/.ready ## Run the chapters whose notebook, library or data cha
 site: $(VENV)/.ready ## Build the site from the chapters as they are
 	$(BIN)/python scripts/build_site.py
 
+pdf: $(VENV)/.ready ## The built site as one PDF in _build/pdf, where there is a Chromium
+	$(BIN)/python scripts/pdf.py
+
+release: site ## Build the site and pack it, with its checksums, into _build/release
+	$(BIN)/python scripts/release.py
+
+lighthouse: $(VENV)/.ready ## Scores of the built pages on a phone and a desktop; takes minutes
+	$(BIN)/python scripts/lighthouse.py
+
 test: unit nbval site-test ## Unit, data and set-up tests, chapters against their outputs, the pages
 
 unit: $(VENV)/.ready ## Tests of the library, the data, the command line and the set-up
-	$(PYTEST) -m "not slow" --ignore tests/test_site.py tests
+	$(PYTEST) -m "not slow" --ignore-glob 'tests/test_site*.py' tests
 
 nbval: $(VENV)/.ready ## Run every chapter again and compare with its stored outputs
 	$(PYTEST) --nbval --nbval-kernel-name python3 -p no:cacheprovider chapters
 
 site-test: $(VENV)/.ready ## Build the site and look at every page in a Chromium
-	$(BIN)/python -m pytest tests/test_site.py
+	$(BIN)/python -m pytest tests/test_site*.py
 
 check: $(VENV)/.ready ## Everything in test, and the tests that take minutes
-	$(PYTEST) --ignore tests/test_site.py tests
+	$(PYTEST) --ignore-glob 'tests/test_site*.py' tests
 	$(MAKE) nbval site-test
 
 bench: $(VENV)/.ready ## Time the book's speed claims, each as a ratio in one run

@@ -3,8 +3,8 @@
     .venv/bin/python scripts/build_site.py
 
 Chapters are taken as they are, with their stored outputs; `sizewise run` is what executes them.
-Writes nothing to the tree outside _build/. The first build fetches KaTeX and axe-core from the npm
-registry; later ones need no network until package-lock.json changes.
+Writes nothing to the tree outside _build/. The first build fetches KaTeX, PurgeCSS and axe-core
+from the npm registry; later ones need no network until package-lock.json changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> int:
     BUILD.mkdir(exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     try:
-        stage("formulas: KaTeX's style and fonts", vendor)
+        stage("tools: KaTeX's style and fonts, PurgeCSS", vendor)
         stage("pages: Sphinx, warnings as errors", build_pages)
     except subprocess.CalledProcessError as error:
         print(f"site: {Path(error.cmd[0]).name} failed; the whole log is {LOG.relative_to(ROOT)}")
@@ -54,7 +54,7 @@ def stage(title: str, work) -> None:
 
 
 def vendor() -> str:
-    """Bring _build/vendor to the versions of package-lock.json: html/katex/ and axe.min.js.
+    """Bring _build/vendor to package-lock.json: html/katex/, axe.min.js and tools/ (PurgeCSS).
 
     The folder keeps a copy of the lock it was made from, written last: a folder cut short
     or made from another lock is made again. npm checks each package against the lock's hash.
@@ -79,6 +79,8 @@ def vendor() -> str:
     for font in sorted((katex / "fonts").glob("*.woff2")):
         shutil.copyfile(font, page_folder / "fonts" / font.name)
     shutil.copyfile(work / "node_modules" / "axe-core" / "axe.min.js", VENDOR / "axe.min.js")
+    for_pages = shutil.ignore_patterns("katex", "axe-core", ".*")
+    shutil.copytree(work / "node_modules", VENDOR / "tools" / "node_modules", ignore=for_pages)
     shutil.copyfile(LOCK, made_from)
     return "fetched"
 

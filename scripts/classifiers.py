@@ -33,6 +33,7 @@ ASKED = 200  # test items that a language model reads, which costs most
 LARGE = {"qwen2.5-coder-1.5b": 150}  # of the two shortest sets alone
 SHOTS = (0, 4)
 SEEDS, TUNED_SEEDS = 4, 2
+SPEED = {"fp32": 7e10, "fp16": 7e10, "bf16": 3e11, "int8": 1e11}  # operations a second of a core
 TOKENS = {"rotten-tomatoes": 29, "bbc": 53, "spam": 68, "sarcasm": 16}  # of an excerpt, about
 
 
@@ -127,24 +128,37 @@ def seconds(config: Row) -> float:
         passes = 3 * config["labels_used"] * config["epochs"] + config["items"]
         return 1 + passes * length * 2 * body / 5e10
     if config["what"] == "prompted":  # calibration shares its passes
-        return (config["items"] * (length + 6) * 2 * size / 3e11 + 2) / 2
+        return (config["items"] * (length + 6) * 2 * size / SPEED[config["dtype"]] + 2) / 2
     rows = len(LABELS) * SEEDS  # which share the vectors
-    each = {"fp32": 7e10, "bf16": 3e11, "int8": 1e11}[config["dtype"]]
-    read = (config["items"] + labelled.POOL) * length * 2 * size * 0.75 / each
+    operations = (config["items"] + labelled.POOL) * length * 2 * size * 0.75
+    read = operations / SPEED[config["dtype"]]
     return read / rows + 0.03 + config["labels_used"] * 4e-4
+
+
+def names(words: str) -> list[str]:
+    """A list on the command line, a,b,c."""
+    return words.split(",")
+
+
+def numbers(words: str) -> list[int]:
+    """A list of whole numbers on the command line, a,b,c."""
+    try:
+        return [int(word) for word in words.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"whole numbers a,b,c wanted, got {words!r}") from None
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """The command line. Raises ValueError for a name that is not there."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add, names = parser.add_argument, (lambda words: words.split(","))
+    add = parser.add_argument
     add("--only", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
     add("--sets", type=names, default=list(prompted.WORDINGS),
         help=f"labelled texts: {', '.join(texts.LABELLED)}")  # fmt: skip
     add("--models", type=names, default=[*ENCODERS, *LANGUAGE],
         help="encoders and language models, names of sizewise.pretrained")  # fmt: skip
-    add("--labels", type=lambda words: [int(word) for word in words.split(",")],
-        default=list(LABELS), help="training labels of a learning curve, a,b,c")  # fmt: skip
+    add("--labels", type=numbers, default=list(LABELS),
+        help="training labels of a learning curve, a,b,c")  # fmt: skip
     add("--items", type=int, default=labelled.RESERVED,
         help=f"test items, the first ones, at most {labelled.RESERVED}")  # fmt: skip
     add("--characters", type=int, default=labelled.CHARACTERS, help="of an excerpt, at most")
@@ -184,7 +198,7 @@ def main() -> None:
         torch.set_num_threads(words.threads)
         # In this process, one after the other: models and vectors are kept between rows.
         engine.run_all(measure, rows, words.output, workers=1, backend="here", cost=seconds)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"classifiers: {error}")
 
 

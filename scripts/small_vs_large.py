@@ -48,9 +48,13 @@ def grid(words) -> list[Row]:
 
 
 def size(words, model: str, task: str) -> int:
-    """Questions of a task that a model gets: the long ones and the largest model get fewer."""
-    count = words.answers.get(task, words.items)
-    return max(1, count // (FEWER.get(model, 1) * FEWER.get(task, 1)))
+    """Questions of a task that a model gets: the long ones and the largest model get fewer.
+
+    Never more than the task has.
+    """
+    whole = tasks.TASKS[task] if task in tasks.TASKS else exact.known(task)
+    asked = words.answers.get(task, words.items) // (FEWER.get(model, 1) * FEWER.get(task, 1))
+    return max(1, min(asked, whole.questions))
 
 
 def tuned(model: str) -> bool:
@@ -109,7 +113,12 @@ def choose(found, config: Row, items, batch: int) -> Row:
 
 
 def answer(found, config: Row, items, batch: int) -> Row:
-    """Answers that must match: LAMBADA's last word, read, and what is written."""
+    """Answers that must match: LAMBADA's last word, read, and what is written.
+
+    ``tokens_read`` counts the text of the questions. What a chat template adds to it, also read,
+    is left out, and LAMBADA's last token, which is predicted and not read, is counted: so it is
+    in all rows that are recorded.
+    """
     chat = config.get("chat", False)
     table = exact.score(found.model, found.tokenizer, config["task"], items, batch=batch, chat=chat)
     prompts = [item.chat if chat else item.prompt for item in items]
@@ -169,7 +178,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--models", type=names, default=list(MODELS), help="names of sizewise.pretrained")
     add("--tasks", type=names, default=[*READ, *WRITTEN],
         help=f"of {', '.join((*READ, *WRITTEN))}")  # fmt: skip
-    add("--items", type=int, default=300, help="questions of a task that is read, "
+    add("--items", type=int, default=300, help="questions of a task that is read, at most all, "
         f"divided by {' and '.join(f'{n} for {what}' for what, n in FEWER.items())}; how small a "
         "difference so many can show, --list says")  # fmt: skip
     add("--answers", type=int, help="questions of a task that is written, instead of "
@@ -218,7 +227,7 @@ def main() -> None:
         way = partial(measure, threads=words.threads, batch=words.batch)
         engine.run_all(way, grid(words), words.output, workers=words.workers,
                        backend="here" if words.workers == 1 else "process")  # fmt: skip
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"small_vs_large: {error}")
 
 

@@ -26,7 +26,7 @@ class Server(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.pause, self.stall = 0.0, 1.0  # seconds
-        self.redirect = ""
+        self.redirect, self.said = "", ""
         self.kept = threading.Event()  # a stalled answer ends when the server does
 
     @property
@@ -87,6 +87,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def be_once(self, body, prompt, number) -> None:
         self.fault("good" if number else body["model"].split("-", 1)[1], prompt)
+
+    def be_path(self, body, prompt, number) -> None:
+        """Answers well at one path and badly at others."""
+        self.answer(total(prompt) + (not self.path.startswith("/one/")))
+
+    def be_said400(self, body, prompt, number) -> None:
+        self.send(400, {"error": {"message": self.server.said}})
+
+    def be_said404(self, body, prompt, number) -> None:
+        self.send(404, {"error": {"message": self.server.said}})
 
     def be_echo(self, body, prompt, number) -> None:
         self.answer(f"your key is {self.headers['Authorization']}")

@@ -396,6 +396,28 @@ def test_names_and_numbers_that_make_no_sense_are_refused(script, given, said):
         script.arguments(given)
 
 
+@pytest.mark.parametrize("dtype", pretrained.DTYPES)
+def test_every_format_has_an_estimate(script, dtype):
+    words = script.arguments(["--dtype", dtype])
+    rows = [row for rows, _ in script.KINDS.values() for row in rows(words)]
+    assert dtype in {row.get("dtype") for row in rows}
+    assert all(script.seconds(row) > 0 for row in rows)
+
+
+def test_a_list_that_is_none_is_told_without_the_name_of_a_function(script, capsys):
+    with pytest.raises(SystemExit):
+        script.arguments(["--labels", "8,x"])
+    assert "argument --labels: whole numbers a,b,c wanted, got '8,x'" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_folder_ends_the_script_in_one_line(script, tmp_path, monkeypatch):
+    words = ["--only", "bag", "--sets", "bbc", "--labels", "8", "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["classifiers", *words])
+    with pytest.raises(SystemExit, match=r"^classifiers: .*Is a directory") as caught:
+        script.main()
+    assert "\n" not in str(caught.value)
+
+
 def test_every_column_of_a_row_is_described(script):
     told = (paths.root() / "data" / "classifiers.md").read_text(encoding="utf-8")
     words = script.arguments([])

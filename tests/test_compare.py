@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from sizewise.compare import cost, models, report, run, scoring
 from sizewise.compare import task as tasks
@@ -63,7 +65,7 @@ def written(tmp_path, *lines):
 
 
 def item(**fields):
-    return tasks._item({"prompt": "?", **fields}, 1, None)
+    return tasks.parse({"prompt": "?", **fields}, 1)
 
 
 class TestTasks:
@@ -214,17 +216,46 @@ class TestFigures:
         gaps = np.array([a[name] - b[name] for name in a])
         half = 1.96 * gaps.std(ddof=1) / 60**0.5
         assert found["low"] == pytest.approx(gaps.mean() - half, abs=0.005)
-        assert found["detectable"] == pytest.approx(half / 1.96 * 2.8016, rel=1e-3)
+        assert found["detectable"] == pytest.approx(
+            half / 1.96 * 2.8016, rel=1e-3
+        )  # z of 0.975 and of 0.8
 
     def test_what_a_sample_could_have_shown_is_what_it_finds_four_times_in_five(self):
         least, items, differ = report._detectable(40, 200), 200, 42 / 202
         up = (differ + least) / 2
         draw = np.random.default_rng(0)
         counts = draw.multinomial(items, [up, differ - up, 1 - differ], 400)
-        found = [report.paired.mcnemar(int(one), int(two))[1] < 0.05 for one, two, _ in counts]
+        found = [report.shown(int(one), int(two), items) for one, two, _ in counts]
         assert np.mean(found) == pytest.approx(0.8, abs=0.07)
         assert report._detectable(0, 3) is None
         assert report._detectable(0, 30) > 0.1
+
+    def test_a_difference_is_shown_where_test_and_interval_agree(self):
+        # 5:0 of 60 by hand: mid-p is 1/32; p = 6/62, q = 1/62, half = 1.96 sqrt(0.1064 / 62)
+        a, b = (
+            {n: float(n < 40) for n in range(60)}, {n: float(5 <= n < 40) for n in range(60)},
+        )  # fmt: skip
+        found = report._difference(a, b, 0)
+        assert (found["only_a"], found["only_b"], found["value"]) == (5, 0, pytest.approx(5 / 60))
+        assert found["p_mid"] == pytest.approx(1 / 32)
+        assert found["low"] == pytest.approx(5 / 62 - 1.96 * (0.1064 / 62) ** 0.5, abs=1e-4)
+        assert found["low"] < 0 < found["high"]
+        assert not found["shown"]
+        said = report.verdict(found, ["x", "y"])
+        assert said.startswith("no difference shown: McNemar's test (p = 0.0312) and the interval")
+        assert "x over y (-0.1 to 16.2 points) disagree" in said
+        assert not report.shown(0, 5, 60)
+        assert report.shown(6, 0, 60)
+        assert not report.shown(21, 10, 60)  # the interval alone is away from 0
+
+    @given(st.integers(1, 300), st.integers(0, 300), st.integers(0, 300))
+    def test_what_is_shown_has_an_interval_on_one_side_of_nothing(self, items, a, b):
+        a = min(a, items)
+        b = min(b, items - a)
+        found = report.paired.difference_interval(a, b, items)
+        if report.shown(a, b, items):
+            assert found.low * found.high > 0
+            assert report.paired.mcnemar(a, b)[1] < 0.05
 
     def test_the_verdict_says_which_and_how_sure(self):
         good, bad = dict.fromkeys(range(30), 1.0), {n: float(n > 9) for n in range(30)}

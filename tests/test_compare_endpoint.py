@@ -1,6 +1,7 @@
 """Comparing models at endpoints: against a real server on this machine that misbehaves."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from sizewise.compare import task as tasks
 from sizewise.compare.endpoint import Asking, Client, Refused
 
 KEY = "sk-a-very-secret-key-0123456789"
+CALL = "/v1/chat/completions"
 COLUMNS = ("item", "repeat", "model", "endpoint", "asked", "text", "failed")
 
 
@@ -164,6 +166,33 @@ class TestOneQuestion:
         assert KEY not in str(error.value)
         assert len(server.seen) == 1
 
+    @pytest.mark.parametrize("fault", ["said400", "said404"])
+    def test_a_key_across_the_cut_of_a_message_stays_hidden(self, server, fault):
+        for before in range(endpoint.WORDS - len(KEY) - 2, endpoint.WORDS + 1):
+            server.said = "x" * before + KEY + " is wrong"
+            try:
+                said = client(server, fault, KEY).ask("1").failed
+            except Refused as error:
+                said = str(error)
+            assert KEY[:4] not in said
+
+    @pytest.mark.parametrize(
+        ("location", "said"),
+        [
+            ("http://[bad", "redirects to what is no address,"),
+            ("http://evil.example:99999/", "redirects to what is no address,"),
+            ("mailto:somebody", "redirects to what is no address,"),
+            ("http://u:hush@evil.example/x?hush", "redirects to evil.example,"),
+            ("https://u:hush@[::2]:8443/", r"redirects to \[::2\]:8443,"),
+            ("", "redirects to nowhere,"),
+        ],
+    )
+    def test_where_a_redirect_leads_is_said_without_its_secrets(self, server, location, said):
+        server.redirect = location
+        with pytest.raises(Refused, match=said) as error:
+            client(server, "always-redirect").ask("1")
+        assert "hush" not in str(error.value)
+
     def test_a_redirect_is_not_followed(self, server):
         with Server() as other:
             server.redirect = other.url
@@ -200,6 +229,11 @@ class TestAddressesAndKeys:
         with pytest.raises(ValueError, match="an endpoint is an address such as"):
             models.address(url)
 
+    def test_an_address_of_another_kind_is_named_and_no_model(self):
+        with pytest.raises(ValueError, match=r"^ftp://h\.example: an endpoint is an") as error:
+            models.parse(["a@http://h.example", "b@ftp://u:hush@H.example/x?hush"])
+        assert "hush" not in str(error.value)
+
     def test_secrets_in_an_address_are_refused_and_not_repeated(self):
         for url in ("https://u:hush@a.example/v1", "https://a.example/v1?key=hush"):
             with pytest.raises(ValueError, match="a key belongs in the environment") as error:
@@ -209,9 +243,29 @@ class TestAddressesAndKeys:
     def test_where_a_model_is(self):
         near, far = models.parse(["a@local", "org/b@http://h.example/v2"])
         assert (near.url, str(near)) == (None, "a")
-        assert (far.name, far.host, str(far)) == ("org/b", "h.example", "org/b@h.example")
+        assert (far.name, far.host, str(far)) == ("org/b", "h.example", "org/b@h.example/v2")
+        assert far.place == "http://h.example/v2/chat/completions"
+        assert str(models.Model("b", models.address("http://h.example"))) == "b@h.example"
+        assert (
+            models.Model("b", f"http://u:hush@h.example{CALL}").place == f"http://h.example{CALL}"
+        )
         near, far = models.parse(["a@local", "b"], "http://localhost:1/v1")
         assert (near.name, near.url, far.host) == ("a", None, "localhost:1")
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["a@http://h.example/v1", "a@http://h.example/v2"],
+            ["a@http://h.example", "a@https://h.example"],
+            ["a@https://h.example", "a@https://h.example:444"],
+            ["a@http://h.example/chat/completions", "a@http://h.example"],
+            ["a@http://h.example/v2", "a@local"],
+        ],
+    )
+    def test_two_models_never_have_one_name_or_one_identity(self, names):
+        two = models.parse(names)
+        assert len(set(models.labels(two))) == 2
+        assert len({one.place for one in two}) == 2
 
     @pytest.mark.parametrize(
         ("names", "more", "said"),
@@ -287,6 +341,28 @@ class TestTheCommand:
         ):  # fmt: skip
             assert one in said.out, one
 
+    def test_two_paths_on_one_port_are_two_endpoints(self, sizewise, server, task, tmp_path):
+        base = server.url.removesuffix("/v1")
+        pair = ("--model", f"path@{base}/one/v1", "--model", f"path@{base}/two")
+        said = sizewise("compare", "--task", task, *pair, "--json")
+        found = json.loads(said.out)
+        assert [one["score"]["value"] for one in found["models"]] == [1, 0]
+        assert found["answers"][0]["answers"] == ["4", "5"]
+        assert len(server.seen) == 24
+        kept = rows(tmp_path / "my.compare.jsonl")
+        assert {row["endpoint"] for row in kept} == {
+            f"{base}{path}/chat/completions" for path in ("/one/v1", "/two")
+        }
+        place = base.removeprefix("http://")
+        assert found["verdict"].startswith(
+            f"path@{place}/one/v1 scores 100.0 points above path@{place}/two "
+        )
+        said = sizewise("compare", "--task", task, *pair)
+        assert len(server.seen) == 24
+        page = "".join(said.out.split())
+        assert f"path@{place}/one/v1" in page
+        assert f"path@{place}/two" in page
+
     def test_through_a_storm_every_item_is_answered_or_named(self, sizewise, server, task):
         more = ("--timeout", "0.5", "--retries", "2", "--repeats", "2", "--json")
         server.stall = 2
@@ -304,6 +380,7 @@ class TestTheCommand:
         said = sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
         assert said.code == 1
         assert said.out.count("not answered by A: q") == 12
+        assert "scored differently" not in said.out  # nothing that both answered
         assert "undecidable" in said.out
         sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
         assert server.asked("always-500") == 24
@@ -408,6 +485,50 @@ def test_two_runs_do_not_write_to_one_file(server, task, tmp_path):
         Answers(tmp_path / "one.jsonl"),
     ):
         pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/letter/x", "pipe", "l" * 300])
+def test_an_output_that_cannot_be_one_is_one_line(sizewise, server, task, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "letter").write_text("a letter")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+    said = sizewise(*words(server, task), "--output", tmp_path / name)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert str(tmp_path / name) in said.err
+    assert not server.seen
+
+
+def test_a_disk_that_fails_is_one_line(sizewise, server, task, monkeypatch):
+    def full(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = sizewise(*words(server, task))
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "my.compare.jsonl: cannot be written (No space left" in said.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are those of POSIX")
+def test_answers_are_for_their_owner_alone(sizewise, server, task, tmp_path):
+    before = os.umask(0)
+    try:
+        sizewise(*words(server, task))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "my.compare.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["item", "repeat", "prompt_tokens", "answer_tokens", "seconds"])
+def test_a_row_that_lacks_a_column_is_none_of_ours(sizewise, server, task, tmp_path, name):
+    file = tmp_path / "my.compare.jsonl"
+    sizewise(*words(server, task))
+    first, *rest = rows(file)
+    del first[name]
+    file.write_text("\n".join(map(json.dumps, [first, *rest])) + "\n")
+    said = sizewise(*words(server, task))
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "rows that are no answers" in said.err
 
 
 def test_somebody_elses_file_is_left_as_it_was(sizewise, server, task, tmp_path):

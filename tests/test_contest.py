@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import catalog, records
-from sizewise.evals import contest, paired, printed
+from sizewise.evals import contest, guessing, paired, printed
 from sizewise.figures import contest as figures
 
 GEMMA = ("gemma-4-e4b", "gemma-3-27b")
@@ -71,7 +71,52 @@ def test_scores_have_wilson_intervals_and_are_ordered_by_size():
 def test_guessing_is_not_above_chance():
     lucky = contest.scores(contest.answers(made({"a": 0.26}, items=400)))
     able = contest.scores(contest.answers(made({"a": 0.6}, items=400)))
-    assert [bool(t["above_chance"].iloc[0]) for t in (lucky, able)] == [False, True]
+    assert [t["against"].iloc[0] for t in (lucky, able)] == ["alike", "above"]
+
+
+def boolq(right):
+    """Rows of 100 questions, of which 60 have the answer 0; so many are ``right`` by model."""
+    return pd.DataFrame([
+        {"model": model, "task": "boolq", "items": [f"q{n}" for n in range(100)], "parameters": 1,
+         "right": [1] * share + [0] * (100 - share), "answers": [0] * 60 + [1] * 40}
+        for model, share in right.items()
+    ])  # fmt: skip
+
+
+def test_always_yes_is_guessing_and_so_is_the_worse_than_that():
+    found = contest.scores(contest.answers(boolq({"able": 80, "yes": 60, "half": 52, "no": 40})))
+    assert found["chance"].tolist() == [0.6] * 4
+    # Wilson at 100: 0.52 has 0.423 to 0.615, 0.40 has 0.309 to 0.498
+    assert dict(zip(found["model"], found["against"], strict=True)) == {
+        "able": "above", "yes": "alike", "half": "alike", "no": "below",
+    }  # fmt: skip
+    said = guessing.wording(found)
+    assert "Of 4 scores 1 lie above guessing" in said
+    assert "2 cannot be told from guessing: yes on boolq, half on boolq." in said
+    assert said.endswith("1 below guessing: no on boolq.")
+    assert guessing.wording(found.head(1)) == (
+        "All 1 scores lie above guessing with their whole interval."
+    )
+    assert guessing.wording(found.head(0)) == "Not measured."
+
+
+def test_tasks_without_choices_beside_those_with_choices_have_no_guessing():
+    rows = pd.concat([boolq({"a": 80}), made({"a": 0.0}, 30, "gsm8k")])
+    found = contest.scores(contest.answers(rows)).set_index("task")
+    assert found["chance"].to_dict() == {"boolq": 0.6, "gsm8k": 0.0}
+    assert found["against"].to_dict() == {"boolq": "above", "gsm8k": "alike"}
+
+
+def test_a_model_that_gives_one_answer_is_named():
+    rows = pd.DataFrame({
+        "model": ["a", "a", "b", "c"], "task": ["boolq", "boolq", "boolq", "gsm8k"],
+        "chosen": [[1, 1, 1, 1], [1, 0], [0, 1, 0, 1], None],
+    })  # fmt: skip
+    found = guessing.leanings(rows)
+    assert found.to_dict("records") == [
+        {"task": "boolq", "model": "a", "share": pytest.approx(5 / 6)}
+    ]
+    assert len(guessing.leanings(rows.drop(columns="chosen"))) == 0
 
 
 def test_a_duel_is_worked_out_by_hand():
@@ -96,11 +141,24 @@ def test_duels_find_a_real_difference_and_none_where_there_is_none():
 
 
 def test_p_values_are_corrected_over_all_duels_together():
-    names = list(contest.CHANCE)[:6]
-    rows = pd.concat([made({"s": 0.5, "l": 0.55}, 100, t, seed=k) for k, t in enumerate(names)])
-    found = contest.duels(contest.answers(rows), ["s", "l"])
-    assert found["p_holm"].tolist() == pytest.approx(paired.corrected(found["p"]).tolist())
-    assert (found["p_holm"] >= found["p"]).all()
+    def duel(task, only_small, only_large):
+        right = [1] * only_small + [0] * only_large + [1] * 4
+        other = [0] * only_small + [1] * only_large + [1] * 4
+        items = list(range(len(right)))
+        return pd.DataFrame({"model": ["s", "l"], "task": task, "items": [items, items],
+                             "right": [right, other], "parameters": [1, 2]})  # fmt: skip
+
+    rows = pd.concat([duel("piqa", 0, 5), duel("boolq", 1, 1), duel("arc-easy", 0, 8)])
+    found = contest.duels(contest.answers(rows), ["s", "l"]).set_index("task")
+    # mid-p of k tosses that all fall alike: both ends, 2 in 2**k, less half of them
+    assert found["p"].to_dict() == pytest.approx(
+        {"piqa": 1 / 32, "boolq": 1 - 1 / 4, "arc-easy": 1 / 256}
+    )
+    # Holm: the least times three, the next times two, the last as it is
+    assert found["p_holm"].to_dict() == pytest.approx(
+        {"piqa": 2 / 32, "boolq": 3 / 4, "arc-easy": 3 / 256}
+    )
+    assert found["found"].to_dict() == {"piqa": "no", "boolq": "no", "arc-easy": "larger"}
 
 
 def test_the_detectable_difference_is_found_four_times_in_five():
@@ -127,7 +185,7 @@ def test_neighbours_are_those_that_answered_the_task():
 def test_what_could_not_be_found_is_said():
     few = contest.duels(contest.answers(made({"s": 0.5, "l": 0.5}, 4)), ["s", "l"])
     many = contest.duels(contest.answers(made({"s": 0.3, "l": 0.6}, 400)), ["s", "l"])
-    assert "In 1 the items were too few" in contest.reach(few)
+    assert "In 1 the items were too few to find any difference so often." in contest.reach(few)
     assert f"{100 * many['detectable'].iloc[0]:.0f} points" in contest.reach(many)
     assert "too few" not in contest.reach(many)
     assert "ahead in 1, the smaller in 0" in contest.wording(many)
@@ -146,12 +204,22 @@ def test_upsets_are_worked_out_by_hand():
 
 
 def test_a_right_answer_is_paid_for_with_the_wrong_ones():
-    table = contest.costs(made({"s": 0.5, "l": 0.8}, items=100)).set_index("model")
-    assert table["cpu_seconds"].tolist() == pytest.approx([2, 20])
-    assert table["tokens"].tolist() == [32, 32]
-    for name, row in table.iterrows():
-        assert row["cpu_per_right"] == pytest.approx(row["cpu_seconds"] / row["accuracy"]), name
-    assert table["peak_bytes"].tolist() == [10**9 + 50, 10**10 + 50]
+    rows = pd.DataFrame({
+        "model": ["s", "s", "l"], "task": "piqa", "items": [["a", "b"], ["c", "d"], list("abcd")],
+        "right": [[1, 0], [0, 1], [1, 1, 1, 0]], "parameters": [1, 1, 2],
+        "cpu_seconds": [3.0, 5.0, 30.0], "tokens_read": [30, 40, 70],
+        "tokens_written": [6, 4, 10], "held_bytes": [7, 7, 9], "peak_bytes": [20, 50, 40],
+    })  # fmt: skip
+    table = contest.costs(rows).set_index("model")
+    assert table["items"].tolist() == [4, 4]
+    assert table["accuracy"].tolist() == [0.5, 0.75]
+    assert table["cpu_seconds"].tolist() == [2.0, 7.5]  # 8 s and 30 s for four
+    assert table["cpu_per_right"].tolist() == [4.0, 10.0]  # 8 s for two, 30 s for three
+    assert table["tokens"].tolist() == [20, 20]
+    assert table["peak_bytes"].tolist() == [50, 40]
+    chats = contest.costs(rows.assign(task="gsm8k", chat=True))
+    assert chats["tokens"].isna().all()  # the template is in no row
+    assert chats["cpu_per_right"].tolist() == [4.0, 10.0]
     none = contest.costs(made({"s": 0.0}, items=50))
     assert none["cpu_per_right"].isna().all()
 
@@ -232,6 +300,23 @@ def test_the_interval_of_a_printed_score_is_wilsons(right, items):
     assert found == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
 
 
+@pytest.mark.parametrize(("share", "items"), [(0.892, 30), (0.05, 7), (0.5, 100)])
+def test_the_ends_of_the_interval_are_where_the_share_lies_at_the_quantile(share, items):
+    """Wilson's definition: (share - end)**2 = z**2 end (1 - end) / items, share any number."""
+    value, *ends = paired.wilson(share, items)
+    assert value == share
+    for end in ends:
+        assert abs(share - end) / (end * (1 - end) / items) ** 0.5 == pytest.approx(1.959964)
+    assert ends[0] < share < ends[1]
+
+
+def test_a_share_outside_0_to_1_has_no_interval():
+    assert paired.wilson(0.0, 30).low == 0
+    assert paired.wilson(1.0, 30).high == 1
+    with pytest.raises(ValueError, match=r"share must be from 0 to 1, got 1\.2"):
+        paired.wilson(1.2, 30)
+
+
 def test_unknown_names_get_the_nearest_one():
     with pytest.raises(ValueError, match="did you mean 'gemma-4-31b'"):
         printed.entry("gemma4-31b")
@@ -292,6 +377,9 @@ def test_every_score_is_one_mark(axes):
     )
     figures.accuracy(axes, contest.scores(answers, "ab"))
     assert points(axes) == 3
+    strokes = [line.get_xdata()[0] for line in axes.lines
+               if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]  # fmt: skip
+    assert sorted(strokes) == [0.25, 0.25, 0.5]  # guessing, beside each mark
 
 
 def test_only_differences_that_are_sure_are_filled(axes):

@@ -154,7 +154,11 @@ def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_told_in_one_line(mon
     monkeypatch.setattr(sys, "argv", ["emergence.py", "--list", "--widths", "8,16"])
     script.main()
     listed = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in listed] == [["width", "16"], ["width", "8"], ["2", "runs,"]]
+    assert [line.split()[:2] for line in listed] == [
+        ["width", "16"],
+        ["width", "8"],
+        ["2", "runs,"],
+    ]
     each = [float(line.split("operations ")[1]) for line in listed[:2]]
     assert sum(each) == pytest.approx(float(listed[2].split()[4]), rel=0.01)
     monkeypatch.setattr(sys, "argv", ["emergence.py", "--text", "package"])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from sizewise import packages
-from sizewise.evals import exact, generation, sandbox
+from sizewise.evals import exact, exact_tasks, generation, sandbox
+from sizewise.evals.multiple_choice import requests
 from sizewise.evals.texts import pinned
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -160,9 +161,9 @@ def test_the_opening_of_a_text_is_put_there_once(tokenizer):
     )
     try:
         plain = opened("fox", add_special_tokens=False)["input_ids"]
-        assert generation._ids(opened, "fox") == [0, *plain]
-        assert generation._ids(opened, "<|end|>fox") == [0, *plain]
-        assert generation._ids(opened, "") == [0]
+        assert generation.prompt_tokens(opened, "fox") == [0, *plain]
+        assert generation.prompt_tokens(opened, "<|end|>fox") == [0, *plain]
+        assert generation.prompt_tokens(opened, "") == [0]
     finally:
         opened.backend_tokenizer.post_processor = kept
 
@@ -199,7 +200,7 @@ def test_a_text_is_cut_before_the_first_stop(text, stops, left):
     ],
 )
 def test_the_number_of_an_answer(answer, value):
-    assert exact.number(answer) == (None if value is None else Decimal(value))
+    assert exact_tasks.number(answer) == (None if value is None else Decimal(value))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_the_number_of_an_answer(answer, value):
     [("18", 1), ("is 18.0", 1), ("17", 0), ("18 or 19", 0), ("180", 0), ("", 0), ("-18", 0)],
 )
 def test_a_number_is_right_if_it_is_equal(answer, right):
-    assert exact.same_number(exact.Item("a", "", "18"), answer) == right
+    assert exact_tasks.same_number(exact.Item("a", "", "18"), answer) == right
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ def test_a_number_is_right_if_it_is_equal(answer, right):
     [(" signs", 1), ("signs, he", 1), (" signs's", 1), (" signspost", 0), ("sign", 0), ("", 0)],
 )
 def test_a_word_is_right_if_it_is_the_first_and_whole(answer, right):
-    assert exact.word(exact.Item("a", "", "signs"), answer) == right
+    assert exact_tasks.word(exact.Item("a", "", "signs"), answer) == right
 
 
 ADD = exact.Item(
@@ -248,7 +249,19 @@ ADD = exact.Item(
     ],
 )
 def test_code_is_right_if_its_tests_pass(answer, right):
-    assert exact.passes(ADD, answer) == right
+    assert exact_tasks.passes(ADD, answer) == right
+
+
+def test_a_right_answer_on_a_busy_machine_stays_right(monkeypatch):
+    """One whose Python takes ten seconds to start; an endless loop still ends."""
+    run = sandbox.run
+
+    def slow(code, *, seconds, **more):
+        return run("pass" if seconds > 10 else "while True: pass", seconds=1, **more)
+
+    monkeypatch.setattr(sandbox, "run", slow)
+    assert exact_tasks.passes(ADD, "    return a + b")
+    assert exact_tasks.SECONDS <= 60
 
 
 # --- score
@@ -349,7 +362,7 @@ def test_scores_that_make_no_sense_are_refused(model, tokenizer):
 def test_a_task_has_its_published_number_of_items(name, number):
     task = exact.TASKS[name]
     items = task.items()
-    assert len(items) == len({item.name for item in items}) == number
+    assert len(items) == len({item.name for item in items}) == number == task.questions
     assert all(item.prompt and item.target for item in items)
     assert task.items(5) == items[:5] == task.items(7)[:5]
     assert task.items(5, seed=1) != items[:5]
@@ -361,8 +374,8 @@ def test_a_task_has_its_published_number_of_items(name, number):
 def test_the_first_problem_of_gsm8k_is_answered_by_its_published_solution():
     first = next(item for item in exact.TASKS["gsm8k"].items() if item.name == "gsm8k/0")
     assert first.target == "18"  # sixteen eggs, three eaten, four baked, two dollars each
-    assert exact.same_number(first, "16 - 3 - 4 = 9\n9 * 2 = $18\n#### 18")
-    assert not exact.same_number(first, "16 - 3 = 13, so $26")
+    assert exact_tasks.same_number(first, "16 - 3 - 4 = 9\n9 * 2 = $18\n#### 18")
+    assert not exact_tasks.same_number(first, "16 - 3 = 13, so $26")
     assert first.prompt.count("Question:") == 9  # eight examples and the problem
     assert first.prompt.endswith("Answer:")
     assert "####" in first.chat
@@ -372,24 +385,24 @@ def test_the_first_problem_of_gsm8k_is_answered_by_its_published_solution():
 def test_canonical_solutions_pass_and_mutilated_ones_fail():
     solutions = {
         one["doc"]["task_id"]: one["doc"]["canonical_solution"]
-        for one in exact._requests("codex_humaneval/gold_bpb_0shot")
+        for one in requests("codex_humaneval", "gold_bpb_0shot", exact_tasks.WRITTEN)
     }
     for item in exact.TASKS["humaneval"].items(5):
         solution = solutions[item.name]
-        assert exact.passes(item, solution)
+        assert exact_tasks.passes(item, solution)
         fenced = f"```python\n{item.prompt}\n{solution}\n```"
-        assert exact.passes(item, fenced)
-        assert not exact.passes(item, "    return 'something else'\n")
-        assert not exact.passes(item, solution.replace("return", "return not", 1))
+        assert exact_tasks.passes(item, fenced)
+        assert not exact_tasks.passes(item, "    return 'something else'\n")
+        assert not exact_tasks.passes(item, solution.replace("return", "return not", 1))
 
 
 @pytest.mark.slow
 @cached
 def test_every_canonical_solution_passes():
     failed = []
-    for one in exact._requests("codex_humaneval/gold_bpb_0shot"):
+    for one in requests("codex_humaneval", "gold_bpb_0shot", exact_tasks.WRITTEN):
         doc = one["doc"]
         item = next(i for i in exact.TASKS["humaneval"].items() if i.name == doc["task_id"])
-        found = sandbox.run(exact.program(item, doc["canonical_solution"]), seconds=20)
+        found = sandbox.run(exact_tasks.program(item, doc["canonical_solution"]), seconds=20)
         failed += [] if found.ended == "done" else [(item.name, found.ended, found.stderr[-200:])]
     assert not failed

@@ -281,8 +281,7 @@ def test_without_an_experiment_in_one_place_there_is_no_place():
 
 
 def test_routes_are_those_of_models_that_choose():
-    rows = table(run(), run(experts=2), run(experts=1, used=1), run(capacity=1.0),
-                 run("rates"))
+    rows = table(run(), run(experts=2), run(experts=1, used=1), run(capacity=1.0), run("rates"))
     assert len(routes.routed(rows)) == 1
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 from sizewise import paths, records
 from sizewise.compare import made, models, recorded, report, run, scoring
 from sizewise.compare import task as tasks
@@ -151,16 +152,42 @@ class TestRows:
             with pytest.raises(ValueError, match="not asked what made asks now"):
                 recorded.compared(a | changed, b)
 
+    def test_differences_are_in_points_of_the_first_over_the_second(self, rows):
+        texts = [[[item.answers[0]] for item in made.items(6)], [["?"] for _ in range(6)]]
+        texts[0][5], texts[1][5] = texts[1][5], texts[0][5]  # 5 of 6 against 1
+        a, b = (row | {"repeats": 1, "texts": some} for row, some in zip(rows, texts, strict=True))
+        (one,) = recorded.differences({"x": recorded.compared(a, b)}).itertuples()
+        assert (one.label, one.items, one.only_first, one.only_second) == ("x", 6, 5, 1)
+        assert one.difference == pytest.approx(100 * 4 / 6)
+        assert one.p == pytest.approx(2 * (1 + 6) / 64 - 6 / 64)  # by hand: binomial of 6, mid-p
+        assert not one.shown
+        assert one.low < one.difference < one.high
+
+    def test_samples_show_what_is_there_and_nothing_else(self):
+        def row(right):
+            return {"scores": [[value] for value in right]}
+
+        better, worse = row([1] * 60), row([0] * 50 + [1] * 10)
+        assert recorded.shown_by(better, worse, 30) == 1
+        assert recorded.shown_by(better, better, 30) == 0
+        assert recorded.shown_by(better, worse, 4) == 0  # 4 of 4 one way: mid-p 1/16
+        some = recorded.shown_by(better, worse, 6)  # all 6, or 5, of the differing: p < 0.05
+        chance = sum(hypergeom.pmf(k, 60, 50, 6) for k in (5, 6))
+        assert some == pytest.approx(chance, abs=0.05)
+
+    def test_another_rule_changes_worded_answers_alone(self, rows):
+        items = made.items(6)
+        texts = [[f"It is {item.answers[0]}, I think."] for item in items]
+        row = rows[0] | {"texts": texts}
+        exact, held = recorded.remarked(row, "exact"), recorded.remarked(row, "contains")
+        worded = [i for i in items if i.rule == "exact" and not i.choices]
+        assert held - exact == pytest.approx(len(worded) / 6)
+        assert held == 1
+
     def test_tokens_are_pairs_of_each_request(self, rows):
         pairs = recorded.tokens(rows[0])
         assert len(pairs) == 18
         assert pairs[3] == (rows[0]["prompt_tokens"][1], rows[0]["answer_tokens"][1][0])
-
-    def test_one_row_is_found_by_what_it_is_of(self, rows, folders):
-        assert recorded.find(rows, model=folders[1]) is rows[1]
-        assert recorded.find(rows, model="none") is None
-        with pytest.raises(ValueError, match="2 rows have"):
-            recorded.find(rows, task="made")
 
 
 class TestScript:

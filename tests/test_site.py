@@ -1,77 +1,42 @@
-"""The built pages: whole, self-contained, readable in light and dark, on a desk and on a phone.
-
-The pages are built first where they are missing or older than their sources. What needs a browser
-is skipped, with a message, where no Chromium is installed.
-"""
+"""The built pages: whole, self-contained, readable in light and dark, on a desk and on a phone."""
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import http.server
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
+from site_pages import (  # noqa: F401 - fixtures
+    AUDIT,
+    BUILD,
+    CONTENTS,
+    FRONT,
+    GRAVE,
+    HTML,
+    PAGES,
+    REDIRECTS,
+    ROOT,
+    in_a_browser,
+    the_browser,
+    the_origin,
+    the_site,
+    the_tab,
+)
 
 pytestmark = pytest.mark.timeout(300)
 
-ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "_build"
-HTML = BUILD / "html"
-FRONT = HTML / "index.html"  # written last, so its age is the age of the whole build
-SOURCES = [
-    "_*.yml",
-    "package*.json",
-    ".npmrc",
-    "scripts/build_site.py",
-    "chapters/*.ipynb",
-    "book/*.*",
-    "book/_*/*.*",
-]
-
-
-def pages_of(contents: dict) -> list[str]:
-    """The pages that a table of contents names, without suffix, in its order."""
-    found = [contents[key] for key in ("root", "file") if key in contents]
-    for key in ("parts", "chapters", "sections"):
-        for entry in contents.get(key, []):
-            found += pages_of(entry)
-    return [page.removesuffix(".md").removesuffix(".ipynb") for page in found]
-
-
-CONTENTS = pages_of(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
-PAGES = [*CONTENTS, "search", "genindex"]
 THEMES = ("light", "dark")
 WIDTHS = (1280, 390)  # CSS pixels: a desk and a phone
 
 each_page = pytest.mark.parametrize("page", PAGES)
-in_a_browser = pytest.mark.browser
-
-
-@pytest.fixture(scope="session")
-def site() -> Path:
-    """The folder of built pages, built once a session and only where a source is newer."""
-    BUILD.mkdir(exist_ok=True)
-    with (BUILD / "site.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test workers must not build over one another
-        newest = max(path.stat().st_mtime for name in SOURCES for path in ROOT.glob(name))
-        if not FRONT.is_file() or FRONT.stat().st_mtime < newest:
-            command = [sys.executable, str(ROOT / "scripts" / "build_site.py")]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                pytest.fail(f"the pages cannot be built:\n{done.stdout}{done.stderr}", False)
-    return HTML
 
 
 # ---- what the files say ----------------------------------------------------------------------
@@ -131,7 +96,7 @@ def read(page: str) -> Page:
 def test_every_page_of_the_contents_is_built_and_no_other(site):
     built = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
     built = {page for page in built if not page.startswith("_static/")}
-    assert built == {*PAGES, "index"}
+    assert built == {*PAGES, "index", "404", *REDIRECTS}
 
 
 def test_the_front_door_leads_to_the_first_page(site):
@@ -216,92 +181,8 @@ def test_a_missing_value_or_a_wrong_formula_stops_the_build(site, tmp_path):
 
 # ---- what a browser makes of them ------------------------------------------------------------
 
-NO_CHROMIUM = "needs Chromium: apt-get install chromium (or: playwright install chromium)"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
 # Found by axe on the theme's own pages and mended by book/_ext: they must not come back.
 MENDED = {"region", "empty-table-header", "aria-allowed-role"}
-GRAVE = {"serious", "critical"}
-# Every violation with its first places, and text in the very colour of its ground, of which
-# axe only says that it cannot be sure.
-AUDIT = """async () => {
-  const {violations, incomplete} =
-    await axe.run(document, {resultTypes: ["violations", "incomplete"]});
-  const tell = (rule, impact, nodes) => (
-    {rule, impact, places: nodes.slice(0, 3).map(node => node.html.slice(0, 200))});
-  const unseen = incomplete.filter(found => found.id === "color-contrast")
-    .flatMap(found => found.nodes)
-    .filter(node => node.any.some(check => check.data?.messageKey === "equalRatio"));
-  return [...violations.map(found => tell(found.id, found.impact, found.nodes)),
-          ...(unseen.length ? [tell("unseen-text", "critical", unseen)] : [])];
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium. Not of the session: its event loop would disturb other modules."""
-    playwright = pytest.importorskip("playwright.sync_api", reason=NO_CHROMIUM)
-    with playwright.sync_playwright() as driver:
-        names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        program = next(filter(None, map(shutil.which, names)), driver.chromium.executable_path)
-        if not os.path.exists(program):
-            pytest.skip(NO_CHROMIUM)
-        chromium = driver.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def origin(site):
-    """The address at which the built pages are served while this module runs."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture
-def tab(browser, origin):
-    """Open a page as a new reader would: tab(address, theme, width) -> (tab, what went wrong)."""
-    contexts = []
-
-    def open_page(address: str, theme: str = "light", width: int = 1280):
-        screen = {"width": width, "height": 900}
-        context = browser.new_context(color_scheme=theme, viewport=screen, base_url=origin)
-        contexts.append(context)
-        page, troubles = context.new_page(), []
-        page.on("request", lambda request: note_foreign(request.url))
-        page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on(
-            "console",
-            lambda said: troubles.append(f"console: {said.text}") if said.type == "error" else None,
-        )
-
-        def note_foreign(url: str) -> None:
-            if not url.startswith((origin, "data:", "blob:")):
-                troubles.append(f"foreign: {url}")
-
-        answer = page.goto(f"/{address}")
-        assert answer.ok, f"{address}: {answer.status}"
-        return page, troubles
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 @in_a_browser

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import plots, records
-from sizewise.evals import labelled, paired, sizing
+from sizewise.evals import labelled, size_duels, sizing
 from sizewise.figures import sizing as figures
 
 NAMES = {"ab": "a b", "abc": "a b c"}
@@ -95,6 +95,35 @@ def test_the_rival_is_the_best_way_of_asking_and_the_smaller_of_equals():
         sizing.rivals(table, "litle")
 
 
+def test_who_read_more_items_is_judged_on_those_that_all_read():
+    # of four items p has three right and m one; of the first two p has one and m one
+    table = pd.DataFrame([
+        row("probe", "p", "0111", "0011"), row("prompted", "m", "00", "00", parameters=9),
+        row("prompted", "n", "0100", "0011", parameters=3),
+        row("probe", "p", "012", "012", "abc"),
+    ])  # fmt: skip
+    found = sizing.common(table)
+    assert found["labels"].tolist() == ["00", "00", "00", "012"]
+    assert found["answers"].tolist() == ["01", "00", "01", "012"]
+    assert found["items"].tolist() == [2, 2, 2, 3]
+    assert found["accuracy"].tolist() == [0.5, 1.0, 0.5, 1.0]
+    assert found["macro_f1"].tolist() == pytest.approx([1 / 3, 1.0, 1 / 3, 1.0])
+    assert sizing.common(found).equals(found)
+    scored = sizing.scores(table, 8, samples=10)
+    assert scored.set_index(["set", "model"])["accuracy"].to_dict() == {
+        ("ab", "p"): 0.5, ("ab", "m"): 1.0, ("ab", "n"): 0.5, ("abc", "p"): 1.0}  # fmt: skip
+    assert sizing.curves(table, samples=10)["accuracy"].tolist() == [0.5, 1.0]
+
+
+def test_the_rival_is_found_on_the_items_that_all_read():
+    # m has all of its two right; n two of three, but the same as m on those two
+    table = pd.DataFrame([row("prompted", "m", "00", "00", parameters=9),
+                          row("prompted", "n", "001", "000", parameters=3)])  # fmt: skip
+    assert table["accuracy"].tolist() == [1.0, pytest.approx(2 / 3)]
+    one = sizing.rivals(table)["ab"]
+    assert (one["model"], one["accuracy"], one["answers"]) == ("n", 1.0, "00")
+
+
 def test_a_learner_is_taken_at_the_most_labels_that_are_allowed():
     found = sizing.at(made(), 100)
     assert set(found["labels_used"]) == {32}
@@ -105,6 +134,7 @@ def test_a_learner_is_taken_at_the_most_labels_that_are_allowed():
 def test_scores_are_means_over_draws_and_intervals_hold_them():
     table = made()
     found = sizing.scores(table, 32, samples=300).set_index(["set", "model"])
+    table = sizing.common(table)
     some = table[(table["what"] == "probe") & (table["labels_used"] == 32)]
     for name, part in some.groupby("set"):
         one = found.loc[(name, "p")]
@@ -114,7 +144,7 @@ def test_scores_are_means_over_draws_and_intervals_hold_them():
     for measure in sizing.MEASURES:
         assert (found[f"{measure}_low"] < found[measure]).all()
         assert (found[measure] < found[f"{measure}_high"]).all()
-    assert found.loc[("ab", "large-lm"), "items"] == 80
+    assert set(found["items"]) == {80}
 
 
 def test_the_interval_of_one_draw_is_that_of_a_share():
@@ -138,12 +168,12 @@ def test_the_interval_of_one_draw_is_that_of_a_share():
     ([0.0, -1e-17, 0.0, 0.1], 8),  # a sum of shares
 ])  # fmt: skip
 def test_crossings_by_hand(gap, expected):
-    assert sizing.crossing([8, 16, 32, 64], gap) == pytest.approx(expected)
+    assert size_duels.crossing([8, 16, 32, 64], gap) == pytest.approx(expected)
 
 
 def test_a_learner_that_meets_its_rival_does_so_between_the_right_numbers_of_labels():
     table = made(items=3000)
-    found = sizing.crossings(table, sizing.rivals(table), samples=200)
+    found = size_duels.crossings(table, sizing.rivals(table), samples=200)
     # right 0.55, 0.7, 0.85 at 8, 32, 128 labels; the rival 0.7
     for one in found.itertuples():
         assert 20 < one.labels < 50
@@ -159,21 +189,52 @@ def test_a_learner_that_never_meets_its_rival_has_no_number():
         *(row("probe", "p", "01" * 20, "0" * 40, labels_used=n) for n in (8, 16)),
         row("prompted", "m", "0" * 40, "0" * 40),
     ])  # fmt: skip
-    one = sizing.crossings(table, sizing.rivals(table), samples=100).iloc[0]
+    one = size_duels.crossings(table, sizing.rivals(table), samples=100).iloc[0]
     assert (one["labels"], one["low"], one["high"]) == (np.inf, np.inf, np.inf)
-    assert sizing.told(one["labels"], one["first"], one["last"]) == "over 16"
+    assert size_duels.told(one["labels"], one["first"], one["last"]) == "over 16"
 
 
 def test_answers_to_different_items_are_not_compared():
     table = pd.DataFrame([row("probe", "p", "0011", "0101"), row("prompted", "m", "001", "011")])
+    with pytest.raises(ValueError, match="classifiers of ab answered different items"):
+        sizing.rivals(table)
     with pytest.raises(ValueError, match="p and m answered different items"):
-        sizing.crossings(table, sizing.rivals(table))
+        size_duels.crossings(table, {"ab": table.iloc[1]})
+
+
+def test_a_crossing_is_met_only_where_its_whole_interval_is():
+    truth = "0" * 400
+    wrong = {n: word(np.arange(400) % 100 >= 100 - n) for n in (30, 50, 70)}  # so many in 100
+
+    def found(*shares):
+        rows = [row("probe", "p", wrong[100 - share], truth, labels_used=8 * 2**k)
+                for k, share in enumerate(shares)]  # fmt: skip
+        table = pd.DataFrame([*rows, row("prompted", "m", wrong[50], truth)])
+        return size_duels.crossings(table, sizing.rivals(table), samples=200).iloc[0]
+
+    assert found(30, 70)["found"] == "met"
+    assert found(30, 30)["found"] == "not met"
+    opposite = word(1 - labelled.digits(wrong[50]))  # as often right, on the other items
+    spread = pd.DataFrame([
+        row("probe", "p", wrong[50], truth), row("probe", "p", opposite, truth, labels_used=16),
+        row("prompted", "m", wrong[50], truth)])  # fmt: skip
+    one = size_duels.crossings(spread, sizing.rivals(spread), samples=200).iloc[0]
+    assert (one["found"], one["low"], one["high"]) == ("open", 8.0, np.inf)
 
 
 def test_a_crossing_is_told_by_what_was_tried():
-    assert sizing.told(np.inf, 8, 1024) == "over 1,024"
-    assert sizing.told(8, 8, 1024) == "8 or fewer"
-    assert sizing.told(99.7, 8, 1024) == "100"
+    assert size_duels.told(np.inf, 8, 1024) == "over 1,024"
+    assert size_duels.told(8, 8, 1024) == "8 or fewer"
+    assert size_duels.told(99.7, 8, 1024) == "100"
+
+
+@pytest.mark.parametrize(("labels", "expected"), [
+    ([64.2, 63.9], "64"), ([300, 40], "40 to 300"), ([8, 64], "8 or fewer to 64"),
+    ([8, 8], "8 or fewer"), ([np.inf, 64], "64 to over 1,024"),
+])  # fmt: skip
+def test_several_crossings_are_told_as_a_span(labels, expected):
+    table = pd.DataFrame({"labels": labels, "first": 8, "last": 1024})
+    assert size_duels.span(table) == expected
 
 
 # ------------------------------------------------------------------ small less large
@@ -194,7 +255,7 @@ def test_the_p_value_is_that_of_all_exchanges(measure):
     whole = [apart(np.where(flip, large, small), np.where(flip, small, large))
              for flip in product((False, True), repeat=len(truth))]  # fmt: skip
     exact = np.mean(np.abs(whole) >= abs(apart(small, large)) - 1e-12)
-    found = sizing._duel(small[None], large, truth, 2, measure, samples=20_000, seed=0)
+    found = size_duels._duel(small[None], large, truth, 2, measure, samples=20_000, seed=0)
     assert found["difference"] == pytest.approx(apart(small, large))
     assert found["p"] == pytest.approx(exact, abs=0.012)
 
@@ -210,7 +271,7 @@ def test_duels_find_a_real_difference_and_none_where_there_is_none():
         table = pd.DataFrame([*(row("probe", "p", said(small), word(truth), seed=k)
                                 for k in range(2)),
                               row("prompted", "m", said(large), word(truth))])  # fmt: skip
-        found = sizing.duels(table, sizing.rivals(table), "probe", "p", 8, samples=500)
+        found = size_duels.duels(table, sizing.rivals(table), "probe", "p", 8, samples=500)
         assert found["measure"].tolist() == ["macro_f1", "macro_recall"]
         assert set(found["found"]) == {expected}
         assert (found["low"] <= found["difference"]).all()
@@ -218,11 +279,49 @@ def test_duels_find_a_real_difference_and_none_where_there_is_none():
 
 
 def test_p_values_are_corrected_over_sets_and_measures_together():
-    table = made()
-    found = sizing.duels(table, sizing.rivals(table), "probe", "p", 32, samples=200)
-    assert len(found) == 4
-    assert found["p_holm"].tolist() == paired.corrected(found["p"]).tolist()
-    assert (found["p"] >= 1 / 201).all()
+    # on one set the two differ on every item, so that only all exchanges and none are as far:
+    # with 40 items none of 200 draws is; on the other they answer alike, so that all are
+    truth = "01" * 20
+    table = pd.DataFrame([
+        row("probe", "p", truth, truth), row("prompted", "m", "10" * 20, truth),
+        row("probe", "p", "012" * 20, "012" * 20, "abc"),
+        row("prompted", "m", "012" * 20, "012" * 20, "abc"),
+    ])  # fmt: skip
+    found = size_duels.duels(table, sizing.rivals(table), "probe", "p", 8, samples=200)
+    assert found["p"].tolist() == pytest.approx([1 / 201, 1 / 201, 1, 1])
+    assert found["p_holm"].tolist() == pytest.approx([4 / 201, 4 / 201, 1, 1])  # Holm: times four
+    assert found["found"].tolist() == ["small", "small", "no", "no"]
+    strict = size_duels.duels(table, sizing.rivals(table), "probe", "p", 8, 0.01, samples=200)
+    assert set(strict["found"]) == {"no"}
+
+
+def test_what_hangs_on_one_draw_of_labels_is_not_sure():
+    # one draw is always right, one as good as the rival: the difference stands on the first
+    truth = "01" * 50
+    half = "0011" * 25
+    table = pd.DataFrame([
+        row("probe", "p", truth, truth, seed=0), row("probe", "p", half, truth, seed=1),
+        row("prompted", "m", half, truth),
+    ])  # fmt: skip
+    found = size_duels.duels(table, sizing.rivals(table), "probe", "p", 8, samples=500)
+    assert found["difference"].tolist() == pytest.approx([0.25, 0.25], abs=0.001)
+    assert (found["p_holm"] < 0.01).all()
+    assert (found["low"] <= 0).all()
+    assert set(found["found"]) == {"no"}
+
+
+def test_a_rival_is_held_against_the_commonest_label():
+    # 60 of 100 have label 0: always answering it is right 60 times
+    truth = "0" * 60 + "1" * 40
+    good = "0" * 55 + "1" * 45  # 95 right
+    table = pd.DataFrame([row("prompted", "m", good, truth),
+                          row("prompted", "n", "0" * 60 + "0" * 40, truth, "abc")])  # fmt: skip
+    found = size_duels.guessing(sizing.rivals(table), samples=400).set_index("set")
+    assert found["commonest"].tolist() == [0.6, 0.6]
+    assert found["difference"].to_dict() == {"ab": pytest.approx(0.35), "abc": 0}
+    assert 0.2 < found.loc["ab", "low"] < 0.35 < found.loc["ab", "high"] < 0.5
+    assert found.loc["abc", ["low", "high"]].tolist() == [0, 0]
+    assert len(size_duels.guessing({})) == 0
 
 
 def test_recall_and_precision_of_each_label_by_hand():
@@ -230,7 +329,7 @@ def test_recall_and_precision_of_each_label_by_hand():
         row("probe", "p", "0001", "0011"), row("probe", "p", "0011", "0011", seed=1),
         row("prompted", "m", "111", "001"),
     ])  # fmt: skip
-    found = sizing.by_label(table, sizing.rivals(table), "probe", "p", 8).set_index("label")
+    found = size_duels.by_label(table, sizing.rivals(table), "probe", "p", 8).set_index("label")
     # the first three items: the draws answer 000 and 001
     assert found["items"].to_dict() == {"a": 2, "b": 1}
     assert found["small_recall"].to_dict() == {"a": 1.0, "b": 0.5}
@@ -245,7 +344,8 @@ def test_recall_and_precision_of_each_label_by_hand():
 
 def test_costs_are_ratios_of_the_rival_over_the_learner():
     table = made()
-    table.loc[len(table)] = row("bag", "tfidf", "01", "01", cpu_seconds_per_1000=None)
+    table.loc[len(table)] = row("bag", "tfidf", *table.loc[0, ["answers", "labels"]],
+                               cpu_seconds_per_1000=None)  # fmt: skip
     found = sizing.costs(table, sizing.rivals(table), 8).set_index(["set", "model"])
     assert found.loc[("ab", "p"), "times_parameters"] == 5
     assert found.loc[("ab", "p"), "times_seconds"] == 20
@@ -276,9 +376,9 @@ def test_without_rows_every_table_is_empty_and_has_its_columns(tmp_path):
     assert sizing.rivals(table) == {}
     for found, column in (
         (sizing.scores(table, 8), "accuracy_low"), (sizing.curves(table), "labels_used"),
-        (sizing.crossings(table, {}), "labels"), (sizing.costs(table, {}, 8), "times_seconds"),
-        (sizing.duels(table, {}, "probe", "p", 8), "found"),
-        (sizing.by_label(table, {}, "probe", "p", 8), "small_recall"),
+        (size_duels.crossings(table, {}), "labels"), (sizing.costs(table, {}, 8), "times_seconds"),
+        (size_duels.duels(table, {}, "probe", "p", 8), "found"),
+        (size_duels.by_label(table, {}, "probe", "p", 8), "small_recall"),
     ):  # fmt: skip
         assert len(found) == 0
         assert column in found
@@ -297,7 +397,7 @@ def test_every_set_and_classifier_is_drawn():
         assert ">probe: p<" in drawn
     assert ">prompted: large-lm<" in scored.svg
     assert ">best prompted language model<" in grown.svg
-    duels = sizing.duels(table, against, "probe", "p", 32, samples=50)
+    duels = size_duels.duels(table, against, "probe", "p", 32, samples=50)
     assert ">mean recall<" in plots.show(figures.duels, duels, **told).svg
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sizewise import paths, pretrained, records
-from sizewise.evals import exact, multiple_choice, tasks
+from sizewise.evals import exact, generation, multiple_choice, tasks
 from test_evals import bpe, tiny
 
 torch.set_num_threads(1)
@@ -31,7 +31,7 @@ def script(monkeypatch):
     lambada = exact.TASKS["lambada"]
     words = tuple(exact.Item(f"l{n}", f"over the lazy {n}", "dog") for n in range(9))
     changed = exact.Task(**{name: getattr(lambada, name) for name in (
-        "name", "source", "most", "stops", "right")}, load=lambda: words)  # fmt: skip
+        "name", "source", "questions", "most", "stops", "right")}, load=lambda: words)  # fmt: skip
     monkeypatch.setitem(exact.TASKS, "lambada", changed)
     return SimpleNamespace(**found)
 
@@ -53,6 +53,26 @@ def test_parts_cover_the_questions_once_and_a_larger_sample_keeps_them():
     assert {one["model"] for one in some if one["task"] == "gsm8k"} == {
         name for name in script.MODELS if name != "gemma-3-270m"
     }
+
+
+def test_no_more_questions_are_planned_than_a_task_has():
+    script = SimpleNamespace(**runpy.run_path(str(FILE)))
+    words = ["--items", "9000", "--answers", "9000", "--models", "smollm2-135m", "--tasks"]
+    for task, most in (("winogrande", 1267), ("lambada", 5153), ("humaneval", 164)):
+        planned = script.grid(script.arguments([*words, task]))
+        assert sum(one["count"] for one in planned) == most
+        assert planned[-1]["first"] + planned[-1]["count"] == most
+    halved = script.grid(script.arguments([*words, "hellaswag"]))
+    assert sum(one["count"] for one in halved) == 4500
+
+
+def test_recorded_rows_are_of_the_plan():
+    script = SimpleNamespace(**runpy.run_path(str(FILE)))
+    recorded = records.read("small_vs_large")
+    if not recorded:
+        pytest.skip("nothing is recorded")
+    planned = {records.identity(one) for one in script.grid(script.arguments([]))}
+    assert {one["id"] for one in recorded} <= planned
 
 
 def test_a_row_of_choices_keeps_what_any_score_needs(script):
@@ -87,6 +107,27 @@ def test_the_last_word_has_its_nats(script):
         log_p = model(torch.tensor([ids])).logits[0].log_softmax(-1)
         alone = -sum(log_p[at - 1, ids[at]].item() for at in range(len(ids) - size, len(ids)))
         assert nats == pytest.approx(alone, abs=1e-4)
+    # the passages with their words: of each, the last token is predicted and not read
+    whole = [f"{items[name].prompt} {items[name].target}" for name in found["items"]]
+    assert found["tokens_read"] == sum(map(len, tokenizer(whole)["input_ids"]))
+
+
+def test_tokens_of_a_chat_are_those_of_the_questions_without_the_template(script, monkeypatch):
+    tokenizer, chats = bpe(), ("the quick brown", "over the lazy dog")
+    tokenizer.chat_template = "{% for m in messages %}user: {{ m.content }}{% endfor %} model:"
+    loaded = SimpleNamespace(model=tiny(), tokenizer=tokenizer)
+    items = [exact.Item(f"g{n}", "", "4", chat=chat) for n, chat in enumerate(chats)]
+    seen = []
+
+    def answers(model, tokenizer, prompts, **more):
+        seen.extend(prompts)
+        return [generation.Answer("is 4", 3, 0.1), generation.Answer("5", 1, 0.1)]
+
+    monkeypatch.setattr(generation, "answers", answers)
+    found = script.answer(loaded, {"task": "gsm8k", "chat": True}, items, 2)
+    plain, read = (sum(map(len, tokenizer(list(some))["input_ids"])) for some in (chats, seen))
+    assert found["tokens_read"] == plain < read
+    assert (found["right"], found["tokens_written"]) == ([1, 0], 4)
 
 
 def test_the_peak_of_memory_is_of_the_row_alone(script):
@@ -120,4 +161,13 @@ def test_a_wrong_word_ends_in_one_line(words, message):
     done = subprocess.run([sys.executable, FILE, *words, "--list"], capture_output=True, text=True)
     assert done.returncode == 1
     assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_as_output_ends_in_one_line(tmp_path):
+    words = ["--models", "smollm2-135m", "--tasks", "piqa", "--items", "1", "--output", tmp_path]
+    done = subprocess.run([sys.executable, FILE, *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("small_vs_large: ")
+    assert str(tmp_path) in done.stderr
     assert done.stderr.count("\n") == 1

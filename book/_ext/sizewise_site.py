@@ -14,6 +14,9 @@ import sysconfig
 import time
 from pathlib import Path
 
+import sizewise_figures
+import sizewise_files
+import sizewise_terms
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinxcontrib import katex
@@ -45,10 +48,18 @@ MENDS = [
 ]
 MENDS = [(re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in MENDS]
 
+# The book's own scripts, each only on pages that hold what it is for.
+SCRIPTS = {"tables.js": "<table", "ledger.js": "sw-ledger", "terms.js": "std-term"}
+# Sphinx's search leaves out words that are numbers; here numbers are what is asked for.
+DIGITS = """stopwords.indexOf(queryTermLower) !== -1 ||
+        queryTerm.match(/^\\d+$/)"""
+
 
 def setup(app: Sphinx) -> dict:
     """Connect the mends; Sphinx calls this once."""
     use_installed_node()
+    app.add_config_value("sizewise_redirects", {}, "html")
+    app.connect("html-page-context", add_scripts)
     # After every other handler has added its scripts (the default priority is 500) ...
     app.connect("html-page-context", drop_scripts, priority=900)
     app.connect("html-page-context", report_bad_formulas, priority=900)
@@ -89,6 +100,13 @@ def start_formula_server(cls, rundir: Path, timeout: float):
     raise cls.timeout_error(timeout)
 
 
+def add_scripts(app, pagename, templatename, context, doctree) -> None:
+    """Load the book's own scripts where they have something to do, and never before the page."""
+    for name, sign in SCRIPTS.items():
+        if sign in context.get("body", ""):
+            app.add_js_file(name, loading_method="defer")
+
+
 def drop_scripts(app, pagename, templatename, context, doctree) -> None:
     """Drop thebe, which loads from a CDN, and inline scripts that stand on the page twice."""
     kept, seen = [], set()
@@ -115,21 +133,28 @@ def report_bad_formulas(app, pagename, templatename, context, doctree) -> None:
 
 
 def finish_pages(app: Sphinx, exception: Exception | None) -> None:
-    """Mend every page, and put a front door at index.html that leads to the first one."""
+    """Mend every page, explain its terms, give its figures their files; write what is beside."""
     if exception is not None or app.builder.name != "html":
         return
-    for path in sorted(Path(app.outdir).rglob("*.html")):
-        if "_static" not in path.parts:
-            path.write_text(mend(path.read_text(encoding="utf-8")), encoding="utf-8")
-    first = f"{app.config.master_doc}.html"
-    title = html.escape(app.config.html_title)
-    (Path(app.outdir) / "index.html").write_text(
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
-        f'<meta http-equiv="refresh" content="0; url={first}">\n'
-        f'<link rel="canonical" href="{first}"></head>\n'
-        f'<body><main><h1><a href="{first}">{title}</a></h1></main></body>\n</html>\n',
-        encoding="utf-8",
-    )
+    site = Path(app.outdir)
+    meanings = sizewise_terms.definitions(site)
+    for path in sorted(site.rglob("*.html")):
+        if "_static" in path.parts:
+            continue
+        name = path.relative_to(site).with_suffix("").as_posix()
+        page = mend(path.read_text(encoding="utf-8"))
+        page = sizewise_figures.finish(app, name, sizewise_terms.explain(page, meanings))
+        path.write_text(page, encoding="utf-8")
+    let_numbers_be_searched(site / "_static" / "searchtools.js")
+    sizewise_files.write(app)
+
+
+def let_numbers_be_searched(script: Path) -> None:
+    """Take out of Sphinx's search the condition that skips words of digits alone."""
+    text = script.read_text(encoding="utf-8")
+    if DIGITS not in text:
+        logger.warning("%s: the condition on numbers reads otherwise now", script.name)
+    script.write_text(text.replace(DIGITS, DIGITS.partition(" ||")[0]), encoding="utf-8")
 
 
 def mend(page: str) -> str:

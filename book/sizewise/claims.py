@@ -136,7 +136,10 @@ def verdicts(chapter: str | None = None) -> dict[int, dict[str, Any]]:
 
 
 def table() -> list[dict[str, Any]]:
-    """The whole ledger, one row a claim: its verdict, or the reason why it has none."""
+    """The whole ledger, one row a claim: its verdict, or the reason why it has none.
+
+    ``numbers`` are those that the rules of the deciding cell compare, in the cell's order.
+    """
     decided = verdicts()
     rows = []
     for claim in ledger().values():
@@ -154,9 +157,19 @@ def table() -> list[dict[str, Any]]:
                 "verdict": one.get("verdict") or ("undecidable" if claim.reason else None),
                 "finding": one.get("finding"),
                 "reason": reason,
+                "numbers": _compared(one),
             }
         )
     return rows
+
+
+def _compared(one: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a stored verdict that its rules name; all of them if it has no rule."""
+    numbers, rules = one.get("numbers", {}), [rule for _, rule in one.get("rules", ())]
+    named = {
+        node.id for r in rules for node in ast.walk(ast.parse(r)) if isinstance(node, ast.Name)
+    }
+    return {name: value for name, value in numbers.items() if not rules or name in named}
 
 
 def _is_finite(value: Any) -> bool:
@@ -200,7 +213,7 @@ def _card(one: Verdict) -> str:
     )
     rules = f"{rules}; otherwise {one.otherwise}" if rules else one.otherwise
     given = ", ".join(
-        f"<code>{name}</code> = {_shown(value)}" for name, value in one.numbers.items()
+        f"<code>{name}</code> = {shown(value)}" for name, value in one.numbers.items()
     )
     return (
         f'<div class="sw-verdict sw-verdict--{one.verdict}" id="claim-{one.id}">\n'
@@ -213,5 +226,6 @@ def _card(one: Verdict) -> str:
     )
 
 
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
+    """A deciding number as pages show it: whole, or with four digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

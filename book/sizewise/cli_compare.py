@@ -101,6 +101,10 @@ def compare(
         print(f"sizewise: stopped; {file} has what came, and the same command goes on",
               file=sys.stderr)  # fmt: skip
         raise typer.Exit(130) from None
+    except OSError as error:  # of a model's files, say
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise ValueError(f"{error.filename or file}: {error.strerror or error}") from None
     found = report.compare(items, pair, plans, answers, rates, seed)
     found = {"task": task, "file": str(file), "settings": _told(settings)} | found
     if json:
@@ -167,7 +171,11 @@ def _told(settings) -> dict:
 
 def _shown(question) -> dict:
     """What of a request tells people which one it is."""
-    return {name: question.config[name] for name in ("model", "endpoint", "item", "repeat")}
+    from .compare.models import CALL
+
+    config = question.config
+    where = {"endpoint": (config["endpoint"] or "here").removesuffix(CALL)}
+    return {"model": config["model"]} | where | {n: config[n] for n in ("item", "repeat")}
 
 
 @contextmanager

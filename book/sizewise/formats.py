@@ -63,17 +63,19 @@ CACHES = _table(
 )
 
 
-def weight_format(name: str) -> Format:
-    """A weight format by name. Raises ValueError with the nearest name."""
+def weight_format(name: str | Format) -> Format:
+    """A weight format by name, or as it is. Raises ValueError with the nearest name."""
     return _lookup("weight format", name, WEIGHTS)
 
 
-def cache_format(name: str) -> Format:
-    """A cache format by name. Raises ValueError with the nearest name."""
+def cache_format(name: str | Format) -> Format:
+    """A cache format by name, or as it is. Raises ValueError with the nearest name."""
     return _lookup("cache format", name, CACHES)
 
 
-def _lookup(kind: str, name: str, table: dict[str, Format]) -> Format:
+def _lookup(kind: str, name: str | Format, table: dict[str, Format]) -> Format:
+    if isinstance(name, Format):
+        return name
     found = table.get(str(name).lower().replace("_", "-")) or table.get(str(name).lower())
     if found is None:
         raise text.unknown(kind, name, table)

@@ -1,4 +1,7 @@
-"""Numbers that people give, held to what makes sense."""
+"""Numbers that people give, held to what makes sense.
+
+A traced value (`calculators.tracing`) stands for any number that makes sense: it passes as it is.
+"""
 
 import math
 import operator
@@ -17,6 +20,8 @@ def whole(what: str, value, most: int = LARGEST, least: int = 1) -> int:
             else (operator.index(value))
         )
     except TypeError:
+        if is_traced(value):
+            return value
         raise ValueError(f"{what} must be a whole number, got {value!r}") from None
     if not least <= number <= most:
         upto = f"{most:.0e}" if most > 10**6 else most
@@ -28,5 +33,32 @@ def positive(what: str, value) -> float:
     """``value`` as a finite float above zero, else ValueError."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
     if not good or not 0 < value < math.inf:
+        if is_traced(value):
+            return value
         raise ValueError(f"{what} must be a number above 0, got {value!r}")
     return float(value)
+
+
+def least(a, b):
+    """The smaller of two numbers; of traced values, the expression for it."""
+    return _of("least", min, a, b)
+
+
+def most(a, b):
+    """The larger of two numbers; of traced values, the expression for it."""
+    return _of("most", max, a, b)
+
+
+def real(value) -> float:
+    """``value`` as a float; a traced value as it is."""
+    return value if is_traced(value) else float(value)
+
+
+def is_traced(value) -> bool:
+    return hasattr(value, "expression")
+
+
+def _of(name: str, plain, a, b):
+    if is_traced(a):
+        return getattr(a, name)(b)
+    return getattr(b, name)(a) if is_traced(b) else plain(a, b)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from .architecture import Grouped, Layer, Model, Span
 from .formats import Format, cache_format, weight_format
-from .limits import positive, whole
+from .limits import least, most, positive, whole
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,13 @@ def kv_cache_by_layer(
         spans = layer.attention.held(absorbed) if layer.attention else ()
         limited = windows or not isinstance(layer.attention, Grouped)
         bits = spans_bits(spans, context, one, limited) + state_bits(layer, one)
-        memo[layer] = math.ceil(batch * bits / 8)
+        memo[layer] = layer_bytes(batch, bits)
     return [memo[layer] for layer in model.layers]
+
+
+def layer_bytes(batch: int, bits: float) -> int:
+    """Whole bytes of one layer's cache for ``batch`` sequences of ``bits`` each."""
+    return math.ceil(batch * bits / 8)
 
 
 def kv_bytes_per_token(
@@ -136,12 +141,12 @@ def activation_bytes(
     each sequence, and the residual. Attention scores are never stored whole (Dao et al. 2022).
     `transformers`' eager classes peak at 1.0 to 1.5 times this, as the tests measure.
     """
-    tokens = min(
+    tokens = least(
         whole("context", context) * whole("batch", batch), whole("prefill tokens", prefill_tokens)
     )
     mlp = tokens * 3 * (model.hidden_size + model.mlp_width) * bits
     head = batch * model.vocab_size * 32 + tokens * model.hidden_size * bits
-    return math.ceil(max(mlp, head) / 8)
+    return math.ceil(most(mlp, head) / 8)
 
 
 def total_memory(
@@ -179,7 +184,7 @@ def total_memory(
         notes.append(f"the model states a context of {model.max_context:,} tokens only")
     devices = None
     if device is not None:
-        devices = math.ceil(sum(parts) / (positive("memory_bytes", device.memory_bytes) * usable))
+        devices = least_devices(sum(parts), device.memory_bytes, usable)
     return Total(
         model=model.name,
         weights=weights,
@@ -197,13 +202,18 @@ def total_memory(
     )
 
 
+def least_devices(total: int, memory: float, usable: float = 1.0) -> int:
+    """The fewest devices of ``memory`` bytes, ``usable`` as a share, that hold ``total`` bytes."""
+    return math.ceil(total / (positive("memory_bytes", memory) * usable))
+
+
 def spans_bits(spans: tuple[Span, ...], context: int, one: Format, windows: bool = True) -> float:
     """Bits of one sequence's ``spans`` at ``context`` tokens."""
     bits = 0.0
     for vectors, width, limit, stride in spans:
         places = context // stride
         if windows and limit is not None:
-            places = min(places, limit)
+            places = least(places, limit)
         bits += places * vectors * (width * one.bits + one.per_row)
     return bits
 
@@ -212,7 +222,7 @@ def state_bits(layer: Layer, one: Format) -> float:
     """Bits of one sequence's recurrent state: fp32, and at least 16-bit convolution inputs."""
     if layer.state is None:
         return 0
-    plain = max(one.bits, 16)
+    plain = most(one.bits, 16)
     recurrent = plain if layer.state.in_model_format else 32
     return layer.state.conv_values * plain + layer.state.recurrent_values * recurrent
 

@@ -71,42 +71,100 @@ def provenance(stem: str) -> Table:
     return table(frame.groupby(names, dropna=False, sort=False)["rows"].sum().reset_index())
 
 
-def say(**numbers: str) -> None:
-    """Glue texts under their names, for ``{glue:text}`` in the prose of any page."""
+def say(**numbers: str | Table) -> None:
+    """Glue texts under their names, for ``{glue:text}`` in the prose of any page.
+
+    What `verdict_marks` made is glued as well, for ``{glue}``.
+    """
     from myst_nb import glue
 
     for name, words in numbers.items():
-        if not isinstance(words, str):
+        if not isinstance(words, (str, Table)):
             raise ValueError(f"{name}: format the number first, {words!r} is no text")
         glue(name, words, display=False)
 
 
+LEDGER_HEAD = ("no.", "article", "claim", "verdict", "because")
+
+
 def ledger(rows: Iterable[Mapping]) -> Table:
-    """The ledger's rows (`claims.table`) as a page shows them, each verdict linked to its cell."""
+    """The ledger's rows (`claims.table`) as a page shows them, each verdict linked to its cell.
+
+    A row says in ``data-`` attributes what the page's filters ask for.
+    """
     from . import claims
 
-    lines, texts = [], []
-    for row in rows:
-        verdict = row["verdict"] or "open"
-        mark = f'<span class="sw-mark sw-mark--{verdict}">{verdict}</span>'
-        if row["finding"]:
-            mark = f'<a href="{row["chapter"]}.html#claim-{row["id"]}">{mark}</a>'
-        said = row["finding"] or row["reason"]
-        lines.append(
-            f'<tr id="ledger-{row["id"]}"><td class="sw-number">{row["id"]}</td>'
-            f"<td>{html.escape(row['article'])}</td><td>{html.escape(row['claim'])}</td>"
-            f"<td>{mark}</td><td>{html.escape(said)}</td></tr>"
-        )
-        texts.append(f"{row['id']:>3} {verdict}: {said}")
+    rows = list(rows)
     meaning = " ".join(f"{verdict}: {words}." for verdict, words in claims.VERDICTS.items())
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("no.", "article", "claim", "verdict", "because")
-    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in LEDGER_HEAD)
     as_html = (
         f'<table class="sw-table sw-ledger">\n<caption>{html.escape(meaning)}</caption>\n'
-        f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
+        f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n"
+        + "\n".join(_ledger_row(row) for row in rows)
+        + "\n</tbody>\n</table>"
+    )
+    texts = (
+        f"{row['id']:>3} {row['verdict'] or 'open'}: {row['finding'] or row['reason']}"
+        for row in rows
     )
     return Table(as_html, "\n".join(texts))
+
+
+def _ledger_row(row: Mapping) -> str:
+    from . import claims
+
+    verdict = row["verdict"] or "open"
+    mark, numbers = f'<span class="sw-mark sw-mark--{verdict}">{verdict}</span>', ""
+    if row["finding"]:
+        cell = f"{row['chapter']}.html#claim-{row['id']}"
+        mark = f'<a href="{cell}">{mark}</a>'
+        given = ", ".join(
+            f"<code>{name}</code> = {claims.shown(value)}" for name, value in row["numbers"].items()
+        )
+        numbers = (
+            f'\n<span class="sw-ledger__numbers">{given + ". " if given else ""}Decided in '
+            f'<a href="{cell}">{html.escape(_title(row["chapter"]))}</a></span>'
+        )
+    return (
+        f'<tr id="ledger-{row["id"]}" data-articles="{row["article"].replace(",", "")}"'
+        f' data-chapter="{row["chapter"] or ""}" data-verdict="{verdict}">'
+        f'<td class="sw-number"><a href="#ledger-{row["id"]}">{row["id"]}</a></td>'
+        f"<td>{html.escape(row['article'])}</td><td>{html.escape(row['claim'])}</td>"
+        f"<td>{mark}</td><td>{html.escape(row['finding'] or row['reason'])}{numbers}</td></tr>"
+    )
+
+
+def verdict_marks(rows: Iterable[Mapping], **chosen: str) -> Table:
+    """How many of the ledger's rows have which verdict: marks that lead to them in the ledger.
+
+    ``chosen`` is added to the address, such as ``chapter="parameters"`` for rows of one chapter.
+    A page that shows them lies one folder deep, as all pages of the book do.
+    """
+    from urllib.parse import urlencode
+
+    from . import claims
+
+    found = [row["verdict"] or "open" for row in rows]
+    counts = {v: found.count(v) for v in (*claims.VERDICTS, "open") if v in found}
+    marks = [
+        f'<a class="sw-marked" href="../chapters/ledger.html?'
+        f'{html.escape(urlencode({**chosen, "verdict": verdict}))}">'
+        f'<span class="sw-mark sw-mark--{verdict}">{number} {verdict}</span></a>'
+        for verdict, number in counts.items()
+    ]
+    return Table(" ".join(marks), ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+
+
+def _title(chapter: str) -> str:
+    """The question that a chapter asks: its first heading, or its name if it has none."""
+    from . import notebooks, paths
+
+    for cell in notebooks.read(paths.chapters()[chapter])["cells"]:
+        if cell["cell_type"] == "markdown":
+            for line in "".join(cell["source"]).splitlines():
+                if line.startswith("# "):
+                    return line.removeprefix("# ").strip()
+    return chapter
 
 
 def _shown(value, form) -> str:

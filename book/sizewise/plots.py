@@ -27,20 +27,28 @@ class Figure:
     alt: str
     caption: str
     numbers: str = ""  # an HTML table
+    data: str = ""  # every drawn point as CSV (`drawn.as_csv`)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         return {"text/html": self._html(), "text/plain": f"Figure: {self.alt}"}
 
     def _html(self) -> str:
-        table = ""
+        from .drawn import as_address
+
+        table = link = ""
         if self.numbers:
             table = f"<details><summary>The numbers</summary>\n{self.numbers}\n</details>\n"
+        if self.data:
+            link = (
+                f'<p class="sw-figure__data"><a href="{as_address(self.data)}" '
+                'download="figure.csv">Drawn numbers (CSV)</a></p>\n'
+            )
         drawn = self.svg.replace(
             "<svg ", f'<svg role="img" aria-label="{html.escape(self.alt)}" ', 1
         )
         return (
             f'<figure class="sw-figure">\n{drawn}\n'
-            f"<figcaption>{html.escape(self.caption)}</figcaption>\n{table}</figure>"
+            f"<figcaption>{html.escape(self.caption)}</figcaption>\n{table}{link}</figure>"
         )
 
 
@@ -90,6 +98,8 @@ def show(draw, *args, alt: str, caption: str, numbers=None, size=None, **options
     """
     if not alt.strip() or not caption.strip():
         raise ValueError("a figure needs an alternative text and a caption")
+    from .drawn import as_csv
+
     with style():
         import matplotlib.pyplot as plt
 
@@ -97,6 +107,7 @@ def show(draw, *args, alt: str, caption: str, numbers=None, size=None, **options
         try:
             draw(axes, *args, **options)
             drawn = svg(figure)
+            data = as_csv(figure)
         finally:
             plt.close(figure)
     table = ""
@@ -104,7 +115,7 @@ def show(draw, *args, alt: str, caption: str, numbers=None, size=None, **options
         from . import page
 
         table = page.table(numbers).html
-    return Figure(drawn, alt, caption, table)
+    return Figure(drawn, alt, caption, table, data)
 
 
 def svg(figure) -> str:

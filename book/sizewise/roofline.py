@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from .architecture import Model
 from .formats import cache_format, weight_format
-from .limits import positive, whole
+from .limits import least, most, positive, real, whole
 from .memory import kv_cache_bytes, spans_bits, state_bits, stated
 from .training import Range, peak_operations
 
@@ -31,7 +31,7 @@ class Phase:
 
     @property
     def seconds(self) -> float:
-        return max(self.memory_seconds, self.compute_seconds)
+        return most(self.memory_seconds, self.compute_seconds)
 
     @property
     def bound(self) -> str:
@@ -121,7 +121,7 @@ def decode(
         "decode", model, device, context, batch, batch,
         weight_bytes=touched_parameters(model, batch) * weight_format(weights).bits / 8,
         cache_bytes=kv_read_bytes(model, context, batch, kv, absorbed=absorbed),
-        attention_operations=float(batch * attended),
+        attention_operations=real(batch * attended),
         compute=compute, devices=devices, price=price,
         notes=[f"weights in {weights}, cache in {kv}"],
     )  # fmt: skip
@@ -175,7 +175,7 @@ def touched_parameters(model: Model, tokens: int) -> float:
     Of embeddings only the rows looked up count, at most the table.
     """
     total, lookup = stated(model, "total"), model.lookup
-    rows = min(lookup, tokens * lookup / model.vocab_size)
+    rows = least(lookup, tokens * lookup / model.vocab_size)
     if model.experts:
         stated(model, "active")
         reached = expected_experts(model.experts, model.experts_per_token, tokens)
@@ -208,6 +208,28 @@ def ridge(device, format: str = "bf16") -> float:
     return peak / device.bandwidth
 
 
+def phase(moved: float, operations: float, device, compute: str, devices: int) -> Phase:
+    """Bytes and operations of one part of a step, shared evenly by ``devices`` of one kind.
+
+    Where the device states no peak in ``compute``, arithmetic takes no time.
+    """
+    peak = peak_operations(device, compute)
+    bandwidth = positive("bandwidth", device.bandwidth) * devices
+    return Phase(
+        moved, operations, moved / bandwidth, operations / (peak * devices) if peak else 0.0
+    )
+
+
+def joules_per_million(watts: float, devices: int, seconds: float, tokens: int) -> float:
+    """Joules for a million tokens, of ``devices`` that take ``seconds`` for ``tokens``."""
+    return watts * devices * seconds / tokens * 1e6
+
+
+def hours_per_million(devices: int, seconds: float, tokens: int) -> float:
+    """Device-hours for a million tokens, of ``devices`` that take ``seconds`` for ``tokens``."""
+    return devices * seconds / 3600 / tokens * 1e6
+
+
 def full_read_seconds(device) -> float:
     """Seconds to read a device's whole memory once.
 
@@ -222,7 +244,7 @@ def _attended(layer, context: int, absorbed: bool) -> float:
     work = 0.0
     for operations, limit, stride in layer.attention.scores(absorbed) if layer.attention else ():
         keys = context // stride
-        work += operations * (keys if limit is None else min(keys, limit))
+        work += operations * (keys if limit is None else least(keys, limit))
     return work + _state_operations(layer)
 
 
@@ -255,7 +277,6 @@ def _floor(
 ) -> Floor:  # fmt: skip
     devices = whole("devices", devices)
     peak = peak_operations(device, compute)
-    bandwidth = positive("bandwidth", device.bandwidth) * devices
     if model.experts:
         notes.append("tokens choose experts uniformly and independently")
     notes += [
@@ -266,25 +287,21 @@ def _floor(
         else f"arithmetic ignored: {device.name} states no {compute} peak",
     ]
 
-    def phase(moved: float, operations: float) -> Phase:
-        seconds = operations / (peak * devices) if peak else 0.0
-        return Phase(moved, operations, moved / bandwidth, seconds)
-
     multiplied = stated(model, "active") - model.lookup
     if step == "prefill":
         heads = min(multiplied, model.vocab_size * model.hidden_size)  # scores the last token only
         weight_operations = 2 * ((multiplied - heads) * tokens + heads * batch)
     else:
         weight_operations = 2 * multiplied * tokens
-    weights = phase(weight_bytes, float(weight_operations))
-    attention = phase(cache_bytes, attention_operations)
+    weights = phase(weight_bytes, real(weight_operations), device, compute, devices)
+    attention = phase(cache_bytes, attention_operations, device, compute, devices)
     seconds = weights.seconds + attention.seconds
     joules = dollars = None
     if device.tdp_watts:
-        joules = device.tdp_watts * devices * seconds / tokens * 1e6
+        joules = joules_per_million(device.tdp_watts, devices, seconds, tokens)
         notes.append(f"energy at the stated {device.tdp_watts:g} W a device, devices only")
     if price is not None:
-        dollars = Range.of(price, "price") * (devices * seconds / 3600 / tokens * 1e6)
+        dollars = Range.of(price, "price") * hours_per_million(devices, seconds, tokens)
         notes.append("every device is paid for while it works, not while it waits")
     return Floor(
         step, model.name, device.name, devices, context, batch, tokens, weights, attention,

@@ -6,6 +6,7 @@ from .show import console, table
 
 LINES = 20  # items in sight
 WORDS = 60  # characters of an answer in sight
+NAME = 300  # of a model's name with its address: it is folded, since its end may tell it apart
 
 
 def cut(words: str, most: int = WORDS) -> str:
@@ -26,8 +27,10 @@ def compared(found: dict[str, Any]) -> None:
 
 
 def _answers(found: dict[str, Any]) -> None:
-    lines = found["answers"]
-    apart = [one for one in lines if None not in one["scores"] and len(set(one["scores"])) > 1]
+    lines = [one for one in found["answers"] if None not in one["scores"]]
+    apart = [one for one in lines if len(set(one["scores"])) > 1]
+    if not lines:  # nothing that both answered
+        return
     if not apart:
         print("No item is scored differently.")
         return
@@ -44,7 +47,7 @@ def _answers(found: dict[str, Any]) -> None:
 def _figures(found: dict[str, Any]) -> None:
     a, b = found["models"]
     made = table(f"{cut(found['task'])}: {found['items']} items", "", "A>", "B>")
-    made.add_row("model", cut(_name(a)), cut(_name(b)))
+    made.add_row("model", cut(a["name"], NAME), cut(b["name"], NAME))
     for name, form in (
         ("requests answered", _answered),
         ("score, percent", _score),
@@ -84,10 +87,6 @@ def _failures(found: dict[str, Any]) -> None:
             )
     if any(one["failed"] for one in found["models"]):
         print("The same command asks these again.")
-
-
-def _name(one: dict[str, Any]) -> str:
-    return f"{one['model']}@{one['endpoint']}" if one["endpoint"] else one["model"]
 
 
 def _answered(one: dict[str, Any]) -> str:

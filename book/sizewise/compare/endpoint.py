@@ -73,6 +73,14 @@ class _Failed(Exception):
     """A failure of this question alone."""
 
 
+class _Session(requests.Session):
+    """Looks at no redirect. The plain one prepares the next request even where it does not send
+    it: it reads a body of any size, and raises ValueError for a target that is no address."""
+
+    def get_redirect_target(self, resp) -> None:
+        return None
+
+
 class Client:
     """Asks one model. One client a thread: the connection is kept open between questions."""
 
@@ -88,7 +96,7 @@ class Client:
         self.model, self.asking = model, asking
         self.sleep, self.draw, self.clock = sleep, draw, clock
         self.limit = "max_tokens"  # its name in the request
-        self.session = requests.Session()
+        self.session = _Session()
         self.session.trust_env = not loopback(model.url)  # no proxy between us and ourselves
 
     def ask(self, prompt: str) -> Reply:
@@ -129,21 +137,21 @@ class Client:
             self.limit = "max_completion_tokens"
             status, headers, content = self._post(prompt)
         if status in FINAL:
-            said = "" if status in (401, 403) else _said(content)  # 401 may repeat the key
+            said = "" if status in (401, 403) else self._said(content)  # 401 may repeat the key
             words = FINAL[status] + (f": {said}" if said else "")
             raise Refused(self._clean(f"{self.model}: {words}"))
         if 300 <= status < 400:
-            to = urlsplit(urljoin(self.model.url, headers.get("Location", ""))).netloc
+            to = _target(self.model.url, headers.get("Location"))
             raise Refused(
                 self._clean(
-                    f"{self.model}: the endpoint redirects to {to or 'nowhere'}, which is not "
+                    f"{self.model}: the endpoint redirects to {to}, which is not "
                     "followed; give that address if it is meant"
                 )
             )
         if status in PASSING or status >= 500:
             raise _Passing(f"HTTP {status}", _wait(headers.get("Retry-After")))
         if status != 200:
-            raise _Failed(f"HTTP {status}: {_said(content) or 'no reason given'}")
+            raise _Failed(f"HTTP {status}: {self._said(content) or 'no reason given'}")
         return _read(content)
 
     def _post(self, prompt: str) -> tuple[int, Any, bytes]:
@@ -195,6 +203,11 @@ class Client:
                 raise _Passing(f"no whole answer in {self.asking.timeout:g} s")
         return bytes(held)
 
+    def _said(self, content: bytes) -> str:
+        """What an endpoint says of an error: cut when the key is out, or a part of it stayed."""
+        words = self._clean(_reason(content))
+        return words if len(words) <= WORDS else words[: WORDS - 1] + "…"
+
     def _hidden(self, words: str) -> str:
         """``words`` without the key, should an endpoint send it back."""
         return words.replace(self.model.key, "[key]") if self.model.key else words
@@ -235,8 +248,8 @@ def _count(value) -> int | None:
     return value if good else None
 
 
-def _said(content: bytes) -> str:
-    """What an endpoint says of an error, cut."""
+def _reason(content: bytes) -> str:
+    """What an endpoint says of an error; empty if it says nothing."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -244,7 +257,22 @@ def _said(content: bytes) -> str:
     for name in ("error", "message", "detail"):
         if isinstance(found, dict) and name in found:
             found = found[name]
-    return found[:WORDS] if isinstance(found, str) else ""
+    return found if isinstance(found, str) else ""
+
+
+def _target(url: str, location: str | None) -> str:
+    """Where a redirect leads, as host and port: what else an address holds may be secret."""
+    if not location:
+        return "nowhere"
+    try:
+        parts = urlsplit(urljoin(url, location))
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host:
+        return "what is no address"
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{port}" if port else host
 
 
 def _wait(header: str | None) -> float | None:

@@ -37,9 +37,9 @@ class Local:
         from ..evals import generation
 
         words, asking = self._turn(prompt), self.asking
-        ids = self._ids(words)
-        started = time.perf_counter()
         try:
+            ids = generation.prompt_tokens(self.tokenizer, words)
+            started = time.perf_counter()
             if asking.temperature:
                 text, size = self._drawn(ids, seed)
             else:
@@ -57,14 +57,11 @@ class Local:
         import torch
         from transformers import GenerationConfig
 
+        from ..evals import generation
+
         most, tokenizer = self.asking.most, self.tokenizer
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if context and len(ids) + most > context:
-            words = f"a prompt of {len(ids)} tokens and an answer of {most}"
-            raise ValueError(f"{words} are over the context {context}")
-        own = getattr(self.model.generation_config, "eos_token_id", None)
-        several = own if isinstance(own, list | tuple) else [own]
-        ends = [one for one in (tokenizer.eos_token_id, *several) if one is not None]
+        generation.check_context(self.model, [ids], most)
+        ends = generation.end_tokens(self.model, tokenizer)
         settings = GenerationConfig(
             do_sample=True, temperature=self.asking.temperature, top_k=0, top_p=1.0,
             max_new_tokens=most, eos_token_id=ends or None, pad_token_id=(ends or [0])[0],
@@ -77,14 +74,6 @@ class Local:
                 input_ids=given, attention_mask=torch.ones_like(given), generation_config=settings
             )[0, len(ids) :]
         return tokenizer.decode(out, skip_special_tokens=True), len(out)
-
-    def _ids(self, words: str) -> list[int]:
-        """Tokens with what the tokenizer puts before a text, which a template may have put."""
-        from ..evals import likelihood
-
-        opening = likelihood.start(self.tokenizer)
-        ids = list(self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"])
-        return ids if ids[: len(opening)] == opening else [*opening, *ids]
 
     def _turn(self, prompt: str) -> str:
         """The prompt as the model is used to it."""

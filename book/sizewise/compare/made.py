@@ -46,7 +46,7 @@ def items(number: int, seed: int = 0) -> list[task.Item]:
 
     Raises ValueError for a number that is not from 1 to 3,000.
     """
-    return [task._item(one, at, None) for at, one in enumerate(fields(number, seed), 1)]
+    return [task.parse(one, at) for at, one in enumerate(fields(number, seed), 1)]
 
 
 def fields(number: int, seed: int = 0) -> list[dict[str, Any]]:

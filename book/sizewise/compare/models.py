@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-AT = re.compile(r"(?P<name>.+?)@(?P<url>https?://.*)", re.IGNORECASE | re.DOTALL)
+AT = re.compile(r"(?P<name>.+?)@(?P<url>[a-z][a-z0-9+.-]*://.*)", re.IGNORECASE | re.DOTALL)
 LOCAL = "@local"
 KEY = "OPENAI_API_KEY"
 NO_KEY = "none"
+BASE, CALL = "/v1", "/chat/completions"
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,30 @@ class Model:
     @property
     def host(self) -> str | None:
         """Host and port of the endpoint."""
-        return urlsplit(self.url).netloc if self.url else None
+        return urlsplit(self.url).netloc.rpartition("@")[2] if self.url else None
+
+    @property
+    def place(self) -> str | None:
+        """The whole address, with what is secret in it left out: what tells endpoints apart."""
+        if not self.url:
+            return None
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{self.host}{parts.path}"
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.host}" if self.url else self.name
+        """Name and host, and the path where it is not the usual one."""
+        if not self.url:
+            return self.name
+        path = urlsplit(self.url).path.removesuffix(CALL)
+        return f"{self.name}@{self.host}{'' if path == BASE else path or '/'}"
+
+
+def labels(models: tuple[Model, ...]) -> list[str]:
+    """What to call models beside each other: whole addresses where less would name two alike."""
+    short = [str(one) for one in models]
+    if len(set(short)) == len(short):
+        return short
+    return [f"{one.name}@{one.place}" if one.url else one.name for one in models]
 
 
 def parse(
@@ -73,23 +94,30 @@ def loopback(url: str) -> bool:
 
 def address(url: str) -> str:
     """The address of chat completions at an endpoint: ``/v1`` where the URL has no path."""
+    where = ""
     try:
         parts = urlsplit(url.strip())
+        where = _told(parts.scheme, parts.hostname)
         bare = bool(parts.hostname) and parts.scheme in ("http", "https") and parts.port != 0
     except ValueError:
         bare = False
     if not bare or re.search(r"[\s\x00-\x1f\\]", url.strip()):
-        raise ValueError("an endpoint is an address such as http://localhost:8000/v1")
+        raise ValueError(f"{where}an endpoint is an address such as http://localhost:8000/v1")
     if "@" in parts.netloc or parts.query or parts.fragment:
         # What stands there is often secret, so it is not shown.
         raise ValueError(
             f"{parts.hostname}: an endpoint's address has no user, password, ? or #; "
             "a key belongs in the environment"
         )
-    path = parts.path.rstrip("/") or "/v1"
-    if not path.endswith("/chat/completions"):
-        path += "/chat/completions"
+    path = parts.path.rstrip("/") or BASE
+    if not path.endswith(CALL):
+        path += CALL
     return f"{parts.scheme}://{parts.netloc.lower()}{path}"
+
+
+def _told(scheme: str, host: str | None) -> str:
+    """The beginning of a message on an address, as far as it holds nothing secret."""
+    return f"{scheme}://{host}: " if host and re.fullmatch(r"[\w.:-]+", host) else ""
 
 
 def _split(name: str, endpoint: str) -> tuple[str, str | None]:

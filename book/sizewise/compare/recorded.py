@@ -5,10 +5,11 @@ The figures of a page are made by the same functions as those that the command p
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from .. import records, text
-from . import made, report, run
+from . import made, report, run, scoring
 from . import task as tasks
 from .cost import Rates
 from .endpoint import Asking
@@ -43,17 +44,9 @@ def ask(local: Local, config: Row, items: list[tasks.Item]) -> list[Row]:
     local.asking = settings.asking
     found = []
     for one in run.plan(Model(config["model"]), items, settings):
-        reply = local.ask(one.item.prompt, run._seed(one, settings.seed))
+        reply = local.ask(one.item.prompt, run.draw_seed(one, settings.seed))
         found.append(one.config | reply.as_dict())
     return found
-
-
-def find(rows: list[Row], **wanted) -> Row | None:
-    """The row with these values; None without one. Raises ValueError where several have them."""
-    found = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
-    if len(found) > 1:
-        raise ValueError(f"{len(found)} rows have {wanted}")
-    return found[0] if found else None
 
 
 class Recorded:
@@ -94,6 +87,52 @@ def compared(
     return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2, seed)
 
 
+def differences(found: dict[str, dict[str, Any]]):
+    """A row for each comparison of ``found``, by its label: first model less second, in points.
+
+    A data frame with columns label, items, difference, low, high, only_first, only_second, p
+    (McNemar's mid-p; both empty where scores lie between 0 and 1), shown, detectable (points).
+    """
+    import pandas
+
+    return pandas.DataFrame([
+        {
+            "label": label, "items": one["items"], "difference": 100 * one["value"],
+            "low": 100 * one["low"], "high": 100 * one["high"],
+            "only_first": one["only_a"], "only_second": one["only_b"], "p": one["p_mid"],
+            "shown": one["shown"],
+            "detectable": None if one["detectable"] is None else 100 * one["detectable"],
+        }
+        for label, one in ((label, study["difference"]) for label, study in found.items())
+        if one
+    ])  # fmt: skip
+
+
+def shown_by(a: Row, b: Row, size: int, draws: int = 1000, seed: int = 0) -> float:
+    """The share of random samples of ``size`` of the items that show a difference of two rows.
+
+    Shown is what `report.shown` says, on the first answers that are wholly right.
+    """
+    import numpy as np
+
+    right = np.array([[part[0] == 1 for part in row["scores"]] for row in (a, b)])  # (2, items)
+    rng, found = np.random.default_rng(seed), 0
+    for _ in range(draws):
+        x, y = right[:, rng.choice(right.shape[1], size, replace=False)]
+        found += report.shown(int((x & ~y).sum()), int((y & ~x).sum()), size)
+    return found / draws
+
+
+def remarked(row: Row, rule: str) -> float:
+    """The mean score that the answers earn where items to be met exactly go by another rule."""
+    items = questions(row["task"], row["items"], row["seed"])
+    scores = [
+        scoring.score(replace(item, rule=rule) if _worded(item) else item, text)
+        for item, some in zip(items, row["texts"], strict=True) for text in some
+    ]  # fmt: skip
+    return sum(scores) / len(scores)
+
+
 def tokens(row: Row) -> list[tuple[int, int]]:
     """Tokens read and written of each request."""
     return [
@@ -106,6 +145,10 @@ def tokens(row: Row) -> list[tuple[int, int]]:
 def load() -> list[Row]:
     """All recorded rows."""
     return records.read(STEM)
+
+
+def _worded(item: tasks.Item) -> bool:
+    return item.rule == "exact" and not item.choices
 
 
 def _settings(row: Row) -> run.Settings:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..evals import bootstrap, paired
 from .cost import Rates
-from .models import Model
+from .models import Model, labels
 from .rows import Answers
 from .run import Question
 from .scoring import score
@@ -33,14 +33,16 @@ def compare(
     rows = [_by_item(items, some, answers) for some in plans]
     scores = [_scores(items, some) for some in rows]
     difference = _difference(*scores, seed)
+    names = labels(models)
     return {
         "items": len(items),
         "requests": sum(map(len, plans)),
         "models": [
-            _model(*four, seed) for four in zip(models, rows, scores, rates, strict=True)
+            {"name": name, **_model(*four, seed)}
+            for name, *four in zip(names, models, rows, scores, rates, strict=True)
         ],
         "difference": difference,
-        "verdict": verdict(difference, [str(one) for one in models]),
+        "verdict": verdict(difference, names),
         "answers": [_line(item, rows, scores) for item in items],
     }  # fmt: skip
 
@@ -60,6 +62,13 @@ def verdict(difference: dict[str, Any] | None, names: list[str]) -> str:
             f"{better} scores {points:.1f} points above {worse} "
             f"(95 % interval {ends[0]:.1f} to {ends[1]:.1f}){doubt}"
         )
+    low, high = difference["low"], difference["high"]
+    if (p := difference["p_mid"]) is not None and (p < LEVEL) != _away(low, high):
+        ends = f"{low * 100:.1f} to {high * 100:.1f} points"
+        return (
+            f"no difference shown: McNemar's test (p = {p:.3g}) and the interval of {names[0]} "
+            f"over {names[1]} ({ends}) disagree, so ask more items"
+        )
     least = difference["detectable"]
     if least is None and difference["p_mid"] is None:
         return "no difference shown: both score the same on each item"
@@ -67,6 +76,19 @@ def verdict(difference: dict[str, Any] | None, names: list[str]) -> str:
         return f"no difference shown; {difference['items']} items could not have shown any"
     words = f"{least * 100:.1f} points or more"
     return f"no difference shown; this sample could have shown one of {words} (4 times in 5)"
+
+
+def shown(only_a: int, only_b: int, items: int) -> bool:
+    """Whether right and wrong answers show a difference: McNemar's mid-p is below `LEVEL`, and
+    the interval that is printed beside it holds no 0. With few items one can be without the other.
+    """
+    found = paired.difference_interval(only_a, only_b, items, LEVEL)
+    return paired.mcnemar(only_a, only_b)[1] < LEVEL and _away(found.low, found.high)
+
+
+def _away(low: float, high: float) -> bool:
+    """Whether an interval holds no 0."""
+    return low > 0 or high < 0
 
 
 def _by_item(items: list[Item], plan: list[Question], answers: Answers) -> dict[str, list[dict]]:
@@ -96,7 +118,7 @@ def _model(model: Model, rows: dict, scores: dict, rates: Rates, seed: int) -> d
     }
     return {
         "model": model.name,
-        "endpoint": model.host,
+        "endpoint": model.place,
         "answered": len(good),
         "failed": [
             {"item": row["item"], "repeat": row["repeat"], "reason": row["failed"]}
@@ -136,21 +158,18 @@ def _difference(a: dict[str, float], b: dict[str, float], seed: int) -> dict[str
     drawn = bootstrap.paired(*map(_table, values), "score", by="item", seed=seed).difference
     found = {"value": drawn.value, "low": drawn.low, "high": drawn.high, "items": len(both)}
     if not _binary(values[0] + values[1]):
-        shown = bool(drawn.low > 0 or drawn.high < 0)
         spread = float(np.std(np.subtract(*values), ddof=1)) / len(both) ** 0.5
-        least = POWERED * spread if spread else None
+        least = sum(paired.quantiles(level=LEVEL)) * spread if spread else None
         nothing = {"only_a": None, "only_b": None, "p_exact": None, "p_mid": None}
-        return found | nothing | {"shown": shown, "detectable": least}
+        return found | nothing | {"shown": bool(_away(drawn.low, drawn.high)), "detectable": least}
     test = paired.compare(*values, seed=seed)
     return found | {
         "low": test.analytic.low, "high": test.analytic.high,
         "drawn_low": drawn.low, "drawn_high": drawn.high,
         "only_a": test.only_a, "only_b": test.only_b, "p_exact": test.exact, "p_mid": test.mid,
-        "shown": test.mid < LEVEL, "detectable": _detectable(test.only_a + test.only_b, len(both)),
+        "shown": shown(test.only_a, test.only_b, len(both)),
+        "detectable": _detectable(test.only_a + test.only_b, len(both)),
     }  # fmt: skip
-
-
-POWERED = 1.959964 + 0.841621  # normal quantiles for a level of 5 % and a power of 80 %
 
 
 def _detectable(differ: int, items: int) -> float | None:

@@ -7,12 +7,16 @@ marked by another rule without asking again.
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from .. import records
 
 START = b'{"id": "'  # of every row
+NEEDED = {
+    "item", "repeat", "text", "failed", "seconds", "prompt_tokens", "answer_tokens",
+}  # fmt: skip
 
 
 class Answers:
@@ -26,14 +30,19 @@ class Answers:
     def __enter__(self) -> "Answers":
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.out = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self.out = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             raise ValueError(f"{self.file}: cannot be written ({error.strerror})") from None
         try:
+            if not stat.S_ISREG(os.fstat(self.out).st_mode):  # a pipe would not end when read
+                raise ValueError(f"{self.file}: is no file that answers can be kept in")
             _lock(self.out, self.file)
             for row in records.read(self.file):
                 self._keep(row)
             self._mend()
+        except OSError as error:
+            os.close(self.out)
+            raise ValueError(f"{self.file}: cannot be read ({error.strerror})") from None
         except BaseException:
             os.close(self.out)
             raise
@@ -49,9 +58,12 @@ class Answers:
             "utf-8",
             "backslashreplace",  # a lone surrogate, which JSON may hold
         )
-        if os.write(self.out, line) < len(line):
-            raise ValueError(f"{self.file}: the disk is full")
-        os.fsync(self.out)
+        try:
+            if os.write(self.out, line) < len(line):
+                raise ValueError(f"{self.file}: the disk is full")
+            os.fsync(self.out)
+        except OSError as error:
+            raise ValueError(f"{self.file}: cannot be written ({error.strerror})") from None
         self._keep(row)
         return row
 
@@ -65,7 +77,7 @@ class Answers:
         return self.rows.get(records.identity(config))
 
     def _keep(self, row: dict[str, Any]) -> None:
-        if not isinstance(row.get("id"), str) or not {"text", "failed", "seconds"} <= row.keys():
+        if not isinstance(row.get("id"), str) or not row.keys() >= NEEDED:
             raise ValueError(f"{self.file}: holds rows that are no answers; name another --output")
         before = self.rows.get(row["id"])
         if before is None or before["failed"]:  # an answer stays, whatever fails later

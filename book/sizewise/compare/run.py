@@ -42,7 +42,7 @@ def plan(model: Model, items: list[Item], settings: Settings) -> list[Question]:
     """All requests to a model, repeats last, so that a run cut short has most of the items."""
     asking = settings.asking
     fixed: dict[str, Any] = {
-        "model": model.name, "endpoint": model.host, "most": asking.most,
+        "model": model.name, "endpoint": model.place, "most": asking.most,
         "temperature": asking.temperature,
     }  # fmt: skip
     if not model.url:
@@ -99,7 +99,7 @@ def _asked(model: Model, todo: list[Question], settings: Settings) -> Iterator:
 
         local = Local(source.find(model.name), settings.asking, settings.device, settings.dtype)
         for one in todo:
-            yield one, local.ask(one.item.prompt, _seed(one, settings.seed))
+            yield one, local.ask(one.item.prompt, draw_seed(one, settings.seed))
 
 
 def _from_endpoint(model: Model, todo: list[Question], settings: Settings) -> Iterator:
@@ -146,7 +146,7 @@ def _next(done: queue.Queue):
             continue
 
 
-def _seed(one: Question, seed: int) -> int:
+def draw_seed(one: Question, seed: int) -> int:
     """A seed of its own for each draw: a run that was stopped draws what it would have drawn."""
     words = f"{seed} {one.item.name} {one.repeat}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(words).digest()[:6], "big")

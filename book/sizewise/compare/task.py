@@ -53,7 +53,7 @@ def read(path: Path | str, rule: str | None = None) -> list[Item]:
         if not line.strip():
             continue
         try:
-            item = _item(_object(line), number, rule)
+            item = parse(_object(line), number, rule)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
         if item.name in items:
@@ -105,7 +105,8 @@ def _object(line: str) -> dict[str, Any]:
     return given
 
 
-def _item(given: dict[str, Any], number: int, rule: str | None) -> Item:
+def parse(given: dict[str, Any], number: int, rule: str | None = None) -> Item:
+    """The item that an object of a task file is, on line ``number``; ValueError if it is none."""
     prompt = given.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError("no prompt")

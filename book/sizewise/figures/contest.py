@@ -6,23 +6,24 @@ import numpy as np
 from ..plots import COLOURS, INK
 
 MARKS = "os^Dvph"
+LANE = 0.18  # between the models of one task
 
 
 def accuracy(axes, table) -> None:
-    """Share right by task, one mark a model, Wilson intervals as bars, guessing as a tick.
+    """Share right by task, one mark a model, Wilson intervals as bars, guessing as a stroke.
 
-    ``table`` is that of `contest.scores`.
+    ``table`` is that of `contest.scores`. Guessing is drawn for each model, since one that
+    answered fewer questions may have met another share of the commonest answer.
     """
     tasks, models = (list(dict.fromkeys(table[c])) for c in ("task", "model"))
     for k, (model, mark) in enumerate(zip(models, MARKS, strict=False)):
         rows = table[table["model"] == model]
-        y = np.array([tasks.index(t) for t in rows["task"]]) + (k - (len(models) - 1) / 2) * 0.18
+        y = np.array([tasks.index(t) for t in rows["task"]]) + (k - (len(models) - 1) / 2) * LANE
         for place, low, high in zip(y, rows["low"], rows["high"], strict=True):
             axes.plot([low, high], [place, place], color=COLOURS[k], linewidth=2, alpha=0.4)
         axes.plot(rows["accuracy"], y, mark, color=COLOURS[k], label=model)
-    for place, task in enumerate(tasks):
-        chance = table.loc[table["task"] == task, "chance"].iloc[0]
-        axes.plot([chance, chance], [place - 0.42, place + 0.42], color=INK, linewidth=1)
+        for place, chance in zip(y, rows["chance"], strict=True):
+            axes.plot([chance, chance], [place - LANE / 2, place + LANE / 2], color=INK, lw=1)
     _rows(axes, tasks)
     axes.set_xlim(-0.02, 1)
     axes.set_xlabel("share right; the upright stroke is guessing")
@@ -32,7 +33,7 @@ def accuracy(axes, table) -> None:
 def differences(axes, table) -> None:
     """Accuracy won by the larger model of each pair, by task, with 95 % intervals.
 
-    ``table`` is that of `contest.duels`; filled where the difference is surely none of chance.
+    ``table`` is that of `contest.duels`; filled where it is found after correction.
     """
     tasks = list(dict.fromkeys(table["task"]))
     pairs = list(dict.fromkeys(zip(table["small"], table["large"], strict=True)))
@@ -63,7 +64,7 @@ def cost(axes, table) -> None:
                   color=COLOURS[k % len(COLOURS)], linestyle="-" if k < len(COLOURS) else "--",
                   linewidth=1.2, label=task)  # fmt: skip
     axes.set_xscale("log")
-    axes.set_ylim(0, 1)
+    axes.set_ylim(-0.02, 1)
     axes.set_xlabel("processor seconds an item")
     axes.set_ylabel("share right")
     axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)

