@@ -34,6 +34,8 @@ MENDS = [
     ),
     # A list whose children are not list items; their role was withdrawn in ARIA 1.2.
     (r' role="doc-biblioentry"', ' role="listitem"'),
+    # A glued number stands out in bold; a glued sentence would shout.
+    (r'<span class="pasted-text">([^<]{60,}</span>)', r'<span class="pasted-text sw-words">\1'),
     # Labels that hide, or differ from, the words on the control.
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
