@@ -460,8 +460,13 @@ class TestTheCommand:
     def test_ctrl_c_keeps_what_is_there(self, server, task, tmp_path):
         server.pause = 0.1
         file = tmp_path / "my.compare.jsonl"
+        # A shell that starts these tests in the background has its children ignore the signal.
+        listening = (
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from sizewise.cli import main; main()"
+        )
         run = subprocess.Popen(
-            [sys.executable, "-m", "sizewise", *map(str, words(server, task))],
+            [sys.executable, "-c", listening, *map(str, words(server, task))],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         until = time.monotonic() + 60
