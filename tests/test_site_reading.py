@@ -374,7 +374,8 @@ def test_an_old_address_leads_to_the_new_page_and_keeps_its_place(tab, old):
     new = CONFIG["sphinx"]["config"]["sizewise_redirects"][old]
     opened, troubles = tab(f"{old}.html?verdict=partly#x")
     opened.wait_for_url(f"**/{new}.html?verdict=partly#x")
-    assert troubles == []
+    # The old page may be left before it is read to its end, which a browser calls a failure.
+    assert [one for one in troubles if f"/{old}.html" not in one] == []
 
 
 @in_a_browser

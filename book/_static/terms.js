@@ -5,7 +5,7 @@
   const terms = [...document.querySelectorAll(".sw-term")];
 
   function place(term) {
-    delete term.dataset.closed;
+    term.classList.remove("sw-closed");
     const tip = term.querySelector(".sw-tip");
     const frame = tip.offsetParent;
     if (!frame) return;  // not shown
@@ -18,6 +18,6 @@
     for (const happened of ["mouseenter", "focusin"])
       term.addEventListener(happened, () => place(term));
   addEventListener("keydown", event => {
-    if (event.key === "Escape") for (const term of terms) term.dataset.closed = "";
+    if (event.key === "Escape") for (const term of terms) term.classList.add("sw-closed");
   });
 })();
