@@ -72,6 +72,7 @@ def the_site() -> Path:
 
 
 NO_CHROMIUM = "needs Chromium: apt-get install chromium (or: playwright install chromium)"
+GIVEN_UP = "net::ERR_ABORTED"  # the page's own choice, as when it leads on before it is all there
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -137,12 +138,16 @@ def the_tab(browser, origin):
         contexts.append(context)
         page, troubles = context.new_page(), []
         page.on("request", lambda request: note_foreign(request.url))
-        page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: note_failed(request.failure, request.url))
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on(
             "console",
             lambda said: troubles.append(f"console: {said.text}") if said.type == "error" else None,
         )
+
+        def note_failed(why: str | None, url: str) -> None:
+            if why != GIVEN_UP:
+                troubles.append(f"failed: {url} ({why})")
 
         def note_foreign(url: str) -> None:
             if not url.startswith((origin, "data:", "blob:")):

@@ -66,7 +66,7 @@ def redirect(target: str, title: str) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
         f'<script>location.replace("{target}" + location.search + location.hash)</script>\n'
-        f'<meta http-equiv="refresh" content="0; url={target}">\n'
+        f'<noscript><meta http-equiv="refresh" content="0; url={target}"></noscript>\n'
         f'<link rel="canonical" href="{target}"></head>\n'
         f'<body><main><h1><a href="{target}">{title}</a></h1></main></body>\n</html>\n'
     )
