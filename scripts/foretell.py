@@ -1,0 +1,107 @@
+"""Predict the losses of training runs that nobody has made yet, and put that on record.
+
+    python scripts/foretell.py
+    python scripts/foretell.py --budgets 3e16 --sizes 8
+
+The law L = E + A / N^alpha + B / D^beta is fitted to all dense runs of data/isoflop.jsonl up to
+--most operations, and asked what runs of larger budgets will end with: the runs that
+scripts/isoflop.py would make. A second prediction lets tokens that are read again count for less,
+as Muennighoff et al. (2023) found. Rows go to data/foretold.jsonl. What has a row is never
+predicted again, however many runs are recorded later: what can still change foretells nothing.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sizewise import laws, records
+from sizewise.lab import flops, models, plan, sweep, tokens
+
+BUDGETS = (1e14, 1e15, 1e16)  # training operations
+SIZES = 6
+SAMPLES = 4000
+SEED = 0
+REPEATED = "muennighoff-c4"  # what a token is worth when it is read again
+UNDISCOUNTED = 1e12  # excess parameters keep their worth
+
+
+def fitted(most: float) -> tuple[laws.Fit, str]:
+    """The law of the dense runs up to ``most`` operations, and a hash that names those runs."""
+    rows = records.table("isoflop")
+    kept = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
+    rows = rows[kept & (rows["budget"] <= most)]
+    runs = laws.Runs.of(rows["params_non_embedding"], rows["tokens"], rows["val_loss"])
+    named = hashlib.sha256(" ".join(sorted(rows["id"])).encode()).hexdigest()
+    return laws.fit(runs, bootstrap=SAMPLES, seed=SEED), named
+
+
+def configuration(budget: float, width: int, most: float) -> dict[str, Any]:
+    """What names a row: the run, and how large the runs were that the law was fitted to."""
+    run = plan.at_budget(budget, width)
+    size = flops.size(models.spec(run.family, width, run.vocabulary, run.context))
+    return {
+        "budget": budget, "family": run.family, "width": width, "layers": run.layers,
+        "params_non_embedding": size.params_non_embedding, "tokens": run.tokens, "text": run.text,
+        "vocabulary": run.vocabulary, "context": run.context, "fitted_up_to": most,
+        "samples": SAMPLES,
+    }  # fmt: skip
+
+
+def predicted(config: dict[str, Any], law: laws.Fit, named: str) -> dict[str, Any]:
+    """The loss of a run with its intervals, and how far beyond the fitted runs it lies."""
+    size, seen = config["params_non_embedding"], config["tokens"]
+    unique = len(tokens.prepare(config["text"], config["vocabulary"]).train)
+    # No discount on parameters: the paper's begins at a best size that is not that of these runs.
+    fading = laws.DataConstrained(law.law, laws.published(REPEATED).tokens_worth, UNDISCOUNTED)
+    reach = law.runs.reach(size, seen)
+    return law.predict(size, seen, seed=SEED) | {
+        "loss_repeated": float(fading.loss(size, seen, unique)),
+        "runs": len(law.runs),
+        "runs_sha256": named,
+        "times_largest_size": reach["params"],
+        "times_most_tokens": reach["tokens"],
+        "times_largest_budget": config["budget"] / config["fitted_up_to"],
+        "epochs": seen / unique,
+    }
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser, numbers = sweep.parser(__doc__), sweep.numbers
+    add = parser.add_argument
+    add("--budgets", type=numbers(float), default=list(BUDGETS), help="training operations, a,b,c")
+    add("--sizes", type=int, default=SIZES, help="widths at each budget")
+    add("--most", type=float, default=3e13, help="largest budget of the runs to fit")
+    add("--output", type=Path, default=records.path("foretold"),
+        help="another file than data/foretold.jsonl")  # fmt: skip
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    words = arguments()
+    try:
+        if not np.all(np.array(words.budgets) > words.most):
+            raise ValueError(f"a budget is not above --most {words.most:g}: nothing to foretell")
+        configs = [
+            configuration(budget, width, words.most)
+            for budget in words.budgets
+            for width in plan.around(budget, words.sizes)
+        ]
+        if not (todo := records.missing(words.output, configs)):
+            print("every one of these has its prediction")
+            return
+        law, named = fitted(words.most)
+        for config in todo:
+            found = predicted(config, law, named)
+            records.append(words.output, config, found, records.provenance(seed=SEED))
+            span = f"{found['run_low']:.3f} to {found['run_high']:.3f}"
+            print(f"{config['budget']:.0e}, width {config['width']}: {found['loss']:.3f} ({span})")
+    except ValueError as error:
+        sys.exit(f"foretell: {error}")
+
+
+if __name__ == "__main__":
+    main()
