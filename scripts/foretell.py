@@ -6,7 +6,7 @@
 The law L = E + A / N^alpha + B / D^beta is fitted to all dense runs of data/isoflop.jsonl up to
 --most operations, and asked what runs of larger budgets will end with: the runs that
 scripts/isoflop.py would make. A second prediction lets tokens that are read again count for less,
-as Muennighoff et al. (2023) found. Rows go to data/foretold.jsonl. What has a row is never
+as Muennighoff et al. (2023) found. Rows go to data/foretell.jsonl. What has a row is never
 predicted again, however many runs are recorded later: what can still change foretells nothing.
 """
 
@@ -75,8 +75,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="training operations, a,b,c")
     add("--sizes", type=int, default=SIZES, help="widths at each budget")
     add("--most", type=float, default=3e13, help="largest budget of the runs to fit")
-    add("--output", type=Path, default=records.path("foretold"),
-        help="another file than data/foretold.jsonl")  # fmt: skip
+    add("--output", type=Path, default=records.path("foretell"),
+        help="another file than data/foretell.jsonl")  # fmt: skip
     return parser.parse_args(words)
 
 
