@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from sizewise import laws, records
-from sizewise.laws import solver, upstream
+from sizewise.laws import joint, solver, upstream
 
 SEED = 0
 SAMPLES = 4000
@@ -23,6 +23,7 @@ ALL = 245  # with the five runs of the highest losses
 POINTS = (ALL - upstream.OUTLIERS, ALL)
 PUBLISHED = ("hoffmann-3", "hoffmann-3-tex", "besiroglu")
 SIZES = [float(f"1e{k}") for k in range(8, 14)]  # each grown tenfold
+EACH = (2, 20, 200)  # tokens for each parameter
 BUDGETS = [5.76e23, *(float(f"1e{k}") for k in range(18, 31))]  # the first is Chinchilla's own
 GRID = [
     *({"what": "fit", "points": n, "samples": SAMPLES} for n in POINTS),
@@ -34,6 +35,9 @@ GRID = [
       for n in (1e12, 1e13)),
     *({"what": "allocation", "points": POINTS[0], "samples": SAMPLES, "budget": c}
       for c in BUDGETS),
+    *({"what": "joint", "points": n, "samples": SAMPLES} for n in POINTS),
+    *({"what": "loss", "points": n, "samples": SAMPLES, "params": size, "tokens": each * size}
+      for n in POINTS for size in (1e8, 3e8, 1e9, 3e9, *SIZES[2:]) for each in EACH),
 ]  # fmt: skip
 
 
@@ -66,6 +70,10 @@ def measure(what: str, points: int, **config) -> dict:
             ) | with_interval(one, "tokens", lambda law: law.budget(size)[1])
         case "allocation":
             return allocation(one, config["budget"])
+        case "joint":
+            return joint.columns(one)
+        case "loss":
+            return loss(one, config["params"], config["tokens"])
     raise ValueError(f"nothing to measure: {what}")
 
 
@@ -106,6 +114,15 @@ def allocation(one: laws.Fit, budget: float) -> dict:
     return found | with_interval(
         one, "tokens_each", lambda law: law.optimum(budget)[1] / law.optimum(budget)[0]
     )
+
+
+def loss(one: laws.Fit, params: float, tokens: float) -> dict:
+    """The loss at a point, and whether the point lies among the runs: in their convex hull."""
+    from scipy.spatial import Delaunay
+
+    hull = Delaunay(np.log(np.stack([one.runs.params, one.runs.tokens], axis=1)))
+    inside = bool(hull.find_simplex(np.log([params, tokens])) >= 0)
+    return with_interval(one, "loss", lambda law: law.loss(params, tokens)) | {"inside": inside}
 
 
 def with_interval(one: laws.Fit, name: str, of) -> dict[str, float]:

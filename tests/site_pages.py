@@ -34,6 +34,7 @@ SOURCES = [
     "book/sizewise/*.py",  # the calculators' formulas are traced from these
     "book/sizewise/calculators/*.py",
     "book/sizewise/laws/forms.py",
+    "book/sizewise/laws/joint.py",
     "data/facts/*.yml",
     "data/*.jsonl",  # copied to the site, for those who want the numbers
 ]

@@ -12,11 +12,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sizewise import catalog, counting, formats, memory, roofline, training
+from sizewise import catalog, counting, formats, memory, records, roofline, training
 from sizewise.architecture import Grouped, Layer, Model
-from sizewise.calculators import all_of_them, equations, form, script, tables, tracing, worked
+from sizewise.calculators import (
+    all_of_them,
+    equations,
+    form,
+    intervals,
+    script,
+    tables,
+    tracing,
+    worked,
+)
 from sizewise.calculators.parts import OWN
-from sizewise.laws import forms
+from sizewise.laws import Joint, forms
 
 CASES = 200
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
@@ -174,17 +183,38 @@ def train_truth(case: dict) -> dict:
     for name in forms.entries():
         if forms.entries()[name]["form"] in tables.SURFACES:
             found |= _law_truth(name, forms.published(name), operations, case)
+    for name, (law, joint) in recorded_refits().items():
+        found |= _law_truth(name, law, operations, case, joint)
     return found
 
 
-def _law_truth(name: str, law, operations: float, case: dict) -> dict:
+@cache
+def recorded_refits() -> dict:
+    """Our refits by name, each a law and its joint uncertainty, as the rows have them."""
+    rows = {(row["what"], row["points"]): row for row in records.read("refit_published")
+            if row["what"] in ("fit", "joint")}  # fmt: skip
+    found = {}
+    for points in sorted({points for _, points in rows}):
+        law = forms.Hoffmann(*(rows["fit", points][name] for name in forms.NAMES))
+        joint = rows.get(("joint", points))
+        found[f"refit of {points} runs"] = (law, joint and Joint.recorded(law, joint))
+    return found
+
+
+def _law_truth(name: str, law, operations: float, case: dict, joint: Joint | None = None) -> dict:
     more = {"unique": case["unique"]} if isinstance(law, forms.DataConstrained) else {}
     found = {f"{name}/loss": float(law.loss(case["params"], case["tokens"], **more))}
     if isinstance(law, forms.Hoffmann):
         params, tokens = law.optimum(operations)
         found |= {f"{name}/best_params": float(params), f"{name}/best_tokens": float(tokens)}
         found |= {f"{name}/best_loss": float(law.loss(params, tokens))}
-    return found
+        found |= _interval(f"{name}/best", joint, params, tokens)
+    return found | _interval(f"{name}/loss", joint, case["params"], case["tokens"])
+
+
+def _interval(name: str, joint: Joint | None, params: float, tokens: float) -> dict:
+    low, high = map(float, joint.interval(params, tokens)) if joint else (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def experts_case(rng) -> dict:
@@ -360,6 +390,71 @@ def test_more_experts_a_token_than_there_are_is_refused_in_the_librarys_words(no
     with pytest.raises(ValueError, match=str(refused.value)):
         worked.evaluate(all_of_them()["experts"], case)
     assert node([["evaluate", "experts", case]]) == [{"refused": str(refused.value)}]
+
+
+# ---- intervals of a loss
+
+FARTHEST = [{"params": n, "tokens": d} for n in (1, 1e18) for d in (1, 1e21)]
+
+
+def test_the_laws_that_we_fitted_have_an_interval_and_no_other_has(node):
+    case = worked.defaults(all_of_them()["train"])
+    (shown,) = node([["evaluate", "train", case]])
+    for name in tables.laws():
+        low, high = shown[f"{name}/loss_low"], shown[f"{name}/loss_high"]
+        if name in recorded_refits():
+            assert low < shown[f"{name}/loss"] < high
+        else:
+            assert low is None
+            assert high is None
+    assert len(recorded_refits()) == 2
+
+
+def test_intervals_stay_finite_and_above_0_at_the_ends_of_the_fields(node):
+    cases = [worked.defaults(all_of_them()["train"]) | case for case in FARTHEST]
+    for shown in node([["evaluate", "train", case] for case in cases]):
+        for name in recorded_refits():
+            for loss, ends in (("loss", "loss"), ("best_loss", "best")):
+                low, high = shown[f"{name}/{ends}_low"], shown[f"{name}/{ends}_high"]
+                assert 0 < low < shown[f"{name}/{loss}"] < high < math.inf
+
+
+def test_the_page_says_how_far_its_intervals_are_off():
+    off = intervals.misses()
+    assert all(len(found) >= 10 for found in off.values())
+    assert sorted(off["among"])[len(off["among"]) // 2] < 0.1
+    assert max(off["among"]) < 0.25
+    assert max(off["larger"]) < 0.1
+    shown = form.html(all_of_them()["train"])
+    for share in (max(off["among"]), max(off["larger"]), max(off["elsewhere"])):
+        assert f"{share:.0%}" in shown
+    assert "none published" in shown
+
+
+def test_intervals_are_worst_where_small_models_see_little_text():
+    def miss(row):
+        ends = intervals.refits()[row["points"]][1].interval(row["params"], row["tokens"])
+        its = (row["loss_low"], row["loss_high"])
+        return max(abs(a - b) for a, b in zip(ends, its, strict=True)) / (its[1] - its[0])
+
+    rows = [row for row in records.read("refit_published") if row["what"] == "loss"]
+    worst = max(rows, key=miss)
+    assert worst["params"] == min(row["params"] for row in rows)
+    assert worst["tokens"] == min(row["tokens"] for row in rows)
+
+
+def test_our_refit_gives_the_coefficients_of_the_replication():
+    assert intervals.replication_distance() < 0.1
+
+
+def test_without_recorded_uncertainty_there_is_no_interval_and_no_note(monkeypatch):
+    known = [row for row in records.read("refit_published") if row["what"] == "fit"]
+    monkeypatch.setattr(intervals.records, "read", lambda _: known)
+    plain = intervals.refits.__wrapped__()
+    assert [joint for _, joint in plain.values()] == [None, None]
+    monkeypatch.setattr(intervals, "refits", lambda: plain)
+    assert intervals.note() == ""
+    assert intervals.columns(None) == {"directions": None}
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-70b", "gemma-3-27b", "minimax-m2"])

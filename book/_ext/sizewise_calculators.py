@@ -17,7 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 BOOK = Path(__file__).resolve().parent.parent
 LIBRARY = BOOK / "sizewise"
 # What a calculator is made of: a page that shows one is read again when one of these changes.
-SOURCES = ("calculators/*.py", "*.py", "laws/forms.py")
+SOURCES = ("calculators/*.py", "*.py", "laws/forms.py", "laws/joint.py")
 FACTS = ("data/facts/*.yml", "data/refit_published.jsonl")
 FORMULAS = "calculators-formulas.js"
 

@@ -112,6 +112,10 @@
       return;
     }
     const rows = scope[path[0]];
+    if (rows == null) { // not known, so neither is their sum
+      scope[step.name] = null;
+      return;
+    }
     for (const row of rows) apply(step, row, path.slice(1));
     if (step.total && path.length === 1) {
       scope[step.name] = rows.reduce(

@@ -25,8 +25,13 @@ def html(calculator: Calculator) -> str:
         f"<p>The case: {_case(calculator)}.</p></noscript>\n"
         f'<div class="sw-calc__results" aria-live="polite">\n'
         f"{_results(calculator, values)}{_picture(calculator)}"
-        f'<p class="sw-calc__note" data-note></p>\n</div>\n</div>\n'
+        f'<p class="sw-calc__note" data-note></p>\n</div>\n{_note(calculator)}</div>\n'
     )
+
+
+def _note(calculator: Calculator) -> str:
+    told = calculator.note() if calculator.note else ""
+    return f'<p class="sw-calc__help">{escape(told)}</p>\n' if told else ""
 
 
 def _case(calculator: Calculator) -> str:

@@ -45,7 +45,8 @@ class Step:
 
     ``over`` names the rows for each of which it is computed ("layers", or "layers.held" for rows
     inside rows); with ``total`` the values, times each row's ``count``, are added up one level
-    further out. ``call`` may be one function a ``form``, where rows have one.
+    further out, and unknown where the rows are. ``call`` may be one function a ``form``, where
+    rows have one.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Calculator:
     command: str = ""  # of the command line
     picture: tuple[str, ...] = ()  # values that fill up a device: drawn as a bar
     against: tuple[str, str] = ()  # (bytes of a device, devices): the bar's length
+    note: Callable[[], str] | None = None  # a computed paragraph under the results
 
     def symbol_names(self) -> dict[str, str]:
         """LaTeX by value."""

@@ -8,12 +8,12 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from statistics import NormalDist
 from typing import Any
 
-from .. import catalog, configs, counting, formats, reading, records
+from .. import catalog, configs, counting, formats, reading
 from ..architecture import Grouped, Layer, Model
 from ..laws import forms
+from . import intervals
 from .parts import OWN
 from .tracing import Formula, Symbols, trace
 
@@ -175,29 +175,18 @@ def laws() -> dict[str, dict]:
         if entry["form"] in SURFACES:
             law = _law(forms.published(name))
             found[name] = law | {"text": entry["data"], "counts": entry["counts"]}
-    found["besiroglu"] |= _from_standard_error(found["besiroglu"]["E"])
-    for row in records.read("refit_published"):
-        if row["what"] == "fit":
-            law = forms.Hoffmann(*(row[name] for name in forms.NAMES))
-            found[f"refit of {row['points']} runs"] = _law(law) | {
-                "text": "MassiveText",
-                "counts": "with embeddings",
-                "E_low": row["E_low"],
-                "E_high": row["E_high"],
-            }
+    for points, (law, joint) in intervals.refits().items():
+        found[f"refit of {points} runs"] = _law(law) | {
+            "text": "MassiveText",
+            "counts": "with embeddings",
+            **intervals.columns(joint),
+        }
     return found
 
 
-def _from_standard_error(floor: float) -> dict:
-    """The 95 % interval of a floor whose standard error the replication published."""
-    error = forms.entries()["epoch-notebook"]["coefficients"]["E"]
-    reach = NormalDist().inv_cdf(0.975) * error
-    return {"E_low": floor - reach, "E_high": floor + reach}
-
-
 def _law(law) -> dict:
-    """The coefficients of a law, with its form. A floor of which no interval is known has none."""
-    row = {"form": type(law).__name__, "E_low": None, "E_high": None}
+    """The coefficients of a law, with its form. No joint uncertainty is known, unless added."""
+    row = {"form": type(law).__name__, **intervals.columns(None)}
     if isinstance(law, forms.DataConstrained):
         inner = law.law
         row |= {"tokens_worth": law.tokens_worth, "params_worth": law.params_worth}

@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 from .. import training
-from ..laws import forms
-from . import tables
+from ..laws import forms, joint
+from . import intervals, tables
 from .fit import DEVICE, DEVICE_FIELDS
 from .parts import Calculator, Field, Result, Step
 
@@ -19,6 +19,13 @@ def surface(s) -> forms.KaplanSurface:
 
 def repeated(s) -> forms.DataConstrained:
     return forms.DataConstrained(hoffmann(s), s.tokens_worth, s.params_worth)
+
+
+def moved(s, params, tokens):
+    """By how much the loss at a point changes along one direction of a law's uncertainty."""
+    law = joint.Joint(hoffmann(s), s.middle_params, s.middle_tokens, ())
+    return law.change(joint.Direction(*(getattr(s, name) for name in intervals.SHIFTS)),
+                      params, tokens)  # fmt: skip
 
 
 def run(s, watts=None) -> training.Run:
@@ -64,6 +71,12 @@ CALCULATOR = Calculator(
             "KaplanSurface": lambda s: surface(s).loss(s.params, s.tokens),
             "DataConstrained": lambda s: repeated(s).loss(s.params, s.tokens, s.unique),
         }, over="laws"),
+        Step("variance", "v", "variance of the loss, where the coefficients' own is known",
+             lambda s: moved(s, s.params, s.tokens) ** 2, over="laws.directions", total=True),
+        Step("loss_low", "L_l", "low end of the 95 % interval of the loss",
+             lambda s: joint.ends(s.loss, s.variance)[0], over="laws"),
+        Step("loss_high", "L_h", "high end of the 95 % interval of the loss",
+             lambda s: joint.ends(s.loss, s.variance)[1], over="laws"),
         Step("best_params", "N^*", "best size for as many operations",
              by_form("Hoffmann", of=lambda law, s: law.optimum(s.compute)[0]), over="laws"),
         Step("best_tokens", "D^*", "best number of tokens for as many operations",
@@ -71,6 +84,13 @@ CALCULATOR = Calculator(
         Step("best_loss", "L^*", "loss with them",
              by_form("Hoffmann", of=lambda law, s: law.loss(s.best_params, s.best_tokens)),
              over="laws"),
+        Step("best_variance", "v^*", "its variance, alike",
+             lambda s: moved(s, s.best_params, s.best_tokens) ** 2, over="laws.directions",
+             total=True),
+        Step("best_low", "L^*_l", "low end of its 95 % interval",
+             lambda s: joint.ends(s.best_loss, s.best_variance)[0], over="laws"),
+        Step("best_high", "L^*_h", "high end of its 95 % interval",
+             lambda s: joint.ends(s.best_loss, s.best_variance)[1], over="laws"),
         Step("device_hours", "H", "device-hours", lambda s: run(s).device_hours.low),
         Step("seconds", "t", "seconds", lambda s: run(s).seconds.low),
         Step("dollars_low", r"\$_l", "dollars at the low price",
@@ -95,7 +115,7 @@ CALCULATOR = Calculator(
         Result("Energy of the devices", ("device_joules",), "Wh", missing="not known"),
         Result("Energy of the building", ("building_low", "building_high"), "Wh"),
         Result("Loss", ("loss",), "nats", each="laws", main=True),
-        Result("95 % interval of its floor E", ("E_low", "E_high"), "nats", each="laws",
+        Result("95 % interval of the loss", ("loss_low", "loss_high"), "nats", each="laws",
                missing="none published"),
         Result("Best parameters", ("best_params",), "params", each="laws",
                missing="not stated"),
@@ -103,6 +123,8 @@ CALCULATOR = Calculator(
                missing="not stated"),
         Result("Loss with them", ("best_loss",), "nats", each="laws",
                missing="not stated"),
+        Result("95 % interval of that", ("best_low", "best_high"), "nats", each="laws",
+               missing="none published"),
         Result("Text", ("text",), "word", each="laws"),
     ),
     tables={"devices": tables.training_devices, "laws": tables.laws},
@@ -115,9 +137,18 @@ CALCULATOR = Calculator(
         "aN": (r"\alpha_N", "its exponent of size"), "aD": (r"\alpha_D", "its exponent of data"),
         "tokens_worth": ("R_D", "how many epochs repeated tokens are worth at most"),
         "params_worth": ("R_N", "the same for excess parameters"),
+        "middle_params": ("N_0", "the parameters in the middle of its runs"),
+        "middle_tokens": ("D_0", "the tokens in their middle"),
+        "floor_shift": (r"\delta_E", "a share by which E may be off; errors of all coefficients "
+                        "are correlated, and the sum is over independent directions"),
+        "size_shift": (r"\delta_A", "the same of the term of size in the middle"),
+        "data_shift": (r"\delta_B", "the same of the term of data in the middle"),
+        "alpha_shift": (r"\delta_\alpha", r"the same of the exponent of size"),
+        "beta_shift": (r"\delta_\beta", r"the same of the exponent of data"),
         "price_low": ("p_l", "dollars for a device and hour, low"),
         "price_high": ("p_h", "dollars for a device and hour, high"),
     },
-    groups={"laws": r"\text{laws}"},
+    groups={"laws": r"\text{laws}", "laws.directions": r"\text{directions}"},
+    note=intervals.note,
     command="sizewise fit runs.csv --budget 1e24",
 )  # fmt: skip

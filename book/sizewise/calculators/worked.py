@@ -82,6 +82,9 @@ def _apply(step, scope: dict, path: list[str], outer: dict | None = None) -> Non
         scope[step.name] = value_of(formula, outer | scope) if formula else None
         return
     rows = scope[path[0]]
+    if rows is None:  # not known, so neither is their sum
+        scope[step.name] = None
+        return
     for row in rows:
         _apply(step, row, path[1:], outer | scope)
     if step.total and len(path) == 1:

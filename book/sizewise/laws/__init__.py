@@ -2,7 +2,7 @@
 
 `forms` holds the laws and their published coefficients, `runs` tables of runs, `fitting` the fit
 with its bootstrap, `trust` profiles and held-out runs, `isoflop` the two approaches that fit no
-surface, `upstream` the published tables. `solver` does the work.
+surface, `joint` the interval of a loss, `upstream` the published tables. `solver` does the work.
 """
 
 from .fitting import Allocation, Fit, fit
@@ -17,6 +17,7 @@ from .forms import (
     published,
 )
 from .isoflop import envelope, exponents, parabolas, power_law
+from .joint import Joint
 from .runs import Runs
 from .trust import HeldOut, folds, held_out, largest, profile
 
@@ -28,6 +29,7 @@ __all__ = [
     "Fit",
     "HeldOut",
     "Hoffmann",
+    "Joint",
     "Kaplan",
     "KaplanSurface",
     "Runs",

@@ -40,11 +40,15 @@ class Hoffmann:
         return np.stack([*np.log([self.A, self.B, self.E]), self.alpha, self.beta], axis=-1)
 
     def loss(self, params, tokens):
-        return self.E + self.size_term(params) + self.B * np.power(tokens, -self.beta)
+        return self.E + self.size_term(params) + self.data_term(tokens)
 
     def size_term(self, params):
         """What a finite size costs, A / N^alpha: all that growth beyond N can still win."""
         return self.A * np.power(params, -self.alpha)
+
+    def data_term(self, tokens):
+        """What finite data cost, B / D^beta."""
+        return self.B * np.power(tokens, -self.beta)
 
     def gain(self, params, larger):
         """Nats won by growing from one size to a larger one on the same tokens."""

@@ -1,0 +1,128 @@
+"""The joint uncertainty of a fitted law's coefficients, and the interval of a loss that follows.
+
+L = E + A / N^alpha + B / D^beta is read about the middle (N0, D0) of its runs, where
+S = A N^-alpha and T = B D^-beta are the terms of size and data. Its five coordinates are E, S and
+T at the middle, alpha and beta. They are chosen so that the loss is all but linear in them: among
+the runs E, A and B move against each other far more than the loss does, and in log A and log B
+that cancels to first order only.
+
+An interval is of the curve, not of one new run, and holds if the law's form does.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from .forms import Hoffmann
+
+COORDINATES = ("E", "size", "data", "alpha", "beta")
+PAIRS = [(a, b) for k, a in enumerate(COORDINATES) for b in COORDINATES[k:]]
+REACH = round(NormalDist().inv_cdf(0.975), 2)  # standard deviations to each side, for 95 %
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A way for all coefficients to be off together, one standard deviation long.
+
+    Each value is a share: of E, of the terms of size and of data at the middle of the runs, of
+    alpha and of beta.
+    """
+
+    E: float
+    size: float
+    data: float
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A law, the middle of its runs (parameters, tokens), and independent directions of error."""
+
+    law: Hoffmann
+    params: float
+    tokens: float
+    directions: tuple[Direction, ...]
+
+    @classmethod
+    def of(cls, law: Hoffmann, params: float, tokens: float, covariance) -> "Joint":
+        """From the covariance [5, 5] of the relative coordinates (see `coordinates`).
+
+        Raises ValueError if it is of another shape or not finite.
+        """
+        covariance = np.asarray(covariance, dtype=float)
+        if covariance.shape != (5, 5) or not np.isfinite(covariance).all():
+            raise ValueError("a covariance of five coordinates has 25 finite numbers")
+        sizes, axes = np.linalg.eigh(covariance)
+        scaled = axes * np.sqrt(np.maximum(sizes, 0))  # [5, directions]; rounding may go below 0
+        return cls(law, params, tokens, tuple(Direction(*map(float, one)) for one in scaled.T))
+
+    @classmethod
+    def recorded(cls, law: Hoffmann, row: dict) -> "Joint":
+        """From the columns that `columns` gives."""
+        covariance = np.empty((5, 5))
+        for a, b in PAIRS:
+            k, m = COORDINATES.index(a), COORDINATES.index(b)
+            covariance[k, m] = covariance[m, k] = row[f"cov_{a}_{b}"]
+        return cls.of(law, row["middle_params"], row["middle_tokens"], covariance)
+
+    def change(self, one: Direction, params, tokens):
+        """Nats by which the loss moves, to first order, if the coefficients move that way."""
+        size, data = self.law.size_term(params), self.law.data_term(tokens)
+        steeper_size = self.law.alpha * np.log(params / self.params) * one.alpha
+        steeper_data = self.law.beta * np.log(tokens / self.tokens) * one.beta
+        return (
+            self.law.E * one.E + size * (one.size - steeper_size) + data * (one.data - steeper_data)
+        )
+
+    def variance(self, params, tokens):
+        """Variance of the loss, in nats squared: the squares of independent changes add up.
+
+        The delta method: van der Vaart 1998, Asymptotic Statistics, theorem 3.1.
+        """
+        return sum(self.change(one, params, tokens) ** 2 for one in self.directions)
+
+    def interval(self, params, tokens):
+        """95 % interval of the loss at a point, nats a token."""
+        return ends(self.law.loss(params, tokens), self.variance(params, tokens))
+
+
+def ends(loss, variance):
+    """95 % interval of a loss, taken of its logarithm: so was the fit, and no end is below 0."""
+    share = REACH * np.sqrt(variance) / loss
+    return loss * np.exp(-share), loss * np.exp(share)
+
+
+def coordinates(of: Hoffmann, law: Hoffmann, params: float, tokens: float) -> np.ndarray:
+    """How far laws ``of`` are from ``law``: [..., 5] shares; for the exponents, log ratios."""
+    pairs = [
+        (of.size_term(params), law.size_term(params)),
+        (of.data_term(tokens), law.data_term(tokens)),
+    ]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.log([of.alpha / law.alpha, of.beta / law.beta])
+    shares = [of.E / law.E - 1, *(mine / theirs - 1 for mine, theirs in pairs)]
+    return np.moveaxis(np.stack([*shares, *logs]), 0, -1)
+
+
+def columns(fitted) -> dict[str, float]:
+    """The joint uncertainty of a `fitting.Fit` as columns of a row: see `Joint.recorded`.
+
+    Raises ValueError if there are fewer than a hundred bootstrap samples, or one whose
+    coefficients are not all finite and above 0.
+    """
+    if len(fitted.samples) < 100:
+        raise ValueError("joint uncertainty needs a hundred bootstrap samples")
+    params, tokens = (
+        float(np.exp(np.log(of).mean())) for of in (fitted.runs.params, fitted.runs.tokens)
+    )
+    found = coordinates(fitted.resampled, fitted.law, params, tokens)
+    if not np.isfinite(found).all():
+        raise ValueError("a resample has a coefficient that is not finite and above 0")
+    covariance = np.cov(found, rowvar=False)
+    kept = {
+        f"cov_{a}_{b}": float(covariance[COORDINATES.index(a), COORDINATES.index(b)])
+        for a, b in PAIRS
+    }
+    return {"middle_params": params, "middle_tokens": tokens} | kept
