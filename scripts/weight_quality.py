@@ -12,7 +12,7 @@ measured again. `mixed` needs the rows of `layers`, from which it takes the bits
 import argparse
 import sys
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,14 @@ def quality(words) -> Iterator[Row]:
             if rest == "fp32" or (four and model.startswith(trials.LAB)):
                 yield {"what": "quality", "model": model, "format": form, "rest": rest,
                        **sample(model, words), "seed": 0}  # fmt: skip
+
+
+def sizes(words) -> Iterator[Row]:
+    """Laboratory models against the next smaller one, on the same documents."""
+    ladder = [model for model in words.models if model.startswith(trials.LAB)]
+    ladder.sort(key=lambda name: int(name.removeprefix(trials.LAB)))
+    for small, large in pairwise(ladder):
+        yield {"what": "sizes", "model": large, "against": small, **sample(large, words), "seed": 0}
 
 
 def pruning(words) -> Iterator[Row]:
@@ -129,6 +137,7 @@ def outliers(words) -> Iterator[Row]:
 
 KINDS = {  # what: (rows, measure); `mixed` comes after the rows that it takes its bits from
     "quality": (quality, trials.in_format),
+    "sizes": (sizes, trials.beside),
     "pruning": (pruning, trials.pruned),
     "rounding": (rounding, uses.rounded),
     "file": (file, trials.stored),

@@ -130,6 +130,27 @@ def in_format(row: Row) -> Row:
     return compared(row, model) | sizes | {"weights_sha256": chosen.weights_sha256}
 
 
+def beside(row: Row) -> Row:
+    """A row of `sizes`: a model in fp32 less another one, on the same documents.
+
+    Raises ValueError if the two models do not read the same tokens.
+    """
+    import numpy as np
+
+    from ..evals import bootstrap, likelihood
+
+    sample, before = original(row | {"model": row["against"]})
+    again, table = original(row)
+    if not np.array_equal(sample.windows, again.windows):
+        raise ValueError(f"{row['model']} and {row['against']} do not read the same tokens")
+    found = bootstrap.paired(table, before, *likelihood.BITS_PER_BYTE, seed=row["seed"])
+    return {
+        "tokens_scored": sample.tokens,
+        "bytes_scored": int(sample.bytes.sum()),
+        **quality.interval("loss_change", found.difference),
+    }
+
+
 def pruned(row: Row) -> Row:
     """A row of `pruning`: the smallest weights zero, then perhaps a format."""
     model, done = converted(subject(row).model, row, row["share"])
