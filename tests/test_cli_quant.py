@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +193,51 @@ def test_a_model_that_cannot_be_taken_is_refused(sizewise, folder, tmp_path, tex
     assert said in refused(sizewise, made, "--text", text)
 
 
+@pytest.fixture
+def hub(folder, tmp_path, monkeypatch):
+    """The hub as a function of what a repository's configuration and its list of files say."""
+    import huggingface_hub
+    from sizewise import configs
+
+    def say(files, **fields):
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(json.loads((folder / "config.json").read_text()) | fields))
+        listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=one) for one in files])
+        monkeypatch.setattr(configs, "_from_hub", lambda name: file)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **k: listed)
+        monkeypatch.setattr(source, "load", lambda *a: pytest.fail("it was fetched"))
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "said"),
+    [
+        (["model.safetensors"], {"architectures": ["BertModel"]}, "is no causal language model"),
+        (["model.safetensors"], {"quantization_config": {"quant_method": "gptq"}}, "is quantized"),
+        (["pytorch_model.bin", "unet/model.safetensors"], {}, "no weights of it in safetensors"),
+    ],
+    ids=["encoder", "quantized", "pickle"],
+)
+def test_a_hub_id_is_refused_before_its_weights_are_fetched(sizewise, hub, files, fields, said):
+    hub(files, **fields)
+    assert said in refused(sizewise, "someone/a-model")
+
+
+def test_a_hub_id_that_can_be_taken_is(hub, monkeypatch):
+    import huggingface_hub
+
+    hub(["config.json", "model-00001-of-00002.safetensors"])
+    found = source.find("someone/a-model")
+    assert (found.kind, found.parameters) == ("hub", 166_208)
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", offline)
+    assert source.find("someone/a-model") == found
+
+
 def test_broken_weights_are_one_line(sizewise, folder, tmp_path, text):
     made = changed(folder, tmp_path)
     next(made.glob("*.safetensors")).write_bytes(b"nothing")
@@ -225,6 +271,40 @@ def test_a_text_that_is_none_is_refused(sizewise, folder, tmp_path):
     ):
         (tmp_path / "bad.txt").write_bytes(content)
         assert said in refused(sizewise, folder, "--text", tmp_path / "bad.txt")
+
+
+def test_a_text_shorter_than_a_window_is_refused_before_loading(
+    sizewise, folder, text, monkeypatch
+):
+    monkeypatch.setattr(source, "load", lambda *a: pytest.fail("it was loaded"))
+    text.write_text("The quick brown fox. " * 3)
+    err = refused(sizewise, folder, "--text", text, "--context", 64)
+    assert "no text has the 64 tokens of a window" in err
+
+
+def test_the_tokenizer_and_the_positions_are_read_without_the_weights(folder):
+    tokenizer, most = source.reader(source.find(str(folder)))
+    assert most == 64
+    assert tokenizer("a")["input_ids"] == source.load(source.find(str(folder)))[1]("a")["input_ids"]
+
+
+def test_the_chapter_measures_a_folder_as_its_rows_were(folder, monkeypatch):
+    from sizewise.evals import texts
+    from sizewise.quant import live
+
+    monkeypatch.setattr(texts, "fixed", lambda name: [f"{at} {WORDS}" for at in range(9)])
+    found = live.measure(str(folder), ["fp32", "bf16", "nf4", "ao-fp8-dyn"], documents=4)
+    found = found.set_index("format")
+    assert list(found.index) == ["fp32", "bf16", "nf4"]  # the last one needs a GPU
+    assert (found["documents"] == 4).all()
+    assert (found["tokens_scored"] == 4 * 63).all()  # windows as long as the model's positions
+    assert found.loc["fp32", "kl"] == 0 < found.loc["bf16", "kl"] < found.loc["nf4", "kl"]
+    model = source.load(source.find(str(folder)))[0]
+    assert found.loc["fp32", "held_bytes"] == held.of(model).total
+    assert found.loc["nf4", "held_bytes"] == weights.convert(model, "nf4").held.total
+    assert (found["ms_a_token"] > 0).all()
+    with pytest.raises(ValueError, match="no such file or folder"):
+        live.measure("./nothing", ["fp32"])
 
 
 def test_a_gguf_file_says_what_it_stores(sizewise, tmp_path, text):

@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import itertools
 import math
 from types import SimpleNamespace
 
@@ -589,103 +588,13 @@ def test_the_columns_that_llm_int8_keeps_are_those_that_bitsandbytes_finds():
 # --- sensitivity
 
 
-def made_up(losses):
-    """A table of groups with 100 bytes each, 50 in half and 25 in a quarter."""
-    import pandas
-
-    rows = [
-        {"group": name, "format": format, "bytes": size, "loss": loss}
-        for name, pair in losses.items()
-        for format, size, loss in zip(
-            ("", "half", "quarter"), (100, 50, 25), (0, *pair), strict=True
-        )
-    ]
-    return pandas.DataFrame(rows)
-
-
-def test_greedy_takes_the_cheapest_bytes_first():
-    table = made_up({"a": (1, 8), "b": (2, 9), "c": (50, 90)})
-    assert sensitivity.greedy(table, 300).formats == {"a": "", "b": "", "c": ""}
-    assert sensitivity.greedy(table, 250).formats == {"a": "half", "b": "", "c": ""}
-    assert sensitivity.greedy(table, 200).formats == {"a": "half", "b": "half", "c": ""}
-    found = sensitivity.greedy(table, 150)
-    assert (found.formats, found.bytes, found.loss) == (
-        {"a": "quarter", "b": "quarter", "c": ""}, 150, 17,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="75 bytes is the least"):
-        sensitivity.greedy(table, 74)
-
-
-@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=5))
-@settings(max_examples=40, deadline=None)
-def test_steps_are_the_optimum_at_the_bytes_they_reach_if_losses_are_convex(pairs):
-    # Convex: the second step costs at least as much for a byte as the first.
-    losses = {f"g{at}": (a, a + a / 2 + b) for at, (a, b) in enumerate(pairs)}
-    table = made_up(losses)
-    options = sensitivity._options(table)
-    every = list(itertools.product(*[[(100, 0), (50, a), (25, b)] for a, b in losses.values()]))
-
-    def best(most):
-        return min(sum(loss for _, loss in one) for one in every if sum(n for n, _ in one) <= most)
-
-    for budget in range(25 * len(pairs), 100 * len(pairs) + 1, 25):
-        steps = sensitivity._allocation(options, sensitivity._descend(options, budget))
-        assert steps.loss == pytest.approx(best(steps.bytes))
-        found = sensitivity.greedy(table, budget)
-        assert steps.bytes <= found.bytes <= budget
-        assert best(budget) <= found.loss + 1e-9 <= steps.loss + 2e-9
-
-
-def test_uniform_and_random_allocations_keep_the_books():
-    table = made_up({"a": (1, 8), "b": (2, 9), "c": (50, 90)})
-    half = sensitivity.uniform(table, "half")
-    assert (half.bytes, half.loss) == (150, 53)
-    assert sensitivity.greedy(table, 150).loss <= half.loss
-    for seed in range(20):
-        one = sensitivity.at_random(table, 150, seed)
-        assert one.bytes <= 150
-        assert one == sensitivity.at_random(table, 150, seed)
-        assert sensitivity.greedy(table, one.bytes).loss <= one.loss
-    with pytest.raises(ValueError, match="unknown format of the table 'third'"):
-        sensitivity.uniform(table, "third")
-
-
-def test_a_model_is_measured_group_by_group_and_put_together():
-    def make():
-        return small(width=64)
-
-    ids = torch.arange(32)[None]
-    with torch.no_grad():
-        exact = make()(input_ids=ids).logits
-
-    def loss(model):
-        with torch.no_grad():
-            return (model(input_ids=ids).logits - exact).square().mean().item()
-
-    table = sensitivity.measure(make, loss, ["int8", "nf4"], by="kind")
-    kinds = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    assert set(table.group) == kinds
-    by = table.set_index(["group", "format"])
-    assert by.loc[("q_proj", "")].bytes == 2 * 64 * 64 * 4
-    assert by.loc[("q_proj", "int8")].bytes == 2 * (64 * 64 + 4 * 64)
-    assert by.loc[("q_proj", "nf4")].bytes == 2 * (64 * 64 // 2 + 64 * 4 + 64)
-    assert (by.xs("nf4", level=1).loss > by.xs("int8", level=1).loss).all()
-    uniform = sensitivity.uniform(table, "int8")
-    found = sensitivity.greedy(table, uniform.bytes)
-    assert found.bytes <= uniform.bytes
-    model = sensitivity.apply(make(), found, by="kind")
-    other = held.of(make()).total - sum(by.xs("", level=1).bytes)
-    assert held.of(model).total == other + found.bytes
-    assert sensitivity.measured(make, loss, found, by="kind") == pytest.approx(loss(model))
-    with pytest.raises(ValueError, match="unknown grouping 'kinds'; did you mean 'kind'"):
-        sensitivity.groups(model, "kinds")
-
-
 def test_groups_by_layer_are_the_blocks_of_the_model():
     assert list(sensitivity.groups(small())) == ["model.layers.0", "model.layers.1"]
     deep = small(num_hidden_layers=12)
     assert list(sensitivity.groups(deep))[9:] == [f"model.layers.{at}" for at in (9, 10, 11)]
     assert len(sensitivity.groups(deep, "module")) == 12 * 7
+    with pytest.raises(ValueError, match="unknown grouping 'layers'; did you mean 'layer'"):
+        sensitivity.groups(deep, "layers")
 
 
 # --- GGUF

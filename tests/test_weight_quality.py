@@ -1,5 +1,7 @@
 """What quantization and pruning cost: masks and bytes worked by hand, losses of known models."""
 
+import copy
+import dataclasses
 import importlib.util
 import math
 import re
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import paths, records
 from sizewise.quant import (
+    frontier,
     least_error,
     mixtures,
     normal_float,
@@ -295,6 +298,27 @@ def test_bits_of_one_group_are_those_of_the_mixture_with_only_it(tiny):
     )
 
 
+def test_a_model_beside_another_is_compared_on_the_same_documents(tiny, monkeypatch):
+    small = tiny.model
+    other = copy.deepcopy(small)
+    torch.nn.init.normal_(other.get_output_embeddings().weight, 0, 0.3)
+    worse = dataclasses.replace(tiny, model=other)
+    monkeypatch.setattr(trials, "named", lambda name, _: tiny if name == "dense-32" else worse)
+    found = trials.beside(ROW | {"model": "dense-64", "against": "dense-32"})
+    losses = [
+        quality.compare(table, table)["bits_per_byte"]
+        for table in (quality.measure(one, tiny.sample(16, 4, trials.SIDES[0]))
+                      for one in (other, small))
+    ]  # fmt: skip
+    assert found["loss_change"] == pytest.approx(losses[0] - losses[1])
+    assert found["loss_change_low"] <= found["loss_change"] <= found["loss_change_high"]
+    longer = dataclasses.replace(worse, sample=lambda *_: tiny.sample(8, 4, trials.SIDES[0]))
+    monkeypatch.setattr(trials, "named", lambda name, _: tiny if name == "dense-32" else longer)
+    trials._original.cache_clear()
+    with pytest.raises(ValueError, match="dense-64 and dense-32 do not read the same tokens"):
+        trials.beside(ROW | {"model": "dense-64", "against": "dense-32"})
+
+
 def test_measured_columns_are_described_and_none_is_measured_twice(tiny):
     text = (paths.root() / "data" / "weight_quality.md").read_text(encoding="utf-8")
     described = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
@@ -304,6 +328,7 @@ def test_measured_columns_are_described_and_none_is_measured_twice(tiny):
         (ROW | {"group": mixtures.names("dense-32")[0], "bits_of_group": 3}, mixtures.in_group),
         (ROW | {"codebook": "int4", "block": 64}, uses.rounded),
         (ROW | {"layer": 0, "threshold": 6.0}, uses.outlying),
+        (ROW | {"against": "dense-32"}, trials.beside),
     ]
     for config, measure in made:
         measured = measure(config)
@@ -395,20 +420,66 @@ def rows(**columns):
 
 def test_the_front_holds_what_nothing_beats_in_both():
     table = rows(name=list("abcd"), held_bytes=[1, 2, 3, 4], bits_per_byte=[5.0, 3.0, 4.0, 2.0])
-    assert list(report.front(table, "held_bytes", "bits_per_byte")["name"]) == ["a", "b", "d"]
+    assert list(frontier.front(table, "held_bytes", "bits_per_byte")["name"]) == ["a", "b", "d"]
+
+
+def points(added=0.002, wide=0.5):
+    """Three sizes in two formats, losses with ``wide`` intervals, additions with narrow ones."""
+    base = np.array([3.0, 2.0, 1.0])
+    loss = np.concatenate([base, base + 0.1])
+    change = np.array([0.0] * 3 + [0.1] * 3)
+    return rows(
+        model=["s", "m", "l"] * 2, format=["bf16"] * 3 + ["nf4"] * 3,
+        held_bytes=[100, 400, 1600, 50, 200, 400], bits_per_byte=loss,
+        bits_per_byte_low=loss - wide, bits_per_byte_high=loss + wide, loss_change=change,
+        loss_change_low=change - added, loss_change_high=change + added,
+    )  # fmt: skip
+
+
+SIZES = rows(model=["m", "l"], against=["s", "m"], loss_change=[-1.0, -1.0],
+             loss_change_low=[-1.01, -1.02], loss_change_high=[-0.98, -0.99])  # fmt: skip
+NO_SIZES = SIZES.head(0)
 
 
 def test_equal_bytes_are_compared_between_sizes_and_not_beyond():
-    table = rows(
-        model=["s", "m", "l"] * 2,
-        format=["bf16"] * 3 + ["nf4"] * 3,
-        held_bytes=[100, 400, 1600, 50, 200, 400],
-        bits_per_byte=[3.0, 2.0, 1.0, 3.1, 2.2, 1.3],
-    )
-    found = report.equal_bytes(table, "nf4", "bf16")
+    found = frontier.equal_bytes(points(), "nf4", "bf16", SIZES)
     assert list(found["model"]) == ["m", "l"]  # 50 bytes are fewer than any bf16 model has
     assert found["bf16"].tolist() == pytest.approx([2.5, 2.0])  # 200 is half-way in logarithms
-    assert found["gain"].tolist() == pytest.approx([0.3, 0.7])
+    assert found["gain"].tolist() == pytest.approx([0.4, 0.9])
+    # Half of (s - m) and half of (m - m), each with both formats' intervals.
+    assert found["gain_low"][0] == pytest.approx(0.4 - 0.004 - 0.02 / 2)
+    assert found["gain_high"][0] == pytest.approx(0.4 + 0.004 + 0.01 / 2)
+    assert found["gain_low"][1] == pytest.approx(0.9 - 0.004 - 0.01)
+
+
+def test_points_are_told_apart_through_all_sizes_between_them():
+    table = points().to_dict("records")
+    gap = frontier.apart(table[5], table[0], SIZES)  # l in nf4 less s in bf16
+    assert gap.value == pytest.approx(-1.9)
+    assert gap.low == pytest.approx(-1.9 - 0.004 - 0.01 - 0.02)
+    assert gap.high == pytest.approx(-1.9 + 0.004 + 0.02 + 0.01)
+    back = frontier.apart(table[0], table[5], SIZES)
+    assert tuple(back) == pytest.approx((-gap.value, -gap.high, -gap.low))
+
+
+def test_without_rows_of_sizes_the_intervals_of_both_losses_count():
+    table = points().to_dict("records")
+    assert tuple(frontier.apart(table[1], table[0], NO_SIZES)) == pytest.approx((-1, -2, 0))
+    same = frontier.apart(table[4], table[1], NO_SIZES)  # one model needs none
+    assert tuple(same) == pytest.approx((0.1, 0.096, 0.104))
+
+
+def test_only_points_that_surely_beat_all_with_fewer_bytes_are_ringed():
+    def ringed(table, sizes):
+        found = frontier.surely(table, sizes)
+        return list(zip(found["model"], found["format"], strict=True))
+
+    exact = [("s", "nf4"), ("s", "bf16"), ("m", "nf4"), ("l", "nf4"), ("l", "bf16")]
+    assert ringed(points(), SIZES) == exact
+    # Intervals of 0.94 do not tell m in nf4 from s in bf16, 0.9 above it.
+    assert ringed(points(wide=0.47), NO_SIZES) == [one for one in exact if one[0] != "m"]
+    vague = ringed(points(added=0.06), SIZES)  # of one model, both formats may be equal
+    assert vague == [("s", "nf4"), ("m", "nf4"), ("l", "nf4")]
 
 
 def test_the_slope_of_a_loss_that_falls_with_the_size_is_found():
@@ -439,9 +510,11 @@ def test_the_recipe_counts_the_upper_end_of_the_interval():
 
 
 def test_both_savings_are_counted_on_the_matrices_alone():
-    quality_rows = rows(model=["m"], format=["nf4"], loss_change=[0.2])
+    quality_rows = rows(model=["m"], format=["nf4"], loss_change=[0.2], loss_change_low=[0.1],
+                        loss_change_high=[0.3])  # fmt: skip
     pruned = rows(
         model=["m"] * 2, share=[0.5] * 2, format=["fp32", "nf4"], loss_change=[0.3, 0.6],
+        loss_change_low=[0.2, 0.5], loss_change_high=[0.4, 0.7],
         dense_bytes=[3200, 450], sparse_bytes=[1700, 350],
     )  # fmt: skip
     found = report.both(quality_rows, pruned, "nf4").iloc[0]
@@ -450,6 +523,75 @@ def test_both_savings_are_counted_on_the_matrices_alone():
     assert found["bytes both"] == pytest.approx(3.5 / 32)
     assert found["product"] == pytest.approx(17 / 32 * 4.5 / 32)
     assert found["both over sum"] == pytest.approx(0.6 / 0.5)
+    assert found[["low", "high"]].tolist() == pytest.approx([0.5 / 0.7, 0.7 / 0.3])
+
+
+def test_a_format_that_leaves_matrices_whole_is_found_and_left_out():
+    table = rows(model=["a"] * 3 + ["b"] * 3, format=["fp32", "nf4", "hqq4"] * 2,
+                 codes_bytes=[0, 100, 22, 0, 500, 500])  # fmt: skip
+    assert report.converted(table).tolist()[1:] == pytest.approx(
+        [1, 0.22, math.nan, 1, 1], nan_ok=True
+    )
+    assert list(report.whole(table)["format"]) == ["fp32", "nf4"] * 2
+    eight = rows(model=["a"] * 2, format=["int8", "nf4"], codes_bytes=[200, 100])
+    assert report.converted(eight).tolist() == [1, 1]
+
+
+def test_a_model_without_rows_is_refused_unless_it_is_measured_live():
+    table = rows(model=["dense-32", "smollm2-135m"], format=["fp32", "fp32"])
+    assert list(report.chosen(table, "smollm2-135m")["model"]) == ["smollm2-135m"]
+    assert list(report.chosen(table, "gemma-3-270m", live=True)["model"]) == ["smollm2-135m"]
+    with pytest.raises(ValueError, match=r"recorded model 'gemma-3-270m'.*live = True"):
+        report.chosen(table, "gemma-3-270m")
+
+
+def test_a_model_without_all_allocations_is_left_out():
+    table = rows(
+        model=["a"] * 4 + ["b"] * 2, kl=[2.0, 1.0, 4.0, 8.0, 1.0, 1.0], bits=[4.5] + [4.49] * 5,
+        allocation=["uniform", "by sensitivity", "shuffled", "shuffled", "uniform", "shuffled"],
+    )  # fmt: skip
+    found = report.mixtures(table).iloc[0]
+    assert list(report.mixtures(table)["model"]) == ["a"]
+    assert (found["by sensitivity"], found["shuffled"]) == (0.5, 3)
+    assert (found["bits"], found["even bits"]) == pytest.approx((4.49, 4.5))
+    assert len(report.mixtures(table.head(0))) == 0
+
+
+def test_sensitivities_say_their_bits_and_their_windows():
+    table = rows(model=["a", "a", "b"], bits_of_group=[3] * 3, documents=[8, 8, 64],
+                 kl=[1.0, 2.0, 3.0], group=list("xyz"))  # fmt: skip
+    found = report.sensitivities(table)
+    assert list(found) == ["a, 3 bits, 8 windows", "b, 3 bits, 64 windows"]
+    assert list(found["a, 3 bits, 8 windows"]["group"]) == ["y", "x"]
+
+
+# --- what the recorded rows must show
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return report.chosen(report.kinds()["quality"].query("rest == 'fp32'"), "smollm2-135m")
+
+
+def test_bf16_is_within_a_thousandth_of_fp32(recorded):
+    loss = recorded["bits_per_byte"]
+    assert abs(loss["bf16"] / loss["fp32"] - 1) < 0.001
+
+
+@pytest.mark.parametrize("column", ["bits_per_byte", "kl"])
+def test_int8_costs_less_than_nf4_and_nf4_less_than_fp4(recorded, column):
+    int8, nf4, fp4 = recorded.loc[["int8", "nf4", "fp4"], column]
+    assert recorded.loc["fp32", column] < int8 < nf4 < fp4
+
+
+def test_every_recorded_loss_has_its_interval(recorded):
+    for name in ("bits_per_byte", "loss_change", "kl", "agreement"):
+        low, value, high = (recorded[f"{name}{end}"] for end in ("_low", "", "_high"))
+        assert (low <= value).all()
+        assert (value <= high).all()
+    lossy = recorded.loc[["int8", "nf4", "fp4"]]
+    assert (lossy["loss_change_low"] > 0).all()
+    assert (lossy["loss_change_high"].iloc[:-1].values < lossy["loss_change_low"].iloc[1:]).all()
 
 
 def test_published_times_stand_on_the_floor_of_their_bytes():

@@ -64,16 +64,17 @@ def quantize(
 
 
 def _run(found, format, words, device, dtype, context, windows, told) -> dict:
-    """Load, measure, convert and measure again."""
+    """Cut the text, then load, measure, convert and measure again."""
     from . import show_quant
     from .evals import likelihood
     from .quant import held, source, weights
 
-    with told("loading"):
-        made, tokenizer, stored = source.load(found, dtype)
-    most = getattr(made.config.get_text_config(), "max_position_embeddings", None) or context
-    cut, sizes, _ = likelihood.documents(tokenizer, words, min(context, most))
+    with told("reading the text"):  # before the weights, since it may be too short
+        tokenizer, most = source.reader(found)
+        cut, sizes, _ = likelihood.documents(tokenizer, words, min(context, most or context))
     some = _spread(len(cut), windows)
+    with told("loading"):
+        made, _, stored = source.load(found, dtype)
     made.to(device)
     before = held.of(made)
     with told("measuring before") as say:

@@ -59,7 +59,7 @@ def intervals(axes, table, value: str, label: str, here=None, zero: bool = True)
     """One row a format: a dot with its interval, one colour a model.
 
     ``table`` has ``model``, ``format``, ``value`` and its ``_low`` and ``_high``. Crosses for what
-    was measured ``here``, a table of the same columns.
+    was measured ``here``, a table of the same columns; they name their model.
     """
     formats = list(dict.fromkeys(table["format"]))
     models = list(dict.fromkeys(table["model"]))
@@ -74,7 +74,8 @@ def intervals(axes, table, value: str, label: str, here=None, zero: bool = True)
     if here is not None:
         shown = here[here["format"].isin(formats)]
         places = [formats.index(name) + 0.3 for name in shown["format"]]
-        axes.plot(shown[value], places, "x", color=INK, label="here, now")
+        label_here = f"here, now: {here['model'].iloc[0]}"
+        axes.plot(shown[value], places, "x", color=INK, label=label_here)
     if zero:
         axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(formats)), formats)
@@ -115,26 +116,32 @@ def frontier(axes, table, best=None) -> None:
                   label=name, linewidth=1.2)  # fmt: skip
     if best is not None:
         axes.plot(best["held_bytes"] / 1e6, best["bits_per_byte"], "o", color=INK, markersize=12,
-                  fillstyle="none", label="no other has fewer bytes and less loss")  # fmt: skip
+                  fillstyle="none", label="surely less loss than all with fewer bytes")  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlabel("MB held")
     axes.set_ylabel("bits a byte")
     axes.figure.legend(loc="outside upper center", ncols=4, fontsize=9.5)
 
 
-def layers(axes, table) -> None:
-    """What each group of weights adds to the loss when it alone is quantized.
+def layers(axes, tables) -> None:
+    """What each group of weights adds to the loss when it alone is quantized, a panel a model.
 
-    ``table`` has ``group``, ``kl`` and its ``_low`` and ``_high``.
+    ``tables``: title to a table of ``group``, ``kl`` and its ``_low`` and ``_high``.
     """
-    places = range(len(table))
-    axes.plot(table["kl"], places, "o")
-    for place, row in zip(places, table.itertuples(), strict=True):
-        axes.plot([row.kl_low, row.kl_high], [place, place], color=COLOURS[0], linewidth=1.4)
-    axes.set_yticks(places, table["group"], fontsize=8.5)
-    axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("KL divergence added by this group alone (nats a token)")
+    figure = axes.figure
+    axes.remove()
+    panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    for panel, colour, (title, table) in zip(panels, COLOURS, tables.items(), strict=False):
+        places = range(len(table))
+        panel.plot(table["kl"], places, "o", color=colour)
+        panel.hlines(places, table["kl_low"], table["kl_high"], color=colour, linewidth=1.4)
+        names = [name.removeprefix("model.") for name in table["group"]]
+        panel.set_yticks(places, names, fontsize=8.5)
+        panel.set_ylim(len(table) - 0.5, -0.5)
+        panel.set_xlim(left=0)
+        panel.grid(axis="y", visible=False)
+        panel.set_title(title, fontsize=9.5)
+    figure.supxlabel("KL divergence by this group alone (nats a token)", fontsize=11)
 
 
 def outliers(axes, table, threshold: float) -> None:

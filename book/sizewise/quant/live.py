@@ -5,26 +5,31 @@ import statistics
 from collections.abc import Iterable
 
 from .. import processor
-from . import held, quality, weights
+from . import held, quality, source, weights
 
 
-def measure(name: str, formats: Iterable[str], *, documents: int = 8, context: int = 128):
-    """One row a format: loss, divergence and bytes of a pretrained model, and time for a token.
+def measure(name: str, formats: Iterable[str], *, documents: int = 32, context: int = 192):
+    """One row a format: loss, divergence and bytes of a model, and time for a token.
 
-    On the GPU where torch sees one, else on the CPU; the model is fetched if it is not here.
+    ``name`` is a pinned model, a folder, a GGUF file or a hub id, as `source.find` takes it. On
+    the GPU where torch sees one, else on the CPU. The text is that of the recorded rows, by
+    default as much of it; windows are no longer than the model's positions.
     ``ms_a_token`` is the median time of one forward pass over one token without a cache. Formats
-    that this machine refuses are left out. Raises ValueError as `pretrained.load` does.
+    that this machine refuses are left out. Raises ValueError as `source.find` and `source.load`
+    do, and if the model does not fit.
     """
     import pandas
     import torch
 
-    from .. import pretrained
     from ..evals import texts
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = pretrained.load(name)
-    sample = quality.of_texts(found.tokenizer, texts.fixed("sotu"), context, documents)
-    original = found.model.to(device)
+    found = source.find(name)
+    source.check_memory(found, "fp32", device)
+    original, tokenizer, _ = source.load(found, "fp32")
+    most = getattr(original.config.get_text_config(), "max_position_embeddings", None) or context
+    sample = quality.of_texts(tokenizer, texts.fixed("sotu"), min(context, most), documents)
+    original = original.to(device)
     before = quality.measure(original, sample)
     rows = []
     for form in formats:
@@ -36,7 +41,7 @@ def measure(name: str, formats: Iterable[str], *, documents: int = 8, context: i
             table = quality.measure(model, sample, original)
         token = torch.from_numpy(sample.windows[:1, :1]).to(device)
         rows.append({
-            "format": form, "device": device, **quality.compare(table, before),
+            "model": name, "format": form, "device": device, **quality.compare(table, before),
             "held_bytes": held.of(model).total, "ms_a_token": 1e3 * _seconds(model, token),
         })  # fmt: skip
     return pandas.DataFrame(rows)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .. import catalog, counting, records, roofline
+from .. import catalog, counting, records, roofline, text
+from . import weights
 
 LABEL_BITS = {
     "fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "nf4": 4, "nf4-dq": 4, "fp4": 4, "fp4-dq": 4,
@@ -10,7 +11,7 @@ LABEL_BITS = {
 }  # fmt: skip
 LOSSY = ("int8", "nf4", "fp4", "hqq4")  # one of each kind, to draw
 PLAIN = ("fp32", "bf16")  # formats without a rest
-DRAWN = ("fp32", "bf16", *LOSSY)
+DRAWN = ("fp32", "bf16", "int8", "nf4", "nf4-dq", "fp4", "hqq4")
 SAMPLES = 4000
 BETWEEN = 2 * 1.959964  # standard deviations between the ends of a 95 % interval
 
@@ -22,6 +23,40 @@ def kinds(stem: str = "weight_quality") -> dict:
     table = records.table(stem)
     found = defaultdict(lambda: table.head(0))
     return found | {what: only(some) for what, some in table.groupby("what", sort=False)}
+
+
+def chosen(quality, model: str, live: bool = False):
+    """The rows of one language model, by format; of the first one if ``live`` has no rows of it.
+
+    Raises ValueError for a model without rows that is not measured live either.
+    """
+    known = [name for name in dict.fromkeys(quality["model"]) if not name.startswith("dense-")]
+    if model not in known and not live:
+        raise ValueError(f"{text.unknown('recorded model', model, known)}; or set live = True")
+    rows = quality[quality["model"] == (model if model in known else known[0])]
+    return rows.set_index("format", drop=False)
+
+
+def unrecorded(quality) -> str:
+    """The formats of `weights` without a row, in words."""
+    names = [name for name in weights.FORMATS if name not in set(quality["format"])]
+    return ", ".join(names) or "none"
+
+
+def converted(quality):
+    """The share of the weights that could be converted and were, row by row; nan for plain formats.
+
+    What could be is what the format that converts most of this model does. HQQ leaves matrices
+    whole whose rows are no multiple of its group.
+    """
+    each = 8 * quality["codes_bytes"] / quality["format"].map(LABEL_BITS)
+    return (each / each.groupby(quality["model"]).transform("max")).where(each > 0)
+
+
+def whole(quality):
+    """The rows of formats that convert every model of the table completely."""
+    partly = quality.loc[converted(quality) < 1, "format"]
+    return quality[~quality["format"].isin(partly)]
 
 
 def library_table(kind: str = "nf4"):
@@ -87,33 +122,13 @@ def ends(rows):
     return pandas.DataFrame(found)
 
 
-def front(rows, cost: str, loss: str):
-    """The rows that no other row beats in both columns, from the cheapest on."""
-    ordered = rows.sort_values([cost, loss])
-    return ordered[ordered[loss] < ordered[loss].cummin().shift(fill_value=np.inf)]
-
-
-def equal_bytes(rows, few: str, many: str):
-    """Each model in format ``few`` against format ``many`` at the same bytes.
-
-    The loss of ``many`` is interpolated between its sizes in the logarithm of the bytes; models
-    outside the range of its sizes are left out. ``gain`` is what ``few`` is better by.
-    """
-    a = rows[rows["format"] == few].sort_values("held_bytes")
-    b = rows[rows["format"] == many].sort_values("held_bytes")
-    a = a[a["held_bytes"].between(b["held_bytes"].min(), b["held_bytes"].max())]
-    at = np.interp(np.log(a["held_bytes"]), np.log(b["held_bytes"]), b["bits_per_byte"])
-    table = a[["model", "held_bytes", "bits_per_byte"]].rename(
-        columns={"held_bytes": "held", "bits_per_byte": few}
-    )
-    return table.assign(**{many: at, "gain": at - table[few]})
-
-
 def both(quality, pruned, form: str):
     """Pruning, quantizing, and both: shares of the fp32 bytes of the matrices, and losses added.
 
     Bytes are those of the converted matrices alone, with a bit map where that is less than
     storing the zeros; what stays in high precision is the same in all columns and left out.
+    The interval of ``both over sum`` sets each loss at its worst end at once, which makes it too
+    wide rather than too narrow.
     """
     import pandas
 
@@ -126,12 +141,16 @@ def both(quality, pruned, form: str):
         plain = quality[(quality["model"] == model) & (quality["format"] == form)].iloc[0]
         whole = alone["dense_bytes"]
         one, two = alone["sparse_bytes"] / whole, combined["dense_bytes"] / whole
-        added = [row["loss_change"] for row in (alone, plain, combined)]
+        added, low, high = (
+            [row[f"loss_change{end}"] for row in (alone, plain, combined)]
+            for end in ("", "_low", "_high")
+        )
         found.append({
             "model": model, "share": share, "bytes alone": min(one, 1), "bytes quantized": two,
             "bytes both": min(combined["sparse_bytes"] / whole, two), "product": one * two,
             "loss pruned": added[0], "loss quantized": added[1], "loss both": added[2],
             "both over sum": added[2] / (added[0] + added[1]),
+            "low": low[2] / (high[0] + high[1]), "high": high[2] / (low[0] + low[1]),
         })  # fmt: skip
     return pandas.DataFrame(found)
 
@@ -187,26 +206,49 @@ def _facts(name: str) -> dict:
     return next(entry for entry in records.facts("quantization") if entry["name"] == name)
 
 
-def gpu(model: str = "llama-3.1-8b", mode: str = "graph", context: int = 1024):
-    """Decode steps measured on a GPU, one row a format and batch; no rows if there are none.
+def sensitivities(layers, most: int = 16):
+    """For each model its ``most`` groups that matter most, one bit width; a title for each."""
+    found = {}
+    for model, some in layers.groupby("model", sort=False):
+        bits = ", ".join(f"{bits:.0f}" for bits in sorted(some["bits_of_group"].unique()))
+        windows = ", ".join(f"{number:.0f}" for number in sorted(some["documents"].unique()))
+        title = f"{model}, {bits} bits, {windows} windows"
+        found[title] = some.sort_values("kl", ascending=False).head(most)
+    return found
 
-    ``over_floor`` is the step over the floor of its own bytes, ``against bf16`` the speed over
-    that of bf16 at the same batch. The device is that of the first row.
+
+def mixtures(mixed):
+    """Divergence of each allocation over that of even bits, for models with all of them.
+
+    ``bits`` are those of a weight in the mixture and evenly; a shuffle is the mean of its draws.
     """
     import pandas
 
-    columns = ["device", "format", "batch", "step_ms", "floor_ms", "over_floor", "against bf16"]
-    rows = records.table("gpu_weights")
-    if not len(rows) or "mode" not in rows:
-        return pandas.DataFrame(columns=columns)
-    wanted = {"kind": "decode", "model": model, "mode": mode, "context": context, "ended": "done"}
-    for name, value in wanted.items():
-        rows = rows[rows[name] == value]
-    rows = rows[rows["device"] != "CPU"]
-    rows = rows[rows["device"] == rows["device"].iloc[0]] if len(rows) else rows
-    plain = rows[rows["format"] == "bf16"].set_index("batch")["step_ms"]
-    rows = rows.assign(**{
-        "over_floor": rows["measured_over_floor"],
-        "against bf16": rows["batch"].map(plain) / rows["step_ms"],
-    })  # fmt: skip
-    return rows[columns].sort_values(["format", "batch"]).reset_index(drop=True)
+    found = []
+    for model, some in mixed.groupby("model", sort=False):
+        mean = some.groupby("allocation")[["kl", "bits"]].mean()
+        if not {"uniform", "by sensitivity", "shuffled"} <= set(mean.index):
+            continue  # a recording that is not finished
+        even = mean.loc["uniform"]
+        found.append({
+            "model": model, "bits": mean.loc["by sensitivity", "bits"], "even bits": even["bits"],
+            **{name: mean.loc[name, "kl"] / even["kl"] for name in ("by sensitivity", "shuffled")},
+        })  # fmt: skip
+    return pandas.DataFrame(found, columns=["model", "bits", "even bits", "by sensitivity",
+                                            "shuffled"])  # fmt: skip
+
+
+def outlying(outliers) -> str:
+    """What the rows of `outliers` say of each model, a sentence each."""
+    said = []
+    for name, some in outliers.groupby("model", sort=False):
+        share = some["share_of_features"]
+        reached = int((some["largest"] >= some["threshold"]).sum())
+        said.append(
+            f"In {name}, {reached} of {len(some)} layers have an input of that size, the largest "
+            f"{some['largest'].max():,.0f}; LLM.int8() keeps {share.min():.1%} to {share.max():.1%}"
+            " of a layer's features in sixteen bits. By its authors' definition, "
+            f"{some['hidden_outliers'].iloc[0]:.0f} of the model's features "
+            f"{'is an outlier' if some['hidden_outliers'].iloc[0] == 1 else 'are outliers'}."
+        )
+    return " ".join(said)

@@ -33,8 +33,9 @@ class Source:
 def find(name: str) -> Source:
     """A folder, a ``.gguf`` file, a pinned model's name or a hub id, not loaded yet.
 
-    Raises ValueError, in one line, for what is none of them, for folders without weights in
-    safetensors, for encoders and for models that are quantized already.
+    Raises ValueError, in one line, for what is none of them, for folders and hub repositories
+    without weights in safetensors, for encoders and for models that are quantized already. Of a
+    hub id only the configuration and the list of its files are fetched.
     """
     from .. import pretrained
 
@@ -58,6 +59,9 @@ def find(name: str) -> Source:
             "give a folder, a GGUF file or a hub id"
         )
     if configs.HUB_ID.fullmatch(name):
+        _check(name, configs.load(name))
+        if not _in_safetensors(name):
+            raise ValueError(f"{name}: the hub has no weights of it in safetensors")
         return Source(name, "hub", None, _count(name))
     raise text.unknown("model", name, [*pretrained.names("causal"), *catalog.models()])
 
@@ -122,6 +126,31 @@ def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, gguf_file.File 
     return model, tokenizer, source.stored
 
 
+def reader(source: Source) -> tuple[Any, int | None]:
+    """The tokenizer and the most tokens of a window, as far as known, without the weights.
+
+    A pinned model is fetched for it. Raises ValueError in one line if they cannot be read.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from .. import pretrained
+
+    where, words = source.path or source.name, {"local_files_only": source.kind != "hub"}
+    if source.kind == "pretrained":
+        found = pretrained.fetch(source.name)
+        where, words = found.folder, words | {"gguf_file": found.files[0].name}
+    elif source.kind == "gguf":
+        path = source.path.resolve()
+        where, words = path.parent, words | {"gguf_file": path.name}
+    try:
+        with redirect_stderr(StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **words)
+            config = AutoConfig.from_pretrained(where, trust_remote_code=False, **words)
+    except Exception as error:  # each file is wrong in a way of its own
+        raise ValueError(f"{source.name}: cannot be loaded ({one_line(error)})") from error
+    return tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def _safetensors(source: Source, dtype: str):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -145,12 +174,31 @@ def _folder(name: str, path: Path) -> Source:
     spec = configs.load(path)
     if not any(path.glob("*.safetensors")):
         raise ValueError(f"{name}: no weights in safetensors beside its config.json")
+    _check(name, spec)
+    return Source(name, "folder", path, _count(path))
+
+
+def _check(name: str, spec: configs.Spec) -> None:
+    """Raise ValueError unless a configuration is that of a causal model in full weights."""
     classes = spec.fields.get("architectures") or []
     if classes and not any(str(one).endswith(CAUSAL) for one in classes):
         raise ValueError(f"{name}: {classes[0]} is no causal language model")
     if spec.fields.get("quantization_config"):
         raise ValueError(f"{name}: is quantized already; start from its full weights")
-    return Source(name, "folder", path, _count(path))
+
+
+def _in_safetensors(name: str) -> bool:
+    """False if the hub lists a repository without such weights.
+
+    Where it cannot be asked, what is in the cache may be loaded, or loading refuses it.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        files = [one.rfilename for one in HfApi().model_info(name, timeout=10).siblings]
+    except Exception:  # offline, or the hub is: each way raises something else
+        return True
+    return any(file.endswith(".safetensors") and "/" not in file for file in files)
 
 
 def _count(model) -> int:
