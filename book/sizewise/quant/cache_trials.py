@@ -63,6 +63,7 @@ def coding_errors(row: Row) -> Row:
     x = states(read(row))[row["layer"]][row["side"] == "values"].float()  # (n, heads, t, d)
     norms = x.norm(dim=-1)
     channels = x.square().mean((0, 2)).sqrt()  # (heads, d)
+    shared = x.mean((0, 2)).square().sum(-1) / channels.square().sum(-1)  # (heads,)
     found = {
         "dim": x.shape[-1],
         "vectors": norms.numel(),
@@ -70,6 +71,7 @@ def coding_errors(row: Row) -> Row:
         "norm_5": norms.flatten().quantile(0.05).item(),
         "norm_95": norms.flatten().quantile(0.95).item(),
         "channel_spread": (channels.amax(-1) / channels.median(-1).values).mean().item(),
+        "constant": shared.mean().item(),
     }
     for method in ERRORS:
         for bits in BITS:

@@ -1,8 +1,7 @@
-"""Tables of the chapter on TurboQuant: what was printed, measured and recorded."""
+"""Tables of the chapter on TurboQuant: what was printed, and which classes take the cache."""
 
 from collections.abc import Iterable
 
-from .. import records
 from . import cache_tables
 
 
@@ -51,92 +50,6 @@ def encode_rates(device):
          "printed over bf16 peak": 2e5 * d**2 / printed[d] / device.flops["bf16"]}
         for d in printed
     ])  # fmt: skip
-
-
-def errors(rows, dim: int):
-    """Layer rows in long form: ``model``, ``layer``, ``side``, ``method``, ``bits``, ``error``,
-    with ``theory``, the exact error of TurboQuant for vectors of ``dim``."""
-    from .codebooks import lloyd_max
-
-    names = [name for name in rows if name.startswith("error_")]
-    long = rows[rows["dim"] == dim].melt(
-        ["model", "layer", "side"], names, value_name="error", var_name="name"
-    )
-    parts = long["name"].str.extract(r"error_(\w+)_(\d)")
-    long = long.assign(method=parts[0], bits=parts[1].astype(int))
-    exact = {bits: lloyd_max(bits, dim).distortion for bits in sorted(long["bits"].unique())}
-    return long.assign(theory=long["bits"].map(exact)).drop(columns="name")
-
-
-def percent(rows, *names: str):
-    """Rows with ``perplexity_change`` and its interval as words: ``+8.4% (7.9 to 8.8)``."""
-    words = [
-        f"{100 * one:+.2f}% ({100 * low:+.2f} to {100 * high:+.2f})"
-        for one, low, high in zip(rows["perplexity_change"], rows["perplexity_change_low"],
-                                  rows["perplexity_change_high"], strict=True)
-    ]  # fmt: skip
-    shown = rows[[*names, "bits"]].assign(**{"perplexity added": words})
-    return shown.assign(**{"KL": rows["kl"], "same token": rows["agreement"]})
-
-
-def label(row) -> str:
-    """How a row of ``data/kv_quality.jsonl`` stores keys and values, in a few words."""
-
-    def side(name):
-        bits = row[f"{name}_bits"]
-        plain = row[name] in ("plain", "int8", "fp8") or bits != bits or bits is None
-        return row[name] if plain else f"{row[name]} {int(bits)}"
-
-    keys, values = side("keys"), side("values")
-    words = keys if keys == values else f"K {keys}, V {values}"
-    if row["rotation"] == "hadamard":
-        words += ", Hadamard"
-    if row["residual"] > 0:
-        words += f", newest {int(row['residual'])} plain"
-    return words if not row["seed"] else f"{words}, seed {int(row['seed'])}"
-
-
-def quality(model: str | None = None):
-    """The rows on loss of ``data/kv_quality.jsonl``, with a ``way`` in words and a ``kind``.
-
-    Kinds: ``plain``; ``both`` sides alike; ``keys`` or ``values`` alone; ``mixed``; ``residual``;
-    ``seed``, other rotations of the same method.
-    """
-    rows = records.table("kv_quality")
-    rows = rows[rows["what"] == "quality"]
-    rows = rows[rows["model"] == model] if model else rows
-    return rows.assign(way=rows.apply(label, axis=1), kind=rows.apply(_kind, axis=1)).reset_index(
-        drop=True
-    )
-
-
-def _kind(row) -> str:
-    if row["keys"] == row["values"] == "plain":
-        return "plain"
-    if row["residual"]:
-        return "residual"
-    if row["seed"]:
-        return "seed"
-    if "plain" in (row["keys"], row["values"]):
-        return "values" if row["keys"] == "plain" else "keys"
-    same = row["keys"] == row["values"] and row["keys_bits"] == row["values_bits"]
-    return "both" if same else "mixed"
-
-
-def gpu():
-    """Attention timed on a GPU: packed rows of ``data/gpu_kv.jsonl``; none if there are none.
-
-    Columns ``gpu``, ``method``, ``context``, ``batch``, ``group``, ``us``, ``over_bf16``,
-    ``over_fp32``, ``over_fp8``, ``share_of_copy``.
-    """
-    import pandas
-
-    columns = ["gpu", "what", "method", "context", "batch", "group", "us", "over_bf16",
-               "over_fp32", "over_fp8", "share_of_copy"]  # fmt: skip
-    found = [row | {"gpu": row["from"]["machine"]["gpu"]} for row in records.read("gpu_kv")
-             if row["what"] in ("attend", "logits") and row["method"].startswith("tq")
-             and not row.get("refused") and row["from"]["machine"]["gpu"]]  # fmt: skip
-    return pandas.DataFrame(found, columns=columns)
 
 
 def takes(
