@@ -2,6 +2,7 @@
 
     python scripts/gpu_weights.py
     python scripts/gpu_weights.py --minutes 9        # stop in time; the same command goes on
+    python scripts/gpu_weights.py --all              # afterwards: a wider grid, in the same file
     python scripts/gpu_weights.py --small            # a few small shapes, for a machine without
 
 The device's own ceilings come first; then real architectures with random weights, from about
@@ -10,6 +11,7 @@ Rows go to data/gpu_weights.jsonl; what has a row is not measured again.
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from functools import cache
@@ -17,19 +19,26 @@ from itertools import product
 from pathlib import Path
 
 from sizewise import records
-from sizewise.device import built, ceilings, floors, recording, rows
+from sizewise.device import built, ceilings, decode, floors, lean, recording, rows
+from sizewise.quant import layers
 
 MAIN, LARGEST = "llama-3.1-8b", "llama-3.1-70b"
-LADDER = ("llama-3.2-1b", "qwen3-32b", "smollm2-135m", "llama-3.2-3b", "qwen3-0.6b")
+LADDER = ("llama-3.2-1b", "qwen3-32b", "smollm2-135m", "llama-3.2-3b")
 FORMATS = ("bf16", "nf4", "int8", "int8-plain", "nf4-dq", "fp4", "fp16", "fp32")
 # LLM.int8() looks for large activations in the middle of a step, which no graph can hold.
 FASTEST = {"int8": "static"}
 CONTEXT = 1024
-BATCHES = (2, 4, 8, 16, 32, 64, 128)
+BATCHES = (2, 8, 32, 128)
 SMALL = ("llama-tiny", "llama-little", "smollm2-135m")
 SMALL_FORMATS = ("fp32", "bf16", "int8", "nf4")
 SEED = 0
 EXIT_LEFT = 3  # rows are left, and the same command goes on with them
+LIMIT = 180.0  # seconds after which a row is given up; four times that if compiled, or on a CPU
+# The compiler's own workers would be children of a worker, which may have none. A profiler that is
+# taken down and set up again does not get on with CUDA graphs.
+ENVIRONMENT = {
+    "TORCHINDUCTOR_COMPILE_THREADS": "1", "TEARDOWN_CUPTI": "0", "DISABLE_CUPTI_LAZY_REINIT": "1",
+}  # fmt: skip
 
 
 def at(kind: str, model: str, format: str, batch: int = 1, context: int = CONTEXT, **more) -> dict:
@@ -41,53 +50,109 @@ def at(kind: str, model: str, format: str, batch: int = 1, context: int = CONTEX
 
 
 def decodes(model: str, format: str, modes, batches=(1,), contexts=(CONTEXT,)) -> list[dict]:
-    """Decode rows, the first mode at all batches, then the next."""
+    """Decode rows, the first mode at all batches, then the next; None is the fastest for all."""
     shapes = product(modes, batches, contexts)
-    return [at("decode", model, format, b, c, mode=mode) for mode, b, c in shapes]
+    return [
+        at("decode", model, format, b, c, mode=mode or FASTEST.get(format, "graph"))
+        for mode, b, c in shapes
+    ]
 
 
 def prefills(model: str, format: str, batches=(1,), contexts=(512, 2048)) -> list[dict]:
     return [at("prefill", model, format, b, c) for b, c in product(batches, contexts)]
 
 
-def by_layer(model: str, format: str = "bf16") -> list[dict]:
-    shapes = (("decode", CONTEXT), ("prefill", 2048))
-    return [at("layers", model, format, 1, context, step=step) for step, context in shapes]
+def by_layer(model: str, format: str = "bf16", steps=("decode", "prefill")) -> list[dict]:
+    contexts = {"decode": CONTEXT, "prefill": 2048}
+    return [at("layers", model, format, 1, contexts[step], step=step) for step in steps]
 
 
-def limits(small: bool) -> list[dict]:
+def limits(small: bool, wide: bool = False) -> list[dict]:
     """The device's ceilings, over sizes well above its caches."""
-    memory = (1 << 26, 1 << 28) if small else (1 << 30, 1 << 32)
-    square = (512, 1024) if small else (4096, 8192, 16384)
+    memory, square, one = (1 << 26, 1 << 28), (512, 1024), {}  # for names with sizes of their own
+    if wide:
+        memory, square = (1 << 30, 1 << 32), (4096, 8192, 16384)
+    elif not small:
+        memory, square = (1 << 32,), (8192, 16384)
+        one = {"fp32": (8192,), "tf32": (8192,), ceilings.FAST_SUMS: (16384,)}
     names = ceilings.ON_CPU if small else ceilings.CEILINGS
-    sizes = {name: memory if name in ceilings.MEMORY else square for name in names}
+    sizes = {name: memory if name in ceilings.MEMORY else one.get(name, square) for name in names}
     return [{"kind": "ceiling", "of": name, "size": size} for name in names for size in sizes[name]]
 
 
+def main_model(format: str) -> list[dict]:
+    """The rows of the 8B model in one format, the most telling first."""
+    if format == "bf16":
+        modes = ("compiled", "lean", "graph", "static", "eager")
+        grid = decodes(MAIN, format, modes) + by_layer(MAIN)
+        grid += decodes(MAIN, format, (None,), (1,), (4096, 16384, 65536))
+        grid += decodes(MAIN, format, (None,), (8,), (16384,))
+    elif format in ("nf4", "int8-plain"):
+        grid = decodes(MAIN, format, ("lean", "graph", "eager"))
+    else:
+        grid = decodes(MAIN, format, ("graph", "static", "eager") if format == "int8" else (None,))
+    if format in FORMATS[:3]:
+        grid += decodes(MAIN, format, (None,), BATCHES) + decodes(MAIN, format, ("eager",), (32,))
+        return grid + prefills(MAIN, format) + prefills(MAIN, format, (8,), (512,))
+    return grid + decodes(MAIN, format, (None,), (32,)) + prefills(MAIN, format, contexts=(2048,))
+
+
 def large_grid() -> list[dict]:
-    """The rows of a GPU, the most telling first; those that share a model stand together."""
+    """The rows of a GPU, the most telling first; those of one model and format stand together.
+
+    But for those under a profiler, which come last: what it leaves behind may slow what follows.
+    """
     grid = limits(small=False)
     for format in FORMATS:
-        grid += decodes(MAIN, format, ("graph", "static", "eager"))
-        grid += by_layer(MAIN) if format == "bf16" else []
-    for format in FORMATS[:3]:
-        grid += decodes(MAIN, format, (FASTEST.get(format, "graph"),), BATCHES)
-        grid += decodes(MAIN, format, ("eager",), (8, 32, 128))
-        grid += prefills(MAIN, format, (1, 8))
-        if format == "bf16":
-            grid += decodes(MAIN, format, ("graph",), (1, 8), (4096, 16384, 65536))
-    for format in FORMATS[3:]:
-        grid += decodes(MAIN, format, ("graph",), (8, 32, 128)) + prefills(MAIN, format)
-    for format in ("nf4", "bf16", "int8", "int8-plain", "nf4-dq"):
-        grid += decodes(LARGEST, format, ("graph", "static", "eager"))
-        grid += decodes(LARGEST, format, (FASTEST.get(format, "graph"),), (8, 32))
-        grid += prefills(LARGEST, format)
+        grid += main_model(format)
+    for format in ("nf4", "bf16", "int8"):
+        grid += decodes(LARGEST, format, (None,), (1, 8)) + decodes(LARGEST, format, ("eager",))
+        grid += prefills(LARGEST, format, contexts=(2048,))
+        if format != "int8":
+            grid += decodes(LARGEST, format, ("lean",)) + by_layer(LARGEST, format, ("decode",))
+    grid += decodes(LARGEST, "int8-plain", (None,))
+    grid += prefills(LARGEST, "int8-plain", contexts=(2048,)) + decodes(LARGEST, "nf4-dq", (None,))
     for model, format in product(LADDER, FORMATS[:3]):
-        grid += decodes(model, format, ("graph", "static", "eager"))
-        grid += decodes(model, format, (FASTEST.get(format, "graph"),), (8, 32, 128))
+        grid += decodes(model, format, (None,), (1, 32)) + decodes(model, format, ("eager",))
         grid += prefills(model, format, contexts=(2048,))
         grid += by_layer(model) if format == "bf16" and model == LADDER[0] else []
-    return grid + decodes(MAIN, "bf16", ("compiled",), (1, 32))
+    return grid + profiles()
+
+
+def profiles() -> list[dict]:
+    """The kernels of one step of the 8B model, as it is launched and as it is replayed."""
+    modes = {"bf16": ("static", "graph", "lean"), "int8": ("static",)}
+    return [
+        at("kernels", MAIN, format, mode=mode)
+        for format in FORMATS[:4]
+        for mode in modes.get(format, ("static", "graph"))
+    ]
+
+
+def wide_grid() -> list[dict]:
+    """`large_grid` and what it leaves out: more batches, prompts, contexts and modes."""
+    more = limits(small=False, wide=True)
+    for format in FORMATS:
+        more += decodes(MAIN, format, ("graph", "static", "eager"))
+        if format in FORMATS[:3]:
+            more += decodes(MAIN, format, (None, "eager"), (2, 4, 8, 16, 32, 64, 128))
+            more += prefills(MAIN, format, (1, 8))
+        else:
+            more += decodes(MAIN, format, (None,), (8, 32, 128)) + prefills(MAIN, format)
+        if format == "bf16":
+            more += decodes(MAIN, format, ("lean", "compiled"), (8, 32, 128))
+            more += decodes(MAIN, format, (None,), (1, 8), (4096, 16384, 65536))
+    for format in ("nf4", "bf16", "int8", "int8-plain", "nf4-dq"):
+        more += decodes(LARGEST, format, ("graph", "static", "eager"))
+        more += decodes(LARGEST, format, (None,), (8, 32)) + prefills(LARGEST, format)
+    for model, format in product((*LADDER, "qwen3-0.6b"), FORMATS[:3]):
+        more += decodes(model, format, ("graph", "static", "eager"))
+        more += decodes(model, format, (None,), (8, 32, 128))
+        more += decodes(model, format, ("lean", "compiled")) if format == "bf16" else []
+        more += prefills(model, format, contexts=(2048,))
+    first = large_grid()
+    return first + [row for row in {records.identity(row): row for row in more}.values()
+                    if row not in first]  # fmt: skip
 
 
 def small_grid() -> list[dict]:
@@ -96,23 +161,43 @@ def small_grid() -> list[dict]:
     for model, format in product(SMALL, SMALL_FORMATS):
         grid += decodes(model, format, ("static", "eager"), (1, 4), (128,))
         grid += prefills(model, format, contexts=(128,))
-    return grid + [
+    grid += [
         at("layers", SMALL[-1], "fp32", 1, context, step=step)
         for step, context in (("decode", 128), ("prefill", 128))
+    ]
+    return grid + [
+        at("kernels", SMALL[1], format, 1, 128, mode="static")
+        for format in ("bf16", "nf4", "int8", "int8-plain")
     ]
 
 
 def cost(config: dict, before: dict | None) -> float:
-    """Seconds that a row may take on a recent GPU, loading its model included: a safe guess."""
+    """Seconds that a row takes on an H100 or H200, about, loading its model included."""
     start = 25.0 if before is None else 0.0  # torch, transformers and the device
     if config["kind"] == "ceiling":
-        return start + 6
-    same = before and [before.get(name) for name in ("model", "format")] == [
-        config["model"], config["format"],
-    ]  # fmt: skip
-    size = described(config["model"]).total / 1e9
-    load = 0.0 if same else 3 + 0.4 * size
-    return start + load + {"compiled": 150.0, "eager": 10.0}.get(config.get("mode"), 7.0)
+        return start + 2.5
+    names = ("model", "format")
+    same = before and all(before.get(name) == config[name] for name in names)
+    load = 0.0 if same else 1 + described(config["model"]).total / 17e9
+    return start + load + 2.5 + extra(config)
+
+
+def extra(config: dict) -> float:
+    """Seconds of a row above those of a short decode step."""
+    if config["kind"] in ("layers", "kernels"):
+        return 2.0
+    if config["kind"] == "decode":
+        return 40.0 if config["mode"] == "compiled" else 0.0
+    calls = 6  # at least: two that warm up, one that is tried, three blocks
+    rate = {"fp32": 4e13, "bf16": 5e14, "fp16": 5e14}.get(config["format"], 3e14)
+    tokens = config["batch"] * config["context"]
+    return calls * 2 * described(config["model"]).total * tokens / rate
+
+
+def limit(config: dict) -> float:
+    """Seconds after which a row is given up."""
+    slow = config.get("mode") == "compiled" or config.get("device") == "CPU"
+    return 4 * LIMIT if slow else LIMIT
 
 
 @cache
@@ -137,7 +222,9 @@ def compare(row: dict, before: list[dict]) -> dict:
 
 def chosen(grid: list[dict], words: argparse.Namespace) -> list[dict]:
     """The rows that the command line asks for."""
-    wanted = {"kind": words.kinds, "model": words.models, "format": words.formats}
+    wanted = {
+        "kind": words.kinds, "model": words.models, "format": words.formats, "mode": words.modes,
+    }  # fmt: skip
     for name, values in wanted.items():
         known = {row[name] for row in grid if name in row}
         if unknown := sorted(set(values or ()) - known):
@@ -148,6 +235,28 @@ def chosen(grid: list[dict], words: argparse.Namespace) -> list[dict]:
     ]  # fmt: skip
 
 
+def ready(grid: list[dict], small: bool) -> None:
+    """Raises ValueError if a package or a compiler is missing that a row of ``grid`` needs.
+
+    Nothing of this says anything about the device, so that none of it may become a row.
+    """
+    lacking: dict[str, list[str]] = {}
+    for format in dict.fromkeys(row["format"] for row in grid if "format" in row):
+        package = layers.TABLE[built.nominal(format)].package
+        if package and importlib.util.find_spec(package) is None:
+            lacking.setdefault(package, []).append(format)
+    if lacking:
+        words = "; ".join(f"{', '.join(some)} need {name}" for name, some in lacking.items())
+        raise ValueError(
+            f"packages that are not installed: {words}; --formats without these leaves them out"
+        )
+    if not small and any(row.get("mode") == "compiled" for row in grid) and (
+        why := lean.uncompiled()
+    ):  # fmt: skip
+        others = ",".join(mode for mode in decode.MODES if mode != "compiled")
+        raise ValueError(f"{why}; --modes {others} leaves it out")
+
+
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -156,10 +265,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     add, names = parser.add_argument, (lambda words: words.split(","))
     add("--minutes", type=float, help="stop cleanly before this much time is over")
+    add("--all", action="store_true", help="a wider grid too, after the rows of the usual one")
     add("--small", action="store_true", help="small shapes alone, on the CPU")
     add("--kinds", type=names, help=f"only rows of these kinds, a,b,c of {', '.join(rows.KINDS)}")
     add("--models", type=names, help="only these models, a,b,c; ceilings are kept")
     add("--formats", type=names, help="only these weight formats, a,b,c; ceilings are kept")
+    add("--modes", type=names, help="only these modes, a,b,c; rows that have none are kept")
     add("--output", type=Path, help="another file than data/gpu_weights.jsonl")
     add("--list", action="store_true", help="show the rows in their order, and measure none")
     return parser.parse_args(words)
@@ -169,20 +280,22 @@ def main() -> None:
     words = arguments()
     file = words.output or records.path("gpu_weights")
     try:
-        grid = chosen(small_grid() if words.small else large_grid(), words)
+        wanted = small_grid if words.small else wide_grid if words.all else large_grid
+        grid = chosen(wanted(), words)
         if words.list:
             for row in grid:
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
-        # The compiler's own workers would be children of a worker, which may have none.
-        there = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        there |= {"CUDA_VISIBLE_DEVICES": ""} if words.small else {}
+        ready(grid, words.small)
+        there = ENVIRONMENT | ({"CUDA_VISIBLE_DEVICES": ""} if words.small else {})
         with recording.Recording(rows.measure, words.minutes, there) as started:
             name = started.device["device"]
             if name == "CPU" and not words.small:
                 raise ValueError("torch sees no GPU here; --small measures small shapes on the CPU")
+            unmetered = started.device["unmetered"]
+            print(f"{name}; energy: {f'not measured, {unmetered}' if unmetered else 'metered'}")
             grid = [{"device": name, **row} for row in grid]
-            ended = started.run(grid, file, cost=cost, after=compare)
+            ended = started.run(grid, file, cost=cost, after=compare, limit=limit)
     except ValueError as error:
         sys.exit(f"gpu_weights: {error}")
     print(f"{ended.recorded} recorded, {ended.failed} failed, {ended.left} left of {len(grid)}")

@@ -1,5 +1,6 @@
 """Speed of a device: what is timed is the real step, it reads everything, and rows resume."""
 
+import gc
 import importlib.util
 import itertools
 import json
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
+from types import SimpleNamespace
 
 import pytest
 from sizewise import catalog, counting, paths, records, roofline
@@ -19,11 +22,16 @@ from sizewise.device import (
     decode,
     energy,
     floors,
+    graphs,
+    int8_columns,
+    kernels,
     layers,
+    lean,
     recording,
     rows,
     timing,
 )
+from sizewise.quant import skeleton
 
 torch = pytest.importorskip("torch")
 ROOT = paths.root()
@@ -63,9 +71,10 @@ def filled(one, cache, tokens):
 # ------------------------------------------------------------------ the step that is timed
 
 
+@pytest.mark.parametrize("mode", ["static", "lean"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", ["llama-tiny", "qwen3"])
-def test_a_static_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, tmp_path):
+def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, mode, tmp_path):
     if name == "qwen3":  # norms of queries and keys, and heads of another width
         config = {"model_type": "qwen3", "head_dim": 16, "num_attention_heads": 6}
         config = built.COMMON | {"hidden_size": 64, "intermediate_size": 96} | config
@@ -73,7 +82,10 @@ def test_a_static_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, ba
         path.write_text(json.dumps(config | {"num_hidden_layers": 3}))
         name = str(path)
     one = built.build(name, "fp32", "cpu")
-    step, _ = decode.prepared(one, "static", batch, 17)
+    for number, gain in enumerate(one.model.parameters()):
+        if gain.ndim == 1:  # norms of many gains, so that each must be in its place
+            gain.data.mul_(torch.linspace(0.5, 1.5, len(gain)) + 0.01 * number)
+    step = decode.static(one, mode, batch, 17)
     tokens = torch.randint(one.config.vocab_size, (batch, 17))
     filled(one, step.cache, tokens[:, :-1])
     with torch.inference_mode():
@@ -83,6 +95,86 @@ def test_a_static_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, ba
     step()
     torch.testing.assert_close(step.logits[:, -1], wanted, rtol=1e-4, atol=1e-4)
     assert step.tokens[:, 0].tolist() == wanted.argmax(-1).tolist()
+
+
+@FOUR_BITS
+@pytest.mark.parametrize("format", ["bf16", "nf4", "int8"])
+def test_a_lean_step_gives_the_logits_of_the_static_one_in_every_format(format):
+    one = built.build("llama-little", format, "cpu")
+    found = []
+    for mode in ("static", "lean"):
+        step = decode.static(one, mode, 2, 16)  # the cache is a function of its seed
+        step.tokens.copy_(torch.tensor([[3], [77]]))
+        step()
+        found.append(step.logits.float())
+    assert (found[1] - found[0]).norm() / found[0].norm() < 0.02
+
+
+def test_the_lean_layer_is_compiled_once_for_all_layers():
+    from torch._dynamo.testing import CompileCounter
+
+    one, counter = built.build("llama-little", "fp32", "cpu"), CompileCounter()
+    step = decode.static(one, "lean", 2, 16)
+    step()
+    wanted, tokens = step.logits.clone(), torch.tensor([[5], [6]])
+    torch._dynamo.reset()
+    compiled = torch.compile(lean.one_layer, dynamic=False, fullgraph=True, backend=counter)
+    for run in (None, compiled, compiled):
+        step.layer = run
+        step.tokens.copy_(tokens)
+        step()
+        wanted = step.logits.clone() if run is None else wanted
+        torch.testing.assert_close(step.logits, wanted, rtol=1e-5, atol=1e-5)
+    assert counter.frame_count == 1 < one.config.num_hidden_layers
+
+
+def test_a_lean_step_makes_half_the_kernels_of_the_static_one(tiny):
+    """Operations stand in for kernels here; views, which launch none, are left out."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            Count.number += not function.is_view
+            return out
+
+    counted = {}
+    for mode in ("static", "lean"):
+        step, Count.number = decode.static(tiny, mode, 1, 16), 0
+        step()
+        with Count():
+            step()
+        counted[mode] = Count.number
+    assert counted["lean"] < 0.7 * counted["static"]
+
+
+def test_a_model_of_other_parts_has_no_lean_step(tiny):
+    with pytest.raises(ValueError, match="only Llama and Qwen 3"):
+        lean.check(SimpleNamespace(model=tiny.model.model))
+
+
+def test_what_a_compiler_lacks_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace())
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(lean.shutil, "which", lambda name: None)
+    assert "gcc or clang or cc" in lean.uncompiled()
+    monkeypatch.setattr(lean.shutil, "which", lambda name: "/bin/x" if name == "mine" else None)
+    monkeypatch.setenv("CC", "mine")
+    assert lean.uncompiled() is None
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert "Triton" in lean.uncompiled()
+
+
+def test_an_eager_step_in_use_holds_its_cache_once(tiny):
+    eager, _ = decode.prepared(tiny, "eager", 1, 9)
+    eager()
+    held = [weakref.ref(keys) for keys, _ in eager.before]
+    eager.in_use()
+    gc.collect()
+    assert not any(one() is not None for one in held)
+    assert eager.cache.get_seq_length() == 9
 
 
 def test_an_eager_step_gives_the_logits_of_the_static_one_and_forgets_its_token(tiny):
@@ -193,6 +285,9 @@ class Nothing:
     def elapsed_time(self, end):
         return 1e3 * (end.at - self.at)
 
+    def query(self):
+        return False  # the device has not come to it yet
+
 
 @pytest.fixture
 def pretended(monkeypatch):
@@ -283,22 +378,99 @@ def test_a_capture_that_breaks_off_wears_the_process_out(pretended, step, monkey
     assert rows.measure(config())[recording.WORN] is True
 
 
+@pytest.mark.parametrize("when", ["without_waiting", "captured"])
+def test_memory_that_runs_out_in_a_capture_is_said_as_such(pretended, monkeypatch, when):
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError) as error:
+        getattr(graphs, when)(full)
+    worn = when == "captured"
+    assert getattr(error.value, "worn", False) is worn
+
+    def fails(*args, **kwargs):
+        raise error.value
+
+    monkeypatch.setattr(decode, "decode", fails)
+    wanted = {"ended": "out of memory"} | ({recording.WORN: True} if worn else {})
+    assert rows.measure(config()) == wanted
+
+
+def marked(one):
+    return layers.Marks("cuda", list(layers._named(one.model)))
+
+
 def test_layers_of_a_gpu_are_queued_behind_a_pause(pretended, tiny):
     call = layers._call(tiny, "decode", 1, 8)
-    with layers.Marks(tiny) as marks:
-        marks.device = "cuda"
+    with marked(tiny) as marks:
         spent = [marks.one(call) for _ in range(2)]
+        assert marks.held > 0
     assert spent[0].keys() == spent[1].keys()
-    assert len(pretended["slept"]) == 2
+    assert len(pretended["slept"]) == 2  # one for each that counts, none for the first look
     assert min(pretended["slept"]) > 0
     assert all(one["layer 0"] > one["attention 0"] > 0 for one in spent)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_graph_replays_the_static_step():
+def test_layers_that_began_before_they_were_queued_are_held_longer(pretended, tiny, monkeypatch):
+    call = layers._call(tiny, "decode", 1, 8)
+    begun = iter([False, True, True, False])  # the look, two holds too short, one long enough
+    monkeypatch.setattr(Nothing, "query", lambda event: next(begun))
+    with marked(tiny) as marks:
+        marks.one(call)
+    first, second, third = pretended["slept"]
+    assert third == pytest.approx(2 * second, abs=2)
+    assert second == pytest.approx(2 * first, abs=2)
+    monkeypatch.setattr(Nothing, "query", lambda event: True)
+    with marked(tiny) as marks, pytest.raises(RuntimeError, match="before they are queued"):
+        marks.one(call)
+
+
+def test_the_step_without_marks_is_replayed_where_a_graph_holds_it(pretended, step, monkeypatch):
+    monkeypatch.setattr(Nothing, "replay", replaying(step), raising=False)
+    found = layers._unmarked(step, "cuda", QUICK)
+    assert found["unmarked"] == "graph"
+    assert 0 < found["step_low_ms"] <= found["step_high_ms"]
+
+    def waits(made):
+        raise decode.NotCaptured("it waits")
+
+    monkeypatch.setattr(layers, "Graph", waits)
+    assert layers._unmarked(step, "cuda", QUICK)["unmarked"] == "static"
+    assert layers._unmarked(lambda: None, "cuda", QUICK)["unmarked"] == "static"  # a prompt
+
+
+def test_few_layers_are_marked_at_once():
+    names = ["embedding", *(f"layer {i}" for i in range(25)), "last norm", "head"]
+    parts = [(one, part) for one in names for part in ([one, "part"] if "layer" in one else [one])]
+    chunks = layers._chunks([(part, None) for _, part in parts])
+    assert [one for some in chunks for one in some] == [(part, None) for _, part in parts]
+    sizes = [sum(name.startswith("layer ") for name, _ in some) for some in chunks]
+    assert sizes == [layers.TOGETHER, layers.TOGETHER, 5]
+    assert chunks[0][0][0] == "embedding"
+    assert chunks[-1][-1][0] == "head"
+
+
+ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@ON_GPU
+@pytest.mark.parametrize("mode", ["graph", "lean"])
+def test_a_graph_replays_the_step(mode):
     one = built.build("llama-tiny", "bf16", "cuda")
-    found = decode.decode(one, "graph", 2, 64, **QUICK)  # compares the logits itself
+    found = decode.decode(one, mode, 2, 64, **QUICK)  # compares the logits itself
     assert found["step_ms"] > 0
+
+
+@ON_GPU
+def test_layers_and_kernels_of_a_gpu_are_seen():
+    one = built.build("llama-little", "bf16", "cuda")
+    found = layers.by_layer(one, "decode", 1, 64, repeats=3, least=0.001)
+    assert found["unmarked"] == "graph"
+    assert min(found["layers_low_ms"]) > 0
+    counted = {
+        mode: kernels.profiled(one, mode, 1, 64)["kernels"] for mode in ("static", "graph", "lean")
+    }
+    assert counted["static"] == counted["graph"] > 1.5 * counted["lean"]
 
 
 # ------------------------------------------------------------------ the model
@@ -315,8 +487,53 @@ def test_its_random_weights_are_a_function_of_the_seed():
     weight = first.model.model.layers[1].mlp.up_proj.weight
     assert torch.equal(weight, again.model.model.layers[1].mlp.up_proj.weight)
     assert not torch.equal(weight, other.model.model.layers[1].mlp.up_proj.weight)
-    assert float(weight.std()) == pytest.approx(0.02, rel=0.05)
-    assert torch.equal(first.model.model.norm.weight, torch.ones(128))
+    assert float(weight.std()) == pytest.approx(0.5 / 128**0.5, rel=0.05)
+    assert torch.equal(first.model.model.norm.weight, torch.full((128,), 0.5))
+    gains = first.model.model.layers[1].input_layernorm.weight
+    assert gains.unique().tolist() == [0.5, 12.0]
+    assert (gains == 12).nonzero().tolist() == [[0]]
+    assert (first.model.model.embed_tokens.weight[:, 0] == 1).all()
+
+
+@pytest.mark.parametrize(("width", "number"), [(128, 1), (576, 1), (4096, 4), (8192, 8)])
+def test_one_channel_in_1024_is_planted_and_they_lie_apart(width, number):
+    channels = skeleton.planted(width)
+    assert len(channels) == number
+    assert channels[-1] < width
+    assert len(set(channels)) == number
+
+
+@FOUR_BITS
+@pytest.mark.parametrize("batch", [1, 64])
+def test_the_outliers_of_a_step_are_those_that_were_planted(batch):
+    one = built.build("llama-little", "int8", "cpu")
+    step = decode.static(one, "static", batch, 64)
+    found = int8_columns.counted(one.model, step)
+    width, wide, number = 384, 1024, 6
+    # Query, key, value, gate and up read a norm with one planted channel; the others none.
+    assert found["outlier_columns"] == 5 * number
+    assert found["outlier_share"] == 5 / (5 * width + width + wide)
+    assert not any(module._forward_pre_hooks for module in one.model.modules())
+
+
+@FOUR_BITS
+def test_outliers_are_counted_as_bitsandbytes_takes_them_out():
+    one = built.build("llama-little", "int8", "cpu")
+    layer = one.model.model.layers[0].mlp.gate_proj
+    x = torch.randn(5, 384, dtype=torch.float16)
+    x[2, 7], x[4, 7], x[0, 300], x[1, 9] = 6.0, -9.0, -6.5, 5.99
+    found = int8_columns.counted(one.model, lambda: layer(x))
+    assert layer.state.idx.tolist() == [7, 300]
+    assert found == {"outlier_columns": 2, "outlier_share": 2 / 384}
+    with pytest.raises(ValueError, match="no layer of LLM"):
+        int8_columns.counted(torch.nn.Linear(2, 2), lambda: None)
+
+
+@FOUR_BITS
+def test_only_int8_rows_tell_of_outliers():
+    for format, kind in (("int8", "decode"), ("int8", "prefill"), ("int8-plain", "decode")):
+        found = rows.measure(config(format=format, kind=kind))
+        assert ("outlier_share" in found) is (format == "int8")
 
 
 @FOUR_BITS
@@ -370,6 +587,22 @@ def test_time_a_call_is_that_of_the_call():
 def test_fewer_than_three_repeats_show_no_spread():
     with pytest.raises(ValueError, match="at least 3"):
         timing.time_calls(lambda: None, "cpu", repeats=2)
+
+
+def test_short_calls_fill_their_block():
+    took = timing.time_calls(lambda: time.sleep(0.001), "cpu", repeats=3, least=0.06)
+    assert took.calls >= 3 * 20  # not those that a first, slower call would suggest
+
+
+def test_why_nothing_is_metered_is_said(monkeypatch):
+    assert "CPU" in energy.unmetered("cpu")
+    monkeypatch.setattr(energy.importlib.util, "find_spec", lambda name: None)
+    assert "nvidia-ml-py" in energy.unmetered("cuda")
+    monkeypatch.setattr(energy.importlib.util, "find_spec", lambda name: name)
+    for counter, words in ((None, "no counter"), (int, None)):
+        monkeypatch.setattr(energy, "_counter", lambda counter=counter: counter)
+        told = energy.unmetered("cuda")
+        assert told is words is None or words in told
 
 
 def test_energy_is_the_difference_of_the_counter_and_not_given_for_short_times(monkeypatch):
@@ -478,7 +711,7 @@ def test_the_floor_of_a_datasheet_is_the_rooflines(kind, format):
 
 @pytest.mark.parametrize("step", layers.STEPS)
 def test_every_layer_and_its_parts_are_timed(tiny, step):
-    found = layers.by_layer(tiny, step, 2, 16, repeats=3)
+    found = layers.by_layer(tiny, step, 2, 16, repeats=3, least=0.001)
     assert {len(found[name]) for name in found if isinstance(found[name], list)} == {2}
     for low, middle, high in zip(
         found["layers_low_ms"], found["layers_ms"], found["layers_high_ms"], strict=True
@@ -490,6 +723,10 @@ def test_every_layer_and_its_parts_are_timed(tiny, step):
         assert max(parts) < found["layers_high_ms"][layer]
     assert min(found["embedding_ms"], found["last_norm_ms"], found["head_ms"]) > 0
     assert not any(module._forward_hooks for module in tiny.model.modules())
+    around = found["embedding_ms"] + found["last_norm_ms"] + found["head_ms"]
+    assert found["sum_ms"] == pytest.approx(sum(found["layers_ms"]) + around)
+    assert 0 < found["step_low_ms"] <= found["step_ms"] <= found["step_high_ms"]
+    assert found["unmarked"] == "static"
 
 
 def test_a_slow_layer_is_found(tiny):
@@ -500,6 +737,65 @@ def test_a_slow_layer_is_found(tiny):
         slow.remove()
     assert found["layers_ms"][1] > 20 > found["layers_low_ms"][0]
     assert found["norm_ms"][1] < 20
+
+
+# ------------------------------------------------------------------ kernels
+
+
+@FOUR_BITS
+@pytest.mark.parametrize(("format", "coded"), [("fp32", False), ("int8", True), ("nf4", True)])
+def test_the_operations_of_a_step_are_counted_and_sorted(format, coded):
+    one = built.build("llama-tiny", format, "cpu")
+    found = kernels.profiled(one, "static", 1, 16)
+    groups = (*kernels.GROUPS, kernels.REST)
+    assert found["kernels"] == sum(found[f"{name}_kernels"] for name in groups)
+    assert found["attention_kernels"] == one.config.num_hidden_layers
+    assert found["matmul_kernels"] > 0
+    assert (found["dequantize_kernels"] > 0) is coded
+    if format == "fp32":
+        assert found["matmul_kernels"] == 7 * one.config.num_hidden_layers + 1
+        assert found["elementwise_kernels"] > found["matmul_kernels"]
+    assert found["busy_ms"] + found["gap_ms"] == pytest.approx(found["span_ms"])
+    assert 0 <= found["gap_ms"] < found["span_ms"]
+    assert len(found["top_kernels"]) == kernels.TOP
+    assert found["top_kernels"][0]["ms"] >= found["top_kernels"][-1]["ms"] > 0
+
+
+def test_time_and_gaps_of_kernels_by_hand():
+    seen = [
+        kernels.Kernel("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", 10, 30),
+        kernels.Kernel("void at::native::vectorized_elementwise_kernel<4, f>", 20, 40),
+        kernels.Kernel("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", 50, 60),
+    ]
+    found = kernels.told(seen)
+    assert (found["span_ms"], found["busy_ms"], found["gap_ms"]) == (0.05, 0.04, 0.01)
+    assert (found["matmul_ms"], found["elementwise_ms"]) == (0.03, 0.02)
+    first = {"name": seen[0].name, "ms": 0.03, "kernels": 2}
+    assert found["top_kernels"][0] == first
+    with pytest.raises(RuntimeError, match="saw no kernel"):
+        kernels.told([])
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("void pytorch_flash::flash_fwd_splitkv_kernel<Flash_fwd_kernel_traits<128, cutlass::bf16>>",
+      "attention"),
+     ("fmha_cutlassF_bf16_aligned_64x128_rf_sm80", "attention"),
+     ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n", "matmul"), ("ampere_sgemm_32x32", "matmul"),
+     ("void gemv2T_kernel_val<int, int, __nv_bfloat16>", "matmul"),
+     ("void cublasLt::splitKreduce_kernel<32, 16, int>", "matmul"),
+     ("void gemm_4bit_simt<__nv_bfloat16, 1>", "matmul"),
+     ("void kDequantizeBlockwise<__nv_bfloat16, 512, 64, 8, 2>", "dequantize"),
+     ("void kInt8VectorQuant<__half, 1024, 1>", "dequantize"),
+     ("void kdequant_mm_int32_fp16<4, 512>", "dequantize"),
+     ("void at::native::reduce_kernel<512, 1, ReduceOp<float, MeanOps<float>>>", "elementwise"),
+     ("void at::native::CatArrayBatchedCopy_contig<OpaqueType<2u>>", "elementwise"),
+     ("Memcpy DtoD (Device -> Device)", "copy"), ("Memset (Device)", "copy"),
+     ("aten::mm", "matmul"), ("aten::_int_mm", "matmul"), ("aten::mul", "elementwise"),
+     ("bitsandbytes::dequantize_4bit", "dequantize")],
+)  # fmt: skip
+def test_kernels_are_sorted_by_their_names(name, group):
+    assert kernels.group(name) == group
 
 
 # ------------------------------------------------------------------ rows
@@ -571,17 +867,73 @@ def test_the_grid_of_a_gpu_is_in_its_order_and_asks_for_what_exists(script):
     kinds = [row["kind"] for row in grid]
     assert set(kinds[: kinds.index("decode")]) == {"ceiling"}
     assert kinds.index("decode") == kinds.count("ceiling")
+    first = grid[kinds.index("decode")]
+    assert (first["model"], first["format"], first["mode"]) == (script.MAIN, "bf16", "compiled")
+    profiled = kinds.count("kernels")
+    assert set(kinds[-profiled:]) == {"kernels"}  # a profiler may slow what comes after it
+    assert set(kinds) == set(rows.KINDS)
     models = [row["model"] for row in grid if "model" in row]
     assert models.index(script.LARGEST) > 50 > models.index(script.MAIN)
     sizes = {name: counting.describe(name).total for name in set(models)}
     assert min(sizes.values()) < 0.2e9
     assert max(sizes.values()) > 70e9
-    changes = sum(
-        (a.get("model"), a.get("format")) != (b.get("model"), b.get("format"))
-        for a, b in itertools.pairwise(grid)
-    )
-    assert changes < 50  # a model is loaded at each
+    pairs = [(row["model"], row["format"]) for row in grid[:-profiled] if "model" in row]
+    changes = sum(a != b for a, b in itertools.pairwise(pairs))
+    assert changes == len(set(pairs)) - 1  # each is built once
+    batches = {row["batch"] for row in grid if row["kind"] == "decode"}
+    assert (min(batches), max(batches)) == (1, 128)
     assert {row["mode"] for row in grid if row["kind"] == "decode"} == set(decode.MODES)
+
+
+def seconds(script, grid):
+    return sum(map(script.cost, grid, [None, *grid]))
+
+
+def test_the_rows_of_a_gpu_take_less_than_ten_minutes_together(script):
+    assert 200 < seconds(script, script.large_grid()) < 600
+
+
+def test_the_wide_grid_goes_on_where_the_usual_one_ends(script):
+    usual, wide = script.large_grid(), script.wide_grid()
+    assert wide[: len(usual)] == usual
+    names = [records.identity(row) for row in wide]
+    assert len(set(names)) == len(names) > 2 * len(usual)
+
+
+def test_small_ceilings_are_small_and_the_others_are_above_a_gpus_caches(script):
+    for small, most in ((True, 1024), (False, 16384)):
+        grid = [row for row in script.limits(small) if row["of"] not in ceilings.MEMORY]
+        sizes = {row["size"] for row in grid}
+        assert max(sizes) == most
+        assert small or min(sizes) == 8192
+        assert {row["of"] for row in grid} == set(
+            ceilings.ON_CPU if small else ceilings.CEILINGS
+        ) - set(ceilings.MEMORY)
+
+
+def test_no_row_is_priced_above_its_limit(script):
+    for row in script.wide_grid():
+        assert script.cost(row, None) < script.limit(row)
+
+
+def test_a_missing_package_ends_the_recording_before_it_begins(script, monkeypatch):
+    monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="int8, nf4, int8-plain need bitsandbytes; --formats"):
+        script.ready(script.small_grid(), small=True)
+    kept = script.chosen(script.small_grid(), script.arguments(["--formats", "fp32,bf16"]))
+    assert kept
+    script.ready(kept, small=True)
+
+
+def test_a_missing_compiler_ends_the_recording_before_it_begins(script, monkeypatch):
+    monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(lean, "uncompiled", lambda: "torch.compile needs a C compiler")
+    with pytest.raises(ValueError, match="C compiler; --modes eager,static,graph,lean leaves"):
+        script.ready(script.large_grid(), small=False)
+    words = script.arguments(["--modes", "eager,static,graph,lean"])
+    kept = script.chosen(script.large_grid(), words)
+    assert len(kept) == len(script.large_grid()) - 1
+    script.ready(kept, small=False)
 
 
 @pytest.mark.parametrize("words", [["--models", "llama-9"], ["--kinds", "decide"]])
@@ -643,6 +995,7 @@ def test_columns_of_all_kinds_of_rows_are_described(tiny):
     described = columns()
     assert {"id", "from", *config(), *rows.measure(config())} <= described.keys()
     assert rows.measure(config(kind="layers", step="decode")).keys() <= described.keys()
+    assert rows.measure(config(kind="kernels")).keys() <= described.keys()
     found = rows.measure({"device": "CPU", "kind": "ceiling", "of": "copy", "size": 1 << 16})
     assert found.keys() <= described.keys()
 
@@ -658,7 +1011,7 @@ MEASURES = """
         if config["n"] == config.get("fails"):
             raise ValueError("no")
         if config["n"] == config.get("sleeps"):
-            time.sleep(60)
+            time.sleep(60)  # far above any limit of these tests
         worn = {"worn": True} if config["n"] == config.get("wears") else {}
         return {"pid": os.getpid()} | worn
 
@@ -679,10 +1032,13 @@ def measures(tmp_path, monkeypatch):
 
 
 def recorded(measures, file, number=4, minutes=None, cost=lambda config, before: 0.0, **more):
+    limit = more.pop("limit", None)
     said = []
     with recording.Recording(measures.measure, minutes) as started:
         configs = [{"n": n, **more} for n in range(number)]
-        ended = started.run(configs, file, cost=cost, say=said.append)
+        ended = started.run(
+            configs, file, cost=cost, say=said.append, limit=lambda config: limit
+        )  # fmt: skip
     return ended, records.read(file), said
 
 
@@ -719,6 +1075,30 @@ class TestRecording:
         assert (ended.failed, ended.left) == (0, 3)
         assert [row["n"] for row in found] == [0]
         assert recording.TIME_UP in said[-1]
+
+    def test_a_row_that_hangs_has_a_row_that_says_so(self, measures, tmp_path):
+        file = tmp_path / "rows.jsonl"
+        ended, found, _ = recorded(measures, file, number=3, sleeps=1, limit=4)
+        assert (ended.recorded, ended.failed, ended.left) == (3, 0, 0)
+        assert found[1]["ended"] == "stopped: not done after 4 s"
+        assert "pid" not in found[1]
+        assert found[0]["pid"] != found[2]["pid"]
+
+    def test_the_time_that_is_up_is_not_the_rows_own_limit(self, measures, tmp_path):
+        file = tmp_path / "rows.jsonl"
+        ended, found, said = recorded(measures, file, minutes=5 / 60, sleeps=1, limit=100)
+        assert (ended.failed, ended.left) == (0, 3)
+        assert [row["n"] for row in found] == [0]
+        assert recording.TIME_UP in said[-1]
+
+    def test_a_command_does_not_tell_where_a_person_keeps_files(
+        self, measures, tmp_path, monkeypatch
+    ):
+        file = tmp_path / "my rows.jsonl"
+        monkeypatch.setattr(sys, "argv", ["scripts/x.py", "--minutes", "9", "--output", str(file)])
+        _, found, _ = recorded(measures, file, number=1)
+        command = "python scripts/x.py --minutes 9 --output 'my rows.jsonl'"
+        assert found[0]["from"]["command"] == command
 
     def test_without_a_device_nothing_starts(self, measures):
         with pytest.raises(ValueError, match="no driver"):

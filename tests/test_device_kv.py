@@ -10,8 +10,8 @@ import pytest
 from sizewise import paths, records
 from sizewise.device import (
     graphs,
-    kv_append,
     kv_attention,
+    kv_checks,
     kv_inputs,
     kv_methods,
     kv_model,
@@ -19,12 +19,24 @@ from sizewise.device import (
     recording,
     replays,
 )
+from sizewise.quant import kernels
 
 torch = pytest.importorskip("torch")
 ROOT = paths.root()
 NOWHERE = Path("there-is-no-such-file.jsonl")
 BENCH = kv_inputs.Bench("cpu", NOWHERE)
-SHAPE = {"context": 40, "batch": 2, "group": 4, "kv_heads": 8, "dim": 128}
+SHAPE = {"device": "CPU", "context": 40, "batch": 2, "group": 4, "kv_heads": 8, "dim": 128}
+DEFAULT = {
+    "block": 64, "warps": 4, "stages": 3, "waves": 0, "lookup": "auto", "overlap": False
+}  # fmt: skip
+
+
+def recorded(tmp_path, *rows):
+    """A bench whose file has these rows of its device."""
+    file = tmp_path / "rows.jsonl"
+    told = [{"device": "CPU", "refused": None} | row for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in told))
+    return kv_inputs.Bench("cpu", file)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +56,7 @@ def columns():
 # ------------------------------------------------------------------ the grid
 
 
-@pytest.mark.parametrize("words", [[], ["--tune"], ["--small"]])
+@pytest.mark.parametrize("words", [[], ["--tune"], ["--small"], ["--small", "--tune"]])
 def test_every_row_is_there_once_and_its_columns_are_described(script, words):
     rows = script.grid(script.arguments(words))
     names = [records.identity(row) for row in rows]
@@ -57,59 +69,159 @@ def test_a_plain_row_comes_before_the_packed_ones_of_its_shape(script):
     seen = set()
     for row in script.grid(script.arguments([])):
         if row["what"] in ("attend", "logits"):
-            name = (row["what"], *(row[one] for one in kv_attention.SAME))
+            name = (row["what"], *(row[one] for one in kv_attention.SAME[1:]))
             assert row["method"] not in kv_inputs.PACKED or name in seen
             if row["method"].startswith("bf16"):
                 seen.add(name)
 
 
+def test_what_is_timed_is_checked_first(script):
+    for words in ([], ["--tune"], ["--small"], ["--small", "--tune"]):
+        checked, appended = set(), set()
+        for row in script.grid(script.arguments(words)):
+            if row["what"] == "check":
+                checked |= {row["method"]} | {(row["method"], one) for one in row}
+            elif row["what"] == "check-append":
+                appended.add(row["method"])
+            elif row["what"] in ("attend", "profile", "tune"):
+                assert row["method"] in checked
+                assert {(row["method"], one) for one in ("overlap", "lookup") if one in row} <= (
+                    checked
+                )
+            elif row["what"] == "append":
+                assert row["method"] in appended
+
+
+def test_checks_pass_31_bits_and_mix_codes_groups_and_head_sizes(script):
+    rows = [row for row in script.grid(script.arguments([])) if row["what"] == "check"]
+    wide = [row for row in rows if "capacity" in row]
+    for row in wide:  # the last sequence begins beyond what 32 bits can say, in bytes and values
+        values = (row["batch"] - 1) * 8 * row["capacity"] * row["dim"]
+        assert values // (2 if row["method"] == "tq4" else 1) >= 2**31
+    assert {row["method"] for row in wide} == {"tq4", "bf16-triton"}
+    assert {row["dim"] for row in rows} == {64, 128}
+    assert max(row["context"] for row in rows) > 70_000
+    assert {1, 8, 16} <= {row["group"] for row in rows if row["method"] == "tq3"}
+    assert sum(row.get("values", row["method"]) != row["method"] for row in rows) == 3
+
+
+def test_the_whole_recording_fits_half_an_hour_in_pieces_of_ten_minutes(script):
+    def left(words, done):
+        rows = [row for row in script.grid(script.arguments(words)) if repr(row) not in done]
+        return rows, script.estimate(rows)
+
+    total, done = 0.0, set()
+    for words, most in (
+        (["--kinds", "check,check-append,ceiling"], 5), (["--tune"], 9), ([], 18)
+    ):  # fmt: skip
+        rows, minutes = left(words, done)
+        assert minutes < most
+        total, done = total + minutes, done | {repr(row) for row in rows}
+    assert total < 28
+
+
 def test_bytes_of_a_stored_vector_are_codes_and_a_norm():
     told = [kv_inputs.vector_bytes(m) for m in ("tq4", "tq3", "tq2", "bf16", "fp8-triton", "fp32")]
     assert told == [66, 50, 34, 256, 128, 512]
+    assert kv_inputs.vector_bytes("fp16-triton") == 256
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [("tq3", "bfloat16"), ("fp8-triton", "bfloat16"), ("bf16-math", "bfloat16"),
+     ("fp16-triton", "float16"), ("fp32-math", "float32")],
+)  # fmt: skip
+def test_a_query_has_the_type_of_its_cache(method, dtype):
+    assert kv_inputs.query(SHAPE | {"method": method}, BENCH).dtype == getattr(torch, dtype)
 
 
 # ------------------------------------------------------------------ launches
 
 
 def test_a_kernel_takes_its_fastest_recorded_launch(tmp_path):
-    file = tmp_path / "rows.jsonl"
-    rows = [
-        {"what": "tune", "method": method, "block": block, "warps": 8, "stages": 2, "us": us,
-         "refused": why}
-        for method, block, us, why in (
-            ("tq4", 32, 9.0, None), ("tq4", 64, 7.0, None), ("tq4", 128, None, "too large"),
-            ("bf16-triton", 128, 5.0, None), ("bf16-triton", 64, 6.0, None),
-        )
-    ]  # fmt: skip
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    bench = kv_inputs.Bench("cpu", file)
+    def tried(method, block, us, batch=1, **more):
+        row = {"what": "tune", "method": method, "us": us, "batch": batch} | DEFAULT
+        return row | {"block": block} | more
 
-    def block(method, **more):
-        return kv_methods.tuning({"method": method} | more, bench).block
+    bench = recorded(
+        tmp_path, tried("tq4", 32, 9.0), tried("tq4", 64, 7.0),
+        tried("tq4", 128, None, refused="too large"), tried("tq4", 16, 1.0, device="another GPU"),
+        tried("bf16-triton", 128, 5.0), tried("bf16-triton", 64, 6.0),
+        tried("fp8-triton", 256, 5.0), tried("tq4", 256, 50.0, 16, waves=2, overlap=True),
+    )  # fmt: skip
 
-    assert [block(m) for m in ("tq4", "bf16-triton", "fp8-triton")] == [64, 128, 128]
-    assert block("fp32-triton") == 64  # of as many bytes as bf16's 128
-    assert block("tq3") == kv_methods.tuning({"method": "tq3"}, BENCH).block  # none was tried
-    assert block("tq4", block=256, warps=4, stages=2) == 256
+    def launch(method, bench=bench, what="attend", **more):
+        return kv_methods.tuning({"method": method, "what": what, "batch": 1} | more, bench)
+
+    found = {m: launch(m).block for m in ("tq4", "bf16-triton", "fp16-triton", "fp8-triton")}
+    assert found == {"tq4": 64, "bf16-triton": 128, "fp16-triton": 128, "fp8-triton": 256}
+    assert launch("fp32-triton").block == 64  # of as many bytes as bf16's 128
+    assert launch("tq3") == launch("tq3", BENCH)  # none was tried
+    assert launch("tq4", batch=64) == kernels.Tuning(block=256, waves=2, overlap=True)
+    assert launch("tq4", batch=64, what="check") == kernels.Tuning()  # a check is of the default
+    tile = launch("tq4", what="tune", block=256, warps=8, stages=2)
+    assert tile == kernels.Tuning(block=256, warps=8, stages=2)
+    assert launch("tq4", what="tune", waves=4) == kernels.Tuning(block=64, waves=4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "launch", "words"),
+    [
+        ([], {}, "not checked on this device"),
+        ([{"error": 5e-4}], {}, None),
+        ([{"error": 5e-4}, {"error": 2e-3}], {}, "is 0.002, more than 0.001"),
+        ([{"error": float("inf")}], {}, "is inf"),
+        ([{"error": 1e-4, "device": "another GPU"}], {}, "not checked"),
+        ([{"error": 1e-4, "method": "tq3"}], {}, "not checked"),
+        ([{"refused": "no kernel"}], {}, "not timed: no kernel"),
+        ([{"refused": "no room", "capacity": 9}, {"error": 1e-4}], {}, None),
+        ([{"error": 1e-4}, {"error": 9.0, "overlap": True}], {}, None),  # which is not used
+        ([{"error": 1e-4}, {"error": 9.0, "overlap": True}], {"overlap": True}, "is 9"),
+        ([{"error": 1e-4}], {"overlap": True}, "no check with overlap"),
+        ([{"error": 1e-4}, {"error": 1e-4, "lookup": "gather"}], {"lookup": "gather"}, None),
+        ([{"error": 1e-4}], {"lookup": "gather"}, "no check with gather"),
+    ],
+)
+def test_a_method_that_was_wrong_or_not_checked_is_not_timed(tmp_path, rows, launch, words):
+    bench = recorded(tmp_path, *({"what": "check", "method": "tq4"} | row for row in rows))
+    refusal = pytest.raises(RuntimeError, match=words) if words else contextlib.nullcontext()
+    with refusal:
+        kv_checks.demand("tq4", kernels.Tuning(**launch), bench)
+
+
+def test_a_row_that_was_refused_for_its_error_says_so(tmp_path):
+    wrong = {"what": "check", "method": "bf16-math", "error": 0.5}
+    file = recorded(tmp_path, wrong).file
+    row = SHAPE | {"what": "attend", "method": "bf16-math"}
+    assert "error against float64 is 0.5" in kv_rows.measure(row, "cpu", file)["refused"]
+
+
+def test_one_wrong_head_of_many_is_the_error():
+    truth = torch.ones(3, 32, 8, dtype=torch.float64)
+    got = truth.clone()
+    got[1, 5] *= 1.5
+    assert kv_checks.worst(got, truth) == pytest.approx(0.5)
 
 
 # ------------------------------------------------------------------ what is measured
 
 
-@pytest.mark.parametrize("method", ["tq4", "tq2", "bf16-math", "bf16-flash-folded", "bf16-flash"])
-def test_every_method_gives_the_attention_of_float64(method):
-    row = SHAPE | {"method": method, "batch": 3}
-    if method in kv_inputs.PACKED:
-        assert kv_append.check(row, BENCH)["error"] < 1e-5
-        return
-    from sizewise.quant.kernels import reference
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("tq4", {}), ("tq2", {"dim": 64, "group": 16}), ("tq3", {"values": "tq4"}),
+     ("tq4", {"capacity": 50}), ("bf16-math", {}), ("bf16-flash-folded", {}), ("bf16-flash", {})],
+)  # fmt: skip
+def test_every_method_gives_the_attention_of_float64(method, more):
+    row = SHAPE | {"what": "check", "method": method, "batch": 3} | more
+    # bf16 has eight bits; torch's way over codes is exact but for fp32
+    assert kv_checks.check(row, BENCH)["error"] < (1e-5 if method in kv_inputs.PACKED else 1e-2)
 
-    query = kv_inputs.query(row, BENCH)
-    k, v = (kv_inputs.plain(3, 40, method, BENCH) for _ in range(2))
-    lengths = torch.full((3,), 40, dtype=torch.int32)
-    truth = reference.over(query, k, v, lengths, 128**-0.5)
-    got = kv_methods.attend(query, k, v, lengths, method, None, BENCH)
-    assert float((got.double() - truth).norm() / truth.norm()) < 1e-2  # bf16 has eight bits
+
+def test_codes_on_a_cpu_are_those_of_float64():
+    row = SHAPE | {"what": "check-append", "method": "tq3", "context": 9}
+    assert kv_checks.check_append(row, BENCH) == {
+        "error": 0.0, "norms_differ": 0.0, "backend": "torch"
+    }  # fmt: skip
 
 
 def test_scores_of_one_copy_are_kept_until_its_next_turn(monkeypatch):
@@ -126,23 +238,43 @@ def test_scores_of_one_copy_are_kept_until_its_next_turn(monkeypatch):
         return {"us": 1.0}
 
     monkeypatch.setattr(kv_methods, "scores", scores)
+    monkeypatch.setattr(kv_checks, "scores_right", lambda *given: 0.0)
     monkeypatch.setattr(replays, "timed", timed)
     told = kv_attention.logits(SHAPE | {"method": "bf16-torch"}, BENCH)
     assert told["bytes"] == 2 * 8 * 40 * (256 + 4 * 4)
 
 
+@pytest.mark.parametrize("method", ["bf16-torch", "tq3"])
+def test_scores_that_are_wrong_are_not_timed(monkeypatch, method):
+    row = SHAPE | {"method": method}
+    query = kv_inputs.query(row, BENCH)
+    keys = (kv_inputs.packed if method == "tq3" else kv_inputs.plain)(2, 40, method, BENCH)
+    assert kv_checks.scores_right(query, keys, method, BENCH) < kv_checks.limit(method)
+    right = kv_methods.scores
+    monkeypatch.setattr(kv_methods, "scores", lambda *given: right(*given) * 1.02)
+    with pytest.raises(RuntimeError, match="error against float64"):
+        kv_checks.scores_right(query, keys, method, BENCH)
+
+
 def test_a_row_is_compared_with_the_best_of_its_shape_and_not_with_its_kind():
     ran = {"what": "attend", "refused": None, "bytes": 100, **SHAPE}
     before = [
-        {"what": "ceiling", "method": "copy", "rate": 50e6, "refused": None},
+        {"device": "CPU", "what": "ceiling", "method": "copy", "rate": 50e6, "refused": None},
+        {"device": "a GPU", "what": "ceiling", "method": "copy", "rate": 1.0, "refused": None},
+        ran | {"method": "bf16-a", "us": 0.5, "device": "a GPU"},
         ran | {"method": "bf16-a", "us": 8.0}, ran | {"method": "bf16-b", "us": 6.0},
         ran | {"method": "bf16-c", "us": 1.0, "context": 41},
         ran | {"method": "fp8-triton", "refused": "no", "us": 1.0},
     ]  # fmt: skip
     told = kv_attention.against_best(ran | {"method": "tq4", "us": 4.0}, before)
-    assert told == {"share_of_copy": 0.5, "over_bf16": 1.5, "over_fp32": None, "over_fp8": None}
-    assert kv_attention.against_best(before[1], before)["over_bf16"] is None
-    assert kv_attention.against_best(before[4], before) == {}
+    none = dict.fromkeys(("over_fp16", "over_fp32", "over_fp8"))
+    assert told == {"share_of_copy": 0.5, "over_bf16": 1.5} | none
+    assert kv_attention.against_best(before[3], before)["over_bf16"] is None
+    assert kv_attention.against_best(before[6], before) == {}
+    parts = ran | {"what": "profile", "method": "tq4", "us": 4.0, "us_split": 2.5}
+    assert kv_attention.against_best(parts, before) == {
+        "share_of_copy": 0.5, "split_share_of_copy": 0.8
+    }  # fmt: skip
 
 
 def test_a_step_leaves_the_growing_cache_as_it_was():
@@ -230,7 +362,7 @@ def test_what_a_method_cannot_do_is_a_row_that_says_so(monkeypatch, error, refus
         raise error
 
     monkeypatch.setitem(kv_rows.WHAT, "attend", fails)
-    told = kv_rows.measure({"what": "attend"}, "cpu", NOWHERE)
+    told = kv_rows.measure({"device": "CPU", "what": "attend"}, "cpu", NOWHERE)
     assert told["refused"].startswith(refused)
     assert told.get(recording.WORN, False) is worn
 

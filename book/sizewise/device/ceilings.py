@@ -14,7 +14,8 @@ from . import timing
 
 MEMORY = ("copy", "read")
 PRODUCTS = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8")
-CEILINGS = (*MEMORY, *PRODUCTS)
+FAST_SUMS = "fp8-fast"  # fp8 with the tensor cores' own sums, which are shorter than fp32
+CEILINGS = (*MEMORY, *PRODUCTS, FAST_SUMS)
 # Words of a driver's name that tell no card from another.
 IDLE = re.compile(r"nvidia|geforce|tesla|gpu|sxm\d?|hbm\w+|\d+gb")
 ON_CPU = (*MEMORY, "fp32", "bf16", "int8")
@@ -25,8 +26,9 @@ def measure(of: str, size: int, device: str, **options) -> dict[str, float]:
 
     ``size``: bytes of the buffer for "copy" (bytes read and written are counted) and "read" (a
     sum over it); rows of the square matrices otherwise (2 size^3 operations). Every product runs
-    in the library torch calls; fp8 with one scale a tensor and a bf16 result, int8 with a 32-bit
-    one. Raises ValueError for an unknown name or a result that is not finite.
+    in the library torch calls; fp8 with one scale a tensor and a bf16 result, "fp8-fast" the same
+    with shorter sums, int8 with a 32-bit result. Raises ValueError for an unknown name or a result
+    that is not finite.
     """
     if of not in CEILINGS:
         raise text.unknown("ceiling", of, CEILINGS)
@@ -135,12 +137,11 @@ def _product(of: str, size: int, device: str) -> tuple[Callable, float]:
         )
         return (lambda: torch._int_mm(a, b.t())), operations  # (size, size) int32
     a, b = (torch.randn(size, size, device=device) for _ in range(2))
-    if of == "fp8":
+    if of in ("fp8", FAST_SUMS):
         one = torch.ones((), device=device)
         a, b = a.to(torch.float8_e4m3fn), b.to(torch.float8_e4m3fn)
-        return (
-            lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
-        ), operations
+        how = {"out_dtype": torch.bfloat16, "use_fast_accum": of == FAST_SUMS}
+        return (lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, **how)), operations
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(of, torch.float32)
     a, b = a.to(dtype), b.to(dtype)
     return (lambda: a @ b), operations

@@ -1,18 +1,18 @@
 """Time of one new token for each of several sequences, and of reading prompts.
 
-Three ways to launch the same step: "eager" as `transformers` does by itself, with its growing
-cache; "static", the same modules over a cache of fixed size; "graph", that step captured once as
-a CUDA graph and replayed, so that launching costs nothing. "compiled" captures what
-`torch.compile` made of it.
+Ways to launch the same step: "eager" as `transformers` does by itself, with its growing cache;
+"static", the same modules over a cache of fixed size; "graph", that step captured once as a CUDA
+graph and replayed, so that launching costs nothing; "lean", a graph of the same layers in fewer
+kernels; "compiled", a graph of what `torch.compile` makes of the lean layer.
 """
 
 from .. import limits, text
-from . import attention, graphs, timing
+from . import attention, graphs, int8_columns, lean, timing
 from .built import Built
 from .graphs import NotCaptured
 
 SAME = 0.1  # relative distance of logits: rounding is far below, other logits are far above
-MODES = ("eager", "static", "graph", "compiled")
+MODES = ("eager", "static", "graph", "lean", "compiled")
 
 
 def decode(built: Built, mode: str, batch: int, context: int, **options) -> dict:
@@ -25,16 +25,10 @@ def decode(built: Built, mode: str, batch: int, context: int, **options) -> dict
     step, cache_bytes = prepared(built, mode, batch, context)
     took = timing.time_calls(step, built.device, **options)
     _finite(step.logits)
-    joules = None if took.joules is None else took.joules / (took.calls * batch)
-    return {
-        "step_ms": 1e3 * took.median,
-        "step_low_ms": 1e3 * took.low,
-        "step_high_ms": 1e3 * took.high,
-        "calls": took.calls,
-        "tokens_per_second": batch / took.median,
-        "joules_per_token": joules,
-        "cache_bytes": cache_bytes,
-    }
+    if mode == "eager":
+        step.in_use()
+    measured = _measured(took, batch, cache_bytes, timing.peak(built.device))
+    return measured | _detour(built, step)
 
 
 def prefill(built: Built, batch: int, context: int, **options) -> dict:
@@ -60,35 +54,62 @@ def prefill(built: Built, batch: int, context: int, **options) -> dict:
 
     took = timing.time_calls(read, built.device, **options)
     _finite(left[0])
-    number = batch * context
+    measured = _measured(took, batch * context, cache.nbytes, timing.peak(built.device))
+    return measured | _detour(built, read)
+
+
+def _measured(took: timing.Timing, tokens: int, cache_bytes: int, peak: int | None) -> dict:
+    """The columns of a step of so many tokens."""
     return {
         "step_ms": 1e3 * took.median,
         "step_low_ms": 1e3 * took.low,
         "step_high_ms": 1e3 * took.high,
         "calls": took.calls,
-        "tokens_per_second": number / took.median,
-        "joules_per_token": None if took.joules is None else took.joules / (took.calls * number),
-        "cache_bytes": cache.nbytes,
+        "tokens_per_second": tokens / took.median,
+        "joules_per_token": None if took.joules is None else took.joules / (took.calls * tokens),
+        "cache_bytes": cache_bytes,
+        "peak_bytes": peak,
     }
+
+
+def _detour(built: Built, step) -> dict:
+    """What LLM.int8() takes out of its products, after all else is measured."""
+    return int8_columns.counted(built.model, step) if built.format == "int8" else {}
 
 
 def prepared(built: Built, mode: str, batch: int, context: int) -> tuple["Step", int]:
     """A step ready to be called, and the bytes of its cache."""
     if mode not in MODES:
         raise text.unknown("mode", mode, MODES)
-    limits.whole("batch", batch), limits.whole("context", context, least=2)
     if mode == "eager":
+        limits.whole("batch", batch), limits.whole("context", context, least=2)
         step = Eager(built, batch, context)
         return step, step.nbytes
+    step = static(built, mode, batch, context)
+    return (step if mode == "static" else Graph(step)), step.cache.nbytes
+
+
+def static(built: Built, mode: str, batch: int, context: int) -> "Step":
+    """The step that is launched one kernel after another in ``mode``, or captured in it.
+
+    Raises ValueError for "lean" and "compiled" of a model that has no lean step, and for
+    "compiled" on a GPU where `torch.compile` lacks something.
+    """
+    limits.whole("batch", batch), limits.whole("context", context, least=2)
     attention.use(built.config)
+    if mode in ("lean", "compiled"):
+        lean.check(built.model)
+    if mode == "compiled" and timing.on(built.device) == "cuda" and (why := lean.uncompiled()):
+        raise ValueError(why)
     cache = attention.Static(built.config, batch, context, built.dtype, built.device)
-    step = Step(built, cache, batch)
+    if mode == "lean":
+        return Lean(built, cache, batch)
     if mode == "compiled":
         import torch
 
         torch._dynamo.reset()  # what was compiled for another shape before
-        step.model = torch.compile(built.model, dynamic=False)
-    return (step if mode == "static" else Graph(step)), cache.nbytes
+        return Lean(built, cache, batch, torch.compile(lean.one_layer, dynamic=False))
+    return Step(built, cache, batch)
 
 
 class Step:
@@ -106,11 +127,26 @@ class Step:
         import torch
 
         with torch.inference_mode():
-            out = self.model(
-                self.tokens, past_key_values=self.cache, position_ids=self.places, use_cache=True
-            )
-            self.logits = out.logits
-            self.tokens.copy_(out.logits[:, -1].argmax(-1, keepdim=True))
+            self.logits = self.run()
+            self.tokens.copy_(self.logits[:, -1].argmax(-1, keepdim=True))
+
+    def run(self):
+        """The logits of the tokens, by `transformers`' own modules."""
+        out = self.model(
+            self.tokens, past_key_values=self.cache, position_ids=self.places, use_cache=True
+        )
+        return out.logits
+
+
+class Lean(Step):
+    """The same step in fewer kernels; ``layer`` stands for `lean.one_layer`."""
+
+    def __init__(self, built: Built, cache, batch: int, layer=None):
+        super().__init__(built, cache, batch)
+        self.layer = layer
+
+    def run(self):
+        return lean.logits(self.model, self.tokens, self.places, self.cache, self.layer)
 
 
 class Graph:
@@ -164,6 +200,7 @@ class Eager:
         built.config._attn_implementation = "sdpa"
         before = attention.Static(built.config, batch, context - 1, built.dtype, built.device)
         self.model, self.nbytes = built.model, before.nbytes // (context - 1) * context
+        self.device = built.device
         self.tokens = torch.randint(built.config.vocab_size, (batch, 1), device=built.device)
         self.cache, self.logits = DynamicCache(config=built.config), None
         for layer, (keys, values) in enumerate(zip(before.keys, before.values, strict=True)):
@@ -178,8 +215,19 @@ class Eager:
             out = self.model(self.tokens, past_key_values=self.cache, use_cache=True)
             self.logits = out.logits
             self.tokens.copy_(out.logits[:, -1].argmax(-1, keepdim=True))
+        if self.before is None:
+            return
         for layer, (keys, values) in zip(self.cache.layers, self.before, strict=True):
             layer.keys, layer.values = keys, values
+
+    def in_use(self) -> None:
+        """A step that does not go back, and so holds its cache once, as in use; its peak counts.
+
+        The cache is a token longer after it, and each step after it makes it longer by another.
+        """
+        self.before = self.logits = None
+        timing.reset_peak(self.device)
+        self()
 
 
 def _finite(logits) -> None:

@@ -5,9 +5,10 @@ second, so a reading over less than `LEAST` seconds is worth nothing and is not 
 without the counter, a machine without the package, and a CPU have no figure: "not measured".
 """
 
+import importlib.util
 import time
 
-LEAST = 1.0  # seconds
+LEAST = 0.75  # seconds
 
 
 class Meter:
@@ -26,6 +27,15 @@ class Meter:
 
     def _read(self) -> int | None:
         return self.counter() if self.counter else None
+
+
+def unmetered(device: str) -> str | None:
+    """Why nothing counts the energy of a device; None if something does."""
+    if not str(device).startswith("cuda"):
+        return "a CPU has no meter here"
+    if importlib.util.find_spec("pynvml") is None:
+        return "the package nvidia-ml-py is not installed"
+    return None if _counter() else "the driver gives no counter of this card"
 
 
 def _counter():

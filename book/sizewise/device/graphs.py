@@ -34,8 +34,9 @@ def without_waiting(work: Callable[[], object]) -> None:
 def captured(work: Callable[[], object]):
     """A graph of ``work``, which must have run before; what it allocates is the graph's own.
 
-    Raises NotCaptured, ``worn``, if the capture breaks off. Memory that ``work`` reads must be held
-    by someone as long as the graph is replayed.
+    Raises NotCaptured, ``worn``, if the capture breaks off, and torch's own error, ``worn`` too,
+    if memory ran out in it. Memory that ``work`` reads must be held by someone as long as the graph
+    is replayed.
     """
     import torch
 
@@ -43,6 +44,9 @@ def captured(work: Callable[[], object]):
     try:
         with torch.cuda.graph(graph):
             work()
+    except torch.OutOfMemoryError as error:  # a RuntimeError too, but the reason is another
+        error.worn = True
+        raise
     except RuntimeError as error:
         broken = NotCaptured(f"the capture broke off ({configs.one_line(error)})")
         broken.worn = True

@@ -1,9 +1,10 @@
 """Attention over a cache and its scores alone, timed against the memory's speed and its rivals."""
 
-from . import ceilings, kv_inputs, kv_methods, replays, timing
+from . import ceilings, kv_checks, kv_inputs, kv_methods, kv_profile, replays, timing
 from .kv_inputs import HEADS, PACKED, Bench, vector_bytes
 
-SAME = ("context", "batch", "group", "kv_heads", "dim")  # what rows must share to be compared
+# What rows must share to be compared.
+SAME = ("device", "context", "batch", "group", "kv_heads", "dim")
 
 
 def ceiling(config: dict, bench: Bench) -> dict:
@@ -17,30 +18,37 @@ def ceiling(config: dict, bench: Bench) -> dict:
 def attend(config: dict, bench: Bench) -> dict:
     """One new token in each sequence: time, and the bytes that must be read.
 
-    A row that states a launch is timed with it.
+    A row that states a launch is timed with it; a kernel of this book tells which it took.
+    Raises RuntimeError for a method that was not checked, or was wrong.
     """
     import torch
 
     method, batch, tokens = config["method"], config["batch"], config["context"]
     one = batch * HEADS * tokens * 2 * vector_bytes(method)
     launch, query = kv_methods.tuning(config, bench), kv_inputs.query(config, bench)
+    kv_checks.demand(method, launch, bench)
     lengths = torch.full((batch,), tokens, dtype=torch.int32, device=bench.device)
     filled = kv_inputs.packed if method in PACKED else kv_inputs.plain
 
     def call(keys, values):
         return lambda: kv_methods.attend(query, keys, values, lengths, method, launch, bench)
 
-    calls = [
-        call(*(filled(batch, tokens, method, bench) for _ in range(2)))
+    caches = [
+        tuple(filled(batch, tokens, method, bench) for _ in range(2))
         for _ in range(replays.copies(one, bench.device))
     ]
-    return replays.timed(calls, bench.device) | {"bytes": one}
+    told = {}
+    if kv_methods.own(method):
+        apart = kv_checks.like_default(query, *caches[0], lengths, method, launch, bench)
+        told = {"launches_differ": apart} | kv_profile.columns(config, launch)
+    return replays.timed([call(*cache) for cache in caches], bench.device) | {"bytes": one} | told
 
 
 def logits(config: dict, bench: Bench) -> dict:
     """Scores of one new token against all keys, written in fp32.
 
     Each copy of the keys keeps its scores until its next turn, so that they too leave the cache.
+    Raises RuntimeError for scores that are wrong.
     """
     method, batch, tokens = config["method"], config["batch"], config["context"]
     one = batch * HEADS * tokens * (vector_bytes(method) + 4 * config["group"])
@@ -54,11 +62,12 @@ def logits(config: dict, bench: Bench) -> dict:
 
         return work
 
-    calls = [
-        call(place, filled(batch, tokens, method, bench))
-        for place in range(replays.copies(one, bench.device))
+    copies = [
+        filled(batch, tokens, method, bench) for _ in range(replays.copies(one, bench.device))
     ]
-    return replays.timed(calls, bench.device) | {"bytes": one}
+    error = kv_checks.scores_right(query, copies[0], method, bench)
+    calls = [call(place, keys) for place, keys in enumerate(copies)]
+    return replays.timed(calls, bench.device) | {"bytes": one, "error": error}
 
 
 def against_best(row: dict, before: list[dict]) -> dict:
@@ -67,15 +76,18 @@ def against_best(row: dict, before: list[dict]) -> dict:
     Plain rows come before packed ones, so that the best is known; a row is not compared with its
     own kind. Nothing for rows of other kinds, and for methods that do not run.
     """
-    if row["what"] not in ("attend", "logits") or row["refused"]:
+    if row["what"] not in ("attend", "logits", "profile") or row["refused"]:
         return {}
-    ran = [one for one in before if not one.get("refused")]
+    ran = [one for one in before if not one.get("refused") and one["device"] == row["device"]]
     copy = [one["rate"] for one in ran if (one["what"], one["method"]) == ("ceiling", "copy")]
+    told = {"share_of_copy": row["bytes"] / row["us"] * 1e6 / copy[0] if copy else None}
+    if row["what"] == "profile":
+        alone = row["bytes"] / row["us_split"] * 1e6 / copy[0] if copy else None
+        return told | {"split_share_of_copy": alone}
     rivals = [
         one for one in ran
         if one["what"] == row["what"] and all(one[name] == row[name] for name in SAME)
     ]  # fmt: skip
-    told = {"share_of_copy": row["bytes"] / row["us"] * 1e6 / copy[0] if copy else None}
     for kind in kv_inputs.BYTES:
         best = min((r["us"] for r in rivals if r["method"].startswith(kind)), default=None)
         own = row["method"].startswith(kind)

@@ -8,15 +8,18 @@ from .. import records
 
 HEADS, DIM = 8, 128  # kv heads and their size in every shape: Llama 3.1 8B and 70B
 PACKED = ("tq4", "tq3", "tq2")
-BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where rows are measured: "cuda" or "cpu", and the file that may tell the best launches."""
+    """Where rows are measured: "cuda" or "cpu", the file of earlier rows, and the device's name,
+    of which alone those rows count.
+    """
 
     device: str
     file: Path
+    name: str = "CPU"
 
     @property
     def triton(self) -> bool:
@@ -31,14 +34,20 @@ class Bench:
 
         return kernels.backend(torch.device(self.device))
 
+    def rows(self, what: str) -> list[dict]:
+        """The rows of one kind that were recorded on this device."""
+        return [
+            row for row in records.read(self.file)
+            if row["what"] == what and row["device"] == self.name
+        ]  # fmt: skip
+
     def tried(self) -> list[dict]:
         """The launches that were recorded, those that do not run left out."""
-        rows = records.read(self.file)
-        return [row for row in rows if row["what"] == "tune" and not row["refused"]]
+        return [row for row in self.rows("tune") if not row["refused"]]
 
 
 def kind(method: str) -> str:
-    """The type of a plain method's cache: "fp32", "bf16" or "fp8"."""
+    """The type of a plain method's cache: "fp32", "bf16", "fp16" or "fp8"."""
     return method.split("-")[0]
 
 
@@ -46,8 +55,8 @@ def dtype(method: str):
     """The torch type of a plain method's cache."""
     import torch
 
-    types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
-    return types[kind(method)]
+    names = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "float8_e4m3fn"}
+    return getattr(torch, names[kind(method)])
 
 
 def bits(method: str) -> int:
@@ -61,19 +70,21 @@ def vector_bytes(method: str, dim: int = DIM) -> int:
 
 
 def query(config: dict, bench: Bench):
-    """One new token of each sequence, (batch, query heads, d): fp32 for fp32 caches, else bf16."""
+    """One new token of each sequence, (batch, query heads, d), in the type of a plain cache; bf16
+    over packed codes and fp8."""
     import torch
 
-    heads = HEADS * config["group"]
-    drawn = torch.randn(config["batch"], heads, DIM, device=bench.device)
-    return drawn.to(torch.float32 if kind(config["method"]) == "fp32" else torch.bfloat16)
+    shape = (config["batch"], config["kv_heads"] * config["group"], config["dim"])
+    drawn = torch.randn(shape, device=bench.device)
+    wide = config["method"] not in PACKED and kind(config["method"]) != "fp8"
+    return drawn.to(dtype(config["method"]) if wide else torch.bfloat16)
 
 
-def plain(batch: int, tokens: int, method: str, bench: Bench):
+def plain(batch: int, tokens: int, method: str, bench: Bench, dim: int = DIM):
     """Normal keys or values (batch, kv heads, tokens, d) in the method's type."""
     import torch
 
-    x = torch.empty(batch, HEADS, tokens, DIM, device=bench.device, dtype=dtype(method))
+    x = torch.empty(batch, HEADS, tokens, dim, device=bench.device, dtype=dtype(method))
     for row in x:  # one sequence at a time: fp8 is drawn in bf16
         row.copy_(torch.randn(row.shape, device=bench.device, dtype=torch.bfloat16))
     return x
@@ -89,21 +100,21 @@ def packed(batch: int, tokens: int, method: str, bench: Bench):
     return encoded(1, 8, method, 0, bench).over(codes, norms.half())
 
 
-def encoded(batch: int, tokens: int, method: str, seed: int, bench: Bench):
+def encoded(batch: int, tokens: int, method: str, seed: int, bench: Bench, dim: int = DIM):
     """Normal vectors, encoded by `TurboQuant` itself."""
     import torch
 
     from ..quant.kernels import Packed
 
-    code = _code(bits(method), seed)
-    told = code.encode(torch.randn(batch, HEADS, tokens, DIM, device=bench.device))
+    code = _code(dim, bits(method), seed)
+    told = code.encode(torch.randn(batch, HEADS, tokens, dim, device=bench.device))
     matrix = code.rotation.matrix(torch.device(bench.device))
     codebook = code.codebook.to(bench.device)
     return Packed(told.packed, told.norms, bits(method), codebook, matrix)
 
 
 @lru_cache(maxsize=16)
-def _code(width: int, seed: int):
+def _code(dim: int, width: int, seed: int):
     from ..quant.turboquant import TurboQuant
 
-    return TurboQuant(DIM, width, seed=seed)
+    return TurboQuant(dim, width, seed=seed)

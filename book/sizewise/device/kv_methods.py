@@ -4,44 +4,68 @@ A query is (batch, query heads, d); plain keys and values (batch, kv heads, toke
 name is its cache's type, then the kernel, then whether the heads of a group are folded.
 """
 
+from math import log2
+
 from .kv_inputs import DIM, HEADS, PACKED, Bench, kind
 
 TILE = 128  # tokens of a program that computes scores alone
 
 
-def tuning(config: dict, bench: Bench):
-    """The launch that a row states, or the fastest that was recorded for its kernel, or the
-    default. Plain kernels share what bf16 found; fp32 in tiles half as long, of as many bytes.
-    """
+LAUNCH = ("block", "warps", "stages", "waves", "lookup", "overlap")  # columns of a launch
+
+
+def own(method: str) -> bool:
+    """Whether a method is a kernel of this book, whose launch is ours to choose."""
+    return method in PACKED or method.endswith("-triton")
+
+
+def default(method: str):
+    """The launch of a kernel that was not tuned; fp32 in tiles half as long, of as many bytes."""
     from ..quant.kernels import Tuning
 
-    method, told = config["method"], config
-    if "block" not in config:
-        wanted = method if method in PACKED else "bf16-triton"
+    return Tuning(block=32) if method == "fp32-triton" else Tuning()
+
+
+def tuning(config: dict, bench: Bench):
+    """The launch that a row states, filled up with the fastest that was recorded for its kernel
+    at the nearest batch, or the default. A row that states a tile, or a check, takes nothing from
+    what was recorded. fp16 and fp32 share what bf16 found.
+    """
+    from dataclasses import replace
+
+    method = config["method"]
+    launch = default(method)
+    if "block" not in config and config["what"] != "check":
+        wanted = method if method in PACKED or kind(method) == "fp8" else "bf16-triton"
         tried = [row for row in bench.tried() if row["method"] == wanted]
-        told = min(tried, key=lambda row: row["us"], default=None)
-    if told is None:
-        return Tuning()
-    block = told["block"] // 2 if kind(method) == "fp32" else told["block"]
-    return Tuning(block=block, warps=told["warps"], stages=told["stages"])
+        apart = {row["batch"]: abs(log2(row["batch"] / config["batch"])) for row in tried}
+        near = min(apart, key=apart.get, default=None)
+        tried = [row for row in tried if row["batch"] == near]
+        if tried:
+            told = min(tried, key=lambda row: row["us"])
+            launch = replace(launch, **{name: told[name] for name in LAUNCH})
+            if kind(method) == "fp32":
+                launch = replace(launch, block=max(16, launch.block // 2))
+    return replace(launch, **{name: config[name] for name in LAUNCH if name in config})
 
 
-def attend(query, keys, values, lengths, method: str, launch, bench: Bench):
+def attend(query, keys, values, lengths, method: str, launch, bench: Bench, dtype=None):
     """Attention by any method; (batch, query heads, d) in the query's type.
 
-    ``lengths`` int32 (batch) counts for the kernels of this book; the others read the whole cache.
+    ``lengths`` int32 (batch) and ``dtype`` of the answer count for the kernels of this book; the
+    others read the whole cache.
     Raises RuntimeError, ImportError or what a library raises where a method does not run.
     """
     if method in PACKED:
         from ..quant import kernels
 
-        return kernels.attend(query, keys, values, lengths, tuning=launch)
+        return kernels.attend(query, keys, values, lengths, tuning=launch, dtype=dtype)
     _, name, *more = method.split("-")
     if name == "triton":
         needs_triton(bench)
         from ..quant.kernels import plain
 
-        return plain.attend(query, keys, values, lengths, tuning=launch)
+        return plain.attend(query, keys, values, lengths, tuning=launch, dtype=dtype)
     if name == "flash" and more == ["attn"]:
         from flash_attn import flash_attn_with_kvcache
 

@@ -1,7 +1,7 @@
 """A whole model over a cache: the time of a step, and how many tokens fit beside its weights."""
 
-from . import built, kv_methods, replays, timing
-from .kv_inputs import Bench, bits, vector_bytes
+from . import built, kv_checks, kv_methods, replays, timing
+from .kv_inputs import PACKED, Bench, bits, vector_bytes
 
 SPARE = 2 << 30  # bytes to work with beside weights and cache
 NAME = "sizewise_plain"  # as `transformers` knows the attention below
@@ -14,8 +14,10 @@ def decode(config: dict, bench: Bench) -> dict:
     from ..quant.cache import held_bytes
 
     method, batch = config["method"], config["batch"]
+    if method != "plain-dynamic" and bench.triton:
+        kv_checks.demand(_kernel(method), _launch(config, bench), bench)
     one = built.build(config["model"], "bf16" if bench.device == "cuda" else "fp32", bench.device)
-    one.config._attn_implementation = _attention(method, bench)
+    one.config._attn_implementation = _attention(config, bench)
     with torch.inference_mode():
         cache = _cache(method, one.config)
         _fill(cache, one, batch, config["context"] - 1)
@@ -102,7 +104,16 @@ def _rewind(cache, method: str):
     return back
 
 
-def _attention(method: str, bench: Bench) -> str:
+def _kernel(method: str) -> str:
+    """The method that attends to a single token in a model."""
+    return "bf16-triton" if method == "plain-triton" else method
+
+
+def _launch(config: dict, bench: Bench):
+    return kv_methods.tuning(config | {"method": _kernel(config["method"])}, bench)
+
+
+def _attention(config: dict, bench: Bench) -> str:
     """The name of a method's attention, without a mask where a single token sees all there is.
 
     Tensors get torch's attention from it, as by "sdpa"; but "sdpa" itself makes a mask while a
@@ -110,13 +121,14 @@ def _attention(method: str, bench: Bench) -> str:
     """
     from ..quant.kernels import attention
 
-    name = attention.register()
+    method = config["method"]
+    name = attention.register(_launch(config, bench) if method in PACKED else None)
     if method != "plain-triton":
         return name
     from transformers import AttentionInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-    launch = kv_methods.tuning({"method": "bf16-triton"}, bench)
+    launch = _launch(config, bench)
 
     def forward(module, query, key, value, attention_mask, scaling=None, **options):
         """The plain kernel for single tokens, torch's attention for prompts."""

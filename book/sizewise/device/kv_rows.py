@@ -3,15 +3,25 @@
 from pathlib import Path
 
 from .. import configs
-from . import kv_append, kv_attention, kv_methods, kv_model, recording, rows, timing
+from . import (
+    kv_append,
+    kv_attention,
+    kv_checks,
+    kv_methods,
+    kv_model,
+    kv_profile,
+    recording,
+    rows,
+    timing,
+)
 from .kv_inputs import Bench
 
 SEED = 0  # of every row's inputs
 WHAT = {
-    "check": kv_append.check, "check-append": kv_append.check_append,
+    "check": kv_checks.check, "check-append": kv_checks.check_append,
     "ceiling": kv_attention.ceiling, "attend": kv_attention.attend, "tune": kv_attention.attend,
     "logits": kv_attention.logits, "append": kv_append.append, "decode": kv_model.decode,
-    "capacity": kv_model.capacity,
+    "capacity": kv_model.capacity, "profile": kv_profile.profile,
 }  # fmt: skip
 PLAIN_ERRORS = (RuntimeError, ValueError, ImportError)  # whose words say enough
 
@@ -19,7 +29,8 @@ PLAIN_ERRORS = (RuntimeError, ValueError, ImportError)  # whose words say enough
 def measure(config: dict, device: str, file: Path) -> dict:
     """What a row measures; a method that does not run here gives the reason as ``refused``.
 
-    ``file`` is where the launches of `tune` rows may be. `recording.HELLO` asks for the device.
+    ``file`` is where the checks and the launches of this device may be. `recording.HELLO` asks for
+    the device.
     A method that leaves the device unusable says so too, and is the last in its process.
     Raises RuntimeError if the device is not there: no row would mean anything.
     """
@@ -32,8 +43,9 @@ def measure(config: dict, device: str, file: Path) -> dict:
     rows.free()
     kv_methods.forget_compiled()
     torch.manual_seed(SEED)
+    bench = Bench(device, file, config["device"])
     try:
-        found = WHAT[config["what"]](config, Bench(device, file)) | {"refused": None}
+        found = WHAT[config["what"]](config, bench) | {"refused": None}
         timing.wait(device)  # what was queued and fails, fails in its own row
         return found
     except Exception as error:  # a compiler's own errors have no common base

@@ -5,6 +5,7 @@ in a fixed order, so that a model loaded for one row serves the next, and stops 
 worker is a process of its own: what kills it, or leaves its device unusable, costs one row.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from .. import records
 from ..workers import Worker
 
 TIME_UP = "stopped: the time is up"
+LATE = "stopped: not done after"  # the beginning of what ends a row that reached its own limit
 PATIENCE = 4  # failures in a row, each of which costs a new worker
 WORN = "worn"  # measurements with this are the last that their worker is good for
 HELLO = {"kind": "device"}  # the first thing a worker is asked: what it runs on
@@ -66,14 +68,19 @@ class Recording:
         """None without a limit."""
         return None if self.end is None else self.end - time.monotonic()
 
-    def ask(self, config: dict):
-        """Measurements of a configuration, or words for what went wrong; then a new worker."""
+    def ask(self, config: dict, limit: float | None = None):
+        """Measurements of a configuration, or words for what went wrong; then a new worker.
+
+        A row that takes longer than ``limit`` seconds is over: it ends as `LATE`, and has nothing
+        else.
+        """
         self.worker.give(config)
-        left = self.seconds_left()
-        if left is not None and not self.worker.pipe.poll(max(left, 0)):
+        times = [one for one in (self.seconds_left(), limit) if one is not None]
+        if times and not self.worker.pipe.poll(max(min(times), 0)):
             self.worker.stop()
             self.worker = Worker(self.measure, self.environment)
-            return TIME_UP
+            late = min(times) == limit
+            return {"ended": f"{LATE} {limit:.0f} s"} if late else TIME_UP
         found = self.worker.take()
         if found is None:
             words = f"failed: its process died (exit code {self.worker.process.exitcode})"
@@ -95,6 +102,7 @@ class Recording:
         *,
         cost: Callable[[dict, dict | None], float],
         after: Callable[[dict, list[dict]], dict] = lambda row, rows: {},
+        limit: Callable[[dict], float | None] = lambda config: None,
         seed: int | None = None,
         say: Callable[[str], None] = lambda words: print(words, file=sys.stderr, flush=True),
     ) -> Ended:
@@ -102,7 +110,8 @@ class Recording:
 
         ``cost(config, the one before)``: seconds that a row may take. A row that does not fit in
         what is left is not begun. ``after(config and measurements, rows so far)`` adds columns.
-        ``seed`` is told of rows whose configuration has none.
+        ``limit(config)``: seconds after which a row is given up for good and recorded as such,
+        since what hangs would hang again. ``seed`` is told of rows whose configuration has none.
         What fails has no row, so that the next command tries it again; after `PATIENCE` failures
         in a row nothing more is tried.
         """
@@ -113,7 +122,7 @@ class Recording:
                 say(f"{left:.0f} s left, the next row may take {wanted:.0f} s")
                 break
             started = time.monotonic()
-            measured = self.ask(config)
+            measured = self.ask(config, limit(config))
             told = " ".join(str(one) for name, one in config.items() if name != "device")
             label = f"[{place}/{len(todo)}] {told} ({time.monotonic() - started:.1f} s)"
             before = config
@@ -127,14 +136,29 @@ class Recording:
                     break
                 continue
             bad = 0
+            if str(measured.get("ended", "")).startswith(LATE):
+                before = None  # what it had loaded is gone with its worker
             measured |= after(config | measured, records.read(file))
             source = records.provenance(seed=config.get("seed", seed))
             same = {name: self.start[name] for name in ("commit", "dirty")}
+            same["command"] = _without_folder(source["command"], file)
             records.append(file, config, measured, source | same | self.place)
             ended.recorded += 1
             say(f"{label}: {summary(measured)}")
         ended.left = len(records.missing(file, configs))
         return ended
+
+
+def _without_folder(command: str, file: Path) -> str:
+    """A command in which an absolute path to ``file`` is its name alone: rows do not tell where a
+    person keeps files.
+    """
+    words = [
+        file.name if file.is_absolute() and word == str(file) else
+        word.replace(f"={file}", f"={file.name}") if file.is_absolute() else word
+        for word in shlex.split(command)
+    ]  # fmt: skip
+    return shlex.join(words)
 
 
 def summary(measured: dict) -> str:

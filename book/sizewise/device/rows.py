@@ -5,9 +5,9 @@ import logging
 from typing import Any
 
 from .. import configs, text
-from . import built, ceilings, decode, layers, recording, timing
+from . import built, ceilings, decode, energy, kernels, layers, recording, timing
 
-KINDS = ("ceiling", "decode", "prefill", "layers")
+KINDS = ("ceiling", "decode", "prefill", "layers", "kernels")
 CPU_LEAST = 0.1  # seconds a block: a processor needs no longer ones, nothing is metered there
 _kept: dict[str, Any] = {}  # the model of the row before, which the next one often shares
 
@@ -27,8 +27,10 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
         raise text.unknown("kind of row", config["kind"], KINDS)
     try:
         return {"ended": "done"} | _measured(config)
-    except (torch.OutOfMemoryError, MemoryError):
+    except (torch.OutOfMemoryError, MemoryError) as error:
         ended = "out of memory"
+        if getattr(error, "worn", False):
+            return {"ended": ended, recording.WORN: True}
     except decode.NotCaptured as error:
         ended = f"not captured: {error}"
         if error.worn:
@@ -45,15 +47,17 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def hello() -> dict[str, Any]:
-    """Name and sizes of the device; "CPU" where torch sees no GPU."""
+    """Name and sizes of the device, "CPU" where torch sees no GPU, and why it is not metered."""
     import torch
 
     if not torch.cuda.is_available():
         import psutil
 
-        return {"device": "CPU", "memory_bytes": psutil.virtual_memory().total}
+        told = {"device": "CPU", "memory_bytes": psutil.virtual_memory().total}
+        return told | {"unmetered": energy.unmetered("cpu")}
     told = torch.cuda.get_device_properties(torch.cuda.current_device())
-    return {"device": told.name, "memory_bytes": told.total_memory}
+    named = {"device": told.name, "memory_bytes": told.total_memory}
+    return named | {"unmetered": energy.unmetered("cuda")}
 
 
 def _measured(config: dict[str, Any]) -> dict[str, Any]:
@@ -61,21 +65,23 @@ def _measured(config: dict[str, Any]) -> dict[str, Any]:
     options = {} if device == "cuda" else {"least": CPU_LEAST}
     if config["kind"] == "ceiling":
         _drop()
-        _reset_peak(device)
+        timing.reset_peak(device)
         found = ceilings.measure(config["of"], config["size"], device, **options)
-        return found | {"peak_bytes": _peak(device)}
+        return found | {"peak_bytes": timing.peak(device)}
     model = _model(config["model"], config["format"], device, config["seed"])
     free()
-    _reset_peak(device)
+    timing.reset_peak(device)
     batch, context = config["batch"], config["context"]
     if config["kind"] == "decode":
         found = decode.decode(model, config["mode"], batch, context, **options)
     elif config["kind"] == "prefill":
         found = decode.prefill(model, batch, context, **options)
+    elif config["kind"] == "kernels":
+        found = kernels.profiled(model, config["mode"], batch, context)
     else:
-        found = layers.by_layer(model, config["step"], batch, context)
+        found = layers.by_layer(model, config["step"], batch, context, **options)
     sizes = {"params": model.described.total, "held_bytes": model.held}
-    return found | sizes | {"peak_bytes": _peak(device)}
+    return {"peak_bytes": timing.peak(device)} | sizes | found
 
 
 def _model(name: str, format: str, device: str, seed: int):
@@ -111,19 +117,3 @@ def free() -> None:
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def _reset_peak(device: str) -> None:
-    if timing.on(device) == "cuda":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak(device: str) -> int | None:
-    """Most bytes that torch's allocator held at once in this row; None on a CPU: not measured."""
-    if timing.on(device) == "cpu":
-        return None
-    import torch
-
-    return torch.cuda.max_memory_allocated()

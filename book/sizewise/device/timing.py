@@ -9,11 +9,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 from . import energy
 
-REPEATS = 5  # blocks; the spread of a row is over these
-LEAST = 0.3  # seconds a block takes at least
+REPEATS = 3  # blocks; the spread of a row is over these
+LEAST = 0.38  # seconds a block takes, about: all of them together are long enough for the meter
+TRIAL = 0.04  # seconds of the calls that tell how many make a block
 MOST = 20_000  # calls in a block
 CLOCK = 2e9  # cycles a second, at most, of a GPU: makes a pause long enough
 
@@ -62,23 +64,39 @@ def hold(seconds: float) -> None:
 def time_calls(
     work: Callable[[], object], device: str, repeats: int = REPEATS, least: float = LEAST
 ) -> Timing:
-    """Seconds of one call of ``work``, over ``repeats`` blocks of at least ``least`` seconds.
+    """Seconds of one call of ``work``, over ``repeats`` blocks of about ``least`` seconds.
 
-    Two calls warm up, two more tell how many make a block. The meter runs over the blocks alone.
+    Two calls warm up, some more tell how many make a block. The meter runs over the blocks alone.
     Raises ValueError for fewer than three repeats, which show no spread.
     """
     if repeats < 3:
         raise ValueError(f"a spread needs at least 3 repeats, got {repeats}")
     work(), work()
     wait(device)
-    started = time.perf_counter()
-    work(), work()
-    wait(device)
-    one = (time.perf_counter() - started) / 2
-    number = max(1, min(MOST, round(least / max(one, 1e-9))))
+    one = block(work, device, 1)
+    if one < TRIAL:  # a single call also waits for the processor, and seems longer than it is
+        one = block(work, device, max(1, min(MOST, int(min(TRIAL, least) / max(one, 1e-9)))))
+    number = max(1, min(MOST, ceil(least / max(one, 1e-9))))
     meter = energy.Meter(device)
     taken = sorted(block(work, device, number) for _ in range(repeats))
     return Timing(tuple(taken), number * repeats, meter.joules())
+
+
+def reset_peak(device: str) -> None:
+    """Let `peak` count from here."""
+    if on(device) == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak(device: str) -> int | None:
+    """Most bytes that torch's allocator held at once; None on a CPU: not measured."""
+    if on(device) == "cpu":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated()
 
 
 def block(work: Callable[[], object], device: str, number: int) -> float:

@@ -7,39 +7,16 @@ stay rotated and meet a rotated query; values stay rotated and the merged result
 once. Norms scale the scores (keys) and the probabilities (values), never the tiles.
 """
 
-import math
-
 import triton
 import triton.language as tl
 
+from . import occupancy
 from .layout import Packed, Tuning
-from .lookup import gathered, permuted2, permuted3, permuted4
+from .lookup import chosen, gathered, permuted2, permuted3, permuted4, planes
 from .merge import merge, partials
+from .rotate import rotate, rows
 
 LOG2E = 1.4426950408889634
-
-
-@triton.jit
-def rotate_kernel(
-    X, ROT, Y, SIZE, x_batch, x_head, factor,
-    HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
-):  # fmt: skip
-    """Rotate the queries of one group; fp16 out, its scale (times ``factor``) beside it."""
-    program = tl.program_id(0)
-    batch, first = program // HEADS, program % HEADS * GROUP
-    row, column = tl.arange(0, ROWS), tl.arange(0, D)
-    inside = row[:, None] < GROUP
-    place = batch * x_batch + (first + row[:, None]) * x_head
-    total = tl.zeros([ROWS, D], tl.float32)
-    for start in range(0, D, 16):
-        inner = start + tl.arange(0, 16)
-        x = tl.load(X + place + inner[None, :], mask=inside, other=0.0).to(tl.float32)
-        rotation = tl.load(ROT + column[None, :] * D + inner[:, None])  # (16, D), transposed
-        total += tl.dot(x, rotation, input_precision="ieee")  # (rows, D)
-    largest = tl.maximum(tl.max(tl.abs(total), 1), 1e-30)
-    out = program * GROUP * D + row[:, None] * D + column[None, :]
-    tl.store(Y + out, (total / largest[:, None]).to(tl.float16), mask=inside)
-    tl.store(SIZE + program * GROUP + row, largest * factor, mask=row < GROUP)
 
 
 @triton.jit
@@ -61,7 +38,7 @@ def split_kernel(
     kc_batch, kc_head, kc_token, kn_batch, kn_head, vc_batch, vc_head, vc_token, vn_batch, vn_head,
     HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
     KBITS: tl.constexpr, VBITS: tl.constexpr, BLOCK: tl.constexpr,
-    LOOKUP: tl.constexpr,
+    LOOKUP: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """Attention of one group of query heads over one share of one sequence's tokens."""
     program, split = tl.program_id(0), tl.program_id(1)
@@ -82,13 +59,6 @@ def split_kernel(
     row = tl.arange(0, ROWS)
     inside_group = row < GROUP
     kcol, vcol = tl.arange(0, KW), tl.arange(0, VW)
-    q_at = Q + program * GROUP * D + row[:, None] * D + kcol[None, :]
-    q0 = tl.load(q_at, mask=inside_group[:, None], other=0.0)  # (rows, d / parts)
-    q1 = tl.load(q_at + KW, mask=inside_group[:, None], other=0.0)
-    if KPARTS == 4:
-        q2 = tl.load(q_at + 2 * KW, mask=inside_group[:, None], other=0.0)
-        q3 = tl.load(q_at + 3 * KW, mask=inside_group[:, None], other=0.0)
-    size = tl.load(SIZE + program * GROUP + row, mask=inside_group, other=0.0)
     kshift, vshift = (kcol // (D // 8)).to(tl.uint8), (vcol // (D // 8)).to(tl.uint8)
     best = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
@@ -105,6 +75,16 @@ def split_kernel(
     ahead = start + tl.arange(0, BLOCK)
     next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)
     next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
+    if OVERLAP:  # what is above does not depend on the query, which another kernel rotates
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+    q_at = Q + program * GROUP * D + row[:, None] * D + kcol[None, :]
+    q0 = tl.load(q_at, mask=inside_group[:, None], other=0.0)  # (rows, d / parts)
+    q1 = tl.load(q_at + KW, mask=inside_group[:, None], other=0.0)
+    if KPARTS == 4:
+        q2 = tl.load(q_at + 2 * KW, mask=inside_group[:, None], other=0.0)
+        q3 = tl.load(q_at + 3 * KW, mask=inside_group[:, None], other=0.0)
+    size = tl.load(SIZE + program * GROUP + row, mask=inside_group, other=0.0)
     for begin in range(start, end, BLOCK):
         token = begin + tl.arange(0, BLOCK)
         held = token < end
@@ -174,89 +154,79 @@ def split_kernel(
         tl.store(out + 3 * VW, o3 * scale, mask=inside_group[:, None])
 
 
-def attend(query, keys: Packed, values: Packed, lengths, scale: float, tuning: Tuning):
+def attend(query, keys: Packed, values: Packed, lengths, scale: float, tuning: Tuning, dtype=None):
     """Three launches: rotate the query, attend by splits, merge and rotate back.
 
-    See `kernels.attend` for the arguments. Returns (batch, query heads, d) in the query's type.
+    See `kernels.attend` for the arguments and the result.
     """
-    batch, heads, d = query.shape
+    first, second, third = steps(query, keys, values, lengths, scale, tuning, dtype)
+    return third(*second(*first()))
+
+
+def steps(query, keys: Packed, values: Packed, lengths, scale: float, tuning: Tuning, dtype=None):
+    """The three launches as functions, each of what the one before returned."""
+    d, kv_heads = query.shape[-1], keys.codes.shape[1]
+
+    def first():
+        factor = scale * LOG2E * d**-0.5  # centroids come times sqrt(d)
+        return rotate(query.contiguous(), keys, kv_heads, factor, tuning.overlap)
+
+    def second(q, size):
+        return split(q, size, keys, values, lengths, tuning)
+
+    def third(partial, lse):
+        return merge(
+            partial, lse, query.shape, dtype or query.dtype, factor=d**-0.5,
+            rotation=values.rotation, overlap=tuning.overlap,
+        )  # fmt: skip
+
+    return first, second, third
+
+
+def split(q, size, keys: Packed, values: Packed, lengths, tuning: Tuning):
+    """Attention by splits of a rotated query: partial results and what they weigh (`merge`)."""
+    batch, heads, d = q.shape
     kv_heads = keys.codes.shape[1]
-    group = heads // kv_heads
-    lookup = chosen(tuning.lookup, query.device, keys, values)
-    q, size = rotate(query.contiguous(), keys, kv_heads, scale * LOG2E * d**-0.5)
-    splits = tuning.splits or fill(batch * kv_heads, keys.codes.shape[2], tuning.block, q.device)
-    partial, lse = partials(batch * heads, splits, d, query.device)
-    tables = [planes(p) if lookup == "prmt" else p.table() for p in (keys, values)]
+    before, after, fixed = _arguments(q, size, keys, values, lengths, tuning)
+    splits = _planned(before, after, fixed, keys, tuning).splits
+    partial, lse = partials(batch * heads, splits, d, q.device)
+    launch = {"launch_pdl": True} if tuning.overlap else {}
     split_kernel[(batch * kv_heads, splits)](
-        q, size, keys.codes, keys.norms, tables[0], values.codes, values.norms, tables[1],
-        lengths, partial, lse, splits,
+        *before, partial, lse, splits, *after, **fixed, **launch
+    )
+    return partial, lse
+
+
+def plan(q, size, keys: Packed, values: Packed, lengths, tuning: Tuning) -> occupancy.Plan:
+    """How `split` divides the work on this device."""
+    return _planned(*_arguments(q, size, keys, values, lengths, tuning), keys, tuning)
+
+
+def _planned(before, after, fixed: dict, keys: Packed, tuning: Tuning) -> occupancy.Plan:
+    import torch
+
+    kind, device = torch.float32, keys.codes.device
+    kernel = occupancy.loaded(split_kernel, device, *before, kind, kind, 1, *after, **fixed)
+    batch, kv_heads, capacity = keys.codes.shape[:3]
+    return occupancy.plan(batch * kv_heads, capacity, tuning, device, kernel)
+
+
+def _arguments(q, size, keys: Packed, values: Packed, lengths, tuning: Tuning):
+    """The kernel's arguments before and after the splits' own, and its constants."""
+    heads, d = q.shape[1:]
+    kv_heads = keys.codes.shape[1]
+    group, lookup = heads // kv_heads, chosen(tuning.lookup, q.device, keys, values)
+    tables = [planes(p) if lookup == "prmt" else p.table() for p in (keys, values)]
+    before = (
+        q, size, keys.codes, keys.norms, tables[0], values.codes, values.norms, tables[1], lengths,
+    )  # fmt: skip
+    after = (
         *keys.codes.stride()[:3], *keys.norms.stride()[:2],
         *values.codes.stride()[:3], *values.norms.stride()[:2],
-        HEADS=kv_heads, GROUP=group, ROWS=rows(group), D=d, KBITS=keys.bits, VBITS=values.bits,
-        BLOCK=tuning.block, LOOKUP=lookup,
-        num_warps=tuning.warps, num_stages=tuning.stages,
     )  # fmt: skip
-    # partials are centroids times sqrt(d)
-    return merge(partial, lse, query, factor=d**-0.5, rotation=values.rotation)
-
-
-def rotate(query, keys: Packed, kv_heads: int, factor: float):
-    """The query rotated, fp16 with its largest value 1, and that value times ``factor``."""
-    import torch
-
-    batch, heads, d = query.shape
-    group = heads // kv_heads
-    q = torch.empty_like(query, dtype=torch.float16)
-    size = torch.empty(batch * heads, dtype=torch.float32, device=query.device)
-    rotate_kernel[(batch * kv_heads,)](
-        query, keys.rotation, q, size, query.stride(0), query.stride(1), factor,
-        HEADS=kv_heads, GROUP=group, ROWS=rows(group), D=d, num_warps=4,
-    )  # fmt: skip
-    return q, size
-
-
-def rows(group: int) -> int:
-    """Rows of a tile for a group: a power of two, at least the matrix units' 16."""
-    return max(16, triton.next_power_of_2(group))
-
-
-def fill(programs: int, tokens: int, block: int, device, waves: int = 4) -> int:
-    """Splits for at least ``waves`` programs a multiprocessor, none shorter than two tiles."""
-    import torch
-
-    units = 132
-    if device.type == "cuda":
-        units = torch.cuda.get_device_properties(device).multi_processor_count
-    wanted = math.ceil(waves * units / programs)
-    return max(1, min(wanted, tokens // (2 * block), 256))
-
-
-def chosen(lookup: str, device, keys: Packed, values: Packed) -> str:
-    """The look-up that runs. ValueError for permutes where there is no NVIDIA GPU, or where 4-bit
-    centroids are not mirrored at zero, on which they rely."""
-    import torch
-
-    nvidia = device.type == "cuda" and torch.version.hip is None
-    mirrored = all(p.bits < 4 or p.symmetric for p in (keys, values))
-    if lookup == "auto":
-        return "prmt" if nvidia and mirrored else "gather"
-    if lookup == "prmt" and not nvidia:
-        raise ValueError("the prmt look-up needs an NVIDIA GPU")
-    if lookup == "prmt" and not mirrored:
-        raise ValueError("the prmt look-up needs centroids mirrored at zero")
-    return lookup
-
-
-def planes(packed: Packed):
-    """The table of the permutes: int32 (4), two words of high bytes, two of low bytes.
-
-    Of 4-bit codes the eight positive centroids, else all; at 2 bits every other word is empty.
-    """
-    import torch
-
-    if "planes" not in packed._kept:
-        kept = packed.table().cpu()[-8:].view(torch.int16).int() & 0xFFFF  # the bits of fp16
-        both = torch.zeros(2, 8, dtype=torch.uint8)
-        both[0, : len(kept)], both[1, : len(kept)] = kept >> 8, kept & 0xFF
-        packed._kept["planes"] = both.view(torch.int32).flatten().to(packed.codes.device)
-    return packed._kept["planes"]
+    fixed = {
+        "HEADS": kv_heads, "GROUP": group, "ROWS": rows(group), "D": d, "KBITS": keys.bits,
+        "VBITS": values.bits, "BLOCK": tuning.block, "LOOKUP": lookup, "OVERLAP": tuning.overlap,
+        "num_warps": tuning.warps, "num_stages": tuning.stages,
+    }  # fmt: skip
+    return before, after, fixed

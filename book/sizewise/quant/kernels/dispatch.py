@@ -33,13 +33,14 @@ def attend(
     *,
     scale: float | None = None,
     tuning: Tuning | None = None,
+    dtype=None,
 ):
     """Attention of one new token in each sequence over its packed cache.
 
     ``query`` (batch, query heads, d) fp32, bf16 or fp16; ``lengths`` int32 (batch), tokens held by
     each sequence, the capacity where None; ``scale`` 1/sqrt(d) where None. Returns (batch, query
-    heads, d) in the query's type. Nothing is rotated but the query and the result: scores of
-    rotated vectors are those of the vectors themselves.
+    heads, d) in ``dtype``, the query's type where None. Nothing is rotated but the query and the
+    result: scores of rotated vectors are those of the vectors themselves.
     Raises ValueError where shapes do not fit.
     """
     import torch
@@ -55,10 +56,10 @@ def attend(
     if backend(query.device) == "torch":
         from . import fallback
 
-        return fallback.attend(query, keys, values, lengths, scale)
+        return fallback.attend(query, keys, values, lengths, scale, dtype)
     from . import decode
 
-    return decode.attend(query, keys, values, lengths, scale, tuning or Tuning())
+    return decode.attend(query, keys, values, lengths, scale, tuning or Tuning(), dtype)
 
 
 def append(x, packed: Packed, positions) -> None:

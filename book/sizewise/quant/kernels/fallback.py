@@ -7,8 +7,9 @@ from ..packing import pack, unpack
 from .layout import Packed
 
 
-def attend(query, keys: Packed, values: Packed, lengths, scale: float):
-    """Decode attention; see `reference.attend`. Returns query's type, computed in fp32."""
+def attend(query, keys: Packed, values: Packed, lengths, scale: float, dtype=None):
+    """Decode attention; see `reference.attend`. Computed in fp32; returns ``dtype``, the
+    query's type where None."""
     import torch
 
     batch, heads, d = query.shape
@@ -21,7 +22,7 @@ def attend(query, keys: Packed, values: Packed, lengths, scale: float):
     scores = scores.masked_fill(~held[:, None, None], -torch.inf)
     weights = torch.softmax(scores, -1).nan_to_num(0.0)
     out = weights @ torch.where(held[:, None, :, None], v, 0.0)
-    return (out.view(batch, heads, d) @ values.rotation).to(query.dtype)
+    return (out.view(batch, heads, d) @ values.rotation).to(dtype or query.dtype)
 
 
 def append(x, packed: Packed, positions) -> None:

@@ -100,10 +100,13 @@ class Packed:
 class Tuning:
     """How decode attention is launched.
 
-    ``block`` tokens a tile; ``splits`` of each sequence, 0 for as many as fill the device twice;
-    ``warps`` and ``stages`` of the kernel. ``lookup``, how a code becomes a centroid: "gather"
-    loads it from a table that the first-level cache holds; "prmt" (NVIDIA only) looks four up at a
-    time with byte permutes; "auto" takes the second where it runs.
+    ``block`` tokens a tile; ``splits`` of each sequence, 0 for as many as make ``waves`` whole
+    rounds of what the device holds at once, and ``waves`` 0 for the fewest that fill it
+    (`occupancy`); ``warps`` and ``stages`` of the kernel. ``lookup``, how a code becomes a
+    centroid: "gather" loads it from a table that the first-level cache holds; "prmt" (NVIDIA only)
+    looks four up at a time with byte permutes; "auto" takes the second where it runs. ``overlap``:
+    each launch may begin before the one before has ended (programmatic dependent launch: NVIDIA,
+    Hopper or later).
     Raises ValueError for values outside what the kernels take.
     """
 
@@ -112,6 +115,8 @@ class Tuning:
     warps: int = 4
     stages: int = 3
     lookup: str = "auto"
+    waves: int = 0
+    overlap: bool = False
 
     def __post_init__(self):
         if self.block not in (16, 32, 64, 128, 256):
@@ -120,13 +125,14 @@ class Tuning:
         if self.warps not in (1, 2, 4, 8):
             raise ValueError(f"warps must be 1, 2, 4 or 8, got {self.warps!r}")
         whole("stages", self.stages, 8)
+        whole("waves", self.waves, 16, 0)
         if self.lookup not in LOOKUPS:
             raise unknown("lookup", self.lookup, LOOKUPS)
 
 
-def space(blocks=(32, 64, 128), warps=(2, 4, 8), stages=(2, 3, 4), lookups=("prmt",)):
-    """The launches that tuning tries."""
+def space(blocks=(64, 128), warps=(4, 8), stages=(2, 3)):
+    """The tiles that tuning tries first."""
     return [
-        Tuning(block=block, warps=warp, stages=stage, lookup=lookup)
-        for lookup, block, warp, stage in product(lookups, blocks, warps, stages)
+        Tuning(block=block, warps=warp, stages=stage)
+        for block, warp, stage in product(blocks, warps, stages)
     ]

@@ -7,9 +7,10 @@ The scores are written in fp32, 4 bytes for each token and query head beside the
 import triton
 import triton.language as tl
 
-from .decode import _tile, chosen, planes, rotate, rows
+from .decode import _tile
 from .layout import Packed, Tuning
-from .lookup import gathered, permuted2, permuted3, permuted4
+from .lookup import chosen, gathered, permuted2, permuted3, permuted4, planes
+from .rotate import rotate, rows
 
 
 @triton.jit

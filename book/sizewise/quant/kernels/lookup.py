@@ -18,6 +18,8 @@ and one of low ones. With a selector's top bit set, prmt repeats the sign bit of
 import triton
 import triton.language as tl
 
+from .layout import Packed
+
 # 4 bits. Codes from 8 on are positive, and their low three bits number the magnitude; those below 8
 # are negative and mirrored, so that the complement of these bits does. The signs of four codes are
 # spread over four bytes by a permute. 18 instructions for eight codes.
@@ -94,7 +96,7 @@ REGISTERS2 = tl.constexpr(",".join(["=&r"] * 8 + ["r"] * 9))
 # narrowest type and would lay out the fp16 result as suits bytes, at a fifth more instructions.
 @triton.jit
 def permuted4(low, h0, h1, l0, l1):
-    """Fields 0 and 1 of a tile of bytes as fp16 centroids; tables as `decode.planes` has them."""
+    """Fields 0 and 1 of a tile of bytes as fp16 centroids; tables as `planes` has them."""
     return tl.inline_asm_elementwise(
         ASM4, REGISTERS4, [low, h0, h1, l0, l1],
         dtype=(tl.float16, tl.float16), is_pure=False, pack=4,
@@ -126,3 +128,34 @@ def gathered(low, high, shift, table, PART: tl.constexpr, BITS: tl.constexpr):
     if BITS == 3:
         code = code | (((high >> (shift + 2 * PART)) & 1) << 2)
     return tl.load(table + code.to(tl.int32))
+
+
+def chosen(lookup: str, device, keys: Packed, values: Packed) -> str:
+    """The look-up that runs. ValueError for permutes where there is no NVIDIA GPU, or where 4-bit
+    centroids are not mirrored at zero, on which they rely."""
+    import torch
+
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    mirrored = all(p.bits < 4 or p.symmetric for p in (keys, values))
+    if lookup == "auto":
+        return "prmt" if nvidia and mirrored else "gather"
+    if lookup == "prmt" and not nvidia:
+        raise ValueError("the prmt look-up needs an NVIDIA GPU")
+    if lookup == "prmt" and not mirrored:
+        raise ValueError("the prmt look-up needs centroids mirrored at zero")
+    return lookup
+
+
+def planes(packed: Packed):
+    """The table of the permutes: int32 (4), two words of high bytes, two of low bytes.
+
+    Of 4-bit codes the eight positive centroids, else all; at 2 bits every other word is empty.
+    """
+    import torch
+
+    if "planes" not in packed._kept:
+        kept = packed.table().cpu()[-8:].view(torch.int16).int() & 0xFFFF  # the bits of fp16
+        both = torch.zeros(2, 8, dtype=torch.uint8)
+        both[0, : len(kept)], both[1, : len(kept)] = kept >> 8, kept & 0xFF
+        packed._kept["planes"] = both.view(torch.int32).flatten().to(packed.codes.device)
+    return packed._kept["planes"]

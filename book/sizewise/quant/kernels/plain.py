@@ -7,9 +7,11 @@ little. This kernel reads fp32, bf16, fp16 or fp8 (e4m3, scale 1) at the width i
 import triton
 import triton.language as tl
 
-from .decode import LOG2E, fill, rows
+from . import occupancy
+from .decode import LOG2E
 from .layout import Tuning
 from .merge import merge, partials
+from .rotate import rows
 
 
 # Splits vary with the shape: no new compilation for each number of them.
@@ -18,9 +20,11 @@ def plain_kernel(
     Q, K, V, LENGTH, PARTIAL, LSE, SPLITS, factor,
     k_batch, k_head, k_token, v_batch, v_head, v_token,
     HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
-    BLOCK: tl.constexpr, WIDEN: tl.constexpr,
+    BLOCK: tl.constexpr, WIDEN: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One group of query heads over one share of one sequence's tokens."""
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
     program, split = tl.program_id(0), tl.program_id(1)
     batch, head = program // HEADS, program % HEADS
     length = tl.load(LENGTH + batch)
@@ -64,25 +68,70 @@ def plain_kernel(
     tl.store(at, out * scale, mask=inside[:, None])
 
 
-def attend(query, keys, values, lengths, scale: float | None = None, tuning: Tuning | None = None):
+def attend(
+    query, keys, values, lengths, scale: float | None = None, tuning: Tuning | None = None,
+    dtype=None,
+):  # fmt: skip
     """softmax(scale q k) v: query (batch, query heads, d), keys and values (batch, kv heads,
-    tokens, d), lengths int32 (batch). Returns query's shape and type."""
-    import torch
+    tokens, d), lengths int32 (batch). Returns query's shape, in ``dtype`` or the query's type."""
+    first, second = steps(query, keys, values, lengths, scale, tuning, dtype)
+    return second(*first())
 
+
+def steps(
+    query, keys, values, lengths, scale: float | None = None, tuning: Tuning | None = None,
+    dtype=None,
+):  # fmt: skip
+    """The two launches as functions, the second of what the first returned."""
     tuning = tuning or Tuning()
-    batch, heads, d = query.shape
-    kv_heads, group = keys.shape[1], heads // keys.shape[1]
     if keys.stride(-1) != 1 or values.stride(-1) != 1:
         raise ValueError("keys and values must be contiguous in their last dimension")
+
+    def first():
+        return split(query, keys, values, lengths, scale, tuning)
+
+    def second(partial, lse):
+        return merge(partial, lse, query.shape, dtype or query.dtype, overlap=tuning.overlap)
+
+    return first, second
+
+
+def split(query, keys, values, lengths, scale: float | None, tuning: Tuning):
+    """Attention by splits: partial results and what they weigh (`merge`)."""
+    batch, heads, d = query.shape
+    before, after, fixed = _arguments(query, keys, values, lengths, scale, tuning)
+    splits = _planned(before, after, fixed, keys, tuning).splits
+    partial, lse = partials(batch * heads, splits, d, query.device)
+    plain_kernel[(batch * keys.shape[1], splits)](*before, partial, lse, splits, *after, **fixed)
+    return partial, lse
+
+
+def plan(query, keys, values, lengths, tuning: Tuning) -> occupancy.Plan:
+    """How `split` divides the work on this device."""
+    return _planned(*_arguments(query, keys, values, lengths, None, tuning), keys, tuning)
+
+
+def _planned(before, after, fixed: dict, keys, tuning: Tuning) -> occupancy.Plan:
+    import torch
+
+    kind, device = torch.float32, keys.device
+    kernel = occupancy.loaded(plain_kernel, device, *before, kind, kind, 1, *after, **fixed)
+    return occupancy.plan(keys.shape[0] * keys.shape[1], keys.shape[2], tuning, device, kernel)
+
+
+def _arguments(query, keys, values, lengths, scale: float | None, tuning: Tuning):
+    """The kernel's arguments before and after the splits' own, and its constants."""
+    import torch
+
+    heads, d = query.shape[1:]
+    kv_heads, group = keys.shape[1], heads // keys.shape[1]
     widen = keys.dtype == torch.float8_e4m3fn
     q = query.contiguous() if widen else query.contiguous().to(keys.dtype)
-    splits = tuning.splits or fill(batch * kv_heads, keys.shape[2], tuning.block, query.device)
-    partial, lse = partials(batch * heads, splits, d, query.device)
     factor = (d**-0.5 if scale is None else scale) * LOG2E
-    plain_kernel[(batch * kv_heads, splits)](
-        q, keys, values, lengths, partial, lse, splits, factor,
-        *keys.stride()[:3], *values.stride()[:3],
-        HEADS=kv_heads, GROUP=group, ROWS=rows(group), D=d, BLOCK=tuning.block,
-        WIDEN=widen, num_warps=tuning.warps, num_stages=tuning.stages,
-    )  # fmt: skip
-    return merge(partial, lse, query)
+    fixed = {
+        "HEADS": kv_heads, "GROUP": group, "ROWS": rows(group), "D": d, "BLOCK": tuning.block,
+        "WIDEN": widen, "OVERLAP": tuning.overlap,
+        "num_warps": tuning.warps, "num_stages": tuning.stages,
+    }  # fmt: skip
+    after = (factor, *keys.stride()[:3], *values.stride()[:3])
+    return (q, keys, values, lengths), after, fixed
