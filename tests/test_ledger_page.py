@@ -1,5 +1,7 @@
 """The ledger as a page shows it: what the filters ask for, deciding numbers, counts by verdict."""
 
+import html
+import json
 import re
 
 import pytest
@@ -31,7 +33,7 @@ def test_the_numbers_of_a_row_are_those_that_its_rule_compares(ledger):
 def test_a_row_shows_its_numbers_and_the_cell_that_decided_it(ledger):
     shown = page.ledger(ledger.values()).html
     row = re.search(r'<tr id="ledger-1".*?</tr>', shown, re.DOTALL)[0]
-    assert "<code>ratio</code> = 1.235. Decided in" in row
+    assert "Compared: ratio 1.23. Decided in" in row
     assert row.count('href="first.html#claim-1"') == 2  # the mark, and the words
     assert "aside" not in row
     assert "Decided in" not in re.search(r'<tr id="ledger-3".*?</tr>', shown, re.DOTALL)[0]
@@ -53,7 +55,7 @@ def test_a_row_says_what_the_filters_ask_for(ledger):
 
 def test_a_chapter_is_called_by_its_first_heading(book):
     file = book.chapter("first", ("decide", decided(1, ratio=2)))
-    assert ">first</a>" in page.ledger(claims.table()).html  # it has none
+    assert ">First</a>" in page.ledger(claims.table()).html  # it has none
     words = file.read_text().replace(
         '"cells": [',
         '"cells": [{"cell_type": "markdown", "metadata": {}, "source": "A word\\n# How <big>?"}, ',
@@ -71,3 +73,40 @@ def test_verdicts_are_counted_in_one_order_and_lead_to_their_claims(ledger):
     assert own.text == "1 supported"
     assert 'href="../chapters/ledger.html?chapter=first&amp;verdict=supported"' in own.html
     assert page.verdict_marks([]).html == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1_000_000_000, "1,000,000,000"),
+        (3722757.49638, "3,722,757"),
+        (224.7, "225"),
+        (-0.00586542307291, "−0.00587"),
+        (1428.57142857, "1,429"),
+        (5.12, "5.12"),
+        (0.0, "0"),
+        (0.000012345, "1.23e−05"),
+        (1.2345e16, "1.23e+16"),
+    ],
+)
+def test_a_deciding_number_is_shown_with_three_digits(ledger, value, shown):
+    row = {**ledger[1], "numbers": {"a_long_name": value}}
+    assert f"Compared: a long name {shown}. Decided" in page.ledger([row]).html
+
+
+def test_the_filters_can_say_titles(ledger):
+    names = re.search(r'data-names="([^"]*)"', page.ledger(ledger.values()).html)[1]
+    names = json.loads(html.unescape(names))
+    assert names["article"] == {key: one["title"] for key, one in claims.articles().items()}
+    assert names["chapter"] == {"first": "First", "second": "Second"}
+
+
+def test_the_account_of_the_ledger_adds_up(ledger):
+    rows = list(ledger.values())
+    assert page.account(rows) == (
+        "Of 4 claims, a cell decided 2; 1 are undecidable; 1 still to be decided"
+    )
+    shown_so = [{**rows[0], "verdict": "undecidable"}, *rows[1:3]]
+    assert page.account(shown_so) == (
+        "Of 3 claims, a cell decided 1; 2 are undecidable, 1 of them shown so by a cell"
+    )

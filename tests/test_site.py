@@ -17,6 +17,7 @@ import pytest
 from site_pages import (  # noqa: F401 - fixtures
     AUDIT,
     BUILD,
+    CONFIG,
     CONTENTS,
     FRONT,
     GRAVE,
@@ -101,6 +102,36 @@ def test_every_page_of_the_contents_is_built_and_no_other(site):
 
 def test_the_front_door_leads_to_the_first_page(site):
     assert f'url={CONTENTS[0]}.html"' in FRONT.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("old", ["index", *REDIRECTS])
+def test_a_page_that_leads_on_says_what_the_new_page_says(site, old):
+    new = REDIRECTS.get(old, CONTENTS[0])
+
+    def head(page: str, pattern: str) -> list[str]:
+        text = (site / f"{page}.html").read_text(encoding="utf-8").partition("</head>")[0]
+        return re.findall(pattern, text, re.DOTALL)
+
+    for said in (r"<title>(.*?)</title>", r'<meta [^>]*?name="description"[^>]*>', r'"(og:[^>]*)>'):
+        assert head(old, said) == head(new, said) != []
+    address = f"{CONFIG['html']['baseurl']}{new}.html"
+    assert head(old, r'<link rel="canonical" href="([^"]*)"') == [address]
+
+
+def test_the_front_page_is_called_by_its_question(site):
+    text = (site / f"{CONTENTS[0]}.html").read_text(encoding="utf-8")
+    question = re.search(r"<strong>(.*?)</strong>", text)[1]
+    assert question.endswith("?")
+    assert re.search(r"<title>(.*?)</title>", text)[1].startswith(question)
+    assert f'property="og:title" content="{question}"' in text
+    assert 'property="og:type" content="website"' in text
+    assert f'name="description" content="{question}"' not in text  # it is said already
+
+
+def test_search_engines_are_kept_from_the_page_of_results_alone(site):
+    pages = [p for p in CONTENTS if 'content="noindex"' in (site / f"{p}.html").read_text("utf-8")]
+    assert pages == []
+    assert 'name="robots" content="noindex"' in (site / "search.html").read_text(encoding="utf-8")
 
 
 def resolves(address: str, page: str) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import sys
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -63,10 +64,20 @@ def test_a_decided_claim_has_its_numbers_and_leads_to_its_cell(site):
         card = re.search(
             rf'<div [^>]*id="{place}">.*?</div>', text_of(site, f"chapters/{target}"), re.S
         )
-        numbers = re.findall(r"<code>(\w+)</code> = (.+?)(?=, <code>|\. Decided)", row)
-        assert numbers, f"claim {number} has no number"
-        for name, value in numbers:
-            assert f"<code>{name}</code> = {value}" in card[0]
+        told = re.search(r"Compared: (.*?)\. Decided", row)
+        assert told, f"claim {number} has no number"
+        given = dict(re.findall(r"<code>(\w+)</code> = (-?[\d.,e+-]*\d)", card[0]))
+        given = {name.replace("_", " "): number_of(value) for name, value in given.items()}
+        for one in told[1].split(", "):
+            name, _, value = one.rpartition(" ")
+            assert number_of(value) == pytest.approx(given[name], rel=5.1e-3)  # three digits
+            assert (
+                len(value.lstrip("−0.").replace(",", "").replace(".", "")) < 5 or "." not in value
+            )
+
+
+def number_of(words: str) -> float:
+    return float(words.replace(",", "").replace("−", "-"))
 
 
 def shown_claims(opened) -> list[int]:
@@ -100,6 +111,66 @@ def test_the_ledger_filters_and_keeps_the_choice_in_the_address(site, tab):
     opened.wait_for_function("!location.search")
     assert len(shown_claims(opened)) == len(claims)
     assert troubles == []
+
+
+@in_a_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_who_asks_for_some_claims_is_led_to_them(tab, width):
+    opened, _ = tab(f"{LEDGER}?verdict=contradicted", width=width)
+    opened.wait_for_load_state("networkidle")
+    box = opened.locator(".sw-filter").bounding_box()
+    assert 0 <= box["y"] < 300
+    assert opened.locator("table.sw-ledger tbody tr:not([hidden])").first.is_visible()
+    opened, _ = tab(LEDGER, width=width)
+    assert opened.evaluate("scrollY") == 0  # who asks for nothing begins at the top
+
+
+@in_a_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_claim_and_its_reason_have_the_whole_width(tab, width):
+    opened, _ = tab(LEDGER, width=width)
+    table = opened.locator("table.sw-ledger")
+    whole = table.bounding_box()["width"]
+    for cell in (3, 5):
+        place = table.locator(f"tbody td:nth-child({cell})").first.bounding_box()
+        assert place["width"] > 0.95 * whole
+
+
+@in_a_browser
+def test_the_filters_say_titles_and_not_names_of_files(tab):
+    about = yaml.safe_load((ROOT / "data" / "claims.yml").read_text(encoding="utf-8"))["articles"]
+    opened, _ = tab(LEDGER)
+    said = {
+        name: opened.locator(f".sw-filter [name={name}] option").all_text_contents()[1:]
+        for name in ("article", "chapter")
+    }
+    assert len(said["article"]) == len(about)
+    for told, (key, article) in zip(said["article"], sorted(about.items()), strict=True):
+        assert re.fullmatch(rf"{key}: {re.escape(article['title'].strip('()'))} \(\d+\)", told)
+    links = opened.locator(".bd-sidebar-primary a").all_inner_texts()
+    titles = {title.strip() for title in links}
+    assert {re.sub(r" \(\d+\)$", "", told) for told in said["chapter"]} <= titles
+    labels = opened.locator(".sw-filter label").evaluate_all(
+        "all => all.map(l => l.firstChild.data)"
+    )
+    assert labels == ["Article", "Verdict", "Chapter", "Words or number"]
+
+
+@in_a_browser
+def test_a_name_is_found_however_it_is_cut_and_a_number_is_a_claims_own(site, tab):
+    opened, _ = tab(LEDGER)
+    words = opened.locator(".sw-filter [name=words]")
+    words.fill("llama-3.1-70b")
+    named = shown_claims(opened)
+    assert named
+    for number in named:
+        assert "llama 3.1 70b" in opened.locator(f"#ledger-{number}").text_content().lower()
+    words.fill("Llama 3.1 70B")
+    assert set(named) <= set(shown_claims(opened))
+    words.fill("57")
+    assert shown_claims(opened) == [57]
+    words.fill("no such words")
+    assert shown_claims(opened) == []
 
 
 @in_a_browser
@@ -142,18 +213,123 @@ def test_the_narrowed_ledger_is_accessible(tab, theme, width):
     assert troubles == []
 
 
+# ---- search ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def found(tab):
+    """The pages that the search finds, best first, each with its excerpt."""
+
+    def search(asked: str) -> dict[str, str]:
+        opened, troubles = tab(f"search.html?q={quote(asked)}")
+        done = """() => /found|did not/.test(
+            document.querySelector(".search-summary")?.textContent)"""
+        opened.wait_for_function(done, timeout=20_000)
+        opened.wait_for_load_state("networkidle")
+        results = opened.locator("#search-results li").evaluate_all("""all => all.map(one => [
+            one.querySelector("a").getAttribute("href").split("#")[0],
+            one.querySelector("p")?.textContent || ""])""")
+        assert troubles == []
+        return dict(results)
+
+    return search
+
+
+def words_of(site, page: str) -> str:
+    """What a page says, without its tags."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text_of(site, page))).split())
+
+
 @in_a_browser
 @pytest.mark.parametrize("asked", ["Llama 3.1 8B", "claim 57"])
-def test_search_finds_a_model_and_a_claim_by_its_number(tab, asked):
-    opened, troubles = tab(f"search.html?q={quote(asked)}")
-    opened.wait_for_selector(f'#search-results a[href*="{LEDGER}"]', timeout=20_000)
-    assert troubles == []
+def test_search_finds_a_model_and_a_claim_by_its_number(found, asked):
+    excerpt = found(asked)[LEDGER]
+    assert re.search(rf"\b{asked.split()[-1]}\b", excerpt, re.IGNORECASE)
 
 
 @in_a_browser
-def test_a_number_that_is_nowhere_is_not_found(tab):
-    opened, _ = tab("search.html?q=918273645")
-    opened.get_by_text("did not match any documents").wait_for(timeout=10_000)
+def test_a_number_of_the_ledger_leads_to_the_ledger_and_to_no_page_without_it(site, found):
+    rows = " ".join(re.findall(r"<td>(.*?)</td>", text_of(site, LEDGER), re.DOTALL))
+    whole = r"(?<![\w.,−-])(%s)(?![\w.,]*\w)"
+    decimals = sorted(set(re.findall(whole % r"\d+\.\d\d+", rows)))
+    thousands = sorted(set(re.findall(whole % r"\d{1,3}(?:,\d{3})+", rows)))
+    assert len(decimals) > 50
+    for number in (decimals[0], decimals[-1], thousands[0]):
+        pages = found(number)
+        assert next(iter(pages)) == LEDGER, number
+        for page in pages:
+            assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d])", words_of(site, page))
+
+
+@in_a_browser
+def test_a_number_with_its_unit_is_found_where_it_stands(site, found):
+    front = "book/index.html"
+    number = re.search(r'pasted-text">(\d+\.\d+ ms)<', text_of(site, front))[1]
+    pages = found(number)
+    assert number in " ".join(pages[front].split())  # the excerpt shows what was asked for
+    for page in pages:
+        assert number.split()[0] in words_of(site, page)
+
+
+@in_a_browser
+def test_a_models_name_is_found_with_hyphens_and_with_spaces(site, found):
+    pages = found("llama-3.1-70b")
+    assert [*pages] == [*found("Llama 3.1 70B")]
+    as_written = [f"{p}.html" for p in CONTENTS if "llama-3.1-70b" in words_of(site, f"{p}.html")]
+    assert as_written
+    assert set([*pages][:3]) <= set(as_written)
+    for page in pages:
+        assert {"llama", "3.1", "70b"} <= set(re.findall(r"[\w.]+\w", words_of(site, page).lower()))
+
+
+@in_a_browser
+def test_a_number_that_is_nowhere_is_not_found(found):
+    assert found("918273645") == {}
+
+
+@in_a_browser
+def test_words_are_cut_and_stemmed_alike_in_python_and_in_the_browser(site, browser):
+    import sizewise_search
+
+    text = (
+        "Llama-3.1-70B needs 4.8 ms, 1,429 times (0.5–2.5) e.g. qwen2.5-coder-0.5b: x1.5, 10¹² µs. "
+        "Its caches' costs, gas and bytes; 3.35 TB/s, 1,000,000. --live weight_only Größe 2,3 1.x"
+    )
+    language = sizewise_search.SearchNumbers({})
+    page = browser.new_page()
+    page.set_content("<p>x")
+    page.add_script_tag(content=language.js_stemmer_code + language.js_splitter_code)
+    cut = page.evaluate("text => splitQuery(text)", text)
+    assert {"3.1", "70B", "4.8", "ms", "1,429", "qwen2.5", "0.5b", "1,000,000"} <= set(cut)
+    indexed = language.split(text)
+    assert set(cut) <= set(indexed)
+    assert set(indexed) - set(cut) == {"Llama-3.1-70B", "qwen2.5-coder-0.5b", "1429", "1000000"}
+    stems = page.evaluate("all => all.map(w => new Stemmer().stemWord(w.toLowerCase()))", cut)
+    assert stems == [language.stem(word) for word in cut]
+    assert language.stem("ms") == "ms"
+    assert language.stem("caches") == language.stem("cache")
+    page.close()
+
+
+def test_neighbouring_cells_are_two_words_in_the_index():
+    import sizewise_search
+    from docutils import nodes
+
+    raw = nodes.raw("", "<tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr>", format="html")
+    sizewise_search.part_cells(None, nodes.paragraph("", "", raw), "page")
+    assert raw.astext() == ("<tr><th>a</th>\n<th>b</th></tr><tr><td>1</td>\n<td>2</td></tr>")
+
+
+def test_a_search_that_reads_otherwise_is_reported(tmp_path, monkeypatch):
+    import sizewise_search
+
+    said = []
+    monkeypatch.setattr(sizewise_search.logger, "warning", lambda *words: said.append(words))
+    script = tmp_path / "searchtools.js"
+    script.write_text("highlightTerms.add(queryTermLower);")
+    sizewise_search.patch(script)
+    assert len(said) == len(sizewise_search.PATCHES) - 1
+    assert "length > 2" in script.read_text()
 
 
 # ---- tables that sort ------------------------------------------------------------------------
@@ -276,19 +452,88 @@ def test_the_rows_behind_a_figure_are_read_from_the_code():
     ]
 
 
+# What of a figure shines: boxes by their background, and shapes of more than a fiftieth of the
+# drawing by their fill, as it looks on the page's ground; [what, luminance from 0 to 1].
+SHINE = """figures => {
+  const channels = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
+  const luminance = colour => colour.map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = channels(getComputedStyle(document.body).backgroundColor);
+  const over = ([r, g, b, a = 1], opacity) =>
+    [r, g, b].map((c, i) => c * a * opacity + ground[i] * (1 - a * opacity));
+  const found = [];
+  for (const figure of figures) {
+    const svg = figure.querySelector("svg"), whole = svg.getBoundingClientRect();
+    const boxes = [figure, svg];
+    for (let box = figure.parentElement; box; box = box.parentElement) boxes.push(box);
+    for (const box of boxes)
+      found.push([box.className?.baseVal ?? box.tagName,
+                  luminance(over(channels(getComputedStyle(box).backgroundColor), 1))]);
+    for (const mark of svg.querySelectorAll("path, rect, polygon, circle, ellipse")) {
+      const size = mark.getBoundingClientRect(), style = getComputedStyle(mark);
+      if (!style.fill.startsWith("rgb")) continue;
+      if (size.width * size.height < 0.02 * whole.width * whole.height) continue;
+      found.push([mark.outerHTML.slice(0, 80),
+                  luminance(over(channels(style.fill), style.fillOpacity * style.opacity))]);
+    }
+  }
+  return found;
+}"""
+
+
 @in_a_browser
-def test_a_figure_has_no_bright_ground_in_the_dark(tab):
-    opened, _ = tab("chapters/parameters.html", "dark")
-    grounds = opened.locator(".sw-figure").evaluate_all("""figures => figures.flatMap(figure => {
-        const all = [figure, figure.querySelector("svg"), ...figure.querySelectorAll("svg rect")];
-        for (let box = figure.parentElement; box; box = box.parentElement) all.push(box);
-        return all.map(box => getComputedStyle(box).backgroundColor);
-    })""")
-    assert grounds
-    channels = [[float(c) for c in re.findall(r"[\d.]+", ground)] for ground in set(grounds)]
-    assert all(one[3:] == [0.0] or max(one[:3]) < 80 for one in channels), channels
-    ink = opened.locator(".sw-figure svg text").first.evaluate("e => getComputedStyle(e).fill")
+@pytest.mark.parametrize("page", [p for p in CONTENTS if p.startswith("chapters/")])
+def test_a_figure_has_no_bright_ground_in_the_dark(tab, page):
+    opened, _ = tab(f"{page}.html", "dark")
+    figures = opened.locator(".sw-figure")
+    if not figures.count():
+        pytest.skip("this page has no figure")
+    assert [one for one in figures.evaluate_all(SHINE) if one[1] > 0.3] == []
+    text = figures.locator("svg text").first
+    ink = text.evaluate("e => getComputedStyle(e).fill")
     assert min(float(c) for c in re.findall(r"[\d.]+", ink)) > 150
+
+
+@in_a_browser
+def test_a_bright_box_in_a_figure_would_be_seen(tab):
+    opened, _ = tab("chapters/parameters.html", "dark")
+    figure = opened.locator(".sw-figure").first
+    figure.evaluate("""figure => figure.querySelector("svg").insertAdjacentHTML(
+        "afterbegin", '<path d="M0 0H400V300H0z" style="fill: #ffffff"/>')""")
+    assert any(light > 0.3 for _, light in opened.locator(".sw-figure").evaluate_all(SHINE))
+
+
+# ---- bold words ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "bold"),
+    [
+        ("12.5 GB", True),
+        ("8 billion tokens", True),
+        ("unknown", True),
+        ("nothing else", False),
+        ("at 4 bits it loses 2.5 points of 60", False),
+    ],
+)
+def test_a_glued_number_is_bold_and_glued_words_are_not(words, bold):
+    from sizewise_site import mend
+
+    assert ("sw-words" not in mend(f'<span class="pasted-text">{words}</span> 1')) == bold
+
+
+@in_a_browser
+def test_back_to_top_lies_over_no_text_on_a_phone(tab):
+    for width, shown in ((390, False), (1000, True)):
+        opened, _ = tab("chapters/parameters.html", width=width)
+        opened.wait_for_load_state("networkidle")
+        for place in (3000, 2400):  # the button comes when one turns back
+            opened.evaluate("place => scrollTo({top: place, behavior: 'instant'})", place)
+            opened.wait_for_timeout(200)
+        button = opened.locator("#pst-back-to-top")
+        assert button.evaluate("button => button.style.display") == "block"  # the theme's wish
+        assert button.is_visible() == shown
 
 
 # ---- the front page --------------------------------------------------------------------------
@@ -389,6 +634,27 @@ def test_a_lost_reader_finds_the_contents_and_the_search(tab, theme):
     opened.keyboard.press("Enter")
     opened.wait_for_url("**/search.html?q=cache")
     assert troubles == []
+
+
+@in_a_browser
+@pytest.mark.parametrize(
+    ("address", "root"),
+    [
+        ("https://sizewise.github.io/sizewise/chapters/none.html", "/sizewise/"),
+        ("https://reader.github.io/my-copy/none.html", "/my-copy/"),
+        ("https://reader.github.io/my-copy/chapters/a/none.html", "/my-copy/"),
+        ("https://books.example/shelf/book/none.html", "/shelf/"),
+        ("http://localhost:8000/none.html", "/"),
+        ("http://localhost:8000/chapters/none.html", "/"),
+    ],
+)
+def test_a_lost_reader_of_a_copy_stays_in_the_copy(site, browser, address, root):
+    page = browser.new_page()
+    page.route("**/*", lambda route: route.fulfill(body=text_of(site, "404.html"),
+                                                   content_type="text/html"))  # fmt: skip
+    page.goto(address)
+    assert urlsplit(page.evaluate("document.baseURI")).path == root
+    page.close()
 
 
 @in_a_browser

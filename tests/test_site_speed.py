@@ -262,6 +262,8 @@ def test_a_page_without_an_answer_of_its_own_is_told_by_its_first_paragraph():
     answers = ANSWER.format("s so far", LONG)
     assert cards.description(f"<p>Short.</p><p>{opening}</p>{answers}") == opening
     assert cards.description("") == ""
+    after = f"<p>{opening}</p><p>{opening} And more.</p>"
+    assert cards.description(after, title=opening) == f"{opening} And more."
 
 
 def test_the_words_of_a_card_are_escaped_and_its_picture_has_a_whole_address():
@@ -271,6 +273,7 @@ def test_the_words_of_a_card_are_escaped_and_its_picture_has_a_whole_address():
     assert found["og:image"] == "https://example.org/book/_static/cards/chapters-a.png"
     assert found["og:url"] == "https://example.org/book/chapters/a.html"
     assert found["twitter:card"] == "summary_large_image"
+    assert found["og:type"] == "article"
     bare = dict(cards.META.findall(cards.tags("chapters/a", "A", "d", "Book", "")))
     assert bare["og:image"] == "../_static/cards/chapters-a.png"
     assert "og:url" not in bare

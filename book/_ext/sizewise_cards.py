@@ -37,21 +37,23 @@ def describe(app: Sphinx, pagename, templatename, context, doctree) -> None:
     if doctree is None:
         return
     title = plain(context.get("title", ""))
-    told = description(context.get("body", "")) or title
+    told = description(context.get("body", ""), title) or title
+    kind = "website" if pagename == app.config.master_doc else "article"
     context["metatags"] = context.get("metatags", "") + tags(
-        pagename, title, told, app.config.html_title, app.config.html_baseurl or ""
+        pagename, title, told, app.config.html_title, app.config.html_baseurl or "", kind
     )
 
 
-def description(body: str) -> str:
+def description(body: str, title: str = "") -> str:
     """The short answer of a page, or its first paragraph, as plain words of a card's length.
 
-    The front page lists the short answers of others; its own is the paragraph before them.
+    The front page lists the short answers of others; its own is the paragraph before them, but
+    not one that says the ``title`` again.
     """
     answer = SHORT_ANSWER.search(body)
     own = answer and not answer[0].startswith('<p class="admonition-title">Short answers')
     paragraphs = PARAGRAPH.findall(answer[1] if own else body)
-    told = next((text for text in map(plain, paragraphs) if len(text) > 40), "")
+    told = next((text for text in map(plain, paragraphs) if len(text) > 40 and text != title), "")
     return textwrap.shorten(told, LONGEST, placeholder=" …")
 
 
@@ -68,12 +70,12 @@ def card_of(page: str) -> str:
     return f"{FOLDER}/{page.replace('/', '-')}.png"
 
 
-def tags(page: str, title: str, told: str, book: str, base: str) -> str:
+def tags(page: str, title: str, told: str, book: str, base: str, kind: str = "article") -> str:
     """The meta tags of a page: for search engines, Open Graph, and the card's shape."""
     card = card_of(page)
     picture = base + card if base else posixpath.relpath(card, posixpath.dirname(page) or ".")
     properties = {
-        "og:type": "article",
+        "og:type": kind,
         "og:site_name": book,
         "og:title": title,
         "og:description": told,
@@ -99,11 +101,12 @@ def draw_cards(app: Sphinx, exception: Exception | None) -> None:
     site = Path(app.outdir)
     for path in sorted(site.rglob("*.html")):
         found = dict(META.findall(path.read_text(encoding="utf-8").split("</head>", 1)[0]))
-        if "og:image" in found:
+        card = card_of(path.relative_to(site).with_suffix("").as_posix())
+        # A page that leads to another one names that one's picture.
+        if found.get("og:image", "").endswith(card):
             said = {key: html.unescape(value) for key, value in found.items()}
-            file = site / card_of(path.relative_to(site).with_suffix("").as_posix())
-            file.parent.mkdir(parents=True, exist_ok=True)
-            draw(file, said["og:site_name"], said["og:title"], said["og:description"])
+            (site / card).parent.mkdir(parents=True, exist_ok=True)
+            draw(site / card, said["og:site_name"], said["og:title"], said["og:description"])
 
 
 def draw(file: Path, book: str, title: str, told: str) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import sizewise_figures
 import sizewise_files
+import sizewise_search
 import sizewise_terms
+from docutils.nodes import strong
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinxcontrib import katex
@@ -34,8 +36,11 @@ MENDS = [
     ),
     # A list whose children are not list items; their role was withdrawn in ARIA 1.2.
     (r' role="doc-biblioentry"', ' role="listitem"'),
-    # A glued number stands out in bold; a glued sentence would shout.
-    (r'<span class="pasted-text">([^<]{60,}</span>)', r'<span class="pasted-text sw-words">\1'),
+    # A glued number stands out in bold; a sentence, or words without a number, would shout.
+    (
+        r'<span class="pasted-text">(?=[^<]{30,}<|[^<\d]* [^<\d]*<)',
+        '<span class="pasted-text sw-words">',
+    ),
     # Labels that hide, or differ from, the words on the control.
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
@@ -52,16 +57,19 @@ MENDS = [(re.compile(pattern, re.DOTALL), replacement) for pattern, replacement 
 
 # The book's own scripts, each only on pages that hold what it is for.
 SCRIPTS = {"tables.js": "<table", "ledger.js": "sw-ledger", "terms.js": "std-term"}
-# Sphinx's search leaves out words that are numbers; here numbers are what is asked for.
-DIGITS = """stopwords.indexOf(queryTermLower) !== -1 ||
-        queryTerm.match(/^\\d+$/)"""
+# Pages that nobody should be led to from elsewhere.
+UNLISTED = {"search"}
+NO_INDEX = '<meta name="robots" content="noindex">\n'
 
 
 def setup(app: Sphinx) -> dict:
     """Connect the mends; Sphinx calls this once."""
     use_installed_node()
     app.add_config_value("sizewise_redirects", {}, "html")
+    app.config.html_use_index = False  # the glossary is in order of the alphabet already
+    sizewise_search.connect(app)
     app.connect("html-page-context", add_scripts)
+    app.connect("html-page-context", name_page)
     # After every other handler has added its scripts (the default priority is 500) ...
     app.connect("html-page-context", drop_scripts, priority=900)
     app.connect("html-page-context", report_bad_formulas, priority=900)
@@ -109,6 +117,15 @@ def add_scripts(app, pagename, templatename, context, doctree) -> None:
             app.add_js_file(name, loading_method="defer")
 
 
+def name_page(app, pagename, templatename, context, doctree) -> None:
+    """Call the front page by the question that it asks first, and keep helpers out of engines."""
+    if pagename in UNLISTED:
+        context["metatags"] = context.get("metatags", "") + NO_INDEX
+    question = doctree and pagename == app.config.master_doc and next(doctree.findall(strong), None)
+    if question:
+        context["title"] = html.escape(question.astext())
+
+
 def drop_scripts(app, pagename, templatename, context, doctree) -> None:
     """Drop thebe, which loads from a CDN, and inline scripts that stand on the page twice."""
     kept, seen = [], set()
@@ -147,16 +164,8 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         page = mend(path.read_text(encoding="utf-8"))
         page = sizewise_figures.finish(app, name, sizewise_terms.explain(page, meanings))
         path.write_text(page, encoding="utf-8")
-    let_numbers_be_searched(site / "_static" / "searchtools.js")
+    sizewise_search.patch(site / "_static" / "searchtools.js")
     sizewise_files.write(app)
-
-
-def let_numbers_be_searched(script: Path) -> None:
-    """Take out of Sphinx's search the condition that skips words of digits alone."""
-    text = script.read_text(encoding="utf-8")
-    if DIGITS not in text:
-        logger.warning("%s: the condition on numbers reads otherwise now", script.name)
-    script.write_text(text.replace(DIGITS, DIGITS.partition(" ||")[0]), encoding="utf-8")
 
 
 def mend(page: str) -> str:

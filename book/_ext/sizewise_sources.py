@@ -22,6 +22,20 @@ def behind(statements: list[ast.stmt], home: Path) -> list[str]:
     return files_of(stems, home)
 
 
+def drawn_by(statements: list[ast.stmt], home: Path) -> str | None:
+    """The library's file with the function that the last statement has `plots.show` draw with."""
+    modules = _modules(statements, home)
+    for one in reversed(reached(statements)):
+        for call in ast.walk(one):
+            shown = (
+                isinstance(call, ast.Call) and call.args and isinstance(call.func, ast.Attribute)
+            )
+            if shown and call.func.attr == "show" and _root(call.func) == "plots":
+                file = modules.get(_root(call.args[0]) or "")
+                return file.relative_to(home).as_posix() if file else None
+    return None
+
+
 def reached(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The last statement and those that its names were made by, in their order."""
     *before, last = statements

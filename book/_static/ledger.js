@@ -17,7 +17,9 @@
     for (const row of rows) for (const one of of[field](row)) found.set(one, (found.get(one) || 0) + 1);
     return found;
   };
-  const said = row => row.textContent.toLowerCase();
+  // "llama-3.1-70b" and "Llama 3.1 70B" are one name, however it is cut.
+  const plain = text => text.toLowerCase().replace(/[-‐‑–_\s]+/g, " ").trim();
+  const said = row => plain([...row.cells].map(cell => cell.textContent).join(" "));
   const texts = new Map(rows.map(row => [row, said(row)]));
 
   const form = document.createElement("form");
@@ -25,10 +27,20 @@
   form.setAttribute("role", "search");
   form.setAttribute("aria-label", "Claims");
   const fields = {};
+  const LABELS = {
+    article: "Article", verdict: "Verdict", chapter: "Chapter", words: "Words or number",
+  };
+  // The titles of articles and chapters by the names that stand in the rows.
+  const names = JSON.parse(table.dataset.names || "{}");
+  const told = {
+    article: value => names.article?.[value] ? `${value}: ${names.article[value]}` : value,
+    verdict: value => value[0].toUpperCase() + value.slice(1),
+    chapter: value => names.chapter?.[value] || value,
+  };
 
   function add(name, control) {
     const label = document.createElement("label");
-    label.append(name, control);
+    label.append(LABELS[name], control);
     control.name = name;
     fields[name] = control;
     form.append(label);
@@ -36,10 +48,11 @@
 
   for (const name of ["article", "verdict", "chapter"]) {
     const select = document.createElement("select");
-    select.append(new Option("all", ""));
+    select.append(new Option("All", ""));
     const found = [...counts(name)];
     if (name === "article") found.sort();
-    for (const [value, count] of found) select.append(new Option(`${value} (${count})`, value));
+    for (const [value, count] of found)
+      select.append(new Option(`${told[name](value)} (${count})`, value));
     add(name, select);
   }
   const words = document.createElement("input");
@@ -57,16 +70,18 @@
   function matches(row) {
     for (const name of ["article", "verdict", "chapter"])
       if (fields[name].value && !of[name](row).includes(fields[name].value)) return false;
-    const asked = fields.words.value.toLowerCase().split(/\s+/);
-    return asked.every(word => texts.get(row).includes(word));
+    const asked = fields.words.value.trim();
+    // A number alone is first of all a claim's own.
+    if (rows.some(one => one.id === `ledger-${asked}`)) return row.id === `ledger-${asked}`;
+    return asked.split(/\s+/).map(plain).every(word => texts.get(row).includes(word));
   }
 
   function show() {
     const shown = rows.filter(matches);
     for (const row of rows) row.hidden = true;
     for (const row of shown) row.hidden = false;
-    const told = `${shown.length} of ${rows.length} claims shown`;
-    if (status.textContent !== told) status.textContent = told;  // a live region: said when changed
+    const count = `${shown.length} of ${rows.length} claims shown`;
+    if (status.textContent !== count) status.textContent = count;  // a live region: said when changed
     clear.disabled = FIELDS.every(name => !fields[name].value);
   }
 
@@ -77,7 +92,10 @@
       if (fields[name].selectedIndex === -1) fields[name].value = "";  // no such choice
     }
     show();
-    showTarget();
+    if (location.hash) showTarget();
+    // Who asks for some claims came for these, not for what stands above them.
+    else if (FIELDS.some(name => fields[name].value))
+      form.scrollIntoView({behavior: "instant", block: "start"});
   }
 
   function toAddress() {

@@ -1,0 +1,25 @@
+// The order of search results: Sphinx's own scores, then how much of the question a page holds.
+var Scorer = {
+  objNameMatch: 11,
+  objPartialMatch: 6,
+  objPrio: {0: 15, 1: 5, 2: -5},
+  objPrioDefault: 0,
+  title: 15,
+  partialTitle: 7,
+  term: 5,
+  partialTerm: 2,
+
+  score: ([docname, , , , score]) => {
+    const {docnames, terms, titleterms} = Search._index;
+    const page = docnames.indexOf(docname);
+    const holds = word => [terms, titleterms].some(
+      index => Object.hasOwn(index, word) && [index[word]].flat().includes(page));
+    const asked = (new URLSearchParams(location.search).get("q") || "").toLowerCase().trim();
+    // "Llama 3.1 70B" is a name as well, written llama-3.1-70b.
+    const names = new Set([asked.replace(/\s+/g, "-"), ...asked.split(/\s+/)]);
+    const whole = [...names].filter(name => name.includes("-") && holds(name)).length;
+    // The ledger lists the numbers that decide; of equals it comes first.
+    const ledger = /[0-9]/.test(asked) && docname.endsWith("/ledger") ? 1 : 0;
+    return score + 10 * whole + ledger;
+  },
+};
