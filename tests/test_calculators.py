@@ -12,10 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sizewise import catalog, counting, formats, memory, records, roofline, training
+from sizewise import catalog, counting, formats, memory, paths, records, roofline, training
 from sizewise.architecture import Grouped, Layer, Model
 from sizewise.calculators import (
     all_of_them,
+    citing,
     equations,
     form,
     intervals,
@@ -133,6 +134,7 @@ def fit_truth(case: dict) -> dict:
         "activation_bytes": held.activation_bytes,
         "total_bytes": held.total_bytes,
         "devices": held.devices,
+        "fits": int(held.fits),
         "weight_seconds": floor.weights.seconds,
         "cache_seconds": floor.attention.seconds,
         "seconds": floor.seconds,
@@ -158,6 +160,10 @@ def train_case(rng) -> dict:
     }
 
 
+SPENT = ("device_hours", "seconds", "dollars_low", "dollars_high", "device_joules",
+         "building_low", "building_high")  # fmt: skip
+
+
 def train_truth(case: dict) -> dict:
     device = device_of(case)
     operations = training.training_operations(case["params"], case["tokens"])
@@ -179,7 +185,7 @@ def train_truth(case: dict) -> dict:
             "building_high": building and building.high,
         }
     else:
-        found |= dict.fromkeys(("device_hours", "seconds", "dollars_low", "device_joules"))
+        found |= dict.fromkeys(SPENT)
     for name in forms.entries():
         if forms.entries()[name]["form"] in tables.SURFACES:
             found |= _law_truth(name, forms.published(name), operations, case)
@@ -201,9 +207,13 @@ def recorded_refits() -> dict:
     return found
 
 
+ENDS = ("low", "high")
+
+
 def _law_truth(name: str, law, operations: float, case: dict, joint: Joint | None = None) -> dict:
     more = {"unique": case["unique"]} if isinstance(law, forms.DataConstrained) else {}
     found = {f"{name}/loss": float(law.loss(case["params"], case["tokens"], **more))}
+    found |= dict.fromkeys(f"{name}/best_{one}" for one in ("params", "tokens", "loss", *ENDS))
     if isinstance(law, forms.Hoffmann):
         params, tokens = law.optimum(operations)
         found |= {f"{name}/best_params": float(params), f"{name}/best_tokens": float(tokens)}
@@ -214,7 +224,7 @@ def _law_truth(name: str, law, operations: float, case: dict, joint: Joint | Non
 
 def _interval(name: str, joint: Joint | None, params: float, tokens: float) -> dict:
     low, high = map(float, joint.interval(params, tokens)) if joint else (None, None)
-    return {f"{name}_low": low, f"{name}_high": high}
+    return dict(zip((f"{name}_{end}" for end in ENDS), (low, high), strict=True))
 
 
 def experts_case(rng) -> dict:
@@ -242,7 +252,9 @@ def experts_truth(case: dict) -> dict:
     reached = roofline.expected_experts(model.experts, used, case["batch"])
     return {
         "reached": reached,
+        "experts": model.experts,
         "share": reached / model.experts,
+        "read": read * case["batch"],
         "touched": roofline.touched_parameters(model, case["batch"]),
         "token_read": read,
         "active_read": dense[0],
@@ -280,6 +292,25 @@ def cache_truth(case: dict) -> dict:
     }
 
 
+# Every number that the page of a calculator must show.
+LAWS = {name for name, one in forms.entries().items() if one["form"] in tables.SURFACES}
+NAMED = {
+    "fit": {
+        "weights_bytes", "kv_bytes", "activation_bytes", "total_bytes", "devices", "fits",
+        "seconds", "weight_seconds", "cache_seconds", "tokens_per_second", "joules",
+        "dollars_low", "dollars_high",
+    },
+    "train": {"compute", *SPENT} | {
+        f"{law}/{one}" for law in LAWS | {"refit of 240 runs", "refit of 245 runs"} for one in
+        ("loss", "loss_low", "loss_high", "best_params", "best_tokens", "best_loss", "best_low",
+         "best_high")
+    },
+    "experts": {
+        "reached", "experts", "share", "touched", "read", "token_read", "active_read",
+        "total_read", "over_active", "over_total",
+    },
+    "cache": {"kv_bytes", "per_token", "plain_bytes", "share"},
+}  # fmt: skip
 MAKE = {"fit": fit_case, "train": train_case, "experts": experts_case, "cache": cache_case}
 TRUTH = {"fit": fit_truth, "train": train_truth, "experts": experts_truth, "cache": cache_truth}
 
@@ -294,6 +325,11 @@ def cases(name: str) -> tuple[dict, ...]:
 @cache
 def truths(name: str) -> tuple[dict, ...]:
     return tuple(TRUTH[name](case) for case in cases(name))
+
+
+@each_calculator
+def test_the_truth_has_every_number_that_the_page_shows(name):
+    assert {frozenset(truth) for truth in truths(name)} == {frozenset(NAMED[name])}
 
 
 def differences(found: dict, truth: dict) -> list[str]:
@@ -344,6 +380,7 @@ const answers = {
     sizewiseCalculators.calculators[id].rows),
   parse: ([words]) => sizewise.parse(words),
   written: (given) => sizewise.written(...given),
+  answered: ([id, given]) => sizewise.answered(id, given, sizewise.evaluate(id, given)),
   check: ([id, words]) =>
     sizewise.check(sizewiseCalculators.calculators[id].fields, words).wrong,
 };
@@ -390,6 +427,40 @@ def test_more_experts_a_token_than_there_are_is_refused_in_the_librarys_words(no
     with pytest.raises(ValueError, match=str(refused.value)):
         worked.evaluate(all_of_them()["experts"], case)
     assert node([["evaluate", "experts", case]]) == [{"refused": str(refused.value)}]
+
+
+# ---- yes or no
+
+
+def test_the_answer_says_whether_one_device_is_enough_and_else_how_many(node):
+    calculator = all_of_them()["fit"]
+    answers = node([["answered", "fit", case] for case in cases("fit")])
+    for case, truth, answer in zip(cases("fit"), truths("fit"), answers, strict=True):
+        device = "device of your own" if case["device"] == OWN else case["device"]
+        needs = worked.digits(truth["devices"])
+        said = f"Fits one {device}." if truth["devices"] == 1 else (
+            f"Does not fit one {device}: needs {needs}.")  # fmt: skip
+        assert answer == said
+        assert worked.answered(calculator, case, worked.evaluate(calculator, case)) == said
+    assert {answer.startswith("Fits") for answer in answers} == {True, False}
+
+
+def test_what_fills_a_device_to_the_last_byte_fits():
+    calculator = all_of_them()["fit"]
+    case = {"device": OWN, "usable": 1}
+    held = worked.evaluate(calculator, case)["total_bytes"]
+    for bytes_, fits, devices in ((held, 1, 1), (held - 1, 0, 2), (held / 2, 0, 2)):
+        found = worked.evaluate(calculator, case | {"memory": bytes_})
+        assert (found["fits"], found["devices"]) == (fits, devices)
+        assert memory.fits(held, bytes_) is bool(fits)
+
+
+def test_only_a_question_of_yes_or_no_is_answered_so(node):
+    assert node([["answered", name, worked.defaults(one)] for name, one in all_of_them().items()
+                 if not one.answer]) == ["", "", ""]  # fmt: skip
+    assert ["data-answer" in form.html(one) for one in all_of_them().values()] == [
+        True, False, False, False,
+    ]  # fmt: skip
 
 
 # ---- intervals of a loss
@@ -504,6 +575,67 @@ def test_known_numbers_pass_through_the_helpers_as_they_did():
 
 
 # ---- what stands on the page
+
+
+def test_laws_go_by_author_and_year_and_lead_to_the_source():
+    named = citing.laws()
+    assert set(named) == LAWS | set(recorded_refits())
+    assert len({name.words for name in named.values()}) == len(named)
+    sources = (paths.root() / "book" / "references.bib").read_text(encoding="utf-8")
+    for key in LAWS:
+        (words, address), *_ = named[key].parts
+        assert re.fullmatch(r".+ \((19|20)\d\d\)", words)
+        entry = re.search(
+            rf"@\w+{{{re.escape(address.removeprefix('cite:'))},.*?\n}}", sources, re.S
+        )
+        assert words.split()[0].strip("{}") in entry[0]
+        assert f"year = {{{words[-5:-1]}}}" in entry[0]
+    assert named["hoffmann-3"].words == "Hoffmann et al. (2022), rounded as printed"
+    assert named["hoffmann-3-tex"].words == "Hoffmann et al. (2022), all digits, in Epoch AI (2024)"
+    shown = form.html(all_of_them()["train"])
+    for key, name in named.items():
+        assert f'<tr data-row="{key}"><th scope="row"><a href="{name.parts[0][1]}">' in shown
+        assert f">{key}<" not in shown
+
+
+def test_authors_are_named_as_in_running_text():
+    assert citing.authors("hoffmann2022") == "Hoffmann et al. (2022)"
+    assert citing.authors("besiroglu2024") == "Besiroglu et al. (2024)"
+    assert citing.authors("epoch2024chinchilla") == "Epoch AI (2024)"
+
+
+@each_calculator
+def test_every_number_field_says_its_unit_once(name):
+    shown = form.html(all_of_them()[name])
+    for one in all_of_them()[name].fields:
+        label = re.search(rf'<label for="{name}-{one.name}">(.*?)</label>', shown)[1]
+        if one.kind == "choice":
+            assert label == one.label
+        else:
+            assert label == f'{one.label} <span class="sw-calc__unit">({one.unit})</span>'
+            said = set(re.findall(r"[a-z]{4,}", one.label.lower()))
+            assert {word.rstrip("s") for word in said} & {
+                word.rstrip("s") for word in re.findall(r"[a-z]{4,}", one.unit)
+            } == set()
+
+
+@each_calculator
+def test_labels_make_sense_when_read_alone(name):
+    calculator = all_of_them()[name]
+    labels = [one.label for one in calculator.results]
+    assert len(set(labels)) == len(labels)
+    leaning = re.compile(r"…|\b(it|that|them|this|those|these)\b")
+    assert [label for label in labels if leaning.search(label)] == []
+    caption = f'<caption class="sw-unseen">{calculator.title}</caption>'
+    assert caption in form.html(calculator)  # not shown: the heading above says it
+
+
+def test_a_value_in_a_row_carries_the_head_of_its_column():
+    shown = form.html(all_of_them()["train"])
+    heads = re.findall(r'<th scope="col">(.*?)</th>', shown)[1:]
+    cells = re.findall(r'<td data-names="[^"]*" data-value="[^"]*" data-label="([^"]*)"', shown)
+    assert heads
+    assert cells == heads * len(tables.laws())
 
 
 def test_the_pages_own_script_holds_no_formula_of_the_subject():

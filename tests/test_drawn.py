@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+import sys
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -126,3 +129,50 @@ def test_the_address_holds_the_text_whole_and_is_safe_in_an_attribute(words):
 def test_every_number_is_there_to_six_digits(values):
     rows = drawn_by(lambda axes: axes.plot(values))
     assert [float(row["y"]) for row in rows] == pytest.approx(values, rel=1e-5, abs=1e-300)
+
+
+# ---- what draws a figure
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+
+@pytest.mark.parametrize("chapter", sorted(path.stem for path in ROOT.glob("chapters/*.ipynb")))
+def test_every_figure_of_a_chapter_names_the_file_that_draws_it(chapter):
+    from sizewise_figures import FIGURE, scripts
+
+    notebook = json.loads((ROOT / "chapters" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+    outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", ())]
+    shown = "".join("".join(out.get("data", {}).get("text/html", "")) for out in outputs)
+    found = scripts(notebook, ROOT)
+    assert len(found) == len(FIGURE.findall(shown))
+    for file in found:
+        assert file.startswith("book/sizewise/figures/")
+        assert (ROOT / file).is_file()
+
+
+def chapter_of(*statements: str) -> dict:
+    """A chapter of one cell with a figure."""
+    figure = {"data": {"text/html": '<figure class="sw-figure"></figure>'}}
+    source = "\n".join(statements)
+    return {"cells": [{"cell_type": "code", "source": source, "outputs": [figure]}]}
+
+
+def test_the_drawing_file_is_read_from_the_code():
+    from sizewise_figures import scripts
+
+    start = ("from sizewise import plots", "from sizewise.figures import cache as figures")
+    drawn = "plots.show(figures.shrinking, rows, alt='x')"
+    file = "book/sizewise/figures/cache.py"
+    assert scripts(chapter_of(*start, drawn), ROOT) == [file]
+    assert scripts(chapter_of(*start, f"shown = {drawn}", "shown"), ROOT) == [file]
+    assert scripts(chapter_of(*start, "plots.show(lambda axes: None, alt='x')"), ROOT) == [None]
+
+
+def test_the_drawing_file_is_linked_and_copied_beside_the_page(tmp_path):
+    from sizewise_figures import _with_files
+
+    file = "book/sizewise/figures/cache.py"
+    page = _with_files("<figure>x</figure>", tmp_path, ROOT, "some-1", [], file)
+    assert f'Files: <a href="../{file}" download>{file}</a> (draws it)</p>' in page
+    assert (tmp_path / file).read_bytes() == (ROOT / file).read_bytes()

@@ -3,11 +3,13 @@
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from sizewise import page, plots, records
 
+STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 SOURCE = {
     "commit": "0123456789abcdef", "dirty": False, "time": "2026-01-02T03:04:05+00:00",
     "command": "python scripts/some.py", "seed": 0,
@@ -112,25 +114,61 @@ class TestTables:
             "<a>", "&", "b", "8,030,261,248", "12.35%", "True",
         ]  # fmt: skip
 
+    def test_an_interval_is_marked_so_that_it_stays_on_one_line(self):
+        cells = ["0.983 (0.954 to 1.012)", "-0.002 (-0.006 to +0.000)", "+4.89% (+4.04 to +5.69)"]
+        found = Elements(page.table(pd.DataFrame({"loss": cells})).html)
+        assert [attrs["class"] for attrs in found.of("td")] == ["sw-interval"] * 3
+        assert found.of("span") == [{"class": "sw-range"}] * 3
+        assert found.texts[1:] == [part for c in cells for part in re.split(r" (?=\()", c)]
+        other = ["8 to 1,024", "from (a to b)", "it is 5 (of 7 to be seen)", "5 (<b>7</b> to 8)"]
+        shown = page.table(pd.DataFrame({"loss": other})).html
+        assert "sw-range" not in shown.replace(' <span class="sw-range">(&lt;b', "")
+        assert "<b>" not in shown
+
+    def test_cells_do_not_run_together_where_only_the_text_is_read(self):
+        shown = page.table(self.FRAME).html
+        read = re.sub(r"<[^>]*>", "", shown)
+        assert read.split() == " ".join(Elements(shown).texts).replace("<A>", "<a>").replace(
+            "<a>", "&lt;a&gt;").replace(" & ", " &amp; ").split()  # fmt: skip
+
     def test_only_texts_are_glued(self):
         with pytest.raises(ValueError, match=r"^ratio: format the number first, 1.5 is no text$"):
             page.say(words="fine", ratio=1.5)
 
 
 class TestProvenance:
-    def test_rows_of_one_origin_are_one_line(self, book):
-        later = SOURCE | {"time": "2026-01-03T00:00:00+00:00", "seed": None}
-        for number, source in enumerate([SOURCE, SOURCE, later]):
-            records.append(records.path("some"), {"n": number}, {"x": 1.5}, source)
-        found = Elements(page.provenance("some").html)
-        assert len(found.of("tr")) == 1 + 2
-        assert "A <processor>" in found.texts
-        assert "python 3.11.7, torch 2.13.0" in found.texts
-        assert {"2026-01-02", "2026-01-03", "0123456789", "python scripts/some.py"} <= set(
-            found.texts
-        )
-        assert Counter(found.texts)["2"] == 3  # the cores, twice, and two rows of one origin
-        assert found.texts[-1] == "1"  # one row of the later
+    def origins(self, *sources) -> page.Table:
+        for number, source in enumerate(sources):
+            records.append(records.path("some"), {"n": number}, {"x": 1.5}, SOURCE | source)
+        return page.provenance("some")
+
+    def test_rows_stand_under_their_machine_and_commit_each_said_once(self, book):
+        later = {"commit": "fedcba9876543210", "time": "2026-01-03T00:00:00+00:00"}
+        shown = self.origins({}, {}, {"seed": 1}, {"seed": None, "command": "python b.py"}, later)
+        found = Elements(shown.html)
+        assert [len(found.of(tag)) for tag in ("dt", "dd", "li")] == [1, 2, 3]
+        assert found.texts == [
+            "A <processor>, 2 cores, no GPU; python 3.11.7, torch 2.13.0",
+            "commit 0123456789, 2026-01-02",
+            "3 rows, seeds 0, 1:", "python scripts/some.py", "1 row:", "python b.py",
+            "commit fedcba9876, 2026-01-03", "1 row, seed 0:", "python scripts/some.py",
+        ]  # fmt: skip
+        assert "    3 rows, seeds 0, 1: python scripts/some.py" in shown.text.splitlines()
+
+    def test_other_machines_and_versions_are_named(self, book):
+        card = {"machine": SOURCE["machine"] | {"gpu": "A card"}}
+        newer = {"versions": SOURCE["versions"] | {"torch": "2.14.0"}}
+        machines = [line for line in self.origins({}, card, newer).text.splitlines()
+                    if not line.startswith(" ")]  # fmt: skip
+        assert machines == [
+            "A <processor>, 2 cores, no GPU; python 3.11.7, torch 2.13.0",
+            "A <processor>, 2 cores, A card; python 3.11.7, torch 2.13.0",
+            "A <processor>, 2 cores, no GPU; python 3.11.7, torch 2.14.0",
+        ]
+
+    def test_many_seeds_in_a_row_are_told_by_their_ends(self, book):
+        seeds = [{"seed": seed} for seed in range(12)]
+        assert "12 rows, seeds 0 to 11: python" in self.origins(*seeds).text
 
     def test_no_rows_are_said_to_be_none(self, book):
         assert page.provenance("some").text == "not measured"
@@ -206,6 +244,61 @@ class TestFigures:
     def test_the_size_follows_the_page(self, figure):
         assert re.match(r"<svg [^>]*viewBox=\"0 0 [\d.]+ [\d.]+\"", figure.svg)
         assert not re.match(r"<svg [^>]*\bwidth=", figure.svg)
+
+    def test_no_letter_is_small_on_a_phone(self):
+        def small(axes):
+            axes.loglog([1e3, 1e12], [1, 1e-4], label="words")
+            axes.legend(fontsize=5)
+            axes.set_xlabel("tokens", fontsize=6)
+
+        drawn = plots.show(small, alt="x", caption="x").svg
+        sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", drawn)]
+        width = float(re.search(r'viewBox="0 0 ([\d.]+)', drawn)[1])
+        assert len(sizes) > 8
+        assert min(sizes) * 24 * 16 / width > 9  # the style sheet's least width is 24rem
+        assert "min-width: 24rem" in (STATIC / "sizewise.css").read_text(encoding="utf-8")
+        assert "tspan" not in drawn  # nothing is raised
+
+    def test_a_legend_too_wide_for_its_figure_is_set_smaller_and_then_refused(self):
+        def wide(axes, words, columns):
+            for _ in range(columns):
+                axes.plot([1, 2], label=words)
+            axes.figure.legend(loc="outside upper center", ncols=columns)
+
+        drawn = plots.show(wide, "a few more words", 4, alt="x", caption="x").svg
+        told = re.search(r"font-size: ([\d.]+)px[^>]*>a few more words<", drawn)
+        assert 6 <= float(told[1]) < plots.LEAST
+        with pytest.raises(ValueError, match="legend is wider than its figure"):
+            plots.show(wide, "far too many words for this " * 3, 4, alt="x", caption="x")
+
+    @pytest.mark.parametrize(
+        ("label", "ends", "ticks"),
+        [
+            ("tokens", (1e3, 1e12), {"10K", "100M", "1T"}),
+            ("loss", (1e-5, 10), {"1e\N{MINUS SIGN}4", "0.001", "10"}),
+            ("training operations", (1e10, 1e13), {"1e10", "1e13"}),
+            ("bytes read", (1e6, 1e10), {"1e6", "1e10"}),
+            ("bytes read (kB)", (1e2, 1e6), {"100", "10K", "1M"}),
+            ("parameters", (1e14, 1e18), {"1e14", "1e18"}),
+        ],
+    )
+    def test_powers_at_the_ticks_stand_on_one_line(self, label, ends, ticks):
+        def draw(axes):
+            axes.loglog(ends, [1, 2])
+            axes.set_xlabel(label)
+            axes.minorticks_off()
+
+        drawn = plots.show(draw, alt="x", caption="x").svg
+        assert ticks <= set(re.findall(r">([^<>\n]+)</text>", drawn))
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [(0, "0"), (1, "1"), (2500, "2500"), (1e4, "10K"), (2e9, "2B"), (1e15, "1e15"),
+         (-1e6, "-1M"), (1e-4, "1e-4"), (3e-7, "3e-7"), (0.02, "0.02")],
+    )  # fmt: skip
+    def test_a_number_at_a_tick(self, value, words):
+        assert plots.power(value) == words
+        assert float(plots.power(value, letters=False)) == pytest.approx(value)
 
     def test_names_inside_are_unique_on_a_page_of_several_figures(self, figure):
         others = [

@@ -1,12 +1,14 @@
 """The calculators in a browser: what the page computes, what it says of nonsense, its address."""
 
 import math
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from site_pages import the_browser, the_origin, the_site, the_tab  # noqa: F401 - fixtures
-from sizewise.calculators import all_of_them
-from test_calculators import cases, truths
+from sizewise.calculators import all_of_them, citing
+from sizewise.calculators.parts import OWN
+from test_calculators import NAMED, cases, truths
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 PAGE = "book/calculators.html"
@@ -26,10 +28,20 @@ FILL = """([name, cases]) => {
         found[row ? `${row}/${one}` : one] = values[at];
       });
     }
+    const answer = box.querySelector("[data-answer]");
+    if (answer) found.fits = answer.dataset.value;
     const wrong = [...box.querySelectorAll(".sw-calc__error")].map(one => one.textContent);
     return {found, wrong: wrong.filter(Boolean), text: box.innerText};
   });
 }"""
+
+
+def address(name: str, **typed: str) -> dict:
+    """What a link to a case holds: every open field of the calculator, as typed or by default."""
+    fields = all_of_them()[name].fields
+    told = {one.name: typed.get(one.name, one.default) for one in fields}
+    return {f"{name}.{one.name}": told[one.name] for one in fields
+            if not one.when or told[one.when] == OWN}  # fmt: skip
 
 
 def words(case: dict) -> dict:
@@ -41,19 +53,19 @@ def words(case: dict) -> dict:
 def test_the_page_computes_what_the_library_computes(tab, name):
     page, troubles = tab(PAGE)
     answers = page.evaluate(FILL, [name, [words(case) for case in cases(name)]])
-    compared, wrong = 0, []
+    wrong = []
     for case, truth, answer in zip(cases(name), truths(name), answers, strict=True):
         assert answer["wrong"] == [], case
         assert "NaN" not in answer["text"]
         assert "Infinity" not in answer["text"]
-        for value in set(truth) & set(answer["found"]):
-            right, shown = truth[value], answer["found"][value]
-            compared += 1
+        found = {one: said for one, said in answer["found"].items() if not one.endswith("/text")}
+        assert set(found) == NAMED[name]
+        for value, shown in found.items():
+            right = truth[value]
             if (right is None) != (shown == "") or (
                 right is not None and not math.isclose(float(shown), right, rel_tol=1e-9)
             ):
                 wrong.append((case, value, shown, right))
-    assert compared >= 4 * len(answers)
     assert wrong == []
     assert troubles == []
 
@@ -92,9 +104,11 @@ def test_a_link_restores_its_case_and_ignores_what_it_does_not_know(tab):
     assert page.locator("#cache-batch").input_value() == "4"
     page.fill("#fit-batch", "16")
     page.wait_for_function("location.hash.includes('fit.batch=16')")
-    kept = dict(parse_qsl(urlsplit(page.url).fragment))
-    assert kept == {"fit.model": "own", "fit.context": "8k", "fit.batch": "16",
-                    "cache.batch": "4"}  # fmt: skip
+    kept = dict(parse_qsl(urlsplit(page.url).fragment, keep_blank_values=True))
+    assert kept == address("fit", model="own", context="8k", batch="16") | address(
+        "cache", batch="4"
+    )
+    assert "fit.memory" not in kept  # a field of the reader's own device, which is not open
     again, more = tab(f"{PAGE}#{urlsplit(page.url).fragment}")
     first = "[data-calculator=fit] .sw-calc__table"
     assert again.locator(first).inner_text() == page.locator(first).inner_text()
@@ -137,7 +151,57 @@ def test_a_link_is_copied(tab):
         "document.querySelector('[data-calculator=train] .sw-calc__said').textContent"
     )
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.endswith("calculators.html#train.params=2T")
+    kept, case = copied.split("#")
+    assert kept.endswith("calculators.html")
+    assert dict(parse_qsl(case, keep_blank_values=True)) == address("train", params="2T")
+    assert troubles == []
+
+
+def test_a_link_means_the_same_after_a_default_has_changed(tab):
+    page, troubles = tab(PAGE)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    first = "[data-calculator=cache] .sw-calc__table"
+    shown = page.locator(first).inner_text()
+    page.locator('[data-calculator=cache] [data-do="link"]').click()  # everything at its default
+    page.wait_for_function(
+        "document.querySelector('[data-calculator=cache] .sw-calc__said').textContent"
+    )
+    case = page.evaluate("navigator.clipboard.readText()").split("#")[1]
+    changed = "sizewiseCalculators.calculators.cache.fields.at(-1).default = '7'"
+    page.evaluate(f"{changed}; location.hash = 'cache.context=1k'")
+    page.wait_for_function("document.querySelector('#cache-batch').value === '7'")
+    assert page.locator(first).inner_text() != shown
+    page.evaluate("to => { location.hash = to; }", case)
+    page.wait_for_function("document.querySelector('#cache-batch').value === '1'")
+    assert page.locator(first).inner_text() == shown
+    assert troubles == []
+
+
+def test_the_first_line_says_yes_or_no_and_follows_the_fields(tab):
+    page, troubles = tab(PAGE)
+    answer = page.locator("[data-calculator=fit] .sw-calc__results > :first-child")
+    assert answer.inner_text() == "Does not fit one H100: needs 3."
+    page.select_option("#fit-weights", "nf4")
+    page.wait_for_function("document.querySelector('[data-answer]').dataset.value === '1'")
+    assert answer.inner_text() == "Fits one H100."
+    assert troubles == []
+
+
+def test_laws_lead_to_their_places_in_the_bibliography(tab):
+    page, troubles = tab(PAGE)
+    links = page.locator(".sw-calc__rows tbody th a")
+    found = {link.inner_text(): link.get_attribute("href") for link in links.all()}
+    assert set(found) == {
+        words for law in citing.laws().values() for words, address in law.parts if address
+    }
+    bibliography, _ = tab("book/bibliography.html")
+    for words, target in found.items():
+        if target.startswith("bibliography.html#"):
+            entry = bibliography.locator(f"[id='{target.split('#')[1]}']").inner_text()
+            assert words.split()[0] in entry
+            assert re.search(r"\((\d{4})\)", words)[1] in entry
+        else:
+            assert words.startswith("Our refit")
     assert troubles == []
 
 
@@ -149,7 +213,7 @@ def test_nothing_is_wider_than_a_small_phone(tab):
         ".bd-article, .sw-calc, .sw-calc__form, .sw-calc__own, .sw-calc__results")]
         .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.className)"""
     assert page.evaluate(too_wide) == []
-    inside = """[...document.querySelectorAll(".sw-calc__table")].filter(
+    inside = """[...document.querySelectorAll(".sw-calc__table, .sw-calc__rows")].filter(
         table => table.scrollWidth > table.parentElement.clientWidth + 1).length"""
     assert page.evaluate(inside) == 0
     assert troubles == []

@@ -7,18 +7,23 @@ library as it stands, into a folder beside the pages that becomes one of Sphinx'
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
 
 BOOK = Path(__file__).resolve().parent.parent
 LIBRARY = BOOK / "sizewise"
 # What a calculator is made of: a page that shows one is read again when one of these changes.
 SOURCES = ("calculators/*.py", "*.py", "laws/forms.py", "laws/joint.py")
-FACTS = ("data/facts/*.yml", "data/refit_published.jsonl")
+FACTS = ("data/facts/*.yml", "data/refit_published.jsonl", "book/references.bib")
+CITED = re.compile(r'href="cite:([^"]+)"')  # in a form: an entry of the bibliography
 FORMULAS = "calculators-formulas.js"
 
 
@@ -74,6 +79,26 @@ def letters(told: list[tuple[str, str]]) -> nodes.paragraph:
     return nodes.paragraph("", "", *parts)
 
 
+def link_citations(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Lead the citations inside raw HTML to their places in the bibliography."""
+    if not app.env.metadata.get(docname, {}).get("calculators"):
+        return
+    places = {
+        one.key: app.builder.get_relative_uri(docname, one.bibliography_key.docname)
+        + f"#{one.citation_id}"
+        for one in app.env.get_domain("cite").citations
+    }
+
+    def led(found: re.Match) -> str:
+        if found[1] not in places:
+            logger.warning("the bibliography has no %s", found[1], location=docname)
+        return f'href="{places.get(found[1], "")}"'
+
+    for node in doctree.findall(nodes.raw):
+        if CITED.search(node.astext()):
+            node[:] = [nodes.Text(CITED.sub(led, node.astext()))]
+
+
 def library() -> None:
     """Let `import sizewise` find the library of this tree."""
     if str(BOOK) not in sys.path:
@@ -115,5 +140,6 @@ def setup(app: Sphinx) -> dict:
     """Connect the directive; Sphinx calls this once."""
     app.add_directive("calculator", Calculator)
     app.connect("builder-inited", add_folder)
+    app.connect("doctree-resolved", link_citations)
     app.connect("html-page-context", add_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -144,6 +144,17 @@
     return scope;
   }
 
+  /* The sentence that says yes or no, if this calculator has one. */
+  function answered(id, given, scope, data = globalThis.sizewiseCalculators) {
+    const { answer } = data.calculators[id];
+    const words = answer && answer.words[scope[answer.value]];
+    if (!words) return "";
+    return words.replace(/\{(\w+)\}/g, (_, name) => {
+      if (typeof given[name] !== "string") return digits(scope[name]);
+      return given[name] === "own" ? answer.own[name] : given[name];
+    });
+  }
+
   // ---- fields: what was typed, and what is wrong with it
 
   function problem(field, number, given, fields) {
@@ -178,7 +189,7 @@
     return { given, wrong };
   }
 
-  globalThis.sizewise = { parse, written, evaluate, check };
+  globalThis.sizewise = { parse, written, evaluate, answered, check };
   if (typeof document === "undefined") return;
 
   // ---- one calculator on the page
@@ -235,7 +246,7 @@
       this.mark(given, wrong);
       this.results.classList.toggle("sw-calc__results--stale", !scope);
       this.note(scope);
-      if (scope) this.show(scope);
+      if (scope) this.show(scope, given);
       if (remember) remembered();
     }
 
@@ -264,7 +275,13 @@
       if (place.textContent !== said) place.textContent = said;
     }
 
-    show(scope) {
+    show(scope, given) {
+      const answer = this.results.querySelector("[data-answer]");
+      if (answer) {
+        answer.dataset.value = scope[this.data.answer.value] ?? "";
+        const said = answered(this.id, given, scope);
+        if (answer.textContent !== said) answer.textContent = said;
+      }
       const rows = new Map((scope[this.data.rows] || []).map((row) => [row.name, row]));
       for (const cell of this.results.querySelectorAll("[data-names]")) {
         const names = cell.dataset.names.split(" ");
@@ -325,17 +342,23 @@
       this.update();
     }
 
-    /* What differs from the defaults, as pairs for the address. */
+    /* Every field of the case, as pairs for the address: a default may change one day, and a
+       link must not change with it. Fields that are not open have no say. */
     state() {
       const words = this.words();
       return this.data.fields
-        .filter((field) => words[field.name] !== field.default
-          && (!field.when || words[field.when] === "own"))
+        .filter((field) => isOpen(field, words))
         .map((field) => [`${this.id}.${field.name}`, words[field.name]]);
     }
 
+    changed() {
+      const words = this.words();
+      return this.data.fields.some(
+        (field) => isOpen(field, words) && words[field.name] !== field.default);
+    }
+
     async copy() {
-      const address = location.href.split("#")[0] + addressed(this.state(), this.id);
+      const address = `${location.href.split("#")[0]}#${addressed(this.state())}`;
       try {
         await navigator.clipboard.writeText(address);
         this.say("The link is copied.");
@@ -355,15 +378,14 @@
 
   let calculators = [], waiting = 0, restoring = false;
 
-  const addressed = (pairs, id) =>
-    `#${pairs.length ? new URLSearchParams(pairs) : `calculator-${id}`}`;
+  const addressed = (pairs) => new URLSearchParams(pairs).toString();
 
   function remembered() {
     if (restoring) return;
     clearTimeout(waiting);
     waiting = setTimeout(() => {
-      const pairs = calculators.flatMap((one) => one.state());
-      if (pairs.length) history.replaceState(null, "", addressed(pairs));
+      const pairs = calculators.flatMap((one) => one.changed() ? one.state() : []);
+      if (pairs.length) history.replaceState(null, "", `#${addressed(pairs)}`);
       else if (location.hash.includes("=")) {
         history.replaceState(null, "", location.pathname + location.search);
       }

@@ -9,7 +9,7 @@
     s: 1, second: 1, min: 60, minute: 60, h: 3600, hour: 3600, day: 86400, week: 604800,
     month: 2629800, year: 31557600,
   };
-  const MISSING = /^(|[-–—]+|n\/?a|nan|none|unknown|not (measured|known|stated|published|given).*)$/i;
+  const MISSING = /^(|[-–—]+|n\/?a|nan|none(?: published)?|unknown|not (measured|known|stated|published|given).*)$/i;
   const NUMBER =
     /^[\s$€£~≈<>≤≥+]*([-−]?\s?[$€£]?[\d,]*\.?\d+(?:e[-+]?\d+)?)(?:\s*[×·]\s*10([⁺⁻−-]?[⁰¹²³⁴-⁹]+))?(.*)$/is;
   const DATE = /^\d{4}-\d\d/;

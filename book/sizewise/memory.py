@@ -207,6 +207,11 @@ def least_devices(total: int, memory: float, usable: float = 1.0) -> int:
     return math.ceil(total / (positive("memory_bytes", memory) * usable))
 
 
+def fits(total: int, memory: float, usable: float = 1.0) -> bool:
+    """Whether one device of ``memory`` bytes holds ``total`` bytes, as `Total.fits` says it."""
+    return least_devices(total, memory, usable) <= 1
+
+
 def spans_bits(spans: tuple[Span, ...], context: int, one: Format, windows: bool = True) -> float:
     """Bits of one sequence's ``spans`` at ``context`` tokens."""
     bits = 0.0

@@ -17,6 +17,11 @@ INK = "#010203"  # stands for the page's text colour; becomes currentColor
 FAINT = "#040506"  # the same, faint: grid lines
 # Okabe and Ito's colours, the light ones darkened: told apart by most eyes, on white and black.
 COLOURS = ("#1f7bbf", "#d9730d", "#0a9168", "#b3589a", "#b8860b", "#c8452f", "#5c6bc0", "#7a7a7a")
+# A phone shows a figure at 24rem: drawn at this share of its nominal size, and with no letter
+# below this many points, it has letters of about 9 px there.
+SHARE, LEAST = 0.87, 10.6
+NOMINAL = (7.2, 4.0)  # inches
+LETTERS = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3))
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def _look() -> dict:
     return dict.fromkeys(inked, INK) | {
         "svg.fonttype": "none",
         "svg.hashsalt": "sizewise",
-        "figure.figsize": (7.2, 4.0),
+        "figure.figsize": NOMINAL,
+        "figure.dpi": 72,  # what SVG counts in
         "figure.facecolor": "none",
         "figure.constrained_layout.use": True,
         "savefig.facecolor": "none",
@@ -93,7 +99,8 @@ def _look() -> dict:
 def show(draw, *args, alt: str, caption: str, numbers=None, size=None, **options) -> Figure:
     """Draw ``draw(axes, *args, **options)`` in the book's style and make a `Figure` of it.
 
-    ``numbers`` is a data frame that goes below the figure, folded. ``size`` is in inches.
+    ``numbers`` is a data frame that goes below the figure, folded. ``size`` is in inches, of
+    which it gets `SHARE`.
     Raises ValueError without an alternative text.
     """
     if not alt.strip() or not caption.strip():
@@ -103,9 +110,10 @@ def show(draw, *args, alt: str, caption: str, numbers=None, size=None, **options
     with style():
         import matplotlib.pyplot as plt
 
-        figure, axes = plt.subplots(figsize=size)
+        figure, axes = plt.subplots(figsize=[SHARE * side for side in size or NOMINAL])
         try:
             draw(axes, *args, **options)
+            readable(figure)
             drawn = svg(figure)
             data = as_csv(figure)
         finally:
@@ -116,6 +124,67 @@ def show(draw, *args, alt: str, caption: str, numbers=None, size=None, **options
 
         table = page.table(numbers).html
     return Figure(drawn, alt, caption, table, data)
+
+
+def readable(figure) -> None:
+    """Letters of at least `LEAST` points, and no raised ones where an axis counts in powers.
+
+    A legend of the whole figure that is too wide for it gets smaller ones.
+    """
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    for text in figure.findobj(Text):
+        text.set_fontsize(max(text.get_fontsize(), LEAST))
+    for axis in (one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)):
+        for place in ("major", "minor"):
+            was = getattr(axis, f"get_{place}_formatter")()
+            if isinstance(was, LogFormatterSciNotation):
+                getattr(axis, f"set_{place}_formatter")(_powers(was))
+    for legend in figure.legends:
+        while legend.get_window_extent().width > figure.bbox.width:
+            for text in legend.get_texts():
+                text.set_fontsize(0.97 * text.get_fontsize())
+            if text.get_fontsize() < 6:
+                raise ValueError("a legend is wider than its figure: give it fewer columns")
+
+
+def _powers(was):
+    """Ticks as ``was`` chooses them: 0.01, 100, then 1M and 1B, or 1e21 where letters end.
+
+    On an axis of bytes they end before B, which would not be read as a billion there. Operations
+    have none: budgets are told as 1e21 everywhere.
+    """
+    from matplotlib.ticker import Formatter
+
+    class Powers(Formatter):
+        def set_axis(self, axis):
+            super().set_axis(axis)
+            was.set_axis(axis)
+
+        def set_locs(self, locs):
+            super().set_locs(locs)
+            was.set_locs(locs)
+
+        def __call__(self, x, pos=None):
+            named = self.axis.get_label_text().lower()
+            last = 0 if "operations" in named else 1e9 if "byte" in named else 1e15
+            letters = max(map(abs, self.axis.get_view_interval())) < last
+            return self.fix_minus(power(x, letters)) if was(x, pos) else ""
+
+    return Powers()
+
+
+def power(value: float, letters: bool = True) -> str:
+    """A number at a tick, on one line: 0.01, 100, 10K, 1B; from 10,000 on 1e4 without letters."""
+    size = abs(value)
+    if letters and 1e4 <= size < 1e15:
+        letter, one = next(pair for pair in LETTERS if size >= pair[1])
+        return f"{value / one:.6g}{letter}"
+    if 1e-3 <= size < 1e4 or size == 0:
+        return f"{value:.6g}"
+    digits, _, exponent = f"{value:e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"
 
 
 def svg(figure) -> str:

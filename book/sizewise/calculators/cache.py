@@ -4,7 +4,7 @@ from .. import memory
 from ..architecture import Layer, Model
 from . import tables
 from .fit import CACHE, FORMATS, cache_format
-from .parts import Calculator, Field, Result, Step
+from .parts import COUNT, Calculator, Field, Result, Step
 from .tables import grouped
 
 
@@ -21,17 +21,17 @@ CALCULATOR = Calculator(
     id="cache",
     title="What does the cache take?",
     fields=(
-        Field("full_layers", "Layers with full attention", "whole", "8", r"\ell_f", least=0,
-              most=1e6),
-        Field("windowed_layers", "Layers with a window", "whole", "40", r"\ell_w", least=0,
+        Field("full_layers", "Layers with full attention", "whole", "8", r"\ell_f", COUNT,
+              least=0, most=1e6),
+        Field("windowed_layers", "Layers with a window", "whole", "40", r"\ell_w", COUNT, least=0,
               most=1e6),
         Field("window", "Window", "whole", "1024", "w", "tokens"),
-        Field("kv_heads", "Key-value heads", "whole", "8", "g", most=1e6),
-        Field("head_dim", "Head size", "whole", "256", "d", most=1e6),
+        Field("kv_heads", "Key-value heads", "whole", "8", "g", COUNT, most=1e6),
+        Field("head_dim", "Head size", "whole", "256", "d", "values", most=1e6),
         *(one for one in FORMATS if one.name in (CACHE, "kv_bits", "kv_row")),
         Field("context", "Context", "whole", "128k", "n", "tokens",
               help="Tokens in each sequence; k is 1,000, Ki is 1,024."),
-        Field("batch", "Sequences at once", "whole", "1", "b"),
+        Field("batch", "Sequences at once", "whole", "1", "b", COUNT),
     ),
     steps=(
         Step("full_bytes", "Y_f", "bytes of a layer with full attention",
@@ -52,7 +52,7 @@ CALCULATOR = Calculator(
         Result("Cache", ("kv_bytes",), "B", main=True),
         Result("One more token, once windows are full", ("per_token",), "B"),
         Result("Full attention everywhere, in bf16", ("plain_bytes",), "B"),
-        Result("The cache as a share of that", ("share",), "%", main=True,
+        Result("The cache as a share of full attention in bf16", ("share",), "%", main=True,
                missing="no layer keeps a cache"),
     ),
     tables={"cache_formats": tables.cache_formats},

@@ -4,7 +4,7 @@ from .. import roofline
 from ..architecture import Model
 from . import tables
 from .fit import FORMATS, WEIGHTS, device_of, step_of, weight_format
-from .parts import Calculator, Field, Result, Step
+from .parts import COUNT, Calculator, Field, Result, Step
 
 MODEL = "model"
 
@@ -26,11 +26,12 @@ CALCULATOR = Calculator(
     title="What does a batch read of a model with experts?",
     fields=(
         Field(MODEL, "Model", "choice", "deepseek-v3", table="sparse_models", own="my own sizes"),
-        Field("parameters", "Parameters", "whole", "671B", "N", when=MODEL, most=1e18),
-        Field("active", "Active parameters", "whole", "37B", "N_a", when=MODEL, most="parameters"),
-        Field("experts", "Experts a layer", "whole", "256", "E", when=MODEL, most=1e6),
-        Field("used", "Experts a token", "whole", "8", "k", when=MODEL, most="experts"),
-        Field("batch", "Sequences at once", "whole", "32", "b", most=1e9),
+        Field("parameters", "Parameters", "whole", "671B", "N", COUNT, when=MODEL, most=1e18),
+        Field("active", "Active parameters", "whole", "37B", "N_a", COUNT, when=MODEL,
+              most="parameters"),
+        Field("experts", "Experts a layer", "whole", "256", "E", COUNT, when=MODEL, most=1e6),
+        Field("used", "Experts a token", "whole", "8", "k", COUNT, when=MODEL, most="experts"),
+        Field("batch", "Sequences at once", "whole", "32", "b", COUNT, most=1e9),
         *(one for one in FORMATS if one.name in (WEIGHTS, "weight_bits")),
     ),
     steps=(
@@ -52,14 +53,15 @@ CALCULATOR = Calculator(
     ),
     results=(
         Result("Distinct experts reached in a layer, of all", ("reached", "experts"), "of"),
-        Result("… as a share", ("share",), "%", main=True),
+        Result("Share of a layer's experts reached", ("share",), "%", main=True),
         Result("Parameters read in a step", ("touched",), "params"),
         Result("Bytes read in a step", ("read",), "B"),
         Result("Bytes read for a token", ("token_read",), "B", main=True),
         Result("Dense model of the active size, for a token", ("active_read",), "B"),
-        Result("… the sparse one reads", ("over_active",), "times", main=True),
+        Result("Sparse model against the dense one of active size", ("over_active",), "times",
+               main=True),
         Result("Dense model of the whole size, for a token", ("total_read",), "B"),
-        Result("… the sparse one reads", ("over_total",), "times"),
+        Result("Sparse model against the dense one of whole size", ("over_total",), "times"),
     ),
     tables={"sparse_models": tables.sparse_models, "weight_formats": tables.weight_formats},
     columns={

@@ -8,7 +8,7 @@ from ..architecture import Layer, Model, Scores, Span, StateSpace
 from ..formats import Format
 from ..training import Range
 from . import tables
-from .parts import Calculator, Field, Result, Step
+from .parts import COUNT, SHARE, Answer, Calculator, Field, Result, Step
 
 MODEL, DEVICE, CACHE, WEIGHTS = "model", "device", "kv", "weights"
 
@@ -106,48 +106,49 @@ def dollars(s, price) -> Range:
 
 FORMATS = (
     Field(WEIGHTS, "Weights in", "choice", "bf16", table="weight_formats", own="my own bits"),
-    Field("weight_bits", "Bits a weight", "number", "4.5", r"\beta_w", when=WEIGHTS,
+    Field("weight_bits", "Size of a weight", "number", "4.5", r"\beta_w", "bits", when=WEIGHTS,
           least=0.1, most=64, help="With everything stored beside the weights, such as scales."),
     Field(CACHE, "Cache in", "choice", "bf16", table="cache_formats", own="my own bits"),
-    Field("kv_bits", "Bits a cache value", "number", "4.25", r"\beta_k", when=CACHE,
+    Field("kv_bits", "Size of a cache value", "number", "4.25", r"\beta_k", "bits", when=CACHE,
           least=0.1, most=64),
-    Field("kv_row", "Bits beside each vector", "number", "0", r"\rho_k", when=CACHE,
+    Field("kv_row", "Beside each cache vector", "number", "0", r"\rho_k", "bits", when=CACHE,
           least=0, most=1024, help="Such as a scale for one head's key of one token."),
 )  # fmt: skip
 USE = (
     Field("context", "Context", "whole", "32k", "n", "tokens",
           help="Tokens in each sequence; k is 1,000, Ki is 1,024."),
-    Field("batch", "Sequences at once", "whole", "1", "b"),
+    Field("batch", "Sequences at once", "whole", "1", "b", COUNT),
 )  # fmt: skip
 OWN_MODEL = (
-    Field("parameters", "Parameters", "whole", "70B", "N", when=MODEL, most=1e18),
-    Field("active", "Active parameters", "whole", "70B", "N_a", when=MODEL, most="parameters",
-          help="Those that one token uses; without experts, all."),
-    Field("experts", "Experts a layer", "whole", "1", "E", when=MODEL, most=1e6,
+    Field("parameters", "Parameters", "whole", "70B", "N", COUNT, when=MODEL, most=1e18),
+    Field("active", "Active parameters", "whole", "70B", "N_a", COUNT, when=MODEL,
+          most="parameters", help="Those that one token uses; without experts, all."),
+    Field("experts", "Experts a layer", "whole", "1", "E", COUNT, when=MODEL, most=1e6,
           help="1: no experts."),
-    Field("used", "Experts a token", "whole", "1", "k", when=MODEL, most="experts"),
-    Field("full_layers", "Layers with full attention", "whole", "80", r"\ell_f", when=MODEL,
+    Field("used", "Experts a token", "whole", "1", "k", COUNT, when=MODEL, most="experts"),
+    Field("full_layers", "Layers with full attention", "whole", "80", r"\ell_f", COUNT, when=MODEL,
           least=0, most=1e6),
-    Field("windowed_layers", "Layers with a window", "whole", "0", r"\ell_w", when=MODEL,
+    Field("windowed_layers", "Layers with a window", "whole", "0", r"\ell_w", COUNT, when=MODEL,
           least=0, most=1e6),
     Field("window", "Window", "whole", "4096", "w", "tokens", when=MODEL),
-    Field("query_heads", "Query heads", "whole", "64", "h", when=MODEL, most=1e6),
-    Field("kv_heads", "Key-value heads", "whole", "8", "g", when=MODEL, most="query_heads"),
-    Field("head_dim", "Head size", "whole", "128", "d", when=MODEL, most=1e6),
-    Field("hidden", "Hidden size", "whole", "8192", "m", when=MODEL, most=1e9),
-    Field("mlp_width", "Inner size of the MLP", "whole", "28672", "f", when=MODEL, most=1e9,
-          help="Of all experts that a token uses, together."),
+    Field("query_heads", "Query heads", "whole", "64", "h", COUNT, when=MODEL, most=1e6),
+    Field("kv_heads", "Key-value heads", "whole", "8", "g", COUNT, when=MODEL, most="query_heads"),
+    Field("head_dim", "Head size", "whole", "128", "d", "values", when=MODEL, most=1e6),
+    Field("hidden", "Hidden size", "whole", "8192", "m", "values", when=MODEL, most=1e9),
+    Field("mlp_width", "Inner size of the MLP", "whole", "28672", "f", "values", when=MODEL,
+          most=1e9, help="Of all experts that a token uses, together."),
     Field("vocab", "Vocabulary", "whole", "128256", "V", "tokens", when=MODEL, most=1e9),
 )  # fmt: skip
 DEVICE_FIELDS = (
     Field(DEVICE, "Device", "choice", "H100", table="devices", own="my own device"),
-    Field("memory", "Its memory", "number", "80G", "M", "bytes", when=DEVICE, most=1e18),
+    Field("memory", "Memory of a device", "number", "80G", "M", "bytes", when=DEVICE, most=1e18),
     Field("bandwidth", "Its bandwidth", "number", "3.35T", "B", "bytes/s", when=DEVICE, most=1e18),
     Field("peak", "Its peak in bf16", "number", "989T", "P", "operations/s", when=DEVICE,
           most=1e21, help="Dense: half of a figure given with sparsity."),
     Field("watts", "Its power", "number", "700", "W", "watts", when=DEVICE, most=1e9),
-    Field("usable", "Share of its memory free for it", "share", "90%", "u", least=0.01, most=1),
-    Field("price", "Price of a device and hour", "number", "", unit="dollars", least=0.0001,
+    Field("usable", "Memory of a device free for it", "share", "90%", "u", SHARE, least=0.01,
+          most=1),
+    Field("price", "Price of a device", "number", "", unit="dollars an hour", least=0.0001,
           most=1e6, optional=True, sets=("price_low", "price_high"),
           help="Empty: the published range, where the catalogue cites one."),
 )  # fmt: skip
@@ -176,6 +177,8 @@ CALCULATOR = Calculator(
         Step("total_bytes", "Y", "bytes in all", lambda s: held_by(s).total_bytes),
         Step("devices", "D", "devices that hold them",
              lambda s: memory.least_devices(s.total_bytes, s.memory, s.usable)),
+        Step("fits", "F", "1 if one device holds them, else 0",
+             lambda s: int(memory.fits(s.total_bytes, s.memory, s.usable))),
         Step("weight_read", "R_w", "bytes of weights read in a step",
              lambda s: step_of(s).weights.bytes),
         Step("weight_work", "O_w", "operations with weights in a step",
@@ -212,11 +215,11 @@ CALCULATOR = Calculator(
         Result("Weights", ("weights_bytes",), "B"),
         Result("Cache", ("kv_bytes",), "B"),
         Result("Activations, an estimate", ("activation_bytes",), "B"),
-        Result("All of it", ("total_bytes",), "B", main=True),
+        Result("Memory in all", ("total_bytes",), "B", main=True),
         Result("Devices needed", ("devices",), "count", main=True),
         Result("Least time for a token", ("seconds",), "s", main=True),
-        Result("… of it for weights", ("weight_seconds",), "s"),
-        Result("… of it for the cache", ("cache_seconds",), "s"),
+        Result("Least time for the weights", ("weight_seconds",), "s"),
+        Result("Least time for the cache", ("cache_seconds",), "s"),
         Result("Tokens a second at most, all sequences", ("tokens_per_second",), ""),
         Result("Dollars for a million tokens, at least", ("dollars_low", "dollars_high"), "$",
                missing="no published price: give one"),
@@ -248,4 +251,9 @@ CALCULATOR = Calculator(
             "sizewise roofline llama-3.1-70b --context 32000",
     picture=("weights_bytes", "kv_bytes", "activation_bytes"),
     against=("memory", "devices"),
+    answer=Answer(
+        "fits",
+        {1: "Fits one {device}.", 0: "Does not fit one {device}: needs {devices}."},
+        own={DEVICE: "device of your own"},
+    ),
 )  # fmt: skip

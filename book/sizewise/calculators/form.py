@@ -2,8 +2,8 @@
 
 from html import escape
 
-from .parts import OWN, Calculator, Field, Result
-from .worked import evaluate, written
+from .parts import COUNT, OWN, SHARE, Calculator, Field, Named, Result
+from .worked import answered, evaluate, written
 
 NO_SCRIPT = "These are the results of one case; to change it here, the page needs JavaScript."
 
@@ -24,21 +24,30 @@ def html(calculator: Calculator) -> str:
         f"<noscript><p>{NO_SCRIPT} On the command line: {commands}.</p>"
         f"<p>The case: {_case(calculator)}.</p></noscript>\n"
         f'<div class="sw-calc__results" aria-live="polite">\n'
-        f"{_results(calculator, values)}{_picture(calculator)}"
+        f"{_answer(calculator, values)}{_results(calculator, values)}{_picture(calculator)}"
         f'<p class="sw-calc__note" data-note></p>\n</div>\n{_note(calculator)}</div>\n'
     )
 
 
+def _answer(calculator: Calculator, values: dict) -> str:
+    """Yes or no, in a sentence."""
+    if not calculator.answer:
+        return ""
+    said = answered(calculator, {}, values)
+    exact = values[calculator.answer.value]
+    return f'<p class="sw-calc__answer" data-answer data-value="{exact}">{escape(said)}</p>\n'
+
+
 def _note(calculator: Calculator) -> str:
     told = calculator.note() if calculator.note else ""
-    return f'<p class="sw-calc__help">{escape(told)}</p>\n' if told else ""
+    return f'<p class="sw-calc__basis">{escape(told)}</p>\n' if told else ""
 
 
 def _case(calculator: Calculator) -> str:
     choices = {one.name: one.default for one in calculator.fields if one.kind == "choice"}
     told = [
         f"{escape(one.label[0].lower() + one.label[1:])} {escape(one.default)}"
-        + (f" {escape(one.unit)}" if one.unit else "")
+        + (f" {escape(one.unit)}" if one.unit not in ("", COUNT, SHARE) else "")
         for one in calculator.fields
         if one.default and (not one.when or choices.get(one.when) == OWN)
     ]
@@ -83,7 +92,7 @@ def _field(calculator: Calculator, one: Field) -> str:
 
 
 def _unit(one: Field) -> str:
-    return f' <span class="sw-calc__unit">{escape(one.unit)}</span>' if one.unit else ""
+    return f' <span class="sw-calc__unit">({escape(one.unit)})</span>' if one.unit else ""
 
 
 def _options(calculator: Calculator, one: Field) -> str:
@@ -103,14 +112,16 @@ def _results(calculator: Calculator, values: dict) -> str:
         f'<tr{_main(one)}><th scope="row">{escape(one.label)}</th>\n{_cell(one, values)}</tr>\n'
         for one in lines
     )
-    caption = f"<caption>{escape(calculator.title)}</caption>\n"
+    # The heading above says the same, but a screen reader may come to the table without it.
+    caption = f'<caption class="sw-unseen">{escape(calculator.title)}</caption>\n'
     table = f'<table class="sw-table sw-calc__table">{caption}<tbody>\n{body}</tbody></table>\n'
     if not columns:
         return table
     heads = "\n".join(f'<th scope="col">{escape(one.label)}</th>' for one in columns)
+    names = calculator.names()
     rows = "".join(
-        f'<tr data-row="{escape(row["name"])}"><th scope="row">{escape(row["name"])}</th>\n'
-        + "\n".join(_cell(one, values | row) for one in columns)
+        f'<tr data-row="{escape(row["name"])}"><th scope="row">{_named(names[row["name"]])}</th>\n'
+        + "\n".join(_cell(one, values | row, head=True) for one in columns)
         + "</tr>\n"
         for row in values[calculator.rows]
     )
@@ -121,15 +132,26 @@ def _results(calculator: Calculator, values: dict) -> str:
     )
 
 
+def _named(name: Named) -> str:
+    return "".join(
+        f'<a href="{escape(address)}">{escape(words)}</a>' if address else escape(words)
+        for words, address in name.parts
+    )
+
+
 def _main(one: Result) -> str:
     return ' class="sw-calc__main"' if one.main else ""
 
 
-def _cell(one: Result, values: dict) -> str:
+def _cell(one: Result, values: dict, head: bool = False) -> str:
+    """A value; with ``head`` it carries its column's head, for a phone that shows no columns."""
     found = [values.get(name) for name in one.values]
     exact = " ".join("" if value is None else str(value) for value in found)
     told = escape(written(found, one.unit, one.missing))
-    return f'<td data-names="{" ".join(one.values)}" data-value="{escape(exact)}">{told}</td>'
+    label = f' data-label="{escape(one.label)}"' if head else ""
+    return (
+        f'<td data-names="{" ".join(one.values)}" data-value="{escape(exact)}"{label}>{told}</td>'
+    )
 
 
 def _picture(calculator: Calculator) -> str:

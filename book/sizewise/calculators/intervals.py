@@ -71,15 +71,18 @@ def note() -> str:
     off = misses()
     if not all(off.values()):
         return ""
+    from . import citing
+
+    published = citing.law(REPLICATION).words
     return (
-        "The intervals of our refits are computed from the covariance of their coefficients over "
-        "bootstrap resamples. Compared with percentiles of the resampled losses themselves, "
-        "on a grid of sizes and tokens, their ends are off by "
+        "The 95 % intervals of our refits are computed from the covariance of their coefficients "
+        "over bootstrap resamples. Their ends are not exact: set beside percentiles of the "
+        "resampled losses themselves, they are off by "
         f"{median(off['among']):.0%} of the interval's width in the median and "
         f"{max(off['among']):.0%} at most among the fitted runs, by {max(off['larger']):.0%} at "
         "most for models larger than any of the runs, and by "
-        f"{max(off['elsewhere']):.0%} at most elsewhere, worst where small models see little text. "
-        f"Our refit of {min(refits())} runs, the points of {REPLICATION}, gives each coefficient "
-        f"within {replication_distance():.2f} of the standard error that the replication "
-        "published. It published no covariances, so the interval stands with our refit."
+        f"{max(off['elsewhere']):.0%} at most elsewhere, worst where small models see little "
+        f"text. Our refit of {min(refits())} runs is of the same points as {published}, and gives "
+        f"each coefficient within {replication_distance():.2f} of the standard error published "
+        "there. No covariances were published, so the interval stands with our refit."
     )

@@ -8,12 +8,14 @@ from typing import Any
 from .tracing import Formula, trace
 
 OWN = "own"  # the choice "my own numbers"
+COUNT, SHARE = "count", "% or part of 1"  # units of numbers that count things, and of shares
 
 
 @dataclass(frozen=True)
 class Field:
     """A form field.
 
+    ``unit`` is told beside the label, for every kind but choice: `COUNT` for a number of things.
     ``kind``: whole, number, share (a part of 1, also written in per cent), or choice. A choice's
     ``table`` names the rows that bring values with them; ``own`` adds the reader's own numbers,
     which are the fields with ``when`` set to this field's name. ``default`` is as typed. Values
@@ -80,6 +82,33 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A sentence that says yes or no, before the numbers.
+
+    ``words`` has the sentence for each number that the ``value`` may be, with {names} of choices
+    and values; ``own`` is what a choice is called where it is the reader's own.
+    """
+
+    value: str
+    words: dict[int, str]
+    own: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a row is called on the page: (words, address) each, no address where nothing is linked.
+
+    ``cite:KEY`` as an address is that entry of the bibliography.
+    """
+
+    parts: tuple[tuple[str, str], ...]
+
+    @property
+    def words(self) -> str:
+        return "".join(words for words, _ in self.parts)
+
+
+@dataclass(frozen=True)
 class Calculator:
     """A form with its results. ``symbols`` and ``meanings`` tell of values that rows bring."""
 
@@ -96,6 +125,8 @@ class Calculator:
     picture: tuple[str, ...] = ()  # values that fill up a device: drawn as a bar
     against: tuple[str, str] = ()  # (bytes of a device, devices): the bar's length
     note: Callable[[], str] | None = None  # a computed paragraph under the results
+    answer: Answer | None = None
+    names: Callable[[], dict[str, Named]] | None = None  # rows as the page calls them
 
     def symbol_names(self) -> dict[str, str]:
         """LaTeX by value."""
@@ -108,6 +139,6 @@ class Calculator:
         found = {name: meaning for name, (_, meaning) in self.columns.items()}
         for one in self.fields:
             if one.symbol:
-                unit = f" ({one.unit})" if one.unit else ""
+                unit = f" ({one.unit})" if one.unit not in ("", COUNT, SHARE) else ""
                 found[one.name] = one.label[0].lower() + one.label[1:] + unit
         return found | {step.name: step.meaning for step in self.steps}

@@ -42,6 +42,7 @@ def described(calculator: Calculator) -> dict:
         ],
         "results": [{key: getattr(one, key) for key in results} for one in calculator.results],
         "rows": calculator.rows,
+        "answer": calculator.answer and vars(calculator.answer),
         "picture": calculator.picture,
         "against": calculator.against,
     }

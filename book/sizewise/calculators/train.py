@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 from .. import training
 from ..laws import forms, joint
-from . import intervals, tables
+from . import citing, intervals, tables
 from .fit import DEVICE, DEVICE_FIELDS
-from .parts import Calculator, Field, Result, Step
+from .parts import COUNT, SHARE, Calculator, Field, Result, Step
 
 
 def hoffmann(s) -> forms.Hoffmann:
@@ -52,15 +52,16 @@ CALCULATOR = Calculator(
     id="train",
     title="What would N parameters and D tokens reach?",
     fields=(
-        Field("params", "Parameters", "number", "8B", "N", most=1e18,
+        Field("params", "Parameters", "number", "8B", "N", COUNT, most=1e18,
               help="Laws of models with experts are not among these."),
-        Field("tokens", "Training tokens", "number", "160B", "D", "tokens", most=1e21),
-        Field("unique", "Different tokens", "number", "", "U", "tokens", most=1e21, optional=True,
-              sets=("unique",), otherwise="tokens",
-              help="Empty: none is seen twice. Only muennighoff-c4 knows of repeated tokens."),
+        Field("tokens", "Training text", "number", "160B", "D", "tokens", most=1e21),
+        Field("unique", "Distinct text", "number", "", "U", "tokens", most=1e21,
+              optional=True, sets=("unique",), otherwise="tokens",
+              help="Empty: no token is seen twice. Only the law of "
+                   f"{citing.authors('muennighoff2023')} knows of repeated tokens."),
         *(one for one in DEVICE_FIELDS if one.name in (DEVICE, "peak", "watts", "price")),
-        Field("devices", "Devices", "whole", "1000", "D_n", most=1e9),
-        Field("utilization", "Share of the peak that training reaches", "share", "40%", "u",
+        Field("devices", "Devices", "whole", "1000", "D_n", COUNT, most=1e9),
+        Field("utilization", "Peak that training reaches", "share", "40%", "u", SHARE,
               least=0.001, most=1, help="30% to 50% is usual for large runs."),
     ),
     steps=(
@@ -108,7 +109,7 @@ CALCULATOR = Calculator(
         Result("Operations", ("compute",), "FLOP", main=True),
         Result("Device-hours", ("device_hours",), "h", main=True,
                missing="no peak stated for this device"),
-        Result("Time on these devices", ("seconds",), "time",
+        Result("Time on all devices", ("seconds",), "time",
                missing="no peak stated for this device"),
         Result("Money", ("dollars_low", "dollars_high"), "$",
                missing="no published price: give one"),
@@ -121,9 +122,9 @@ CALCULATOR = Calculator(
                missing="not stated"),
         Result("Best tokens", ("best_tokens",), "params", each="laws",
                missing="not stated"),
-        Result("Loss with them", ("best_loss",), "nats", each="laws",
+        Result("Loss at the optimum", ("best_loss",), "nats", each="laws",
                missing="not stated"),
-        Result("95 % interval of that", ("best_low", "best_high"), "nats", each="laws",
+        Result("95 % interval at the optimum", ("best_low", "best_high"), "nats", each="laws",
                missing="none published"),
         Result("Text", ("text",), "word", each="laws"),
     ),
@@ -150,5 +151,6 @@ CALCULATOR = Calculator(
     },
     groups={"laws": r"\text{laws}", "laws.directions": r"\text{directions}"},
     note=intervals.note,
+    names=citing.laws,
     command="sizewise fit runs.csv --budget 1e24",
 )  # fmt: skip

@@ -116,6 +116,24 @@ def _function(expression, names: tuple[str, ...]):
 # --- as the page writes it; calculators.js writes alike
 
 
+def answered(calculator: Calculator, given: dict, scope: dict) -> str:
+    """The calculator's sentence for ``given`` choices and their values; nothing without one."""
+    answer = calculator.answer
+    words = answer and answer.words.get(scope.get(answer.value))
+    if not words:
+        return ""
+    given = defaults(calculator) | given
+
+    def said(found: re.Match) -> str:
+        name = found[1]
+        chosen = given.get(name)
+        if not isinstance(chosen, str):
+            return digits(scope[name])
+        return answer.own[name] if chosen == OWN else chosen
+
+    return re.sub(r"\{(\w+)\}", said, words)
+
+
 def written(values: list, unit: str, missing: str) -> str:
     """One value, or a range of two, with its unit."""
     if any(value is None for value in values):

@@ -50,7 +50,7 @@ def differences(axes, table) -> None:
     axes.axvline(0, color=INK, linewidth=0.9)
     _rows(axes, tasks)
     axes.set_xlabel("share right of the larger model less that of the smaller")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9)
+    axes.figure.legend(loc="outside upper center", ncols=1, fontsize=9)
 
 
 def cost(axes, table) -> None:

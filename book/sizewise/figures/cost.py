@@ -41,7 +41,7 @@ def state_by_degree(axes, table, memory: float, device: str) -> None:
     )  # fmt: skip
     axes.set_xlabel("data-parallel replicas")
     axes.set_ylabel("GB on each device")
-    axes.legend(fontsize=9.5)
+    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
 
 
 def floor_and_price(axes, floors, listed) -> None:

@@ -86,7 +86,7 @@ def loads(axes, layers, names) -> None:
     """
     drawn = axes.pcolormesh(
         np.log2(np.maximum(layers, 2.0**-4)),
-        cmap="PuOr_r",
+        cmap=diverging(),
         vmin=-4,
         vmax=4,
         edgecolors="face",
@@ -96,9 +96,18 @@ def loads(axes, layers, names) -> None:
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.set_xlabel("experts, busiest first")
-    bar = axes.figure.colorbar(drawn, ax=axes, label="load over an even one")
+    bar = axes.figure.colorbar(
+        drawn, ax=axes, location="bottom", aspect=40, label="load over an even one"
+    )
     ticks = [-4, -2, 0, 2, 4]
     bar.set_ticks(ticks, labels=["1/16 or less", "1/4", "even", "4", "16"])
+
+
+def diverging():
+    """From blue through grey to orange: no shade as bright as a page or as dark as one."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("loads", [COLOURS[0], "#a3a3a3", COLOURS[1]])
 
 
 def looks(axes, table, column: str, label: str, chance: str | None = None) -> None:
@@ -122,7 +131,7 @@ def looks(axes, table, column: str, label: str, chance: str | None = None) -> No
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("share of training")
     axes.set_ylabel(label)
-    axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)
+    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
 
 
 def explained(axes, table) -> None:
@@ -158,7 +167,7 @@ def quarters(axes, table) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("quarter of the window")
     axes.set_ylabel("choices dropped")
-    axes.legend(fontsize=9.5)
+    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
 
 
 def _sizes(axes, sizes) -> None:
