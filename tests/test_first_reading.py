@@ -1,0 +1,154 @@
+"""What a first-time reader needs: answers that can be read, words explained, a way to run it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from sizewise import claims, notebooks, paths
+
+ROOT = Path(__file__).resolve().parents[1]
+FRONT = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+CHAPTERS = {name: file for name, file in paths.chapters().items() if file.exists()}
+GLUED = re.compile(r"\{glue:text\}`\.\./chapters/([\w-]+)\.ipynb::([\w-]+):s`")
+
+
+def prose(name):
+    return ["".join(c["source"]) for c in _cells(name) if c["cell_type"] == "markdown"]
+
+
+def _cells(name):
+    return notebooks.read(CHAPTERS[name])["cells"]
+
+
+def glued(name):
+    """The texts that a chapter's stored outputs hold for the prose, by name."""
+    found = {}
+    for cell in _cells(name):
+        for output in cell.get("outputs", []):
+            key = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            text = output.get("data", {}).get("application/papermill.record/text/plain")
+            if key and text:
+                found[key] = "".join(text).strip("'\"")
+    return found
+
+
+def answers():
+    """The front page's answers: chapter -> (title, text as the reader meets it)."""
+    box = FRONT[FRONT.index(":::{admonition}") :]
+    items = re.findall(r"\*\*\[(.+?)\]\(\.\./chapters/([\w-]+)\.ipynb\)\*\*[^\n]*\n([^\n]+)", box)
+    texts = {}
+    for title, chapter, text in items:
+        whole = GLUED.sub(lambda m: glued(m[1]).get(m[2], f"?{m[2]}?"), text)
+        texts[chapter] = (title, re.sub(r"\{\w+\}`([^`<]+?)(?: <[^`]*>)?`", r"\1", whole))
+    return texts
+
+
+class TestFrontPage:
+    def test_every_chapter_has_an_answer_under_its_own_title(self):
+        titles = {n: re.match(r"# (.+)", prose(n)[0])[1].strip() for n in CHAPTERS}
+        titles["ledger"] = "The ledger"
+        assert {n: title for n, (title, _) in answers().items()} == titles
+
+    def test_every_number_that_it_glues_is_there(self):
+        assert [text for _, text in answers().values() if re.search(r"\?[\w-]+\?", text)] == []
+
+    @pytest.mark.parametrize("chapter", CHAPTERS)
+    def test_an_answer_is_short(self, chapter):
+        text = answers()[chapter][1]
+        sentences = re.split(r"(?<=[a-z%\d)`.][.?!]) (?=[A-Z\d\"])", text)
+        assert len(sentences) <= 3, sentences
+        assert len(text.split()) <= 80
+
+    def test_no_word_of_work_in_progress_is_left(self):
+        assert not re.search(r"so far|waiting for|not yet", FRONT)
+
+    @pytest.mark.parametrize("way", ["way-read", "way-run", "way-own"])
+    def test_the_ways_in_stand_before_the_answers_and_lead_somewhere(self, way):
+        assert f"<{way}>`" in FRONT[: FRONT.index(":::{admonition}")]
+        assert f"({way})=" in FRONT
+
+
+class TestGlossary:
+    TERMS = re.findall(r"^([^\s:#].*)\n  (\S.*)$", GLOSSARY, re.M)
+
+    def test_it_is_in_the_order_of_the_alphabet(self):
+        words = [term for term, _ in self.TERMS]
+        assert len(words) == len(set(words)) > 40
+        assert words == sorted(words, key=str.casefold)
+
+    @pytest.mark.parametrize(("term", "meaning"), TERMS)
+    def test_a_definition_stands_alone(self, term, meaning):
+        assert 20 < len(meaning) < 320
+        assert meaning.endswith(".")
+        assert not re.match(r"(It|Its|They|This|These|See)\b|.*\bafter it\b", meaning)
+
+    @pytest.mark.parametrize("chapter", [n for n in CHAPTERS if n != "ledger"])
+    def test_every_chapter_marks_terms_and_only_known_ones(self, chapter):
+        known = {term.casefold() for term, _ in self.TERMS}
+        marked = re.findall(r"\{term\}`(?:[^`<]+<)?([^`<>]+?)>?`", "\n".join(prose(chapter)))
+        assert marked
+        assert [term for term in marked if term.casefold() not in known] == []
+
+
+class TestExercises:
+    # These ask for a model and a text of the reader's own, which no page can stand in for.
+    OWN = {"ex-kv-own", "ex-tq-own", "ex-weights-own"}  # noqa: RUF012
+
+    @pytest.mark.parametrize("chapter", CHAPTERS)
+    def test_every_exercise_has_an_executed_solution(self, chapter):
+        labels = re.findall(r"\{exercise\}.*\n:label: (\S+)", "\n".join(prose(chapter)))
+        solved, open_one = {}, None
+        for cell in _cells(chapter):
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "code":
+                if open_one:
+                    solved[open_one] = bool(cell["outputs"])
+                continue
+            for sign in re.findall(r"\{solution-start\} (\S+)|\{(solution-end)\}", text):
+                open_one = sign[0] or None
+        assert labels or chapter == "ledger"
+        assert {label for label in labels if not solved.get(label)} <= self.OWN
+
+
+class TestElsewhere:
+    LINES = (ROOT / ".binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    OPTIONS = [line for line in LINES if line and not line.startswith("#")]  # noqa: RUF012
+
+    def test_binder_installs_the_lock_the_project_and_the_cpu_build(self):
+        index, lock, project = self.OPTIONS
+        url = index.removeprefix("--extra-index-url ")
+        assert url in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert url.endswith("/cpu")
+        # pip reads -r from beside the file that names it, and -e from where it runs, the root
+        assert (ROOT / ".binder" / lock.removeprefix("-r ")).resolve() == ROOT / "requirements.txt"
+        assert project == "-e ."
+        assert (ROOT / "pyproject.toml").is_file()
+
+    def test_binder_takes_the_python_of_the_lock(self):
+        version = (ROOT / ".binder" / "runtime.txt").read_text(encoding="utf-8").strip()
+        assert version == "python-3.11"
+        conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+        assert version.replace("-", "=") in conda["dependencies"]
+
+    def test_binder_finds_no_file_that_it_would_take_first(self):
+        there = {file.name for file in (ROOT / ".binder").iterdir()}
+        assert there == {"requirements.txt", "runtime.txt"}
+
+    def test_the_set_up_for_colab_names_what_a_chapter_needs(self):
+        text = (ROOT / "book" / "how-to-read.md").read_text(encoding="utf-8")
+        lines = re.search(r"```ipython\n(.*?)```", text, re.S)[1].splitlines()
+        assert all(line[0] in "!%" and "&&" not in line for line in lines)
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert f"git clone --depth 1 {project['urls']['Source']}" in lines[0]
+        declared = " ".join(project["dependencies"])
+        assert "myst-nb" in lines[1] or "myst-nb" in declared  # glues the numbers
+        assert "SIZEWISE_HOME" in lines[2]
+
+
+def test_an_article_says_what_is_known_of_where_it_stood():
+    for about in claims.articles().values():
+        assert {*about} == {"title", "about", "source"}
+        assert all(about.values())
