@@ -111,6 +111,7 @@ def test_a_lean_step_gives_the_logits_of_the_static_one_in_every_format(format):
 
 
 def test_the_lean_layer_is_compiled_once_for_all_layers():
+    from torch._dynamo import config
     from torch._dynamo.testing import CompileCounter
 
     one, counter = built.build("llama-little", "fp32", "cpu"), CompileCounter()
@@ -119,12 +120,13 @@ def test_the_lean_layer_is_compiled_once_for_all_layers():
     wanted, tokens = step.logits.clone(), torch.tensor([[5], [6]])
     torch._dynamo.reset()
     compiled = torch.compile(lean.one_layer, dynamic=False, fullgraph=True, backend=counter)
-    for run in (None, compiled, compiled):
-        step.layer = run
-        step.tokens.copy_(tokens)
-        step()
-        wanted = step.logits.clone() if run is None else wanted
-        torch.testing.assert_close(step.logits, wanted, rtol=1e-5, atol=1e-5)
+    with config.patch(disable=False):  # other modules' tests may have switched compiling off
+        for run in (None, compiled, compiled):
+            step.layer = run
+            step.tokens.copy_(tokens)
+            step()
+            wanted = step.logits.clone() if run is None else wanted
+            torch.testing.assert_close(step.logits, wanted, rtol=1e-5, atol=1e-5)
     assert counter.frame_count == 1 < one.config.num_hidden_layers
 
 
