@@ -264,7 +264,7 @@ def test_a_number_of_the_ledger_leads_to_the_ledger_and_to_no_page_without_it(si
 @in_a_browser
 def test_a_number_with_its_unit_is_found_where_it_stands(site, found):
     front = "book/index.html"
-    number = re.search(r'pasted-text">(\d+\.\d+ ms)<', text_of(site, front))[1]
+    number = re.search(r'pasted-text">(\d+\.\d+ (?:ms|[GT]B))<', text_of(site, front))[1]
     pages = found(number)
     assert number in " ".join(pages[front].split())  # the excerpt shows what was asked for
     for page in pages:
