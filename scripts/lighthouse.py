@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
 TOOL = ROOT / "_build" / "lighthouse"
 LOCK = ROOT / "tests" / "lighthouse" / "package-lock.json"
-PAGES = ["book/index", "chapters/weight-quantization", "chapters/ledger"]
+FOLDERS = ("book", "chapters")  # of pages that people read
 CATEGORIES = ["performance", "accessibility", "best-practices", "seo"]
 AIMS = {  # the least score of each category
     "phone": dict(zip(CATEGORIES, (90, 100, 100, 90), strict=True)),
@@ -78,13 +78,15 @@ def main() -> int:
     if browser is None:
         print("lighthouse: skipped, no Chromium here: apt-get install chromium")
         return 0
-    missing = [page for page in options.pages if not (options.site / f"{page}.html").is_file()]
-    if missing:
-        sys.exit(f"lighthouse: {', '.join(missing)} not in {options.site}; run `make site` first")
+    pages = options.pages or built(options.site)
+    missing = [page for page in pages if not (options.site / f"{page}.html").is_file()]
+    if missing or not pages:
+        what = f"{', '.join(missing)} not" if missing else "no pages"
+        sys.exit(f"lighthouse: {what} in {options.site}; run `make site` first")
     program = install()
     missed = 0
     with serve(options.site) as origin:
-        for page in options.pages:
+        for page in pages:
             for screen in options.screens:
                 runs = [
                     measure(program, browser, f"{origin}/{page}.html", screen, options.report)
@@ -106,7 +108,7 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"Aims: {aims}.",
     )
-    parser.add_argument("--pages", nargs="+", default=PAGES, help="pages without .html")
+    parser.add_argument("--pages", nargs="+", help="pages without .html; all, unless said")
     parser.add_argument("--screens", nargs="+", choices=list(AIMS), default=list(AIMS))
     parser.add_argument("--repeat", type=int, default=1, help="runs of each page; the best counts")
     parser.add_argument("--report", type=Path, help="a folder for Lighthouse's reports, as HTML")
@@ -115,6 +117,12 @@ def arguments() -> argparse.Namespace:
     if options.repeat < 1:
         parser.error("--repeat must be at least 1")
     return options
+
+
+def built(site: Path) -> list[str]:
+    """Every page of the book in a built site, without its suffix."""
+    files = (file for folder in FOLDERS for file in sorted((site / folder).glob("*.html")))
+    return [file.relative_to(site).with_suffix("").as_posix() for file in files]
 
 
 def install() -> Path:

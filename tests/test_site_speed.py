@@ -316,6 +316,14 @@ def test_a_score_below_the_aim_is_marked_with_the_audit_that_failed():
     assert "200 kB" in told
 
 
+def test_all_pages_that_people_read_are_measured_unless_some_are_named(tmp_path):
+    for name in ("index", "book/index", "book/glossary", "chapters/ledger", "_static/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.html").touch()
+    assert lighthouse.built(tmp_path) == ["book/glossary", "book/index", "chapters/ledger"]
+    assert lighthouse.built(tmp_path / "nowhere") == []
+
+
 @pytest.mark.parametrize(
     ("accepted", "encoding"), [("br, gzip", "br"), ("gzip", "gzip"), ("", None)]
 )
