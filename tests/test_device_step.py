@@ -1,0 +1,216 @@
+"""The step that is timed: the model's own logits, every weight read, the whole cache."""
+
+import gc
+import json
+import sys
+import weakref
+from types import SimpleNamespace
+
+import pytest
+from device_parts import (  # noqa: F401 - fixtures
+    FOUR_BITS,
+    QUICK,
+    filled,
+    the_quick,
+    the_tiny,
+)
+from sizewise.device import (
+    attention,
+    built,
+    decode,
+    lean,
+)
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("mode", ["static", "lean"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", ["llama-tiny", "qwen3"])
+def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, mode, tmp_path):
+    if name == "qwen3":  # norms of queries and keys, and heads of another width
+        config = {"model_type": "qwen3", "head_dim": 16, "num_attention_heads": 6}
+        config = built.COMMON | {"hidden_size": 64, "intermediate_size": 96} | config
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(config | {"num_hidden_layers": 3}))
+        name = str(path)
+    one = built.build(name, "fp32", "cpu")
+    for number, gain in enumerate(one.model.parameters()):
+        if gain.ndim == 1:  # norms of many gains, so that each must be in its place
+            gain.data.mul_(torch.linspace(0.5, 1.5, len(gain)) + 0.01 * number)
+    step = decode.static(one, mode, batch, 17)
+    tokens = torch.randint(one.config.vocab_size, (batch, 17))
+    filled(one, step.cache, tokens[:, :-1])
+    with torch.inference_mode():
+        wanted = one.model(tokens, use_cache=False).logits[:, -1]  # still transformers' attention
+    attention.use(one.config)
+    step.tokens.copy_(tokens[:, -1:])
+    step()
+    torch.testing.assert_close(step.logits[:, -1], wanted, rtol=1e-4, atol=1e-4)
+    assert step.tokens[:, 0].tolist() == wanted.argmax(-1).tolist()
+
+
+@FOUR_BITS
+@pytest.mark.parametrize("format", ["bf16", "nf4", "int8"])
+def test_a_lean_step_gives_the_logits_of_the_static_one_in_every_format(format):
+    one = built.build("llama-little", format, "cpu")
+    found = []
+    for mode in ("static", "lean"):
+        step = decode.static(one, mode, 2, 16)  # the cache is a function of its seed
+        step.tokens.copy_(torch.tensor([[3], [77]]))
+        step()
+        found.append(step.logits.float())
+    assert (found[1] - found[0]).norm() / found[0].norm() < 0.02
+
+
+def test_the_lean_layer_is_compiled_once_for_all_layers():
+    from torch._dynamo import config
+    from torch._dynamo.testing import CompileCounter
+
+    one, counter = built.build("llama-little", "fp32", "cpu"), CompileCounter()
+    step = decode.static(one, "lean", 2, 16)
+    step()
+    wanted, tokens = step.logits.clone(), torch.tensor([[5], [6]])
+    torch._dynamo.reset()
+    compiled = torch.compile(lean.one_layer, dynamic=False, fullgraph=True, backend=counter)
+    with config.patch(disable=False):  # other modules' tests may have switched compiling off
+        for run in (None, compiled, compiled):
+            step.layer = run
+            step.tokens.copy_(tokens)
+            step()
+            wanted = step.logits.clone() if run is None else wanted
+            torch.testing.assert_close(step.logits, wanted, rtol=1e-5, atol=1e-5)
+    assert counter.frame_count == 1 < one.config.num_hidden_layers
+
+
+def test_a_lean_step_makes_half_the_kernels_of_the_static_one(tiny):
+    """Operations stand in for kernels here; views, which launch none, are left out."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            Count.number += not function.is_view
+            return out
+
+    counted = {}
+    for mode in ("static", "lean"):
+        step, Count.number = decode.static(tiny, mode, 1, 16), 0
+        step()
+        with Count():
+            step()
+        counted[mode] = Count.number
+    assert counted["lean"] < 0.7 * counted["static"]
+
+
+def test_a_model_of_other_parts_has_no_lean_step(tiny):
+    with pytest.raises(ValueError, match="only Llama and Qwen 3"):
+        lean.check(SimpleNamespace(model=tiny.model.model))
+
+
+def test_what_a_compiler_lacks_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace())
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(lean.shutil, "which", lambda name: None)
+    assert "gcc or clang or cc" in lean.uncompiled()
+    monkeypatch.setattr(lean.shutil, "which", lambda name: "/bin/x" if name == "mine" else None)
+    monkeypatch.setenv("CC", "mine")
+    assert lean.uncompiled() is None
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert "Triton" in lean.uncompiled()
+
+
+def test_an_eager_step_in_use_holds_its_cache_once(tiny):
+    eager, _ = decode.prepared(tiny, "eager", 1, 9)
+    eager()
+    held = [weakref.ref(keys) for keys, _ in eager.before]
+    eager.in_use()
+    gc.collect()
+    assert not any(one() is not None for one in held)
+    assert eager.cache.get_seq_length() == 9
+
+
+def test_an_eager_step_gives_the_logits_of_the_static_one_and_forgets_its_token(tiny):
+    eager, _ = decode.prepared(tiny, "eager", 2, 9)
+    eager()
+    tokens = torch.randint(tiny.config.vocab_size, (2, 1))
+    eager.tokens.copy_(tokens)
+    eager()
+    assert eager.cache.get_seq_length() == 8
+    static, _ = decode.prepared(tiny, "static", 2, 9)
+    for layer, (keys, values) in enumerate(eager.before):
+        static.cache.keys[layer][:, :, :-1].copy_(keys)
+        static.cache.values[layer][:, :, :-1].copy_(values)
+    static.tokens.copy_(tokens)
+    static()
+    torch.testing.assert_close(eager.logits, static.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_prompt_is_read_as_transformers_reads_it(tiny):
+    tokens = torch.randint(tiny.config.vocab_size, (2, 12))
+    tiny.config._attn_implementation = "eager"
+    with torch.inference_mode():
+        wanted = tiny.model(tokens, use_cache=False).logits
+    attention.use(tiny.config)
+    cache = attention.Static(tiny.config, 2, 12, torch.float32, "cpu")
+    with torch.inference_mode():
+        found = tiny.model(tokens, past_key_values=cache, position_ids=torch.arange(12)[None])
+    torch.testing.assert_close(found.logits, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_reads_every_weight_and_the_whole_cache():
+    one = built.build("llama-tiny", "fp32", "cpu")
+    step, _ = decode.prepared(one, "static", 1, 8)
+    caches = [(f"cache {i}", one_cache) for i, one_cache in enumerate(step.cache.keys)]
+    caches += [(f"values {i}", one_cache) for i, one_cache in enumerate(step.cache.values)]
+    everything = dict([*one.model.named_parameters(), *caches])
+    kept = {name: tensor.data[(0,) * tensor.ndim].clone() for name, tensor in everything.items()}
+
+    def logits():
+        step.tokens.zero_()
+        step()
+        return step.logits.clone()
+
+    before = logits()
+    assert torch.equal(logits(), before)
+    for name, tensor in everything.items():
+        if "embed" in name:  # tied here, so that the head reads all of it
+            assert one.model.lm_head.weight is tensor
+        place = (0,) * tensor.ndim
+        tensor.data[place] += 1
+        assert not torch.equal(logits(), before), name
+        tensor.data[place] = kept[name]
+    assert torch.equal(logits(), before)
+
+
+def test_a_step_that_is_not_finite_is_not_recorded():
+    one = built.build("llama-tiny", "fp32", "cpu")
+    one.model.model.norm.weight.data[0] = float("inf")
+    with pytest.raises(ValueError, match="not finite"):
+        decode.decode(one, "static", 1, 4, **QUICK)
+
+
+def test_a_mask_or_a_part_of_a_prompt_is_refused():
+    q = torch.zeros(1, 4, 2, 8)
+    with pytest.raises(ValueError, match="without a mask"):
+        attention.attend(None, q, torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 5, 8))
+
+
+@pytest.mark.parametrize(
+    ("mode", "batch", "context", "words"),
+    [
+        ("grapf", 1, 8, "did you mean 'graph'"),
+        ("static", 0, 8, "batch"),
+        ("eager", 1, 1, "context"),
+    ],
+)
+def test_bad_requests_are_named(tiny, mode, batch, context, words):
+    with pytest.raises(ValueError, match=words):
+        decode.decode(tiny, mode, batch, context, **QUICK)
+
+
+def test_a_graph_needs_a_gpu_and_says_so(tiny):
+    with pytest.raises(decode.NotCaptured, match="GPU"):
+        decode.prepared(tiny, "graph", 1, 8)
