@@ -93,6 +93,13 @@ class TestGlossary:
         assert [term for term in marked if term.casefold() not in known] == []
 
 
+def test_no_number_is_glued_for_nobody():
+    pages = [file.read_text(encoding="utf-8") for file in (ROOT / "book").glob("*.md")]
+    read = "\n".join([*pages, *("\n".join(prose(name)) for name in CHAPTERS)])
+    used = set(re.findall(r"\{glue(?::\w+)?\}`(?:[^`]*::)?([\w-]+)(?::\w+)?`", read))
+    assert [key for name in CHAPTERS for key in glued(name) if key not in used] == []
+
+
 class TestExercises:
     @pytest.mark.parametrize("chapter", CHAPTERS)
     def test_every_exercise_has_an_executed_solution(self, chapter):
