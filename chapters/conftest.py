@@ -1,5 +1,5 @@
 """Kernels under nbval are as quiet as under the runner."""
 
-from sizewise import runner
+from sizewise.chapters import run
 
-runner.quiet_kernels()
+run.quiet_kernels()

@@ -21,8 +21,10 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from sizewise import limits, packages, records, text
-from sizewise.lab import flops, models, plan, sweep, tokens
+from sizewise import units, validation
+from sizewise.data import downloads, records
+from sizewise.experiments import options
+from sizewise.training import flops, models, run_config, tokenizer
 
 BUDGETS = (3e11, 1e12)  # training operations
 SIZES = 2  # widths at each budget
@@ -39,15 +41,15 @@ ONLY = ("arms", "windows")
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model and tell of its loss and of what it makes of its context."""
-    from sizewise.lab import context, loop
+    from sizewise.training import context_use, loop
 
-    run = plan.Run(**{field.name: config[field.name] for field in fields(plan.Run)})
-    found = tokens.prepare(run.text, run.vocabulary)
-    checkpoint = packages.cache() / "checkpoints" / f"{records.identity(config)}.pt"
+    run = run_config.Run(**{field.name: config[field.name] for field in fields(run_config.Run)})
+    found = tokenizer.prepare(run.text, run.vocabulary)
+    checkpoint = downloads.cache() / "checkpoints" / f"{records.identity(config)}.pt"
     model, measured = loop.fit(run, found, checkpoint=checkpoint)
     if measured["ended"] != "done":  # a model of no numbers has nothing more to tell
         return measured
-    return measured | context.columns(
+    return measured | context_use.columns(
         model, run, found, bins=config["bins"], distances=config["distances"],
         sequences=config["sequences"], lengths=config["cache_at"],
     )  # fmt: skip
@@ -55,7 +57,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
 
 def windows(words: argparse.Namespace) -> list[str]:
     """The families of the experiment `windows`, beside that with a quarter among the arms."""
-    sizes = [words.context // limits.whole("--parts", part, words.context) for part in words.parts]
+    sizes = [words.context // validation.whole("--parts", part, words.context) for part in words.parts]
     usual = models.Windows().size(words.context)
     ends = [models.Windows(every=1), models.Windows(every=0)]
     between = [models.Windows(window=size) for size in sizes if size != usual]
@@ -64,19 +66,19 @@ def windows(words: argparse.Namespace) -> list[str]:
 
 def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
     """Every row: the arms at all budgets and widths, the windows at one of each."""
-    limits.whole("--seeds", words.seeds)
+    validation.whole("--seeds", words.seeds)
     for what in words.only:
         if what not in ONLY:
-            raise text.unknown("experiment", what, ONLY)
+            raise units.unknown("experiment", what, ONLY)
     shape = {"vocabulary": words.vocabulary, "context": words.context}
     at = words.at or max(words.budgets)
-    middle = words.width or plan.around(at, 1, "dense", **shape)[0]
+    middle = words.width or run_config.around(at, 1, "dense", **shape)[0]
     wanted = []
     if "arms" in words.only:
         wanted = [
             ("arms", budget, width, family)
             for budget in words.budgets
-            for width in words.widths or plan.around(budget, words.sizes, "dense", **shape)
+            for width in words.widths or run_config.around(budget, words.sizes, "dense", **shape)
             for family in words.families
         ]
     if "windows" in words.only:
@@ -88,20 +90,20 @@ def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
 
 def row(what: str, budget: float, width: int, family: str, words, seed: int) -> dict[str, Any]:
     """The configuration of one row."""
-    run = plan.at_budget(
+    run = run_config.at_budget(
         budget, width, family, seed=seed, text=words.text, vocabulary=words.vocabulary,
         context=words.context, lr=words.lr,
     )  # fmt: skip
-    limits.whole("--sequences", words.sequences)
-    limits.whole("--bins", words.bins, words.context)
+    validation.whole("--sequences", words.sequences)
+    validation.whole("--bins", words.bins, words.context)
     if words.context % words.bins:
         raise ValueError(f"a context of {words.context} does not divide into {words.bins} bins")
     looked = {
         "bins": words.bins,
-        "distances": [limits.whole("--distances", one, words.context // 2, 2)
+        "distances": [validation.whole("--distances", one, words.context // 2, 2)
                       for one in words.distances],
         "sequences": words.sequences,
-        "cache_at": [limits.whole("--lengths", one) for one in words.lengths],
+        "cache_at": [validation.whole("--lengths", one) for one in words.lengths],
     }  # fmt: skip
     return {"what": what, "budget": budget, **run.as_dict(), **looked}
 
@@ -119,7 +121,7 @@ def cost(config: dict[str, Any]) -> float:
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser, numbers = sweep.parser(__doc__), sweep.numbers
+    parser, numbers = options.parser(__doc__), options.numbers
     add = parser.add_argument
     add("--only", type=numbers(str), default=list(ONLY), help=f"some of {', '.join(ONLY)}")
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="of the arms, operations")
@@ -130,7 +132,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--at", type=float, help="budget of the windows; the largest if not said")
     add("--width", type=int, help="width of the windows; the best one if not said")
     add("--parts", type=numbers(int), default=list(PARTS), help="windows: context over these")
-    add("--lr", type=float, default=plan.LR, help="peak rate at the base width")
+    add("--lr", type=float, default=run_config.LR, help="peak rate at the base width")
     add(
         "--bins", type=int, default=BINS, help="equal parts of the context for the loss by position"
     )
@@ -139,12 +141,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--sequences", type=int, default=SEQUENCES, help="that come again, of each distance")
     add("--lengths", type=numbers(int), default=list(LENGTHS),
         help="longer sequences whose cache is counted, tokens")  # fmt: skip
-    sweep.common(parser, "attention_variants", CONTEXT)
+    options.common(parser, "attention_variants", CONTEXT)
     return parser.parse_args(words)
 
 
 def main() -> None:
-    sweep.record("attention_variants", arguments(), runs, measure, cost)
+    options.record("attention_variants", arguments(), runs, measure, cost)
 
 
 if __name__ == "__main__":

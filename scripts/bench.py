@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from comparisons import book, evaluate, laws, quantize, training
-from sizewise import paths, records, text
+from sizewise import paths, units
+from sizewise.data import records
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def main() -> None:
     words = arguments()
     for name in words.comparison:
         if name not in COMPARISONS:
-            sys.exit(f"bench: {text.unknown('comparison', name, COMPARISONS)}")
+            sys.exit(f"bench: {units.unknown('comparison', name, COMPARISONS)}")
     if words.list:
         for name, one in COMPARISONS.items():
             print(f"{name}: {one.baseline} / {one.contender}, {one.pairs} pairs")

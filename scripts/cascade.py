@@ -17,9 +17,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from sizewise import records, text
-from sizewise.evals import cascade, confidence, paired, routed
-from sizewise.evals.routed import ALL, MEASURES, Row, Study
+from sizewise import units
+from sizewise.data import records
+from sizewise.evaluation import cascade, routing
+from sizewise.stats import calibration as confidence, paired
+from sizewise.evaluation.routing import ALL, MEASURES, Row, Study
 
 SEED = 0  # of the halves and of the draws
 SAMPLES = 1000
@@ -171,7 +173,7 @@ def told(name: str, estimate) -> Row:
 def digest(rows: list[Row]) -> str:
     """Of the recorded answers with choices, whatever machine and day they come from."""
     lines = sorted(json.dumps({k: v for k, v in row.items() if k != "from"}, sort_keys=True)
-                   for row in routed.with_choices(rows))  # fmt: skip
+                   for row in routing.with_choices(rows))  # fmt: skip
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
@@ -195,7 +197,7 @@ def run(words: argparse.Namespace) -> None:
     """Compute what has no row yet."""
     for kind in words.what:
         if kind not in KINDS:
-            raise text.unknown("kind of row", kind, KINDS)
+            raise units.unknown("kind of row", kind, KINDS)
     given = Path(words.input) if words.input else records.path("small_vs_large")
     if not (rows := records.read(given)):
         raise ValueError(f"{given.name} has no rows: record scripts/small_vs_large.py first")

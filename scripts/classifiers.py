@@ -18,8 +18,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sizewise import engine, limits, pretrained, records, text
-from sizewise.evals import finetune, labelled, probes, prompted, texts
+from sizewise import units, validation
+from sizewise.data import records
+from sizewise.experiments import engine
+from sizewise.models import pretrained
+from sizewise.evaluation import classification, corpora, finetune, probes, prompting
 
 Row = dict[str, Any]
 LABELS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -70,7 +73,7 @@ def asked(words) -> Iterator[Row]:
         if model in LARGE and name not in TUNED_SETS:
             continue
         items = min(words.items, LARGE.get(model, ASKED))
-        for calibration in prompted.CALIBRATIONS:
+        for calibration in prompting.CALIBRATIONS:
             yield {"what": "prompted", "model": model, "dtype": words.dtype,
                    **common(name, words), "items": items, "labels_used": shots,
                    "calibration": calibration, "seed": 0}  # fmt: skip
@@ -79,7 +82,7 @@ def asked(words) -> Iterator[Row]:
 KINDS = {  # what: (rows, measure)
     "bag": (bag, probes.bagged),
     "probe": (probe, probes.probed),
-    "prompted": (asked, prompted.prompted),
+    "prompted": (asked, prompting.prompted),
     "finetuned": (finetuned, finetune.finetuned),
 }
 
@@ -101,14 +104,14 @@ def draws(name: str, words) -> Iterator[tuple[int, int]]:
     """
     for labels in words.labels:
         if labels <= most(name):
-            for seed in range(1 if labels == labelled.POOL else words.seeds):
+            for seed in range(1 if labels == classification.POOL else words.seeds):
                 yield labels, seed
 
 
 def most(name: str) -> int:
     """Labels in the pool of a set, by the number of its kinds; nothing is read for it."""
-    kinds = len(prompted.WORDINGS[name].words)
-    return labelled.POOL // kinds * kinds
+    kinds = len(prompting.WORDINGS[name].words)
+    return classification.POOL // kinds * kinds
 
 
 def chosen(words, known: tuple[str, ...]) -> list[str]:
@@ -130,7 +133,7 @@ def seconds(config: Row) -> float:
     if config["what"] == "prompted":  # calibration shares its passes
         return (config["items"] * (length + 6) * 2 * size / SPEED[config["dtype"]] + 2) / 2
     rows = len(LABELS) * SEEDS  # which share the vectors
-    operations = (config["items"] + labelled.POOL) * length * 2 * size * 0.75
+    operations = (config["items"] + classification.POOL) * length * 2 * size * 0.75
     read = operations / SPEED[config["dtype"]]
     return read / rows + 0.03 + config["labels_used"] * 4e-4
 
@@ -153,15 +156,15 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--only", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
-    add("--sets", type=names, default=list(prompted.WORDINGS),
-        help=f"labelled texts: {', '.join(texts.LABELLED)}")  # fmt: skip
+    add("--sets", type=names, default=list(prompting.WORDINGS),
+        help=f"labelled texts: {', '.join(corpora.LABELLED)}")  # fmt: skip
     add("--models", type=names, default=[*ENCODERS, *LANGUAGE],
-        help="encoders and language models, names of sizewise.pretrained")  # fmt: skip
+        help="encoders and language models, names of sizewise.models.pretrained")  # fmt: skip
     add("--labels", type=numbers, default=list(LABELS),
         help="training labels of a learning curve, a,b,c")  # fmt: skip
-    add("--items", type=int, default=labelled.RESERVED,
-        help=f"test items, the first ones, at most {labelled.RESERVED}")  # fmt: skip
-    add("--characters", type=int, default=labelled.CHARACTERS, help="of an excerpt, at most")
+    add("--items", type=int, default=classification.RESERVED,
+        help=f"test items, the first ones, at most {classification.RESERVED}")  # fmt: skip
+    add("--characters", type=int, default=classification.CHARACTERS, help="of an excerpt, at most")
     add("--seeds", type=int, default=SEEDS, help="draws of labels")
     add("--dtype", default="bf16", choices=pretrained.DTYPES,
         help="of torch models that only read; fp32 on processors without bf16")  # fmt: skip
@@ -170,16 +173,16 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         help="another file than data/classifiers.jsonl")  # fmt: skip
     add("--list", action="store_true", help="print the rows with an estimate and measure none")
     words = parser.parse_args(given)
-    limits.whole("the items", words.items, labelled.RESERVED)
-    limits.whole("the seeds", words.seeds, 100)
+    validation.whole("the items", words.items, classification.RESERVED)
+    validation.whole("the seeds", words.seeds, 100)
     for labels in words.labels:
-        limits.whole("the labels", labels, labelled.POOL, 8)
+        validation.whole("the labels", labels, classification.POOL, 8)
     for kind, some, known in (("kind of row", words.only, KINDS),
-                              ("labelled text", words.sets, prompted.WORDINGS),
+                              ("labelled text", words.sets, prompting.WORDINGS),
                               ("model", words.models, (*ENCODERS, *LANGUAGE))):  # fmt: skip
         for name in some:
             if name not in known:
-                raise text.unknown(kind, name, known)
+                raise units.unknown(kind, name, known)
     return words
 
 

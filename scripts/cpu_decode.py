@@ -3,7 +3,7 @@
     python scripts/cpu_decode.py
 
 The ceilings come first, then one decode step of SmolLM2-135M's shape by context and batch, each
-over the floor that `sizewise.roofline` puts below it with these ceilings. Rows go to
+over the floor that `sizewise.costs.roofline` puts below it with these ceilings. Rows go to
 data/cpu_decode.jsonl; what has a row is not measured again.
 """
 
@@ -12,10 +12,11 @@ import os
 from itertools import product
 from pathlib import Path
 
-from sizewise import processor, records
+from sizewise.costs import cpu
+from sizewise.data import records
 
 MODEL = "smollm2-135m"
-GRID = [{"what": "ceiling", "of": name} for name in processor.CEILINGS] + [
+GRID = [{"what": "ceiling", "of": name} for name in cpu.CEILINGS] + [
     {"what": "decode", "of": MODEL, "context": context, "batch": batch}
     for context, batch in product((128, 1024, 4096), (1, 4, 16))
 ]
@@ -24,10 +25,10 @@ GRID = [{"what": "ceiling", "of": name} for name in processor.CEILINGS] + [
 def measure(config: dict, rows: list[dict]) -> dict[str, float]:
     """One ceiling, or one step over the floor that the ceilings already recorded give."""
     if config["what"] == "ceiling":
-        return {"rate": processor.ceiling(config["of"])}
+        return {"rate": cpu.ceiling(config["of"])}
     rates = {row["of"]: row["rate"] for row in rows if row["what"] == "ceiling"}
-    device = processor.as_device(rates)
-    return processor.decode_step(config["of"], config["context"], config["batch"], device)
+    device = cpu.as_device(rates)
+    return cpu.decode_step(config["of"], config["context"], config["batch"], device)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
 
 A family of dense models of growing width reads the same tokens. For each: its loss, how often its
 most likely token is right, and how often 2, 4, 8 and 16 of them in a row are. The models are kept
-in the cache (`sizewise.lab.kept`), so that a row costs its training once. Rows go to
+in the cache (`sizewise.training.checkpoints`), so that a row costs its training once. Rows go to
 data/emergence.jsonl; what has a row is not run again.
 """
 
@@ -13,7 +13,8 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from sizewise.lab import flops, models, plan, sweep
+from sizewise.experiments import options
+from sizewise.training import flops, models, run_config
 
 WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 128, 160, 192)
 TOKENS = 3_000_000
@@ -23,13 +24,13 @@ FIRST = 64  # tokens of context before a match
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model, or load it, and count its right tokens."""
-    from sizewise.lab import exact, kept
+    from sizewise.training import checkpoints, token_accuracy
 
-    run = plan.Run(**{field.name: config[field.name] for field in fields(plan.Run)})
-    made = kept.trained(run)
-    found = exact.found(made.model, made.tokens, run.context, config["windows"])
+    run = run_config.Run(**{field.name: config[field.name] for field in fields(run_config.Run)})
+    made = checkpoints.trained(run)
+    found = token_accuracy.found(made.model, made.tokens, run.context, config["windows"])
     told = {name: value for name, value in made.measured.items() if name != "tokens_per_second"}
-    return told | exact.summary(found, config["first"])
+    return told | token_accuracy.summary(found, config["first"])
 
 
 def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
@@ -41,7 +42,7 @@ def row(width: int, seed: int, words: argparse.Namespace) -> dict[str, Any]:
     """The configuration of one row."""
     shape = {"vocabulary": words.vocabulary, "context": words.context}
     each = flops.size(models.spec("dense", width, **shape)).operations_per_token
-    run = plan.at_budget(words.tokens * each, width, seed=seed, text=words.text, **shape)
+    run = run_config.at_budget(words.tokens * each, width, seed=seed, text=words.text, **shape)
     return {**run.as_dict(), "windows": words.windows, "first": words.first}
 
 
@@ -54,20 +55,20 @@ def cost(config: dict[str, Any]) -> float:
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser, numbers = sweep.parser(__doc__), sweep.numbers
+    parser, numbers = options.parser(__doc__), options.numbers
     add = parser.add_argument
     add("--widths", type=numbers(int), default=list(WIDTHS), help="of the models, a,b,c")
     add("--tokens", type=float, default=TOKENS, help="that each model reads, about")
     add("--seeds", type=int, default=1, help="models of each width")
     add("--windows", type=int, default=WINDOWS, help="of validation text to count on, at most")
     add("--first", type=int, default=FIRST, help="least tokens of context before a match")
-    sweep.common(parser, "emergence")
+    options.common(parser, "emergence")
     return parser.parse_args(words)
 
 
 def main() -> None:
     told = ("width", "layers", "seed", "batch", "tokens")
-    sweep.record("emergence", arguments(), runs, measure, cost, told=told)
+    options.record("emergence", arguments(), runs, measure, cost, told=told)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sizewise import laws, records
-from sizewise.lab import flops, models, plan, sweep, tokens
+from sizewise import scaling_laws
+from sizewise.data import records
+from sizewise.experiments import options
+from sizewise.training import flops, models, run_config, tokenizer
 
 BUDGETS = (1e14, 1e15, 1e16)  # training operations
 SIZES = 6
@@ -28,19 +30,19 @@ REPEATED = "muennighoff-c4"  # what a token is worth when it is read again
 UNDISCOUNTED = 1e12  # excess parameters keep their worth
 
 
-def fitted(most: float) -> tuple[laws.Fit, str]:
+def fitted(most: float) -> tuple[scaling_laws.Fit, str]:
     """The law of the dense runs up to ``most`` operations, and a hash that names those runs."""
     rows = records.table("isoflop")
     kept = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
     rows = rows[kept & (rows["budget"] <= most)]
-    runs = laws.Runs.of(rows["params_non_embedding"], rows["tokens"], rows["val_loss"])
+    runs = scaling_laws.Runs.of(rows["params_non_embedding"], rows["tokens"], rows["val_loss"])
     named = hashlib.sha256(" ".join(sorted(rows["id"])).encode()).hexdigest()
-    return laws.fit(runs, bootstrap=SAMPLES, seed=SEED), named
+    return scaling_laws.fit(runs, bootstrap=SAMPLES, seed=SEED), named
 
 
 def configuration(budget: float, width: int, most: float) -> dict[str, Any]:
     """What names a row: the run, and how large the runs were that the law was fitted to."""
-    run = plan.at_budget(budget, width)
+    run = run_config.at_budget(budget, width)
     size = flops.size(models.spec(run.family, width, run.vocabulary, run.context))
     return {
         "budget": budget, "family": run.family, "width": width, "layers": run.layers,
@@ -50,12 +52,12 @@ def configuration(budget: float, width: int, most: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def predicted(config: dict[str, Any], law: laws.Fit, named: str) -> dict[str, Any]:
+def predicted(config: dict[str, Any], law: scaling_laws.Fit, named: str) -> dict[str, Any]:
     """The loss of a run with its intervals, and how far beyond the fitted runs it lies."""
     size, seen = config["params_non_embedding"], config["tokens"]
-    unique = len(tokens.prepare(config["text"], config["vocabulary"]).train)
+    unique = len(tokenizer.prepare(config["text"], config["vocabulary"]).train)
     # No discount on parameters: the paper's begins at a best size that is not that of these runs.
-    fading = laws.DataConstrained(law.law, laws.published(REPEATED).tokens_worth, UNDISCOUNTED)
+    fading = scaling_laws.DataConstrained(law.law, scaling_laws.published(REPEATED).tokens_worth, UNDISCOUNTED)
     reach = law.runs.reach(size, seen)
     return law.predict(size, seen, seed=SEED) | {
         "loss_repeated": float(fading.loss(size, seen, unique)),
@@ -70,7 +72,7 @@ def predicted(config: dict[str, Any], law: laws.Fit, named: str) -> dict[str, An
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser, numbers = sweep.parser(__doc__), sweep.numbers
+    parser, numbers = options.parser(__doc__), options.numbers
     add = parser.add_argument
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="training operations, a,b,c")
     add("--sizes", type=int, default=SIZES, help="widths at each budget")
@@ -88,7 +90,7 @@ def main() -> None:
         configs = [
             configuration(budget, width, words.most)
             for budget in words.budgets
-            for width in plan.around(budget, words.sizes)
+            for width in run_config.around(budget, words.sizes)
         ]
         if not (todo := records.missing(words.output, configs)):
             print("every one of these has its prediction")

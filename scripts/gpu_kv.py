@@ -20,9 +20,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sizewise import records, text, workers
-from sizewise.device import kv_attention, kv_rows, recording
-from sizewise.device.kv_inputs import DIM, HEADS, PACKED
+from sizewise import units
+from sizewise.data import records
+from sizewise.experiments import workers
+from sizewise.benchmark import recording
+from sizewise.benchmark.kv import attention, rows as kv_rows
+from sizewise.benchmark.kv.inputs import DIM, HEADS, PACKED
 
 SHAPES = [  # context, batch, group; the headline's shapes first
     (131072, 1, 4), (32768, 16, 4), (32768, 1, 4), (131072, 16, 4), (4096, 64, 4), (131072, 1, 8),
@@ -125,7 +128,7 @@ def checks(small: bool) -> list[dict[str, Any]]:
 
 def tunes(one: tuple[int, int, int]) -> list[dict[str, Any]]:
     """Launches of one shape: tiles first; then, with the fastest of them, all else in turn."""
-    from sizewise.quant.kernels.layout import space
+    from sizewise.quantization.kernels.layout import space
 
     few = space(stages=(3,))
     tiles = [
@@ -188,7 +191,7 @@ def record(rows: list[dict[str, Any]], file: Path, device: str, minutes: float |
         left = records.missing(file, rows)
         print(f"{name}: {len(left)} rows to record, about {estimate(left):.0f} minutes on a GPU")
         return started.run(
-            rows, file, cost=cost, after=kv_attention.against_best, seed=kv_rows.SEED
+            rows, file, cost=cost, after=attention.against_best, seed=kv_rows.SEED
         )
 
 
@@ -198,7 +201,7 @@ def main() -> None:
     device = "cuda" if workers.visible_gpus() else "cpu"
     try:
         if unknown := sorted(set(words.kinds or ()) - kv_rows.WHAT.keys()):
-            raise text.unknown("kind of row", unknown[0], kv_rows.WHAT)
+            raise units.unknown("kind of row", unknown[0], kv_rows.WHAT)
         if words.list:
             for row in rows:
                 print("  ".join(f"{name} {value}" for name, value in row.items()))

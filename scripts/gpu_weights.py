@@ -6,7 +6,7 @@
     python scripts/gpu_weights.py --small            # a few small shapes, for a machine without
 
 The device's own ceilings come first; then real architectures with random weights, from about
-0.1 to 70 billion parameters, each step over the floor that `sizewise.roofline` puts below it.
+0.1 to 70 billion parameters, each step over the floor that `sizewise.costs.roofline` puts below it.
 Rows go to data/gpu_weights.jsonl; what has a row is not measured again.
 """
 
@@ -18,9 +18,9 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
-from sizewise import records
-from sizewise.device import built, ceilings, decode, floors, lean, recording, rows
-from sizewise.quant import layers
+from sizewise.data import records
+from sizewise.benchmark import ceilings, compiled_step, decode, model as built, recording, roofline_gap, rows
+from sizewise.quantization.weights import layers
 
 MAIN, LARGEST = "llama-3.1-8b", "llama-3.1-70b"
 LADDER = ("llama-3.2-1b", "qwen3-32b", "smollm2-135m", "llama-3.2-3b")
@@ -203,9 +203,9 @@ def limit(config: dict) -> float:
 @cache
 def described(model: str):
     """The architecture behind a name."""
-    from sizewise import counting
+    from sizewise.models import parameters
 
-    return counting.describe(built.spec(model))
+    return parameters.describe(built.spec(model))
 
 
 def compare(row: dict, before: list[dict]) -> dict:
@@ -213,11 +213,11 @@ def compare(row: dict, before: list[dict]) -> dict:
     if row["kind"] not in ("decode", "prefill") or row["ended"] != "done":
         return {}
     measured = ceilings.as_device(before, row["device"])
-    found = floors.of(
+    found = roofline_gap.of(
         row["kind"], described(row["model"]), row["format"], row["batch"], row["context"],
         row["held_bytes"], sheet=ceilings.datasheet(row["device"]), measured=measured,
     )  # fmt: skip
-    return floors.compared(row, found, measured)
+    return roofline_gap.compared(row, found, measured)
 
 
 def chosen(grid: list[dict], words: argparse.Namespace) -> list[dict]:
@@ -251,7 +251,7 @@ def ready(grid: list[dict], small: bool) -> None:
             f"packages that are not installed: {words}; --formats without these leaves them out"
         )
     if not small and any(row.get("mode") == "compiled" for row in grid) and (
-        why := lean.uncompiled()
+        why := compiled_step.uncompiled()
     ):  # fmt: skip
         others = ",".join(mode for mode in decode.MODES if mode != "compiled")
         raise ValueError(f"{why}; --modes {others} leaves it out")

@@ -15,8 +15,9 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from sizewise import packages, records
-from sizewise.lab import loop, models, optimizer, plan, sweep, tokens
+from sizewise.data import downloads, records
+from sizewise.experiments import options
+from sizewise.training import loop, models, optimizer, run_config, tokenizer
 
 BUDGETS = (1e11, 3e11, 1e12, 3e12, 1e13, 3e13)  # training operations
 SIZES = 6
@@ -28,9 +29,9 @@ TUNED_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 def measure(config: dict[str, Any], graphs: bool = False) -> dict[str, Any]:
     """Train one row's run; it goes on from its checkpoint in the cache where there is one."""
-    run = plan.Run(**{field.name: config[field.name] for field in fields(plan.Run)})
-    checkpoint = packages.cache() / "checkpoints" / f"{records.identity(config)}.pt"
-    found = tokens.prepare(run.text, run.vocabulary)
+    run = run_config.Run(**{field.name: config[field.name] for field in fields(run_config.Run)})
+    checkpoint = downloads.cache() / "checkpoints" / f"{records.identity(config)}.pt"
+    found = tokenizer.prepare(run.text, run.vocabulary)
     return loop.train(run, found, checkpoint=checkpoint, graphs=graphs)
 
 
@@ -39,7 +40,7 @@ def ladder(words: argparse.Namespace) -> list[dict[str, Any]]:
     noisy = words.noise_at or sorted(words.budgets)[min(1, len(words.budgets) - 1)]
     rows = []
     for budget in words.budgets:
-        widths = words.widths or plan.around(budget, words.sizes, words.family, **shape(words))
+        widths = words.widths or run_config.around(budget, words.sizes, words.family, **shape(words))
         seeds = range(words.seeds if budget == noisy else 1)
         rows += [row("ladder", budget, width, words, seed) for width in widths for seed in seeds]
     return rows
@@ -57,7 +58,7 @@ def tuning(words: argparse.Namespace) -> list[dict[str, Any]]:
 
 def row(what: str, budget: float, width: int, words, seed: int = 0, lr=None) -> dict[str, Any]:
     """The configuration of one row."""
-    run = plan.at_budget(
+    run = run_config.at_budget(
         budget, width, words.family, seed=seed, text=words.text, lr=lr or words.lr,
         schedule=words.schedule, **shape(words),
     )  # fmt: skip
@@ -77,7 +78,7 @@ def cost(config: dict[str, Any]) -> float:
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser, numbers = sweep.parser(__doc__), sweep.numbers
+    parser, numbers = options.parser(__doc__), options.numbers
     add = parser.add_argument
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="training operations, a,b,c")
     add("--sizes", type=int, default=SIZES, help="widths at each budget")
@@ -85,11 +86,11 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=int, default=SEEDS, help="seeds at the budget of --noise-at")
     add("--noise-at", type=float, help="a budget; the second smallest if not said")
     add("--family", default="dense", help=", ".join(models.FAMILIES))
-    add("--lr", type=float, default=plan.LR, help=f"peak rate at width {optimizer.BASE_WIDTH}")
+    add("--lr", type=float, default=run_config.LR, help=f"peak rate at width {optimizer.BASE_WIDTH}")
     add("--schedule", default="linear", help=", ".join(optimizer.SCHEDULES))
     add("--tune", action="store_true", help="record learning rates around --lr instead")
     add("--graphs", action="store_true", help="capture whole steps as CUDA graphs")
-    sweep.common(parser, "isoflop")
+    options.common(parser, "isoflop")
     return parser.parse_args(words)
 
 
@@ -97,7 +98,7 @@ def main() -> None:
     words = arguments()
     told = ("budget", "width", "layers", "seed", "lr", "batch", "tokens")
     runs = tuning if words.tune else ladder
-    sweep.record(
+    options.record(
         "isoflop", words, runs, partial(measure, graphs=words.graphs), cost, told=told,
         longest_first=False,  # small budgets first: they predict the large ones
     )  # fmt: skip

@@ -17,10 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sizewise import engine, pretrained, records, text
-from sizewise.evals import cached
-from sizewise.quant import cache_trials, uses
-from sizewise.quant.cache_trials import way
+from sizewise import units
+from sizewise.data import records
+from sizewise.experiments import engine
+from sizewise.models import pretrained
+from sizewise.quantization.kv import evaluate
+from sizewise.experiments import kv_quality, weight_uses
+from sizewise.experiments.kv_quality import way
 
 Row = dict[str, Any]
 BITS = (4, 3, 2)
@@ -75,11 +78,11 @@ def rows(what: str, words) -> Iterator[Row]:
         first, read = model == words.models[0], {"text": "sotu", "context": 257}
         if what == "quality":
             for one in many() if first else few():
-                chunk = FINE if one["residual"] else cached.CHUNK
+                chunk = FINE if one["residual"] else evaluate.CHUNK
                 yield {"what": what, "model": model, **one, **read, "chunk": chunk,
                        "documents": words.documents if first else words.documents // 2}  # fmt: skip
         elif what == "layer":
-            for layer in range(uses.depth(model)):
+            for layer in range(weight_uses.depth(model)):
                 for side in ("keys", "values"):
                     yield {"what": what, "model": model, "layer": layer, "side": side,
                            "text": "brown", "context": 257, "documents": 4, "seed": 0}  # fmt: skip
@@ -96,10 +99,10 @@ def rows(what: str, words) -> Iterator[Row]:
 
 
 KINDS = {
-    "quality": cache_trials.through_cache,
-    "layer": cache_trials.coding_errors,
-    "needle": cache_trials.facts_found,
-    "generation": cache_trials.text_written,
+    "quality": kv_quality.through_cache,
+    "layer": kv_quality.coding_errors,
+    "needle": kv_quality.facts_found,
+    "generation": kv_quality.text_written,
 }
 
 
@@ -113,7 +116,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda words: words.split(","))
     add("--what", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
-    add("--models", type=names, default=["smollm2-135m"], help="names of sizewise.pretrained; the "
+    add("--models", type=names, default=["smollm2-135m"], help="names of sizewise.models.pretrained; the "
         "first gets all rows, the others a few")  # fmt: skip
     add("--documents", type=int, default=16, help="a window of each (quality); further models "
         "read half as many")  # fmt: skip
@@ -129,10 +132,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     given = parser.parse_args(words)
     for kind in given.what:
         if kind not in KINDS:
-            raise text.unknown("kind of row", kind, KINDS)
+            raise units.unknown("kind of row", kind, KINDS)
     for model in given.models:
         if model not in (known := pretrained.names("causal")):
-            raise text.unknown("language model", model, known)
+            raise units.unknown("language model", model, known)
     return given
 
 

@@ -24,8 +24,9 @@ import argparse
 from dataclasses import asdict, fields
 from typing import Any
 
-from sizewise import limits
-from sizewise.lab import flops, models, plan, sweep, tokens
+from sizewise import validation
+from sizewise.experiments import options
+from sizewise.training import flops, models, run_config, tokenizer
 
 BUDGETS = (3e10, 1e11, 3e11)  # training operations
 SIZES = 2  # widths at each budget
@@ -43,12 +44,12 @@ WATCHED = 64  # of which the routes are kept over training
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model and tell of its loss and of its routes."""
-    from sizewise.lab import observed, routing
+    from sizewise.training import routing, routing_metrics
 
-    run = plan.Run(**{field.name: config[field.name] for field in fields(plan.Run)})
-    found = tokens.prepare(run.text, run.vocabulary)
+    run = run_config.Run(**{field.name: config[field.name] for field in fields(run_config.Run)})
+    found = tokenizer.prepare(run.text, run.vocabulary)
     watched = routing.train(run, found, config["watched"])
-    told = observed.columns(watched, found, run.context, config["experts"], config["windows"])
+    told = routing_metrics.columns(watched, found, run.context, config["experts"], config["windows"])
     return watched.measured | told
 
 
@@ -74,7 +75,7 @@ def mixtures(words: argparse.Namespace) -> dict[str, list[models.Mixture]]:
 
 def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
     """Every row: the arms at all budgets and widths, the others at one of each."""
-    limits.whole("--seeds", words.seeds)
+    validation.whole("--seeds", words.seeds)
     shape = {"vocabulary": words.vocabulary, "context": words.context}
     chosen = [what for what in ONLY if what in words.only]
     if wrong := set(words.only) - set(ONLY):
@@ -82,15 +83,15 @@ def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
     if words.balance <= 0:
         raise ValueError("--balance must be above 0; the experiment `balance` is without it")
     at = words.at or sorted(words.budgets)[len(words.budgets) // 2]
-    middle = words.width or plan.around(at, 1, "moe", **shape)[0]
-    best = {budget: plan.around(budget, 1, "moe", **shape) for budget in words.budgets}
+    middle = words.width or run_config.around(at, 1, "moe", **shape)[0]
+    best = {budget: run_config.around(budget, 1, "moe", **shape) for budget in words.budgets}
     rows = []
     for what in chosen:
         places = list(best.items()) if what == "tokens" else [(at, [middle])]
         if what == "rates" and (most := max(words.budgets)) != at:
             places.append((most, best[most]))  # and farthest from where the rate was tuned
         if what == "arms":
-            places = [(budget, words.widths or plan.around(budget, words.sizes, "moe", **shape))
+            places = [(budget, words.widths or run_config.around(budget, words.sizes, "moe", **shape))
                       for budget in words.budgets]  # fmt: skip
             if (at, middle) not in [(b, w) for b, widths in places for w in widths]:
                 places.append((at, [middle]))  # with which the other experiments compare
@@ -114,7 +115,7 @@ def row(
         families = (mixture.name, models.Mixture(balance=words.balance).name)
         ours, sparse = (flops.size(models.spec(one, width, **shape)) for one in families)
         budget *= ours.operations_per_token / sparse.operations_per_token
-    run = plan.at_budget(
+    run = run_config.at_budget(
         budget, width, mixture.name, seed=seed, text=words.text, lr=words.lr * factor, **shape
     )
     looked = {"windows": words.windows, "watched": words.watched}
@@ -131,7 +132,7 @@ def cost(config: dict[str, Any]) -> float:
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser, numbers = sweep.parser(__doc__), sweep.numbers
+    parser, numbers = options.parser(__doc__), options.numbers
     add = parser.add_argument
     add("--only", type=numbers(str), default=list(ONLY), help=f"some of {', '.join(ONLY)}")
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="of the arms, operations")
@@ -143,10 +144,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--grains", type=numbers(int), default=list(GRAINS), help="experts that a token uses")
     add("--balance", type=float, default=BALANCE, help="coefficient of the balance loss")
     add("--seeds", type=int, default=SEEDS, help="runs of each, with other weights and order")
-    add("--lr", type=float, default=plan.LR, help="peak rate at the base width")
+    add("--lr", type=float, default=run_config.LR, help="peak rate at the base width")
     add("--windows", type=int, default=WINDOWS, help="on which the final routes are counted")
     add("--watched", type=int, default=WATCHED, help="on which routes are watched in training")
-    sweep.common(parser, "moe")
+    options.common(parser, "moe")
     return parser.parse_args(words)
 
 
@@ -154,12 +155,12 @@ def main() -> None:
     words = arguments()
 
     def traced(text) -> None:  # to its packages, for the specialisation by source
-        from sizewise.lab import origin
+        from sizewise.training import token_source
 
         if not words.text.startswith("hub:"):
-            origin.of(text)
+            token_source.of(text)
 
-    sweep.record("moe", words, runs, measure, cost, first=traced)
+    options.record("moe", words, runs, measure, cost, first=traced)
 
 
 if __name__ == "__main__":

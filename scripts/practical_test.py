@@ -5,7 +5,7 @@
 
 Each row holds what one model answered to all items of a task at one temperature, as often as it
 was asked: with the built-in example, which has a little of everything, greedily and drawn, and
-with items made by rule, which are three times as many. Models are those of `sizewise.pretrained`
+with items made by rule, which are three times as many. Models are those of `sizewise.models.pretrained`
 in fp32 on a processor; the functions are those of the command, so the answers are the ones that
 
     sizewise compare --task example --model smollm2-135m --model qwen2.5-coder-0.5b --most 24
@@ -20,11 +20,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from sizewise import engine, limits, pretrained, records, text
-from sizewise.compare import recorded, scoring
+from sizewise import units, validation
+from sizewise.data import records
+from sizewise.experiments import engine
+from sizewise.models import pretrained
+from sizewise.chapters.tables import practical_test
+from sizewise.compare import scoring
 from sizewise.compare.endpoint import Asking
 from sizewise.compare.local import Local
-from sizewise.quant import source
+from sizewise.models import load
 
 Row = dict[str, Any]
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
@@ -61,9 +65,9 @@ def measure(config: Row, threads: int = 1) -> Row:
 
     torch.set_num_threads(threads)
     local = loaded(config["model"])
-    items = recorded.questions(config["task"], config["items"], config["seed"])
+    items = practical_test.questions(config["task"], config["items"], config["seed"])
     wall, processor = time.perf_counter(), time.process_time()
-    rows = recorded.ask(local, config, items)
+    rows = practical_test.ask(local, config, items)
     spent = {
         "seconds": round(time.perf_counter() - wall, 3),
         "cpu_seconds": round(time.process_time() - processor, 3),
@@ -77,7 +81,7 @@ def measure(config: Row, threads: int = 1) -> Row:
 def loaded(name: str) -> Local:
     """The model of this name, after a first answer that is not timed."""
     loaded.cache_clear()  # the one before goes first: loading holds the weights twice
-    found = Local(source.find(name), Asking(most=2))
+    found = Local(load.find(name), Asking(most=2))
     found.ask("Say yes.")
     return found
 
@@ -86,7 +90,7 @@ def told(items, rows: list[Row]) -> Row:
     """Lists with an entry for each item; those of answers have lists of repeats inside."""
     of = {item.name: [row for row in rows if row["item"] == item.name] for item in items}
     return {
-        "asked": recorded.digest(items),
+        "asked": practical_test.digest(items),
         "names": [item.name for item in items],
         "texts": [[row["text"] for row in of[item.name]] for item in items],
         "scores": [[scoring.score(item, row["text"]) for row in of[item.name]] for item in items],
@@ -106,7 +110,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda words: [one for one in words.split(",") if one])
-    add("--models", type=names, default=list(MODELS), help="names of sizewise.pretrained")
+    add("--models", type=names, default=list(MODELS), help="names of sizewise.models.pretrained")
     add("--once", type=names, default=list(ONCE),
         help="models that are asked the example alone, each item once; '' for none")  # fmt: skip
     add("--items", type=int, default=MADE, help="items made by rule; fewer are the first of more")
@@ -118,17 +122,17 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     add("--most", type=int, default=MOST, help="tokens of an answer")
     add("--threads", type=int, default=1, help="of torch")
-    add("--output", type=Path, default=records.path(recorded.STEM),
+    add("--output", type=Path, default=records.path(practical_test.STEM),
         help="another file than data/practical_test.jsonl")  # fmt: skip
     add("--list", action="store_true", help="print the rows and measure none")
     given = parser.parse_args(words)
     for model in (*given.models, *given.once):
         if model not in pretrained.names():
-            raise text.unknown("model", model, pretrained.names("causal"))
+            raise units.unknown("model", model, pretrained.names("causal"))
         if pretrained.entry(model).kind != "causal":
             raise ValueError(f"{model} is no language model; try {', '.join(MODELS)}")
     for name, most in (("items", 3000), ("repeats", 100), ("most", 4096), ("threads", 1024)):
-        limits.whole(f"--{name}", getattr(given, name), most)
+        validation.whole(f"--{name}", getattr(given, name), most)
     return given
 
 

@@ -16,8 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from sizewise import records
-from sizewise.laws import emergence, plateau, returns, scores
+from sizewise.data import records
+from sizewise.scaling_laws import emergence, plateau, returns, scores
 
 SEED = 0
 SAMPLES = 2000

@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from sizewise import laws, records
-from sizewise.laws import joint, solver, upstream
+from sizewise import scaling_laws
+from sizewise.data import records
+from sizewise.scaling_laws import solver, uncertainty, upstream
 
 SEED = 0
 SAMPLES = 4000
@@ -42,8 +43,8 @@ GRID = [
 
 
 @cache
-def fitted(points: int) -> laws.Fit:
-    return laws.fit(upstream.chinchilla(outliers=points == ALL), bootstrap=SAMPLES, seed=SEED)
+def fitted(points: int) -> scaling_laws.Fit:
+    return scaling_laws.fit(upstream.chinchilla(outliers=points == ALL), bootstrap=SAMPLES, seed=SEED)
 
 
 def measure(what: str, points: int, **config) -> dict:
@@ -53,11 +54,11 @@ def measure(what: str, points: int, **config) -> dict:
         case "fit":
             return fit(one)
         case "held_out":
-            masks = laws.folds if config["hidden"] == "in turn" else laws.largest
-            errors = laws.held_out(one.runs, masks(one.runs))
+            masks = scaling_laws.folds if config["hidden"] == "in turn" else scaling_laws.largest
+            errors = scaling_laws.held_out(one.runs, masks(one.runs))
             return {"median_error": errors.median, "bias": errors.bias, "runs": len(errors.errors)}
         case "objective":
-            return {"objective": objective(one.runs, laws.published(config["law"]))}
+            return {"objective": objective(one.runs, scaling_laws.published(config["law"]))}
         case "growth":
             n = config["params"]
             return with_interval(one, "gain", lambda law: law.gain(n, 10 * n)) | with_interval(
@@ -71,15 +72,15 @@ def measure(what: str, points: int, **config) -> dict:
         case "allocation":
             return allocation(one, config["budget"])
         case "joint":
-            return joint.columns(one)
+            return uncertainty.columns(one)
         case "loss":
             return loss(one, config["params"], config["tokens"])
     raise ValueError(f"nothing to measure: {what}")
 
 
-def fit(one: laws.Fit) -> dict:
+def fit(one: scaling_laws.Fit) -> dict:
     """Coefficients with bootstrap and profile intervals, and how far the runs reach."""
-    runs, profiled, errors = one.runs, laws.profile(one), one.standard_errors()
+    runs, profiled, errors = one.runs, scaling_laws.profile(one), one.standard_errors()
     found = {
         "objective": one.objective,
         "starts": one.starts,
@@ -92,21 +93,21 @@ def fit(one: laws.Fit) -> dict:
         "least_tokens_each": float((runs.tokens / runs.params).min()),
         "most_operations": float(runs.operations.max()),
     }
-    for name in (*laws.NAMES, "exponent", "loss_exponent"):
+    for name in (*scaling_laws.NAMES, "exponent", "loss_exponent"):
         found |= with_interval(one, name, lambda law, name=name: getattr(law, name))
-    found |= {f"{name}_se": errors[name] for name in (*laws.NAMES, "exponent")}
+    found |= {f"{name}_se": errors[name] for name in (*scaling_laws.NAMES, "exponent")}
     for name, (low, high) in profiled.items():
         found |= {f"{name}_profile_low": low, f"{name}_profile_high": high}
     return found
 
 
-def objective(runs: laws.Runs, law) -> float:
+def objective(runs: scaling_laws.Runs, law) -> float:
     """The sum of Huber losses of a law as it stands."""
     table = solver.Table.of(runs.params, runs.tokens, runs.loss)
     return float(solver.objective(law.theta[None], np.ones((1, len(runs))), table)[0])
 
 
-def allocation(one: laws.Fit, budget: float) -> dict:
+def allocation(one: scaling_laws.Fit, budget: float) -> dict:
     """The best size and tokens for a budget, and tokens for each parameter."""
     found = {}
     for place, name in enumerate(("best_params", "best_tokens")):
@@ -116,7 +117,7 @@ def allocation(one: laws.Fit, budget: float) -> dict:
     )
 
 
-def loss(one: laws.Fit, params: float, tokens: float) -> dict:
+def loss(one: scaling_laws.Fit, params: float, tokens: float) -> dict:
     """The loss at a point, and whether the point lies among the runs: in their convex hull."""
     from scipy.spatial import Delaunay
 
@@ -125,7 +126,7 @@ def loss(one: laws.Fit, params: float, tokens: float) -> dict:
     return with_interval(one, "loss", lambda law: law.loss(params, tokens)) | {"inside": inside}
 
 
-def with_interval(one: laws.Fit, name: str, of) -> dict[str, float]:
+def with_interval(one: scaling_laws.Fit, name: str, of) -> dict[str, float]:
     """A quantity of the law with its 95 % interval."""
     low, high = one.interval(of)
     return {name: float(of(one.law)), f"{name}_low": low, f"{name}_high": high}

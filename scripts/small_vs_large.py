@@ -4,7 +4,7 @@
     python scripts/small_vs_large.py --workers 2
     python scripts/small_vs_large.py --models smollm2-135m --tasks arc-easy,piqa --items 100
 
-Models are those of `sizewise.pretrained`, fetched once and checked by their SHA-256, in bf16 on a
+Models are those of `sizewise.models.pretrained`, fetched once and checked by their SHA-256, in bf16 on a
 processor. A row holds what one model said to some questions of one task, question by question, so
 that models can be compared on the same ones, and what it took in time and memory. Rows go to
 data/small_vs_large.jsonl; what has a row is not measured again. GSM8K and HumanEval are put to
@@ -18,8 +18,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from sizewise import engine, limits, pretrained, records, text
-from sizewise.evals import exact, multiple_choice, paired, tasks
+from sizewise import units, validation
+from sizewise.data import records
+from sizewise.experiments import engine
+from sizewise.models import pretrained
+from sizewise.evaluation import exact_match, multiple_choice, tasks
+from sizewise.stats import paired
 
 Row = dict[str, Any]
 MODELS = ("smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
@@ -52,7 +56,7 @@ def size(words, model: str, task: str) -> int:
 
     Never more than the task has.
     """
-    whole = tasks.TASKS[task] if task in tasks.TASKS else exact.known(task)
+    whole = tasks.TASKS[task] if task in tasks.TASKS else exact_match.known(task)
     asked = words.answers.get(task, words.items) // (FEWER.get(model, 1) * FEWER.get(task, 1))
     return max(1, min(asked, whole.questions))
 
@@ -89,7 +93,7 @@ def measure(config: Row, threads: int = 1, batch: int = 16) -> Row:
 
 def questions(task: str, first: int, count: int) -> list:
     """The questions of a part. One sample begins another, so parts do not depend on the size."""
-    whole = tasks.items if task in tasks.TASKS else (lambda _, n: exact.known(task).items(n))
+    whole = tasks.items if task in tasks.TASKS else (lambda _, n: exact_match.known(task).items(n))
     return whole(task, first + count)[first:]
 
 
@@ -120,7 +124,7 @@ def answer(found, config: Row, items, batch: int) -> Row:
     in all rows that are recorded.
     """
     chat = config.get("chat", False)
-    table = exact.score(found.model, found.tokenizer, config["task"], items, batch=batch, chat=chat)
+    table = exact_match.score(found.model, found.tokenizer, config["task"], items, batch=batch, chat=chat)
     prompts = [item.chat if chat else item.prompt for item in items]
     read = sum(map(len, found.tokenizer(prompts)["input_ids"]))
     told = {
@@ -146,12 +150,12 @@ def answer(found, config: Row, items, batch: int) -> Row:
 def loaded(name: str, dtype: str):
     """The model of this name and the bytes of its tensors, after a first pass that is not timed."""
     import torch
-    from sizewise.quant import held
+    from sizewise.quantization import tensor_bytes
 
     found = pretrained.load(name, dtype)
     with torch.no_grad():
         found.model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
-    return found, held.of(found.model).total
+    return found, tensor_bytes.of(found.model).total
 
 
 def forget_peak() -> bool:
@@ -175,7 +179,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda words: words.split(","))
-    add("--models", type=names, default=list(MODELS), help="names of sizewise.pretrained")
+    add("--models", type=names, default=list(MODELS), help="names of sizewise.models.pretrained")
     add("--tasks", type=names, default=[*READ, *WRITTEN],
         help=f"of {', '.join((*READ, *WRITTEN))}")  # fmt: skip
     add("--items", type=int, default=300, help="questions of a task that is read, at most all, "
@@ -193,14 +197,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     given = parser.parse_args(words)
     for task in given.tasks:
         if task not in (*READ, *WRITTEN):
-            raise text.unknown("task", task, (*READ, *WRITTEN))
+            raise units.unknown("task", task, (*READ, *WRITTEN))
     for model in given.models:
         if pretrained.entry(model).kind != "causal":
             raise ValueError(f"{model} is no language model; try {', '.join(MODELS)}")
     for name in ("items", "batch", "threads", "workers"):
-        limits.whole(f"--{name}", getattr(given, name), 10_000)
+        validation.whole(f"--{name}", getattr(given, name), 10_000)
     if given.answers is not None:
-        limits.whole("--answers", given.answers, 10_000)
+        validation.whole("--answers", given.answers, 10_000)
     given.answers = {task: given.answers or count for task, count in WRITTEN.items()}
     return given
 

@@ -20,7 +20,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sizewise import engine, pretrained, records, text
+from sizewise import units
+from sizewise.data import records
+from sizewise.experiments import engine
+from sizewise.models import pretrained
 
 KINDS = ("codebook", "sampled", "seed", "recall")
 BITS = (1, 2, 3, 4)
@@ -39,7 +42,7 @@ Row = dict[str, Any]
 
 def configs(words: argparse.Namespace) -> list[Row]:
     """All rows that the command line asks for."""
-    from sizewise.quant.turboquant import VARIANTS
+    from sizewise.quantization.turboquant.codec import VARIANTS
 
     rows = {
         "codebook": [{"dim": d, "bits": b} for d, b in product(EXACT, BITS)],
@@ -68,25 +71,25 @@ def measure(config: Row) -> Row:
 
 def measure_codebook(config: Row) -> Row:
     """Exact distortion, between the bounds."""
-    from sizewise.quant import codebooks, theory
+    from sizewise.quantization.turboquant import lloyd_max, theory
 
-    made = codebooks.lloyd_max(config["bits"], config["dim"])
+    made = lloyd_max.lloyd_max(config["bits"], config["dim"])
     low = theory.lower(config["bits"])
     return {
         "distortion": made.distortion,
         "lower": low,
         "upper": theory.upper(config["bits"]),
         "over_lower": made.distortion / low,
-        "lloyd_gap": max(codebooks.conditions(made)),
+        "lloyd_gap": max(lloyd_max.conditions(made)),
     }
 
 
 def measure_sampled(config: Row) -> Row:
     """Errors of random directions, and of their inner products with others."""
     import torch
-    from sizewise.quant import theory
-    from sizewise.quant.rotations import generator
-    from sizewise.quant.turboquant import TurboQuant
+    from sizewise.quantization.turboquant import theory
+    from sizewise.quantization.turboquant.rotations import generator
+    from sizewise.quantization.turboquant.codec import TurboQuant
 
     n, d = config["vectors"], config["dim"]
     draw = generator("turboquant_theory", d, config["seed"])
@@ -108,7 +111,7 @@ def measure_seed(config: Row) -> Row:
     """Errors where the rotation comes from the data's random numbers, and where it does not."""
     import numpy
     import torch
-    from sizewise.quant import codebooks, rotations
+    from sizewise.quantization.turboquant import lloyd_max, rotations
 
     n, d, seed = config["vectors"], config["dim"], config["seed"]
     u = _unit(torch.from_numpy(_normal(config["library"], seed, n, d))).double()
@@ -119,7 +122,7 @@ def measure_seed(config: Row) -> Row:
         q, r = numpy.linalg.qr(_normal(config["library"], other, d, d))
         q *= numpy.copysign(1.0, numpy.diag(r))  # uniform, had it not met its own data
         turned = u @ torch.from_numpy(q).T
-    made = codebooks.lloyd_max(config["bits"], d)
+    made = lloyd_max.lloyd_max(config["bits"], d)
     values = turned.numpy()
     nearest = made.centroids[numpy.searchsorted(made.boundaries, values)]
     errors = ((values - nearest) ** 2).sum(-1)
@@ -152,7 +155,7 @@ def _coded(base, others, config: Row):
     Product quantization learns its centroids from as many other vectors, or from those that it
     codes, which is its best case.
     """
-    from sizewise.quant.turboquant import TurboQuant
+    from sizewise.quantization.turboquant.codec import TurboQuant
 
     dim, bits = base.shape[-1], config["bits"]
     if config["method"] not in PRODUCT:
@@ -188,11 +191,11 @@ def embeddings(model: str, vectors: int, queries: int):
 
 def sentences() -> list[str]:
     """Sentences of 6 to 40 words of the evaluation texts, each once, in their order."""
-    from sizewise.evals import texts
+    from sizewise.evaluation import corpora
 
     found = {}
     for name in TEXTS:
-        for document in texts.fixed(name):
+        for document in corpora.fixed(name):
             for one in re.split(r"(?<=[.!?])\s+", " ".join(document.split())):
                 if 6 <= len(one.split()) <= 40:
                     found.setdefault(one)
@@ -224,10 +227,10 @@ def chosen(words: argparse.Namespace) -> argparse.Namespace:
     """The command line checked; without faiss the rows that need it are left out."""
     for kind in words.what:
         if kind not in KINDS:
-            raise text.unknown("kind of row", kind, KINDS)
+            raise units.unknown("kind of row", kind, KINDS)
     words.methods = list(METHODS)
     if "recall" in words.what and words.encoder not in (known := pretrained.names("encoder")):
-        raise text.unknown("encoder", words.encoder, known)
+        raise units.unknown("encoder", words.encoder, known)
     if "recall" in words.what and not words.list and importlib.util.find_spec("faiss") is None:
         words.methods = [method for method in METHODS if method not in PRODUCT]
         print("no product quantization: pip install faiss-cpu==1.15.1", file=sys.stderr)
@@ -239,7 +242,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--what", type=lambda w: w.split(","), default=list(KINDS), help=", ".join(KINDS))
-    add("--encoder", default=ENCODER, help="a sentence encoder of sizewise.pretrained")
+    add("--encoder", default=ENCODER, help="a sentence encoder of sizewise.models.pretrained")
     add("--vectors", type=int, default=10_000, help="sentences to search (recall)")
     add("--queries", type=int, default=500, help="sentences to search for (recall)")
     add("--workers", type=int, default=1, help="runs at once")

@@ -11,7 +11,9 @@ import pytest
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # as the command line does
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
 
-from sizewise import catalog, claims, cli, records
+from sizewise.chapters import claims
+from sizewise.cli import main
+from sizewise.data import catalog, records
 
 CACHES = (
     records.facts, records._machine, records._versions, catalog.models, catalog.devices,
@@ -107,7 +109,7 @@ def sizewise(monkeypatch, capsys):
     def call(*words) -> Said:
         monkeypatch.setattr(sys, "argv", ["sizewise", *map(str, words)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
         out = capsys.readouterr()
         return Said(left.value.code, out.out, out.err)
 

@@ -1,15 +1,11 @@
-"""What the tests of `sizewise.device` share: small models, a pretended GPU, a quick clock."""
+"""What the tests of `sizewise.benchmark` share: small models, a pretended GPU, a quick clock."""
 
 import importlib.util
 import time
 
 import pytest
 from sizewise import paths
-from sizewise.device import (
-    built,
-    decode,
-    rows,
-)
+from sizewise.benchmark import decode, model, rows
 
 torch = pytest.importorskip("torch")
 ROOT = paths.root()
@@ -22,7 +18,7 @@ QUICK = {"repeats": 3, "least": 0.001}
 
 @pytest.fixture(name="tiny", scope="module")
 def the_tiny():
-    return built.build("llama-tiny", "fp32", "cpu")
+    return model.build("llama-tiny", "fp32", "cpu")
 
 
 @pytest.fixture(name="script", scope="module")

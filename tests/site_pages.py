@@ -33,8 +33,8 @@ SOURCES = [
     "book/_*/*.*",
     "book/sizewise/*.py",  # the calculators' formulas are traced from these
     "book/sizewise/calculators/*.py",
-    "book/sizewise/laws/forms.py",
-    "book/sizewise/laws/joint.py",
+    "book/sizewise/scaling_laws/forms.py",
+    "book/sizewise/scaling_laws/uncertainty.py",
     "data/facts/*.yml",
     "data/*.jsonl",  # copied to the site, for those who want the numbers
 ]

@@ -8,16 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import transformers
-from sizewise.architecture import (
-    Compressed,
-    Grouped,
-    Latent,
-    Layer,
-    Model,
-    Span,
-    StateSpace,
-)
-from sizewise.reading import from_config
+from sizewise.models.architecture import Compressed, Grouped, Latent, Layer, Model, Span, StateSpace
+from sizewise.models.from_config import from_config
 from transformers import CONFIG_MAPPING
 
 

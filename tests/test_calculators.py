@@ -12,21 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sizewise import catalog, counting, formats, memory, paths, records, roofline, training
-from sizewise.architecture import Grouped, Layer, Model
-from sizewise.calculators import (
-    all_of_them,
-    citing,
-    equations,
-    form,
-    intervals,
-    script,
-    tables,
-    tracing,
-    worked,
-)
-from sizewise.calculators.parts import OWN
-from sizewise.laws import Joint, forms
+from sizewise import paths
+from sizewise.costs import formats, memory, roofline, training
+from sizewise.data import catalog, records
+from sizewise.models import parameters as counting
+from sizewise.models.architecture import Grouped, Layer, Model
+from calculators import all_of_them, citing, equations, form, intervals, script, tables, tracing, worked
+from calculators.parts import OWN
+from sizewise.scaling_laws import Joint, forms
 
 CASES = 200
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
@@ -563,15 +556,15 @@ def test_a_comparison_outside_a_trace_is_refused():
 
 
 def test_known_numbers_pass_through_the_helpers_as_they_did():
-    from sizewise import limits
+    from sizewise import validation
 
-    assert limits.least(3, 2.0) == 2.0
-    assert type(limits.most(3, 2)) is int
-    assert type(limits.real(3)) is float
+    assert validation.least(3, 2.0) == 2.0
+    assert type(validation.most(3, 2)) is int
+    assert type(validation.real(3)) is float
     with pytest.raises(ValueError, match="whole number"):
-        limits.whole("x", "3")
+        validation.whole("x", "3")
     with pytest.raises(ValueError, match="above 0"):
-        limits.positive("x", "3")
+        validation.positive("x", "3")
 
 
 # ---- what stands on the page

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
-from sizewise import paths, records
-from sizewise.evals import cascade, confidence, routed
+from sizewise import paths
+from sizewise.data import records
+from sizewise.evaluation import cascade, routing
+from sizewise.stats import calibration
 
 ROOT = paths.root()
 SEEDS = 200
@@ -162,7 +164,7 @@ def test_a_threshold_flatters_itself_on_the_items_it_was_chosen_on():
     here, elsewhere = [], []
     for seed in range(SEEDS):
         one = drawn(seed, 200)
-        first = confidence.halves(range(200), seed)
+        first = calibration.halves(range(200), seed)
         at = one.part(first).choose(1.0)
         here.append(one.part(first).judge(at, samples=2)["over_large"].value)
         elsewhere.append(one.part(~first).judge(at, samples=2)["over_large"].value)
@@ -235,7 +237,7 @@ def test_specialists_are_found_and_judged_on_other_items():
     assert found.groupby("task")["specialist"].first().tolist() == ["left", "right"]
     assert set(found["generalist"]) == {"both"}
     for task, rows in found.groupby("task"):
-        first = confidence.halves(range(400))
+        first = calibration.halves(range(400))
         assert set(rows["item"]) == set(np.flatnonzero(~first))
         given = table[(table["model"] == rows["specialist"].iloc[0]) & (table["task"] == task)]
         expected = given.set_index("item")["right"].loc[rows["item"]]
@@ -302,7 +304,7 @@ def recorded(seed=0):
 
 
 def test_answers_are_read_in_parts_and_pooled():
-    study = routed.Study(recorded())
+    study = routing.Study(recorded())
     assert study.models == ["s", "m", "l"]
     assert study.tasks == ["easy", "hard", "all"]
     assert study.pairs() == [("s", "m"), ("s", "l"), ("m", "l")]
@@ -326,11 +328,11 @@ def test_models_are_compared_on_the_items_they_share():
     rows = recorded()
     for name in ("items", "nats", "bytes", "tokens", "answers", "right"):
         rows[0][name] = rows[0][name][5:]
-    study = routed.Study(rows[::-1])
+    study = routing.Study(rows[::-1])
     assert {len(of["easy"].names) for of in study.answers.values()} == {75}
     rows[4]["answers"][20] = (rows[4]["answers"][20] + 1) % 3
     with pytest.raises(ValueError, match="different choices of easy"):
-        routed.Study(rows)
+        routing.Study(rows)
 
 
 def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys, monkeypatch):
@@ -341,15 +343,15 @@ def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys,
     script.run(words)
     rows = records.read(output)
     assert {row["what"] for row in rows} == set(script.KINDS)
-    assert len(rows) == len(script.configs(routed.Study(recorded())))
+    assert len(rows) == len(script.configs(routing.Study(recorded())))
     text = (ROOT / "data" / "cascade.md").read_text(encoding="utf-8")
     described = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
     assert {column for row in rows for column in row} == described
     capsys.readouterr()
     script.run(words)
     assert capsys.readouterr().out == ""
-    again = [script.measure(routed.Study(recorded()), config)
-             for config in script.configs(routed.Study(recorded()))[:3]]  # fmt: skip
+    again = [script.measure(routing.Study(recorded()), config)
+             for config in script.configs(routing.Study(recorded()))[:3]]  # fmt: skip
     for row, new in zip(rows, again, strict=False):
         assert {name: row[name] for name in new} == new
     answers.write_text("".join(json.dumps(row) + "\n" for row in recorded(1)))
@@ -359,7 +361,7 @@ def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys,
 
 def test_rows_agree_with_each_other(script, monkeypatch):
     monkeypatch.setattr(script, "SAMPLES", 50)
-    study = routed.Study(recorded())
+    study = routing.Study(recorded())
     by = {what: [] for what in script.KINDS}
     for config in script.configs(study):
         if config["task"] == "all":
@@ -388,7 +390,7 @@ def test_missing_answers_are_told_in_one_line(script, tmp_path):
     with pytest.raises(ValueError, match="did you mean 'vote'"):
         script.run(script.arguments(["--what", "votes"]))
     with pytest.raises(ValueError, match="answers of two models, got 1"):
-        routed.Study([row for row in recorded() if row["model"] == "s"])
+        routing.Study([row for row in recorded() if row["model"] == "s"])
 
 
 def test_rows_of_other_scripts_are_refused_and_left_as_they_are(script, tmp_path):
@@ -417,7 +419,7 @@ def test_a_row_that_does_not_fit_is_refused(changed, told):
     rows = recorded()
     rows[0] |= changed
     with pytest.raises(ValueError, match=told):
-        routed.Study(rows)
+        routing.Study(rows)
 
 
 def test_what_cannot_be_opened_ends_the_script_in_one_line(script, tmp_path, monkeypatch):
@@ -443,11 +445,11 @@ def test_rows_without_choices_do_not_make_the_answers_others(script):
 
 def test_a_temperature_leaves_the_order_of_items_only_with_two_choices():
     two = np.array([[0.0, 0.5], [0.0, 2.0], [1.0, 0.0]])
-    orders = [np.argsort(confidence.probabilities(two, t).max(1)).tolist() for t in (0.1, 1, 10)]
+    orders = [np.argsort(calibration.probabilities(two, t).max(1)).tolist() for t in (0.1, 1, 10)]
     assert orders == [orders[0]] * 3
     # one rival close by, or three further off: cold, the close one hurts more; warm, the three
     four = np.array([[0.0, 1.0, 9.0, 9.0], [0.0, 1.5, 1.5, 1.5]])
-    cold, warm = (confidence.probabilities(four, t) for t in (0.2, 2.0))
+    cold, warm = (calibration.probabilities(four, t) for t in (0.2, 2.0))
     assert cold[0].max() < cold[1].max()
     assert warm[0].max() > warm[1].max()
     assert cold.argmax(1).tolist() == warm.argmax(1).tolist() == [0, 0]

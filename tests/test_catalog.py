@@ -1,8 +1,8 @@
 """The catalogue: every entry found by name, in units one can compute with."""
 
 import pytest
-from sizewise import catalog
-from sizewise.text import si
+from sizewise.data import catalog
+from sizewise.units import si
 
 
 def test_names_and_aliases_of_devices_are_unique():

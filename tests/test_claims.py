@@ -8,7 +8,9 @@ import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sizewise import claims, page, paths
+from sizewise import paths
+from sizewise.chapters import claims
+from sizewise.chapters.tables import display
 
 FINDING = "Counted."
 
@@ -193,7 +195,7 @@ class TestCollecting:
 
     def test_the_ledger_page_escapes_and_links(self, book):
         book.chapter("first", ("decide", stored(2, finding="One < two.")))
-        shown = page.ledger(claims.table())
+        shown = display.ledger(claims.table())
         assert "Two is &lt;b&gt;one&lt;/b&gt;." in shown.html
         assert "One &lt; two." in shown.html
         assert 'href="first.html#claim-2"' in shown.html

@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import packages, paths, pretrained
-from sizewise.evals import finetune, labelled, multiple_choice, probes, prompted, texts
+from sizewise import paths
+from sizewise.data import downloads
+from sizewise.models import pretrained
+from sizewise.evaluation import classification, corpora, finetune, multiple_choice, probes, prompting
 from transformers import (
     BertConfig,
     BertModel,
@@ -30,11 +32,11 @@ torch.set_num_threads(1)
 
 def made(number=60, kinds=("a", "b"), prefix="text"):
     some = tuple(f"{prefix} {n} of {kinds[n % len(kinds)]}" for n in range(number))
-    return texts.Labelled("made", some, np.arange(number) % len(kinds), tuple(kinds))
+    return corpora.Labelled("made", some, np.arange(number) % len(kinds), tuple(kinds))
 
 
 def test_test_and_pool_share_no_text_and_the_pool_is_balanced():
-    found = labelled.divided(made(61), 40, reserved=20, pool=30)
+    found = classification.divided(made(61), 40, reserved=20, pool=30)
     assert len(found.texts) == 20
     assert len(found.pool) == 30
     assert not set(found.texts) & set(found.pool)
@@ -48,74 +50,74 @@ def test_texts_that_differ_in_case_points_or_after_the_cut_are_one_and_torn_ones
             "the same beginning, then another", "torn text", "Torn text.", "left alone", "too",
             "three of these", "four of these")  # fmt: skip
     labels = np.array([0, 0, 1, 1, 0, 1, 0, 1, 0, 1])
-    found = labelled.divided(texts.Labelled("made", some, labels, ("x", "y")), 24, 2, 100)
+    found = classification.divided(corpora.Labelled("made", some, labels, ("x", "y")), 24, 2, 100)
     assert found.texts == ("Win money NOW!!!", "the same beginning, then")
     assert set(found.pool) == {"left alone", "too", "three of these", "four of these"}
 
 
 def test_a_set_too_small_for_its_pool_is_refused():
     with pytest.raises(ValueError, match="made leaves no text of some label after 60"):
-        labelled.divided(made(60), reserved=60)
+        classification.divided(made(60), reserved=60)
 
 
 def test_excerpts_end_between_words():
-    assert labelled.excerpt("one two\nthree", 240) == "one two three"
-    assert labelled.excerpt("one two three", 7) == "one two"
-    assert labelled.excerpt("one two three", 9) == "one two"
-    assert labelled.excerpt("unbroken", 4) == "unbr"
+    assert classification.excerpt("one two\nthree", 240) == "one two three"
+    assert classification.excerpt("one two three", 7) == "one two"
+    assert classification.excerpt("one two three", 9) == "one two"
+    assert classification.excerpt("unbroken", 4) == "unbr"
 
 
 @settings(max_examples=40, deadline=None)
 @given(kinds=st.integers(2, 5), each=st.integers(3, 12), seed=st.integers(0, 99))
 def test_draws_are_nested_balanced_and_without_repetition(kinds, each, seed):
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(kinds), each))
-    longest = labelled.draw(labels, kinds * each, seed)
+    longest = classification.draw(labels, kinds * each, seed)
     assert sorted(longest) == list(range(kinds * each))
     for count in range(1, kinds * each + 1):
-        found = labelled.draw(labels, count, seed)
+        found = classification.draw(labels, count, seed)
         assert found.tolist() == longest[:count].tolist()
         number = np.bincount(labels[found], minlength=kinds)
         assert number.max() - number.min() <= 1
     with pytest.raises(ValueError, match="the labels of a draw"):
-        labelled.draw(labels, kinds * each + 1, seed)
+        classification.draw(labels, kinds * each + 1, seed)
 
 
 def test_draws_of_other_seeds_are_others():
     labels = np.arange(100) % 2
-    assert labelled.draw(labels, 20, 0).tolist() != labelled.draw(labels, 20, 1).tolist()
+    assert classification.draw(labels, 20, 0).tolist() != classification.draw(labels, 20, 1).tolist()
 
 
 def test_macro_f1_is_that_of_a_table_worked_by_hand():
     labels = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
     answers = [0, 0, 1, 2, 1, 1, 0, 2, 1, 1]
     # label 0: 2 hits, 4 given, 3 answered: 4/7; 1: 2, 3, 5: 4/8; 2: 1, 3, 2: 2/5
-    assert labelled.macro_f1(labels, answers) == pytest.approx((4 / 7 + 1 / 2 + 2 / 5) / 3)
-    assert labelled.macro_f1([0, 0, 1], [0, 0, 0]) == pytest.approx((4 / 5 + 0) / 2)
-    assert labelled.macro_f1([1, 0], [1, 0]) == 1
+    assert classification.macro_f1(labels, answers) == pytest.approx((4 / 7 + 1 / 2 + 2 / 5) / 3)
+    assert classification.macro_f1([0, 0, 1], [0, 0, 0]) == pytest.approx((4 / 5 + 0) / 2)
+    assert classification.macro_f1([1, 0], [1, 0]) == 1
     with pytest.raises(ValueError, match="1 answers to 2 labels"):
-        labelled.macro_f1([1, 0], [1])
+        classification.macro_f1([1, 0], [1])
 
 
 def test_a_row_keeps_answers_from_which_its_scores_follow():
-    task = labelled.divided(made(60), 40, reserved=20, pool=30)
+    task = classification.divided(made(60), 40, reserved=20, pool=30)
     answers = np.r_[task.labels[:15], 1 - task.labels[15:18]]
-    row = json.loads(json.dumps(labelled.scored(task, answers)))
-    kept, right = labelled.digits(row["answers"]), labelled.digits(row["labels"])
+    row = json.loads(json.dumps(classification.scored(task, answers)))
+    kept, right = classification.digits(row["answers"]), classification.digits(row["labels"])
     assert kept.tolist() == answers.tolist()
     assert row["accuracy"] == pytest.approx((kept == right).mean()) == pytest.approx(15 / 18)
-    assert row["macro_f1"] == labelled.macro_f1(right, kept)
+    assert row["macro_f1"] == classification.macro_f1(right, kept)
     assert row["test_sha256"] == task.sha256(18) != task.sha256(20)
 
 
 def test_the_body_of_a_mail_has_neither_headers_nor_tags():
     plain = "From a@b Thu Aug 22\nSubject: secret\nList-Id: list\n\nHello,\n\nyou won."
-    assert texts.mail_body(plain) == "Hello,\n\nyou won."
+    assert corpora.mail_body(plain) == "Hello,\n\nyou won."
     page = ("Subject: x\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n"
             "<html><style>p {}</style><!-- no --><p>Caf=E9 &amp; co</p></html>")  # fmt: skip
-    assert texts.mail_body(page).split() == ["Café", "&", "co"]
+    assert corpora.mail_body(page).split() == ["Café", "&", "co"]
     both = ('Content-Type: multipart/alternative; boundary="B"\n\n--B\nContent-Type: text/html\n\n'
             "<b>second</b>\n--B\nContent-Type: text/plain\n\nfirst\n--B--\n")  # fmt: skip
-    assert texts.mail_body(both).strip() == "first"
+    assert corpora.mail_body(both).strip() == "first"
 
 
 @pytest.mark.parametrize(
@@ -126,11 +128,11 @@ def test_the_body_of_a_mail_has_neither_headers_nor_tags():
     ],
 )
 def test_the_pinned_sets_are_all_there(name, package, number):
-    if not (packages.cache() / "packages" / texts.pinned(package).file).exists():
+    if not (downloads.cache() / "packages" / corpora.pinned(package).file).exists():
         pytest.skip(f"{package} is not in the cache")
-    found = texts.labelled(name)
+    found = corpora.labelled(name)
     assert 0.94 * number < len(found.texts) <= number
-    assert set(found.names) == set(prompted.WORDINGS[name].words)
+    assert set(found.names) == set(prompting.WORDINGS[name].words)
     headed = [text for text in found.texts if text.startswith(("Return-Path:", "Received:"))]
     assert len(headed) < 5  # a body may quote the headers of another mail
 
@@ -198,7 +200,7 @@ def test_naive_bayes_is_that_of_a_textbook_worked_by_hand():
 
 
 def test_words_alone_answer_a_set_that_words_settle(monkeypatch):
-    monkeypatch.setattr(labelled, "task", lambda name, characters: labelled.divided(
+    monkeypatch.setattr(classification, "task", lambda name, characters: classification.divided(
         made(200), 40, reserved=40, pool=80))  # fmt: skip
     row = {"set": "made", "characters": 40, "items": 40, "labels_used": 32, "seed": 0}
     for model in probes.BAGS:
@@ -244,7 +246,7 @@ def gemma():
         layer_types=["sliding_attention", "full_attention"])).eval()  # fmt: skip
 
 
-WORDING = prompted.Wording("Is it good or bad?", "Review", "Sentiment",
+WORDING = prompting.Wording("Is it good or bad?", "Review", "Sentiment",
                            {"no": "bad", "yes": "good"})  # fmt: skip
 REVIEWS = ["a fine film", "bad", "a film of some length that goes on for a while", "naïve 東京"]
 
@@ -262,7 +264,7 @@ def test_a_prompt_shows_its_examples_and_ends_where_the_answer_begins():
 def test_scores_of_words_are_their_likelihood_after_the_prompt(build, opening):
     model, tokenizer = build(), words_tokenizer(opening)
     prompts = [WORDING.prompt(one, [("fine film", "yes")]) for one in REVIEWS]
-    found = prompted.scores(model, tokenizer, prompts, ["bad", "good"], batch=3)
+    found = prompting.scores(model, tokenizer, prompts, ["bad", "good"], batch=3)
     items = [multiple_choice.Item(str(n), one, ("bad", "good"), 0) for n, one in enumerate(prompts)]
     table = multiple_choice.score(model, tokenizer, items)
     assert (table["tokens"] == 1).all()
@@ -273,9 +275,9 @@ def test_scores_of_words_are_their_likelihood_after_the_prompt(build, opening):
 
 def test_prompts_without_a_common_beginning_or_that_are_equal_are_scored_too():
     model, tokenizer = llama(), words_tokenizer()
-    one = prompted.scores(model, tokenizer, ["fine:"], ["bad", "good"])
-    pair = prompted.scores(model, tokenizer, ["fine:", "fine:"], ["bad", "good"])
-    apart = prompted.scores(model, tokenizer, ["fine:", "Review film:"], ["bad", "good"])
+    one = prompting.scores(model, tokenizer, ["fine:"], ["bad", "good"])
+    pair = prompting.scores(model, tokenizer, ["fine:", "fine:"], ["bad", "good"])
+    apart = prompting.scores(model, tokenizer, ["fine:", "Review film:"], ["bad", "good"])
     assert pair == pytest.approx(np.repeat(one, 2, axis=0), abs=1e-5)
     assert apart[0] == pytest.approx(one[0], abs=1e-5)
 
@@ -283,27 +285,27 @@ def test_prompts_without_a_common_beginning_or_that_are_equal_are_scored_too():
 def test_words_of_several_tokens_or_of_the_same_are_refused():
     model, tokenizer = llama(), words_tokenizer()
     with pytest.raises(ValueError, match="'splendid' is not one token"):
-        prompted.scores(model, tokenizer, ["it:"], ["bad", "splendid"])
+        prompting.scores(model, tokenizer, ["it:"], ["bad", "splendid"])
     with pytest.raises(ValueError, match="the same token"):
-        prompted.scores(model, tokenizer, ["it:"], ["bad", "bad"])
+        prompting.scores(model, tokenizer, ["it:"], ["bad", "bad"])
 
 
 def test_calibration_takes_a_constant_bias_away():
     chance = np.random.default_rng(0)
     log_p, empty = np.log(chance.dirichlet([1, 1, 1], 50)), np.log([[0.2, 0.3, 0.5]] * 3)
     bias = np.array([4.0, 0.0, -3.0])
-    fair = prompted.calibrated(log_p, empty)
-    assert prompted.calibrated(log_p + bias, empty + bias) == pytest.approx(fair)
+    fair = prompting.calibrated(log_p, empty)
+    assert prompting.calibrated(log_p + bias, empty + bias) == pytest.approx(fair)
     assert ((log_p + bias).argmax(1) != log_p.argmax(1)).mean() > 0.3  # which mattered
 
 
 def test_calibration_is_that_of_numbers_worked_by_hand():
     # shares .6 .4 over the mean shares (.8 .2 and .6 .4) .7 .3: .857 and 1.333
     log_p, empty = np.log([[0.06, 0.04]]), np.log([[0.4, 0.1], [0.3, 0.2]])
-    found = np.exp(prompted.calibrated(log_p, empty))
+    found = np.exp(prompting.calibrated(log_p, empty))
     assert found[0, 1] / found[0, 0] == pytest.approx((0.4 / 0.3) / (0.6 / 0.7))
     assert found.sum() == pytest.approx(1)
-    even = prompted.calibrated(np.log([[0.7, 0.3]]), np.log([[0.7, 0.3]]))
+    even = prompting.calibrated(np.log([[0.7, 0.3]]), np.log([[0.7, 0.3]]))
     assert np.exp(even) == pytest.approx(np.array([[0.5, 0.5]]))
 
 
@@ -422,6 +424,6 @@ def test_every_column_of_a_row_is_described(script):
     told = (paths.root() / "data" / "classifiers.md").read_text(encoding="utf-8")
     words = script.arguments([])
     columns = {column for rows, _ in script.KINDS.values() for row in rows(words) for column in row}
-    task = labelled.divided(made(60), 40, reserved=20, pool=30)
-    columns |= labelled.scored(task, task.labels).keys()
+    task = classification.divided(made(60), 40, reserved=20, pool=30)
+    columns |= classification.scored(task, task.labels).keys()
     assert {column for column in columns if f"| `{column}` |" not in told} == set()

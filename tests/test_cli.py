@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from sizewise import catalog, claims, cli, counting
+from sizewise.chapters import claims
+from sizewise.cli import main
+from sizewise.data import catalog
+from sizewise.models import parameters
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 101, "hidden_size": 24, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 50,
     "bos_token_id": 128_000,  # beyond the vocabulary: transformers warns, a reader should not see
 }  # fmt: skip
-COMMANDS = [one.name or one.callback.__name__ for one in cli.app.registered_commands]
+COMMANDS = [one.name or one.callback.__name__ for one in main.app.registered_commands]
 
 
 def really(*words, **more):
@@ -141,14 +144,14 @@ class TestCount:
         found = json.loads(done.out)
         assert [one["model"] for one in found] == asked
         for one, model in zip(found, asked, strict=True):
-            want = counting.count(model)
+            want = parameters.count(model)
             assert {key: one[key] for key in self.KEYS} == {k: getattr(want, k) for k in self.KEYS}
         assert [key for key in found[0] if key in self.KEYS] == list(self.KEYS)
 
     def test_one_model_is_shown_by_kind(self, sizewise):
         done = sizewise("count", "mixtral-8x7b")
         assert (done.code, done.err) == (0, "")
-        one = counting.count("mixtral-8x7b")
+        one = parameters.count("mixtral-8x7b")
         for value in (one.total, one.active, one.non_embedding, *one.by_kind.values()):
             assert f"{value:,}" in done.out
         assert "8 experts, 2 of them for a token" in done.out
@@ -333,7 +336,7 @@ class TestRun:
         ],
     )  # fmt: skip
     def test_values_are_what_they_look_like(self, words, value):
-        name, read = cli._parameter(words)
+        name, read = main._parameter(words)
         assert name == "x"
         assert read == value
         assert type(read) is type(value)

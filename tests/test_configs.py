@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from sizewise import catalog, configs, counting
+from sizewise.data import catalog
+from sizewise.models import config, parameters
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 101, "hidden_size": 24, "num_hidden_layers": 2,
@@ -33,7 +34,7 @@ def write(tmp_path):
 def refusal(model, **options) -> str:
     """The one line with which a model is refused when it is loaded and counted."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the callers look at the words
-        counting.count(configs.load(model, **options))
+        parameters.count(config.load(model, **options))
     words = str(caught.value)
     assert words
     assert len(words.splitlines()) == 1
@@ -46,17 +47,17 @@ class TestWhatIsTaken:
         file = write(LLAMA, "model/config.json")
         monkeypatch.chdir(file.parent.parent)
         for way in (file, str(file), file.parent, "model", "./model", "model/config.json"):
-            assert counting.count(way).total == PARAMETERS
+            assert parameters.count(way).total == PARAMETERS
 
     def test_a_name_of_the_catalogue_is_that_entry(self):
-        spec = configs.load("gpt2")
+        spec = config.load("gpt2")
         assert spec.source == "catalogue"
         assert spec.fields == catalog.model("gpt2").config
 
     def test_a_spec_is_left_as_it_is(self):
-        spec = configs.Spec("mine", LLAMA)
-        assert configs.load(spec) is spec
-        assert counting.count(spec).model == "mine"
+        spec = config.Spec("mine", LLAMA)
+        assert config.load(spec) is spec
+        assert parameters.count(spec).model == "mine"
 
     @pytest.mark.parametrize(
         "extra",
@@ -71,11 +72,11 @@ class TestWhatIsTaken:
         ],
     )
     def test_how_weights_are_stored_or_run_changes_no_count(self, write, extra):
-        assert counting.count(write(LLAMA | extra)).total == PARAMETERS
+        assert parameters.count(write(LLAMA | extra)).total == PARAMETERS
 
     def test_a_layer_named_from_the_end_is_no_negative_size(self, write):
         nested = {"model_type": "llava", "vision_feature_layer": -2, "text_config": LLAMA}
-        assert counting.count(write(nested)).total > PARAMETERS
+        assert parameters.count(write(nested)).total > PARAMETERS
 
     def test_limits_refuse_no_default_configuration_of_transformers(self, tmp_path):
         import transformers
@@ -91,7 +92,7 @@ class TestWhatIsTaken:
                 continue
             fields = json.loads(content, object_hook=without_backbone)
             (tmp_path / "config.json").write_text(json.dumps(fields | {"model_type": model_type}))
-            configs.load(tmp_path)
+            config.load(tmp_path)
             checked += 1
         assert checked > 500
 
@@ -280,7 +281,7 @@ class TestCodeInConfigurations:
         file = write(LLAMA | {"auto_map": NAMED, "architectures": ["Evil"]})
         monkeypatch.chdir(file.parent)
         monkeypatch.syspath_prepend(file.parent)
-        one = counting.count(configs.load(file, ignore_code=True))
+        one = parameters.count(config.load(file, ignore_code=True))
         assert one.built_as == "LlamaForCausalLM"
         assert one.total == PARAMETERS
         assert not marker.exists()
@@ -292,8 +293,8 @@ class TestCodeInConfigurations:
         assert not marker.exists()
 
     def test_an_empty_map_names_no_code(self, write):
-        assert counting.count(write(LLAMA | {"auto_map": {}})).total == PARAMETERS
-        assert counting.count(write(LLAMA | {"auto_map": None})).total == PARAMETERS
+        assert parameters.count(write(LLAMA | {"auto_map": {}})).total == PARAMETERS
+        assert parameters.count(write(LLAMA | {"auto_map": None})).total == PARAMETERS
 
     def test_another_model_is_not_fetched(self, write):
         said = refusal(write({"model_type": "dpt", "backbone": "somebody/some-model"}))

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import catalog, records
-from sizewise.evals import contest, guessing, paired, printed
-from sizewise.figures import contest as figures
+from sizewise.data import catalog, records
+from sizewise.chapters.tables import chance_baseline, published_scores, small_versus_large
+from sizewise.stats import paired
+from sizewise.chapters.figures import small_versus_large as figures
 
 GEMMA = ("gemma-4-e4b", "gemma-3-27b")
 
@@ -39,7 +40,7 @@ def made(accuracies, items=200, task="arc-easy", part=50, seed=0, share=0.7):
 
 def test_answers_are_the_parts_put_together():
     table = made({"a": 0.3, "b": 0.6}, items=120)
-    found = contest.answers(table)
+    found = small_versus_large.answers(table)
     assert len(found) == 240
     assert found.groupby("model")["right"].sum().to_dict() == {
         model: sum(map(sum, rows["right"])) for model, rows in table.groupby("model")
@@ -49,14 +50,14 @@ def test_answers_are_the_parts_put_together():
 def test_an_item_answered_twice_is_an_error():
     table = made({"a": 0.5})
     with pytest.raises(ValueError, match="a answered 'arc-easy/0' of arc-easy twice"):
-        contest.answers(pd.concat([table, table.head(1)]))
+        small_versus_large.answers(pd.concat([table, table.head(1)]))
 
 
 def test_scores_have_wilson_intervals_and_are_ordered_by_size():
-    answers = contest.answers(
+    answers = small_versus_large.answers(
         pd.concat([made({"b": 0.6, "a": 0.3}), made({"b": 0.2}, task="gsm8k")])
     )
-    found = contest.scores(answers, ["a", "b"])
+    found = small_versus_large.scores(answers, ["a", "b"])
     assert list(zip(found["task"], found["model"], strict=True)) == [
         ("arc-easy", "a"), ("arc-easy", "b"), ("gsm8k", "b"),
     ]  # fmt: skip
@@ -69,8 +70,8 @@ def test_scores_have_wilson_intervals_and_are_ordered_by_size():
 
 
 def test_guessing_is_not_above_chance():
-    lucky = contest.scores(contest.answers(made({"a": 0.26}, items=400)))
-    able = contest.scores(contest.answers(made({"a": 0.6}, items=400)))
+    lucky = small_versus_large.scores(small_versus_large.answers(made({"a": 0.26}, items=400)))
+    able = small_versus_large.scores(small_versus_large.answers(made({"a": 0.6}, items=400)))
     assert [t["against"].iloc[0] for t in (lucky, able)] == ["alike", "above"]
 
 
@@ -84,25 +85,25 @@ def boolq(right):
 
 
 def test_always_yes_is_guessing_and_so_is_the_worse_than_that():
-    found = contest.scores(contest.answers(boolq({"able": 80, "yes": 60, "half": 52, "no": 40})))
+    found = small_versus_large.scores(small_versus_large.answers(boolq({"able": 80, "yes": 60, "half": 52, "no": 40})))
     assert found["chance"].tolist() == [0.6] * 4
     # Wilson at 100: 0.52 has 0.423 to 0.615, 0.40 has 0.309 to 0.498
     assert dict(zip(found["model"], found["against"], strict=True)) == {
         "able": "above", "yes": "alike", "half": "alike", "no": "below",
     }  # fmt: skip
-    said = guessing.wording(found)
+    said = chance_baseline.wording(found)
     assert "Of 4 scores 1 lie above guessing" in said
     assert "2 cannot be told from guessing: yes on boolq, half on boolq." in said
     assert said.endswith("1 below guessing: no on boolq.")
-    assert guessing.wording(found.head(1)) == (
+    assert chance_baseline.wording(found.head(1)) == (
         "All 1 scores lie above guessing with their whole interval."
     )
-    assert guessing.wording(found.head(0)) == "Not measured."
+    assert chance_baseline.wording(found.head(0)) == "Not measured."
 
 
 def test_tasks_without_choices_beside_those_with_choices_have_no_guessing():
     rows = pd.concat([boolq({"a": 80}), made({"a": 0.0}, 30, "gsm8k")])
-    found = contest.scores(contest.answers(rows)).set_index("task")
+    found = small_versus_large.scores(small_versus_large.answers(rows)).set_index("task")
     assert found["chance"].to_dict() == {"boolq": 0.6, "gsm8k": 0.0}
     assert found["against"].to_dict() == {"boolq": "above", "gsm8k": "alike"}
 
@@ -112,11 +113,11 @@ def test_a_model_that_gives_one_answer_is_named():
         "model": ["a", "a", "b", "c"], "task": ["boolq", "boolq", "boolq", "gsm8k"],
         "chosen": [[1, 1, 1, 1], [1, 0], [0, 1, 0, 1], None],
     })  # fmt: skip
-    found = guessing.leanings(rows)
+    found = chance_baseline.leanings(rows)
     assert found.to_dict("records") == [
         {"task": "boolq", "model": "a", "share": pytest.approx(5 / 6)}
     ]
-    assert len(guessing.leanings(rows.drop(columns="chosen"))) == 0
+    assert len(chance_baseline.leanings(rows.drop(columns="chosen"))) == 0
 
 
 def test_a_duel_is_worked_out_by_hand():
@@ -124,7 +125,7 @@ def test_a_duel_is_worked_out_by_hand():
         "model": ["s", "l"], "task": "piqa", "items": [list("abcdefgh"), list("bcdefghi")],
         "right": [[1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 1, 1, 0, 0, 1, 1]], "parameters": [1, 2],
     })  # fmt: skip
-    one = contest.duels(contest.answers(rows), ["s", "l"]).iloc[0]
+    one = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).iloc[0]
     # shared are b to h: s 1000010, l 1111001
     assert (one["items"], one["only_small"], one["only_large"]) == (7, 1, 4)
     assert one["difference"] == pytest.approx(3 / 7)
@@ -136,7 +137,7 @@ def test_a_duel_is_worked_out_by_hand():
 def test_duels_find_a_real_difference_and_none_where_there_is_none():
     rows = pd.concat([made({"s": 0.4, "l": 0.7}, 400), made({"s": 0.5, "l": 0.5}, 400, "piqa"),
                       made({"s": 0.7, "l": 0.4}, 400, "boolq")])  # fmt: skip
-    found = contest.duels(contest.answers(rows), ["s", "l"]).set_index("task")["found"]
+    found = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index("task")["found"]
     assert found.to_dict() == {"arc-easy": "larger", "piqa": "no", "boolq": "smaller"}
 
 
@@ -149,7 +150,7 @@ def test_p_values_are_corrected_over_all_duels_together():
                              "right": [right, other], "parameters": [1, 2]})  # fmt: skip
 
     rows = pd.concat([duel("piqa", 0, 5), duel("boolq", 1, 1), duel("arc-easy", 0, 8)])
-    found = contest.duels(contest.answers(rows), ["s", "l"]).set_index("task")
+    found = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index("task")
     # mid-p of k tosses that all fall alike: both ends, 2 in 2**k, less half of them
     assert found["p"].to_dict() == pytest.approx(
         {"piqa": 1 / 32, "boolq": 1 - 1 / 4, "arc-easy": 1 / 256}
@@ -163,32 +164,32 @@ def test_p_values_are_corrected_over_all_duels_together():
 
 def test_the_detectable_difference_is_found_four_times_in_five():
     items, share, level = 400, 0.3, 0.01
-    least = contest.least(int(share * items), items, level)
+    least = small_versus_large.least(int(share * items), items, level)
     rng, hits = np.random.default_rng(0), 0
     for _ in range(400):
         kinds = rng.multinomial(items, [(share + least) / 2, (share - least) / 2, 1 - share])
         hits += paired.mcnemar(int(kinds[0]), int(kinds[1]))[1] < level
     assert hits / 400 == pytest.approx(0.8, abs=0.06)
-    assert contest.least(0, 400) is None
+    assert small_versus_large.least(0, 400) is None
 
 
 def test_neighbours_are_those_that_answered_the_task():
     rows = pd.concat(
         [made({"a": 0.3, "b": 0.4, "c": 0.6}, 60), made({"a": 0.3, "c": 0.6}, 60, "piqa")]
     )
-    found = contest.duels(contest.answers(rows), ["a", "b", "c"])
+    found = small_versus_large.duels(small_versus_large.answers(rows), ["a", "b", "c"])
     assert list(zip(found["task"], found["small"], found["large"], strict=True)) == [
         ("arc-easy", "a", "b"), ("arc-easy", "b", "c"), ("arc-easy", "a", "c"), ("piqa", "a", "c"),
     ]  # fmt: skip
 
 
 def test_what_could_not_be_found_is_said():
-    few = contest.duels(contest.answers(made({"s": 0.5, "l": 0.5}, 4)), ["s", "l"])
-    many = contest.duels(contest.answers(made({"s": 0.3, "l": 0.6}, 400)), ["s", "l"])
-    assert "In 1 the items were too few to find any difference so often." in contest.reach(few)
-    assert f"{100 * many['detectable'].iloc[0]:.0f} points" in contest.reach(many)
-    assert "too few" not in contest.reach(many)
-    assert "ahead in 1, the smaller in 0" in contest.wording(many)
+    few = small_versus_large.duels(small_versus_large.answers(made({"s": 0.5, "l": 0.5}, 4)), ["s", "l"])
+    many = small_versus_large.duels(small_versus_large.answers(made({"s": 0.3, "l": 0.6}, 400)), ["s", "l"])
+    assert "In 1 the items were too few to find any difference so often." in small_versus_large.reach(few)
+    assert f"{100 * many['detectable'].iloc[0]:.0f} points" in small_versus_large.reach(many)
+    assert "too few" not in small_versus_large.reach(many)
+    assert "ahead in 1, the smaller in 0" in small_versus_large.wording(many)
 
 
 def test_upsets_are_worked_out_by_hand():
@@ -196,7 +197,7 @@ def test_upsets_are_worked_out_by_hand():
         "model": ["s", "l"], "task": "piqa", "items": [list("abcde")] * 2,
         "right": [[1, 1, 0, 0, 1], [1, 0, 1, 0, 0]], "parameters": [1, 2],
     })  # fmt: skip
-    one = contest.upsets(contest.answers(rows), "s", "l").iloc[0]
+    one = small_versus_large.upsets(small_versus_large.answers(rows), "s", "l").iloc[0]
     assert one["upsets"] == pytest.approx(2 / 5)
     assert one["of_errors"] == pytest.approx(2 / 3)
     assert one["either"] == pytest.approx(4 / 5)
@@ -210,35 +211,35 @@ def test_a_right_answer_is_paid_for_with_the_wrong_ones():
         "cpu_seconds": [3.0, 5.0, 30.0], "tokens_read": [30, 40, 70],
         "tokens_written": [6, 4, 10], "held_bytes": [7, 7, 9], "peak_bytes": [20, 50, 40],
     })  # fmt: skip
-    table = contest.costs(rows).set_index("model")
+    table = small_versus_large.costs(rows).set_index("model")
     assert table["items"].tolist() == [4, 4]
     assert table["accuracy"].tolist() == [0.5, 0.75]
     assert table["cpu_seconds"].tolist() == [2.0, 7.5]  # 8 s and 30 s for four
     assert table["cpu_per_right"].tolist() == [4.0, 10.0]  # 8 s for two, 30 s for three
     assert table["tokens"].tolist() == [20, 20]
     assert table["peak_bytes"].tolist() == [50, 40]
-    chats = contest.costs(rows.assign(task="gsm8k", chat=True))
+    chats = small_versus_large.costs(rows.assign(task="gsm8k", chat=True))
     assert chats["tokens"].isna().all()  # the template is in no row
     assert chats["cpu_per_right"].tolist() == [4.0, 10.0]
-    none = contest.costs(made({"s": 0.0}, items=50))
+    none = small_versus_large.costs(made({"s": 0.0}, items=50))
     assert none["cpu_per_right"].isna().all()
 
 
 def test_neighbours_are_next_in_size_and_the_two_ends():
-    assert contest.neighbours("abc") == [("a", "b"), ("b", "c"), ("a", "c")]
-    assert contest.neighbours("ab") == [("a", "b")]
-    assert contest.neighbours("a") == []
-    assert contest.sizes(made({"s": 0.5, "l": 0.5}).iloc[::-1]) == {"s": 10**8, "l": 10**9}
+    assert small_versus_large.neighbours("abc") == [("a", "b"), ("b", "c"), ("a", "c")]
+    assert small_versus_large.neighbours("ab") == [("a", "b")]
+    assert small_versus_large.neighbours("a") == []
+    assert small_versus_large.sizes(made({"s": 0.5, "l": 0.5}).iloc[::-1]) == {"s": 10**8, "l": 10**9}
 
 
 def test_without_rows_every_table_is_empty_and_says_so(tmp_path):
-    rows = contest.rows(tmp_path / "none.jsonl")
-    answers = contest.answers(rows)
-    for table in (contest.scores(answers), contest.duels(answers, ["s", "l"]),
-                  contest.upsets(answers, "s", "l"), contest.costs(rows)):  # fmt: skip
+    rows = small_versus_large.rows(tmp_path / "none.jsonl")
+    answers = small_versus_large.answers(rows)
+    for table in (small_versus_large.scores(answers), small_versus_large.duels(answers, ["s", "l"]),
+                  small_versus_large.upsets(answers, "s", "l"), small_versus_large.costs(rows)):  # fmt: skip
         assert len(table) == 0
         assert "task" in table
-    assert contest.wording(contest.duels(answers, ["s", "l"])) == "Not measured."
+    assert small_versus_large.wording(small_versus_large.duels(answers, ["s", "l"])) == "Not measured."
 
 
 # ------------------------------------------------------------------ published scores
@@ -256,14 +257,14 @@ def test_a_snapshot_is_named_by_its_date_and_falls_from_best_to_fifth_maker():
     names = [one["name"] for one in records.facts("scores") if one["name"].startswith("arena-")]
     assert len(names) >= 6
     for name in names:
-        one = printed.entry(name)
+        one = published_scores.entry(name)
         assert name == f"arena-{one['published'].isoformat()}"
         best, fifth, maker = (one["figures"][k]["value"] for k in ("best", "fifth", "fifth_maker"))
         assert best > fifth >= maker, name
 
 
 def test_the_small_gemma_leads_in_all_rows_whichever_way_is_better():
-    found = printed.versus(*GEMMA).set_index("benchmark")
+    found = published_scores.versus(*GEMMA).set_index("benchmark")
     assert len(found) == 12
     assert found["small_wins"].all()
     assert found.loc["MMLU-Pro", "lead"] == pytest.approx(1.8)
@@ -273,21 +274,21 @@ def test_the_small_gemma_leads_in_all_rows_whichever_way_is_better():
 
 
 def test_versus_is_the_same_contest_seen_from_either_side():
-    one, other = printed.versus(*GEMMA), printed.versus(*GEMMA[::-1])
+    one, other = published_scores.versus(*GEMMA), published_scores.versus(*GEMMA[::-1])
     assert set(one["benchmark"]) == set(other["benchmark"])
     other = other.set_index("benchmark").loc[one["benchmark"]]
     assert one["lead"].tolist() == pytest.approx((-other["lead"]).tolist())
 
 
 def test_the_ratio_of_claim_58_is_that_of_the_printed_scores():
-    assert printed.value("gemma-4-31b", "AIME 2026") / printed.value(
+    assert published_scores.value("gemma-4-31b", "AIME 2026") / published_scores.value(
         "gemma-3-27b", "AIME 2026"
     ) == pytest.approx(4.288, abs=1e-3)
 
 
 def test_the_fifth_is_nearer_to_the_best_than_the_tenth_that_the_ai_index_names():
-    tenth = printed.value("ai-index-2025", "tenth_after")
-    fifth = printed.ratings().set_index("date").loc[datetime.date(2024, 11, 13)]
+    tenth = published_scores.value("ai-index-2025", "tenth_after")
+    fifth = published_scores.ratings().set_index("date").loc[datetime.date(2024, 11, 13)]
     assert 100 * fifth["model"] / fifth["best"] < tenth
 
 
@@ -296,7 +297,7 @@ def test_the_interval_of_a_printed_score_is_wilsons(right, items):
     from scipy.stats import binomtest
 
     expected = binomtest(right, items).proportion_ci(0.95, "wilson")
-    found = printed.wilson(100 * right / items, items)
+    found = published_scores.wilson(100 * right / items, items)
     assert found == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
 
 
@@ -319,23 +320,23 @@ def test_a_share_outside_0_to_1_has_no_interval():
 
 def test_unknown_names_get_the_nearest_one():
     with pytest.raises(ValueError, match="did you mean 'gemma-4-31b'"):
-        printed.entry("gemma4-31b")
+        published_scores.entry("gemma4-31b")
     with pytest.raises(ValueError, match="did you mean 'AIME 2026'"):
-        printed.value("gemma-4-31b", "AIME 2025")
+        published_scores.value("gemma-4-31b", "AIME 2025")
 
 
 @given(st.floats(-1500, 1500))
 def test_votes_go_to_one_of_the_two(gap):
-    assert printed.preferred(gap) + printed.preferred(-gap) == pytest.approx(1)
+    assert published_scores.preferred(gap) + published_scores.preferred(-gap) == pytest.approx(1)
 
 
 def test_four_hundred_points_are_odds_of_ten_to_one():
-    share = printed.preferred(400)
+    share = published_scores.preferred(400)
     assert share / (1 - share) == pytest.approx(10)
 
 
 def test_gaps_and_their_margins_are_worked_out_by_hand():
-    table = printed.ratings().set_index("date")
+    table = published_scores.ratings().set_index("date")
     assert table.index.is_monotonic_increasing
     last = table.loc[datetime.date(2026, 3, 27)]
     assert (last["model"], last["maker"]) == (18, 39)
@@ -350,7 +351,7 @@ def test_pairs_apart_are_as_far_apart_as_asked(days, years):
     table = pd.DataFrame({
         "date": [start + datetime.timedelta(d) for d in sorted(days)], "model": 1.0, "maker": 2.0,
     })  # fmt: skip
-    for row in printed.apart(table, years).itertuples():
+    for row in published_scores.apart(table, years).itertuples():
         assert abs((row.after - row.before).days / 365.25 - years) <= 0.25
 
 
@@ -372,10 +373,10 @@ def points(axes):
 
 
 def test_every_score_is_one_mark(axes):
-    answers = contest.answers(
+    answers = small_versus_large.answers(
         pd.concat([made({"a": 0.3, "b": 0.6}), made({"a": 0.2}, task="piqa")])
     )
-    figures.accuracy(axes, contest.scores(answers, "ab"))
+    figures.accuracy(axes, small_versus_large.scores(answers, "ab"))
     assert points(axes) == 3
     strokes = [line.get_xdata()[0] for line in axes.lines
                if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]  # fmt: skip
@@ -384,13 +385,13 @@ def test_every_score_is_one_mark(axes):
 
 def test_only_differences_that_are_sure_are_filled(axes):
     rows = pd.concat([made({"s": 0.3, "l": 0.8}, 400), made({"s": 0.5, "l": 0.5}, 400, "piqa")])
-    figures.differences(axes, contest.duels(contest.answers(rows), ["s", "l"]))
+    figures.differences(axes, small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]))
     assert points(axes) == 3  # two hollow, one of them filled
 
 
 def test_published_figures_draw_all_their_rows(axes):
-    table = printed.versus(*GEMMA)
+    table = published_scores.versus(*GEMMA)
     figures.printed(axes, table, large="27B", small="E4B")
     assert points(axes) == 2 * (table["unit"] == "%").sum()
-    figures.distance(axes, printed.ratings())
-    figures.cost(axes, contest.costs(made({"s": 0.3, "l": 0.6})))
+    figures.distance(axes, published_scores.ratings())
+    figures.cost(axes, small_versus_large.costs(made({"s": 0.3, "l": 0.6})))

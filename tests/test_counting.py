@@ -9,7 +9,8 @@ from functools import cache
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import catalog, configs, counting, repeats
+from sizewise.data import catalog
+from sizewise.models import config as configs, parameters, shared_layers
 
 ENTRIES = catalog.models()
 EXACT = [name for name, entry in ENTRIES.items() if entry.exact]
@@ -18,7 +19,7 @@ GIB = 2**30
 
 @cache
 def counted(name):
-    return counting.count(name)
+    return parameters.count(name)
 
 
 def spec(model_type, **fields):
@@ -97,7 +98,7 @@ class TestUnseenConfigurations:
         def checked(total, active=None, **fields):
             file = tmp_path / "config.json"
             file.write_text(json.dumps(fields))
-            one = counting.count(file)
+            one = parameters.count(file)
             assert one.total == total
             assert one.total == parameters_of(fully_built(configs.load(file)))
             assert one.active == (total if active is None else active)
@@ -240,33 +241,33 @@ class TestUnseenConfigurations:
         )  # fmt: skip
 
     def test_active_is_unknown_where_no_experts_per_token_are_stated(self):
-        one = counting.count(spec("mixtral", num_hidden_layers=2, num_experts_per_tok=0))
+        one = parameters.count(spec("mixtral", num_hidden_layers=2, num_experts_per_tok=0))
         assert one.routed > 0
         assert one.active is None
         assert one.active_without_input_embedding is None
 
     def test_switch_transformers_sends_a_token_to_one_expert(self):
-        one = counting.count(spec("switch_transformers", num_experts=4, num_layers=4))
+        one = parameters.count(spec("switch_transformers", num_experts=4, num_layers=4))
         assert (one.experts, one.experts_per_token) == (4, 1)
         assert one.total - one.active == one.routed * 3 // 4
 
     def test_the_class_that_the_configuration_names_is_counted(self):
         fields = {k: v for k, v in LLAMA.items() if k != "model_type"}
-        without_head = counting.count(spec("llama", **fields, architectures=["LlamaModel"]))
+        without_head = parameters.count(spec("llama", **fields, architectures=["LlamaModel"]))
         assert without_head.built_as == "LlamaModel"
-        assert without_head.total == counting.count(spec("llama", **fields)).total - 1009 * 90
+        assert without_head.total == parameters.count(spec("llama", **fields)).total - 1009 * 90
 
     @pytest.mark.parametrize(
         "named", [["GPT2LMHeadModel"], ["os"], ["NoSuchModel"], [None], 5, "x"]
     )
     def test_a_class_of_another_configuration_is_not_used(self, named):
         fields = {k: v for k, v in LLAMA.items() if k != "model_type"}
-        assert counting.count(spec("llama", **fields, architectures=named)).built_as == (
+        assert parameters.count(spec("llama", **fields, architectures=named)).built_as == (
             "LlamaForCausalLM"
         )
 
     def test_a_model_of_images_is_counted_though_it_takes_no_tokens(self):
-        one = counting.count(spec("clip"))
+        one = parameters.count(spec("clip"))
         assert one.total == 151_277_313  # openai/clip-vit-base-patch32
         assert not one.tied
         assert one.embedding == 0
@@ -288,16 +289,16 @@ class TestEveryClass:
             try:
                 config = config_class()
                 config._attn_implementation = "eager"
-                full = counting.skeleton(config, share_layers=False)
+                full = parameters.skeleton(config, share_layers=False)
             except Exception:  # noqa: S112 - a default that its own class refuses
                 continue
             want = parameters_of(full)
-            buffers = repeats.buffers(full)
+            buffers = shared_layers.buffers(full)
             del full
-            shared = counting.skeleton(config)
-            got = sum(tensor.numel() for _, tensor, _ in repeats.tensors(shared))
+            shared = parameters.skeleton(config)
+            got = sum(tensor.numel() for _, tensor, _ in shared_layers.tensors(shared))
             compared += 1
-            if (got, repeats.buffers(shared)) != (want, buffers):
+            if (got, shared_layers.buffers(shared)) != (want, buffers):
                 different.append(f"{config_class.__name__}: {got:,} is not {want:,}")
         assert different == []
         assert compared >= 190
@@ -348,21 +349,21 @@ class TestPatternsOfLayers:
     @pytest.mark.parametrize(("model_type", "fields"), LAYERS_DIFFER)
     def test_sharing_equals_the_full_build_where_layers_differ(self, model_type, fields):
         config = configs.build(spec(model_type, **fields))
-        full = counting.skeleton(config, share_layers=False)
-        shared = counting.skeleton(config)
-        got = sum(tensor.numel() for _, tensor, _ in repeats.tensors(shared))
+        full = parameters.skeleton(config, share_layers=False)
+        shared = parameters.skeleton(config)
+        got = sum(tensor.numel() for _, tensor, _ in shared_layers.tensors(shared))
         assert got == parameters_of(full)
-        assert repeats.buffers(shared) == repeats.buffers(full)
+        assert shared_layers.buffers(shared) == shared_layers.buffers(full)
         inside = [
-            tensor.numel() for path, tensor, _ in repeats.tensors(shared) if "layers." in path
+            tensor.numel() for path, tensor, _ in shared_layers.tensors(shared) if "layers." in path
         ]
-        assert inside == [t.numel() for p, t, _ in repeats.tensors(full) if "layers." in p]
+        assert inside == [t.numel() for p, t, _ in shared_layers.tensors(full) if "layers." in p]
 
     def test_classes_are_as_before_once_layers_were_shared(self):
         from transformers.models.llama import modeling_llama
 
         before = modeling_llama.LlamaDecoderLayer.__init__
-        counting.skeleton(configs.build(spec("llama", num_hidden_layers=3)))
+        parameters.skeleton(configs.build(spec("llama", num_hidden_layers=3)))
         assert modeling_llama.LlamaDecoderLayer.__init__ is before
 
     def test_classes_are_as_before_after_a_failed_build(self):
@@ -370,7 +371,7 @@ class TestPatternsOfLayers:
 
         before = modeling_llama.LlamaDecoderLayer.__init__
         with pytest.raises(ValueError, match="llama cannot be built"):
-            counting.count(spec("llama", num_hidden_layers=3, intermediate_size=-1))
+            parameters.count(spec("llama", num_hidden_layers=3, intermediate_size=-1))
         assert modeling_llama.LlamaDecoderLayer.__init__ is before
 
 
@@ -393,7 +394,7 @@ class TestSizes:
     def test_ten_thousand_layers_are_counted_like_any_others(self):
         fields = LLAMA | {"num_hidden_layers": 10_000, "tie_word_embeddings": False}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        one = counting.count(configs.Spec("deep", fields))
+        one = parameters.count(configs.Spec("deep", fields))
         assert one.total == llama(V=1009, d=90, L=10_000, h=6, g=3, a=14, m=211, tied=False)
         assert one.depth == 10_000
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -401,7 +402,7 @@ class TestSizes:
 
     def test_widths_of_a_million_cost_no_memory(self):
         d, m, V = 2**22, 2**24, 2**20
-        one = counting.count(
+        one = parameters.count(
             spec("llama", hidden_size=d, intermediate_size=m, vocab_size=V, num_hidden_layers=2,
                  num_attention_heads=2**12)
         )  # fmt: skip
@@ -426,7 +427,7 @@ class TestProperties:
     def test_llama_counts_are_the_formula(self, shape, width, tied):
         heads = shape["g"] * shape["group"]
         d = heads * width  # transformers wants a multiple of the heads, not of their size
-        one = counting.count(
+        one = parameters.count(
             spec("llama", vocab_size=shape["V"], hidden_size=d, num_hidden_layers=shape["L"],
                  num_attention_heads=heads, num_key_value_heads=shape["g"], head_dim=shape["a"],
                  intermediate_size=shape["m"], tie_word_embeddings=tied)
@@ -446,7 +447,7 @@ class TestProperties:
         used = data.draw(st.integers(1, experts))
         heads = shape["g"] * shape["group"]
         d, V = heads * width, shape["V"]
-        one = counting.count(
+        one = parameters.count(
             spec("mixtral", vocab_size=V, hidden_size=d, num_hidden_layers=shape["L"],
                  num_attention_heads=heads, num_key_value_heads=shape["g"], head_dim=shape["a"],
                  intermediate_size=shape["m"], tie_word_embeddings=tied,

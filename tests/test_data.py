@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sizewise import catalog, claims, notebooks, paths, records
+from sizewise import paths
+from sizewise.chapters import claims, notebook
+from sizewise.data import catalog, records
 
 ROOT = paths.root()
 DATA = ROOT / "data"
@@ -226,7 +228,7 @@ def test_typed_decimals_are_found_and_names_are_left_alone(text, found):
 
 class Chapter:
     def __init__(self, name):
-        self.content = notebooks.read(CHAPTERS[name])
+        self.content = notebook.read(CHAPTERS[name])
         self.cells = self.content["cells"]
         self.code = [cell for cell in self.cells if cell["cell_type"] == "code"]
         self.prose = ["".join(c["source"]) for c in self.cells if c["cell_type"] == "markdown"]
@@ -287,8 +289,8 @@ class TestChapters:
         assert [name for name, times in names.items() if times > 1] == []
 
     def test_nothing_that_differs_from_run_to_run_is_stored(self, chapter):
-        assert chapter.content["metadata"].keys() <= {*notebooks.KEPT_METADATA, "sizewise"}
-        for key, value in notebooks.KEPT_METADATA.items():
+        assert chapter.content["metadata"].keys() <= {*notebook.KEPT_METADATA, "sizewise"}
+        for key, value in notebook.KEPT_METADATA.items():
             assert chapter.content["metadata"][key] == value
         assert [
             c["id"] for c in chapter.cells if {"execution", "papermill"} & {*c["metadata"]}

@@ -7,13 +7,10 @@ from device_parts import (  # noqa: F401 - fixtures
     QUICK,
     the_quick,
 )
-from sizewise import catalog, counting, roofline
-from sizewise.device import (
-    ceilings,
-    energy,
-    floors,
-    timing,
-)
+from sizewise.costs import roofline
+from sizewise.data import catalog
+from sizewise.models import parameters
+from sizewise.benchmark import ceilings, energy, roofline_gap, timing
 
 torch = pytest.importorskip("torch")
 
@@ -113,9 +110,9 @@ def device(bandwidth, rate):
 
 
 def test_a_floor_by_hand():
-    model = counting.describe("llama-3.1-8b")
+    model = parameters.describe("llama-3.1-8b")
     held = 2 * model.total
-    found = floors.of(
+    found = roofline_gap.of(
         "decode", model, "bf16", 4, 1000, held, sheet=None, measured=device(1e12, 1e15)
     )
     lookup = 128256 * 4096
@@ -125,7 +122,7 @@ def test_a_floor_by_hand():
     assert found["floor_ms"] == pytest.approx(1e3 * read / 1e12)  # memory bound in both phases
     assert found["floor_sheet_ms"] is None
     row = {"step_ms": 2 * found["floor_ms"], "format": "bf16"}
-    compared = floors.compared(row, found, device(1e12, 1e15))
+    compared = roofline_gap.compared(row, found, device(1e12, 1e15))
     assert compared["measured_over_floor"] == pytest.approx(2)
     assert compared["bandwidth_share"] == pytest.approx(0.5)
     rate = found["operations"] / (row["step_ms"] / 1e3)
@@ -136,8 +133,8 @@ def test_a_floor_by_hand():
 @pytest.mark.parametrize("format", ["bf16", "fp16", "nf4", "int8", "int8-plain"])
 @pytest.mark.parametrize("kind", ["decode", "prefill"])
 def test_the_floor_of_a_datasheet_is_the_rooflines(kind, format):
-    model, sheet = counting.describe("llama-3.2-1b"), ceilings.datasheet("NVIDIA H200")
-    found = floors.of(kind, model, format, 8, 512, model.total, sheet=sheet, measured=None)
+    model, sheet = parameters.describe("llama-3.2-1b"), ceilings.datasheet("NVIDIA H200")
+    found = roofline_gap.of(kind, model, format, 8, 512, model.total, sheet=sheet, measured=None)
     stored = "int8" if format == "int8-plain" else format
     compute = "int8" if stored == "int8" else "bf16"
     step = roofline.decode if kind == "decode" else roofline.prefill
@@ -145,5 +142,5 @@ def test_the_floor_of_a_datasheet_is_the_rooflines(kind, format):
     assert found["floor_sheet_ms"] == pytest.approx(1e3 * wanted.seconds)
     assert found["operations"] == wanted.operations
     assert found["floor_ms"] is None
-    empty = floors.compared({"step_ms": 1.0, "format": format}, found, None)
+    empty = roofline_gap.compared({"step_ms": 1.0, "format": format}, found, None)
     assert empty["measured_over_floor"] is empty["bandwidth_share"] is empty["matrix_share"] is None

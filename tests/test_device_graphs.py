@@ -13,16 +13,7 @@ from device_parts import (  # noqa: F401 - fixtures
     the_step,
     the_tiny,
 )
-from sizewise.device import (
-    built,
-    decode,
-    graphs,
-    kernels,
-    layers,
-    recording,
-    rows,
-    timing,
-)
+from sizewise.benchmark import cuda_graphs, decode, layers, model, profile, recording, rows, timing
 
 torch = pytest.importorskip("torch")
 
@@ -87,7 +78,7 @@ def test_memory_that_runs_out_in_a_capture_is_said_as_such(pretended, monkeypatc
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError) as error:
-        getattr(graphs, when)(full)
+        getattr(cuda_graphs, when)(full)
     worn = when == "captured"
     assert getattr(error.value, "worn", False) is worn
 
@@ -159,19 +150,19 @@ ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @ON_GPU
 @pytest.mark.parametrize("mode", ["graph", "lean"])
 def test_a_graph_replays_the_step(mode):
-    one = built.build("llama-tiny", "bf16", "cuda")
+    one = model.build("llama-tiny", "bf16", "cuda")
     found = decode.decode(one, mode, 2, 64, **QUICK)  # compares the logits itself
     assert found["step_ms"] > 0
 
 
 @ON_GPU
 def test_layers_and_kernels_of_a_gpu_are_seen():
-    one = built.build("llama-little", "bf16", "cuda")
+    one = model.build("llama-little", "bf16", "cuda")
     found = layers.by_layer(one, "decode", 1, 64, repeats=3, least=0.001)
     assert found["unmarked"] == "graph"
     assert min(found["layers_low_ms"]) > 0
     counted = {
-        mode: kernels.profiled(one, mode, 1, 64)["kernels"] for mode in ("static", "graph", "lean")
+        mode: profile.profiled(one, mode, 1, 64)["kernels"] for mode in ("static", "graph", "lean")
     }
     assert counted["static"] == counted["graph"] > 1.5 * counted["lean"]
 

@@ -7,24 +7,16 @@ import weakref
 from pathlib import Path
 
 import pytest
-from sizewise import paths, records
-from sizewise.device import (
-    graphs,
-    kv_attention,
-    kv_checks,
-    kv_inputs,
-    kv_methods,
-    kv_model,
-    kv_rows,
-    recording,
-    replays,
-)
-from sizewise.quant import kernels
+from sizewise import paths
+from sizewise.data import records
+from sizewise.benchmark import cuda_graphs, graph_timing, recording
+from sizewise.benchmark.kv import attention, checks, inputs, methods, model, rows as kv_rows
+from sizewise.quantization import kernels
 
 torch = pytest.importorskip("torch")
 ROOT = paths.root()
 NOWHERE = Path("there-is-no-such-file.jsonl")
-BENCH = kv_inputs.Bench("cpu", NOWHERE)
+BENCH = inputs.Bench("cpu", NOWHERE)
 SHAPE = {"device": "CPU", "context": 40, "batch": 2, "group": 4, "kv_heads": 8, "dim": 128}
 DEFAULT = {
     "block": 64, "warps": 4, "stages": 3, "waves": 0, "lookup": "auto", "overlap": False
@@ -36,7 +28,7 @@ def recorded(tmp_path, *rows):
     file = tmp_path / "rows.jsonl"
     told = [{"device": "CPU", "refused": None} | row for row in rows]
     file.write_text("".join(json.dumps(row) + "\n" for row in told))
-    return kv_inputs.Bench("cpu", file)
+    return inputs.Bench("cpu", file)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +61,8 @@ def test_a_plain_row_comes_before_the_packed_ones_of_its_shape(script):
     seen = set()
     for row in script.grid(script.arguments([])):
         if row["what"] in ("attend", "logits"):
-            name = (row["what"], *(row[one] for one in kv_attention.SAME[1:]))
-            assert row["method"] not in kv_inputs.PACKED or name in seen
+            name = (row["what"], *(row[one] for one in attention.SAME[1:]))
+            assert row["method"] not in inputs.PACKED or name in seen
             if row["method"].startswith("bf16"):
                 seen.add(name)
 
@@ -121,9 +113,9 @@ def test_the_whole_recording_fits_half_an_hour_in_pieces_of_ten_minutes(script):
 
 
 def test_bytes_of_a_stored_vector_are_codes_and_a_norm():
-    told = [kv_inputs.vector_bytes(m) for m in ("tq4", "tq3", "tq2", "bf16", "fp8-triton", "fp32")]
+    told = [inputs.vector_bytes(m) for m in ("tq4", "tq3", "tq2", "bf16", "fp8-triton", "fp32")]
     assert told == [66, 50, 34, 256, 128, 512]
-    assert kv_inputs.vector_bytes("fp16-triton") == 256
+    assert inputs.vector_bytes("fp16-triton") == 256
 
 
 @pytest.mark.parametrize(
@@ -132,7 +124,7 @@ def test_bytes_of_a_stored_vector_are_codes_and_a_norm():
      ("fp16-triton", "float16"), ("fp32-math", "float32")],
 )  # fmt: skip
 def test_a_query_has_the_type_of_its_cache(method, dtype):
-    assert kv_inputs.query(SHAPE | {"method": method}, BENCH).dtype == getattr(torch, dtype)
+    assert inputs.query(SHAPE | {"method": method}, BENCH).dtype == getattr(torch, dtype)
 
 
 # ------------------------------------------------------------------ launches
@@ -151,7 +143,7 @@ def test_a_kernel_takes_its_fastest_recorded_launch(tmp_path):
     )  # fmt: skip
 
     def launch(method, bench=bench, what="attend", **more):
-        return kv_methods.tuning({"method": method, "what": what, "batch": 1} | more, bench)
+        return methods.tuning({"method": method, "what": what, "batch": 1} | more, bench)
 
     found = {m: launch(m).block for m in ("tq4", "bf16-triton", "fp16-triton", "fp8-triton")}
     assert found == {"tq4": 64, "bf16-triton": 128, "fp16-triton": 128, "fp8-triton": 256}
@@ -186,7 +178,7 @@ def test_a_method_that_was_wrong_or_not_checked_is_not_timed(tmp_path, rows, lau
     bench = recorded(tmp_path, *({"what": "check", "method": "tq4"} | row for row in rows))
     refusal = pytest.raises(RuntimeError, match=words) if words else contextlib.nullcontext()
     with refusal:
-        kv_checks.demand("tq4", kernels.Tuning(**launch), bench)
+        checks.demand("tq4", kernels.Tuning(**launch), bench)
 
 
 def test_a_row_that_was_refused_for_its_error_says_so(tmp_path):
@@ -200,7 +192,7 @@ def test_one_wrong_head_of_many_is_the_error():
     truth = torch.ones(3, 32, 8, dtype=torch.float64)
     got = truth.clone()
     got[1, 5] *= 1.5
-    assert kv_checks.worst(got, truth) == pytest.approx(0.5)
+    assert checks.worst(got, truth) == pytest.approx(0.5)
 
 
 # ------------------------------------------------------------------ what is measured
@@ -214,12 +206,12 @@ def test_one_wrong_head_of_many_is_the_error():
 def test_every_method_gives_the_attention_of_float64(method, more):
     row = SHAPE | {"what": "check", "method": method, "batch": 3} | more
     # bf16 has eight bits; torch's way over codes is exact but for fp32
-    assert kv_checks.check(row, BENCH)["error"] < (1e-5 if method in kv_inputs.PACKED else 1e-2)
+    assert checks.check(row, BENCH)["error"] < (1e-5 if method in inputs.PACKED else 1e-2)
 
 
 def test_codes_on_a_cpu_are_those_of_float64():
     row = SHAPE | {"what": "check-append", "method": "tq3", "context": 9}
-    assert kv_checks.check_append(row, BENCH) == {
+    assert checks.check_append(row, BENCH) == {
         "error": 0.0, "norms_differ": 0.0, "backend": "torch"
     }  # fmt: skip
 
@@ -237,23 +229,23 @@ def test_scores_of_one_copy_are_kept_until_its_next_turn(monkeypatch):
         assert [ref() is not None for ref in made] == [False, False, True, True]
         return {"us": 1.0}
 
-    monkeypatch.setattr(kv_methods, "scores", scores)
-    monkeypatch.setattr(kv_checks, "scores_right", lambda *given: 0.0)
-    monkeypatch.setattr(replays, "timed", timed)
-    told = kv_attention.logits(SHAPE | {"method": "bf16-torch"}, BENCH)
+    monkeypatch.setattr(methods, "scores", scores)
+    monkeypatch.setattr(checks, "scores_right", lambda *given: 0.0)
+    monkeypatch.setattr(graph_timing, "timed", timed)
+    told = attention.logits(SHAPE | {"method": "bf16-torch"}, BENCH)
     assert told["bytes"] == 2 * 8 * 40 * (256 + 4 * 4)
 
 
 @pytest.mark.parametrize("method", ["bf16-torch", "tq3"])
 def test_scores_that_are_wrong_are_not_timed(monkeypatch, method):
     row = SHAPE | {"method": method}
-    query = kv_inputs.query(row, BENCH)
-    keys = (kv_inputs.packed if method == "tq3" else kv_inputs.plain)(2, 40, method, BENCH)
-    assert kv_checks.scores_right(query, keys, method, BENCH) < kv_checks.limit(method)
-    right = kv_methods.scores
-    monkeypatch.setattr(kv_methods, "scores", lambda *given: right(*given) * 1.02)
+    query = inputs.query(row, BENCH)
+    keys = (inputs.packed if method == "tq3" else inputs.plain)(2, 40, method, BENCH)
+    assert checks.scores_right(query, keys, method, BENCH) < checks.limit(method)
+    right = methods.scores
+    monkeypatch.setattr(methods, "scores", lambda *given: right(*given) * 1.02)
     with pytest.raises(RuntimeError, match="error against float64"):
-        kv_checks.scores_right(query, keys, method, BENCH)
+        checks.scores_right(query, keys, method, BENCH)
 
 
 def test_a_row_is_compared_with_the_best_of_its_shape_and_not_with_its_kind():
@@ -266,13 +258,13 @@ def test_a_row_is_compared_with_the_best_of_its_shape_and_not_with_its_kind():
         ran | {"method": "bf16-c", "us": 1.0, "context": 41},
         ran | {"method": "fp8-triton", "refused": "no", "us": 1.0},
     ]  # fmt: skip
-    told = kv_attention.against_best(ran | {"method": "tq4", "us": 4.0}, before)
+    told = attention.against_best(ran | {"method": "tq4", "us": 4.0}, before)
     none = dict.fromkeys(("over_fp16", "over_fp32", "over_fp8"))
     assert told == {"share_of_copy": 0.5, "over_bf16": 1.5} | none
-    assert kv_attention.against_best(before[3], before)["over_bf16"] is None
-    assert kv_attention.against_best(before[6], before) == {}
+    assert attention.against_best(before[3], before)["over_bf16"] is None
+    assert attention.against_best(before[6], before) == {}
     parts = ran | {"what": "profile", "method": "tq4", "us": 4.0, "us_split": 2.5}
-    assert kv_attention.against_best(parts, before) == {
+    assert attention.against_best(parts, before) == {
         "share_of_copy": 0.5, "split_share_of_copy": 0.8
     }  # fmt: skip
 
@@ -284,7 +276,7 @@ def test_a_step_leaves_the_growing_cache_as_it_was():
     x = torch.randn(1, 2, 5, 4)
     for layer in range(2):
         cache.update(x, x, layer)
-    back = kv_model._rewind(cache, "plain-dynamic")
+    back = model._rewind(cache, "plain-dynamic")
     held = [layer.keys.data_ptr() for layer in cache.layers]
     assert len({x.data_ptr(), *held}) == 3  # each layer has its own
     for layer in range(2):
@@ -318,8 +310,8 @@ def pretended(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "set_sync_debug_mode", lambda mode: told.update(strict=mode == "error")
     )
-    monkeypatch.setattr(replays.timing, "hold", lambda s: told.update(held=told["held"] + 1))
-    monkeypatch.setattr(replays.timing, "block", lambda work, device, n: work() or 0.004)
+    monkeypatch.setattr(graph_timing.timing, "hold", lambda s: told.update(held=told["held"] + 1))
+    monkeypatch.setattr(graph_timing.timing, "block", lambda work, device, n: work() or 0.004)
     return told
 
 
@@ -328,10 +320,10 @@ def test_a_graph_holds_rounds_of_all_calls_in_turn(pretended):
         lambda n=n: pretended["captured"].append(n) if pretended.get("capturing") else None
         for n in range(3)
     ]
-    told = replays.timed(calls, "cuda")
+    told = graph_timing.timed(calls, "cuda")
     # all three calls together take 4 ms, so that five rounds make 20 ms
     assert pretended["captured"] == [0, 1, 2] * 5
-    assert pretended["held"] == replays.REPEATS  # each replay is queued before the device begins
+    assert pretended["held"] == graph_timing.REPEATS  # each replay is queued before the device begins
     assert told["us"] == pytest.approx(4e3 / 15)
 
 
@@ -340,8 +332,8 @@ def test_a_call_that_waits_is_found_before_it_is_captured(pretended):
         if pretended.get("strict"):
             raise RuntimeError("called a synchronizing CUDA operation")
 
-    with pytest.raises(graphs.NotCaptured, match="waits for the GPU") as error:
-        replays.timed([waits], "cuda")
+    with pytest.raises(cuda_graphs.NotCaptured, match="waits for the GPU") as error:
+        graph_timing.timed([waits], "cuda")
     assert not error.value.worn
     assert "capturing" not in pretended
 

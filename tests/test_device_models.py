@@ -7,14 +7,8 @@ from device_parts import (  # noqa: F401 - fixtures
     the_quick,
     the_tiny,
 )
-from sizewise.device import (
-    built,
-    decode,
-    int8_columns,
-    kernels,
-    rows,
-)
-from sizewise.quant import skeleton
+from sizewise.benchmark import decode, int8_columns, model, profile, rows
+from sizewise.models import random_weights
 
 torch = pytest.importorskip("torch")
 
@@ -26,7 +20,7 @@ def test_a_built_model_has_the_parameters_of_its_configuration(tiny):
 
 
 def test_its_random_weights_are_a_function_of_the_seed():
-    first, again, other = (built.build("llama-tiny", "fp32", "cpu", seed) for seed in (0, 0, 1))
+    first, again, other = (model.build("llama-tiny", "fp32", "cpu", seed) for seed in (0, 0, 1))
     weight = first.model.model.layers[1].mlp.up_proj.weight
     assert torch.equal(weight, again.model.model.layers[1].mlp.up_proj.weight)
     assert not torch.equal(weight, other.model.model.layers[1].mlp.up_proj.weight)
@@ -40,7 +34,7 @@ def test_its_random_weights_are_a_function_of_the_seed():
 
 @pytest.mark.parametrize(("width", "number"), [(128, 1), (576, 1), (4096, 4), (8192, 8)])
 def test_one_channel_in_1024_is_planted_and_they_lie_apart(width, number):
-    channels = skeleton.planted(width)
+    channels = random_weights.planted(width)
     assert len(channels) == number
     assert channels[-1] < width
     assert len(set(channels)) == number
@@ -49,7 +43,7 @@ def test_one_channel_in_1024_is_planted_and_they_lie_apart(width, number):
 @FOUR_BITS
 @pytest.mark.parametrize("batch", [1, 64])
 def test_the_outliers_of_a_step_are_those_that_were_planted(batch):
-    one = built.build("llama-little", "int8", "cpu")
+    one = model.build("llama-little", "int8", "cpu")
     step = decode.static(one, "static", batch, 64)
     found = int8_columns.counted(one.model, step)
     width, wide, number = 384, 1024, 6
@@ -61,7 +55,7 @@ def test_the_outliers_of_a_step_are_those_that_were_planted(batch):
 
 @FOUR_BITS
 def test_outliers_are_counted_as_bitsandbytes_takes_them_out():
-    one = built.build("llama-little", "int8", "cpu")
+    one = model.build("llama-little", "int8", "cpu")
     layer = one.model.model.layers[0].mlp.gate_proj
     x = torch.randn(5, 384, dtype=torch.float16)
     x[2, 7], x[4, 7], x[0, 300], x[1, 9] = 6.0, -9.0, -6.5, 5.99
@@ -82,7 +76,7 @@ def test_only_int8_rows_tell_of_outliers():
 @FOUR_BITS
 @pytest.mark.parametrize(("format", "bits"), [("nf4", 4.5), ("int8", 8.0), ("int8-plain", 8.0)])
 def test_a_quantized_model_holds_what_its_format_says_and_decodes(format, bits):
-    one = built.build("llama-little", format, "cpu")
+    one = model.build("llama-little", format, "cpu")
     embedding = one.model.get_input_embeddings().weight.numel()
     inside = one.described.total - embedding
     assert (one.held - 2 * embedding) * 8 / inside == pytest.approx(bits, rel=0.02)
@@ -97,7 +91,7 @@ def test_int8_without_its_detour_has_no_threshold_left():
     thresholds = {
         format: {
             module.state.threshold
-            for module in built.build("llama-tiny", format, "cpu").model.modules()
+            for module in model.build("llama-tiny", format, "cpu").model.modules()
             if type(module).__name__ == "Linear8bitLt"
         }
         for format in ("int8", "int8-plain")
@@ -112,7 +106,7 @@ def test_int8_without_its_detour_has_no_threshold_left():
 )  # fmt: skip
 def test_a_model_or_format_that_is_not_there_is_named(name, format, words):
     with pytest.raises(ValueError, match=words):
-        built.build(name, format, "cpu")
+        model.build(name, format, "cpu")
 
 
 # ------------------------------------------------------------------ kernels
@@ -121,9 +115,9 @@ def test_a_model_or_format_that_is_not_there_is_named(name, format, words):
 @FOUR_BITS
 @pytest.mark.parametrize(("format", "coded"), [("fp32", False), ("int8", True), ("nf4", True)])
 def test_the_operations_of_a_step_are_counted_and_sorted(format, coded):
-    one = built.build("llama-tiny", format, "cpu")
-    found = kernels.profiled(one, "static", 1, 16)
-    groups = (*kernels.GROUPS, kernels.REST)
+    one = model.build("llama-tiny", format, "cpu")
+    found = profile.profiled(one, "static", 1, 16)
+    groups = (*profile.GROUPS, profile.REST)
     assert found["kernels"] == sum(found[f"{name}_kernels"] for name in groups)
     assert found["attention_kernels"] == one.config.num_hidden_layers
     assert found["matmul_kernels"] > 0
@@ -133,23 +127,23 @@ def test_the_operations_of_a_step_are_counted_and_sorted(format, coded):
         assert found["elementwise_kernels"] > found["matmul_kernels"]
     assert found["busy_ms"] + found["gap_ms"] == pytest.approx(found["span_ms"])
     assert 0 <= found["gap_ms"] < found["span_ms"]
-    assert len(found["top_kernels"]) == kernels.TOP
+    assert len(found["top_kernels"]) == profile.TOP
     assert found["top_kernels"][0]["ms"] >= found["top_kernels"][-1]["ms"] > 0
 
 
 def test_time_and_gaps_of_kernels_by_hand():
     seen = [
-        kernels.Kernel("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", 10, 30),
-        kernels.Kernel("void at::native::vectorized_elementwise_kernel<4, f>", 20, 40),
-        kernels.Kernel("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", 50, 60),
+        profile.Kernel("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", 10, 30),
+        profile.Kernel("void at::native::vectorized_elementwise_kernel<4, f>", 20, 40),
+        profile.Kernel("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", 50, 60),
     ]
-    found = kernels.told(seen)
+    found = profile.told(seen)
     assert (found["span_ms"], found["busy_ms"], found["gap_ms"]) == (0.05, 0.04, 0.01)
     assert (found["matmul_ms"], found["elementwise_ms"]) == (0.03, 0.02)
     first = {"name": seen[0].name, "ms": 0.03, "kernels": 2}
     assert found["top_kernels"][0] == first
     with pytest.raises(RuntimeError, match="saw no kernel"):
-        kernels.told([])
+        profile.told([])
 
 
 @pytest.mark.parametrize(
@@ -171,4 +165,4 @@ def test_time_and_gaps_of_kernels_by_hand():
      ("bitsandbytes::dequantize_4bit", "dequantize")],
 )  # fmt: skip
 def test_kernels_are_sorted_by_their_names(name, group):
-    assert kernels.group(name) == group
+    assert profile.group(name) == group

@@ -17,15 +17,9 @@ from device_parts import (  # noqa: F401 - fixtures
     the_script,
     the_tiny,
 )
-from sizewise import counting, records
-from sizewise.device import (
-    built,
-    ceilings,
-    decode,
-    lean,
-    recording,
-    rows,
-)
+from sizewise.data import records
+from sizewise.models import parameters
+from sizewise.benchmark import ceilings, compiled_step, decode, model, recording, rows
 
 torch = pytest.importorskip("torch")
 
@@ -35,7 +29,7 @@ torch = pytest.importorskip("torch")
     [(torch.OutOfMemoryError("x"), "out of memory"),
      (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
      (decode.NotCaptured("it waits"), "not captured: it waits"),
-     (built.Refused("no such unit"), "refused: no such unit")],
+     (model.Refused("no such unit"), "refused: no such unit")],
 )  # fmt: skip
 def test_what_a_device_cannot_do_is_a_row_that_says_so(monkeypatch, error, ended):
     def fails(*args, **kwargs):
@@ -60,7 +54,7 @@ def test_a_model_too_large_is_tried_once_for_all_its_rows(monkeypatch):
         tried.append(args)
         raise torch.OutOfMemoryError("x")
 
-    monkeypatch.setattr(built, "build", large)
+    monkeypatch.setattr(model, "build", large)
     wanted = config(model="llama-little")
     for batch in (1, 2):
         assert rows.measure(wanted | {"batch": batch}) == {"ended": "out of memory"}
@@ -70,8 +64,8 @@ def test_a_model_too_large_is_tried_once_for_all_its_rows(monkeypatch):
 
 
 def test_rows_that_share_a_model_build_it_once(monkeypatch):
-    built_ones, real = [], built.build
-    monkeypatch.setattr(built, "build", lambda *a: built_ones.append(a) or real(*a))
+    built_ones, real = [], model.build
+    monkeypatch.setattr(model, "build", lambda *a: built_ones.append(a) or real(*a))
     for batch in (1, 2):
         assert rows.measure(config(seed=7, batch=batch))["ended"] == "done"
     assert len(built_ones) == 1
@@ -91,7 +85,7 @@ def test_the_grid_of_a_gpu_is_in_its_order_and_asks_for_what_exists(script):
     assert set(kinds) == set(rows.KINDS)
     models = [row["model"] for row in grid if "model" in row]
     assert models.index(script.LARGEST) > 50 > models.index(script.MAIN)
-    sizes = {name: counting.describe(name).total for name in set(models)}
+    sizes = {name: parameters.describe(name).total for name in set(models)}
     assert min(sizes.values()) < 0.2e9
     assert max(sizes.values()) > 70e9
     pairs = [(row["model"], row["format"]) for row in grid[:-profiled] if "model" in row]
@@ -144,7 +138,7 @@ def test_a_missing_package_ends_the_recording_before_it_begins(script, monkeypat
 
 def test_a_missing_compiler_ends_the_recording_before_it_begins(script, monkeypatch):
     monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(lean, "uncompiled", lambda: "torch.compile needs a C compiler")
+    monkeypatch.setattr(compiled_step, "uncompiled", lambda: "torch.compile needs a C compiler")
     with pytest.raises(ValueError, match="C compiler; --modes eager,static,graph,lean leaves"):
         script.ready(script.large_grid(), small=False)
     words = script.arguments(["--modes", "eager,static,graph,lean"])
@@ -337,7 +331,7 @@ def blocked(folder):
 def test_neither_ray_nor_the_command_line_is_needed(tmp_path):
     code = f"""
         from sizewise import counting, records
-        from sizewise.device import recording, rows
+        from sizewise.benchmark import recording, rows
         rows.CPU_LEAST = 0.001
         for kind in ("decode", "prefill"):
             assert rows.measure({config()!r} | {{"kind": kind}})["ended"] == "done"

@@ -14,12 +14,7 @@ from device_parts import (  # noqa: F401 - fixtures
     the_quick,
     the_tiny,
 )
-from sizewise.device import (
-    attention,
-    built,
-    decode,
-    lean,
-)
+from sizewise.benchmark import compiled_step, decode, model, static_cache
 
 torch = pytest.importorskip("torch")
 
@@ -30,11 +25,11 @@ torch = pytest.importorskip("torch")
 def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, mode, tmp_path):
     if name == "qwen3":  # norms of queries and keys, and heads of another width
         config = {"model_type": "qwen3", "head_dim": 16, "num_attention_heads": 6}
-        config = built.COMMON | {"hidden_size": 64, "intermediate_size": 96} | config
+        config = model.COMMON | {"hidden_size": 64, "intermediate_size": 96} | config
         path = tmp_path / "config.json"
         path.write_text(json.dumps(config | {"num_hidden_layers": 3}))
         name = str(path)
-    one = built.build(name, "fp32", "cpu")
+    one = model.build(name, "fp32", "cpu")
     for number, gain in enumerate(one.model.parameters()):
         if gain.ndim == 1:  # norms of many gains, so that each must be in its place
             gain.data.mul_(torch.linspace(0.5, 1.5, len(gain)) + 0.01 * number)
@@ -43,7 +38,7 @@ def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, mo
     filled(one, step.cache, tokens[:, :-1])
     with torch.inference_mode():
         wanted = one.model(tokens, use_cache=False).logits[:, -1]  # still transformers' attention
-    attention.use(one.config)
+    static_cache.use(one.config)
     step.tokens.copy_(tokens[:, -1:])
     step()
     torch.testing.assert_close(step.logits[:, -1], wanted, rtol=1e-4, atol=1e-4)
@@ -53,7 +48,7 @@ def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, mo
 @FOUR_BITS
 @pytest.mark.parametrize("format", ["bf16", "nf4", "int8"])
 def test_a_lean_step_gives_the_logits_of_the_static_one_in_every_format(format):
-    one = built.build("llama-little", format, "cpu")
+    one = model.build("llama-little", format, "cpu")
     found = []
     for mode in ("static", "lean"):
         step = decode.static(one, mode, 2, 16)  # the cache is a function of its seed
@@ -67,12 +62,12 @@ def test_the_lean_layer_is_compiled_once_for_all_layers():
     from torch._dynamo import config
     from torch._dynamo.testing import CompileCounter
 
-    one, counter = built.build("llama-little", "fp32", "cpu"), CompileCounter()
+    one, counter = model.build("llama-little", "fp32", "cpu"), CompileCounter()
     step = decode.static(one, "lean", 2, 16)
     step()
     wanted, tokens = step.logits.clone(), torch.tensor([[5], [6]])
     torch._dynamo.reset()
-    compiled = torch.compile(lean.one_layer, dynamic=False, fullgraph=True, backend=counter)
+    compiled = torch.compile(compiled_step.one_layer, dynamic=False, fullgraph=True, backend=counter)
     with config.patch(disable=False):  # other modules' tests may have switched compiling off
         for run in (None, compiled, compiled):
             step.layer = run
@@ -107,19 +102,19 @@ def test_a_lean_step_makes_half_the_kernels_of_the_static_one(tiny):
 
 def test_a_model_of_other_parts_has_no_lean_step(tiny):
     with pytest.raises(ValueError, match="only Llama and Qwen 3"):
-        lean.check(SimpleNamespace(model=tiny.model.model))
+        compiled_step.check(SimpleNamespace(model=tiny.model.model))
 
 
 def test_what_a_compiler_lacks_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace())
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(lean.shutil, "which", lambda name: None)
-    assert "gcc or clang or cc" in lean.uncompiled()
-    monkeypatch.setattr(lean.shutil, "which", lambda name: "/bin/x" if name == "mine" else None)
+    monkeypatch.setattr(compiled_step.shutil, "which", lambda name: None)
+    assert "gcc or clang or cc" in compiled_step.uncompiled()
+    monkeypatch.setattr(compiled_step.shutil, "which", lambda name: "/bin/x" if name == "mine" else None)
     monkeypatch.setenv("CC", "mine")
-    assert lean.uncompiled() is None
+    assert compiled_step.uncompiled() is None
     monkeypatch.setitem(sys.modules, "triton", None)
-    assert "Triton" in lean.uncompiled()
+    assert "Triton" in compiled_step.uncompiled()
 
 
 def test_an_eager_step_in_use_holds_its_cache_once(tiny):
@@ -153,15 +148,15 @@ def test_a_prompt_is_read_as_transformers_reads_it(tiny):
     tiny.config._attn_implementation = "eager"
     with torch.inference_mode():
         wanted = tiny.model(tokens, use_cache=False).logits
-    attention.use(tiny.config)
-    cache = attention.Static(tiny.config, 2, 12, torch.float32, "cpu")
+    static_cache.use(tiny.config)
+    cache = static_cache.Static(tiny.config, 2, 12, torch.float32, "cpu")
     with torch.inference_mode():
         found = tiny.model(tokens, past_key_values=cache, position_ids=torch.arange(12)[None])
     torch.testing.assert_close(found.logits, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_step_reads_every_weight_and_the_whole_cache():
-    one = built.build("llama-tiny", "fp32", "cpu")
+    one = model.build("llama-tiny", "fp32", "cpu")
     step, _ = decode.prepared(one, "static", 1, 8)
     caches = [(f"cache {i}", one_cache) for i, one_cache in enumerate(step.cache.keys)]
     caches += [(f"values {i}", one_cache) for i, one_cache in enumerate(step.cache.values)]
@@ -186,7 +181,7 @@ def test_a_step_reads_every_weight_and_the_whole_cache():
 
 
 def test_a_step_that_is_not_finite_is_not_recorded():
-    one = built.build("llama-tiny", "fp32", "cpu")
+    one = model.build("llama-tiny", "fp32", "cpu")
     one.model.model.norm.weight.data[0] = float("inf")
     with pytest.raises(ValueError, match="not finite"):
         decode.decode(one, "static", 1, 4, **QUICK)
@@ -195,7 +190,7 @@ def test_a_step_that_is_not_finite_is_not_recorded():
 def test_a_mask_or_a_part_of_a_prompt_is_refused():
     q = torch.zeros(1, 4, 2, 8)
     with pytest.raises(ValueError, match="without a mask"):
-        attention.attend(None, q, torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 5, 8))
+        static_cache.attend(None, q, torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 5, 8))
 
 
 @pytest.mark.parametrize(

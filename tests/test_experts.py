@@ -11,20 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import catalog, configs, counting, experts, memory, paths, records, roofline
-from sizewise.lab import (
-    balance,
-    batches,
-    capacity,
-    flops,
-    loop,
-    models,
-    observed,
-    origin,
-    plan,
-    routing,
-)
-from sizewise.lab import tokens as token_files
+from sizewise import paths
+from sizewise.costs import expert_serving, memory, roofline
+from sizewise.data import catalog, records
+from sizewise.models import config as configs, parameters
+from sizewise.training import batches, capacity, flops, load_balancing, loop, models, routing, routing_metrics, run_config, token_source
+from sizewise.training import tokenizer as token_files
 
 sys.path.insert(0, str(paths.root() / "scripts"))
 import moe
@@ -42,12 +34,12 @@ SHAPES = {
 
 @pytest.fixture(scope="module")
 def mixtral():
-    return experts.sparse("mixtral-8x7b")
+    return expert_serving.sparse("mixtral-8x7b")
 
 
 @pytest.fixture(scope="module")
 def deepseek():
-    return experts.sparse("deepseek-v3")
+    return expert_serving.sparse("deepseek-v3")
 
 
 # --- shapes
@@ -55,7 +47,7 @@ def deepseek():
 
 @pytest.mark.parametrize("name", SPARSE)
 def test_counts_of_sparse_models_are_those_of_an_independent_count(name):
-    found, first = experts.sparse(name), catalog.model(name).counted
+    found, first = expert_serving.sparse(name), catalog.model(name).counted
     assert found.count.total == first["total"]
     assert found.count.active == first["active"]
     assert found.count.routed == first["routed"]
@@ -64,12 +56,12 @@ def test_counts_of_sparse_models_are_those_of_an_independent_count(name):
 
 @pytest.mark.parametrize("name", ["glm-4.7-flash", "minimax-m2", "switch-base-128"])
 def test_so_are_totals_where_only_those_were_counted(name):
-    assert experts.sparse(name).count.total == catalog.model(name).counted["total"]
+    assert expert_serving.sparse(name).count.total == catalog.model(name).counted["total"]
 
 
 @pytest.mark.parametrize(("name", "shape"), SHAPES.items())
 def test_experts_and_their_layers_are_the_published_ones(name, shape):
-    found = experts.sparse(name)
+    found = expert_serving.sparse(name)
     assert (found.experts, found.used, found.layers) == shape
 
 
@@ -92,7 +84,7 @@ def test_what_a_step_reads_is_what_the_roofline_reads_less_the_rows_looked_up(mi
 )
 def test_what_is_no_sparse_model_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
-        experts.sparse(name)
+        expert_serving.sparse(name)
 
 
 # --- experts touched
@@ -111,9 +103,9 @@ def by_enumeration(number, used, tokens):
 def test_mean_and_spread_are_those_of_every_way_to_choose(number, used, tokens):
     mean, variance = by_enumeration(number, used, tokens)
     assert roofline.expected_experts(number, used, tokens) == pytest.approx(mean)
-    assert experts.spread(number, used, tokens) ** 2 == pytest.approx(variance, abs=1e-9)
+    assert expert_serving.spread(number, used, tokens) ** 2 == pytest.approx(variance, abs=1e-9)
     even = np.full(number, 1 / number)
-    assert experts.touched(even, used, tokens) == pytest.approx(mean)
+    assert expert_serving.touched(even, used, tokens) == pytest.approx(mean)
 
 
 @pytest.mark.parametrize("shape", sorted({SHAPES[name][:2] for name in SHAPES}))
@@ -121,37 +113,37 @@ def test_mean_and_spread_are_those_of_every_way_to_choose(number, used, tokens):
 def test_the_expectation_agrees_with_simulation_for_every_published_shape(shape, tokens):
     number, used = shape
     repeats = 300
-    found = experts.simulated(np.full(number, 1 / number), used, tokens, repeats, seed=tokens)
-    error = experts.spread(number, used, tokens) / math.sqrt(repeats)
+    found = expert_serving.simulated(np.full(number, 1 / number), used, tokens, repeats, seed=tokens)
+    error = expert_serving.spread(number, used, tokens) / math.sqrt(repeats)
     off = found.mean() - roofline.expected_experts(number, used, tokens)
     assert abs(off) <= 3.5 * error + 1e-9
     if error > 0.02:
-        assert found.std() == pytest.approx(experts.spread(number, used, tokens), rel=0.25)
+        assert found.std() == pytest.approx(expert_serving.spread(number, used, tokens), rel=0.25)
 
 
 @pytest.mark.parametrize("shape", [(8, 2), (64, 8), (256, 8)])
 def test_so_does_the_expectation_under_unequal_loads(shape):
     number, used = shape
-    loads = experts.zipf(number, 1.0, used)
-    found = experts.simulated(loads, used, 16, 400)
+    loads = expert_serving.zipf(number, 1.0, used)
+    found = expert_serving.simulated(loads, used, 16, 400)
     error = found.std() / math.sqrt(len(found))
-    assert abs(found.mean() - experts.touched(loads, used, 16)) <= 3.5 * error
+    assert abs(found.mean() - expert_serving.touched(loads, used, 16)) <= 3.5 * error
 
 
 @given(st.integers(2, 40), st.floats(0, 3), st.integers(1, 50), st.data())
 def test_even_loads_reach_the_most_experts(number, exponent, tokens, data):
     used = data.draw(st.integers(1, number))
-    loads = experts.zipf(number, exponent, used)
+    loads = expert_serving.zipf(number, exponent, used)
     assert loads.sum() == pytest.approx(1)
     assert loads.max() <= 1 / used + 1e-12
-    reached = experts.touched(loads, used, tokens)
+    reached = expert_serving.touched(loads, used, tokens)
     assert reached <= roofline.expected_experts(number, used, tokens) + 1e-9
     assert reached >= used - 1e-9
 
 
 def test_unequal_loads_by_hand():
     # One token in two uses the first expert, none the last: 1 - 1/4, twice 1 - (3/4)^2, and 0.
-    assert experts.touched([0.5, 0.25, 0.25, 0], 1, 2) == pytest.approx(0.75 + 2 * 7 / 16)
+    assert expert_serving.touched([0.5, 0.25, 0.25, 0], 1, 2) == pytest.approx(0.75 + 2 * 7 / 16)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +153,7 @@ def test_unequal_loads_by_hand():
 )  # fmt: skip
 def test_loads_that_are_none_are_refused(loads, used, message):
     with pytest.raises(ValueError, match=message):
-        experts.touched(loads, used, 4)
+        expert_serving.touched(loads, used, 4)
 
 
 # --- devices
@@ -169,15 +161,15 @@ def test_loads_that_are_none_are_refused(loads, used, message):
 
 def test_memory_by_expert_parallel_degree_by_hand(mixtral):
     expert, rest = 32 * 3 * 4096 * 14336, 46_702_792_704 - 45_097_156_608
-    assert experts.device_bytes(mixtral, 1) == memory.weights_bytes(mixtral.count.total)
-    assert experts.device_bytes(mixtral, 8) == 2 * (expert + rest)
-    assert experts.device_bytes(mixtral, 3) == 2 * (3 * expert + rest)  # 8 experts: 3, 3 and 2
-    assert experts.device_bytes(mixtral, 8, "fp8", tensor=8) == expert + rest // 8
-    assert experts.least_degree(mixtral, 2 * (2 * expert + rest)) == 4
-    assert experts.least_degree(mixtral, 2 * rest) is None
-    assert experts.least_degree(mixtral, 2 * (2 * expert + rest / 4) + 1, tensor=8) == 4
+    assert expert_serving.device_bytes(mixtral, 1) == memory.weights_bytes(mixtral.count.total)
+    assert expert_serving.device_bytes(mixtral, 8) == 2 * (expert + rest)
+    assert expert_serving.device_bytes(mixtral, 3) == 2 * (3 * expert + rest)  # 8 experts: 3, 3 and 2
+    assert expert_serving.device_bytes(mixtral, 8, "fp8", tensor=8) == expert + rest // 8
+    assert expert_serving.least_degree(mixtral, 2 * (2 * expert + rest)) == 4
+    assert expert_serving.least_degree(mixtral, 2 * rest) is None
+    assert expert_serving.least_degree(mixtral, 2 * (2 * expert + rest / 4) + 1, tensor=8) == 4
     with pytest.raises(ValueError, match="expert parallel"):
-        experts.device_bytes(mixtral, 9)
+        expert_serving.device_bytes(mixtral, 9)
 
 
 def test_devices_that_a_token_is_sent_to_are_those_of_every_choice(mixtral):
@@ -185,21 +177,21 @@ def test_devices_that_a_token_is_sent_to_are_those_of_every_choice(mixtral):
 
     where = [{one // 2 for one in pair} for pair in combinations(range(8), 2)]  # 4 devices
     expected = np.mean([len(one) for one in where])
-    assert experts.devices_reached(mixtral, 4) == pytest.approx(expected)
-    assert experts.devices_reached(mixtral, 8) == pytest.approx(2)
-    assert experts.devices_reached(mixtral, 1) == 1
+    assert expert_serving.devices_reached(mixtral, 4) == pytest.approx(expected)
+    assert expert_serving.devices_reached(mixtral, 8) == pytest.approx(2)
+    assert expert_serving.devices_reached(mixtral, 1) == 1
     with pytest.raises(ValueError, match="8 experts do not divide among 3 devices"):
-        experts.devices_reached(mixtral, 3)
+        expert_serving.devices_reached(mixtral, 3)
 
 
 def test_bytes_of_the_all_to_all_by_hand(deepseek):
     # One expert a device: 8 copies of 7,168 values, of which 255/256 leave the device.
     everywhere = 8 * 7168 * 255 / 256
-    assert experts.all_to_all_bytes(deepseek, 256) == pytest.approx(everywhere * 4)
-    assert experts.all_to_all_bytes(deepseek, 256, there=8) == pytest.approx(everywhere * 3)
-    assert experts.all_to_all_bytes(deepseek, 1) == 0
-    few = experts.all_to_all_bytes(deepseek, 8)
-    assert few < experts.all_to_all_bytes(deepseek, 8, once=False) == 8 * 7168 * 7 / 8 * 4
+    assert expert_serving.all_to_all_bytes(deepseek, 256) == pytest.approx(everywhere * 4)
+    assert expert_serving.all_to_all_bytes(deepseek, 256, there=8) == pytest.approx(everywhere * 3)
+    assert expert_serving.all_to_all_bytes(deepseek, 1) == 0
+    few = expert_serving.all_to_all_bytes(deepseek, 8)
+    assert few < expert_serving.all_to_all_bytes(deepseek, 8, once=False) == 8 * 7168 * 7 / 8 * 4
 
 
 # --- sparse against dense
@@ -207,7 +199,7 @@ def test_bytes_of_the_all_to_all_by_hand(deepseek):
 
 def test_crossings_are_those_of_a_plain_loop(mixtral):
     device = catalog.device("H100")
-    found = experts.against(mixtral, mixtral.geometric_mean, device, "fp8", "bf16")
+    found = expert_serving.against(mixtral, mixtral.geometric_mean, device, "fp8", "bf16")
 
     def seconds(read, multiplied, batch):
         arithmetic = 2 * multiplied * batch / device.flops["bf16"]
@@ -226,8 +218,8 @@ def test_crossings_are_those_of_a_plain_loop(mixtral):
 
 @pytest.mark.parametrize("name", ["mixtral-8x7b", "deepseek-v3", "gpt-oss-120b"])
 def test_a_sparse_model_costs_no_less_than_its_active_and_no_more_than_its_total_size(name):
-    model, device = experts.sparse(name), catalog.device("H100")
-    small, large = (experts.against(model, n, device) for n in (model.active, model.total))
+    model, device = expert_serving.sparse(name), catalog.device("H100")
+    small, large = (expert_serving.against(model, n, device) for n in (model.active, model.total))
     assert small.first == 2  # one token reads what the dense one reads
     assert small.most > 1
     assert large.first is None
@@ -236,7 +228,7 @@ def test_a_sparse_model_costs_no_less_than_its_active_and_no_more_than_its_total
 
 def test_a_dense_model_of_no_size_is_refused(mixtral):
     with pytest.raises(ValueError, match="dense parameters"):
-        experts.against(mixtral, 0, catalog.device("H100"))
+        expert_serving.against(mixtral, 0, catalog.device("H100"))
 
 
 # --- the laboratory's mixtures
@@ -254,7 +246,7 @@ def test_the_default_mixture_is_what_it_was_before_it_had_options():
         "mlp_only_layers": [],
     }  # fmt: skip
     assert models.Mixture().name == "moe"
-    assert plan.at_budget(1e9, 32, "moe").family == "moe"
+    assert run_config.at_budget(1e9, 32, "moe").family == "moe"
 
 
 @settings(max_examples=30)
@@ -289,10 +281,10 @@ def test_what_a_token_uses_stays_the_same_whatever_the_mixture():
     mixtures = [{"experts": 1, "used": 1}, {}, {"experts": 64}, {"experts": 32, "used": 8},
                 {"experts": 15, "used": 3, "shared": 1}]  # fmt: skip
     for options in mixtures:
-        found = counting.count(models.spec(mixed(**options), 24))
+        found = parameters.count(models.spec(mixed(**options), 24))
         used = found.active - found.by_kind["router"]
-        assert used == counting.count(models.spec("moe", 24)).active - 8 * 24 * 2
-    sparse, dense = (counting.count(models.spec(mixed(**one), 24)) for one in (
+        assert used == parameters.count(models.spec("moe", 24)).active - 8 * 24 * 2
+    sparse, dense = (parameters.count(models.spec(mixed(**one), 24)) for one in (
         {}, {"experts": 1, "used": 1, "wide": 4}))  # fmt: skip
     assert sparse.total - dense.total == (8 - 1) * 24 * 2  # the routers
 
@@ -326,9 +318,9 @@ def test_the_balance_loss_is_that_of_its_definition():
     share = np.bincount(chosen.flatten(), minlength=3) / 8
     odds = logits.double().softmax(-1).mean(0).numpy()
     expected = 3 * float((share * odds).sum())
-    assert float(balance.loss(logits, chosen)) == pytest.approx(expected, rel=1e-6)
+    assert float(load_balancing.loss(logits, chosen)) == pytest.approx(expected, rel=1e-6)
     even = torch.eye(4)
-    assert float(balance.loss(even, even.topk(1).indices)) == pytest.approx(1)
+    assert float(load_balancing.loss(even, even.topk(1).indices)) == pytest.approx(1)
 
 
 def test_its_gradient_enters_at_the_router_and_the_loss_stays_that_of_the_next_token():
@@ -348,13 +340,13 @@ def test_its_gradient_enters_at_the_router_and_the_loss_stays_that_of_the_next_t
         logits.append(out[0])
         picked.append(out[2])
 
-    for router in balance.routers(plain):
+    for router in load_balancing.routers(plain):
         router.register_forward_hook(keep)
     plain.zero_grad()
     value = plain.base_model(ids)[0].square().mean()
-    extra = sum(map(balance.loss, logits, picked))
+    extra = sum(map(load_balancing.loss, logits, picked))
     (value + 0.5 * extra).backward()
-    for one, other in zip(balance.routers(plain), balance.routers(held), strict=True):
+    for one, other in zip(load_balancing.routers(plain), load_balancing.routers(held), strict=True):
         torch.testing.assert_close(one.weight.grad, other.weight.grad)
 
 
@@ -370,7 +362,7 @@ def made_up(vocabulary=512, length=20_000, seed=0):
 
 
 def tiny(family, steps=12, seed=0):
-    return plan.Run(
+    return run_config.Run(
         family=family, width=16, layers=2, vocabulary=512, context=16, text="made up",
         tokens=steps * 4 * 16, batch=4, lr=0.01, schedule="linear", warmup=0.1, weight_decay=0.1,
         clip=1.0, seed=seed, validation_tokens=512,
@@ -394,7 +386,7 @@ def test_routes_are_the_experts_that_the_router_ranks_first():
     sent = routing.routes(model, ids)
     assert sent.shape == (2, 3, 16, 2)
     seen = []
-    balance.routers(model)[0].register_forward_hook(lambda _, given, out: seen.append(out[0]))
+    load_balancing.routers(model)[0].register_forward_hook(lambda _, given, out: seen.append(out[0]))
     model.eval().base_model(ids)
     best = seen[0].topk(2).indices.reshape(3, 16, 2)
     assert (np.sort(sent[0]) == np.sort(best.numpy())).all()
@@ -411,13 +403,13 @@ def test_loads_and_their_evenness_by_hand():
 
 
 def test_experts_touched_by_real_routes_are_those_of_independent_tokens_if_routes_are_such():
-    loads = experts.zipf(16, 1.0, 2)
+    loads = expert_serving.zipf(16, 1.0, 2)
     rng = np.random.default_rng(0)
     points = rng.random((64 * 128, 1)) + np.arange(2)
     drawn = np.searchsorted(np.cumsum(2 * loads), points, side="right").clip(0, 15)
     sent = drawn.reshape(1, 64, 128, 2)
     found = routing.touched(sent, 16, 8, 2000)
-    assert found[0] == pytest.approx(experts.touched(routing.load(sent, 16)[0], 2, 8), abs=0.1)
+    assert found[0] == pytest.approx(expert_serving.touched(routing.load(sent, 16)[0], 2, 8), abs=0.1)
     same = np.zeros((1, 8, 4, 1), int)
     assert routing.touched(same, 16, 8, 3).tolist() == [1.0]
     with pytest.raises(ValueError, match="different windows"):
@@ -509,14 +501,14 @@ def test_tokens_are_traced_to_their_package(tmp_path, monkeypatch):
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path))
     parts = {"a": [f"first {n}" for n in range(300)], "b": [f"second {n}" for n in range(200)]}
     named = [dataclasses.make_dataclass("P", ["name", "extract"])(n, "any") for n in parts]
-    monkeypatch.setattr(origin.packages, "named", lambda name: named)
-    monkeypatch.setattr(origin.packages, "fetch", lambda package: package.name)
-    monkeypatch.setattr(origin.extract, "WAYS", {"any": lambda name: iter(parts[name])})
+    monkeypatch.setattr(token_source.packages, "named", lambda name: named)
+    monkeypatch.setattr(token_source.packages, "fetch", lambda package: package.name)
+    monkeypatch.setattr(token_source.extract, "WAYS", {"any": lambda name: iter(parts[name])})
     documents = [d for some in parts.values() for d in some]
     token_files.write(documents, tmp_path / "t", "set", 512)
     tokens = token_files.load(tmp_path / "t")
     for _ in range(2):  # the second time from the cache
-        source, names = origin.of(tokens)
+        source, names = token_source.of(tokens)
         assert names == ["a", "b"]
         assert len(source) == len(tokens.validation)
         held = [d for d in documents if token_files.texts.validates(d)]
@@ -524,7 +516,7 @@ def test_tokens_are_traced_to_their_package(tmp_path, monkeypatch):
         assert [names[source[end]] for end in ends] == ["a" if "first" in d else "b" for d in held]
     shorter = replace(tokens, validation=tokens.validation[: ends[-2] + 1])
     with pytest.raises(ValueError, match="documents validate"):
-        origin.of(shorter)
+        token_source.of(shorter)
 
 
 # --- the script
@@ -536,7 +528,7 @@ def few(monkeypatch):
     tokens = made_up(1024)
     monkeypatch.setattr(moe.tokens, "prepare", lambda *a, **k: tokens)
     spread = np.arange(len(tokens.validation)) % 3
-    monkeypatch.setattr(observed.origin, "of", lambda _: (spread, ["a", "b", "c"]))
+    monkeypatch.setattr(routing_metrics.origin, "of", lambda _: (spread, ["a", "b", "c"]))
     words = ["--budgets", "4e8", "--widths", "8", "--width", "8", "--seeds", "1", "--windows", "8",
              "--watched", "2", "--context", "16", "--experts", "2,64", "--grains", "1"]  # fmt: skip
     return moe.runs(moe.arguments(words))
@@ -561,11 +553,11 @@ def test_a_collapse_is_told_in_the_row():
     run, tokens = tiny(mixed(experts=16), steps=4), made_up()
     watched = routing.train(run, tokens, windows=4, device="cpu")
     one = dataclasses.replace(watched, model=watched.model)
-    for router in balance.routers(one.model):
+    for router in load_balancing.routers(one.model):
         with torch.no_grad():  # rows that are alike: all tokens choose by the sign of one number
             router.weight.copy_(torch.linspace(1, 2, 16)[:, None] * router.weight[:1])
     tokens = replace(tokens, name="hub:none")
-    told = observed.columns(one, tokens, 16, 16, 8)
+    told = routing_metrics.columns(one, tokens, 16, 16, 8)
     assert told["collapsed"] is True
     assert max(told["dead"]) > 0.5
     assert told["by_source"] is None

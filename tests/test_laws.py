@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from sizewise import laws, paths, records
-from sizewise.laws import Hoffmann, fitting, solver, upstream
+from sizewise import paths, scaling_laws
+from sizewise.data import records
+from sizewise.scaling_laws import Hoffmann, fitting, solver, upstream
 
 TRUE = Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 FIVE = ("hoffmann-3", "hoffmann-3-tex", "besiroglu", "refit", "muennighoff-c4")
@@ -22,8 +23,8 @@ REFIT = Hoffmann(E=1.81722, A=477.83, B=2143.4, alpha=0.34731, beta=0.36717)  # 
 def law(name):
     if name == "refit":
         return REFIT
-    one = laws.published(name)
-    return one.law if isinstance(one, laws.DataConstrained) else one
+    one = scaling_laws.published(name)
+    return one.law if isinstance(one, scaling_laws.DataConstrained) else one
 
 
 def made(seed, sizes=9, noise=0.005):
@@ -32,7 +33,7 @@ def made(seed, sizes=9, noise=0.005):
     params, tokens = np.meshgrid(np.geomspace(5e7, 1.6e10, sizes), np.geomspace(1e9, 1e12, sizes))
     params, tokens = params.ravel(), tokens.ravel()
     scatter = np.exp(rng.normal(0, noise, len(params)))
-    return laws.Runs.of(params, tokens, TRUE.loss(params, tokens) * scatter)
+    return scaling_laws.Runs.of(params, tokens, TRUE.loss(params, tokens) * scatter)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +49,7 @@ def points():
 
 @pytest.fixture(scope="session")
 def refits(points):
-    return [laws.fit(runs, bootstrap=1000) for runs in points]
+    return [scaling_laws.fit(runs, bootstrap=1000) for runs in points]
 
 
 # ------------------------------------------------------------------ published fits, made again
@@ -82,7 +83,7 @@ def test_objective_of_published_coefficients(points, name, published):
 
 
 def test_bootstrap_errors_and_intervals_are_those_of_the_notebook(refits):
-    published = laws.entries()["epoch-notebook"]["coefficients"]
+    published = scaling_laws.entries()["epoch-notebook"]["coefficients"]
     errors = refits[0].standard_errors()
     for name in ("A", "E", "alpha", "beta", "exponent"):
         assert errors[name] == pytest.approx(published[name], rel=0.12), name
@@ -123,19 +124,19 @@ def test_the_budget_of_ten_trillion_parameters_spreads_22_fold():
 def test_printed_budgets_follow_the_printed_exponents(approach, exponent):
     table = records.facts_csv("chinchilla_budgets")
     rows = table[table["approach"] == approach]
-    one = laws.power_law(rows["operations"], rows["parameters"])
+    one = scaling_laws.power_law(rows["operations"], rows["parameters"])
     assert one.exponent == pytest.approx(exponent, abs=0.01)
     assert one.budget(1e13)[0] == pytest.approx(rows["operations"].iloc[-1], rel=0.1)
 
 
 def test_every_published_law_names_a_source_and_how_it_was_checked():
     sources = (paths.root() / "book" / "references.bib").read_text()
-    for entry in laws.entries().values():
+    for entry in scaling_laws.entries().values():
         assert f"{{{entry['source']}," in sources
         assert entry["checked"] in ("read", "secondary", "reported")
         if entry["form"] not in ("allocation", "standard-errors"):
             # Between 1 and 10 nats a token, or it was typed wrong.
-            assert 1 < laws.published(entry["name"]).loss(1e6, 2e10) < 10, entry["name"]
+            assert 1 < scaling_laws.published(entry["name"]).loss(1e6, 2e10) < 10, entry["name"]
 
 
 # ------------------------------------------------------------------ the forms
@@ -158,13 +159,13 @@ def test_budget_undoes_optimum(budget, alpha, beta, a, b):
 
 
 def test_kaplan_surface_without_a_data_limit_is_kaplan_by_size():
-    surface = laws.published("kaplan-surface")
-    alone = laws.Kaplan(surface.Nc, surface.aN)
+    surface = scaling_laws.published("kaplan-surface")
+    alone = scaling_laws.Kaplan(surface.Nc, surface.aN)
     assert surface.loss(1e9, 1e30) == pytest.approx(alone.loss(1e9), rel=1e-9)
 
 
 def test_repeated_tokens_are_worth_less_and_fresh_ones_the_same():
-    one = laws.published("muennighoff-c4")
+    one = scaling_laws.published("muennighoff-c4")
     # One epoch, no more parameters than the tokens deserve: the law itself.
     assert one.deserved(20e9) > 1e8
     assert one.loss(1e8, 20e9) == pytest.approx(one.law.loss(1e8, 20e9))
@@ -178,7 +179,7 @@ def test_repeated_tokens_are_worth_less_and_fresh_ones_the_same():
 
 
 def test_muennighoffs_deserved_size_is_the_optimum_of_its_law():
-    one = laws.published("muennighoff-c4")
+    one = scaling_laws.published("muennighoff-c4")
     budget, tokens = one.law.budget(3e9)
     assert one.deserved(tokens) == pytest.approx(3e9)
     assert one.law.optimum(budget)[0] == pytest.approx(3e9)
@@ -225,8 +226,8 @@ def test_the_derivatives_are_those_of_the_objective():
 
 
 def test_a_table_without_noise_gives_its_law_back():
-    one = laws.fit(made(0, noise=0))
-    for name in laws.NAMES:
+    one = scaling_laws.fit(made(0, noise=0))
+    for name in scaling_laws.NAMES:
         assert getattr(one.law, name) == pytest.approx(getattr(TRUE, name), rel=1e-6)
 
 
@@ -234,8 +235,8 @@ def test_a_table_without_noise_gives_its_law_back():
 @given(st.integers(0, 10**6), st.floats(1e-2, 1e2), st.floats(1e-2, 1e2))
 def test_units_of_size_and_tokens_change_nothing_but_a_and_b(seed, size, data):
     runs = made(seed, sizes=6)
-    one = laws.fit(runs)
-    other = laws.fit(laws.Runs.of(runs.params * size, runs.tokens * data, runs.loss))
+    one = scaling_laws.fit(runs)
+    other = scaling_laws.fit(scaling_laws.Runs.of(runs.params * size, runs.tokens * data, runs.loss))
     assert other.objective == pytest.approx(one.objective, abs=1e-9)
     assert other.law.alpha == pytest.approx(one.law.alpha, rel=1e-4)
     scaled = one.law.A * size**one.law.alpha
@@ -247,15 +248,15 @@ def test_units_of_size_and_tokens_change_nothing_but_a_and_b(seed, size, data):
 def test_the_order_of_the_rows_changes_nothing(seed):
     runs = made(seed, sizes=6)
     mixed = runs.subset(np.random.default_rng(seed).permutation(len(runs)))
-    assert laws.fit(mixed).objective == pytest.approx(laws.fit(runs).objective, abs=1e-12)
+    assert scaling_laws.fit(mixed).objective == pytest.approx(scaling_laws.fit(runs).objective, abs=1e-12)
 
 
 def test_95_percent_intervals_cover_the_truth_in_90_to_99_percent_of_200_trials():
     trials = 200
-    covered = dict.fromkeys(laws.NAMES, 0), dict.fromkeys(laws.NAMES, 0)
+    covered = dict.fromkeys(scaling_laws.NAMES, 0), dict.fromkeys(scaling_laws.NAMES, 0)
     for seed in range(trials):
-        one = laws.fit(made(seed, sizes=8), bootstrap=120, seed=seed)
-        for count, intervals in zip(covered, (one.ci(), laws.profile(one)), strict=True):
+        one = scaling_laws.fit(made(seed, sizes=8), bootstrap=120, seed=seed)
+        for count, intervals in zip(covered, (one.ci(), scaling_laws.profile(one)), strict=True):
             for name, (low, high) in intervals.items():
                 count[name] += low <= getattr(TRUE, name) <= high
     for count in covered:
@@ -263,7 +264,7 @@ def test_95_percent_intervals_cover_the_truth_in_90_to_99_percent_of_200_trials(
 
 
 def test_allocation_and_prediction_carry_intervals_that_hold_the_truth():
-    one = laws.fit(made(5), bootstrap=400)
+    one = scaling_laws.fit(made(5), bootstrap=400)
     best = one.allocate(1e23)
     params, tokens = TRUE.optimum(1e23)
     assert best.ci["params"][0] < params < best.ci["params"][1]
@@ -277,16 +278,16 @@ def test_allocation_and_prediction_carry_intervals_that_hold_the_truth():
 
 
 def test_the_same_seed_gives_the_same_samples():
-    first, again, other = (laws.fit(made(2), bootstrap=50, seed=s).samples for s in (7, 7, 8))
+    first, again, other = (scaling_laws.fit(made(2), bootstrap=50, seed=s).samples for s in (7, 7, 8))
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
 
 
 def test_held_out_runs_are_missed_by_about_their_noise():
     runs = made(3, noise=0.01)
-    masks = laws.folds(runs)
+    masks = scaling_laws.folds(runs)
     assert masks.sum(0).tolist() == [1] * len(runs)
-    errors = laws.held_out(runs, masks)
+    errors = scaling_laws.held_out(runs, masks)
     assert len(errors.errors) == len(runs)
     assert errors.median == pytest.approx(0.6745 * 0.01, rel=0.35)
     assert abs(errors.bias) < 0.005
@@ -294,10 +295,10 @@ def test_held_out_runs_are_missed_by_about_their_noise():
 
 def test_runs_that_hit_a_wall_show_as_bias():
     runs = made(4, noise=0.002)
-    mask = laws.largest(runs)
-    walled = laws.Runs(runs.params, runs.tokens, np.where(mask[0], runs.loss * 1.05, runs.loss))
-    assert laws.held_out(runs, mask).bias == pytest.approx(0, abs=0.004)
-    assert laws.held_out(walled, mask).bias == pytest.approx(0.05, abs=0.005)
+    mask = scaling_laws.largest(runs)
+    walled = scaling_laws.Runs(runs.params, runs.tokens, np.where(mask[0], runs.loss * 1.05, runs.loss))
+    assert scaling_laws.held_out(runs, mask).bias == pytest.approx(0, abs=0.004)
+    assert scaling_laws.held_out(walled, mask).bias == pytest.approx(0.05, abs=0.005)
 
 
 # ------------------------------------------------------------------ approaches 1 and 2
@@ -308,11 +309,11 @@ def test_parabolas_find_the_optima_of_a_known_law():
     best = TRUE.optimum(budgets)[0]
     params = best * np.tile(np.geomspace(0.5, 2, 9), 4)
     tokens = budgets / 6 / params
-    table = laws.parabolas(laws.Runs.of(params, tokens, TRUE.loss(params, tokens)))
+    table = scaling_laws.parabolas(scaling_laws.Runs.of(params, tokens, TRUE.loss(params, tokens)))
     assert table["operations"].tolist() == pytest.approx([1e19, 1e20, 1e21, 1e22])
     assert table["params"].tolist() == pytest.approx(best[::9].tolist(), rel=0.01)
     assert table["inside"].all()
-    found = laws.power_law(table["operations"], table["params"])
+    found = scaling_laws.power_law(table["operations"], table["params"])
     assert found.exponent == pytest.approx(TRUE.exponent, abs=2e-3)
     assert found.optimum(1e21)[0] == pytest.approx(TRUE.optimum(1e21)[0], rel=0.01)
 
@@ -320,17 +321,17 @@ def test_parabolas_find_the_optima_of_a_known_law():
 def test_a_budget_with_three_sizes_has_no_parabola():
     params = np.array([1e8, 2e8, 4e8])
     tokens = 1e20 / 6 / params
-    assert laws.parabolas(laws.Runs(params, tokens, TRUE.loss(params, tokens))).empty
+    assert scaling_laws.parabolas(scaling_laws.Runs(params, tokens, TRUE.loss(params, tokens))).empty
 
 
 def test_the_envelope_of_training_curves_finds_the_exponent():
     params, shares = np.geomspace(1e7, 1e10, 30), np.geomspace(0.02, 1, 60)
     tokens = 400 * params[:, None] * shares
     sizes = np.broadcast_to(params[:, None], tokens.shape)
-    runs = laws.Runs.of(sizes.ravel(), tokens.ravel(), TRUE.loss(sizes, tokens).ravel())
-    table = laws.envelope(runs)
+    runs = scaling_laws.Runs.of(sizes.ravel(), tokens.ravel(), TRUE.loss(sizes, tokens).ravel())
+    table = scaling_laws.envelope(runs)
     inner = table[(table["operations"] > 1e18) & (table["operations"] < 1e21)]
-    found = laws.power_law(inner["operations"], inner["params"])
+    found = scaling_laws.power_law(inner["operations"], inner["params"])
     assert found.exponent == pytest.approx(TRUE.exponent, abs=0.03)
 
 
@@ -368,7 +369,7 @@ def frame():
 )
 def test_a_bad_table_is_refused_in_one_line(tmp_path, frame, spoil, words):
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
-        laws.Runs.read(written(tmp_path, spoil(frame)))
+        scaling_laws.Runs.read(written(tmp_path, spoil(frame)))
     assert words in str(error.value)
 
 
@@ -376,13 +377,13 @@ def test_a_file_that_is_empty_or_missing_or_a_folder_is_refused(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     for name in ("empty.csv", "missing.csv", "."):
         with pytest.raises(ValueError, match=r"^\S[^\n]*$"):
-            laws.Runs.read(tmp_path / name)
+            scaling_laws.Runs.read(tmp_path / name)
 
 
 def test_jsonl_and_csv_hold_the_same_runs(tmp_path, frame):
     lines = tmp_path / "runs.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")))
-    one, other = laws.Runs.read(lines), laws.Runs.read(written(tmp_path, frame))
+    one, other = scaling_laws.Runs.read(lines), scaling_laws.Runs.read(written(tmp_path, frame))
     assert one.loss.tolist() == pytest.approx(other.loss.tolist())
 
 
@@ -395,9 +396,9 @@ def test_a_changed_table_is_not_taken_for_the_published_one(tmp_path, monkeypatc
 
 def test_an_unknown_law_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="besiroglu"):
-        laws.published("besirolgu")
+        scaling_laws.published("besirolgu")
     with pytest.raises(ValueError, match="exponents only"):
-        laws.published("kaplan-allocation")
+        scaling_laws.published("kaplan-allocation")
 
 
 def sizewise(*words):
@@ -411,7 +412,7 @@ def test_the_command_gives_coefficients_intervals_and_the_optimum(tmp_path, fram
     done = sizewise("fit", str(file), "--budget", "1e21", "--bootstrap", "200", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    for name in laws.NAMES:
+    for name in scaling_laws.NAMES:
         low, high = found["ci"][name]
         assert low < found[name] < high
     assert found["alpha"] == pytest.approx(TRUE.alpha, rel=0.1)
@@ -452,20 +453,20 @@ def isoflop_table():
     best = np.array([TRUE.optimum(budget)[0] for budget in budgets])
     params = best * np.tile(np.geomspace(0.5, 2, 7), 4)
     tokens = budgets / (6 * params)
-    return laws.Runs.of(params, tokens, TRUE.loss(params, tokens)), budgets
+    return scaling_laws.Runs.of(params, tokens, TRUE.loss(params, tokens)), budgets
 
 
 def test_without_noise_every_exponent_is_that_of_the_runs():
     runs, budgets = isoflop_table()
-    optima = laws.parabolas(runs, budgets)
-    plain = laws.power_law(optima["operations"], optima["params"]).exponent
-    again = laws.exponents(runs, budgets, 0.0, samples=5)
+    optima = scaling_laws.parabolas(runs, budgets)
+    plain = scaling_laws.power_law(optima["operations"], optima["params"]).exponent
+    again = scaling_laws.exponents(runs, budgets, 0.0, samples=5)
     assert again == pytest.approx([plain] * 5, rel=1e-12)
     assert plain == pytest.approx(TRUE.beta / (TRUE.alpha + TRUE.beta), abs=0.01)
 
 
 def test_more_noise_between_seeds_spreads_the_exponent():
     runs, budgets = isoflop_table()
-    little, much = (laws.exponents(runs, budgets, n, samples=60) for n in (1e-4, 1e-3))
+    little, much = (scaling_laws.exponents(runs, budgets, n, samples=60) for n in (1e-4, 1e-3))
     assert np.nanstd(much) > 3 * np.nanstd(little) > 0
-    assert np.array_equal(little, laws.exponents(runs, budgets, 1e-4, samples=60))
+    assert np.array_equal(little, scaling_laws.exponents(runs, budgets, 1e-4, samples=60))

@@ -5,7 +5,8 @@ import json
 import re
 
 import pytest
-from sizewise import claims, page
+from sizewise.chapters import claims
+from sizewise.chapters.tables import display
 
 
 def decided(number: int, **numbers: float) -> list[dict]:
@@ -31,7 +32,7 @@ def test_the_numbers_of_a_row_are_those_that_its_rule_compares(ledger):
 
 
 def test_a_row_shows_its_numbers_and_the_cell_that_decided_it(ledger):
-    shown = page.ledger(ledger.values()).html
+    shown = display.ledger(ledger.values()).html
     row = re.search(r'<tr id="ledger-1".*?</tr>', shown, re.DOTALL)[0]
     assert "Compared: ratio 1.23. Decided in" in row
     assert row.count('href="first.html#claim-1"') == 2  # the mark, and the words
@@ -40,7 +41,7 @@ def test_a_row_shows_its_numbers_and_the_cell_that_decided_it(ledger):
 
 
 def test_a_row_says_what_the_filters_ask_for(ledger):
-    shown = page.ledger(ledger.values()).html
+    shown = display.ledger(ledger.values()).html
     assert (
         '<tr id="ledger-2" data-articles="S0 S1" data-chapter="first" data-verdict="partly">'
         in shown
@@ -55,24 +56,24 @@ def test_a_row_says_what_the_filters_ask_for(ledger):
 
 def test_a_chapter_is_called_by_its_first_heading(book):
     file = book.chapter("first", ("decide", decided(1, ratio=2)))
-    assert ">First</a>" in page.ledger(claims.table()).html  # it has none
+    assert ">First</a>" in display.ledger(claims.table()).html  # it has none
     words = file.read_text().replace(
         '"cells": [',
         '"cells": [{"cell_type": "markdown", "metadata": {}, "source": "A word\\n# How <big>?"}, ',
         1,
     )
     file.write_text(words)
-    assert ">How &lt;big&gt;?</a>" in page.ledger(claims.table()).html
+    assert ">How &lt;big&gt;?</a>" in display.ledger(claims.table()).html
 
 
 def test_verdicts_are_counted_in_one_order_and_lead_to_their_claims(ledger):
-    marks = page.verdict_marks(ledger.values())
+    marks = display.verdict_marks(ledger.values())
     assert marks.text == "1 supported, 1 partly, 1 undecidable, 1 open"
     assert 'href="../chapters/ledger.html?verdict=open"' in marks.html
-    own = page.verdict_marks([ledger[1]], chapter="first")
+    own = display.verdict_marks([ledger[1]], chapter="first")
     assert own.text == "1 supported"
     assert 'href="../chapters/ledger.html?chapter=first&amp;verdict=supported"' in own.html
-    assert page.verdict_marks([]).html == ""
+    assert display.verdict_marks([]).html == ""
 
 
 @pytest.mark.parametrize(
@@ -91,11 +92,11 @@ def test_verdicts_are_counted_in_one_order_and_lead_to_their_claims(ledger):
 )
 def test_a_deciding_number_is_shown_with_three_digits(ledger, value, shown):
     row = {**ledger[1], "numbers": {"a_long_name": value}}
-    assert f"Compared: a long name {shown}. Decided" in page.ledger([row]).html
+    assert f"Compared: a long name {shown}. Decided" in display.ledger([row]).html
 
 
 def test_the_filters_can_say_titles(ledger):
-    names = re.search(r'data-names="([^"]*)"', page.ledger(ledger.values()).html)[1]
+    names = re.search(r'data-names="([^"]*)"', display.ledger(ledger.values()).html)[1]
     names = json.loads(html.unescape(names))
     assert names["article"] == {key: one["title"] for key, one in claims.articles().items()}
     assert names["chapter"] == {"first": "First", "second": "Second"}
@@ -103,10 +104,10 @@ def test_the_filters_can_say_titles(ledger):
 
 def test_the_account_of_the_ledger_adds_up(ledger):
     rows = list(ledger.values())
-    assert page.account(rows) == (
+    assert display.account(rows) == (
         "Of 4 claims, a cell decided 2; 1 are undecidable; 1 still to be decided"
     )
     shown_so = [{**rows[0], "verdict": "undecidable"}, *rows[1:3]]
-    assert page.account(shown_so) == (
+    assert display.account(shown_so) == (
         "Of 3 claims, a cell decided 1; 2 are undecidable, 1 of them shown so by a cell"
     )

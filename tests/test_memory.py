@@ -10,9 +10,9 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import formats, memory
-from sizewise.architecture import Compressed, Grouped, Layer, Model, StateSpace
-from sizewise.reading import from_config
+from sizewise.costs import formats, memory
+from sizewise.models.architecture import Compressed, Grouped, Layer, Model, StateSpace
+from sizewise.models.from_config import from_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 

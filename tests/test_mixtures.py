@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sizewise import plots, records
-from sizewise.figures import mixtures as figures
-from sizewise.lab import mixture_rates as rates
-from sizewise.lab import mixture_results as results
-from sizewise.lab import mixture_variants as variants
-from sizewise.lab import route_results as routes
+from sizewise.chapters.figures import style
+from sizewise.data import records
+from sizewise.chapters.figures import mixture_of_experts as figures
+from sizewise.chapters.tables import mixture_rates as rates
+from sizewise.chapters.tables import mixture_of_experts as results
+from sizewise.chapters.tables import mixture_variants as variants
+from sizewise.chapters.tables import expert_routing as routes
 
 HEAD = 5_000  # parameters of embedding and head in the made-up models
 FREE = 100.0  # operations of a token for each parameter in use
@@ -332,7 +333,7 @@ def test_every_figure_is_drawn():
         (figures.equivalents, results.readings(table(*three(LOSSES), *dense_line()))),
     ]
     for draw, *given in drawn:
-        assert "<path" in plots.show(draw, *given, alt=draw.__name__, caption="made up").svg
+        assert "<path" in style.show(draw, *given, alt=draw.__name__, caption="made up").svg
 
 
 def test_events_of_the_project_are_in_order():

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sizewise import page, plots, records
+from sizewise.chapters.figures import style
+from sizewise.chapters.tables import display
+from sizewise.data import records
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 SOURCE = {
@@ -56,14 +58,14 @@ class TestTables:
     )
 
     def test_numbers_stand_to_the_right_and_words_to_the_left(self):
-        found = Elements(page.table(self.FRAME).html)
+        found = Elements(display.table(self.FRAME).html)
         sides = [attrs.get("class") for attrs in found.of("th")]
         assert sides == [None, "sw-number", "sw-number", None]
         assert [attrs.get("class") for attrs in found.of("td")] == sides * 2
         assert all(attrs["scope"] == "col" for attrs in found.of("th"))
 
     def test_a_formatted_column_stands_to_the_right(self):
-        shown = page.table(self.FRAME, {"model": lambda name: name.upper(), "share": ".1%"})
+        shown = display.table(self.FRAME, {"model": lambda name: name.upper(), "share": ".1%"})
         found = Elements(shown.html)
         assert found.of("th")[0]["class"] == "sw-number"
         assert found.texts[4:] == [
@@ -71,7 +73,7 @@ class TestTables:
         ]  # fmt: skip
 
     def test_words_are_escaped(self):
-        shown = page.table(self.FRAME.rename(columns={"model": "<i>"}), caption="<script> & more")
+        shown = display.table(self.FRAME.rename(columns={"model": "<i>"}), caption="<script> & more")
         assert "&lt;a&gt; &amp; b" in shown.html
         assert '<th scope="col">&lt;i&gt;</th>' in shown.html
         assert "<caption>&lt;script&gt; &amp; more</caption>" in shown.html
@@ -79,7 +81,7 @@ class TestTables:
 
     def test_numbers_have_separators_and_four_digits_unless_told_otherwise(self):
         frame = pd.DataFrame({"x": [1234567.0, 0.5, 1234.5678, -3.0, float("inf"), 1e-9]})
-        assert Elements(page.table(frame).html).texts[1:] == [
+        assert Elements(display.table(frame).html).texts[1:] == [
             "1,234,567", "0.5", "1,235", "-3", "inf", "1e-09",
         ]  # fmt: skip
 
@@ -95,19 +97,19 @@ class TestTables:
         ],
     )
     def test_what_is_missing_is_left_empty(self, column):
-        shown = page.table(pd.DataFrame({"a": [1, 2], "b": column}))
+        shown = display.table(pd.DataFrame({"a": [1, 2], "b": column}))
         assert re.search(r"<td( class=\"sw-number\")?></td></tr>\n</tbody>", shown.html)
         assert "nan" not in shown.text.lower()
-        missing = page.table(pd.DataFrame({"b": column}), {"b": lambda value: f"{value}!"})
+        missing = display.table(pd.DataFrame({"b": column}), {"b": lambda value: f"{value}!"})
         assert "></td></tr>\n</tbody>" in missing.html  # a format is not asked about what is not
 
     def test_a_table_is_as_good_as_empty(self):
-        found = Elements(page.table(self.FRAME.head(0)).html)
+        found = Elements(display.table(self.FRAME.head(0)).html)
         assert len(found.of("th")) == 4
         assert found.of("td") == []
 
     def test_a_page_and_a_terminal_show_the_same_texts(self):
-        shown = page.table(self.FRAME, {"share": ".2%"})
+        shown = display.table(self.FRAME, {"share": ".2%"})
         offered = shown._repr_mimebundle_()
         assert set(offered) == {"text/html", "text/plain"}
         assert offered["text/plain"].split("\n")[1].split() == [
@@ -116,31 +118,31 @@ class TestTables:
 
     def test_an_interval_is_marked_so_that_it_stays_on_one_line(self):
         cells = ["0.983 (0.954 to 1.012)", "-0.002 (-0.006 to +0.000)", "+4.89% (+4.04 to +5.69)"]
-        found = Elements(page.table(pd.DataFrame({"loss": cells})).html)
+        found = Elements(display.table(pd.DataFrame({"loss": cells})).html)
         assert [attrs["class"] for attrs in found.of("td")] == ["sw-interval"] * 3
         assert found.of("span") == [{"class": "sw-range"}] * 3
         assert found.texts[1:] == [part for c in cells for part in re.split(r" (?=\()", c)]
         other = ["8 to 1,024", "from (a to b)", "it is 5 (of 7 to be seen)", "5 (<b>7</b> to 8)"]
-        shown = page.table(pd.DataFrame({"loss": other})).html
+        shown = display.table(pd.DataFrame({"loss": other})).html
         assert "sw-range" not in shown.replace(' <span class="sw-range">(&lt;b', "")
         assert "<b>" not in shown
 
     def test_cells_do_not_run_together_where_only_the_text_is_read(self):
-        shown = page.table(self.FRAME).html
+        shown = display.table(self.FRAME).html
         read = re.sub(r"<[^>]*>", "", shown)
         assert read.split() == " ".join(Elements(shown).texts).replace("<A>", "<a>").replace(
             "<a>", "&lt;a&gt;").replace(" & ", " &amp; ").split()  # fmt: skip
 
     def test_only_texts_are_glued(self):
         with pytest.raises(ValueError, match=r"^ratio: format the number first, 1.5 is no text$"):
-            page.say(words="fine", ratio=1.5)
+            display.say(words="fine", ratio=1.5)
 
 
 class TestProvenance:
-    def origins(self, *sources) -> page.Table:
+    def origins(self, *sources) -> display.Table:
         for number, source in enumerate(sources):
             records.append(records.path("some"), {"n": number}, {"x": 1.5}, SOURCE | source)
-        return page.provenance("some")
+        return display.provenance("some")
 
     def test_rows_stand_under_their_machine_and_commit_each_said_once(self, book):
         later = {"commit": "fedcba9876543210", "time": "2026-01-03T00:00:00+00:00"}
@@ -171,7 +173,7 @@ class TestProvenance:
         assert "12 rows, seeds 0 to 11: python" in self.origins(*seeds).text
 
     def test_no_rows_are_said_to_be_none(self, book):
-        assert page.provenance("some").text == "not measured"
+        assert display.provenance("some").text == "not measured"
 
 
 def draw(axes, table, colour=None):
@@ -180,7 +182,7 @@ def draw(axes, table, colour=None):
     axes.scatter(table["x"], table["y"] * 2, label="points")
     axes.bar(table["x"], table["y"] / 2)
     axes.fill_between(table["x"], table["y"], alpha=0.2)
-    axes.axvline(2, color=plots.INK)
+    axes.axvline(2, color=style.INK)
     axes.annotate("here", (1, 1))
     axes.set_title("A title")
     axes.set_xlabel("parameters")
@@ -192,14 +194,14 @@ TABLE = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": [2.0, 3.0, 5.0]})
 
 @pytest.fixture(scope="module")
 def figure():
-    return plots.show(draw, TABLE, alt='A "line" & <points>', caption="It grows & <grows>.")
+    return style.show(draw, TABLE, alt='A "line" & <points>', caption="It grows & <grows>.")
 
 
 class TestFigures:
     @pytest.mark.parametrize(("alt", "caption"), [("", "x"), ("  ", "x"), ("x", ""), ("x", "\n")])
     def test_a_figure_needs_an_alternative_text_and_a_caption(self, alt, caption):
         with pytest.raises(ValueError, match=r"^a figure needs an alternative text and a caption$"):
-            plots.show(draw, TABLE, alt=alt, caption=caption)
+            style.show(draw, TABLE, alt=alt, caption=caption)
 
     def test_the_alternative_text_is_on_the_picture(self, figure):
         shown = figure._repr_mimebundle_()
@@ -211,24 +213,24 @@ class TestFigures:
         assert shown["text/plain"] == 'Figure: A "line" & <points>'
 
     def test_the_same_table_gives_the_same_bytes(self, figure):
-        again = plots.show(draw, TABLE, alt='A "line" & <points>', caption="It grows & <grows>.")
+        again = style.show(draw, TABLE, alt='A "line" & <points>', caption="It grows & <grows>.")
         assert again.svg == figure.svg
-        assert plots.show(draw, TABLE * 2, alt="x", caption="x").svg != figure.svg
+        assert style.show(draw, TABLE * 2, alt="x", caption="x").svg != figure.svg
 
     def test_text_and_lines_take_the_colour_of_the_page(self, figure):
         texts = re.findall(r"<text[^>]*>", figure.svg)
         assert len(texts) > 10
         assert all("fill: currentColor" in text for text in texts)
-        known = {colour.lower() for colour in plots.COLOURS}
+        known = {colour.lower() for colour in style.COLOURS}
         fixed = set(re.findall(r"#[0-9a-fA-F]{3,6}\b(?=[;\"])", figure.svg))
         assert {colour for colour in fixed if colour.lower() not in known} == set()
-        assert plots.INK not in figure.svg
-        assert plots.FAINT not in figure.svg
+        assert style.INK not in figure.svg
+        assert style.FAINT not in figure.svg
         assert "stroke-opacity: 0.15" in figure.svg  # the grid
 
     def test_nothing_is_white_or_black(self, figure):
         painted = re.findall(r"(?:fill|stroke): *([^;\"]+)", figure.svg)
-        allowed = {"none", "currentColor", *plots.COLOURS}
+        allowed = {"none", "currentColor", *style.COLOURS}
         assert {paint.strip() for paint in painted} <= allowed
 
     def test_text_stays_text_and_takes_the_fonts_of_the_page(self, figure):
@@ -251,7 +253,7 @@ class TestFigures:
             axes.legend(fontsize=5)
             axes.set_xlabel("tokens", fontsize=6)
 
-        drawn = plots.show(small, alt="x", caption="x").svg
+        drawn = style.show(small, alt="x", caption="x").svg
         sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", drawn)]
         width = float(re.search(r'viewBox="0 0 ([\d.]+)', drawn)[1])
         assert len(sizes) > 8
@@ -265,11 +267,11 @@ class TestFigures:
                 axes.plot([1, 2], label=words)
             axes.figure.legend(loc="outside upper center", ncols=columns)
 
-        drawn = plots.show(wide, "a few more words", 4, alt="x", caption="x").svg
+        drawn = style.show(wide, "a few more words", 4, alt="x", caption="x").svg
         told = re.search(r"font-size: ([\d.]+)px[^>]*>a few more words<", drawn)
-        assert 6 <= float(told[1]) < plots.LEAST
+        assert 6 <= float(told[1]) < style.LEAST
         with pytest.raises(ValueError, match="legend is wider than its figure"):
-            plots.show(wide, "far too many words for this " * 3, 4, alt="x", caption="x")
+            style.show(wide, "far too many words for this " * 3, 4, alt="x", caption="x")
 
     @pytest.mark.parametrize(
         ("label", "ends", "ticks"),
@@ -288,7 +290,7 @@ class TestFigures:
             axes.set_xlabel(label)
             axes.minorticks_off()
 
-        drawn = plots.show(draw, alt="x", caption="x").svg
+        drawn = style.show(draw, alt="x", caption="x").svg
         assert ticks <= set(re.findall(r">([^<>\n]+)</text>", drawn))
 
     @pytest.mark.parametrize(
@@ -297,14 +299,14 @@ class TestFigures:
          (-1e6, "-1M"), (1e-4, "1e-4"), (3e-7, "3e-7"), (0.02, "0.02")],
     )  # fmt: skip
     def test_a_number_at_a_tick(self, value, words):
-        assert plots.power(value) == words
-        assert float(plots.power(value, letters=False)) == pytest.approx(value)
+        assert style.power(value) == words
+        assert float(style.power(value, letters=False)) == pytest.approx(value)
 
     def test_names_inside_are_unique_on_a_page_of_several_figures(self, figure):
         others = [
-            plots.show(draw, TABLE * 2, alt="x", caption="x").svg,
-            plots.show(draw, TABLE, plots.COLOURS[3], alt="x", caption="x").svg,
-            plots.show(draw, TABLE, alt="x", caption="x", size=(3, 3)).svg,
+            style.show(draw, TABLE * 2, alt="x", caption="x").svg,
+            style.show(draw, TABLE, style.COLOURS[3], alt="x", caption="x").svg,
+            style.show(draw, TABLE, alt="x", caption="x", size=(3, 3)).svg,
         ]
         names = [re.findall(r'\bid="([^"]*)"', svg) for svg in (figure.svg, *others)]
         assert all(names)
@@ -315,7 +317,7 @@ class TestFigures:
             assert {one or other for one, other in used} <= set(own)
 
     def test_the_numbers_below_are_folded(self):
-        one = plots.show(draw, TABLE, alt="x", caption="x", numbers=TABLE)
+        one = style.show(draw, TABLE, alt="x", caption="x", numbers=TABLE)
         html = one._repr_mimebundle_()["text/html"]
         assert re.search(r"<details><summary>[^<]+</summary>\n<table", html)
         Elements(html.replace("<?xml", ""))
@@ -327,13 +329,13 @@ class TestFigures:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            plots.show(fails, alt="x", caption="x")
+            style.show(fails, alt="x", caption="x")
         assert plt.get_fignums() == []
 
     def test_the_look_is_kept_to_the_figures(self):
         import matplotlib
 
         before = dict(matplotlib.rcParams)
-        plots.show(draw, TABLE, alt="x", caption="x")
+        style.show(draw, TABLE, alt="x", caption="x")
         after = dict(matplotlib.rcParams)
         assert {name for name in before if before[name] != after[name]} <= {"backend"}

@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
-from sizewise import paths, records
-from sizewise.compare import made, models, recorded, report, run, scoring
+from sizewise import paths
+from sizewise.data import records
+from sizewise.chapters.tables import practical_test
+from sizewise.compare import models, report, run, scoring, synthetic_items
 from sizewise.compare import task as tasks
 from sizewise.compare.endpoint import Asking
 from test_compare import tiny
@@ -51,15 +53,15 @@ class TestMadeItems:
     @settings(max_examples=20, deadline=None)
     @given(st.integers(0, 10**6), st.integers(1, 60))
     def test_fewer_are_the_first_of_more_and_no_two_are_alike(self, seed, number):
-        every = made.items(60, seed)
-        assert made.items(number, seed) == every[:number]
+        every = synthetic_items.items(60, seed)
+        assert synthetic_items.items(number, seed) == every[:number]
         assert len({item.prompt for item in every}) == len({item.name for item in every}) == 60
 
     def test_seeds_make_other_items(self):
-        assert made.items(30, 0) != made.items(30, 1)
+        assert synthetic_items.items(30, 0) != synthetic_items.items(30, 1)
 
     def test_sums_are_right_by_their_own_words(self):
-        sums = [one for one in made.fields(600, 1) if one["id"].startswith("sum")]
+        sums = [one for one in synthetic_items.fields(600, 1) if one["id"].startswith("sum")]
         assert len(sums) == 200
         signs = set()
         for one in sums:
@@ -70,38 +72,38 @@ class TestMadeItems:
         assert signs == set("+-*")
 
     def test_what_is_to_be_found_stands_once_in_the_note(self):
-        notes = [one for one in made.fields(600, 2) if one["id"].startswith("find")]
+        notes = [one for one in synthetic_items.fields(600, 2) if one["id"].startswith("find")]
         for one in notes:
             note = one["prompt"].split("'")[1]
             assert len(re.findall(rf"(?<![\w-]){one['answer']}(?![\w-])", note)) == 1, note
-        assert len({one["prompt"].split("' ")[1] for one in notes}) == len(made.FOUND)
+        assert len({one["prompt"].split("' ")[1] for one in notes}) == len(synthetic_items.FOUND)
 
     def test_messages_belong_to_the_team_of_their_pattern(self):
         rest = r"\w+ of \d+ \w+"
         patterns = {
             one.replace("{} of {}", rest).replace("?", r"\?"): team
-            for team, some in made.TEAMS.items() for one in some
+            for team, some in synthetic_items.TEAMS.items() for one in some
         }  # fmt: skip
-        for one in (o for o in made.fields(600, 3) if o["id"].startswith("sort")):
+        for one in (o for o in synthetic_items.fields(600, 3) if o["id"].startswith("sort")):
             message = re.search("'(.*)'", one["prompt"])[1]
             (team,) = {t for pattern, t in patterns.items() if re.fullmatch(pattern, message)}
             assert one["answer"] == team
-            assert sorted(one["choices"]) == sorted(made.TEAMS)
+            assert sorted(one["choices"]) == sorted(synthetic_items.TEAMS)
 
     def test_they_are_items_of_a_task_file(self, tmp_path):
         import json
 
         file = tmp_path / "made.jsonl"
-        file.write_text("\n".join(map(json.dumps, made.fields(30))))
-        assert tasks.read(file) == made.items(30)
-        for item in made.items(300):
+        file.write_text("\n".join(map(json.dumps, synthetic_items.fields(30))))
+        assert tasks.read(file) == synthetic_items.items(30)
+        for item in synthetic_items.items(300):
             assert scoring.score(item, item.answers[0]) == 1
             assert scoring.score(item, "I do not know.") == 0
 
     @pytest.mark.parametrize("number", [0, 3001, 1.5])
     def test_a_number_of_items_that_is_none_is_refused(self, number):
         with pytest.raises(ValueError, match="number of questions"):
-            made.items(number)
+            synthetic_items.items(number)
 
 
 class TestRows:
@@ -110,7 +112,7 @@ class TestRows:
             asking = Asking(most=5, temperature=1.0)
             answers, (plan,) = run.ask_all(
                 (models.Model(folder),),
-                made.items(6),
+                synthetic_items.items(6),
                 run.Settings(asking, 3),
                 tmp_path / "a.jsonl",
             )
@@ -124,7 +126,7 @@ class TestRows:
 
     def test_lists_have_an_entry_for_each_item_and_repeat(self, rows):
         for row in rows:
-            assert row["names"] == [item.name for item in made.items(6)]
+            assert row["names"] == [item.name for item in synthetic_items.items(6)]
             assert len(row["prompt_tokens"]) == 6
             assert all([len(one) for one in row[name]] == [3] * 6 for name in LISTS)
             assert 0 < sum(map(sum, row["answer_seconds"])) < row["seconds"]
@@ -132,17 +134,17 @@ class TestRows:
 
     def test_the_report_of_rows_is_that_of_the_answers(self, rows, folders, tmp_path):
         two = tuple(map(models.Model, folders))
-        items = made.items(6)
+        items = synthetic_items.items(6)
         setting = run.Settings(Asking(most=5, temperature=1.0), 3)
         answers, plans = run.ask_all(two, items, setting, tmp_path / "answers.jsonl")
-        direct = report.compare(items, two, plans, answers, [recorded.UNPRICED] * 2)
-        found = recorded.compared(*rows)
+        direct = report.compare(items, two, plans, answers, [practical_test.UNPRICED] * 2)
+        found = practical_test.compared(*rows)
         for one in (*direct["models"], *found["models"]):
             del one["seconds"]  # measured twice
         assert found == direct
 
     def test_some_items_of_rows_can_be_compared(self, rows):
-        some = recorded.compared(*rows, items=made.items(6)[::3])
+        some = practical_test.compared(*rows, items=synthetic_items.items(6)[::3])
         assert some["items"] == 2
         assert [one["item"] for one in some["answers"]] == ["sum-0", "sum-1"]
 
@@ -150,13 +152,13 @@ class TestRows:
         a, b = rows
         for changed in ({"items": 5}, {"asked": "0" * 16}, {"seed": 1}):
             with pytest.raises(ValueError, match="not asked what made asks now"):
-                recorded.compared(a | changed, b)
+                practical_test.compared(a | changed, b)
 
     def test_differences_are_in_points_of_the_first_over_the_second(self, rows):
-        texts = [[[item.answers[0]] for item in made.items(6)], [["?"] for _ in range(6)]]
+        texts = [[[item.answers[0]] for item in synthetic_items.items(6)], [["?"] for _ in range(6)]]
         texts[0][5], texts[1][5] = texts[1][5], texts[0][5]  # 5 of 6 against 1
         a, b = (row | {"repeats": 1, "texts": some} for row, some in zip(rows, texts, strict=True))
-        (one,) = recorded.differences({"x": recorded.compared(a, b)}).itertuples()
+        (one,) = practical_test.differences({"x": practical_test.compared(a, b)}).itertuples()
         assert (one.label, one.items, one.only_first, one.only_second) == ("x", 6, 5, 1)
         assert one.difference == pytest.approx(100 * 4 / 6)
         assert one.p == pytest.approx(2 * (1 + 6) / 64 - 6 / 64)  # by hand: binomial of 6, mid-p
@@ -168,24 +170,24 @@ class TestRows:
             return {"scores": [[value] for value in right]}
 
         better, worse = row([1] * 60), row([0] * 50 + [1] * 10)
-        assert recorded.shown_by(better, worse, 30) == 1
-        assert recorded.shown_by(better, better, 30) == 0
-        assert recorded.shown_by(better, worse, 4) == 0  # 4 of 4 one way: mid-p 1/16
-        some = recorded.shown_by(better, worse, 6)  # all 6, or 5, of the differing: p < 0.05
+        assert practical_test.shown_by(better, worse, 30) == 1
+        assert practical_test.shown_by(better, better, 30) == 0
+        assert practical_test.shown_by(better, worse, 4) == 0  # 4 of 4 one way: mid-p 1/16
+        some = practical_test.shown_by(better, worse, 6)  # all 6, or 5, of the differing: p < 0.05
         chance = sum(hypergeom.pmf(k, 60, 50, 6) for k in (5, 6))
         assert some == pytest.approx(chance, abs=0.05)
 
     def test_another_rule_changes_worded_answers_alone(self, rows):
-        items = made.items(6)
+        items = synthetic_items.items(6)
         texts = [[f"It is {item.answers[0]}, I think."] for item in items]
         row = rows[0] | {"texts": texts}
-        exact, held = recorded.remarked(row, "exact"), recorded.remarked(row, "contains")
+        exact, held = practical_test.remarked(row, "exact"), practical_test.remarked(row, "contains")
         worded = [i for i in items if i.rule == "exact" and not i.choices]
         assert held - exact == pytest.approx(len(worded) / 6)
         assert held == 1
 
     def test_tokens_are_pairs_of_each_request(self, rows):
-        pairs = recorded.tokens(rows[0])
+        pairs = practical_test.tokens(rows[0])
         assert len(pairs) == 18
         assert pairs[3] == (rows[0]["prompt_tokens"][1], rows[0]["answer_tokens"][1][0])
 
@@ -227,13 +229,13 @@ class TestScript:
         assert done.stderr.count("\n") == 1
 
 
-RECORDED = recorded.load()
+RECORDED = practical_test.load()
 
 
 @pytest.mark.skipif(not RECORDED, reason="nothing is recorded yet")
 def test_recorded_answers_are_of_the_items_of_now_and_marked_as_now():
     for row in RECORDED:
-        items = recorded.questions(row["task"], row["items"], row["seed"])
-        assert row["asked"] == recorded.digest(items)
+        items = practical_test.questions(row["task"], row["items"], row["seed"])
+        assert row["asked"] == practical_test.digest(items)
         for item, texts, scores in zip(items, row["texts"], row["scores"], strict=True):
             assert [scoring.score(item, text) for text in texts] == scores

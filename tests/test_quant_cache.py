@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
-from sizewise.lab import models
-from sizewise.quant.cache import TurboQuantCache, held_bytes
-from sizewise.quant.cache_store import GROUP, SLACK, methods
+from sizewise.training import models
+from sizewise.quantization.kv.cache import TurboQuantCache, held_bytes
+from sizewise.quantization.kv.store import GROUP, SLACK, methods
 from transformers import DynamicCache, LlamaConfig
 
 HEADS, DIM = 2, 64
@@ -89,7 +89,7 @@ GROWTH = """
 import ctypes, gc, sys, psutil, torch
 torch.set_num_threads(1)
 from transformers import LlamaConfig
-from sizewise.quant.cache import TurboQuantCache
+from sizewise.quantization.kv.cache import TurboQuantCache
 bits, heads, dim, tokens, layers = int(sys.argv[1]), 8, 128, 4096, 24
 config = LlamaConfig(num_hidden_layers=layers, num_attention_heads=heads,
                      num_key_value_heads=heads, hidden_size=heads * dim, vocab_size=64)
@@ -210,7 +210,7 @@ def test_a_reset_cache_is_empty():
 @pytest.mark.parametrize("chunk", [1, 5, 40])
 def test_a_windowed_layer_gives_back_what_the_plain_windowed_layer_does(chunk):
     family = models.spec("windowed", 64, context=64)  # windows of 16
-    from sizewise import configs
+    from sizewise.models import config as configs
 
     built_config = configs.build(family)
     packed, plain = TurboQuantCache(built_config, bits=8), DynamicCache(config=built_config)
@@ -233,7 +233,7 @@ def test_a_windowed_layer_gives_back_what_the_plain_windowed_layer_does(chunk):
 
 
 def test_a_window_that_lost_tokens_cannot_be_cropped_unless_it_records():
-    built_config = __import__("sizewise.configs").configs.build(models.spec("windowed", 64))
+    built_config = __import__("sizewise.models.config").configs.build(models.spec("windowed", 64))
     heads, dim = built_config.num_key_value_heads, built_config.head_dim
     k = torch.randn(1, heads, 40, dim)
     cache = TurboQuantCache(built_config)
@@ -304,7 +304,7 @@ def test_beams_are_searched_as_with_the_plain_cache(small):
 
 def test_smollm2_writes_the_same_text_with_eight_bits():
     """A short text. Longer ones part sooner or later: rows of ``generation`` say after how many."""
-    from sizewise import pretrained
+    from sizewise.models import pretrained
 
     if not pretrained.entry("smollm2-135m").cached:
         pytest.skip("smollm2-135m is not in the cache (pretrained.fetch puts it there)")

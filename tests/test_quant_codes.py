@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.linalg import hadamard
 from scipy.special import gammaln
-from sizewise.quant import codebooks, packing, rivals, rotations, theory
+from sizewise.quantization.kv import baselines
+from sizewise.quantization.turboquant import lloyd_max, packing, rotations, theory
 
 torch.set_num_threads(1)
 
@@ -89,15 +90,15 @@ TABLE = {  # exact distortions for 1 to 4 bits, found apart from this code
 
 @pytest.mark.parametrize("dim", TABLE)
 def test_distortion_equals_the_table(dim):
-    found = [codebooks.lloyd_max(bits, dim).distortion for bits in (1, 2, 3, 4)]
+    found = [lloyd_max.lloyd_max(bits, dim).distortion for bits in (1, 2, 3, 4)]
     assert found == pytest.approx(TABLE[dim], abs=6e-7)
 
 
 @pytest.mark.parametrize("dim", [None, 2, 3, 4, 8, 64, 1536, 32768])
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_both_lloyd_conditions_hold(dim, bits):
-    made = codebooks.lloyd_max(bits, dim)
-    assert max(codebooks.conditions(made)) < 1e-9
+    made = lloyd_max.lloyd_max(bits, dim)
+    assert max(lloyd_max.conditions(made)) < 1e-9
     assert len(made.centroids) == 2**bits
     assert np.all(np.diff(made.centroids) > 0)
     np.testing.assert_array_equal(made.centroids, -made.centroids[::-1])
@@ -108,7 +109,7 @@ def test_both_lloyd_conditions_hold(dim, bits):
 def test_a_quadrature_agrees(dim, bits):
     """Neither the closed forms nor this normalisation know of each other."""
     k = math.exp(gammaln(dim / 2) - gammaln((dim - 1) / 2)) / math.sqrt(math.pi)
-    made = codebooks.lloyd_max(bits, dim)
+    made = lloyd_max.lloyd_max(bits, dim)
     edges = [max(-1, -12 / dim**0.5), *made.boundaries, min(1, 12 / dim**0.5)]
     error = 0.0
     for c, low, high in zip(made.centroids, edges[:-1], edges[1:], strict=True):
@@ -126,21 +127,21 @@ def test_a_quadrature_agrees(dim, bits):
 def test_the_uniform_coordinate_of_space_gets_even_steps():
     """At d = 3 a coordinate is uniform on [-1, 1] (Archimedes), so the codebook is known."""
     for bits in (1, 2, 3, 4):
-        made = codebooks.lloyd_max(bits, 3)
+        made = lloyd_max.lloyd_max(bits, 3)
         even = (np.arange(2**bits) + 0.5) / 2 ** (bits - 1) - 1
         np.testing.assert_allclose(made.centroids, even, atol=1e-12)
         assert made.distortion == pytest.approx(4.0**-bits, rel=1e-9)
 
 
 def test_one_bit_has_its_closed_form():
-    assert codebooks.lloyd_max(1).distortion == pytest.approx(1 - 2 / math.pi, abs=1e-12)
-    assert codebooks.lloyd_max(1, 2).distortion == pytest.approx(1 - 8 / math.pi**2, abs=1e-12)
+    assert lloyd_max.lloyd_max(1).distortion == pytest.approx(1 - 2 / math.pi, abs=1e-12)
+    assert lloyd_max.lloyd_max(1, 2).distortion == pytest.approx(1 - 8 / math.pi**2, abs=1e-12)
 
 
 @pytest.mark.parametrize(("bits", "dim"), [(0, 64), (9, 64), (2, 1), (2, 2**15 + 1), (2.5, 64)])
 def test_a_codebook_that_cannot_be_is_refused(bits, dim):
     with pytest.raises(ValueError, match="must be"):
-        codebooks.lloyd_max(bits, dim)
+        lloyd_max.lloyd_max(bits, dim)
 
 
 # --- theory
@@ -149,7 +150,7 @@ def test_a_codebook_that_cannot_be_is_refused(bits, dim):
 def test_bounds_hold_from_64_dimensions():
     for dim in (64, 128, 256, 1536, None):
         for bits in (1, 2, 3, 4):
-            exact = codebooks.lloyd_max(bits, dim).distortion
+            exact = lloyd_max.lloyd_max(bits, dim).distortion
             assert theory.lower(bits) < exact < theory.upper(bits)
             if dim and bits > 1:
                 inner = theory.expected("prod", bits, dim)
@@ -158,9 +159,9 @@ def test_bounds_hold_from_64_dimensions():
 
 def test_the_lower_bound_as_printed_fails_in_the_plane():
     assert theory.circle(1) == pytest.approx(0.18943, abs=5e-6)
-    assert codebooks.lloyd_max(1, 2).distortion == pytest.approx(theory.circle(1), rel=1e-9)
-    assert codebooks.lloyd_max(1, 2).distortion < theory.lower(1)
-    assert codebooks.lloyd_max(1, 4).distortion > theory.lower(1)
+    assert lloyd_max.lloyd_max(1, 2).distortion == pytest.approx(theory.circle(1), rel=1e-9)
+    assert lloyd_max.lloyd_max(1, 2).distortion < theory.lower(1)
+    assert lloyd_max.lloyd_max(1, 4).distortion > theory.lower(1)
 
 
 def test_unknown_variants_are_named_with_the_nearest():
@@ -225,7 +226,7 @@ def test_a_seed_gives_one_rotation_and_another_seed_another():
 
 def tail(u, turn):
     """Share of unit vectors whose error at 4 bits is over four times the median."""
-    made = codebooks.lloyd_max(4, u.shape[-1])
+    made = lloyd_max.lloyd_max(4, u.shape[-1])
     y = turn(u).numpy()
     error = ((y - made.centroids[np.searchsorted(made.boundaries, y)]) ** 2).sum(-1)
     return float((error > 4 * np.median(error)).mean())
@@ -270,12 +271,12 @@ def test_a_rotation_that_cannot_be_is_refused(words, named):
 # --- rivals
 
 CODES = {
-    "per token": lambda: rivals.PerToken(64, 4),
-    "per token in groups": lambda: rivals.PerToken(64, 2, group=16),
-    "per channel": lambda: rivals.PerChannel(64, 3, group=32),
-    "int8": lambda: rivals.Int8(64),
-    "float8": lambda: rivals.Float8(64),
-    "float8 unscaled": lambda: rivals.Float8(64, scaled=False),
+    "per token": lambda: baselines.PerToken(64, 4),
+    "per token in groups": lambda: baselines.PerToken(64, 2, group=16),
+    "per channel": lambda: baselines.PerChannel(64, 3, group=32),
+    "int8": lambda: baselines.Int8(64),
+    "float8": lambda: baselines.Float8(64),
+    "float8 unscaled": lambda: baselines.Float8(64, scaled=False),
 }
 
 
@@ -289,11 +290,11 @@ def test_bytes_are_those_of_what_encode_returns(name, count):
 
 
 def test_metadata_are_counted_to_the_bit():
-    assert 8 * rivals.PerToken(64, 4).nbytes(1) / 64 == 4.5
-    assert 8 * rivals.PerChannel(64, 4, group=64).nbytes(64) / (64 * 64) == 4.5
-    assert 8 * rivals.PerChannel(64, 2, group=32).nbytes(32) / (32 * 64) == 3
-    assert 8 * rivals.Int8(64).nbytes(1) / 64 == 8.25
-    assert rivals.Float8(64).nbytes(10) - rivals.Float8(64, scaled=False).nbytes(10) == 4
+    assert 8 * baselines.PerToken(64, 4).nbytes(1) / 64 == 4.5
+    assert 8 * baselines.PerChannel(64, 4, group=64).nbytes(64) / (64 * 64) == 4.5
+    assert 8 * baselines.PerChannel(64, 2, group=32).nbytes(32) / (32 * 64) == 3
+    assert 8 * baselines.Int8(64).nbytes(1) / 64 == 8.25
+    assert baselines.Float8(64).nbytes(10) - baselines.Float8(64, scaled=False).nbytes(10) == 4
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -324,7 +325,7 @@ def test_a_channel_of_large_keys_costs_other_channels_nothing_by_channel():
     x = torch.randn(64, 64)
     x[:, 5] += 50
     others = [k for k in range(64) if k != 5]
-    token, channel = rivals.PerToken(64, 4), rivals.PerChannel(64, 4)
+    token, channel = baselines.PerToken(64, 4), baselines.PerChannel(64, 4)
     errors = [
         ((code.decode(code.encode(x)) - x)[:, others] ** 2).mean() for code in (token, channel)
     ]
@@ -350,7 +351,7 @@ def test_numbers_that_are_none_are_refused(name):
 
 
 def test_float8_beyond_its_range_is_its_largest():
-    code = rivals.Float8(8, scaled=False)
+    code = baselines.Float8(8, scaled=False)
     assert code.decode(code.encode(torch.full((1, 8), -1e4))).unique().tolist() == [-448.0]
-    scaled = rivals.Float8(8)
+    scaled = baselines.Float8(8)
     assert scaled.decode(scaled.encode(torch.full((1, 8), 1e4))).unique().item() == 1e4

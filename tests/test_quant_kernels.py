@@ -16,10 +16,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise.lab import models
-from sizewise.quant import cache as caches
-from sizewise.quant import kernels, turboquant
-from sizewise.quant.kernels import fallback, layout, occupancy, reference
+from sizewise.training import models
+from sizewise.quantization.kv import cache as caches
+from sizewise.quantization import kernels
+from sizewise.quantization.turboquant import codec
+from sizewise.quantization.kernels import layout, occupancy, reference, torch_fallback
 
 TRITON = find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed (extra: gpu)")
@@ -60,7 +61,7 @@ def stored(batch, heads, tokens, d, bits, seed):
     draw = torch.Generator().manual_seed(900 + seed)
     x = torch.randn(batch, heads, tokens, d, generator=draw)
     x *= torch.rand(batch, heads, tokens, 1, generator=draw) * 1.2 + 0.05
-    code = turboquant.TurboQuant(d, bits, seed=seed)
+    code = codec.TurboQuant(d, bits, seed=seed)
     told = code.encode(x)
     return kernels.Packed(told.packed, told.norms, bits, code.codebook, code.rotation.matrix()), x
 
@@ -89,7 +90,7 @@ def error(got, expected) -> float:
 
 def child() -> None:
     """What the kernels answer in the interpreter, as one line of JSON."""
-    from sizewise.quant.kernels import logits, plain, write
+    from sizewise.quantization.kernels import append, dense, logits
 
     told = {"backend": kernels.backend(torch.device("cpu")), "attend": [], "plain": []}
     for case in CASES:
@@ -99,10 +100,10 @@ def child() -> None:
         got = kernels.attend(query, keys, values, held, **asked)
         told["attend"].append(error(got, truth))
         truth = reference.over(query, k, v, held, case[0] ** -0.5)
-        told["plain"].append(error(plain.attend(query.float(), k, v, held, **asked), truth))
+        told["plain"].append(error(dense.attend(query.float(), k, v, held, **asked), truth))
     told["append"] = {}
     for bits, d, kind in product((2, 3, 4), (64, 128), ("haar", "hadamard")):
-        code = turboquant.TurboQuant(d, bits, rotation=kind)
+        code = codec.TurboQuant(d, bits, rotation=kind)
         packed, _ = stored(2, 3, 30, d, bits, 4)
         packed = kernels.Packed(
             packed.codes, packed.norms, bits, code.codebook, code.rotation.matrix()
@@ -110,7 +111,7 @@ def child() -> None:
         )  # fmt: skip
         before = packed.codes.clone()
         x = torch.randn(2, 3, 7, d, generator=torch.Generator().manual_seed(3)) * 4
-        write.append(x, packed, torch.tensor([3, 21], dtype=torch.int32))
+        append.append(x, packed, torch.tensor([3, 21], dtype=torch.int32))
         codes, norms = reference.quantize(x, packed)
         wrong = 0
         for row, start in enumerate((3, 21)):
@@ -192,9 +193,9 @@ def for_hopper(file, name, fixed, types=None, warps=4):
     """A kernel compiled for an H100, without one."""
     from importlib import import_module
 
-    from sizewise.quant.kernels import resources
+    from sizewise.quantization.kernels import resources
 
-    kernel = getattr(import_module(f"sizewise.quant.kernels.{file}"), name)
+    kernel = getattr(import_module(f"sizewise.quantization.kernels.{file}"), name)
     fixed = {one: value for one, value in fixed.items() if one in kernel.arg_names}
     return resources.compiled(kernel, TYPES | (types or {}), fixed, warps=warps)
 
@@ -202,7 +203,7 @@ def for_hopper(file, name, fixed, types=None, warps=4):
 @needs_triton
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_the_kernel_compiles_for_hopper_without_spilling(bits):
-    from sizewise.quant.kernels import resources
+    from sizewise.quantization.kernels import resources
 
     fixed = HEAD | SPLIT | {"KBITS": bits, "VBITS": bits}
     told = resources.resources(for_hopper("decode", "split_kernel", fixed))
@@ -244,7 +245,7 @@ MERGE = {"PADDED": 128, "CHUNK": 32, "COLUMNS": 32}
     ],
 )  # fmt: skip
 def test_every_kernel_compiles_for_hopper_without_spilling(file, name, fixed, types, warps):
-    from sizewise.quant.kernels import resources
+    from sizewise.quantization.kernels import resources
 
     told = resources.resources(for_hopper(file, name, HEAD | fixed, types, warps))
     assert told.spilled_bytes == 0
@@ -353,7 +354,7 @@ def emulated(program: str, given: dict[str, int]) -> dict[str, int]:
 @needs_triton
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_byte_permutes_pick_the_centroid_of_every_code(bits):
-    from sizewise.quant.kernels import lookup
+    from sizewise.quantization.kernels import lookup
 
     packed, _ = stored(1, 1, 1, 64, bits, 1)
     table = packed.table()
@@ -389,14 +390,14 @@ def test_byte_permutes_pick_the_centroid_of_every_code(bits):
 def test_torchs_way_equals_float64(case):
     query, keys, values, held, _, _ = problem(case)
     truth = reference.attend(query, keys, values, held, case[0] ** -0.5)
-    got = fallback.attend(query, keys, values, held, case[0] ** -0.5, torch.float32)
+    got = torch_fallback.attend(query, keys, values, held, case[0] ** -0.5, torch.float32)
     assert error(got, truth) < 1e-5
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_the_reference_decodes_what_turboquant_encodes(bits):
     packed, x = stored(1, 2, 9, 64, bits, 0)
-    code = turboquant.TurboQuant(64, bits, seed=0)
+    code = codec.TurboQuant(64, bits, seed=0)
     decoded = code.decode(code.encode(x))
     assert error(decoded, reference.vectors(packed)) < 1e-5
     codes, norms = reference.quantize(x, packed)
@@ -405,10 +406,10 @@ def test_the_reference_decodes_what_turboquant_encodes(bits):
 
 
 def test_torchs_way_appends_what_turboquant_encodes():
-    code = turboquant.TurboQuant(64, 3)
+    code = codec.TurboQuant(64, 3)
     packed, _ = stored(2, 2, 20, 64, 3, 0)
     x = torch.randn(2, 2, 4, 64, generator=torch.Generator().manual_seed(8))
-    fallback.append(x, packed, torch.tensor([2, 9], dtype=torch.int32))
+    torch_fallback.append(x, packed, torch.tensor([2, 9], dtype=torch.int32))
     told = code.encode(x)
     assert torch.equal(packed.codes[0, :, 2:6], told.packed[0])
     assert torch.equal(packed.norms[1, :, 9:13], told.norms[1])
@@ -416,7 +417,7 @@ def test_torchs_way_appends_what_turboquant_encodes():
 
 @pytest.mark.parametrize("family", ["dense", "windowed"])
 def test_a_model_over_packed_bytes_predicts_what_it_does_over_decoded_ones(family):
-    from sizewise.quant.kernels import attention
+    from sizewise.quantization.kernels import hf_attention
 
     spec = models.spec(family, 128, context=256)
     spec.fields.update(head_dim=64)
@@ -426,7 +427,7 @@ def test_a_model_over_packed_bytes_predicts_what_it_does_over_decoded_ones(famil
     prompt = torch.randint(1024, (2, 70), generator=torch.Generator().manual_seed(0))
     told = {}
     for fused in (False, True):
-        name = attention.register() if fused else "sdpa"
+        name = hf_attention.register() if fused else "sdpa"
         model.set_attn_implementation(name)
         cache = caches.TurboQuantCache(model.config, bits=4, fused=fused)
         with torch.inference_mode():
@@ -443,12 +444,12 @@ def test_a_model_over_packed_bytes_predicts_what_it_does_over_decoded_ones(famil
     ("asked", "none"), [({}, True), ({"local_size": 9}, False), ({"q_length": 2}, False)]
 )
 def test_a_single_token_needs_no_mask_and_nothing_waits_to_find_out(monkeypatch, asked, none):
-    from sizewise.quant.kernels import attention
+    from sizewise.quantization.kernels import hf_attention
     from transformers import masking_utils
 
     # As while a CUDA graph is captured: transformers 5.17 skips no mask then.
     monkeypatch.setattr(masking_utils, "_ignore_causal_mask_sdpa", lambda *a, **k: False)
-    mask = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS[attention.register()]
+    mask = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS[hf_attention.register()]
     shape = {"batch_size": 1, "q_length": 1, "kv_length": 9, "q_offset": 8, "kv_offset": 0}
 
     def made(device):

@@ -10,26 +10,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import configs, counting, formats
-from sizewise.lab import models
-from sizewise.quant import (
-    blockwise,
-    gguf_file,
-    held,
-    layers,
-    normal_float,
-    on_cpu,
-    outliers,
-    sensitivity,
-    skeleton,
-    weights,
-)
+from sizewise.costs import formats
+from sizewise.models import config as configs, parameters
+from sizewise.training import models
+from sizewise.experiments import sensitivity
+from sizewise.models import gguf as gguf_file, random_weights
+from sizewise.quantization import tensor_bytes
+from sizewise.quantization.weights import blockwise, bnb_cpu, codebooks, convert, layers, outliers
 
 torch.set_num_threads(1)
 torch._dynamo.config.disable = True  # odd shapes would be compiled one by one
-bitsandbytes = on_cpu.bnb()
+bitsandbytes = bnb_cpu.bnb()
 functional = pytest.importorskip("bitsandbytes.functional")
-TABLES = {"nf4": normal_float.nf4(), "fp4": normal_float.fp4()}
+TABLES = {"nf4": codebooks.nf4(), "fp4": codebooks.fp4()}
 
 
 def published(kind):
@@ -51,7 +44,7 @@ def small(family="dense", width=64, seed=0, **fields):
 
 
 def needs(name):
-    if reason := weights.refusal(name):
+    if reason := convert.refusal(name):
         pytest.skip(reason)
 
 
@@ -59,30 +52,30 @@ def needs(name):
 
 
 def test_nf4_from_its_definition_is_the_published_table_to_two_in_ten_million():
-    apart = np.abs(normal_float.normal_float(4) - published("nf4"))
+    apart = np.abs(codebooks.normal_float(4) - published("nf4"))
     assert 1e-7 < apart.max() < 2e-7
     # The offset cut to seven digits is half of that; single precision is the rest.
-    cut = np.abs(normal_float.normal_float(4, 0.9677083) - published("nf4"))
+    cut = np.abs(codebooks.normal_float(4, 0.9677083) - published("nf4"))
     assert cut.max() < 1.1e-7
 
 
 def test_nf4_as_published_is_equal_bit_for_bit():
-    assert normal_float.nf4().dtype == np.float32
-    assert np.array_equal(normal_float.nf4(), published("nf4"))
+    assert codebooks.nf4().dtype == np.float32
+    assert np.array_equal(codebooks.nf4(), published("nf4"))
     made = functional.create_normal_map()
-    assert np.array_equal(np.delete(normal_float.nf4(), 7), made[made != 0].numpy())
+    assert np.array_equal(np.delete(codebooks.nf4(), 7), made[made != 0].numpy())
 
 
 def test_the_offset_is_the_mean_of_two_probabilities():
-    assert normal_float.offset(4) == pytest.approx(929 / 960, abs=1e-15)
-    assert normal_float.offset(2) == pytest.approx(1 - (1 / 8 + 1 / 6) / 2, abs=1e-15)
+    assert codebooks.offset(4) == pytest.approx(929 / 960, abs=1e-15)
+    assert codebooks.offset(2) == pytest.approx(1 - (1 / 8 + 1 / 6) / 2, abs=1e-15)
     with pytest.raises(ValueError, match="bits must be from 2"):
-        normal_float.offset(1)
+        codebooks.offset(1)
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_normal_float_of_any_width_has_an_exact_zero_and_one_level_more_above(bits):
-    levels = normal_float.normal_float(bits)
+    levels = codebooks.normal_float(bits)
     assert len(levels) == 2**bits
     assert np.all(np.diff(levels) > 0)
     assert (levels < 0).sum() == 2 ** (bits - 1) - 1
@@ -91,20 +84,20 @@ def test_normal_float_of_any_width_has_an_exact_zero_and_one_level_more_above(bi
 
 
 def test_fp4_from_its_bits_is_the_published_table_in_the_order_of_its_codes():
-    assert np.array_equal(normal_float.fp4().astype(np.float32), published("fp4"))
+    assert np.array_equal(codebooks.fp4().astype(np.float32), published("fp4"))
     # The library's generator of float tables has a subnormal four times as large.
     generated = functional.create_fp8_map(True, 2, 1, 4).unique().numpy()
-    assert generated == pytest.approx(np.unique(normal_float.fp4(2.0**-2)))
+    assert generated == pytest.approx(np.unique(codebooks.fp4(2.0**-2)))
     # And a true E2M1 one of 1/12: 0, .5, 1, 1.5, 2, 3, 4, 6 over 6.
     want = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6]) / 6
-    assert normal_float.e2m1()[:8] == pytest.approx(want)
-    assert np.unique(normal_float.fp4(1.0)) == pytest.approx(np.unique(normal_float.e2m1()))
+    assert codebooks.e2m1()[:8] == pytest.approx(want)
+    assert np.unique(codebooks.fp4(1.0)) == pytest.approx(np.unique(codebooks.e2m1()))
 
 
 @pytest.mark.parametrize("block", [2, 16, 64, 256])
 @pytest.mark.parametrize(
     "table",
-    [TABLES["nf4"], TABLES["fp4"], normal_float.normal_float(3), normal_float.uniform(4)],
+    [TABLES["nf4"], TABLES["fp4"], codebooks.normal_float(3), codebooks.uniform(4)],
     ids=["nf4", "fp4", "nf3", "int4"],
 )
 def test_the_expected_error_is_what_a_monte_carlo_measures(table, block):
@@ -113,7 +106,7 @@ def test_the_expected_error_is_what_a_monte_carlo_measures(table, block):
     errors = (blockwise.dequantize(blockwise.quantize(x, table, block)) - x).double() ** 2
     each = errors.mean(1)
     spread = each.std().item() / len(each) ** 0.5
-    theory = normal_float.expected_error(table, block)
+    theory = codebooks.expected_error(table, block)
     assert theory == pytest.approx(each.mean().item(), abs=5 * spread)
     assert spread < 0.03 * theory
 
@@ -123,23 +116,23 @@ def test_two_values_in_a_block_by_hand():
     m = np.random.default_rng(0).standard_normal((2, 1_000_000))
     large, less = np.abs(m).max(0), np.abs(m).min(0)
     want = np.where(less / large < 0.5, less, large - less) ** 2
-    theory = normal_float.expected_error(np.array([-1, 0, 1]), 2)
+    theory = codebooks.expected_error(np.array([-1, 0, 1]), 2)
     assert theory == pytest.approx(want.mean() / 2, rel=0.01)
 
 
 def test_normal_float_errs_less_than_fp4_on_normal_weights():
-    error = {name: normal_float.expected_error(table) for name, table in TABLES.items()}
-    assert error["nf4"] < normal_float.expected_error(normal_float.e2m1()) < error["fp4"]
+    error = {name: codebooks.expected_error(table) for name, table in TABLES.items()}
+    assert error["nf4"] < codebooks.expected_error(codebooks.e2m1()) < error["fp4"]
 
 
 def test_a_table_or_block_that_is_none_is_refused():
     for bad in ([], [math.nan]):
         with pytest.raises(ValueError, match="finite levels"):
-            normal_float.expected_error(np.array(bad))
+            codebooks.expected_error(np.array(bad))
     with pytest.raises(ValueError, match="block must be from 2"):
-        normal_float.expected_error(TABLES["nf4"], 1)
+        codebooks.expected_error(TABLES["nf4"], 1)
     with pytest.raises(ValueError, match=r"between 0\.5 and"):
-        normal_float.normal_float(4, 1.0)
+        codebooks.normal_float(4, 1.0)
 
 
 # --- blocks
@@ -264,36 +257,36 @@ def reachable(model):
     return sum(found.values())
 
 
-@pytest.mark.parametrize("name", weights.FORMATS)
+@pytest.mark.parametrize("name", convert.FORMATS)
 @pytest.mark.parametrize("family", ["dense", "moe"])
 def test_held_bytes_are_those_of_the_storages_that_can_be_reached(name, family):
     needs(name)
     model = small(family)
-    made = weights.convert(model, name)
+    made = convert.convert(model, name)
     assert made.held.total == reachable(model)
     with torch.no_grad():
         model(input_ids=torch.arange(16)[None])
-    assert held.of(model) == made.held, "a forward pass changed what is held"
+    assert tensor_bytes.of(model) == made.held, "a forward pass changed what is held"
 
 
-@pytest.mark.parametrize("name", weights.FORMATS)
+@pytest.mark.parametrize("name", convert.FORMATS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("family", ["dense", "moe"])
 def test_held_bytes_are_the_expected_ones_in_every_role(name, dtype, family):
     needs(name)
     model = small(family).to(dtype)
-    want = weights.expected(model, name)
-    made = weights.convert(model, name)
+    want = convert.expected(model, name)
+    made = convert.convert(model, name)
     assert made.held.as_dict() == want.as_dict()
 
 
 def test_bytes_of_a_tied_head_are_counted_once():
     model = small(tie_word_embeddings=True)
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    plain = counting.count(configs.Spec("t", model.config.to_dict(), "test")).total
+    plain = parameters.count(configs.Spec("t", model.config.to_dict(), "test")).total
     buffers = {id(one): one.nbytes for one in model.buffers()}
-    assert held.of(model).total == 4 * plain + sum(buffers.values())
-    made = weights.convert(model, "bf16")
+    assert tensor_bytes.of(model).total == 4 * plain + sum(buffers.values())
+    made = convert.convert(model, "bf16")
     assert model.lm_head.weight is model.model.embed_tokens.weight
     assert made.held.total == 2 * plain + sum(buffers.values())
 
@@ -302,12 +295,12 @@ def test_views_and_meta_tensors_are_counted_as_storages():
     one = torch.nn.Module()
     base = torch.zeros(10)
     one.a, one.b = torch.nn.Parameter(base[:4]), torch.nn.Parameter(base[2:])
-    assert held.of(one).total == 40
+    assert tensor_bytes.of(one).total == 40
     meta = torch.nn.Sequential(*(torch.nn.Linear(8, 8, device="meta") for _ in range(3)))
-    assert held.of(meta).total == 3 * (64 + 8) * 4
+    assert tensor_bytes.of(meta).total == 3 * (64 + 8) * 4
 
 
-@pytest.mark.parametrize("name", [n for n in weights.FORMATS if layers.TABLE[n].nominal])
+@pytest.mark.parametrize("name", [n for n in convert.FORMATS if layers.TABLE[n].nominal])
 def test_bits_of_a_layer_are_those_of_the_described_format(name):
     rows, columns = 512, 1024
     one = layers.TABLE[name]
@@ -330,23 +323,23 @@ def test_bits_of_a_layer_are_those_of_the_described_format(name):
 
 def test_names_in_order_and_the_nearest_one():
     plain = ("fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4", "fp4-dq")
-    assert weights.FORMATS[:8] == plain
-    for call in (weights.refusal, lambda name: weights.convert(small(), name)):
+    assert convert.FORMATS[:8] == plain
+    for call in (convert.refusal, lambda name: convert.convert(small(), name)):
         with pytest.raises(ValueError, match="did you mean 'nf4-dq'"):
             call("nf4_dq")
 
 
 def test_what_this_machine_cannot_run_is_refused_with_its_reason(monkeypatch):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    for name in weights.FORMATS[3:]:
-        assert weights.refusal(name) == f"the package {layers.TABLE[name].package} is not installed"
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: True)
-    assert "compute capability 8.9" in weights.refusal("ao-fp8-dyn")
+    monkeypatch.setattr(convert.importlib.util, "find_spec", lambda name: None)
+    for name in convert.FORMATS[3:]:
+        assert convert.refusal(name) == f"the package {layers.TABLE[name].package} is not installed"
+    monkeypatch.setattr(convert.importlib.util, "find_spec", lambda name: True)
+    assert "compute capability 8.9" in convert.refusal("ao-fp8-dyn")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert weights.refusal("nf4", "cuda:0") == "torch sees no GPU here"
-    assert "cpu and cuda" in weights.refusal("nf4", "mps")
+    assert convert.refusal("nf4", "cuda:0") == "torch sees no GPU here"
+    assert "cpu and cuda" in convert.refusal("nf4", "mps")
     with pytest.raises(ValueError, match=r"ao-fp8-dyn cannot be used here: products in fp8"):
-        weights.convert(small(), "ao-fp8-dyn")
+        convert.convert(small(), "ao-fp8-dyn")
 
 
 @pytest.mark.parametrize("kind", ["nf4", "nf4-dq", "fp4", "fp4-dq"])
@@ -358,12 +351,12 @@ def test_a_four_bit_layer_multiplies_by_the_weights_that_its_codes_stand_for(kin
     table = TABLES[kind.removesuffix("-dq")]
     q = blockwise.quantize(linear.weight, table, 64, kind.endswith("-dq"))
     model = torch.nn.Sequential(linear)
-    weights.convert(model, kind, skip=())
+    convert.convert(model, kind, skip=())
     x = normal(5, columns, seed=1)
     want = x.double() @ blockwise.dequantize(q).double().T + linear.bias.double()
     for _ in range(2):  # a first pass must leave the layer as it was
         assert model(x).double().detach().numpy() == pytest.approx(want.detach().numpy(), abs=1e-4)
-    assert torch.equal(on_cpu.dequantized(model[0]), blockwise.dequantize(q))
+    assert torch.equal(bnb_cpu.dequantized(model[0]), blockwise.dequantize(q))
 
 
 def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():
@@ -373,7 +366,7 @@ def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():
     x[:, 3] *= 60  # one column of activations over 6
     model = torch.nn.Sequential(linear)
     exact = linear(x).detach()
-    made = weights.convert(model, "int8", skip=())
+    made = convert.convert(model, "int8", skip=())
     with torch.no_grad():
         apart = (model.eval()(x) - exact).abs()
     # Rounding alone: each product errs by half a step of weights and of the other activations.
@@ -396,7 +389,7 @@ def test_a_converted_model_says_about_what_it_said_before(name, most):
     model, ids = small(), torch.arange(32)[None]
     with torch.no_grad():
         before = model(input_ids=ids).logits
-        weights.convert(model, name)
+        convert.convert(model, name)
         after = model(input_ids=ids).logits.float()
     apart = (after - before).norm() / before.norm()
     assert 0 < apart < most
@@ -404,12 +397,12 @@ def test_a_converted_model_says_about_what_it_said_before(name, most):
 
 def test_the_head_stays_unless_it_is_asked_for():
     model = small()
-    made = weights.convert(model, "nf4")
+    made = convert.convert(model, "nf4")
     assert type(model.lm_head) is torch.nn.Linear
     assert made.layers == 7 * model.config.num_hidden_layers
     assert made.left == {"Embedding": 512 * 64, "output head": 512 * 64}
     other = small()
-    every = weights.convert(other, "nf4", skip=())
+    every = convert.convert(other, "nf4", skip=())
     assert type(other.lm_head) is not torch.nn.Linear
     assert every.layers == made.layers + 1
     assert every.left == {"Embedding": 512 * 64}
@@ -418,18 +411,18 @@ def test_the_head_stays_unless_it_is_asked_for():
 
 def test_skip_and_only_are_suffixes_and_a_wrong_one_is_named():
     model = small()
-    made = weights.convert(model, "nf4", skip=("down_proj", "lm_head"))
+    made = convert.convert(model, "nf4", skip=("down_proj", "lm_head"))
     assert made.layers == 6 * model.config.num_hidden_layers
     assert type(model.model.layers[0].mlp.down_proj) is torch.nn.Linear
     assert made.left["Linear"] == sum(
         one.mlp.down_proj.weight.numel() for one in model.model.layers
     )
     one = small()
-    assert weights.convert(one, "nf4", only=("layers.0.mlp.up_proj",)).layers == 1
+    assert convert.convert(one, "nf4", only=("layers.0.mlp.up_proj",)).layers == 1
     with pytest.raises(ValueError, match="unknown layer in skip 'dwn_proj'"):
-        weights.convert(small(), "nf4", skip=("dwn_proj",))
+        convert.convert(small(), "nf4", skip=("dwn_proj",))
     with pytest.raises(ValueError, match="casts the whole model"):
-        weights.convert(small(), "bf16", only=("up_proj",))
+        convert.convert(small(), "bf16", only=("up_proj",))
 
 
 def test_experts_stored_as_one_parameter_are_said_to_stay():
@@ -437,7 +430,7 @@ def test_experts_stored_as_one_parameter_are_said_to_stay():
     config = model.config
     experts = config.num_hidden_layers * config.num_experts * 3
     experts *= config.moe_intermediate_size * config.hidden_size
-    made = weights.convert(model, "nf4")
+    made = convert.convert(model, "nf4")
     assert made.left["Qwen3MoeExperts (3-D)"] == experts
     (note,) = made.notes
     assert "left in high precision: Qwen3MoeExperts (3-D)" in note
@@ -458,8 +451,8 @@ def test_gpt2s_layers_are_converted_though_they_are_no_linear_ones():
             if "bias" in name:
                 one.normal_(0, 0.1)
         before = model(input_ids=ids).logits
-        want = weights.expected(model, "int8")
-        made = weights.convert(model, "int8")
+        want = convert.expected(model, "int8")
+        made = convert.convert(model, "int8")
         after = model(input_ids=ids).logits
     assert made.layers == 8
     assert made.weights == 2 * 12 * 64**2
@@ -470,7 +463,7 @@ def test_gpt2s_layers_are_converted_though_they_are_no_linear_ones():
 def test_a_layer_that_two_places_share_is_converted_once():
     shared = torch.nn.Linear(64, 64)
     model = torch.nn.Sequential(shared, torch.nn.Tanh(), shared)
-    made = weights.convert(model, "nf4", skip=())
+    made = convert.convert(model, "nf4", skip=())
     assert model[0] is model[2]
     assert made.layers == 1
     assert made.held.codes == 64 * 64 // 2
@@ -479,7 +472,7 @@ def test_a_layer_that_two_places_share_is_converted_once():
 def test_casting_leaves_the_rotary_frequencies_alone():
     model = small()
     before = {name: one.clone() for name, one in model.named_buffers()}
-    weights.convert(model, "bf16")
+    convert.convert(model, "bf16")
     assert before
     for name, one in model.named_buffers():
         assert torch.equal(one, before[name]), name
@@ -488,11 +481,11 @@ def test_casting_leaves_the_rotary_frequencies_alone():
 
 def test_a_model_without_weights_is_made_layer_by_layer_in_its_format():
     config = configs.build(models.spec("dense", 64, 512, 32))
-    model = skeleton.empty(config, "float32")
+    model = random_weights.empty(config, "float32")
     assert all(one.is_meta for one in model.parameters())
     assert not any(one.is_meta for one in model.buffers())
-    want, most, filled = weights.expected(model, "nf4"), [], []
-    at_random = skeleton.at_random(seed=3)
+    want, most, filled = convert.expected(model, "nf4"), [], []
+    at_random = random_weights.at_random(seed=3)
 
     def fill(name, tensor):
         most.append(held_now(model))
@@ -503,10 +496,10 @@ def test_a_model_without_weights_is_made_layer_by_layer_in_its_format():
         return sum(one.nbytes for one in model.parameters() if not one.is_meta)
 
     with pytest.raises(ValueError, match="name the device"):
-        weights.convert(model, "nf4")
+        convert.convert(model, "nf4")
     with pytest.raises(ValueError, match="no fill was given"):
-        weights.convert(model, "nf4", device="cpu")
-    made = weights.convert(model, "nf4", device="cpu", fill=fill)
+        convert.convert(model, "nf4", device="cpu")
+    made = convert.convert(model, "nf4", device="cpu", fill=fill)
     assert made.held.as_dict() == want.as_dict()
     assert sorted(filled) == sorted(name for name, _ in small().named_parameters())
     whole = 4 * made.parameters
@@ -519,15 +512,15 @@ def test_a_model_without_weights_is_made_layer_by_layer_in_its_format():
 def test_a_tied_model_without_weights_stays_tied():
     spec = models.spec("dense", 64, 512, 32)
     spec.fields["tie_word_embeddings"] = True
-    model = skeleton.empty(configs.build(spec), "bfloat16")
-    made = weights.convert(model, "nf4", device="cpu", fill=skeleton.at_random())
+    model = random_weights.empty(configs.build(spec), "bfloat16")
+    made = convert.convert(model, "nf4", device="cpu", fill=random_weights.at_random())
     assert model.lm_head.weight is model.model.embed_tokens.weight
     assert made.held.high_precision < 2 * 512 * 64 * 2
 
 
 def test_progress_ends_at_the_number_of_modules():
     told = []
-    weights.convert(small(), "nf4", progress=lambda done, of: told.append((done, of)))
+    convert.convert(small(), "nf4", progress=lambda done, of: told.append((done, of)))
     assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
 
 
@@ -646,4 +639,4 @@ def test_a_gguf_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
 def test_a_deep_copy_converts_like_the_original():
     model = small()
     other = copy.deepcopy(model)
-    assert weights.convert(model, "nf4").held == weights.convert(other, "nf4").held
+    assert convert.convert(model, "nf4").held == convert.convert(other, "nf4").held

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sizewise import records
+from sizewise.data import records
 
 SOURCE = {
     "commit": "0" * 40, "dirty": False, "time": "2026-01-01T00:00:00+00:00",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from sizewise import records
-from sizewise.laws import collected, emergence, plateau, returns, scores, upstream
+from sizewise.data import records
+from sizewise.scaling_laws import emergence, plateau, public_runs, returns, scores, upstream
 
 SIZES = np.array([1e9, 4e9, 16e9, 64e9, 256e9])
 BREAK = 30e9
@@ -229,7 +229,7 @@ README = """# x
 
 
 def test_records_are_read_from_the_readme_of_the_first_track():
-    assert collected.speedrun("README.md", README) == [
+    assert public_runs.speedrun("README.md", README) == [
         ("1", "45", "2024-05-28"), ("21", "2.997", "2025-02-01"), ("66", "1.595", "2026-01-31"),
     ]  # fmt: skip
 
@@ -238,20 +238,20 @@ def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
     results = {"sciq": {"acc": 0.5, "acc_stderr": 0.1, "acc_norm": 0.6}}
     results |= {f"hendrycksTest-{k}": {"acc": k / 100, "acc_norm": 0.9} for k in range(57)}
     path = "evals/pythia-v1/pythia-1b-bf16/five-shot/1b-5shot_step143000.json"
-    rows = collected.pythia(path, json.dumps({"results": results}))
+    rows = public_runs.pythia(path, json.dumps({"results": results}))
     assert rows[:2] == [("1b-bf16", "five", 143000, "sciq", "acc", 0.5),
                         ("1b-bf16", "five", 143000, "sciq", "acc_norm", 0.6)]  # fmt: skip
     assert rows[2][3:] == ("mmlu_macro57", "acc", pytest.approx(0.28))
-    assert len(collected.PYTHIA.paths) == 32
-    assert path in collected.PYTHIA.paths
+    assert len(public_runs.PYTHIA.paths) == 32
+    assert path in public_runs.PYTHIA.paths
 
 
 def test_a_digest_knows_notation_and_order_from_content():
     one = [("1", "3.80", "2024-12-10"), ("2", "3.4", "2025-01-04")]
-    assert collected.digest(one) == collected.digest(
+    assert public_runs.digest(one) == public_runs.digest(
         [("2", 3.4, "2025-01-04"), (1, "3.8", "2024-12-10")]
     )
-    assert collected.digest(one) != collected.digest(one[:1])
+    assert public_runs.digest(one) != public_runs.digest(one[:1])
 
 
 def test_other_rows_than_the_pinned_ones_are_refused(tmp_path, monkeypatch):

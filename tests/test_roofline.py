@@ -9,9 +9,9 @@ import pytest
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import memory, roofline
-from sizewise.architecture import Grouped, Latent, Layer, Model, StateSpace
-from sizewise.reading import from_config
+from sizewise.costs import memory, roofline
+from sizewise.models.architecture import Grouped, Latent, Layer, Model, StateSpace
+from sizewise.models.from_config import from_config
 
 
 def device(name, memory_bytes, bandwidth, bf16, watts=None, **flops):

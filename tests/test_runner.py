@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from conftest import Book, forget
-from sizewise import notebooks, runner
+from sizewise.chapters import notebook as notebooks, run as runner
 
 RENDEZVOUS = """
 import pathlib, time

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sizewise.evals import sandbox
+from sizewise.evaluation import sandbox
 
 posix = pytest.mark.skipif(os.name != "posix", reason="limits of POSIX systems")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,14 +1,16 @@
 """Published shapes made larger reach the total by the one thing that grows."""
 
 import pytest
-from sizewise import catalog, configs, counting, scaled
+from sizewise.chapters.tables import upscaling
+from sizewise.data import catalog
+from sizewise.models import config, parameters
 
 TEN = 10e12
 
 
 def test_more_experts_changes_nothing_but_their_number():
-    spec = scaled.more_experts(TEN, "deepseek-v3")
-    grown, base = counting.count(spec), counting.count("deepseek-v3")
+    spec = upscaling.more_experts(TEN, "deepseek-v3")
+    grown, base = parameters.count(spec), parameters.count("deepseek-v3")
     # One expert of DeepSeek-V3: three matrices of 7168 x 2048 and a router row, in 58 layers.
     one = 58 * (3 * 7168 * 2048 + 7168)
     groups = 8
@@ -20,21 +22,21 @@ def test_more_experts_changes_nothing_but_their_number():
 
 
 def _stated(name):
-    return configs.build(name).to_dict()
+    return config.build(name).to_dict()
 
 
 def test_wider_experts_keeps_their_number():
-    grown, base = counting.count(scaled.wider_experts(TEN)), counting.count("deepseek-v3")
+    grown, base = parameters.count(upscaling.wider_experts(TEN)), parameters.count("deepseek-v3")
     assert grown.experts == base.experts
     assert grown.total == pytest.approx(TEN, rel=0.05)
     assert grown.active > 10 * base.active
 
 
 def test_a_dense_model_keeps_its_proportions():
-    spec = scaled.deeper_and_wider(2e12)
+    spec = upscaling.deeper_and_wider(2e12)
     base = catalog.model("llama-3.1-405b").config
     fields = spec.fields
-    assert counting.count(spec).total == pytest.approx(2e12, rel=0.02)
+    assert parameters.count(spec).total == pytest.approx(2e12, rel=0.02)
     aspect = base["hidden_size"] / base["num_hidden_layers"]
     assert fields["hidden_size"] / fields["num_hidden_layers"] == pytest.approx(aspect, rel=0.01)
     assert fields["num_attention_heads"] * 128 == fields["hidden_size"]
@@ -42,4 +44,4 @@ def test_a_dense_model_keeps_its_proportions():
 
 def test_a_total_below_the_shape_is_refused():
     with pytest.raises(ValueError, match="already over"):
-        scaled.more_experts(1e9, "deepseek-v3")
+        upscaling.more_experts(1e9, "deepseek-v3")

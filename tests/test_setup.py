@@ -129,9 +129,9 @@ class TestDocuments:
         assert [link for link in links if not (ROOT / link).exists()] == []
 
     def test_every_command_that_the_readme_names_is_there(self, readme):
-        from sizewise import cli
+        from sizewise.cli import main
 
-        known = {one.name or one.callback.__name__ for one in cli.app.registered_commands}
+        known = {one.name or one.callback.__name__ for one in main.app.registered_commands}
         named = set(re.findall(r"(?:^\s*(?:\$ )?|`)sizewise ([a-z]\w*)", readme, re.M))
         assert named <= known
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from sizewise.training import state_bytes
+from sizewise.costs.training import state_bytes
 
 WORKER = r"""
 import json, sys

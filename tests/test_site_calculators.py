@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from site_pages import the_browser, the_origin, the_site, the_tab  # noqa: F401 - fixtures
-from sizewise.calculators import all_of_them, citing
-from sizewise.calculators.parts import OWN
+from calculators import all_of_them, citing
+from calculators.parts import OWN
 from test_calculators import NAMED, cases, truths
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]

@@ -438,7 +438,7 @@ def test_the_rows_behind_a_figure_are_read_from_the_code():
         ("c = a[a > 0]\nc['x'] = 1\nd = [b for b in c]", []),
         ("plots.show(draw, d)", figure),
         ("d = b\nplots.show(draw, d)", figure),
-        ("from sizewise.quant import report\nplots.show(report.kinds()['x'])", figure),
+        ("from sizewise.quantization import report\nplots.show(report.kinds()['x'])", figure),
         ("plots.show(1)", figure),
     ]
     notebook = {

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import plots, records
-from sizewise.evals import labelled, size_duels, sizing
-from sizewise.figures import sizing as figures
+from sizewise.chapters.figures import style
+from sizewise.data import records
+from sizewise.chapters.tables import right_sizing, right_sizing_duels
+from sizewise.evaluation import classification
+from sizewise.chapters.figures import right_sizing as figures
 
 NAMES = {"ab": "a b", "abc": "a b c"}
 LARGE = 5_000
@@ -17,11 +19,11 @@ LARGE = 5_000
 
 def row(what, model, answers, labels, name="ab", **more):
     """A row as it is recorded, of answers and labels that are words of digits."""
-    said, real = labelled.digits(answers), labelled.digits(labels)
+    said, real = classification.digits(answers), classification.digits(labels)
     return {
         "what": what, "model": model, "set": name, "labels_used": 8, "seed": 0,
         "answers": answers, "labels": labels, "label_names": NAMES[name],
-        "accuracy": float((said == real).mean()), "macro_f1": labelled.macro_f1(real, said),
+        "accuracy": float((said == real).mean()), "macro_f1": classification.macro_f1(real, said),
         "parameters": 1_000, "cpu_seconds_per_1000": 2.0, "calibration": None, **more,
     }  # fmt: skip
 
@@ -58,23 +60,23 @@ def made(items=120, seed=0, steps=(8, 32, 128), draws=3):
 @settings(max_examples=60, deadline=None)
 def test_measures_are_those_of_the_definitions(pairs):
     said, real = np.array(pairs).T
-    found = sizing.measures(sizing.counts(said, real, 3, np.ones((1, len(pairs)))))
+    found = right_sizing.measures(right_sizing.counts(said, real, 3, np.ones((1, len(pairs)))))
     assert found["accuracy"][0] == pytest.approx((said == real).mean())
-    assert found["macro_f1"][0] == pytest.approx(labelled.macro_f1(real, said))
+    assert found["macro_f1"][0] == pytest.approx(classification.macro_f1(real, said))
     recalls = [(said[real == one] == one).mean() for one in np.unique(real)]
     assert found["macro_recall"][0] == pytest.approx(np.mean(recalls))
 
 
 def test_a_weight_counts_an_item_as_often():
     said, real = np.array([0, 1, 1]), np.array([0, 0, 1])
-    weighed = sizing.counts(said, real, 2, np.array([[2.0, 0.0, 3.0]]))
-    repeated = sizing.counts(said[[0, 0, 2, 2, 2]], real[[0, 0, 2, 2, 2]], 2, np.ones((1, 5)))
+    weighed = right_sizing.counts(said, real, 2, np.array([[2.0, 0.0, 3.0]]))
+    repeated = right_sizing.counts(said[[0, 0, 2, 2, 2]], real[[0, 0, 2, 2, 2]], 2, np.ones((1, 5)))
     assert weighed.tolist() == repeated.tolist()
 
 
 def test_always_the_same_answer_has_the_mean_recall_of_guessing():
     real = np.repeat([0, 1, 2], [70, 20, 10])
-    found = sizing.measures(sizing.counts(np.zeros(100, int), real, 3, np.ones((1, 100))))
+    found = right_sizing.measures(right_sizing.counts(np.zeros(100, int), real, 3, np.ones((1, 100))))
     assert found["macro_recall"][0] == pytest.approx(1 / 3)
     assert found["accuracy"][0] == 0.7
 
@@ -88,11 +90,11 @@ def test_the_rival_is_the_best_way_of_asking_and_the_smaller_of_equals():
         row("prompted", "little", "0001", "0101", parameters=3),
         row("prompted", "little", "0101", "0101", parameters=3, calibration="contextual"),
     ])  # fmt: skip
-    found = sizing.rivals(table)["ab"]
+    found = right_sizing.rivals(table)["ab"]
     assert (found["model"], found["calibration"]) == ("little", "contextual")
-    assert sizing.rivals(table, "big")["ab"]["model"] == "big"
+    assert right_sizing.rivals(table, "big")["ab"]["model"] == "big"
     with pytest.raises(ValueError, match="unknown language model 'litle'; did you mean 'little'"):
-        sizing.rivals(table, "litle")
+        right_sizing.rivals(table, "litle")
 
 
 def test_who_read_more_items_is_judged_on_those_that_all_read():
@@ -102,17 +104,17 @@ def test_who_read_more_items_is_judged_on_those_that_all_read():
         row("prompted", "n", "0100", "0011", parameters=3),
         row("probe", "p", "012", "012", "abc"),
     ])  # fmt: skip
-    found = sizing.common(table)
+    found = right_sizing.common(table)
     assert found["labels"].tolist() == ["00", "00", "00", "012"]
     assert found["answers"].tolist() == ["01", "00", "01", "012"]
     assert found["items"].tolist() == [2, 2, 2, 3]
     assert found["accuracy"].tolist() == [0.5, 1.0, 0.5, 1.0]
     assert found["macro_f1"].tolist() == pytest.approx([1 / 3, 1.0, 1 / 3, 1.0])
-    assert sizing.common(found).equals(found)
-    scored = sizing.scores(table, 8, samples=10)
+    assert right_sizing.common(found).equals(found)
+    scored = right_sizing.scores(table, 8, samples=10)
     assert scored.set_index(["set", "model"])["accuracy"].to_dict() == {
         ("ab", "p"): 0.5, ("ab", "m"): 1.0, ("ab", "n"): 0.5, ("abc", "p"): 1.0}  # fmt: skip
-    assert sizing.curves(table, samples=10)["accuracy"].tolist() == [0.5, 1.0]
+    assert right_sizing.curves(table, samples=10)["accuracy"].tolist() == [0.5, 1.0]
 
 
 def test_the_rival_is_found_on_the_items_that_all_read():
@@ -120,28 +122,28 @@ def test_the_rival_is_found_on_the_items_that_all_read():
     table = pd.DataFrame([row("prompted", "m", "00", "00", parameters=9),
                           row("prompted", "n", "001", "000", parameters=3)])  # fmt: skip
     assert table["accuracy"].tolist() == [1.0, pytest.approx(2 / 3)]
-    one = sizing.rivals(table)["ab"]
+    one = right_sizing.rivals(table)["ab"]
     assert (one["model"], one["accuracy"], one["answers"]) == ("n", 1.0, "00")
 
 
 def test_a_learner_is_taken_at_the_most_labels_that_are_allowed():
-    found = sizing.at(made(), 100)
+    found = right_sizing.at(made(), 100)
     assert set(found["labels_used"]) == {32}
     assert len(found) == 6
-    assert len(sizing.at(made(), 4)) == 0
+    assert len(right_sizing.at(made(), 4)) == 0
 
 
 def test_scores_are_means_over_draws_and_intervals_hold_them():
     table = made()
-    found = sizing.scores(table, 32, samples=300).set_index(["set", "model"])
-    table = sizing.common(table)
+    found = right_sizing.scores(table, 32, samples=300).set_index(["set", "model"])
+    table = right_sizing.common(table)
     some = table[(table["what"] == "probe") & (table["labels_used"] == 32)]
     for name, part in some.groupby("set"):
         one = found.loc[(name, "p")]
         assert one["accuracy"] == pytest.approx(part["accuracy"].mean())
         assert one["macro_f1"] == pytest.approx(part["macro_f1"].mean())
         assert one["draws"] == 3
-    for measure in sizing.MEASURES:
+    for measure in right_sizing.MEASURES:
         assert (found[f"{measure}_low"] < found[measure]).all()
         assert (found[measure] < found[f"{measure}_high"]).all()
     assert set(found["items"]) == {80}
@@ -150,7 +152,7 @@ def test_scores_are_means_over_draws_and_intervals_hold_them():
 def test_the_interval_of_one_draw_is_that_of_a_share():
     truth = word(np.arange(400) % 2)
     table = pd.DataFrame([row("prompted", "m", "0" * 400, truth)])
-    one = sizing.scores(table, 8).iloc[0]
+    one = right_sizing.scores(table, 8).iloc[0]
     half = 1.96 * (0.5 * 0.5 / 400) ** 0.5
     assert one["accuracy_high"] - 0.5 == pytest.approx(half, rel=0.1)
     assert 0.5 - one["accuracy_low"] == pytest.approx(half, rel=0.1)
@@ -168,12 +170,12 @@ def test_the_interval_of_one_draw_is_that_of_a_share():
     ([0.0, -1e-17, 0.0, 0.1], 8),  # a sum of shares
 ])  # fmt: skip
 def test_crossings_by_hand(gap, expected):
-    assert size_duels.crossing([8, 16, 32, 64], gap) == pytest.approx(expected)
+    assert right_sizing_duels.crossing([8, 16, 32, 64], gap) == pytest.approx(expected)
 
 
 def test_a_learner_that_meets_its_rival_does_so_between_the_right_numbers_of_labels():
     table = made(items=3000)
-    found = size_duels.crossings(table, sizing.rivals(table), samples=200)
+    found = right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=200)
     # right 0.55, 0.7, 0.85 at 8, 32, 128 labels; the rival 0.7
     for one in found.itertuples():
         assert 20 < one.labels < 50
@@ -189,17 +191,17 @@ def test_a_learner_that_never_meets_its_rival_has_no_number():
         *(row("probe", "p", "01" * 20, "0" * 40, labels_used=n) for n in (8, 16)),
         row("prompted", "m", "0" * 40, "0" * 40),
     ])  # fmt: skip
-    one = size_duels.crossings(table, sizing.rivals(table), samples=100).iloc[0]
+    one = right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=100).iloc[0]
     assert (one["labels"], one["low"], one["high"]) == (np.inf, np.inf, np.inf)
-    assert size_duels.told(one["labels"], one["first"], one["last"]) == "over 16"
+    assert right_sizing_duels.told(one["labels"], one["first"], one["last"]) == "over 16"
 
 
 def test_answers_to_different_items_are_not_compared():
     table = pd.DataFrame([row("probe", "p", "0011", "0101"), row("prompted", "m", "001", "011")])
     with pytest.raises(ValueError, match="classifiers of ab answered different items"):
-        sizing.rivals(table)
+        right_sizing.rivals(table)
     with pytest.raises(ValueError, match="p and m answered different items"):
-        size_duels.crossings(table, {"ab": table.iloc[1]})
+        right_sizing_duels.crossings(table, {"ab": table.iloc[1]})
 
 
 def test_a_crossing_is_met_only_where_its_whole_interval_is():
@@ -210,22 +212,22 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
         rows = [row("probe", "p", wrong[100 - share], truth, labels_used=8 * 2**k)
                 for k, share in enumerate(shares)]  # fmt: skip
         table = pd.DataFrame([*rows, row("prompted", "m", wrong[50], truth)])
-        return size_duels.crossings(table, sizing.rivals(table), samples=200).iloc[0]
+        return right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=200).iloc[0]
 
     assert found(30, 70)["found"] == "met"
     assert found(30, 30)["found"] == "not met"
-    opposite = word(1 - labelled.digits(wrong[50]))  # as often right, on the other items
+    opposite = word(1 - classification.digits(wrong[50]))  # as often right, on the other items
     spread = pd.DataFrame([
         row("probe", "p", wrong[50], truth), row("probe", "p", opposite, truth, labels_used=16),
         row("prompted", "m", wrong[50], truth)])  # fmt: skip
-    one = size_duels.crossings(spread, sizing.rivals(spread), samples=200).iloc[0]
+    one = right_sizing_duels.crossings(spread, right_sizing.rivals(spread), samples=200).iloc[0]
     assert (one["found"], one["low"], one["high"]) == ("open", 8.0, np.inf)
 
 
 def test_a_crossing_is_told_by_what_was_tried():
-    assert size_duels.told(np.inf, 8, 1024) == "over 1,024"
-    assert size_duels.told(8, 8, 1024) == "8 or fewer"
-    assert size_duels.told(99.7, 8, 1024) == "100"
+    assert right_sizing_duels.told(np.inf, 8, 1024) == "over 1,024"
+    assert right_sizing_duels.told(8, 8, 1024) == "8 or fewer"
+    assert right_sizing_duels.told(99.7, 8, 1024) == "100"
 
 
 @pytest.mark.parametrize(("labels", "expected"), [
@@ -234,13 +236,13 @@ def test_a_crossing_is_told_by_what_was_tried():
 ])  # fmt: skip
 def test_several_crossings_are_told_as_a_span(labels, expected):
     table = pd.DataFrame({"labels": labels, "first": 8, "last": 1024})
-    assert size_duels.span(table) == expected
+    assert right_sizing_duels.span(table) == expected
 
 
 # ------------------------------------------------------------------ small less large
 
 
-@pytest.mark.parametrize("measure", sizing.MEASURES[1:])
+@pytest.mark.parametrize("measure", right_sizing.MEASURES[1:])
 def test_the_p_value_is_that_of_all_exchanges(measure):
     truth = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
     small = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
@@ -248,14 +250,14 @@ def test_the_p_value_is_that_of_all_exchanges(measure):
 
     def apart(a, b):
         once = np.ones((1, len(truth)))
-        first, second = (sizing.measures(sizing.counts(x, truth, 2, once))[measure][0]
+        first, second = (right_sizing.measures(right_sizing.counts(x, truth, 2, once))[measure][0]
                          for x in (a, b))  # fmt: skip
         return first - second
 
     whole = [apart(np.where(flip, large, small), np.where(flip, small, large))
              for flip in product((False, True), repeat=len(truth))]  # fmt: skip
     exact = np.mean(np.abs(whole) >= abs(apart(small, large)) - 1e-12)
-    found = size_duels._duel(small[None], large, truth, 2, measure, samples=20_000, seed=0)
+    found = right_sizing_duels._duel(small[None], large, truth, 2, measure, samples=20_000, seed=0)
     assert found["difference"] == pytest.approx(apart(small, large))
     assert found["p"] == pytest.approx(exact, abs=0.012)
 
@@ -271,7 +273,7 @@ def test_duels_find_a_real_difference_and_none_where_there_is_none():
         table = pd.DataFrame([*(row("probe", "p", said(small), word(truth), seed=k)
                                 for k in range(2)),
                               row("prompted", "m", said(large), word(truth))])  # fmt: skip
-        found = size_duels.duels(table, sizing.rivals(table), "probe", "p", 8, samples=500)
+        found = right_sizing_duels.duels(table, right_sizing.rivals(table), "probe", "p", 8, samples=500)
         assert found["measure"].tolist() == ["macro_f1", "macro_recall"]
         assert set(found["found"]) == {expected}
         assert (found["low"] <= found["difference"]).all()
@@ -287,11 +289,11 @@ def test_p_values_are_corrected_over_sets_and_measures_together():
         row("probe", "p", "012" * 20, "012" * 20, "abc"),
         row("prompted", "m", "012" * 20, "012" * 20, "abc"),
     ])  # fmt: skip
-    found = size_duels.duels(table, sizing.rivals(table), "probe", "p", 8, samples=200)
+    found = right_sizing_duels.duels(table, right_sizing.rivals(table), "probe", "p", 8, samples=200)
     assert found["p"].tolist() == pytest.approx([1 / 201, 1 / 201, 1, 1])
     assert found["p_holm"].tolist() == pytest.approx([4 / 201, 4 / 201, 1, 1])  # Holm: times four
     assert found["found"].tolist() == ["small", "small", "no", "no"]
-    strict = size_duels.duels(table, sizing.rivals(table), "probe", "p", 8, 0.01, samples=200)
+    strict = right_sizing_duels.duels(table, right_sizing.rivals(table), "probe", "p", 8, 0.01, samples=200)
     assert set(strict["found"]) == {"no"}
 
 
@@ -303,7 +305,7 @@ def test_what_hangs_on_one_draw_of_labels_is_not_sure():
         row("probe", "p", truth, truth, seed=0), row("probe", "p", half, truth, seed=1),
         row("prompted", "m", half, truth),
     ])  # fmt: skip
-    found = size_duels.duels(table, sizing.rivals(table), "probe", "p", 8, samples=500)
+    found = right_sizing_duels.duels(table, right_sizing.rivals(table), "probe", "p", 8, samples=500)
     assert found["difference"].tolist() == pytest.approx([0.25, 0.25], abs=0.001)
     assert (found["p_holm"] < 0.01).all()
     assert (found["low"] <= 0).all()
@@ -316,12 +318,12 @@ def test_a_rival_is_held_against_the_commonest_label():
     good = "0" * 55 + "1" * 45  # 95 right
     table = pd.DataFrame([row("prompted", "m", good, truth),
                           row("prompted", "n", "0" * 60 + "0" * 40, truth, "abc")])  # fmt: skip
-    found = size_duels.guessing(sizing.rivals(table), samples=400).set_index("set")
+    found = right_sizing_duels.guessing(right_sizing.rivals(table), samples=400).set_index("set")
     assert found["commonest"].tolist() == [0.6, 0.6]
     assert found["difference"].to_dict() == {"ab": pytest.approx(0.35), "abc": 0}
     assert 0.2 < found.loc["ab", "low"] < 0.35 < found.loc["ab", "high"] < 0.5
     assert found.loc["abc", ["low", "high"]].tolist() == [0, 0]
-    assert len(size_duels.guessing({})) == 0
+    assert len(right_sizing_duels.guessing({})) == 0
 
 
 def test_recall_and_precision_of_each_label_by_hand():
@@ -329,7 +331,7 @@ def test_recall_and_precision_of_each_label_by_hand():
         row("probe", "p", "0001", "0011"), row("probe", "p", "0011", "0011", seed=1),
         row("prompted", "m", "111", "001"),
     ])  # fmt: skip
-    found = size_duels.by_label(table, sizing.rivals(table), "probe", "p", 8).set_index("label")
+    found = right_sizing_duels.by_label(table, right_sizing.rivals(table), "probe", "p", 8).set_index("label")
     # the first three items: the draws answer 000 and 001
     assert found["items"].to_dict() == {"a": 2, "b": 1}
     assert found["small_recall"].to_dict() == {"a": 1.0, "b": 0.5}
@@ -346,25 +348,25 @@ def test_costs_are_ratios_of_the_rival_over_the_learner():
     table = made()
     table.loc[len(table)] = row("bag", "tfidf", *table.loc[0, ["answers", "labels"]],
                                cpu_seconds_per_1000=None)  # fmt: skip
-    found = sizing.costs(table, sizing.rivals(table), 8).set_index(["set", "model"])
+    found = right_sizing.costs(table, right_sizing.rivals(table), 8).set_index(["set", "model"])
     assert found.loc[("ab", "p"), "times_parameters"] == 5
     assert found.loc[("ab", "p"), "times_seconds"] == 20
     assert np.isnan(found.loc[("ab", "tfidf"), "times_seconds"])
 
 
 def test_labels_break_even_by_hand():
-    assert sizing.break_even(100, 0.2, 0.003, 0.001) == pytest.approx(10_000)
-    assert sizing.break_even(0, 0.2, 0.003) == 0
-    assert sizing.break_even(100, 0.2, 0.001, 0.001) == np.inf
+    assert right_sizing.break_even(100, 0.2, 0.003, 0.001) == pytest.approx(10_000)
+    assert right_sizing.break_even(0, 0.2, 0.003) == 0
+    assert right_sizing.break_even(100, 0.2, 0.001, 0.001) == np.inf
     with pytest.raises(ValueError, match="the price of a request must be 0 or more, got -1"):
-        sizing.break_even(100, 0.2, -1)
+        right_sizing.break_even(100, 0.2, -1)
 
 
 @given(st.integers(1, 10_000), st.floats(0.01, 10), st.floats(1e-5, 1), st.floats(0, 1))
 @settings(max_examples=60, deadline=None)
 def test_at_break_even_both_ways_cost_the_same(labels, price, dear, part):
     cheap = dear * part * 0.99
-    requests = sizing.break_even(labels, price, dear, cheap)
+    requests = right_sizing.break_even(labels, price, dear, cheap)
     assert labels * price + requests * cheap == pytest.approx(requests * dear)
 
 
@@ -372,44 +374,44 @@ def test_at_break_even_both_ways_cost_the_same(labels, price, dear, part):
 
 
 def test_without_rows_every_table_is_empty_and_has_its_columns(tmp_path):
-    table = sizing.rows(tmp_path / "none.jsonl")
-    assert sizing.rivals(table) == {}
+    table = right_sizing.rows(tmp_path / "none.jsonl")
+    assert right_sizing.rivals(table) == {}
     for found, column in (
-        (sizing.scores(table, 8), "accuracy_low"), (sizing.curves(table), "labels_used"),
-        (size_duels.crossings(table, {}), "labels"), (sizing.costs(table, {}, 8), "times_seconds"),
-        (size_duels.duels(table, {}, "probe", "p", 8), "found"),
-        (size_duels.by_label(table, {}, "probe", "p", 8), "small_recall"),
+        (right_sizing.scores(table, 8), "accuracy_low"), (right_sizing.curves(table), "labels_used"),
+        (right_sizing_duels.crossings(table, {}), "labels"), (right_sizing.costs(table, {}, 8), "times_seconds"),
+        (right_sizing_duels.duels(table, {}, "probe", "p", 8), "found"),
+        (right_sizing_duels.by_label(table, {}, "probe", "p", 8), "small_recall"),
     ):  # fmt: skip
         assert len(found) == 0
         assert column in found
-    assert {len(part) for part in sizing.kinds(tmp_path / "none.jsonl").values()} == {0}
+    assert {len(part) for part in right_sizing.kinds(tmp_path / "none.jsonl").values()} == {0}
 
 
 def test_every_set_and_classifier_is_drawn():
     table = made()
-    against = sizing.rivals(table)
+    against = right_sizing.rivals(table)
     told = {"alt": "what it shows", "caption": "what to see"}
-    scored = plots.show(figures.scores, sizing.scores(table, 32, samples=50), **told)
-    grown = plots.show(figures.curves, sizing.curves(table, samples=50), against, **told)
+    scored = style.show(figures.scores, right_sizing.scores(table, 32, samples=50), **told)
+    grown = style.show(figures.curves, right_sizing.curves(table, samples=50), against, **told)
     for drawn in (scored.svg, grown.svg):
         assert ">ab<" in drawn
         assert ">abc<" in drawn
         assert ">probe: p<" in drawn
     assert ">prompted: large-lm<" in scored.svg
     assert ">best prompted language model<" in grown.svg
-    duels = size_duels.duels(table, against, "probe", "p", 32, samples=50)
-    assert ">mean recall<" in plots.show(figures.duels, duels, **told).svg
+    duels = right_sizing_duels.duels(table, against, "probe", "p", 32, samples=50)
+    assert ">mean recall<" in style.show(figures.duels, duels, **told).svg
 
 
 def test_the_cascade_and_its_bounds_are_drawn():
     one = {"small": "s", "large": "l", "small_cost_ratio": 0.1, "small_right": 0.5,
            "large_right": 0.6, "shares": [0, 1], "cost_at": [0.1, 1.1], "right_at": [0.5, 0.6],
            "random_at": [0.5, 0.6], "oracle_at": [0.5, 0.6]}  # fmt: skip
-    drawn = plots.show(figures.cascade, one, alt="a", caption="c").svg
+    drawn = style.show(figures.cascade, one, alt="a", caption="c").svg
     assert all(f">{name}<" in drawn for name in ("s", "l", "oracle", "at random"))
     bins = {"model": "s", "confidence_at": [0.4, 0.9], "right_in_bin": [0.5, 0.6],
             "confidence_at_fitted": [0.5, 0.6], "right_in_bin_fitted": [0.5, 0.6]}  # fmt: skip
-    drawn = plots.show(figures.reliability, pd.DataFrame([bins]), alt="a", caption="c").svg
+    drawn = style.show(figures.reliability, pd.DataFrame([bins]), alt="a", caption="c").svg
     assert ">s, fitted<" in drawn
 
 

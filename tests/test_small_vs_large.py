@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sizewise import paths, pretrained, records
-from sizewise.evals import exact, generation, multiple_choice, tasks
+from sizewise import paths
+from sizewise.data import records
+from sizewise.models import pretrained
+from sizewise.evaluation import exact_match, generation, multiple_choice, tasks
 from test_evals import bpe, tiny
 
 torch.set_num_threads(1)
@@ -28,11 +30,11 @@ def script(monkeypatch):
         multiple_choice.Item(f"q{n}", f"the quick {n}", ("fox", "lazy dog"), n % 2)
         for n in range(tasks.TASKS[name].questions)
     ))  # fmt: skip
-    lambada = exact.TASKS["lambada"]
-    words = tuple(exact.Item(f"l{n}", f"over the lazy {n}", "dog") for n in range(9))
-    changed = exact.Task(**{name: getattr(lambada, name) for name in (
+    lambada = exact_match.TASKS["lambada"]
+    words = tuple(exact_match.Item(f"l{n}", f"over the lazy {n}", "dog") for n in range(9))
+    changed = exact_match.Task(**{name: getattr(lambada, name) for name in (
         "name", "source", "questions", "most", "stops", "right")}, load=lambda: words)  # fmt: skip
-    monkeypatch.setitem(exact.TASKS, "lambada", changed)
+    monkeypatch.setitem(exact_match.TASKS, "lambada", changed)
     return SimpleNamespace(**found)
 
 
@@ -100,7 +102,7 @@ def test_a_row_of_choices_keeps_what_any_score_needs(script):
 def test_the_last_word_has_its_nats(script):
     found = script.measure(row("lambada"))
     assert len(found["items"]) == len(found["right"]) == 4
-    items = {item.name: item for item in exact.TASKS["lambada"].items()}
+    items = {item.name: item for item in exact_match.TASKS["lambada"].items()}
     model, tokenizer = tiny(), bpe()
     for name, [nats], [size] in zip(found["items"], found["nats"], found["tokens"], strict=True):
         ids = tokenizer(f"{items[name].prompt} {items[name].target}")["input_ids"]
@@ -116,7 +118,7 @@ def test_tokens_of_a_chat_are_those_of_the_questions_without_the_template(script
     tokenizer, chats = bpe(), ("the quick brown", "over the lazy dog")
     tokenizer.chat_template = "{% for m in messages %}user: {{ m.content }}{% endfor %} model:"
     loaded = SimpleNamespace(model=tiny(), tokenizer=tokenizer)
-    items = [exact.Item(f"g{n}", "", "4", chat=chat) for n, chat in enumerate(chats)]
+    items = [exact_match.Item(f"g{n}", "", "4", chat=chat) for n, chat in enumerate(chats)]
     seen = []
 
     def answers(model, tokenizer, prompts, **more):

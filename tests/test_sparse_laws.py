@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sizewise import laws
-from sizewise.laws import sparse
+from sizewise import scaling_laws
+from sizewise.scaling_laws import sparse
 
 CLARK = ("clark-s-base", "clark-rl-r", "clark-hash")
 # Recalled from the paper's Table 3 like the coefficients, but as numbers of their own.
@@ -28,7 +28,7 @@ def test_the_routed_law_gives_what_its_equation_gives_by_hand():
 
 @pytest.mark.parametrize("name", CLARK)
 def test_the_number_of_experts_is_bent_at_both_ends(name):
-    law = laws.published(name)
+    law = scaling_laws.published(name)
     assert law.saturated(1) == pytest.approx(law.start)
     assert law.saturated(1e9) == pytest.approx(law.end, rel=1e-4)
     assert (np.diff(law.saturated(np.arange(1, 600))) > 0).all()
@@ -37,7 +37,7 @@ def test_the_number_of_experts_is_bent_at_both_ends(name):
 @pytest.mark.parametrize("name", CLARK)
 @pytest.mark.parametrize("experts", [2, 16, 512])
 def test_the_effective_size_is_the_dense_size_of_equal_loss(name, experts):
-    law = laws.published(name)
+    law = scaling_laws.published(name)
     size = law.effective(1e8, experts)
     assert law.loss(size, experts=1) == pytest.approx(law.loss(1e8, experts=experts), rel=1e-12)
     assert law.effective(1e8, 1) == pytest.approx(1e8)
@@ -46,7 +46,7 @@ def test_the_effective_size_is_the_dense_size_of_equal_loss(name, experts):
 
 @pytest.mark.parametrize("name", CLARK)
 def test_experts_stop_helping_at_the_cutoff(name):
-    law = laws.published(name)
+    law = scaling_laws.published(name)
     for size, better in ((law.cutoff / 10, True), (law.cutoff * 10, False)):
         assert (law.loss(size, experts=64) < law.loss(size, experts=1)) == better
     assert law.loss(law.cutoff, experts=64) == pytest.approx(law.loss(law.cutoff), rel=1e-9)
@@ -54,7 +54,7 @@ def test_experts_stop_helping_at_the_cutoff(name):
 
 @pytest.mark.parametrize("name", CLARK)
 def test_the_recalled_coefficients_leave_the_recalled_cutoff_open(name):
-    given, off = laws.entries()[name]["coefficients"], laws.entries()[name]["rounding"]
+    given, off = scaling_laws.entries()[name]["coefficients"], scaling_laws.entries()[name]["rounding"]
     ends = [
         10 ** (-(given["b"] + x * off["b"]) / (given["c"] + y * off["c"]))
         for x in (-1, 1)
@@ -71,21 +71,21 @@ def test_the_fine_grained_law_gives_what_its_equation_gives_by_hand():
 
 
 def test_finer_grains_help_ever_less():
-    law = laws.published("krajewski-sparse")
+    law = scaling_laws.published("krajewski-sparse")
     gains = -np.diff(law.loss(1e9, 1e10, 2.0 ** np.arange(6)))
     assert (gains > 0).all()
     assert (np.diff(gains) < 0).all()
 
 
 def test_the_fine_grained_equivalent_is_the_dense_size_of_equal_loss():
-    law, dense = laws.published("krajewski-sparse"), laws.published("krajewski-dense")
+    law, dense = scaling_laws.published("krajewski-sparse"), scaling_laws.published("krajewski-dense")
     size = law.effective(1e9, 1e10, 4, dense=dense)
     assert dense.loss(size, 1e10) == pytest.approx(law.loss(1e9, 1e10, 4), rel=1e-9)
 
 
 def test_a_loss_that_no_dense_model_reaches_has_no_finite_equivalent():
     law = sparse.FineGrained(a=1, b=0, c=0.1, g=0, alpha=0.5, beta=0.5, gamma=1)
-    dense = laws.Hoffmann(E=1.0, A=10, B=0, alpha=0.5, beta=0.5)
+    dense = scaling_laws.Hoffmann(E=1.0, A=10, B=0, alpha=0.5, beta=0.5)
     assert law.effective(1e8, 1e8, dense=dense) == math.inf
 
 
@@ -95,11 +95,11 @@ def test_a_loss_that_no_dense_model_reaches_has_no_finite_equivalent():
 def test_rounded_digits_leave_an_interval_around_the_estimate(name, arguments):
     found = sparse.effective(name, *arguments)
     assert found.low < found.value < found.high
-    assert found.value == pytest.approx(float(laws.published(name).effective(*arguments)))
+    assert found.value == pytest.approx(float(scaling_laws.published(name).effective(*arguments)))
 
 
 def test_without_rounding_or_interval_an_estimate_has_no_ends(monkeypatch):
-    entry = {k: v for k, v in laws.entries()["clark-hash"].items() if k != "rounding"}
+    entry = {k: v for k, v in scaling_laws.entries()["clark-hash"].items() if k != "rounding"}
     monkeypatch.setattr(sparse, "entries", lambda: {"clark-hash": entry})
     found = sparse.effective("clark-hash", 1e9, 8)
     assert (found.low, found.high) == (None, None)

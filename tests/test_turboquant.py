@@ -12,9 +12,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import paths, records
-from sizewise.quant import codebooks, packing, rotations, theory
-from sizewise.quant.turboquant import VARIANTS, Codes, TurboQuant
+from sizewise import paths
+from sizewise.data import records
+from sizewise.quantization.turboquant import lloyd_max, packing, rotations, theory
+from sizewise.quantization.turboquant.codec import Codes, TurboQuant, VARIANTS
 
 torch.set_num_threads(1)
 SCALED = ("norm-corrected", "eden-biased", "eden-unbiased")
@@ -36,7 +37,7 @@ def errors(code, u):
 def test_distortion_at_128_is_that_of_the_table(rotation, bits, wanted):
     found = errors(TurboQuant(128, bits, rotation=rotation, seed=5), directions(20_000, 128)).mean()
     assert found == pytest.approx(wanted, rel=0.01)
-    assert found == pytest.approx(codebooks.lloyd_max(bits, 128).distortion, rel=0.01)
+    assert found == pytest.approx(lloyd_max.lloyd_max(bits, 128).distortion, rel=0.01)
 
 
 def test_distortion_does_not_depend_on_the_data_under_a_haar_rotation():
@@ -45,7 +46,7 @@ def test_distortion_does_not_depend_on_the_data_under_a_haar_rotation():
     x = torch.zeros(3, d)
     x[0, 7], x[1], x[2, : d // 4] = 1, d**-0.5, 2 / d**0.5
     found = torch.stack([errors(TurboQuant(d, 2, seed=s), x) for s in range(300)])  # (300, 3)
-    wanted = codebooks.lloyd_max(2, d).distortion
+    wanted = lloyd_max.lloyd_max(2, d).distortion
     away = (found.mean(0) - wanted) / (found.std(0) / 300**0.5)
     assert away.abs().max() < 4
 
@@ -69,7 +70,7 @@ def test_mse_shrinks_inner_products_by_its_distortion(bits):
     u = directions(4000, 128)
     code = TurboQuant(128, bits, seed=1)
     found = float((u * code.decode(code.encode(u))).sum(-1).mean())
-    assert found == pytest.approx(1 - codebooks.lloyd_max(bits, 128).distortion, abs=2e-3)
+    assert found == pytest.approx(1 - lloyd_max.lloyd_max(bits, 128).distortion, abs=2e-3)
     assert found == pytest.approx(theory.slope("mse", bits, 128), abs=2e-3)
 
 
@@ -192,13 +193,13 @@ def test_codes_are_the_nearest_centroids(bits):
 
 
 def test_chunks_leave_no_seam(monkeypatch):
-    from sizewise.quant import turboquant
+    from sizewise.quantization.turboquant import codec
 
     x = torch.randn(3, 67, 64)
     for variant in ("mse", "prod", "eden-biased"):
         code = TurboQuant(64, 3, variant=variant)
         whole = code.encode(x)
-        monkeypatch.setitem(turboquant.CHUNK, "cpu", 640)
+        monkeypatch.setitem(codec.CHUNK, "cpu", 640)
         parts = code.encode(x)
         decoded = code.decode(parts)
         monkeypatch.undo()
@@ -374,7 +375,7 @@ def test_the_rounded_figures_of_the_paper_are_near_the_exact_ones():
     """0.03 and 0.009 are the exact ones rounded down, by 13 % and 5 %; the others are right."""
     facts = {one["name"]: one for one in records.facts("turboquant")}
     for bits, printed in facts["turboquant-mse"]["by_bits"].items():
-        exact = codebooks.lloyd_max(bits).distortion
+        exact = lloyd_max.lloyd_max(bits).distortion
         assert printed == pytest.approx(exact, rel={3: 0.14, 4: 0.06}.get(bits, 0.01))
     for bits, printed in facts["turboquant-prod"]["by_bits"].items():
         assert printed == pytest.approx(theory.expected("prod", bits, 2**15), rel=0.14)

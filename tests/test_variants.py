@@ -6,10 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sizewise import configs, counting, memory, paths, plots, reading, records
-from sizewise.figures import variants as figures
-from sizewise.lab import variant_context as context
-from sizewise.lab import variant_results as results
+from sizewise import paths
+from sizewise.chapters.figures import style
+from sizewise.costs import memory
+from sizewise.data import records
+from sizewise.models import config, from_config, parameters
+from sizewise.chapters.figures import attention_variants as figures
+from sizewise.chapters.tables import variant_context as context
+from sizewise.chapters.tables import attention_variants as results
 
 BYTES = {"dense": [4000, 40_000], "hybrid": [3000, 20_000], "state-space": [2000, 2000]}
 
@@ -222,7 +226,7 @@ def test_only_windows_that_do_not_reach_back_are_a_control():
 
 def test_a_window_that_is_called_blind_cannot_see_the_first_saying():
     import torch
-    from sizewise.lab import models
+    from sizewise.training import models
 
     torch.set_num_threads(1)
     length, window = 16, 8
@@ -246,7 +250,7 @@ def test_every_shape_comes_to_its_published_size():
     said = {one["name"]: one["published"] for one in records.facts("variants") if "config" in one}
     for name, spec in results.shapes().items():
         digits = 2 if said[name] != 9.78e9 else 3
-        assert float(f"{counting.count(spec).total:.{digits - 1}e}") == said[name], name
+        assert float(f"{parameters.count(spec).total:.{digits - 1}e}") == said[name], name
 
 
 def test_kinds_are_those_of_the_layers():
@@ -265,7 +269,7 @@ def test_jambas_cache_is_the_published_one_and_states_do_not_grow():
     assert held["jamba-v0.1", 2**18] == pytest.approx(4, rel=0.01)  # Lieber et al. 2024, table 1
     assert held["mamba2-2.7b", 1] == held["mamba2-2.7b", 2**18]
     spec = results.shapes()["bamba-9b"]
-    model = reading.from_config(configs.build(spec))
+    model = from_config.from_config(config.build(spec))
     # three layers, eight heads of 128, a key and a value, two bytes
     assert memory.kv_bytes_per_token(model) == 3 * 8 * 128 * 2 * 2
 
@@ -288,7 +292,7 @@ def test_figures_draw_what_they_are_given():
         (figures.positions, context.by_position(rows)),
         (figures.repeats, context.repeated(results.arms(rows), "text")),
     ):  # fmt: skip
-        drawn = plots.show(draw, *given, alt="a", caption="b")
+        drawn = style.show(draw, *given, alt="a", caption="b")
         assert "<svg" in drawn.svg
         assert "nan" not in drawn.svg.lower()
 

@@ -14,18 +14,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise import paths, records
-from sizewise.quant import (
-    frontier,
-    least_error,
-    mixtures,
-    normal_float,
-    pruning,
-    quality,
-    report,
-    trials,
-    uses,
-)  # fmt: skip
+from sizewise import paths
+from sizewise.data import records
+from sizewise.chapters.tables import bytes_frontier, weight_quantization
+from sizewise.experiments import mixed_precision, weight_quality, weight_uses
+from sizewise.quantization import quality
+from sizewise.quantization.weights import codebooks, least_error, pruning  # fmt: skip
 from torch import nn
 
 torch.set_num_threads(1)
@@ -143,20 +137,20 @@ def test_what_cannot_be_pruned_is_refused():
 @pytest.mark.parametrize("block", [32, 64, 1024])
 def test_no_table_has_less_error_than_the_one_of_least_error(block):
     best = np.array(least_error.least_error(4, block))
-    error = normal_float.expected_error(best, block)
-    others = (normal_float.normal_float(), normal_float.fp4(), normal_float.uniform())
-    assert all(error < normal_float.expected_error(one, block) for one in others)
+    error = codebooks.expected_error(best, block)
+    others = (codebooks.normal_float(), codebooks.fp4(), codebooks.uniform())
+    assert all(error < codebooks.expected_error(one, block) for one in others)
     for place in (0, 4, 9):  # the table is symmetric
         step = np.zeros(16)
         step[place] = 0.004
         for moved in (best + step, best - step):
             moved = np.clip(moved, -1, 1)
-            assert normal_float.expected_error(moved, block) >= error - 1e-9
+            assert codebooks.expected_error(moved, block) >= error - 1e-9
 
 
 def test_in_a_large_block_it_nears_the_lloyd_max_table_of_the_normal():
     # 16 levels: distortion 0.009497 (Max 1960, table I, 0.01154 is that of even steps).
-    error = normal_float.expected_error(np.array(least_error.least_error(4, 4096)), 4096)
+    error = codebooks.expected_error(np.array(least_error.least_error(4, 4096)), 4096)
     assert 0.0095 < error < 0.0099
 
 
@@ -166,7 +160,7 @@ def test_its_error_is_that_of_drawn_normal_values():
     scaled = values / np.abs(values).max(1, keepdims=True)
     nearest = levels[np.searchsorted((levels[:-1] + levels[1:]) / 2, scaled)]
     error = ((nearest - scaled) * np.abs(values).max(1, keepdims=True)) ** 2
-    assert error.mean() == pytest.approx(normal_float.expected_error(levels, 64), rel=0.01)
+    assert error.mean() == pytest.approx(codebooks.expected_error(levels, 64), rel=0.01)
 
 
 # --- comparing
@@ -217,14 +211,14 @@ def test_a_model_compared_with_itself_has_changed_nothing():
 
 # --- rows
 
-ROW = {"model": "dense-32", "trained_tokens": 1000, "text": trials.SIDES[0], "context": 16,
+ROW = {"model": "dense-32", "trained_tokens": 1000, "text": weight_quality.SIDES[0], "context": 16,
        "documents": 4, "seed": 0}  # fmt: skip
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """A laboratory model of width 32 with weights at random, in place of a trained one."""
-    from sizewise.lab import models
+    from sizewise.training import models
 
     model = models.build(models.spec("dense", 32, 512, 16), 0)
     torch.nn.init.normal_(model.get_output_embeddings().weight, 0, 0.3)
@@ -233,20 +227,20 @@ def tiny(monkeypatch):
 
     def sample(context, documents, name):
         both = quality.of_tokens(text, context, 2 * documents)
-        return both.every(2, trials.SIDES.index(name))
+        return both.every(2, weight_quality.SIDES.index(name))
 
-    made = trials.Subject("dense-32", model.eval(), sample, "0" * 64)
-    for one in (trials, uses):
+    made = weight_quality.Subject("dense-32", model.eval(), sample, "0" * 64)
+    for one in (weight_quality, weight_uses):
         monkeypatch.setattr(one, "named", lambda name, tokens=None: made)
-    trials._original.cache_clear()
+    weight_quality._original.cache_clear()
     yield made
-    trials._original.cache_clear()
+    weight_quality._original.cache_clear()
 
 
 def test_a_format_changes_the_copy_and_leaves_the_subject(tiny):
     before = {name: one.clone() for name, one in tiny.model.state_dict().items()}
-    exact = trials.in_format(ROW | {"format": "fp32", "rest": "fp32"})
-    coarse = trials.in_format(ROW | {"format": "nf4", "rest": "fp32"})
+    exact = weight_quality.in_format(ROW | {"format": "fp32", "rest": "fp32"})
+    coarse = weight_quality.in_format(ROW | {"format": "nf4", "rest": "fp32"})
     assert all(torch.equal(one, before[name]) for name, one in tiny.model.state_dict().items())
     assert (exact["kl"], exact["agreement"], exact["loss_change"]) == (0, 1, 0)
     assert coarse["kl"] > 0
@@ -258,43 +252,43 @@ def test_a_format_changes_the_copy_and_leaves_the_subject(tiny):
 
 
 def test_the_rest_of_a_model_can_be_in_bf16(tiny):
-    whole = trials.in_format(ROW | {"format": "nf4", "rest": "fp32"})
-    half = trials.in_format(ROW | {"format": "nf4", "rest": "bf16"})
+    whole = weight_quality.in_format(ROW | {"format": "nf4", "rest": "fp32"})
+    half = weight_quality.in_format(ROW | {"format": "nf4", "rest": "bf16"})
     assert half["codes_bytes"] == whole["codes_bytes"]
     assert half["high_precision_bytes"] < 0.6 * whole["high_precision_bytes"]
 
 
 def test_four_bits_with_half_the_weights_gone_take_three_and_a_half(tiny):
-    found = trials.pruned(ROW | {"format": "nf4", "share": 0.5})
+    found = weight_quality.pruned(ROW | {"format": "nf4", "share": 0.5})
     elements = 2 * (4 * 32 * 32 + 3 * 32 * 80)  # two layers: attention, and an MLP of 80
     tables = 2 * 7 * 16 * 4
     assert (found["elements"], found["zeros"]) == (elements, elements // 2)
     assert found["dense_bytes"] == elements * 4.5 / 8 + tables
     assert found["sparse_bytes"] == elements * 3.5 / 8 + tables
-    plain = trials.pruned(ROW | {"format": "fp32", "share": 0.5})
+    plain = weight_quality.pruned(ROW | {"format": "fp32", "share": 0.5})
     assert plain["dense_bytes"] == 4 * elements
     assert (
         plain["held_bytes"]
-        == trials.in_format(ROW | {"format": "fp32", "rest": "fp32"})["held_bytes"]
+        == weight_quality.in_format(ROW | {"format": "fp32", "rest": "fp32"})["held_bytes"]
     )
 
 
 def test_the_two_texts_of_a_laboratory_model_share_no_window(tiny):
-    one, other = (tiny.sample(16, 40, name).windows for name in trials.SIDES)
+    one, other = (tiny.sample(16, 40, name).windows for name in weight_quality.SIDES)
     starts = {tuple(window) for window in one.tolist()}
     assert len(starts) == 40
     assert not starts & {tuple(window) for window in other.tolist()}
 
 
 def test_bits_of_one_group_are_those_of_the_mixture_with_only_it(tiny):
-    names = mixtures.names("dense-32")
-    assert names == list(mixtures.groups(ROW))
-    alone = mixtures.in_group(ROW | {"group": names[3], "bits_of_group": 3})
+    names = mixed_precision.names("dense-32")
+    assert names == list(mixed_precision.groups(ROW))
+    alone = mixed_precision.in_group(ROW | {"group": names[3], "bits_of_group": 3})
     assert alone["kl"] > 0
-    even = mixtures.mixed(ROW | {"bits_of_groups": " ".join("4" * len(names))})
+    even = mixed_precision.mixed(ROW | {"bits_of_groups": " ".join("4" * len(names))})
     assert even["bits"] == 4.5
     assert even["elements"] == sum(
-        mixtures.in_group(ROW | {"group": name, "bits_of_group": 3})["elements"] for name in names
+        mixed_precision.in_group(ROW | {"group": name, "bits_of_group": 3})["elements"] for name in names
     )
 
 
@@ -303,32 +297,32 @@ def test_a_model_beside_another_is_compared_on_the_same_documents(tiny, monkeypa
     other = copy.deepcopy(small)
     torch.nn.init.normal_(other.get_output_embeddings().weight, 0, 0.3)
     worse = dataclasses.replace(tiny, model=other)
-    monkeypatch.setattr(trials, "named", lambda name, _: tiny if name == "dense-32" else worse)
-    found = trials.beside(ROW | {"model": "dense-64", "against": "dense-32"})
+    monkeypatch.setattr(weight_quality, "named", lambda name, _: tiny if name == "dense-32" else worse)
+    found = weight_quality.beside(ROW | {"model": "dense-64", "against": "dense-32"})
     losses = [
         quality.compare(table, table)["bits_per_byte"]
-        for table in (quality.measure(one, tiny.sample(16, 4, trials.SIDES[0]))
+        for table in (quality.measure(one, tiny.sample(16, 4, weight_quality.SIDES[0]))
                       for one in (other, small))
     ]  # fmt: skip
     assert found["loss_change"] == pytest.approx(losses[0] - losses[1])
     assert found["loss_change_low"] <= found["loss_change"] <= found["loss_change_high"]
-    longer = dataclasses.replace(worse, sample=lambda *_: tiny.sample(8, 4, trials.SIDES[0]))
-    monkeypatch.setattr(trials, "named", lambda name, _: tiny if name == "dense-32" else longer)
-    trials._original.cache_clear()
+    longer = dataclasses.replace(worse, sample=lambda *_: tiny.sample(8, 4, weight_quality.SIDES[0]))
+    monkeypatch.setattr(weight_quality, "named", lambda name, _: tiny if name == "dense-32" else longer)
+    weight_quality._original.cache_clear()
     with pytest.raises(ValueError, match="dense-64 and dense-32 do not read the same tokens"):
-        trials.beside(ROW | {"model": "dense-64", "against": "dense-32"})
+        weight_quality.beside(ROW | {"model": "dense-64", "against": "dense-32"})
 
 
 def test_measured_columns_are_described_and_none_is_measured_twice(tiny):
     text = (paths.root() / "data" / "weight_quality.md").read_text(encoding="utf-8")
     described = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
     made = [
-        (ROW | {"format": "nf4", "rest": "fp32"}, trials.in_format),
-        (ROW | {"format": "nf4", "share": 0.5}, trials.pruned),
-        (ROW | {"group": mixtures.names("dense-32")[0], "bits_of_group": 3}, mixtures.in_group),
-        (ROW | {"codebook": "int4", "block": 64}, uses.rounded),
-        (ROW | {"layer": 0, "threshold": 6.0}, uses.outlying),
-        (ROW | {"against": "dense-32"}, trials.beside),
+        (ROW | {"format": "nf4", "rest": "fp32"}, weight_quality.in_format),
+        (ROW | {"format": "nf4", "share": 0.5}, weight_quality.pruned),
+        (ROW | {"group": mixed_precision.names("dense-32")[0], "bits_of_group": 3}, mixed_precision.in_group),
+        (ROW | {"codebook": "int4", "block": 64}, weight_uses.rounded),
+        (ROW | {"layer": 0, "threshold": 6.0}, weight_uses.outlying),
+        (ROW | {"against": "dense-32"}, weight_quality.beside),
     ]
     for config, measure in made:
         measured = measure(config)
@@ -339,33 +333,33 @@ def test_measured_columns_are_described_and_none_is_measured_twice(tiny):
 
 def test_the_error_of_a_codebook_is_near_that_of_normal_weights(tiny):
     # Fresh weights of a laboratory model are normal, each matrix with one variance.
-    found = uses.rounded(ROW | {"codebook": "nf4", "block": 64})
+    found = weight_uses.rounded(ROW | {"codebook": "nf4", "block": 64})
     assert found["relative_error"] == pytest.approx(found["theory"], rel=0.03)
     assert found["bits"] > 4.5
 
 
 def test_an_unknown_codebook_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'nf4'"):
-        uses.codebook("nf5", 64)
+        weight_uses.codebook("nf5", 64)
 
 
 # --- bits by sensitivity
 
 
 def test_bits_go_where_they_win_most_and_the_mean_stays():
-    assert mixtures.allocate([10] * 4, [100.0, 1.0, 1.0, 0.01], 4) == [5, 4, 4, 3]
-    assert mixtures.allocate([10] * 3, [1.0, 1.0, 1.0], 4) == [4, 4, 4]
+    assert mixed_precision.allocate([10] * 4, [100.0, 1.0, 1.0, 0.01], 4) == [5, 4, 4, 3]
+    assert mixed_precision.allocate([10] * 3, [1.0, 1.0, 1.0], 4) == [4, 4, 4]
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from([16, 32, 64]), st.floats(1e-6, 1)), min_size=1))
 def test_a_mixture_never_takes_more_than_the_even_bits(groups):
     elements, losses = ([one[at] for one in groups] for at in (0, 1))
-    bits = mixtures.allocate(elements, losses, 4)
+    bits = mixed_precision.allocate(elements, losses, 4)
     assert set(bits) <= {3, 4, 5}
     spent = sum(size * one for size, one in zip(elements, bits, strict=True))
     assert spent <= 4 * sum(elements)
-    again = mixtures.shuffled(elements, bits, 0)
+    again = mixed_precision.shuffled(elements, bits, 0)
     assert sum(size * one for size, one in zip(elements, again, strict=True)) == spent
     assert sorted(zip(elements, again, strict=True)) == sorted(zip(elements, bits, strict=True))
 
@@ -420,7 +414,7 @@ def rows(**columns):
 
 def test_the_front_holds_what_nothing_beats_in_both():
     table = rows(name=list("abcd"), held_bytes=[1, 2, 3, 4], bits_per_byte=[5.0, 3.0, 4.0, 2.0])
-    assert list(frontier.front(table, "held_bytes", "bits_per_byte")["name"]) == ["a", "b", "d"]
+    assert list(bytes_frontier.front(table, "held_bytes", "bits_per_byte")["name"]) == ["a", "b", "d"]
 
 
 def points(added=0.002, wide=0.5):
@@ -442,7 +436,7 @@ NO_SIZES = SIZES.head(0)
 
 
 def test_equal_bytes_are_compared_between_sizes_and_not_beyond():
-    found = frontier.equal_bytes(points(), "nf4", "bf16", SIZES)
+    found = bytes_frontier.equal_bytes(points(), "nf4", "bf16", SIZES)
     assert list(found["model"]) == ["m", "l"]  # 50 bytes are fewer than any bf16 model has
     assert found["bf16"].tolist() == pytest.approx([2.5, 2.0])  # 200 is half-way in logarithms
     assert found["gain"].tolist() == pytest.approx([0.4, 0.9])
@@ -454,24 +448,24 @@ def test_equal_bytes_are_compared_between_sizes_and_not_beyond():
 
 def test_points_are_told_apart_through_all_sizes_between_them():
     table = points().to_dict("records")
-    gap = frontier.apart(table[5], table[0], SIZES)  # l in nf4 less s in bf16
+    gap = bytes_frontier.apart(table[5], table[0], SIZES)  # l in nf4 less s in bf16
     assert gap.value == pytest.approx(-1.9)
     assert gap.low == pytest.approx(-1.9 - 0.004 - 0.01 - 0.02)
     assert gap.high == pytest.approx(-1.9 + 0.004 + 0.02 + 0.01)
-    back = frontier.apart(table[0], table[5], SIZES)
+    back = bytes_frontier.apart(table[0], table[5], SIZES)
     assert tuple(back) == pytest.approx((-gap.value, -gap.high, -gap.low))
 
 
 def test_without_rows_of_sizes_the_intervals_of_both_losses_count():
     table = points().to_dict("records")
-    assert tuple(frontier.apart(table[1], table[0], NO_SIZES)) == pytest.approx((-1, -2, 0))
-    same = frontier.apart(table[4], table[1], NO_SIZES)  # one model needs none
+    assert tuple(bytes_frontier.apart(table[1], table[0], NO_SIZES)) == pytest.approx((-1, -2, 0))
+    same = bytes_frontier.apart(table[4], table[1], NO_SIZES)  # one model needs none
     assert tuple(same) == pytest.approx((0.1, 0.096, 0.104))
 
 
 def test_only_points_that_surely_beat_all_with_fewer_bytes_are_ringed():
     def ringed(table, sizes):
-        found = frontier.surely(table, sizes)
+        found = bytes_frontier.surely(table, sizes)
         return list(zip(found["model"], found["format"], strict=True))
 
     exact = [("s", "nf4"), ("s", "bf16"), ("m", "nf4"), ("l", "nf4"), ("l", "bf16")]
@@ -487,7 +481,7 @@ def test_the_slope_of_a_loss_that_falls_with_the_size_is_found():
     added = size**-0.5
     table = rows(format=["nf4"] * 3, parameters=size, loss_change=added,
                  loss_change_low=0.99 * added, loss_change_high=1.01 * added)  # fmt: skip
-    found = report.ends(table).iloc[0]
+    found = weight_quantization.ends(table).iloc[0]
     assert found["slope"] == pytest.approx(-0.5)
     assert found["slope_low"] < -0.5 < found["slope_high"]
     assert found["slope_high"] - found["slope_low"] < 0.01
@@ -496,7 +490,7 @@ def test_the_slope_of_a_loss_that_falls_with_the_size_is_found():
 def test_a_format_that_may_add_nothing_has_no_slope():
     table = rows(format=["int8"] * 2, parameters=[1e4, 1e5], loss_change=[1e-3, 1e-4],
                  loss_change_low=[1e-4, -1e-4], loss_change_high=[2e-3, 3e-4])  # fmt: skip
-    assert "slope" not in report.ends(table)
+    assert "slope" not in weight_quantization.ends(table)
 
 
 def test_the_recipe_counts_the_upper_end_of_the_interval():
@@ -504,7 +498,7 @@ def test_the_recipe_counts_the_upper_end_of_the_interval():
         format=["fp32", "bf16", "int8", "nf4"], held_bytes=[400, 200, 110, 60],
         bits_per_byte=[1.0, 1.0, 1.004, 1.03], loss_change_high=[0, 0.0001, 0.008, 0.05],
     ).set_index("format", drop=False)  # fmt: skip
-    found = report.recipe(formats, (0.05, 0.001, 0.01, 0.0))
+    found = weight_quantization.recipe(formats, (0.05, 0.001, 0.01, 0.0))
     assert list(found["format"]) == ["fp32", "bf16", "int8", "nf4"]
     assert found["of fp32"].tolist() == pytest.approx([1, 0.5, 0.275, 0.15])
 
@@ -517,7 +511,7 @@ def test_both_savings_are_counted_on_the_matrices_alone():
         loss_change_low=[0.2, 0.5], loss_change_high=[0.4, 0.7],
         dense_bytes=[3200, 450], sparse_bytes=[1700, 350],
     )  # fmt: skip
-    found = report.both(quality_rows, pruned, "nf4").iloc[0]
+    found = weight_quantization.both(quality_rows, pruned, "nf4").iloc[0]
     assert found["bytes alone"] == pytest.approx(17 / 32)
     assert found["bytes quantized"] == pytest.approx(4.5 / 32)
     assert found["bytes both"] == pytest.approx(3.5 / 32)
@@ -529,20 +523,20 @@ def test_both_savings_are_counted_on_the_matrices_alone():
 def test_a_format_that_leaves_matrices_whole_is_found_and_left_out():
     table = rows(model=["a"] * 3 + ["b"] * 3, format=["fp32", "nf4", "hqq4"] * 2,
                  codes_bytes=[0, 100, 22, 0, 500, 500])  # fmt: skip
-    assert report.converted(table).tolist()[1:] == pytest.approx(
+    assert weight_quantization.converted(table).tolist()[1:] == pytest.approx(
         [1, 0.22, math.nan, 1, 1], nan_ok=True
     )
-    assert list(report.whole(table)["format"]) == ["fp32", "nf4"] * 2
+    assert list(weight_quantization.whole(table)["format"]) == ["fp32", "nf4"] * 2
     eight = rows(model=["a"] * 2, format=["int8", "nf4"], codes_bytes=[200, 100])
-    assert report.converted(eight).tolist() == [1, 1]
+    assert weight_quantization.converted(eight).tolist() == [1, 1]
 
 
 def test_a_model_without_rows_is_refused_unless_it_is_measured_live():
     table = rows(model=["dense-32", "smollm2-135m"], format=["fp32", "fp32"])
-    assert list(report.chosen(table, "smollm2-135m")["model"]) == ["smollm2-135m"]
-    assert list(report.chosen(table, "gemma-3-270m", live=True)["model"]) == ["smollm2-135m"]
+    assert list(weight_quantization.chosen(table, "smollm2-135m")["model"]) == ["smollm2-135m"]
+    assert list(weight_quantization.chosen(table, "gemma-3-270m", live=True)["model"]) == ["smollm2-135m"]
     with pytest.raises(ValueError, match=r"recorded model 'gemma-3-270m'.*live = True"):
-        report.chosen(table, "gemma-3-270m")
+        weight_quantization.chosen(table, "gemma-3-270m")
 
 
 def test_a_model_without_all_allocations_is_left_out():
@@ -550,17 +544,17 @@ def test_a_model_without_all_allocations_is_left_out():
         model=["a"] * 4 + ["b"] * 2, kl=[2.0, 1.0, 4.0, 8.0, 1.0, 1.0], bits=[4.5] + [4.49] * 5,
         allocation=["uniform", "by sensitivity", "shuffled", "shuffled", "uniform", "shuffled"],
     )  # fmt: skip
-    found = report.mixtures(table).iloc[0]
-    assert list(report.mixtures(table)["model"]) == ["a"]
+    found = weight_quantization.mixtures(table).iloc[0]
+    assert list(weight_quantization.mixtures(table)["model"]) == ["a"]
     assert (found["by sensitivity"], found["shuffled"]) == (0.5, 3)
     assert (found["bits"], found["even bits"]) == pytest.approx((4.49, 4.5))
-    assert len(report.mixtures(table.head(0))) == 0
+    assert len(weight_quantization.mixtures(table.head(0))) == 0
 
 
 def test_sensitivities_say_their_bits_and_their_windows():
     table = rows(model=["a", "a", "b"], bits_of_group=[3] * 3, documents=[8, 8, 64],
                  kl=[1.0, 2.0, 3.0], group=list("xyz"))  # fmt: skip
-    found = report.sensitivities(table)
+    found = weight_quantization.sensitivities(table)
     assert list(found) == ["a, 3 bits, 8 windows", "b, 3 bits, 64 windows"]
     assert list(found["a, 3 bits, 8 windows"]["group"]) == ["y", "x"]
 
@@ -570,7 +564,7 @@ def test_sensitivities_say_their_bits_and_their_windows():
 
 @pytest.fixture(scope="module")
 def recorded():
-    return report.chosen(report.kinds()["quality"].query("rest == 'fp32'"), "smollm2-135m")
+    return weight_quantization.chosen(weight_quantization.kinds()["quality"].query("rest == 'fp32'"), "smollm2-135m")
 
 
 def test_bf16_is_within_a_thousandth_of_fp32(recorded):
@@ -595,7 +589,7 @@ def test_every_recorded_loss_has_its_interval(recorded):
 
 
 def test_published_times_stand_on_the_floor_of_their_bytes():
-    found = report.published().set_index(["batch", "format"])
+    found = weight_quantization.published().set_index(["batch", "format"])
     one = found.loc[(1, "bf16")]
     # 7.50 G parameters that are read (without the looked-up embedding) at 3.35 TB/s.
     assert one["floor (ms)"] == pytest.approx(15.01e9 / 3.35e12 * 1e3, rel=0.01)

@@ -34,7 +34,7 @@ class Calculator(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         library()
-        from sizewise.calculators import all_of_them, equations, form
+        from calculators import all_of_them, equations, form
 
         if self.arguments[0] not in all_of_them():
             raise self.error(f"no calculator {self.arguments[0]!r}: {', '.join(all_of_them())}")
@@ -113,7 +113,7 @@ def write_formulas(app: Sphinx) -> None:
     """Make the formulas' JavaScript, unless it has been made in this build."""
     if getattr(app, "sizewise_formulas", False):
         return
-    from sizewise.calculators import script
+    from calculators import script
 
     folder(app).mkdir(parents=True, exist_ok=True)
     made = folder(app) / f"{FORMULAS}.{os.getpid()}"  # readers side by side may each make it

@@ -11,7 +11,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-READERS = {"read", "table", "facts", "facts_csv", "path"}  # of sizewise.records
+READERS = {"read", "table", "facts", "facts_csv", "path"}  # of sizewise.data.records
 IMPORTS = (ast.Import, ast.ImportFrom)
 
 

@@ -36,7 +36,7 @@ def warm() -> None:
 @cache
 def _sides():
     """The loaded model on both sides. SystemExit where the harness is not installed."""
-    from sizewise import pretrained
+    from sizewise.models import pretrained
 
     try:
         from lm_eval.models.huggingface import HFLM
@@ -69,7 +69,7 @@ def differ(table, theirs: list[float], norm: str, within: float = 1e-3) -> int:
     ``theirs`` are log-likelihoods in the order of the table's rows; a tie is two choices whose
     scores differ by less than ``within`` nats in the sum.
     """
-    from sizewise.evals import multiple_choice
+    from sizewise.evaluation import multiple_choice
 
     other = table.assign(nats=[-value for value in theirs])
     mine, its = (multiple_choice.choices(one, norm) for one in (table, other))
@@ -85,7 +85,7 @@ def differ(table, theirs: list[float], norm: str, within: float = 1e-3) -> int:
 
 
 def _timed(found, theirs, items: int):
-    from sizewise.evals import multiple_choice, tasks
+    from sizewise.evaluation import multiple_choice, tasks
 
     asked = tasks.items(TASK, items)
     begun = time.process_time()

@@ -13,13 +13,13 @@ def fit(number: int):
     """
     import numpy as np
     from scipy.optimize import minimize
-    from sizewise import laws
-    from sizewise.laws import fitting, solver
+    from sizewise import scaling_laws
+    from sizewise.scaling_laws import fitting, solver
 
     rng = np.random.default_rng(number)
     params, tokens = np.exp(rng.uniform(np.log([5e7, 1e9]), np.log([1.6e10, 1e12]), (240, 2))).T
-    law = laws.Hoffmann(E=1.8, A=480, B=2100, alpha=0.35, beta=0.37)
-    runs = laws.Runs.of(params, tokens, law.loss(params, tokens) * np.exp(rng.normal(0, 5e-3, 240)))
+    law = scaling_laws.Hoffmann(E=1.8, A=480, B=2100, alpha=0.35, beta=0.37)
+    runs = scaling_laws.Runs.of(params, tokens, law.loss(params, tokens) * np.exp(rng.normal(0, 5e-3, 240)))
     started = time.perf_counter()
     problems = fitting.problems(runs, bootstrap=4000, seed=number)
     table = solver.Table.of(runs.params, runs.tokens, runs.loss)

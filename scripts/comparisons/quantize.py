@@ -16,7 +16,7 @@ def quantize(number: int):
     each pair, and the same distortion: within 1 %, or there is nothing to compare.
     """
     import torch
-    from sizewise.quant.turboquant import TurboQuant
+    from sizewise.quantization.turboquant.codec import TurboQuant
 
     try:
         from turboquant.mse_quantizer import TurboQuantMSE

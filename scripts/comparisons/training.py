@@ -38,9 +38,9 @@ def training(number: int, vocabulary: int, threads: int = 1):
 
 
 def _timed(number: int, vocabulary: int) -> tuple[float, float, dict[str, float]]:
-    from sizewise.lab import tokens
+    from sizewise.training import tokenizer
 
-    run, text = plan_of(number, vocabulary), tokens.prepare("packages", vocabulary)
+    run, text = plan_of(number, vocabulary), tokenizer.prepare("packages", vocabulary)
     by_hand = Decoder.like(_fresh(run)[0])
     seconds_ours, ours = _ours(run, text)
     started = time.perf_counter()
@@ -68,7 +68,7 @@ def _timed(number: int, vocabulary: int) -> tuple[float, float, dict[str, float]
 
 def _fresh(run, nudge: float = 0.0):
     """The laboratory's model and optimizer at the start, its weights moved by a share."""
-    from sizewise.lab import loop
+    from sizewise.training import loop
 
     model, adam = loop.start(run, "cpu")
     with torch.no_grad():
@@ -79,7 +79,7 @@ def _fresh(run, nudge: float = 0.0):
 
 def _ours(run, text, nudge: float = 0.0) -> tuple[float, list[float]]:
     """Seconds of the laboratory's loop, and the loss of each step."""
-    from sizewise.lab import loop
+    from sizewise.training import loop
 
     model, adam = _fresh(run, nudge)
     losses: list[float] = []
@@ -98,15 +98,15 @@ def plan_of(seed: int, vocabulary: int):
     """The run: a dense rung of the laboratory for a few steps."""
     from dataclasses import replace
 
-    from sizewise.lab import plan
+    from sizewise.training import run_config
 
-    run = plan.at_budget(1e12, WIDTH, vocabulary=vocabulary, context=CONTEXT, seed=seed)
+    run = run_config.at_budget(1e12, WIDTH, vocabulary=vocabulary, context=CONTEXT, seed=seed)
     return replace(run, tokens=STEPS * BATCH * CONTEXT, batch=BATCH)
 
 
 def train(model: "Decoder", run, text) -> list[float]:
     """The plain loop: loss of each step, in nats a token."""
-    from sizewise.lab import batches, optimizer
+    from sizewise.training import batches, optimizer
 
     matrices = [p for p in model.parameters() if p.ndim == 2 and p is not model.embedding.weight]
     scale = optimizer.BASE_WIDTH / model.width

@@ -42,7 +42,7 @@ def rates(model: Model, given: str = "", prompt: int = 1000) -> Rates:
         return Rates(None, None, "runs here; say a price to have one")
     from genai_prices.data import providers
 
-    from .. import prices
+    from sizewise.data import prices
 
     for one in providers:
         if not re.match(one.api_pattern, model.url):

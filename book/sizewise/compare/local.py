@@ -3,13 +3,13 @@
 import hashlib
 import time
 
-from ..quant import source
+from sizewise.models import load
 from .endpoint import Asking, Reply
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
-def fingerprint(found: source.Source) -> str:
+def fingerprint(found: load.Source) -> str:
     """What tells one state of local weights from another: files with their sizes and times.
 
     Pinned models have a name that stands for their hash; a hub id is taken at its word.
@@ -25,16 +25,16 @@ def fingerprint(found: source.Source) -> str:
 class Local:
     """A loaded model with its tokenizer. Its chat template is used where it has one."""
 
-    def __init__(self, found: source.Source, asking: Asking, device="cpu", dtype="fp32"):
-        source.check_memory(found, dtype, device)
-        self.model, self.tokenizer, _ = source.load(found, dtype)
+    def __init__(self, found: load.Source, asking: Asking, device="cpu", dtype="fp32"):
+        load.check_memory(found, dtype, device)
+        self.model, self.tokenizer, _ = load.load(found, dtype)
         self.model.to(device)
         self.asking = asking
         self.templated = bool(getattr(self.tokenizer, "chat_template", None))
 
     def ask(self, prompt: str, seed: int = 0) -> Reply:
         """The answer to a prompt; ``failed`` where it does not fit the model's context."""
-        from ..evals import generation
+        from sizewise.evaluation import generation
 
         words, asking = self._turn(prompt), self.asking
         try:
@@ -57,7 +57,7 @@ class Local:
         import torch
         from transformers import GenerationConfig
 
-        from ..evals import generation
+        from sizewise.evaluation import generation
 
         most, tokenizer = self.asking.most, self.tokenizer
         generation.check_context(self.model, [ids], most)

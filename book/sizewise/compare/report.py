@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evals import bootstrap, paired
+from sizewise.stats import bootstrap, paired
 from .cost import Rates
 from .models import Model, labels
 from .rows import Answers

@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from .. import records
+from sizewise.data import records
 
 START = b'{"id": "'  # of every row
 NEEDED = {

@@ -46,10 +46,10 @@ def plan(model: Model, items: list[Item], settings: Settings) -> list[Question]:
         "temperature": asking.temperature,
     }  # fmt: skip
     if not model.url:
-        from ..quant import source
+        from sizewise.models import load
         from .local import fingerprint
 
-        state = fingerprint(source.find(model.name))
+        state = fingerprint(load.find(model.name))
         fixed |= {"weights": state, "dtype": settings.dtype, "seed": settings.seed}
     found = []
     for repeat in range(settings.repeats):
@@ -94,10 +94,10 @@ def _asked(model: Model, todo: list[Question], settings: Settings) -> Iterator:
     if model.url:
         yield from _from_endpoint(model, todo, settings)
     else:
-        from ..quant import source
+        from sizewise.models import load
         from .local import Local
 
-        local = Local(source.find(model.name), settings.asking, settings.device, settings.dtype)
+        local = Local(load.find(model.name), settings.asking, settings.device, settings.dtype)
         for one in todo:
             yield one, local.ask(one.item.prompt, draw_seed(one, settings.seed))
 

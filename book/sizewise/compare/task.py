@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..limits import whole
-from ..text import unknown
+from sizewise.validation import whole
+from sizewise.units import unknown
 
 RULES = ("exact", "contains", "number", "rubric")
 FIELDS = ("id", "prompt", "answer", "choices", "contains", "regex", "rubric", "score")

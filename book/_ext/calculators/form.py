@@ -1,0 +1,159 @@
+"""The HTML of a calculator: its form, its results for the default case, a note without a script."""
+
+from html import escape
+
+from .parts import COUNT, Calculator, Field, Named, OWN, Result, SHARE
+from .worked import answered, evaluate, written
+
+NO_SCRIPT = "These are the results of one case; to change it here, the page needs JavaScript."
+
+
+def html(calculator: Calculator) -> str:
+    """The form, hidden until the script runs, and the results as they are without it."""
+    values = evaluate(calculator, {})
+    commands = " and ".join(f"<code>{escape(one.strip())}</code>"
+                            for one in calculator.command.split(";"))  # fmt: skip
+    return (
+        f'<div class="sw-calc" id="calculator-{calculator.id}" data-calculator="{calculator.id}">\n'
+        f'<form class="sw-calc__form" hidden aria-label="{escape(calculator.title)}">\n'
+        f"{_fields(calculator)}"
+        '<p class="sw-calc__buttons"><button type="button" data-do="link">Copy link</button>\n'
+        '<button type="button" data-do="reset">Reset</button>\n'
+        '<span class="sw-calc__said" role="status"></span></p>\n'
+        "</form>\n"
+        f"<noscript><p>{NO_SCRIPT} On the command line: {commands}.</p>"
+        f"<p>The case: {_case(calculator)}.</p></noscript>\n"
+        f'<div class="sw-calc__results" aria-live="polite">\n'
+        f"{_answer(calculator, values)}{_results(calculator, values)}{_picture(calculator)}"
+        f'<p class="sw-calc__note" data-note></p>\n</div>\n{_note(calculator)}</div>\n'
+    )
+
+
+def _answer(calculator: Calculator, values: dict) -> str:
+    """Yes or no, in a sentence."""
+    if not calculator.answer:
+        return ""
+    said = answered(calculator, {}, values)
+    exact = values[calculator.answer.value]
+    return f'<p class="sw-calc__answer" data-answer data-value="{exact}">{escape(said)}</p>\n'
+
+
+def _note(calculator: Calculator) -> str:
+    told = calculator.note() if calculator.note else ""
+    return f'<p class="sw-calc__basis">{escape(told)}</p>\n' if told else ""
+
+
+def _case(calculator: Calculator) -> str:
+    choices = {one.name: one.default for one in calculator.fields if one.kind == "choice"}
+    told = [
+        f"{escape(one.label[0].lower() + one.label[1:])} {escape(one.default)}"
+        + (f" {escape(one.unit)}" if one.unit not in ("", COUNT, SHARE) else "")
+        for one in calculator.fields
+        if one.default and (not one.when or choices.get(one.when) == OWN)
+    ]
+    return ", ".join(told)
+
+
+def _fields(calculator: Calculator) -> str:
+    parts, group = [], ""
+    for one in calculator.fields:
+        if one.when != group:
+            parts.append("</fieldset>\n" if group else "")
+            if one.when:
+                parent = next(other for other in calculator.fields if other.name == one.when)
+                parts.append(
+                    f'<fieldset class="sw-calc__own" data-when="{one.when}" hidden>'
+                    f"<legend>{escape(parent.own[0].upper() + parent.own[1:])}</legend>\n"
+                )
+            group = one.when
+        parts.append(_field(calculator, one))
+    return "".join(parts) + ("</fieldset>\n" if group else "")
+
+
+def _field(calculator: Calculator, one: Field) -> str:
+    key = f"{calculator.id}-{one.name}"
+    described = f'aria-describedby="{key}-help {key}-error"'
+    if one.kind == "choice":
+        control = f'<select id="{key}" name="{one.name}" {described}>{_options(calculator, one)}'
+        control += "</select>"
+    else:
+        control = (
+            f'<input id="{key}" name="{one.name}" type="text" inputmode="text" size="9" '
+            f'autocomplete="off" spellcheck="false" value="{escape(one.default)}" {described}>'
+        )
+    help_words = f"{escape(one.help)} " if one.help else ""
+    return (
+        f'<div class="sw-calc__field"><label for="{key}">{escape(one.label)}{_unit(one)}</label>\n'
+        f"{control}\n"
+        f'<p class="sw-calc__help" id="{key}-help">{help_words}'
+        f'<span data-read="{one.name}"></span></p>'
+        f'<p class="sw-calc__error" id="{key}-error"></p></div>\n'
+    )
+
+
+def _unit(one: Field) -> str:
+    return f' <span class="sw-calc__unit">({escape(one.unit)})</span>' if one.unit else ""
+
+
+def _options(calculator: Calculator, one: Field) -> str:
+    names = [name for name in calculator.tables[one.table]() if name != OWN]
+    told = [(OWN, one.own), *((name, name) for name in names)] if one.own else names
+    return "".join(
+        f'<option value="{escape(name)}"{" selected" if name == one.default else ""}>'
+        f"{escape(words)}</option>\n"  # the search takes words apart at white space alone
+        for name, words in told
+    )
+
+
+def _results(calculator: Calculator, values: dict) -> str:
+    lines = [one for one in calculator.results if not one.each]
+    columns = [one for one in calculator.results if one.each]
+    body = "".join(
+        f'<tr{_main(one)}><th scope="row">{escape(one.label)}</th>\n{_cell(one, values)}</tr>\n'
+        for one in lines
+    )
+    # The heading above says the same, but a screen reader may come to the table without it.
+    caption = f'<caption class="sw-unseen">{escape(calculator.title)}</caption>\n'
+    table = f'<table class="sw-table sw-calc__table">{caption}<tbody>\n{body}</tbody></table>\n'
+    if not columns:
+        return table
+    heads = "\n".join(f'<th scope="col">{escape(one.label)}</th>' for one in columns)
+    names = calculator.names()
+    rows = "".join(
+        f'<tr data-row="{escape(row["name"])}"><th scope="row">{_named(names[row["name"]])}</th>\n'
+        + "\n".join(_cell(one, values | row, head=True) for one in columns)
+        + "</tr>\n"
+        for row in values[calculator.rows]
+    )
+    return (
+        f'{table}<table class="sw-table sw-calc__rows"><caption>By each law, in nats a token'
+        f'</caption>\n<thead><tr><th scope="col">Law</th>\n{heads}</tr></thead><tbody>\n{rows}'
+        "</tbody></table>\n"
+    )
+
+
+def _named(name: Named) -> str:
+    return "".join(
+        f'<a href="{escape(address)}">{escape(words)}</a>' if address else escape(words)
+        for words, address in name.parts
+    )
+
+
+def _main(one: Result) -> str:
+    return ' class="sw-calc__main"' if one.main else ""
+
+
+def _cell(one: Result, values: dict, head: bool = False) -> str:
+    """A value; with ``head`` it carries its column's head, for a phone that shows no columns."""
+    found = [values.get(name) for name in one.values]
+    exact = " ".join("" if value is None else str(value) for value in found)
+    told = escape(written(found, one.unit, one.missing))
+    label = f' data-label="{escape(one.label)}"' if head else ""
+    return (
+        f'<td data-names="{" ".join(one.values)}" data-value="{escape(exact)}"{label}>{told}</td>'
+    )
+
+
+def _picture(calculator: Calculator) -> str:
+    """Bars that the script draws: what fills the devices."""
+    return '<div class="sw-calc__picture" data-picture></div>\n' if calculator.picture else ""

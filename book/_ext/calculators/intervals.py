@@ -1,0 +1,88 @@
+"""Intervals of a law's loss on the page: what a law's row needs, and how good they are."""
+
+from functools import cache
+from statistics import median
+
+from sizewise.data import records
+from sizewise.scaling_laws import Hoffmann, Joint, forms
+
+REPLICATION, ITS_ERRORS = "besiroglu", "epoch-notebook"  # entries of facts/laws.yml
+SHIFTS = ("floor_shift", "size_shift", "data_shift", "alpha_shift", "beta_shift")
+
+
+@cache
+def refits() -> dict[int, tuple[Hoffmann, Joint | None]]:
+    """By how many runs were fitted: our law, and its joint uncertainty if that is recorded."""
+    rows = records.read("refit_published")
+    kept = {row["points"]: row for row in rows if row["what"] == "joint"}
+    found = {}
+    for row in rows:
+        if row["what"] == "fit":
+            law, joint = Hoffmann(*(row[name] for name in forms.NAMES)), kept.get(row["points"])
+            found[row["points"]] = (law, joint and Joint.recorded(law, joint))
+    return found
+
+
+def columns(joint: Joint | None) -> dict:
+    """What the formulas want of a law with joint uncertainty; without it, no directions."""
+    if joint is None:
+        return {"directions": None}
+    shifts = [
+        dict(zip(SHIFTS, (one.E, one.size, one.data, one.alpha, one.beta), strict=True))
+        for one in joint.directions
+    ]
+    return {"middle_params": joint.params, "middle_tokens": joint.tokens, "directions": shifts}
+
+
+def misses() -> dict[str, list[float]]:
+    """How far ends of our intervals are from the bootstrap's own, in shares of its width.
+
+    By place: among the runs, for sizes above the largest run, and elsewhere.
+    """
+    found = {"among": [], "larger": [], "elsewhere": []}
+    rows = records.read("refit_published")
+    largest = {row["points"]: row["most_params"] for row in rows if row["what"] == "fit"}
+    for row in rows:
+        joint = refits()[row["points"]][1] if row["what"] == "loss" else None
+        if joint is None:
+            continue
+        low, high = row["loss_low"], row["loss_high"]
+        ours = joint.interval(row["params"], row["tokens"])
+        larger = "larger" if row["params"] > largest[row["points"]] else "elsewhere"
+        place = "among" if row["inside"] else larger
+        found[place] += [
+            abs(one - its) / (high - low) for one, its in zip(ours, (low, high), strict=True)
+        ]
+    return found
+
+
+def replication_distance() -> float:
+    """How far our refit of the replication's points is from its coefficients, in its errors."""
+    errors = forms.entries()[ITS_ERRORS]["coefficients"]
+    law, _ = refits()[min(refits())]
+    theirs = forms.published(REPLICATION)
+    return max(
+        abs(getattr(law, name) - getattr(theirs, name)) / errors[name] for name in forms.NAMES
+    )
+
+
+def note() -> str:
+    """How far the intervals may be trusted, in sentences; nothing while none is recorded."""
+    off = misses()
+    if not all(off.values()):
+        return ""
+    from . import citing
+
+    published = citing.law(REPLICATION).words
+    return (
+        "The 95 % intervals of our refits are computed from the covariance of their coefficients "
+        "over bootstrap resamples. Their ends are not exact: set beside percentiles of the "
+        "resampled losses themselves, they are off by "
+        f"{median(off['among']):.0%} of the interval's width in the median and "
+        f"{max(off['among']):.0%} at most among the fitted runs, by {max(off['larger']):.0%} at "
+        "most for models larger than any of the runs, and by "
+        f"{max(off['elsewhere']):.0%} at most elsewhere, worst where small models see little "
+        f"text. Our refit of {min(refits())} runs is of the same points as {published}, and gives "
+        f"each coefficient within {replication_distance():.2f} of the standard error published "
+        "there. No covariances were published, so the interval stands with our refit."
+    )

@@ -1,0 +1,88 @@
+"""The generated JavaScript: rows to look up, and a function for each formula."""
+
+import json
+
+from .parts import Calculator
+from .tables import Cell
+from .tracing import Formula
+
+HEAD = "// Made from the library by calculators when the site was built. Do not edit.\n"
+
+
+def generated() -> str:
+    """The file that ``calculators.js`` reads: every calculator with its tables."""
+    from . import all_of_them
+
+    tables = {}
+    for one in all_of_them().values():
+        for name, table in one.tables.items():
+            tables[f"{one.id}.{name}"] = table()
+    told = {
+        "tables": tables,
+        "calculators": {name: described(one) for name, one in all_of_them().items()},
+    }
+    return f"{HEAD}globalThis.sizewiseCalculators = {literal(told)};\n"
+
+
+def described(calculator: Calculator) -> dict:
+    """A calculator as the page's script wants it."""
+    fields = ("name", "label", "kind", "default", "unit", "least", "most", "table", "when",
+              "optional", "sets", "otherwise")  # fmt: skip
+    results = ("label", "values", "unit", "each", "missing")
+    return {
+        "fields": [{key: getattr(one, key) for key in fields} for one in calculator.fields],
+        "steps": [
+            {
+                "name": step.name,
+                "over": step.over.split(".") if step.over else [],
+                "total": step.total,
+                "formulas": step.formulas,
+            }
+            for step in calculator.steps
+        ],
+        "results": [{key: getattr(one, key) for key in results} for one in calculator.results],
+        "rows": calculator.rows,
+        "answer": calculator.answer and vars(calculator.answer),
+        "picture": calculator.picture,
+        "against": calculator.against,
+    }
+
+
+def literal(value) -> str:
+    """A JavaScript literal. JSON knows neither functions nor Infinity."""
+    if isinstance(value, Cell):
+        return literal(value.formula)
+    if isinstance(value, Formula):
+        checks = ", ".join(
+            f"{{needs: {json.dumps(_names(check.condition))}, "
+            f"holds: {function(check.condition)}, message: {json.dumps(check.message)}}}"
+            for check in value.checks
+        )
+        needs = json.dumps(value.needs)
+        return f"{{needs: {needs}, value: {function(value.expression)}, checks: [{checks}]}}"
+    if isinstance(value, dict):
+        lines = ",\n".join(f"{json.dumps(key)}: {literal(one)}" for key, one in value.items())
+        return f"{{{lines}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(literal, value))}]"
+    return json.dumps(value)
+
+
+def function(expression) -> str:
+    """``({a, b}) => ...`` of an expression, with what it holds twice computed once."""
+    import sympy
+
+    parts, (result,) = sympy.cse([expression])
+    names = ", ".join(_names(expression))
+    lines = [f"const {name} = {_code(part)};" for name, part in parts]
+    return f"({{{names}}}) => {{ {' '.join(lines)} return {_code(result)}; }}"
+
+
+def _code(expression) -> str:
+    import sympy
+
+    return " ".join(sympy.jscode(expression).split())
+
+
+def _names(expression) -> list[str]:
+    return sorted(one.name for one in expression.free_symbols)

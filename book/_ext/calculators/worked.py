@@ -1,0 +1,195 @@
+"""The value of a calculator in Python: what the page shows before its script has run."""
+
+import math
+import re
+from functools import cache
+
+from .parts import Calculator, OWN
+from .tables import Cell
+from .tracing import Formula
+
+LETTERS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "p": 1e15}
+PREFIXES = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1), ("m", 1e-3), ("µ", 1e-6),
+            ("n", 1e-9))  # fmt: skip
+TIMES = (("years", 365.25 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60))
+
+
+def number(words: str) -> float:
+    """``70B``, ``32k``, ``128Ki``, ``1e13``, ``90%`` as a number. Raises ValueError else."""
+    found = re.fullmatch(
+        r"([\d.]+(?:e[+-]?\d+)?)\s*(?:([kmbgtp]?)(i?)|(%))", words.strip().replace(",", ""), re.I
+    )
+    if not found:
+        raise ValueError(f"{words!r} is no number such as 70B, 32k or 1e13")
+    digits, letter, binary, percent = found.groups()
+    factor = LETTERS[(letter or "").lower()]
+    if binary:
+        factor = 1024 ** (round(math.log10(factor)) // 3)
+    return float(digits) * (0.01 if percent else factor)
+
+
+def defaults(calculator: Calculator) -> dict:
+    """Every field's default: the name of a choice, a number, or None where nothing is typed."""
+    found = {}
+    for one in calculator.fields:
+        typed = number(one.default) if one.kind != "choice" and one.default else one.default
+        found[one.name] = int(typed) if one.kind == "whole" else typed or None
+    return found
+
+
+def evaluate(calculator: Calculator, given: dict) -> dict:
+    """Every value for ``given`` fields (the others are at their defaults), and rows under theirs.
+
+    Raises ValueError with the library's message for what it refuses.
+    """
+    given = defaults(calculator) | given
+    scope = {calculator.rows: calculator.tables[calculator.rows]()} if calculator.rows else {}
+    for one in calculator.fields:
+        if one.kind == "choice":
+            scope |= calculator.tables[one.table]()[given[one.name]]
+        elif not one.when or given[one.when] == OWN:
+            for name in one.sets or (one.name,):
+                if given[one.name] is not None:
+                    scope[name] = given[one.name]
+                elif one.otherwise:
+                    scope[name] = given[one.otherwise]
+    scope = _opened(scope, {})
+    for step in calculator.steps:
+        _apply(step, scope, step.over.split(".") if step.over else [])
+    return scope
+
+
+def _opened(scope: dict, outer: dict) -> dict:
+    """A scope with cells computed and rows opened; ``outer`` values are seen from inside."""
+    seen = outer | scope
+    found = {}
+    for name, value in scope.items():
+        if isinstance(value, Cell):
+            found[name] = value_of(value.formula, seen)
+        elif isinstance(value, list):
+            found[name] = [_opened(row, seen) for row in value]
+        elif isinstance(value, dict):
+            found[name] = [_opened(row | {"name": key}, seen) for key, row in value.items()]
+        else:
+            found[name] = value
+    return found
+
+
+def _apply(step, scope: dict, path: list[str], outer: dict | None = None) -> None:
+    outer = outer or {}
+    if not path:
+        formula = step.formulas.get(scope.get("form", ""), None) or step.formulas.get("")
+        scope[step.name] = value_of(formula, outer | scope) if formula else None
+        return
+    rows = scope[path[0]]
+    if rows is None:  # not known, so neither is their sum
+        scope[step.name] = None
+        return
+    for row in rows:
+        _apply(step, row, path[1:], outer | scope)
+    if step.total and len(path) == 1:
+        scope[step.name] = sum(row.get("count", 1) * row[step.name] for row in rows)
+
+
+def value_of(formula: Formula, scope: dict):
+    """A formula's value; None if a value that it needs is not known."""
+    for check in formula.checks:
+        names = sorted(one.name for one in check.condition.free_symbols)
+        if all(scope.get(name) is not None for name in names) and _function(
+            check.condition, tuple(names)
+        )(*(scope[name] for name in names)):
+            raise ValueError(check.message.format(**scope))
+    values = [scope.get(name) for name in formula.needs]
+    if None in values:
+        return None
+    return _function(formula.expression, tuple(formula.needs))(*values)
+
+
+@cache
+def _function(expression, names: tuple[str, ...]):
+    import sympy
+
+    symbols = {one.name: one for one in expression.free_symbols}
+    return sympy.lambdify([symbols[name] for name in names], expression, modules="math")
+
+
+# --- as the page writes it; calculators.js writes alike
+
+
+def answered(calculator: Calculator, given: dict, scope: dict) -> str:
+    """The calculator's sentence for ``given`` choices and their values; nothing without one."""
+    answer = calculator.answer
+    words = answer and answer.words.get(scope.get(answer.value))
+    if not words:
+        return ""
+    given = defaults(calculator) | given
+
+    def said(found: re.Match) -> str:
+        name = found[1]
+        chosen = given.get(name)
+        if not isinstance(chosen, str):
+            return digits(scope[name])
+        return answer.own[name] if chosen == OWN else chosen
+
+    return re.sub(r"\{(\w+)\}", said, words)
+
+
+def written(values: list, unit: str, missing: str) -> str:
+    """One value, or a range of two, with its unit."""
+    if any(value is None for value in values):
+        return missing
+    if unit == "of":
+        return f"{digits(values[0])} of {digits(values[1])}"
+    told = list(dict.fromkeys(_one(value, unit) for value in values))
+    return " to ".join(told)
+
+
+def _one(value, unit: str) -> str:
+    match unit:
+        case "word":
+            return value
+        case "count":
+            return f"{value:,.0f}"
+        case "B" | "s" | "J":
+            return _prefixed(value, unit)
+        case "Wh":
+            return _prefixed(value / 3600, unit)
+        case "$":
+            return f"${_short(value)}" if value >= 1000 else f"${digits(value)}"
+        case "h":
+            return f"{_short(value)} hours"
+        case "time":
+            name, size = next((one for one in TIMES if value >= one[1]), ("seconds", 1))
+            return f"{digits(value / size)} {name}"
+        case "FLOP":
+            return f"{value:.2e}".replace("e+0", "e").replace("e+", "e") + " operations"
+        case "nats":
+            return f"{value:.3f}"
+        case "%":
+            return f"{digits(100 * value)} %"
+        case "times":
+            return f"{digits(value)} times as much"
+    return _short(value)
+
+
+def digits(value: float) -> str:
+    """Three digits, and no zeros after them."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 999.5:
+        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.2e}".replace("e+", "e")
+    if abs(value) < 1e-3:
+        return f"{value:.2e}".replace("e-0", "e-")
+    return f"{float(f'{value:.3g}'):.10f}".rstrip("0").rstrip(".")
+
+
+def _prefixed(value: float, unit: str) -> str:
+    letter, size = next((one for one in PREFIXES if abs(value) >= 0.9995 * one[1]), PREFIXES[4])
+    return f"{digits(value / size)} {letter}{unit}"
+
+
+def _short(value: float) -> str:
+    for letter, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if abs(value) >= 0.9995 * size:
+            return f"{digits(value / size)}{letter}"
+    return digits(value)

@@ -1,0 +1,1 @@
+"""Attention over a quantized KV cache, checked and timed on a device."""

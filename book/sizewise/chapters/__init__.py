@@ -1,0 +1,1 @@
+"""What only the book needs: claims, running notebooks, tables and figures of chapters."""

@@ -1,0 +1,64 @@
+"""Figures of the chapter on testing a task of one's own."""
+
+from sizewise.stats import paired
+from .style import COLOURS, INK
+
+SHARES = (0.1, 0.2, 0.4)
+DASHES = ("-", "--", "-.", ":")
+
+
+def reach(sizes, shares=SHARES):
+    """The least difference, in points, that so many items show four times in five.
+
+    A data frame with columns items and one for each discordant share; empty where even a
+    difference as large as that share would not be found.
+    """
+    import pandas
+
+    def least(share: float, items: int) -> float | None:
+        try:
+            return 100 * paired.detectable(share, items)
+        except ValueError:
+            return None
+
+    columns = {f"{share:.0%} differ": [least(share, n) for n in sizes] for share in shares}
+    return pandas.DataFrame({"items": list(sizes), **columns}).astype(float)
+
+
+def sizes(axes, table, marks=()) -> None:
+    """Items against the least difference shown, a line for each discordant share of `reach`.
+
+    ``marks`` are items at which a stroke stands.
+    """
+    for k, name in enumerate(list(table)[1:]):
+        axes.plot(table["items"], table[name], DASHES[k % len(DASHES)], color=COLOURS[k],
+                  label=f"models differ on {name.split()[0]} of items")  # fmt: skip
+    for items in marks:
+        axes.axvline(items, color=INK, linewidth=0.9, linestyle=":")
+        axes.annotate(f"{items} items", (items, 0.03), xycoords=("data", "axes fraction"),
+                      xytext=(4, 0), textcoords="offset points", fontsize=9)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for which, values in (("x", (10, 30, 100, 300, 1000, 3000)), ("y", (1, 2, 5, 10, 20, 40))):
+        axis = getattr(axes, f"{which}axis")
+        axis.set_ticks(values, [f"{value:,}" for value in values])
+        axis.set_ticks([], minor=True)
+    axes.set_xlabel("items")
+    axes.set_ylabel("least difference shown, points")
+    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
+
+
+def differences(axes, table) -> None:
+    """Score of the larger model less that of the smaller, with 95 % intervals, a row each.
+
+    ``table`` has columns label, difference, low, high in points, and shown: filled where true.
+    """
+    for place, row in enumerate(table.itertuples()):
+        axes.plot([row.low, row.high], [place, place], color=COLOURS[0], linewidth=2, alpha=0.5)
+        axes.plot(row.difference, place, "o", color=COLOURS[0],
+                  markerfacecolor=COLOURS[0] if row.shown else "none")  # fmt: skip
+    axes.axvline(0, color=INK, linewidth=0.9)
+    axes.set_yticks(range(len(table)), table["label"])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("points of the larger model over the smaller")

@@ -1,0 +1,151 @@
+"""A chapter as a file: its parameters, what in it is volatile, and whether it is up to date."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from sizewise import paths
+
+READS_CHAPTERS = "reads-chapters"  # notebook metadata: made from the other chapters' outputs
+KEPT_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The notebook as it is stored. Raises ValueError for a file that is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: no notebook ({error})") from error
+    if not isinstance(content, dict) or not {"cells", "metadata"} <= content.keys():
+        raise ValueError(f"{file}: no notebook (it has no cells or no metadata)")
+    return content
+
+
+def parameters(file: Path) -> dict[str, Any]:
+    """The chapter's parameters with their defaults (None where they are no plain value)."""
+    import nbformat
+    import papermill
+
+    def plain(words: str):
+        try:
+            return ast.literal_eval(words)
+        except (ValueError, SyntaxError):
+            return None
+
+    notebook = nbformat.read(file, as_version=4)
+    strip(notebook)  # papermill wants the language to be named, which not every editor does
+    found = papermill.inspect_notebook(notebook)
+    return {name: plain(about["default"]) for name, about in found.items()}
+
+
+def reads_chapters(file: Path) -> bool:
+    """Whether the notebook says that it is made from the other chapters' outputs."""
+    return bool(read(file)["metadata"].get("sizewise", {}).get(READS_CHAPTERS))
+
+
+def strip(notebook) -> None:
+    """Take out what differs from run to run, in place."""
+    kept = {k: v for k, v in notebook.metadata.items() if k == "sizewise"}
+    notebook.metadata.clear()
+    notebook.metadata.update(json.loads(json.dumps(KEPT_METADATA)) | kept)
+    for cell in notebook.cells:
+        for volatile in ("execution", "papermill"):
+            cell.metadata.pop(volatile, None)
+        if not cell.metadata.get("tags", True):
+            cell.metadata.pop("tags")
+        if "outputs" in cell:
+            cell.outputs = _whole_streams(cell.outputs)
+
+
+def _whole_streams(outputs: list) -> list:
+    """Join what was printed in pieces: where a kernel cuts it depends on the moment."""
+    whole: list = []
+    for one in outputs:
+        last = whole[-1] if whole else {}
+        if one.output_type == "stream" and last.get("name") == one.name:
+            last.text += one.text
+        else:
+            whole.append(one)
+    return whole
+
+
+def write(notebook, file: Path) -> None:
+    """Write a stripped notebook if it differs from the file; half a file is never seen."""
+    import nbformat
+
+    strip(notebook)
+    content = nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+    if file.exists() and file.read_text(encoding="utf-8") == content:
+        return
+    half = file.with_name(file.name + ".half")
+    half.write_text(content, encoding="utf-8")
+    os.replace(half, file)
+
+
+class State:
+    """Which chapter was last run from what, kept in ``_build/chapters.json``."""
+
+    def __init__(self, file: Path, known: dict[str, Any]):
+        self.file, self.known = file, known
+
+    @classmethod
+    def load(cls) -> "State":
+        file = paths.root() / "_build" / "chapters.json"
+        try:
+            known = json.loads(file.read_text())
+        except (OSError, json.JSONDecodeError):
+            known = {}
+        return cls(file, known if isinstance(known, dict) else {})
+
+    def fresh(self, name: str, file: Path) -> bool:
+        return self.known.get(name) == fingerprint(file)
+
+    def done(self, name: str, file: Path) -> None:
+        self.known[name] = fingerprint(file)
+        self.file.parent.mkdir(exist_ok=True)
+        self.file.write_text(json.dumps(self.known, indent=1, sort_keys=True))
+
+
+def fingerprint(file: Path) -> str:
+    """A hash of all that a chapter's outputs follow from, and of the outputs themselves."""
+    home = paths.root()
+    files = [file, *sorted((home / "book" / "sizewise").rglob("*.py"))]
+    files += sorted(p for p in (home / "data").rglob("*") if p.is_file())
+    files += [home / "requirements.txt", home / "_toc.yml"]
+    if reads_chapters(file):
+        files += [f for f in paths.chapters().values() if f.exists() and f != file]
+    digest = hashlib.sha256()
+    for one in files:
+        digest.update(f"{one.relative_to(home)}\0".encode())
+        digest.update(hashlib.sha256(one.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def describe(name: str, file: Path, failed, given: bool = False) -> str:
+    """One line for a failed cell: chapter, cell, line of the cell, and what was raised.
+
+    ``given``: parameters were injected, in a cell that ``file`` does not have.
+    """
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failed.traceback or ()))
+    lines = re.findall(r"Cell In\[\d+\], line (\d+)", trace)
+    number = failed.cell_index + 1 - (given and failed.cell_index > _parameters_cell(file))
+    where = f"cell {number}" + (f", line {lines[0]}" if lines else "")
+    said = " ".join(str(failed.evalue).split())
+    return f"{name}: {where}: {failed.ename}: {said}"
+
+
+def _parameters_cell(file: Path) -> int:
+    """The place of the cell with the parameters; -1 if there is none."""
+    tagged = (
+        i
+        for i, c in enumerate(read(file)["cells"])
+        if "parameters" in c["metadata"].get("tags", ())
+    )
+    return next(tagged, -1)

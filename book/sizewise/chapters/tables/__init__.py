@@ -1,0 +1,1 @@
+"""One module a chapter: the tables that its notebook shows."""

@@ -1,0 +1,157 @@
+"""Recorded answers (data/practical_test.jsonl) as the report on a comparison takes them.
+
+The figures of a page are made by the same functions as those that the command prints.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+from sizewise import units
+from sizewise.data import records
+from sizewise.compare import report, run, scoring, synthetic_items
+from sizewise.compare import task as tasks
+from sizewise.compare.cost import Rates
+from sizewise.compare.endpoint import Asking
+from sizewise.compare.local import Local
+from sizewise.compare.models import Model
+
+STEM = "practical_test"
+TASKS = ("example", "made")
+UNPRICED = Rates(None, None, "runs here")
+Row = dict[str, Any]
+
+
+def questions(task: str, number: int, seed: int) -> list[tasks.Item]:
+    """The first ``number`` items of the example that is built in, or so many made by rule."""
+    if task not in TASKS:
+        raise units.unknown("task", task, TASKS)
+    return tasks.read(tasks.EXAMPLE)[:number] if task == "example" else synthetic_items.items(number, seed)
+
+
+def digest(items: list[tasks.Item]) -> str:
+    """A hash of what was asked: names and prompts."""
+    asked = json.dumps([[item.name, item.prompt] for item in items])
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
+def ask(local: Local, config: Row, items: list[tasks.Item]) -> list[Row]:
+    """What a loaded model says to ``items``: the rows that `run.ask_all` would write.
+
+    ``config`` is that of a recorded row. One model then answers several tasks, loaded once.
+    """
+    settings = _settings(config)
+    local.asking = settings.asking
+    found = []
+    for one in run.plan(Model(config["model"]), items, settings):
+        reply = local.ask(one.item.prompt, run.draw_seed(one, settings.seed))
+        found.append(one.config | reply.as_dict())
+    return found
+
+
+class Recorded:
+    """Answers by model, item and repeat, looked up as those of a file of answers."""
+
+    def __init__(self, rows: list[Row]):
+        self.rows = {
+            (row["model"], name, repeat): {
+                "model": row["model"], "item": name, "repeat": repeat, "failed": "",
+                "text": row["texts"][at][repeat],
+                "prompt_tokens": row["prompt_tokens"][at],
+                "answer_tokens": row["answer_tokens"][at][repeat],
+                "seconds": row["answer_seconds"][at][repeat],
+            }
+            for row in rows
+            for at, name in enumerate(row["names"])
+            for repeat in range(row["repeats"])
+        }  # fmt: skip
+
+    def of(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The row of what was asked."""
+        return self.rows[config["model"], config["item"], config["repeat"]]
+
+
+def compared(
+    a: Row, b: Row, items: list[tasks.Item] | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """`report.compare` of two rows on the same questions, or on some ``items`` of them.
+
+    Raises ValueError for rows of different questions, and for questions that have changed since.
+    """
+    every = questions(a["task"], a["items"], a["seed"])
+    if not a["asked"] == b["asked"] == digest(every):
+        raise ValueError(f"{a['model']} and {b['model']}: not asked what {a['task']} asks now")
+    items = every if items is None else items
+    models = (Model(a["model"]), Model(b["model"]))
+    plans = [run.plan(one, items, _settings(row)) for one, row in zip(models, (a, b), strict=True)]
+    return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2, seed)
+
+
+def differences(found: dict[str, dict[str, Any]]):
+    """A row for each comparison of ``found``, by its label: first model less second, in points.
+
+    A data frame with columns label, items, difference, low, high, only_first, only_second, p
+    (McNemar's mid-p; both empty where scores lie between 0 and 1), shown, detectable (points).
+    """
+    import pandas
+
+    return pandas.DataFrame([
+        {
+            "label": label, "items": one["items"], "difference": 100 * one["value"],
+            "low": 100 * one["low"], "high": 100 * one["high"],
+            "only_first": one["only_a"], "only_second": one["only_b"], "p": one["p_mid"],
+            "shown": one["shown"],
+            "detectable": None if one["detectable"] is None else 100 * one["detectable"],
+        }
+        for label, one in ((label, study["difference"]) for label, study in found.items())
+        if one
+    ])  # fmt: skip
+
+
+def shown_by(a: Row, b: Row, size: int, draws: int = 1000, seed: int = 0) -> float:
+    """The share of random samples of ``size`` of the items that show a difference of two rows.
+
+    Shown is what `report.shown` says, on the first answers that are wholly right.
+    """
+    import numpy as np
+
+    right = np.array([[part[0] == 1 for part in row["scores"]] for row in (a, b)])  # (2, items)
+    rng, found = np.random.default_rng(seed), 0
+    for _ in range(draws):
+        x, y = right[:, rng.choice(right.shape[1], size, replace=False)]
+        found += report.shown(int((x & ~y).sum()), int((y & ~x).sum()), size)
+    return found / draws
+
+
+def remarked(row: Row, rule: str) -> float:
+    """The mean score that the answers earn where items to be met exactly go by another rule."""
+    items = questions(row["task"], row["items"], row["seed"])
+    scores = [
+        scoring.score(replace(item, rule=rule) if _worded(item) else item, text)
+        for item, some in zip(items, row["texts"], strict=True) for text in some
+    ]  # fmt: skip
+    return sum(scores) / len(scores)
+
+
+def tokens(row: Row) -> list[tuple[int, int]]:
+    """Tokens read and written of each request."""
+    return [
+        (read, one)
+        for read, written in zip(row["prompt_tokens"], row["answer_tokens"], strict=True)
+        for one in written
+    ]
+
+
+def load() -> list[Row]:
+    """All recorded rows."""
+    return records.read(STEM)
+
+
+def _worded(item: tasks.Item) -> bool:
+    return item.rule == "exact" and not item.choices
+
+
+def _settings(row: Row) -> run.Settings:
+    asking = Asking(most=row["most"], temperature=row["temperature"])
+    return run.Settings(asking, row["repeats"], row["seed"])

@@ -1,0 +1,229 @@
+"""Which size a task needs: classifiers with a few labels against language models that are asked.
+
+Tables of the rows in ``data/classifiers.jsonl``. A learner comes in several draws of labels, so its
+measures are means over draws, and intervals draw both items and draws of labels. What it is held
+against, the rival, is the best of the prompted language models in the best way of asking; that is
+chosen on the test itself and so flatters the rival, never the small one. Whoever reads more items
+than another is only counted on those that all classifiers of the set read (`common`). `size_duels`
+compares a learner with its rival.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sizewise import units, validation
+from sizewise.data import records
+from sizewise.evaluation import classification
+from sizewise.stats import bootstrap
+
+STEM = "classifiers"
+LEARNERS = ("bag", "probe", "finetuned")
+MEASURES = ("accuracy", "macro_f1", "macro_recall")
+SAMPLES = 2000
+SEED_OF_DRAWS = 2000  # another one than that of items
+COLUMNS = [
+    "what", "model", "set", "labels_used", "seed", "accuracy", "macro_f1", "answers", "labels",
+    "label_names", "parameters", "cpu_seconds_per_1000", "calibration",
+]  # fmt: skip
+
+
+def rows(stem=STEM):
+    """The recorded rows; without rows an empty table with their columns."""
+    import pandas
+
+    table = records.table(stem)
+    return table if len(table) else pandas.DataFrame(columns=COLUMNS)
+
+
+def kinds(stem="cascade"):
+    """The rows of a file by their column ``what``; a kind without rows is an empty table."""
+    import pandas
+
+    table = records.table(stem)
+    names = ("cascade", "chosen", "calibration", "specialists", "vote")
+    empty = pandas.DataFrame()
+    if not len(table):
+        return dict.fromkeys(names, empty)
+    made = {what: part.dropna(axis=1, how="all") for what, part in table.groupby("what")}
+    return dict.fromkeys(names, empty) | made
+
+
+def common(table):
+    """The rows, each cut to the items that all classifiers of its set answered.
+
+    These are the first ones. ``items``, ``answers``, ``labels``, ``accuracy`` and ``macro_f1``
+    are of them. Raises ValueError where two rows of a set were asked different items.
+    """
+    if not len(table):
+        return table
+    made = table.copy()
+    for column in ("answers", "labels"):
+        least = table["labels"].str.len().groupby(table["set"]).transform("min")
+        made[column] = [words[:n] for words, n in zip(table[column], least, strict=True)]
+    for name, part in made.groupby("set", sort=False):
+        if part["labels"].nunique() > 1:
+            raise ValueError(f"classifiers of {name} answered different items")
+    pairs = [*zip(made["labels"].map(classification.digits), made["answers"].map(classification.digits),
+                  strict=True)]  # fmt: skip
+    made["items"] = [len(real) for real, _ in pairs]
+    made["accuracy"] = [float((real == said).mean()) for real, said in pairs]
+    made["macro_f1"] = [classification.macro_f1(real, said) for real, said in pairs]
+    return made
+
+
+def counts(answers, labels, number: int, weights) -> np.ndarray:
+    """Hits, answers and items of each of ``number`` labels: (3, draws, number).
+
+    ``answers`` and ``labels`` (n,) are places of labels, ``weights`` (draws, n) says how often
+    each item counts. Sums of such counts are counts again.
+    """
+    every = np.arange(number)
+    said, real = (np.asarray(x)[:, None] == every for x in (answers, labels))  # (n, number)
+    return np.stack([weights @ x.astype(float) for x in (said & real, said, real)])
+
+
+def measures(counted: np.ndarray) -> dict[str, np.ndarray]:
+    """`MEASURES` of `counts`, each (draws,). Recall and F1 are means over the labels, each alike.
+
+    F1 is over labels that are given or answered (as in `labelled.macro_f1`), recall over those
+    given. The mean recall of two labels is what is also called balanced accuracy.
+    """
+    hits, said, real = counted
+    with np.errstate(invalid="ignore"):
+        f1, recall = 2 * hits / (said + real), hits / real
+    return {
+        "accuracy": hits.sum(-1) / real.sum(-1),
+        "macro_f1": np.nanmean(f1, -1),
+        "macro_recall": np.nanmean(recall, -1),
+    }
+
+
+def rivals(table, model: str = "") -> dict:
+    """By set the prompted row with the most right answers, in the best way of asking: a series.
+
+    The row is that of `common`, and so are the items that count. ``model`` keeps to one language
+    model. Among equals the smaller model is taken. Raises ValueError for a model that was not
+    asked, where any was.
+    """
+    table = common(table)
+    asked = table[table["what"] == "prompted"]
+    if model and len(asked):
+        if model not in set(asked["model"]):
+            raise units.unknown("language model", model, asked["model"].unique())
+        asked = asked[asked["model"] == model]
+    return _best(asked)
+
+
+def _best(asked) -> dict:
+    """By set the row with the most right answers."""
+    ordered = asked.sort_values(["accuracy", "parameters"], ascending=[False, True], kind="stable")
+    return {name: part.iloc[0] for name, part in ordered.groupby("set", sort=False)}
+
+
+def learners(table):
+    """The rows that learn, in groups of one set, kind, model and number of labels: (key, rows)."""
+    some = table[table["what"].isin(LEARNERS)]
+    yield from some.groupby(["set", "what", "model", "labels_used"], sort=False)
+
+
+def at(table, labels: int):
+    """Of each learner the draws with the most labels that are not above ``labels``."""
+    some = table[table["what"].isin(LEARNERS) & (table["labels_used"] <= labels)]
+    most = some.groupby(["set", "what", "model"], sort=False)["labels_used"].transform("max")
+    return some[some["labels_used"] == most]
+
+
+def scores(table, labels: int, samples: int = SAMPLES):
+    """Every classifier of every set with intervals of 95 %: learners `at` so many labels.
+
+    Columns ``set``, ``what``, ``model``, ``parameters``, ``labels_used``, ``draws``, ``items``,
+    and each of `MEASURES` with its ``_low`` and ``_high``. Of a language model one row, in its
+    best way of asking. ``items`` are the same for all of a set (`common`).
+    """
+    table = common(table)
+    groups = [*learners(at(table, labels))]
+    asked = table[table["what"] == "prompted"]
+    for name, part in asked.groupby("model", sort=False):
+        for kind, row in _best(part).items():
+            groups.append(((kind, "prompted", name, row["labels_used"]), row.to_frame().T))
+    return frame([_scored(key, part, samples) for key, part in groups],
+                 ["set", "what", "model", "parameters", "labels_used", "draws", "items",
+                  *(f"{m}{end}" for m in MEASURES for end in ("", "_low", "_high"))])  # fmt: skip
+
+
+def curves(table, samples: int = SAMPLES // 4):
+    """The columns of `scores` for every learner and number of labels, few draws of items."""
+    found = [_scored(key, part, samples) for key, part in learners(common(table))]
+    return frame(found, ["set", "what", "model", "labels_used", "accuracy"])
+
+
+def costs(table, against: Mapping, labels: int):
+    """What reading takes, the rival over each learner `at` so many labels.
+
+    Columns ``set``, ``what``, ``model``, ``large``, ``parameters``, ``seconds`` (of a processor,
+    a thousand items), ``times_parameters``, ``times_seconds``. A bag of words has no seconds.
+    """
+    made = []
+    for (name, what, model, _), part in learners(at(table, labels)):
+        if name in against:
+            rival, one = against[name], part[["parameters", "cpu_seconds_per_1000"]].mean()
+            made.append({
+                "set": name, "what": what, "model": model, "large": rival["model"],
+                "parameters": one["parameters"], "seconds": one["cpu_seconds_per_1000"],
+                "times_parameters": rival["parameters"] / one["parameters"],
+                "times_seconds": rival["cpu_seconds_per_1000"] / one["cpu_seconds_per_1000"],
+            })  # fmt: skip
+    return frame(made, ["set", "what", "model", "large", "parameters", "seconds",
+                        "times_parameters", "times_seconds"])  # fmt: skip
+
+
+def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> float:
+    """Requests after which ``labels`` at a price of ``label`` each have paid for themselves.
+
+    ``dear`` and ``cheap`` are prices of one request, all in one currency. inf where the small
+    model's request is not cheaper. Raises ValueError for a price below 0.
+    """
+    labels = validation.whole("the labels", labels, least=0)
+    for name, value in (("a label", label), ("a request", dear), ("a small request", cheap)):
+        if not value >= 0:
+            raise ValueError(f"the price of {name} must be 0 or more, got {value!r}")
+    return labels * label / (dear - cheap) if dear > cheap else float("inf")
+
+
+def of_draws(part, items: int) -> np.ndarray:
+    """The answers of the draws of one learner: (draws, items), by seed."""
+    return np.stack([classification.digits(one[:items]) for one in part.sort_values("seed")["answers"]])
+
+
+def over_draws(values: np.ndarray) -> np.ndarray:
+    """The mean over draws of labels (samples, draws), drawn with replacement: (samples,).
+
+    The same draws wherever there are as many: those of one seed belong together along a curve.
+    """
+    samples, draws = values.shape
+    return (values * bootstrap.draws(draws, samples, SEED_OF_DRAWS) / draws).sum(1)
+
+
+def frame(made: list[dict], columns: list[str]):
+    """A data frame that has its columns without rows too."""
+    import pandas
+
+    return pandas.DataFrame(made) if made else pandas.DataFrame(columns=columns)
+
+
+def _scored(key, part, samples: int) -> dict:
+    """One row of `scores`: the mean over draws of labels, intervals by drawing items and draws."""
+    truth = classification.digits(part["labels"].iloc[0])
+    number = len(part["label_names"].iloc[0].split())
+    weights = bootstrap.draws(len(truth), samples, 0).astype(float)
+    made = dict(zip(("set", "what", "model", "labels_used"), key, strict=True))
+    made |= {"parameters": part["parameters"].mean(), "draws": len(part), "items": len(truth)}
+    all_of, once = of_draws(part, len(truth)), np.ones((1, len(truth)))
+    here = [measures(counts(one, truth, number, once)) for one in all_of]
+    drawn = [measures(counts(one, truth, number, weights)) for one in all_of]
+    for name in MEASURES:
+        ends = np.percentile(over_draws(np.stack([one[name] for one in drawn], 1)), [2.5, 97.5])
+        made |= {name: float(np.mean([one[name][0] for one in here])),
+                 f"{name}_low": ends[0], f"{name}_high": ends[1]}  # fmt: skip
+    return made

@@ -1,0 +1,198 @@
+"""A classifier that learns against a language model that is asked: when it catches up, who wins.
+
+Both answered the same items, so what makes an item hard is shared. Intervals draw items and draws
+of labels together; rows are those of `sizing`, rivals those of `sizing.rivals`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sizewise.evaluation import classification
+from sizewise.stats import bootstrap, paired
+from .right_sizing import LEARNERS, MEASURES, SAMPLES, at, counts, frame, measures, of_draws, over_draws
+
+LEVEL = 0.05  # chance of a false finding among all p-values of one table
+
+
+def crossing(labels, gap) -> float:
+    """From how many labels on the ``gap`` (k,) to the rival is never below 0, ``labels`` rising.
+
+    Between the last number of labels at which it is below and the next, along a straight line
+    over the logarithm of the labels. The first number where it is never below, inf where it is
+    below at the last.
+    """
+    labels, gap = np.asarray(labels, float), np.asarray(gap, float)
+    below = np.flatnonzero(gap < -1e-9)  # a sum of shares is not exactly 0
+    if not len(below):
+        return float(labels[0])
+    last = below[-1]
+    if last == len(labels) - 1:
+        return float("inf")
+    part = gap[last] / (gap[last] - gap[last + 1])
+    return float(labels[last] * (labels[last + 1] / labels[last]) ** part)
+
+
+def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 0):
+    """How many labels a learner takes to have as many right answers as the set's rival.
+
+    ``against`` is that of `rivals`. Columns ``set``, ``what``, ``model``, ``large``, ``times``
+    (the rival's parameters over the learner's), ``items`` (those that both answered), ``labels``
+    (`crossing`), ``low`` and ``high`` (95 %), ``first`` and ``last`` (the numbers of labels that
+    were tried), ``small_right`` (at the last) and ``large_right``, ``found``: ``met`` where the
+    whole interval lies within what was tried, ``not met`` where all of it lies beyond, ``open``.
+    """
+    made = []
+    some = table[table["what"].isin(LEARNERS) & table["set"].isin(list(against))]
+    for (name, what, model), part in some.groupby(["set", "what", "model"], sort=False):
+        rival, steps = against[name], sorted(part["labels_used"].unique())
+        groups = [part[part["labels_used"] == step] for step in steps]
+        _, large, truth, _ = _together(part, rival)
+        weights = bootstrap.draws(len(truth), samples, seed).astype(float)
+        right = large == truth
+        gaps, point = [], []
+        for group in groups:  # the same draw of items for all, and of seeds where there are as many
+            small = of_draws(group, len(truth))  # (draws of labels, n)
+            apart = (small == truth).astype(float) - right
+            gaps.append(over_draws(weights @ apart.T / len(truth)))
+            point.append(apart.mean())
+        drawn = [crossing(steps, gap) for gap in np.stack(gaps, 1)]
+        low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+        found = "met" if high <= steps[-1] else "not met" if low > steps[-1] else "open"
+        made.append({
+            "set": name, "what": what, "model": model, "large": rival["model"],
+            "times": rival["parameters"] / groups[-1]["parameters"].mean(), "items": len(truth),
+            "labels": crossing(steps, point), "low": low, "high": high, "first": steps[0],
+            "last": steps[-1], "small_right": right.mean() + point[-1], "large_right": right.mean(),
+            "found": found,
+        })  # fmt: skip
+    return frame(made, ["set", "what", "model", "large", "times", "items", "labels", "low", "high",
+                        "first", "last", "small_right", "large_right", "found"])  # fmt: skip
+
+
+def told(value: float, first: float, last: float) -> str:
+    """A `crossing` in words, by what was tried."""
+    if value == float("inf"):
+        return f"over {last:,.0f}"
+    return f"{first:,.0f} or fewer" if value <= first else f"{value:,.0f}"
+
+
+def span(table) -> str:
+    """The crossings of a table of `crossings` in words, from the fewest labels to the most."""
+    ordered = table.sort_values("labels")
+    ends = [told(*ordered[["labels", "first", "last"]].iloc[k]) for k in (0, -1)]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def duels(table, against: Mapping, what: str, model: str, labels: int, level: float = LEVEL,
+          samples: int = SAMPLES, seed: int = 0):  # fmt: skip
+    """One learner `at` so many labels less the rival of each set, by F1 and by recall.
+
+    Columns ``set``, ``measure``, ``large``, ``labels_used``, ``items``, ``small_value``,
+    ``large_value``, ``difference`` with ``low`` and ``high`` (95 %, single), ``p`` (the answers
+    of the two change hands item by item at random), ``p_holm`` over all rows, ``found``:
+    ``small``, ``large``, or ``no`` where chance may have made the difference. The p-value takes
+    the draws of labels as given, the interval does not: what is found has both on its side.
+    """
+    made, some = [], at(table, labels)
+    some = some[(some["what"] == what) & (some["model"] == model)]
+    for name, part in some.groupby("set", sort=False):
+        if name not in against:
+            continue
+        both = _together(part, against[name])
+        made += [{"set": name, "measure": measure, "large": against[name]["model"],
+                  "labels_used": part["labels_used"].iloc[0], "items": len(both[2]),
+                  **_duel(*both, measure, samples, seed)} for measure in MEASURES[1:]]  # fmt: skip
+    found = frame(made, ["set", "measure", "large", "labels_used", "items", "small_value",
+                         "large_value", "difference", "low", "high", "p"])  # fmt: skip
+    found["p_holm"] = paired.corrected(found["p"]) if len(found) else []
+    sure = (found["p_holm"] < level) & ((found["low"] > 0) | (found["high"] < 0))
+    found["found"] = np.where(sure, np.where(found["difference"] > 0, "small", "large"), "no")
+    return found
+
+
+def guessing(against: Mapping, samples: int = SAMPLES, seed: int = 0):
+    """Each rival's share right less that of always answering the label that is most frequent.
+
+    Columns ``set``, ``large``, ``items``, ``large_right``, ``commonest`` (its share),
+    ``difference``, ``low`` and ``high`` (95 %, drawing items).
+    """
+    made = []
+    for name, rival in against.items():
+        truth = classification.digits(rival["labels"])
+        right = classification.digits(rival["answers"]) == truth
+        always = truth == np.bincount(truth).argmax()
+        found = paired.compare(right, always, samples=samples, seed=seed).drawn
+        made.append({
+            "set": name, "large": rival["model"], "items": len(truth), "large_right": right.mean(),
+            "commonest": always.mean(), "difference": found.value, "low": found.low,
+            "high": found.high,
+        })  # fmt: skip
+    return frame(made, ["set", "large", "items", "large_right", "commonest", "difference", "low",
+                        "high"])  # fmt: skip
+
+
+def _duel(small, large, truth, number: int, measure: str, samples: int, seed: int) -> dict:
+    """One measure of a learner (draws, n) less that of the rival (n,), interval and p-value."""
+
+    def of(answers, weights):
+        return measures(counts(answers, truth, number, weights))[measure]
+
+    weights = bootstrap.draws(len(truth), samples, seed).astype(float)
+    once = np.ones((1, len(truth)))
+    flip = np.random.default_rng(seed + 1).integers(0, 2, weights.shape).astype(float)
+    value, own = np.mean([of(one, once)[0] for one in small]), of(large, once)[0]
+    drawn = over_draws(np.stack([of(one, weights) for one in small], 1)) - of(large, weights)
+    chance = np.mean([_swapped(one, large, truth, number, flip, measure) for one in small], 0)
+    as_far = np.abs(chance) >= abs(value - own) - 1e-12
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {
+        "small_value": float(value), "large_value": float(own), "difference": float(value - own),
+        "low": low, "high": high, "p": float((1 + as_far.sum()) / (1 + samples)),
+    }  # fmt: skip
+
+
+def by_label(table, against: Mapping, what: str, model: str, labels: int):
+    """Recall and precision of each label by the learner and the rival, on the same items.
+
+    Columns ``set``, ``label``, ``items`` (with this label), ``small_recall``, ``large_recall``,
+    ``small_precision``, ``large_precision`` (missing for a label that was never answered).
+    """
+    made, some = [], at(table, labels)
+    some = some[(some["what"] == what) & (some["model"] == model)]
+    for name, part in some.groupby("set", sort=False):
+        if name not in against:
+            continue
+        small, large, truth, number = _together(part, against[name])
+        once = np.ones((1, len(truth)))
+        each = np.stack([counts(one, truth, number, once)[:, 0] for one in small]).sum(0)
+        other = counts(large, truth, number, once)[:, 0]  # (3, number)
+        for k, label in enumerate(part["label_names"].iloc[0].split()):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                made.append({
+                    "set": name, "label": label, "items": int(other[2, k]),
+                    "small_recall": each[0, k] / each[2, k],
+                    "large_recall": other[0, k] / other[2, k],
+                    "small_precision": each[0, k] / each[1, k],
+                    "large_precision": other[0, k] / other[1, k],
+                })  # fmt: skip
+    return frame(made, ["set", "label", "items", "small_recall", "large_recall",
+                        "small_precision", "large_precision"])  # fmt: skip
+
+
+def _swapped(small, large, truth, number: int, flip: np.ndarray, measure: str) -> np.ndarray:
+    """The difference where the two exchange the answers of the items in ``flip`` (draws, n)."""
+    ways = [(small, 1 - flip, large, flip), (small, flip, large, 1 - flip)]
+    a, b = (measures(counts(x, truth, number, w) + counts(y, truth, number, v))[measure]
+            for x, w, y, v in ways)  # fmt: skip
+    return a - b
+
+
+def _together(part, rival):
+    """The learner's (draws, n) and the rival's (n,) answers to their common items, the labels."""
+    shared = min(len(part["labels"].iloc[0]), len(rival["labels"]))
+    if any(one[:shared] != rival["labels"][:shared] for one in part["labels"]):
+        raise ValueError(f"{part['model'].iloc[0]} and {rival['model']} answered different items")
+    truth = classification.digits(rival["labels"][:shared])
+    large = classification.digits(rival["answers"][:shared])
+    return of_draws(part, shared), large, truth, len(rival["label_names"].split())

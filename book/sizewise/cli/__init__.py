@@ -1,0 +1,1 @@
+"""The command line; each module prints the results of its own commands."""

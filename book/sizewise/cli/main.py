@@ -1,0 +1,222 @@
+"""The command line. Each command reads its words, calls the library and shows what came back."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sizewise import __version__
+from . import compare, deploy, fit, quantize
+
+app = typer.Typer(
+    name="sizewise",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",  # flows the paragraphs of a docstring
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="What do a language model's parameters buy, and what do they cost?",
+    epilog="A MODEL is a name of the catalogue (sizewise models), a path to a Hugging Face "
+    "config.json, or a hub id such as Qwen/Qwen3-8B. Every command that prints results takes "
+    "--json.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Name, path or hub id.")]
+IgnoreCode = Annotated[
+    bool,
+    typer.Option(help="Accept a configuration that names its own code, which is never run."),
+]
+
+
+def main() -> None:
+    """Run the command line: bad input is one line on stderr and exit code 2."""
+    import os
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    import warnings
+
+    warnings.simplefilter("ignore")
+    try:
+        code = app(standalone_mode=False)
+    except ValueError as error:
+        code = fail(str(error))
+    except KeyboardInterrupt:
+        code = fail("stopped", 130)
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # only usage errors are people's mistakes
+            raise
+        words = error.format_message()  # none where the help was printed instead
+        code = fail(words) if words else 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str, code: int = 2) -> int:
+    """Print one line on stderr and give the exit code."""
+    print(f"sizewise: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False):
+    """Print the version, or go on to the command."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def count(models: Models, json: Json = False, ignore_code: IgnoreCode = False):
+    """Count a model's parameters exactly: total, active, embedding, and by kind of module.
+
+    Nothing is downloaded but a configuration, and no weights are made. Several models are
+    compared in one table.
+
+    Example: sizewise count llama-3.1-8b mixtral-8x7b ./config.json
+    """
+    from . import output as show
+    from sizewise.models import config, parameters
+
+    counts, errors = [], []
+    for model in models:
+        try:
+            counts.append(parameters.count(config.load(model, ignore_code=ignore_code)))
+        except ValueError as error:
+            errors.append(str(error))
+    if json and counts:
+        show.as_json([one.as_dict() for one in counts])
+    elif counts:
+        show.counts(counts)
+    for error in errors:
+        fail(error)
+    raise typer.Exit(2 if errors else 0)
+
+
+@app.command(name="models")
+def list_models(
+    family: Annotated[str, typer.Option(help="Only this family.")] = "", json: Json = False
+):
+    """List the catalogue: published models, the vendor's figure and where it comes from."""
+    from sizewise import units
+    from . import output as show
+    from sizewise.data import catalog
+
+    families = {entry.family for entry in catalog.models().values()}
+    if family and family not in families:
+        raise units.unknown("family", family, sorted(families))
+    show.models([e for e in catalog.models().values() if family in ("", e.family)], json)
+
+
+@app.command(name="devices")
+def list_devices(json: Json = False):
+    """List the devices with memory, bandwidth and peak rates as their vendors state them."""
+    from . import output as show
+    from sizewise.data import catalog
+
+    show.devices(list(catalog.devices().values()), json)
+
+
+@app.command()
+def run(
+    chapters: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHAPTER...]", help="All, if none is named.")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a chapter's parameter."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Chapters at once; default: cores.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the notebooks; default: _build/runs.")
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option(help="Renew the chapters themselves; unchanged ones are skipped.")
+    ] = False,
+    force: Annotated[bool, typer.Option(help="With --in-place: run unchanged ones too.")] = False,
+):
+    """Run chapters headless, with your own parameters if you like.
+
+    Example: sizewise run parameters -p model=qwen3-8b
+    """
+    from sizewise import paths
+    from sizewise.chapters import run as runner
+    from . import output as show
+
+    given = dict(_parameter(words) for words in parameter or ())
+    if in_place and (given or output):
+        raise ValueError("--in-place renews the book's own pages: no -p and no --output with it")
+    wanted = runner.resolve(chapters or ())
+    runner.check_parameters(wanted, given)
+    folder = None if in_place else (output or paths.root() / "_build" / "runs").resolve()
+    with show.Progress(wanted) as progress:
+        results = runner.run(
+            wanted, output=folder, given=given, jobs=jobs, force=force, told=progress.told
+        )
+    show.results(results)
+    raise typer.Exit(1 if any(result.error for result in results) else 0)
+
+
+@app.command(name="claims")
+def list_claims(
+    chapter: Annotated[str, typer.Option(help="Only claims that this chapter owns.")] = "",
+    article: Annotated[str, typer.Option(help="Only claims of this article: S0 to S4.")] = "",
+    open_only: Annotated[
+        bool, typer.Option("--open", help="Only those that a chapter owns and has not decided.")
+    ] = False,
+    json: Json = False,
+):
+    """Show the ledger: each claim, the chapter that owns it, and the verdict it computed."""
+    from sizewise import units
+    from sizewise.chapters import claims
+    from . import output as show
+
+    rows = claims.table()
+    owners = sorted({row["chapter"] for row in rows if row["chapter"]})
+    if chapter and chapter not in owners:
+        raise units.unknown("chapter", chapter, owners)
+    if article and article not in claims.articles():
+        raise units.unknown("article", article, claims.articles())
+    kept = [
+        row
+        for row in rows
+        if chapter in ("", row["chapter"])
+        and (not article or article in row["article"].split(", "))
+        and not (open_only and row["verdict"])
+    ]
+    show.claims(kept, json)
+
+
+app.command()(deploy.memory)
+app.command()(deploy.roofline)
+app.command()(fit.fit)
+app.command()(quantize.quantize)
+app.command()(compare.compare)
+
+
+def _parameter(words: str) -> tuple[str, Any]:
+    """``name=value`` with the value read as YAML, so that 3, 1e13, true and [1, 2] are what
+    they look like, and a path is one from here."""
+    import yaml
+
+    name, equals, value = words.partition("=")
+    if not equals or not name.isidentifier():
+        raise ValueError(f"-p takes name=value, not {words!r}")
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name, value
+    if not isinstance(read, str):
+        return name, read
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", read):  # YAML wants 1e13 as 1.0e+13
+        return name, int(float(read)) if float(read).is_integer() else float(read)
+    if ("/" in read or read.endswith(".json")) and Path(read).exists():
+        return name, str(Path(read).resolve())  # a chapter runs in a folder of its own
+    return name, read

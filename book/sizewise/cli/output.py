@@ -1,0 +1,207 @@
+"""What the command line prints: tables for people, JSON for programs."""
+
+import json as _json
+import sys
+from typing import Any
+
+from sizewise.units import si
+
+MARKS = {
+    "supported": "green", "partly": "yellow", "misleading": "magenta",
+    "contradicted": "red", "undecidable": "dim",
+}  # fmt: skip
+
+
+def as_json(what: Any) -> None:
+    """Print ``what`` as JSON; NaN and infinity are errors, not output."""
+    print(_json.dumps(what, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def console():
+    """Where tables are printed."""
+    from rich.console import Console
+
+    # A pipe gets wide lines, a terminal its own width. A path may hold [brackets]: no markup.
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def table(title: str, *columns: str, **options):
+    """A table in the house style; a column name that ends in > is set to the right."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", **options)
+    for column in columns:
+        name, right = column.removesuffix(">"), column.endswith(">")
+        made.add_column(name, justify="right" if right else "left", overflow="fold")
+    return made
+
+
+def counts(found: list) -> None:
+    """One model by kind of module, or several side by side."""
+    if len(found) > 1:
+        made = table("", "model", "total>", "active>", "without input embedding>", "embedding>")
+        for one in found:
+            active = _exact(one.active), _exact(one.active_without_input_embedding)
+            made.add_row(one.model, _exact(one.total), *active, _exact(one.embedding))
+        console().print(made)
+        return
+    (one,) = found
+    made = table(f"{one.model} ({one.built_as})", "", "parameters>", ">", "of the total>")
+    lines = (
+        ("total", one.total),
+        ("active for one token", one.active),
+        ("... without the input embedding", one.active_without_input_embedding),
+        ("outside embeddings and head", one.non_embedding),
+    )
+    for name, value in lines:
+        made.add_row(name, _exact(value), *_share(value, one.total))
+    made.add_section()
+    for kind, value in one.by_kind.items():
+        made.add_row(kind, _exact(value), *_share(value, one.total))
+    console().print(made)
+    print(_remarks(one))
+
+
+def _remarks(one) -> str:
+    words = [f"{one.depth} layers"] if one.depth else []
+    if one.experts:
+        words.append(f"{one.experts} experts, {one.experts_per_token or '?'} of them for a token")
+    words.append(
+        "output head tied to the input embedding" if one.tied else "output head of its own"
+    )
+    if one.buffers:
+        words.append(f"{one.buffers:,} stored values that are no parameters")
+    if one.active is None:
+        words.append("active: not known, the configuration names no experts per token")
+    return "; ".join(words)
+
+
+def _exact(value: int | None) -> str:
+    return "not known" if value is None else f"{value:,}"
+
+
+def _share(value: int | None, total: int) -> tuple[str, str]:
+    if value is None or not total:
+        return "", ""
+    return si(value, "params"), f"{100 * value / total:.1f} %"
+
+
+def models(entries: list, json: bool) -> None:
+    """The catalogue."""
+    rows = [
+        {
+            "model": e.name,
+            "family": e.family,
+            "published_total": e.published_total,
+            "published_active": e.published_active,
+            "exact": e.exact,
+            "checked": e.checked,
+            "source": e.source,
+        }
+        for e in entries
+    ]
+    if json:
+        as_json(rows)
+        return
+    made = table("", "model", "family", "published total>", "active>", "checked against", "source")
+    for row in rows:
+        total, active = row["published_total"], row["published_active"]
+        shown = _exact(total) if row["exact"] else si(total, "params") if total else ""
+        made.add_row(
+            row["model"], row["family"], shown, si(active, "params") if active else "",
+            row["checked"], row["source"],
+        )  # fmt: skip
+    console().print(made)
+
+
+def devices(found: list, json: bool) -> None:
+    """The devices."""
+    if json:
+        from dataclasses import asdict
+
+        as_json([asdict(one) for one in found])
+        return
+    formats = ("bf16", "fp8", "int8", "fp4")
+    made = table(
+        "", "device", "memory>", "bandwidth>", *(f"{f}>" for f in formats), "power>", "checked"
+    )
+    for one in found:
+        rates = [si(one.flops[f], "op/s") if one.flops.get(f) else "" for f in formats]
+        power = f"{one.tdp_watts:g} W" if one.tdp_watts else ""
+        made.add_row(
+            one.name, si(one.memory_bytes, "B"), si(one.bandwidth, "B/s", 4), *rates, power,
+            one.checked,
+        )  # fmt: skip
+    console().print(made)
+
+
+def claims(rows: list[dict[str, Any]], json: bool) -> None:
+    """The ledger, with a line of totals."""
+    if json:
+        as_json(rows)
+        return
+    from rich.text import Text
+
+    made = table("", "id>", "article", "chapter", "verdict", "claim", show_lines=False)
+    for row in rows:
+        verdict = row["verdict"] or "open"
+        marked = Text(verdict, MARKS.get(verdict, "cyan"))
+        made.add_row(str(row["id"]), row["article"], row["chapter"] or "-", marked, row["claim"])
+    console().print(made)
+    totals: dict[str, int] = {}
+    for row in rows:
+        totals[row["verdict"] or "open"] = totals.get(row["verdict"] or "open", 0) + 1
+    print(f"{len(rows)} claims: " + ", ".join(f"{n} {v}" for v, n in sorted(totals.items())))
+
+
+class Progress:
+    """One line a chapter: a moving bar on a terminal, a line at the end elsewhere."""
+
+    def __init__(self, chapters):
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        self.live = sys.stderr.isatty()
+        self.bars = Bars(
+            TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn(),
+            TimeElapsedColumn(), TextColumn("{task.fields[state]}"),
+            console=Console(stderr=True), disable=not self.live,
+        )  # fmt: skip
+        self.tasks = {
+            name: self.bars.add_task(name, total=1.0, start=False, state="waiting")
+            for name in chapters
+        }
+
+    def __enter__(self):
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_):
+        self.bars.stop()
+
+    def told(self, chapter: str, state: str, share: float) -> None:
+        """What the runner says of a chapter."""
+        task = self.tasks[chapter]
+        self.bars.start_task(task)
+        self.bars.update(task, completed=share, state=state)
+        if not self.live and (state != "running" or share == 0.0):
+            print(f"{chapter}: {state}", file=sys.stderr, flush=True)
+
+
+def results(found: list) -> None:
+    """Where the notebooks are, how long they took, and which cell failed."""
+    from sizewise import paths
+
+    for one in found:
+        if one.error:
+            print(f"sizewise: {one.error}", file=sys.stderr)
+    ran = [one for one in found if not one.skipped and not one.error]
+    for one in ran:
+        home = paths.root()
+        near = one.output.relative_to(home) if home in one.output.parents else one.output
+        print(f"{one.chapter}: {one.seconds:.1f} s -> {near}")
+    if skipped := sum(one.skipped for one in found):
+        print(f"{skipped} of {len(found)} unchanged")

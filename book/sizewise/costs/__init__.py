@@ -1,0 +1,1 @@
+"""What a model costs: bytes, floors in time, energy and money, training, serving experts."""

@@ -1,0 +1,128 @@
+"""What this processor can do at best, and what a decode step takes on it.
+
+The ceilings put this machine into `roofline` in place of a data sheet; a step is then compared
+with its floor. Everything in fp32, which processors without bf16 units do fastest.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import roofline
+from sizewise.data import catalog
+from sizewise.models import config as configs, parameters
+
+CEILINGS = ("copy", "read", "multiply")
+REPEATS = 15
+
+
+def seconds(work: Callable[[], object], repeats: int = REPEATS) -> list[float]:
+    """Sorted wall-clock seconds of ``repeats`` calls, after two that warm up."""
+    work(), work()
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return sorted(taken)
+
+
+def ceiling(of: str) -> float:
+    """The best rate of one of `CEILINGS`.
+
+    Bytes a second for ``copy`` (read and written) and ``read`` (a product of a matrix and a
+    vector, the best way to read weights); operations a second for ``multiply``.
+    """
+    import torch
+
+    if of == "copy":
+        source = torch.ones(1 << 26)  # 256 MiB, far above any cache
+        target = torch.empty_like(source)
+        return 2 * source.nbytes / seconds(lambda: target.copy_(source))[0]
+    if of == "read":
+        matrix, vector = torch.ones(1 << 14, 1 << 13), torch.ones(1 << 13)
+        return matrix.nbytes / seconds(lambda: matrix @ vector)[0]
+    if of == "multiply":
+        square = torch.ones(2048, 2048)
+        return 2 * 2048**3 / seconds(lambda: square @ square)[0]
+    raise ValueError(f"unknown ceiling {of!r}; known: {', '.join(CEILINGS)}")
+
+
+def as_device(rates: dict[str, float]) -> catalog.Device:
+    """Measured ceilings as a device: the better of copying and reading is its bandwidth."""
+    import psutil
+
+    return catalog.Device(
+        name="this processor",
+        memory_bytes=psutil.virtual_memory().total,
+        bandwidth=max(rates["copy"], rates["read"]),
+        flops={"fp32": rates["multiply"]},
+        tdp_watts=None,
+        source="measured",
+        checked="measured",
+    )
+
+
+def decode_step(
+    model: str, context: int, batch: int, device: catalog.Device, repeats: int = REPEATS
+) -> dict[str, float]:
+    """Time one token for each of ``batch`` sequences that hold ``context - 1`` tokens already.
+
+    Random weights of the model's shape, `transformers` in eager mode with its growing cache.
+    Gives milliseconds (median, lowest, highest), the floor's, and both over the floor.
+    """
+    step = _step(model, context, batch)
+    taken = [1e3 * one for one in seconds(step, repeats)]
+    floor = (
+        1e3
+        * roofline.decode(
+            parameters.describe(model),
+            device,
+            context,
+            batch,
+            weights="fp32",
+            kv="fp32",
+            compute="fp32",
+        ).seconds
+    )
+    return {
+        "step_ms": statistics.median(taken),
+        "step_ms_low": taken[0],
+        "step_ms_high": taken[-1],
+        "floor_ms": floor,
+        "over_floor": statistics.median(taken) / floor,
+        "best_over_floor": taken[0] / floor,
+    }
+
+
+def measure_here(model: str, cases: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """`decode_step` for each (context, batch) with this machine's own ceilings, found first."""
+    device = as_device({name: ceiling(name) for name in CEILINGS})
+    return [
+        {"context": context, "batch": batch, **decode_step(model, context, batch, device)}
+        for context, batch in cases
+    ]
+
+
+def _step(model: str, context: int, batch: int) -> Callable[[], None]:
+    """A call that decodes one token and forgets it again."""
+    import torch
+    from transformers import AutoModelForCausalLM, DynamicCache
+
+    torch.manual_seed(0)
+    config = configs.build(model)
+    config._attn_implementation = "sdpa"
+    built = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    tokens = torch.randint(config.vocab_size, (batch, 1))
+    cache = DynamicCache(config=config)
+    shape = (batch, config.num_key_value_heads, context - 1, config.head_dim)
+    for layer in range(config.num_hidden_layers):
+        cache.update(torch.randn(shape), torch.randn(shape), layer)
+
+    @torch.inference_mode()
+    def step():
+        built(tokens, past_key_values=cache, use_cache=True)
+        cache.crop(-1)
+
+    return step

@@ -1,0 +1,309 @@
+"""The floor in time, energy and money: what bytes and operations alone cost on a device.
+
+A floor, not a forecast: memory is read at its stated bandwidth, arithmetic runs at its stated
+dense peak, bytes and operations divide evenly over the devices, and communication, launches and
+scheduling are free. Each result carries these assumptions. A step has two phases, which need not
+be bound by the same thing: products with the weights, and attention over the cache. In each the
+slower of memory and arithmetic counts; the phases follow one another (Austin et al. 2025,
+"How to Scale Your Model", the chapter on inference). Were they to overlap perfectly,
+``overlapped_seconds`` would be left.
+"""
+
+from dataclasses import asdict, dataclass
+
+from sizewise.models.architecture import Model
+from .formats import cache_format, weight_format
+from sizewise.validation import least, most, positive, real, whole
+from .memory import kv_cache_bytes, spans_bits, state_bits, stated
+from .training import Range, peak_operations
+
+STATE_OPERATIONS = 6  # decay, outer product and read-out: a multiply and an add for each
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Bytes and operations of one part of a step, over all devices, and its seconds."""
+
+    bytes: float
+    operations: float
+    memory_seconds: float
+    compute_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return most(self.memory_seconds, self.compute_seconds)
+
+    @property
+    def bound(self) -> str:
+        return "memory" if self.memory_seconds >= self.compute_seconds else "compute"
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least time of one step, with energy and money for a million tokens.
+
+    ``tokens`` is what the step yields: one a sequence in decode, all prompt tokens in prefill.
+    ``bound`` is what most of the time goes to.
+    """
+
+    step: str
+    model: str
+    device: str
+    devices: int
+    context: int
+    batch: int
+    tokens: int
+    weights: Phase
+    attention: Phase
+    joules_per_million_tokens: float | None
+    dollars_per_million_tokens: Range | None
+    assumptions: tuple[str, ...]
+
+    @property
+    def bytes(self) -> float:
+        return self.weights.bytes + self.attention.bytes
+
+    @property
+    def operations(self) -> float:
+        return self.weights.operations + self.attention.operations
+
+    @property
+    def seconds(self) -> float:
+        return self.weights.seconds + self.attention.seconds
+
+    @property
+    def overlapped_seconds(self) -> float:
+        return max(
+            self.weights.memory_seconds + self.attention.memory_seconds,
+            self.weights.compute_seconds + self.attention.compute_seconds,
+        )
+
+    @property
+    def bound(self) -> str:
+        phases = (self.weights, self.attention)
+        memory = sum(phase.seconds for phase in phases if phase.bound == "memory")
+        return "memory" if 2 * memory >= self.seconds else "compute"
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    def as_dict(self) -> dict:
+        names = ("bytes", "operations", "seconds", "overlapped_seconds", "bound")
+        derived = {name: getattr(self, name) for name in (*names, "tokens_per_second")}
+        return asdict(self) | derived
+
+
+def decode(
+    model: Model,
+    device,
+    context: int,
+    batch: int = 1,
+    *,
+    weights: str = "bf16",
+    kv: str = "bf16",
+    compute: str = "bf16",
+    devices: int = 1,
+    absorbed: bool = True,
+    price=None,
+) -> Floor:
+    """The floor for one new token in each of ``batch`` sequences of ``context`` tokens.
+
+    Read: the weights (of routed experts the expected number that the batch touches) and every
+    sequence's cache; a recurrent state is read and written. ``compute`` is the format in which
+    products run, ``price`` dollars for a device and hour, a number or (low, high).
+    Raises ValueError for sizes that are no whole numbers above 0, unknown formats, and a model
+    that states no parameter counts.
+    """
+    context, batch = whole("context", context), whole("batch", batch)
+    attended = sum(_attended(layer, context, absorbed) for layer in model.layers)
+    return _floor(
+        "decode", model, device, context, batch, batch,
+        weight_bytes=touched_parameters(model, batch) * weight_format(weights).bits / 8,
+        cache_bytes=kv_read_bytes(model, context, batch, kv, absorbed=absorbed),
+        attention_operations=real(batch * attended),
+        compute=compute, devices=devices, price=price,
+        notes=[f"weights in {weights}, cache in {kv}"],
+    )  # fmt: skip
+
+
+def prefill(
+    model: Model,
+    device,
+    context: int,
+    batch: int = 1,
+    *,
+    weights: str = "bf16",
+    kv: str = "bf16",
+    compute: str = "bf16",
+    devices: int = 1,
+    price=None,
+) -> Floor:
+    """The floor for reading ``batch`` prompts of ``context`` tokens at once.
+
+    Each weight is read once and the cache written once; activations stay on the chip. The causal
+    mask and windows are made use of: a query meets only the keys that it may see. Latent layers
+    attend with keys and values expanded for every head, which takes fewer operations here.
+    """
+    context, batch = whole("context", context), whole("batch", batch)
+    scores = sum(_attended_by_all(layer, context) for layer in model.layers)
+    return _floor(
+        "prefill", model, device, context, batch, batch * context,
+        weight_bytes=touched_parameters(model, batch * context) * weight_format(weights).bits / 8,
+        cache_bytes=float(kv_cache_bytes(model, context, batch, kv)),
+        attention_operations=float(batch * scores),
+        compute=compute, devices=devices, price=price,
+        notes=[f"weights in {weights}, cache in {kv}", "the causal mask halves attention"],
+    )  # fmt: skip
+
+
+def expected_experts(experts: int, used: int, tokens: int) -> float:
+    """Distinct experts that ``tokens`` tokens reach, each choosing ``used`` of ``experts``.
+
+    Exact for choices that are uniform and independent between tokens: an expert is missed by one
+    token with probability 1 - k/E. Real routers are uneven and reach fewer.
+    """
+    experts, used = whole("experts", experts), whole("experts a token", used)
+    if used > experts:
+        raise ValueError(f"a token cannot use {used} of {experts} experts")
+    return experts * (1 - (1 - used / experts) ** whole("tokens", tokens))
+
+
+def touched_parameters(model: Model, tokens: int) -> float:
+    """Parameters read for one step over ``tokens`` tokens: all, less the experts nobody chose.
+
+    Of embeddings only the rows looked up count, at most the table.
+    """
+    total, lookup = stated(model, "total"), model.lookup
+    rows = least(lookup, tokens * lookup / model.vocab_size)
+    if model.experts:
+        stated(model, "active")
+        reached = expected_experts(model.experts, model.experts_per_token, tokens)
+        total -= model.routed * (1 - reached / model.experts)
+    return total - lookup + rows
+
+
+def kv_read_bytes(
+    model: Model, context: int, batch: int = 1, format: str = "bf16", *, absorbed: bool = True
+) -> float:
+    """Bytes of cache that one decode step moves.
+
+    Unlike what is held (`memory.kv_cache_bytes`): a layer that shares keys and values reads them
+    all the same, an indexed layer reads its index and the chosen tokens only, and a recurrent
+    state is read and written back.
+    """
+    context, batch = whole("context", context), whole("batch", batch)
+    one, memo = cache_format(format), {}
+    for layer in set(model.layers):
+        spans = layer.attention.read(absorbed) if layer.attention else ()
+        memo[layer] = spans_bits(spans, context, one) + 2 * state_bits(layer, one)
+    return batch * sum(memo[layer] for layer in model.layers) / 8
+
+
+def ridge(device, format: str = "bf16") -> float:
+    """Operations a byte at which a device's arithmetic and memory take equally long."""
+    peak = peak_operations(device, format)
+    if peak is None:
+        raise ValueError(f"{device.name} states no peak in {format}")
+    return peak / device.bandwidth
+
+
+def phase(moved: float, operations: float, device, compute: str, devices: int) -> Phase:
+    """Bytes and operations of one part of a step, shared evenly by ``devices`` of one kind.
+
+    Where the device states no peak in ``compute``, arithmetic takes no time.
+    """
+    peak = peak_operations(device, compute)
+    bandwidth = positive("bandwidth", device.bandwidth) * devices
+    return Phase(
+        moved, operations, moved / bandwidth, operations / (peak * devices) if peak else 0.0
+    )
+
+
+def joules_per_million(watts: float, devices: int, seconds: float, tokens: int) -> float:
+    """Joules for a million tokens, of ``devices`` that take ``seconds`` for ``tokens``."""
+    return watts * devices * seconds / tokens * 1e6
+
+
+def hours_per_million(devices: int, seconds: float, tokens: int) -> float:
+    """Device-hours for a million tokens, of ``devices`` that take ``seconds`` for ``tokens``."""
+    return devices * seconds / 3600 / tokens * 1e6
+
+
+def full_read_seconds(device) -> float:
+    """Seconds to read a device's whole memory once.
+
+    A model that fills its devices cannot decode faster for one sequence, however many devices
+    there are, if every weight is read.
+    """
+    return device.memory_bytes / device.bandwidth
+
+
+def _attended(layer, context: int, absorbed: bool) -> float:
+    """Operations of attention and state for one token that sees ``context`` tokens."""
+    work = 0.0
+    for operations, limit, stride in layer.attention.scores(absorbed) if layer.attention else ():
+        keys = context // stride
+        work += operations * (keys if limit is None else least(keys, limit))
+    return work + _state_operations(layer)
+
+
+def _attended_by_all(layer, context: int) -> float:
+    """The same, summed over the tokens of a prompt, with latents expanded."""
+    work = 0.0
+    for operations, limit, stride in layer.attention.scores(False) if layer.attention else ():
+        work += operations * keys_seen(context, limit, stride)
+    return work + context * _state_operations(layer)
+
+
+def keys_seen(context: int, limit: int | None = None, stride: int = 1) -> int:
+    """The sum of min(t // stride, limit) over t = 1 ... context."""
+    if limit is not None and context // stride > limit:
+        inside = limit * stride - 1  # tokens before the limit is reached
+        return keys_seen(inside, None, stride) + (context - inside) * limit
+    entries, rest = divmod(context + 1, stride)
+    return stride * entries * (entries - 1) // 2 + rest * entries
+
+
+def _state_operations(layer) -> float:
+    if layer.state is None:
+        return 0
+    return 2 * layer.state.conv_values + STATE_OPERATIONS * layer.state.recurrent_values
+
+
+def _floor(
+    step, model, device, context, batch, tokens, *, weight_bytes, cache_bytes,
+    attention_operations, compute, devices, price, notes,
+) -> Floor:  # fmt: skip
+    devices = whole("devices", devices)
+    peak = peak_operations(device, compute)
+    if model.experts:
+        notes.append("tokens choose experts uniformly and independently")
+    notes += [
+        "bytes and operations divide evenly over devices; communication is ignored",
+        f"memory at the stated {device.bandwidth / 1e12:g} TB/s a device",
+        f"arithmetic at the stated dense {compute} peak of {peak / 1e12:,.0f} Tera-operations/s"
+        if peak
+        else f"arithmetic ignored: {device.name} states no {compute} peak",
+    ]
+
+    multiplied = stated(model, "active") - model.lookup
+    if step == "prefill":
+        heads = min(multiplied, model.vocab_size * model.hidden_size)  # scores the last token only
+        weight_operations = 2 * ((multiplied - heads) * tokens + heads * batch)
+    else:
+        weight_operations = 2 * multiplied * tokens
+    weights = phase(weight_bytes, real(weight_operations), device, compute, devices)
+    attention = phase(cache_bytes, attention_operations, device, compute, devices)
+    seconds = weights.seconds + attention.seconds
+    joules = dollars = None
+    if device.tdp_watts:
+        joules = joules_per_million(device.tdp_watts, devices, seconds, tokens)
+        notes.append(f"energy at the stated {device.tdp_watts:g} W a device, devices only")
+    if price is not None:
+        dollars = Range.of(price, "price") * hours_per_million(devices, seconds, tokens)
+        notes.append("every device is paid for while it works, not while it waits")
+    return Floor(
+        step, model.name, device.name, devices, context, batch, tokens, weights, attention,
+        joules, dollars, tuple(notes),
+    )  # fmt: skip

@@ -1,0 +1,273 @@
+"""What training holds and takes: optimizer state, sharding, activations, time, energy, money.
+
+Figures that rest on an assumption (utilization, power, price) are `Range`s, and every result
+names its assumptions. Per-device figures divide evenly; real shards are rounded up to whole
+rows (FSDP) or whole tensors (ZeroRedundancyOptimizer).
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+from sizewise import units
+from sizewise.validation import positive, whole
+
+SECONDS_A_YEAR = 365.25 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Range:
+    """A quantity known to lie from ``low`` to ``high``, both included."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: "float | tuple[float, float] | Range", what: str = "value") -> "Range":
+        """A number, a pair or a Range. Raises ValueError unless 0 < low <= high < infinity."""
+        if isinstance(value, Range):
+            value = (value.low, value.high)
+        pair = value if isinstance(value, tuple | list) else (value, value)
+        if len(pair) != 2:
+            raise ValueError(f"{what} must be a number or (low, high), got {value!r}")
+        low, high = (positive(what, end) for end in pair)
+        if low > high:
+            raise ValueError(f"{what}: the low end {low:g} is above the high end {high:g}")
+        return cls(low, high)
+
+    def __mul__(self, other: "float | Range") -> "Range":
+        other = Range.of(other)
+        return Range(self.low * other.low, self.high * other.high)
+
+    def __truediv__(self, other: "float | Range") -> "Range":
+        other = Range.of(other)
+        return Range(self.low / other.high, self.high / other.low)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Bytes a parameter: the weights used in the step, gradients, and what the optimizer keeps."""
+
+    name: str
+    weights: float
+    gradients: float
+    optimizer: float
+    note: str = ""
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.gradients + self.optimizer
+
+
+_OPTIMIZERS = (
+    Optimizer("adam-fp32", 4, 4, 4 + 4, "everything fp32, as torch.optim.Adam keeps it"),
+    Optimizer("adam-mixed", 2, 2, 4 + 4 + 4, "16-bit, fp32 master and moments: ZeRO, section 3.1"),
+    Optimizer("adam-bf16", 2, 2, 2 + 2, "everything bf16, no master weights"),
+    Optimizer("adam-8bit", 2, 2, 4 + 2 * (1 + 4 / 256), "fp32 master, 8-bit moments, fp32 scale "
+              "for 256 as in bitsandbytes (Dettmers et al. 2022)"),
+)  # fmt: skip
+OPTIMIZERS = {one.name: one for one in _OPTIMIZERS}
+
+
+@dataclass(frozen=True)
+class State:
+    """Bytes on one device for weights, gradients and optimizer."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    devices: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer
+
+    def as_dict(self) -> dict:
+        return asdict(self) | {"total": self.total}
+
+
+def state_bytes(
+    parameters: int,
+    optimizer: str = "adam-mixed",
+    *,
+    stage: int = 0,
+    data: int = 1,
+    tensor: int = 1,
+    pipeline: int = 1,
+    expert: int = 1,
+    routed: int = 0,
+) -> State:
+    """Bytes of training state on each device (on the fullest, where sizes do not divide).
+
+    ``parameters`` is the whole model, ``routed`` its routed experts. Tensor and pipeline
+    parallelism divide everything; ``expert`` parallelism divides routed experts among that many
+    of the ``data`` replicas; ZeRO's ``stage`` then divides optimizer state (1), gradients too
+    (2), weights too (3) among the replicas that are left: Rajbhandari et al. 2020, section 5.
+    Raises ValueError for a stage outside 0 to 3, an unknown optimizer, sizes that are no whole
+    numbers above 0, ``routed`` above ``parameters``, and ``expert`` that does not divide ``data``.
+    """
+    parameters = whole("parameters", parameters, 10**18)
+    routed = whole("routed parameters", routed, 10**18, least=0)
+    degrees = {"data": data, "tensor": tensor, "pipeline": pipeline, "expert": expert}
+    data, tensor, pipeline, expert = (whole(f"{k} parallel", v) for k, v in degrees.items())
+    if stage not in (0, 1, 2, 3):
+        raise ValueError(f"ZeRO has stages 0 to 3, got {stage!r}")
+    if routed > parameters:
+        raise ValueError(f"{routed} routed parameters are more than all {parameters}")
+    if data % expert:
+        raise ValueError(f"expert parallel {expert} does not divide data parallel {data}")
+    if optimizer not in OPTIMIZERS:
+        raise units.unknown("optimizer", optimizer, OPTIMIZERS)
+    one = OPTIMIZERS[optimizer]
+    dense_here = math.ceil((parameters - routed) / (tensor * pipeline))
+    experts_here = math.ceil(routed / (tensor * pipeline * expert))
+
+    def share(each: float, sharded: bool) -> int:
+        dense = math.ceil(dense_here / (data if sharded else 1))
+        experts = math.ceil(experts_here / (data // expert if sharded else 1))
+        return math.ceil((dense + experts) * each)
+
+    return State(
+        weights=share(one.weights, stage >= 3),
+        gradients=share(one.gradients, stage >= 2),
+        optimizer=share(one.optimizer, stage >= 1),
+        devices=data * tensor * pipeline,
+        assumptions=(
+            f"{one.name}: {one.note}",
+            "layers divide evenly over pipeline stages, matrices over tensor ranks",
+            "without activations, communication buffers or gathered weights",
+        ),
+    )
+
+
+def layer_activation_bytes(
+    sequence: int,
+    hidden: int,
+    heads: int,
+    batch: int = 1,
+    *,
+    tensor: int = 1,
+    sequence_parallel: bool = False,
+    recompute: str = "none",
+) -> float:
+    """Bytes one layer saves for the backward pass, on each of ``tensor`` devices.
+
+    Korthikanti et al. 2022, equations 1 to 6 and table 2: a GPT-like layer with 16-bit
+    activations, dropout and an mlp of 4 x hidden. ``recompute``: none, selective (attention
+    scores), or full (only the layer's input is kept).
+    """
+    s, h, a = whole("sequence", sequence), whole("hidden", hidden), whole("heads", heads)
+    b, t = whole("batch", batch), whole("tensor parallel", tensor)
+    if recompute not in ("none", "selective", "full"):
+        raise units.unknown("recompute", recompute, ("none", "selective", "full"))
+    if recompute == "full":
+        return 2.0 * s * b * h
+    scores = 5 * a * s / (h * t) if recompute == "none" else 0
+    rest = 34 / t if sequence_parallel else 10 + 24 / t
+    return s * b * h * (rest + scores)
+
+
+def training_operations(
+    active: float, tokens: float, *, layers: int = 0, width: int = 0, sequence: int = 0
+) -> float:
+    """Operations of a training run: 6 for each active parameter and token, and attention.
+
+    With ``layers``, the attention ``width`` (heads x head_dim) and the ``sequence`` length,
+    scores and their use add 12 x layers x width x sequence a token, without use of the causal
+    mask: PaLM (Chowdhery et al. 2022), appendix B.
+    """
+    active, tokens = positive("active parameters", active), positive("tokens", tokens)
+    shape = {"layers": layers, "width": width, "sequence": sequence}
+    layers, width, sequence = (whole(what, size, least=0) for what, size in shape.items())
+    return (6 * active + 12 * layers * width * sequence) * tokens
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on a cluster. Energy of the devices alone, and of the building."""
+
+    operations: Range
+    devices: int
+    seconds: Range
+    device_hours: Range
+    device_joules: Range | None
+    building_joules: Range | None
+    dollars: Range | None
+    assumptions: tuple[str, ...]
+
+    @property
+    def years(self) -> Range:
+        return self.seconds / SECONDS_A_YEAR
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def training_run(
+    operations,
+    device,
+    devices: int,
+    *,
+    utilization=(0.3, 0.5),
+    format: str = "bf16",
+    power=1.0,
+    overhead=(1.1, 1.3),
+    price=None,
+) -> Run:
+    """Time, energy and money of ``operations`` on ``devices`` of one kind.
+
+    ``utilization`` is the share of the stated dense peak that training reaches (MFU), ``power``
+    the mean draw as a share of the stated maximum, ``overhead`` the building's energy for one
+    of its computers' (PUE), ``price`` dollars for one device and hour. Each is a number or a
+    pair (low, high). Raises ValueError for a device that states no peak in ``format``.
+    """
+    count = whole("devices", devices)
+    used, operations = Range.of(utilization, "utilization"), Range.of(operations, "operations")
+    if used.high > 1:
+        raise ValueError(f"utilization is a share of the peak, at most 1, got {used.high:g}")
+    peak = peak_operations(device, format)
+    if peak is None:
+        raise ValueError(f"{device.name} states no peak in {format}")
+    seconds = operations / (used * (peak * count))
+    hours = seconds * (count / 3600)
+    notes = [
+        f"{used.low:.0%} to {used.high:.0%} of {peak / 1e12:,.0f} Tera-operations/s ({format})",
+        "no restarts, no failed experiments",
+    ]
+    joules = building = dollars = None
+    if device.tdp_watts:
+        power, overhead = Range.of(power, "power"), Range.of(overhead, "overhead")
+        if power.high > 1 or overhead.low < 1:
+            raise ValueError(
+                f"power is a share of the stated watts, at most 1, got {power.high:g}"
+                if power.high > 1
+                else f"overhead (PUE) is at least 1, got {overhead.low:g}"
+            )
+        joules = seconds * (count * float(device.tdp_watts)) * power
+        building = joules * overhead
+        notes.append(f"{power.low:.0%} to {power.high:.0%} of {device.tdp_watts:g} W a device")
+        notes.append(f"building: {overhead.low:g} to {overhead.high:g} times its devices (PUE)")
+    if price is not None:
+        price = Range.of(price, "price")
+        dollars = hours * price
+        notes.append(f"${price.low:g} to ${price.high:g} for a device and hour")
+    return Run(operations, count, seconds, hours, joules, building, dollars, tuple(notes))
+
+
+def utilization(operations: float, device_hours: float, device, format: str = "bf16") -> float:
+    """The share of peak (MFU) that a run of so many device-hours reached."""
+    peak = peak_operations(device, format)
+    if peak is None:
+        raise ValueError(f"{device.name} states no peak in {format}")
+    hours = positive("device hours", device_hours)
+    return positive("operations", operations) / (hours * 3600 * peak)
+
+
+def peak_operations(device, format: str) -> float | None:
+    """A device's stated dense peak in ``format``, operations a second; None where unpublished.
+
+    Raises ValueError for a format that the device does not list.
+    """
+    if format not in device.flops:
+        raise units.unknown(f"format of {device.name}", format, device.flops)
+    return device.flops[format]

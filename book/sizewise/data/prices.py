@@ -1,0 +1,113 @@
+"""Dated list prices of hosted language models, in dollars for a million tokens.
+
+The list is the one bundled with the `genai-prices` package (Pydantic 2025): it is as old as the
+package, and nothing is fetched. It records changes of a price, not when a model went on sale or
+was withdrawn, so a price before a model's first day is the one it started with.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from importlib import metadata
+
+from sizewise import units
+from sizewise.validation import whole
+
+PACKAGE = "genai-prices"
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a provider lists for a model on a day: dollars for a million tokens.
+
+    ``longer`` is the prompt length, in tokens, above which another price holds for all tokens of
+    a request; None where no longer prompt costs more.
+    """
+
+    provider: str
+    model: str
+    input: float
+    output: float
+    on: date
+    longer: int | None
+    source: str
+
+    def request(self, prompt: int, answer: int) -> float:
+        """Dollars for one request of ``prompt`` and ``answer`` tokens, nothing of it cached."""
+        tokens = whole("prompt tokens", prompt, least=0), whole("answer tokens", answer, least=0)
+        return (self.input * tokens[0] + self.output * tokens[1]) / 1e6
+
+
+def price(
+    provider: str, model: str, on: str | date, *, prompt: int = 1000, hour: int = 12
+) -> Price:
+    """The listed price of ``model`` at ``provider`` on the day ``on`` (a date, or YYYY-MM-DD).
+
+    Providers are the package's (`providers`), models the provider's own ids (`models`), both
+    exact. Three kinds of price depend on more than the day. Of tiers, the one is taken that holds
+    for a prompt of ``prompt`` tokens. Of prices by time of day, the one at ``hour``, UTC. Of
+    service tiers, the standard one: no batch, flex or priority rate, no cached input.
+    Raises ValueError for an unknown provider or model, a day that is none, and a model without a
+    price for input and output tokens.
+    """
+    day = _day(on)
+    prompt, hour = whole("prompt tokens", prompt, least=0), whole("hour", hour, 23, least=0)
+    known = models(provider)
+    if model not in known:
+        raise units.unknown(f"model at {provider}", model, known)
+    # The package reads the clock where it is not told the time: always tell it.
+    listed = known[model].get_prices(datetime(day.year, day.month, day.day, hour, tzinfo=UTC))
+    rates = [getattr(listed, name, None) for name in ("input_mtok", "output_mtok")]
+    if None in rates:
+        raise ValueError(f"{provider} lists no price for input and output tokens of {model}")
+    dollars = [_tier(rate, prompt) for rate in rates]
+    above = [start for rate in rates for start in _starts(rate) if start >= prompt]
+    source = f"{list_version()}, prices of {day.isoformat()}"
+    return Price(provider, model, *dollars, day, min(above, default=None), source)
+
+
+def providers() -> list[str]:
+    """The providers on the list, by id."""
+    return sorted(_list())
+
+
+def models(provider: str) -> dict:
+    """A provider's models by id, as the package describes them.
+
+    Raises ValueError for an unknown provider, with the nearest name.
+    """
+    if provider not in _list():
+        raise units.unknown("provider", provider, _list())
+    return _list()[provider]
+
+
+def list_version() -> str:
+    """The package and its version: the only date that the list as a whole has."""
+    return f"{PACKAGE} {metadata.version(PACKAGE)}"
+
+
+@cache
+def _list() -> dict[str, dict]:
+    # Not the package's current snapshot, which a program may have renewed over the network.
+    from genai_prices.data import providers
+
+    return {one.id: {model.id: model for model in one.models} for one in providers}
+
+
+def _day(on: str | date) -> date:
+    try:
+        if isinstance(on, datetime):
+            return on.date()
+        return on if isinstance(on, date) else date.fromisoformat(on)
+    except (TypeError, ValueError):
+        raise ValueError(f"a day is written YYYY-MM-DD, got {on!r}") from None
+
+
+def _tier(rate, prompt: int) -> float:
+    """The rate for ``prompt`` tokens: the last tier that the prompt exceeds, for all tokens."""
+    reached = [tier.price for tier in getattr(rate, "tiers", ()) if prompt > tier.start]
+    return float(reached[-1] if reached else getattr(rate, "base", rate))
+
+
+def _starts(rate) -> list[int]:
+    return [tier.start for tier in getattr(rate, "tiers", ())]

@@ -1,0 +1,136 @@
+"""Labelled sets as classifiers meet them: short excerpts, a fixed test, nested balanced draws.
+
+Every classifier reads the same excerpts, the encoder no more of an article than the language
+model. The first texts in the order of their hashes are the test, with the labels' own
+proportions; the pool that training labels are drawn from follows them and has as many of each.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from sizewise.validation import whole
+from .corpora import Labelled, labelled
+
+CHARACTERS = 240  # of an excerpt: a headline, a sentence, the title and lead of an article
+RESERVED = 300  # texts for tests, whether a test reads all of them or the first few
+POOL = 1024  # texts that labels are drawn from, at most
+
+
+@dataclass(frozen=True)
+class Task:
+    """Test and training pool of one set; no excerpt is in both, and none comes twice."""
+
+    name: str
+    names: tuple[str, ...]  # of the labels
+    texts: tuple[str, ...] = field(repr=False)  # of the test
+    labels: np.ndarray = field(repr=False)  # (test,) int64
+    pool: tuple[str, ...] = field(repr=False)
+    pool_labels: np.ndarray = field(repr=False)  # (pool,) int64
+
+    def sha256(self, items: int) -> str:
+        """The first 16 hex digits of SHA-256 over the first ``items`` test excerpts."""
+        return hashlib.sha256("\n".join(self.texts[:items]).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4)
+def task(name: str, characters: int = CHARACTERS) -> Task:
+    """The test and the pool of a set of `texts.labelled`. Raises ValueError as that does."""
+    return divided(labelled(name), characters)
+
+
+def divided(
+    found: Labelled, characters: int = CHARACTERS, reserved: int = RESERVED, pool: int = POOL
+) -> Task:
+    """Cut, deduplicate and divide a set; ``pool`` is rounded down to as many of each label.
+
+    Excerpts count as the same if their letters and digits are, whatever the case; those that
+    come with two labels are left out. Where a label has too few texts, so have the others.
+    Raises ValueError if nothing is left for the pool.
+    """
+    characters = whole("the characters of an excerpt", characters, least=20)
+    reserved = whole("the texts for tests", reserved)
+    kept: dict[str, tuple[str, int]] = {}
+    torn = set()
+    for text, label in zip(found.texts, found.labels.tolist(), strict=True):
+        short = excerpt(text, characters)
+        key = re.sub(r"[\W_]+", " ", short.casefold()).strip()
+        if kept.setdefault(key, (short, label))[1] != label:
+            torn.add(key)
+    pairs = [pair for key, pair in kept.items() if key and key not in torn]
+    test, rest = pairs[:reserved], pairs[reserved:]
+    groups = [[text for text, label in rest if label == one] for one in range(len(found.names))]
+    each = min(pool // len(groups), *map(len, groups))
+    if not each:
+        raise ValueError(f"{found.name} leaves no text of some label after {reserved} for tests")
+    chosen = [(text, one) for one, group in enumerate(groups) for text in group[:each]]
+    (texts, labels), (some, theirs) = zip(*test, strict=True), zip(*chosen, strict=True)
+    return Task(found.name, found.names, texts, np.array(labels, np.int64), some,
+                np.array(theirs, np.int64))  # fmt: skip
+
+
+def excerpt(text: str, characters: int) -> str:
+    """The beginning of a text on one line, at most so long, cut between words where it can be."""
+    line = " ".join(text.split())
+    if len(line) <= characters:
+        return line
+    cut = line[: characters + 1].rpartition(" ")[0]
+    return cut if cut else line[:characters]
+
+
+def draw(labels: Sequence[int], count: int, seed: int) -> np.ndarray:
+    """Places (count,) of a random draw with as many of each label, or one more of some.
+
+    Nested: a larger draw of the same seed begins with the smaller one, so that a learning curve
+    adds labels and never exchanges them. Raises ValueError for more than there are.
+    """
+    labels = np.asarray(labels)
+    chance = np.random.default_rng(seed)
+    kinds = chance.permutation(np.unique(labels))
+    columns = [chance.permutation(np.flatnonzero(labels == kind)) for kind in kinds]
+    most = min(map(len, columns)) * len(columns)
+    count = whole("the labels of a draw", count, most)
+    rows = np.stack([column[: most // len(columns)] for column in columns], axis=1)
+    return rows.reshape(-1)[:count]  # one of each label, then the next of each
+
+
+def macro_f1(labels: Sequence[int], answers: Sequence[int]) -> float:
+    """The mean over labels of F1 = 2 hits / (2 hits + misses + false alarms), each label alike.
+
+    Over the labels that are given or answered at all, whatever their number; one that is never
+    answered right has 0. Raises ValueError unless both have the same length, above 0.
+    """
+    labels, answers = np.asarray(labels), np.asarray(answers)
+    if labels.shape != answers.shape or not labels.size:
+        raise ValueError(f"{answers.size} answers to {labels.size} labels")
+    found = []
+    for one in np.union1d(labels, answers):
+        hits = np.sum((labels == one) & (answers == one))
+        found.append(2 * hits / (np.sum(labels == one) + np.sum(answers == one)))
+    return float(np.mean(found))
+
+
+def scored(task: Task, answers: Sequence[int]) -> dict:
+    """The columns of a row about its answers to the first ``len(answers)`` test items.
+
+    ``answers`` and ``labels`` have a digit an item, the place of the label among the names;
+    `digits` turns them back.
+    """
+    labels = task.labels[: len(answers)]
+    return {
+        "test_sha256": task.sha256(len(answers)),
+        "label_names": " ".join(task.names),
+        "accuracy": float(np.mean(labels == np.asarray(answers))),
+        "macro_f1": macro_f1(labels, answers),
+        "answers": "".join(str(int(one)) for one in answers),
+        "labels": "".join(str(int(one)) for one in labels),
+    }
+
+
+def digits(word: str) -> np.ndarray:
+    """The labels (n,) that a column of `scored` holds, a digit each."""
+    return np.array([int(one) for one in word], np.int64)

@@ -1,0 +1,120 @@
+"""Answers that must match: the last word of a passage, a number, a function that runs.
+
+The last word is read, not generated; numbers and functions are written (`generation`). The tasks
+and what makes an answer right are in `exact_tasks`.
+
+>>> items = exact.TASKS["gsm8k"].items(50)                               # doctest: +SKIP
+>>> exact.score(model, tokenizer, "gsm8k", items).right.mean()           # doctest: +SKIP
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sizewise.validation import whole
+from . import generation, likelihood, multiple_choice
+from .exact_tasks import Item, TASKS, Task, known
+
+__all__ = ["COLUMNS", "TASKS", "Item", "Task", "known", "score"]
+
+COLUMNS = ["item", "right", "nats", "tokens", "seconds", "answer"]
+
+
+def score(
+    model,
+    tokenizer,
+    name: str,
+    items: list[Item],
+    *,
+    batch: int = 8,
+    chat: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+):
+    """A data frame with one row an item: ``item``, ``right``, ``nats``, ``tokens``, ``seconds``,
+    ``answer``.
+
+    ``right`` is 1 or 0, so that `bootstrap.ratio` of it with ``by="item"`` is an accuracy with
+    its interval; ``tokens`` are those of the answer, ``seconds`` the answer's share of its
+    batch's wall time. ``nats`` is -log p of LAMBADA's word, nan for the others. LAMBADA's word
+    is read, not generated: it is right if each of its tokens is the likeliest after the right
+    ones, which is when greedy decoding gives them all; its ``answer`` is these likeliest tokens.
+
+    With ``chat`` the question is put as a user's turn in the tokenizer's template, without
+    examples. ``progress`` is told (items done, items). Raises ValueError for an unknown task, no
+    items, and a chat where the task or the tokenizer has none.
+    """
+    import pandas
+
+    task = known(name)
+    if not items:
+        raise ValueError(f"no items of {name} to score")
+    if chat and not items[0].chat:
+        raise ValueError(f"{name} asks to continue a text, which a chat does not do")
+    if name == "lambada":
+        rows = _words(model, tokenizer, items, whole("the batch", batch), progress)
+        return pandas.DataFrame(rows, columns=COLUMNS)
+    prompts = [generation.chat(tokenizer, item.chat) if chat else item.prompt for item in items]
+    answers = generation.answers(
+        model, tokenizer, prompts, most=task.most, stops=() if chat else task.stops, batch=batch,
+        progress=progress,
+    )  # fmt: skip
+    rows = [
+        [item.name, int(task.right(item, one.text)), math.nan, one.tokens, one.seconds, one.text]
+        for item, one in zip(items, answers, strict=True)
+    ]
+    return pandas.DataFrame(rows, columns=COLUMNS)
+
+
+def _words(model, tokenizer, items, batch, progress) -> list[list]:
+    """Rows of `score` in the items' order; passages of like length are read together."""
+    import torch
+
+    rows = [
+        multiple_choice.tokenized(
+            tokenizer, multiple_choice.Item(item.name, item.prompt, (item.target,), 0)
+        )[0]
+        for item in items
+    ]
+    order = sorted(range(len(rows)), key=lambda number: -len(rows[number]["ids"]))
+    entries, found = int(model.config.get_text_config().vocab_size), {}
+    place = next(model.parameters()).device
+    with torch.no_grad(), likelihood.still(model):
+        while len(found) < len(order):
+            longest = len(rows[order[len(found)]]["ids"]) - 1
+            most = max(1, min(batch, likelihood.MOST_LOGITS // (longest * entries)))
+            some = order[len(found) : len(found) + most]
+            begun = time.perf_counter()
+            ids, targets = _padded([rows[number] for number in some])  # (b, t)
+            told = targets != likelihood.PADDING
+            logits = model(input_ids=ids.clamp(min=0).to(place), use_cache=False).logits  # (b,t,V)
+            log_p = logits[told.to(place)].float().log_softmax(-1)  # (words' tokens, V)
+            wanted = targets[told].to(place)
+            nats = -log_p.gather(-1, wanted[:, None])[:, 0].double().cpu()
+            likeliest, wanted = log_p.argmax(-1).cpu(), wanted.cpu()
+            sizes = told.sum(1).tolist()
+            seconds = (time.perf_counter() - begun) / len(some)
+            parts = zip(some, nats.split(sizes), likeliest.split(sizes), wanted.split(sizes),
+                        strict=True)  # fmt: skip
+            for number, own, first, word in parts:
+                found[number] = [
+                    items[number].name, int(torch.equal(first, word)), own.sum().item(),
+                    len(word), seconds, tokenizer.decode(first, **generation.DECODING),
+                ]  # fmt: skip
+            if progress:
+                progress(len(found), len(order))
+    return [found[number] for number in range(len(items))]
+
+
+def _padded(rows: list[dict[str, Any]]):
+    """Tokens (b, t) and targets (b, t), which are padding but for the choices' tokens."""
+    import torch
+
+    longest = max(len(row["ids"]) for row in rows)
+    windows = torch.full((len(rows), longest), likelihood.PADDING)
+    targets = windows.clone()
+    for place, row in enumerate(rows):
+        size = len(row["ids"])
+        windows[place, :size] = torch.tensor(row["ids"])
+        targets[place, size - row["tokens"] : size] = windows[place, size - row["tokens"] : size]
+    return windows[:, :-1], targets[:, 1:]

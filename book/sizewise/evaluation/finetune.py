@@ -1,0 +1,135 @@
+"""Fine-tuning: all weights of an encoder follow the labels, with a linear layer on top.
+
+The mean over a text's tokens goes into the layer, as for its vectors, but is not normalised.
+Devlin et al. 2019 (section 4.1 and appendix A.3) for the recipe: a few epochs of AdamW at a small
+rate, warmed up and led to 0. The new layer starts from nothing and learns at a larger rate.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sizewise.validation import positive, whole
+from . import classification
+
+BATCH = 16
+RATE, RATE_OF_HEAD = 5e-5, 1e-3
+WARM = 0.1  # of the steps
+DECAY = 0.01
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """An encoder with its layer; ``head`` maps means (b, d) to scores (b, classes)."""
+
+    encoder: Any = field(repr=False)
+    head: Any = field(repr=False)
+
+    def answers(self, texts: Sequence[str], batch: int = 32) -> np.ndarray:
+        """Answers (n,) to texts, those of like length together."""
+        import torch
+
+        ids = _tokens(self.encoder, texts)
+        order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
+        found = np.empty(len(ids), np.int64)
+        self.encoder.model.eval()
+        with torch.no_grad():
+            for first in range(0, len(order), batch):
+                some = order[first : first + batch]
+                scores = self.head(_means(self.encoder, [ids[number] for number in some]))
+                found[some] = scores.argmax(-1).numpy()
+        return found
+
+
+def tune(
+    encoder, texts: Sequence[str], labels, classes: int, *, epochs: int, seed: int,
+    rate: float = RATE,
+) -> Tuned:  # fmt: skip
+    """Train ``encoder`` (a `pretrained.Encoder` in torch, fp32; it is changed) on labels (n,).
+
+    The seed settles the layer's start, the order and dropout, so that the same machine finds
+    the same weights. Raises ValueError for an encoder of another runtime, a label that is no
+    class, and unlike numbers of texts and labels.
+    """
+    import torch
+
+    labels = np.asarray(labels)
+    epochs, rate = whole("the epochs", epochs, 1000), positive("the rate", rate)
+    if not isinstance(encoder.model, torch.nn.Module):
+        raise ValueError("only a torch encoder can be fine-tuned, not one of onnxruntime")
+    if len(texts) != len(labels) or not len(labels):
+        raise ValueError(f"{len(texts)} texts, but {len(labels)} labels")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels are {labels.min()} to {labels.max()}, of {classes} classes")
+    ids, targets = _tokens(encoder, texts), torch.from_numpy(labels.astype(np.int64))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = torch.nn.Linear(encoder.model.config.hidden_size, classes)
+        groups = [{"params": list(encoder.model.parameters()), "lr": rate},
+                  {"params": list(head.parameters()), "lr": RATE_OF_HEAD}]  # fmt: skip
+        optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
+        steps = epochs * -(-len(ids) // BATCH)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps))
+        encoder.model.train()
+        for _ in range(epochs):
+            for some in torch.randperm(len(ids)).split(BATCH):
+                scores = head(_means(encoder, [ids[number] for number in some]))  # (b, classes)
+                loss = torch.nn.functional.cross_entropy(scores, targets[some])
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(encoder.model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+    encoder.model.eval()
+    return Tuned(encoder, head)
+
+
+def finetuned(row: Row) -> Row:
+    """A row of `finetuned`: a fresh encoder, all of it trained on the labels."""
+    from sizewise.models import pretrained
+
+    task = classification.task(row["set"], row["characters"])
+    some = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
+    encoder = pretrained.encoder(row["model"])
+    start = time.process_time()
+    made = tune(encoder, [task.pool[place] for place in some], task.pool_labels[some],
+                len(task.names), epochs=row["epochs"], seed=row["seed"])  # fmt: skip
+    trained = time.process_time() - start
+    start, began = time.process_time(), time.perf_counter()
+    found = made.answers(task.texts[: row["items"]])
+    spent, wall = time.process_time() - start, time.perf_counter() - began
+    return classification.scored(task, found) | {
+        "parameters": encoder.entry.parameters + sum(one.numel() for one in made.head.parameters()),
+        "seconds": wall,
+        "training_cpu_seconds": trained,
+        "cpu_seconds_per_1000": 1000 * spent / row["items"],
+    }
+
+
+def _share(step: int, steps: int) -> float:
+    """Of the rate: up in a line over the first steps, then down in a line to 0."""
+    warm = max(1, round(WARM * steps))
+    return (step + 1) / warm if step < warm else (steps - step) / max(1, steps - warm)
+
+
+def _tokens(encoder, texts: Sequence[str]) -> list[list[int]]:
+    return encoder.tokenizer(
+        list(texts), truncation=True, max_length=encoder.entry.context
+    )["input_ids"]  # fmt: skip
+
+
+def _means(encoder, ids: list[list[int]]):
+    """The mean over each text's tokens: (b, d), with its gradient."""
+    import torch
+
+    longest = max(map(len, ids))
+    blank = encoder.tokenizer.pad_token_id
+    padded = torch.tensor([one + [blank] * (longest - len(one)) for one in ids])  # (b, t)
+    mask = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in ids])
+    hidden = encoder.model(input_ids=padded, attention_mask=mask).last_hidden_state  # (b, t, d)
+    weights = mask[..., None] / mask.sum(1)[:, None, None]
+    return (hidden * weights).sum(1)

@@ -1,0 +1,187 @@
+"""Greedy answers of a language model to many prompts, cut where a stop string begins.
+
+`transformers` generates; here prompts of like length go together, each is padded on its left, and
+each answer ends on its own. The model's own settings of sampling and penalties are put aside,
+so that the likeliest token is taken at every step and nothing else.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sizewise.validation import whole
+from . import likelihood
+
+DECODING = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+SLACK = 4  # tokens before a stop string that may hold a part of a character
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote: the text before any stop string, and what it took."""
+
+    text: str
+    tokens: int  # generated until the answer ended, those of the stop string and the end among them
+    seconds: float  # of its batch's wall time, shared by tokens
+
+
+def answers(
+    model,
+    tokenizer,
+    prompts: Sequence[str],
+    *,
+    most: int,
+    stops: tuple[str, ...] = (),
+    batch: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Answer]:
+    """One greedy answer of at most ``most`` tokens a prompt, in the prompts' order.
+
+    An answer ends before the first of ``stops`` in it, at the tokenizer's or the model's end
+    token, or after ``most`` tokens. A stop string that begins in the prompt does not count. The
+    text does not depend on ``batch`` but for rounding: padding changes the order of sums, which
+    can turn a near tie (rare in fp32, less so in bf16). ``progress`` is told (prompts done,
+    prompts). Raises ValueError for an empty prompt, an empty stop string, and a prompt that with
+    ``most`` tokens is over the model's context.
+    """
+    most, batch = whole("the most tokens", most, 1 << 20), whole("the batch", batch)
+    if isinstance(prompts, str) or isinstance(stops, str) or not all(stops):
+        raise ValueError("prompts and stops are sequences of texts, and no stop is empty")
+    ids = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
+    check_context(model, ids, most)
+    order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
+    found: dict[int, Answer] = {}
+    for first in range(0, len(order), batch):
+        some = order[first : first + batch]
+        given = [ids[number] for number in some]
+        found |= zip(some, _batch(model, tokenizer, given, most, stops), strict=True)
+        if progress:
+            progress(len(found), len(order))
+    return [found[number] for number in range(len(ids))]
+
+
+def chat(tokenizer, request: str) -> str:
+    """``request`` as a user's turn in the tokenizer's own template, up to where the model speaks.
+
+    Raises ValueError if the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError("the tokenizer has no chat template; leave chat off for this model")
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True
+    )
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """``text`` up to where the first stop string in it begins."""
+    found = [at for at in map(text.find, stops) if at >= 0]
+    return text[: min(found)] if found else text
+
+
+def _batch(model, tokenizer, given: list[list[int]], most: int, stops) -> list[Answer]:
+    import torch
+    from transformers import StoppingCriteriaList
+
+    ends = end_tokens(model, tokenizer)
+    padding = next((one for one in (tokenizer.pad_token_id, *ends) if one is not None), 0)
+    longest = max(map(len, given))
+    ids = torch.full((len(given), longest), padding)  # (b, t)
+    mask = torch.zeros_like(ids)
+    for row, own in enumerate(given):
+        ids[row, longest - len(own) :] = torch.tensor(own)
+        mask[row, longest - len(own) :] = 1
+    place = next(model.parameters()).device
+    ended = _ended(tokenizer, longest, len(given), stops, set(ends))
+    begun = time.perf_counter()
+    with torch.inference_mode(), likelihood.still(model), _greedy(model, most, padding):
+        out = model.generate(
+            input_ids=ids.to(place), attention_mask=mask.to(place),
+            stopping_criteria=StoppingCriteriaList([ended]),
+        )[:, longest:].tolist()  # fmt: skip
+    seconds = time.perf_counter() - begun
+    sizes = [at or len(row) for at, row in zip(ended.sizes, out, strict=True)]
+    return [
+        Answer(
+            cut(tokenizer.decode(row[:size], **DECODING), stops), size,
+            seconds * size / sum(sizes),
+        )
+        for row, size in zip(out, sizes, strict=True)
+    ]  # fmt: skip
+
+
+def _ended(tokenizer, start: int, rows: int, stops, ends: set[int]):
+    """A criterion that notes after how many tokens each row ended: ``sizes``, 0 for not yet.
+
+    That of `transformers` looks at the prompt's end too, and goes through the whole vocabulary.
+    """
+    import torch
+    from transformers import StoppingCriteria
+
+    longest = max((len(stop.encode()) for stop in stops), default=0)
+    last = longest + SLACK  # tokens that hold a stop string, since each is a byte or more
+
+    class Ended(StoppingCriteria):
+        sizes = [0] * rows
+
+        def __call__(self, input_ids, scores, **kwargs):
+            for row, own in enumerate(input_ids[:, start:].tolist()):
+                if not self.sizes[row] and self._over(own):
+                    self.sizes[row] = len(own)
+            return torch.tensor([size > 0 for size in self.sizes], device=input_ids.device)
+
+        def _over(self, own: list[int]) -> bool:
+            if own[-1] in ends:
+                return True
+            # the end first, since that is short; it may begin in the middle of a character
+            return bool(stops) and all(
+                any(stop in tokenizer.decode(part, **DECODING) for stop in stops)
+                for part in (own[-last:], own)
+            )
+
+    return Ended()
+
+
+@contextmanager
+def _greedy(model, most: int, padding: int) -> Iterator[None]:
+    """The model with settings that do nothing but take the likeliest token."""
+    from transformers import GenerationConfig
+
+    kept = model.generation_config
+    model.generation_config = GenerationConfig(
+        do_sample=False, num_beams=1, max_new_tokens=most, pad_token_id=padding, use_cache=True
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
+def end_tokens(model, tokenizer) -> list[int]:
+    """The tokens that end a text, for the tokenizer and for the model."""
+    own = model.generation_config.eos_token_id if model.generation_config else None
+    several = own if isinstance(own, list | tuple) else [own]
+    return [one for one in (tokenizer.eos_token_id, *several) if one is not None]
+
+
+def prompt_tokens(tokenizer, prompt: str) -> list[int]:
+    """The prompt's tokens, with what the tokenizer puts before a text, but never twice.
+
+    Raises ValueError for a prompt without any.
+    """
+    opening = likelihood.start(tokenizer)
+    ids = list(tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
+    ids = ids if ids[: len(opening)] == opening else [*opening, *ids]
+    if not ids:
+        raise ValueError("a prompt is empty, and this tokenizer puts nothing before a text")
+    return ids
+
+
+def check_context(model, ids: list[list[int]], most: int) -> None:
+    """Raises ValueError where the longest prompt and ``most`` tokens are over the context."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(map(len, ids), default=0)
+    if context and longest + most > context:
+        raise ValueError(
+            f"a prompt of {longest} tokens and an answer of {most} are over the context {context}"
+        )

@@ -1,0 +1,187 @@
+"""A language model as a classifier: which label's word does it expect after the text?
+
+Nothing is trained. Each label is given one word (a verbalizer: Schick and Schütze 2021), and the
+likeliest of these words, next after the prompt, is the answer. A model expects some words more
+than others whatever the text is; contextual calibration divides by what it expects after texts
+without content (Zhao et al. 2021, section 5).
+"""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sizewise import units as words
+from sizewise.validation import whole
+from . import classification, likelihood
+
+CALIBRATIONS = ("none", "contextual")
+EMPTY = ("N/A", "[MASK]", "")  # texts without content, those of Zhao et al.
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a set is put to a language model; ``words`` has one word a label."""
+
+    task: str
+    noun: str
+    ask: str
+    words: dict[str, str]
+
+    def prompt(self, text: str, examples: Sequence[tuple[str, str]] = ()) -> str:
+        """The task, the examples (text, label) with their words, and the text without its own."""
+        shown = [f"{self._item(one)} {self.words[label]}" for one, label in examples]
+        return "\n\n".join([self.task, *shown, self._item(text)])
+
+    def _item(self, text: str) -> str:
+        return f"{f'{self.noun}: {text}'.rstrip()}\n{self.ask}:"
+
+
+WORDINGS = {
+    "rotten-tomatoes": Wording(
+        "Say whether the review is positive or negative.", "Review", "Sentiment",
+        {"bad": "negative", "good": "positive"}),
+    "spam": Wording(
+        "Say whether the email is spam or normal.", "Email", "Type",
+        {"ham": "normal", "spam": "spam"}),
+    "bbc": Wording(
+        "Say whether the article is about business, entertainment, politics, sport or technology.",
+        "Article", "Topic",
+        {"business": "business", "entertainment": "entertainment", "politics": "politics",
+         "sports": "sport", "tech": "technology"}),
+    "sarcasm": Wording(
+        "Say whether the headline is news or satire.", "Headline", "Kind",
+        {"serious": "news", "sarcastic": "satire"}),
+}  # fmt: skip
+
+
+def scores(
+    model, tokenizer, prompts: Sequence[str], answers: Sequence[str], *, batch: int = 16
+) -> np.ndarray:
+    """log p of each answer's token next after each prompt: (prompts, answers) float64.
+
+    An answer follows a space and must be one token there, so that one pass over a prompt scores
+    all answers. What all prompts begin with goes through the model once; prompts of like length
+    go together, padded at the end, where no earlier token sees it. Raises ValueError for no
+    prompt, an answer of several tokens, and two answers of the same one.
+    """
+    import torch
+
+    batch = whole("the batch", batch)
+    if not len(prompts):
+        raise ValueError("no prompt to score")
+    wanted = [_token(tokenizer, prompts[0], answer) for answer in answers]
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"two of the answers are the same token: {', '.join(answers)}")
+    ids = [_ids(tokenizer, prompt) for prompt in prompts]
+    common = _common(ids)
+    order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
+    found = np.empty((len(ids), len(wanted)))
+    device = next(model.parameters()).device
+    with torch.no_grad(), likelihood.still(model):
+        past = None
+        if common:
+            start = torch.tensor([ids[0][:common]], device=device)  # (1, common)
+            past = model(input_ids=start, use_cache=True, logits_to_keep=1).past_key_values
+        for first in range(0, len(order), batch):
+            some = order[first : first + batch]
+            rest = [ids[number][common:] for number in some]
+            longest = max(map(len, rest))
+            padded = torch.tensor([one + [0] * (longest - len(one)) for one in rest])  # (b, t)
+            ends = torch.tensor([len(one) - 1 for one in rest])
+            places, which = ends.unique(return_inverse=True)
+            cache = copy.deepcopy(past)
+            if cache is not None:
+                cache.batch_repeat_interleave(len(some))
+            logits = model(
+                input_ids=padded.to(device),
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=places.to(device),
+            ).logits  # (b, places, V)
+            last = logits[torch.arange(len(some)), which].float()  # (b, V)
+            found[some] = last.log_softmax(-1)[:, wanted].double().cpu().numpy()
+    return found
+
+
+def calibrated(log_p: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """Log scores (n, classes) less the model's bias, seen on texts without content.
+
+    Both are shared out over the labels; the mean over ``empty`` (e, classes) is what each
+    label's share is divided by. A constant added to a label's log p in both changes nothing in
+    the answers where the empty texts agree on it. Raises ValueError for unlike classes.
+    Source: Zhao et al. 2021, section 5, with W diagonal and b = 0.
+    """
+    from scipy.special import log_softmax, logsumexp
+
+    log_p, empty = np.atleast_2d(log_p), np.atleast_2d(empty)
+    if log_p.shape[1] != empty.shape[1]:
+        raise ValueError(f"{log_p.shape[1]} labels, but {empty.shape[1]} of the empty texts")
+    bias = logsumexp(log_softmax(empty, axis=1), axis=0) - np.log(len(empty))  # (classes,)
+    return log_softmax(log_softmax(log_p, axis=1) - bias, axis=1)
+
+
+def prompted(row: Row) -> Row:
+    """A row of `prompted`: a language model without training, with examples in its prompt."""
+    if row["calibration"] not in CALIBRATIONS:
+        raise words.unknown("calibration", row["calibration"], CALIBRATIONS)
+    names = ("model", "dtype", "set", "characters", "items", "labels_used", "seed")
+    task, log_p, empty, parameters, wall, spent = _read(*(row[name] for name in names))
+    if row["calibration"] == "contextual":
+        log_p = calibrated(log_p, empty)
+    return classification.scored(task, log_p.argmax(1)) | {
+        "parameters": parameters,
+        "seconds": wall,
+        "training_cpu_seconds": 0.0,
+        "cpu_seconds_per_1000": 1000 * spent / row["items"],
+    }
+
+
+@lru_cache(maxsize=1)
+def _read(name, dtype, set_name, characters, items, shots, seed):
+    """Scores of the test and of the empty texts, timed without the latter."""
+    found = _model(name, dtype)
+    task, wording = classification.task(set_name, characters), WORDINGS[set_name]
+    some = classification.draw(task.pool_labels, shots, seed) if shots else ()
+    examples = [(task.pool[place], task.names[task.pool_labels[place]]) for place in some]
+    answers = [wording.words[one] for one in task.names]
+    empty = [wording.prompt(one, examples) for one in EMPTY]
+    bias = scores(found.model, found.tokenizer, empty, answers)
+    prompts = [wording.prompt(one, examples) for one in task.texts[:items]]
+    start, began = time.process_time(), time.perf_counter()
+    log_p = scores(found.model, found.tokenizer, prompts, answers)
+    spent, wall = time.process_time() - start, time.perf_counter() - began
+    return task, log_p, bias, found.entry.parameters, wall, spent
+
+
+@lru_cache(maxsize=1)
+def _model(name: str, dtype: str):
+    from sizewise.models import pretrained
+
+    return pretrained.load(name, dtype=dtype)
+
+
+def _ids(tokenizer, prompt: str) -> list[int]:
+    found = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    return [*likelihood.start(tokenizer), *found]
+
+
+def _token(tokenizer, prompt: str, answer: str) -> int:
+    before, after = _ids(tokenizer, prompt), _ids(tokenizer, f"{prompt} {answer}")
+    if after[: len(before)] != before or len(after) != len(before) + 1:
+        raise ValueError(f"{answer!r} is not one token after the prompt; choose another word")
+    return after[-1]
+
+
+def _common(ids: list[list[int]]) -> int:
+    """Tokens that all begin with, leaving each at least one; tokenized whole, so nothing is cut
+    where a tokenizer would have joined."""
+    least, most = min(ids), max(ids)  # in the order of lists, what these share all share
+    same = next((place for place, (a, b) in enumerate(zip(least, most, strict=False)) if a != b),
+                min(len(least), len(most)))  # fmt: skip
+    return min(same, min(map(len, ids)) - 1)

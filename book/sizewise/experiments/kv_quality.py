@@ -1,0 +1,190 @@
+"""The measurements behind ``data/kv_quality.jsonl``: one function for each kind of row.
+
+Each takes a row's configuration and returns its measured columns. What the plain cache leads to is
+kept from row to row, so rows of one model should follow one another.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sizewise.evaluation import corpora
+from sizewise.quantization.kv import evaluate, needle
+from sizewise.stats import bootstrap
+from . import weight_quality
+from sizewise.quantization.kv import store
+from sizewise.quantization import quality as losses
+from sizewise.quantization.kv.cache import TurboQuantCache
+
+Row = dict[str, Any]
+BITS = (4, 3, 2)  # of the errors of layers
+ERRORS = ("turboquant", "hadamard", "uniform", "kivi")
+WIDE = {"int8": 8, "fp8": 8, "plain": None}  # methods that have one width
+
+
+def way(
+    keys: str = "plain",
+    keys_bits: int | None = None,
+    values: str | None = None,
+    values_bits: int | None = None,
+    **more,
+) -> Row:
+    """The columns that say how keys and values are stored; values as keys where not said."""
+    values, values_bits = (keys, keys_bits) if values is None else (values, values_bits)
+    return {
+        "keys": keys, "keys_bits": WIDE.get(keys, keys_bits),
+        "values": values, "values_bits": WIDE.get(values, values_bits),
+        "rotation": "haar", "residual": 0, "seed": 0, **more,
+    }  # fmt: skip
+
+
+PLAIN = way()
+
+
+def through_cache(row: Row) -> Row:
+    """A row of `quality`: loss and divergence from the plain cache, with the bytes held."""
+    chosen, (sample, reference, plain) = weight_quality.named(row["model"]), original(read(row))
+    found = evaluate.measure(
+        chosen.model, sample.windows, lambda: cache(chosen.model, row), reference,
+        bytes_of_targets=sample.bytes, document=sample.document, chunk=row["chunk"],
+    )  # fmt: skip
+    told = losses.compare(found.table, plain)
+    change = bootstrap.paired(found.table, plain, "nats", "tokens").difference
+    told |= losses.interval("perplexity_change", change.through(np.expm1))
+    return {name: value for name, value in told.items() if name != "documents"} | {
+        "cache_bytes": found.bytes,
+        "values_held": reference.values,
+        "bits": 8 * found.bytes / reference.values,
+        "weights_sha256": chosen.weights_sha256,
+    }
+
+
+def coding_errors(row: Row) -> Row:
+    """A row of `layer`: norms and coding errors of one layer's keys or values."""
+    x = states(read(row))[row["layer"]][row["side"] == "values"].float()  # (n, heads, t, d)
+    norms = x.norm(dim=-1)
+    channels = x.square().mean((0, 2)).sqrt()  # (heads, d)
+    shared = x.mean((0, 2)).square().sum(-1) / channels.square().sum(-1)  # (heads,)
+    found = {
+        "dim": x.shape[-1],
+        "vectors": norms.numel(),
+        "norm": norms.mean().item(),
+        "norm_5": norms.flatten().quantile(0.05).item(),
+        "norm_95": norms.flatten().quantile(0.95).item(),
+        "channel_spread": (channels.amax(-1) / channels.median(-1).values).mean().item(),
+        "constant": shared.mean().item(),
+    }
+    for method in ERRORS:
+        for bits in BITS:
+            of = ("turboquant", "hadamard") if method == "hadamard" else (method, "haar")
+            side = "keys" if method == "kivi" else row["side"]  # by channel, whatever the side
+            coder = store.codec(of[0], bits, x.shape[-1], side, of[1], row["seed"])
+            away = (coder.decode(coder.encode(x)) - x).norm(dim=-1)
+            found[f"error_{method}_{bits}"] = (away / norms).square().mean().item()
+    return found
+
+
+def facts_found(row: Row) -> Row:
+    """A row of `needle`: right answers after a long text, and how unlikely the right ones are."""
+    table = asked(**{name: value for name, value in row.items() if name != "what"})
+    plain = asked(**{name: value for name, value in (row | PLAIN).items() if name != "what"})
+    told = {"questions": len(table), "distance": float(table["distance"].mean())}
+    for name, column in (("right", "right"), ("answer_nats", "nats")):
+        told |= losses.interval(name, bootstrap.ratio(table, column, by="question"))
+        change = bootstrap.paired(table, plain, column, by="question").difference
+        told |= losses.interval(f"{name}_change", change)
+    return told
+
+
+def text_written(row: Row) -> Row:
+    """A row of `generation`: greedy text beside that of the plain cache, token by token."""
+    import pandas
+
+    plain, found = (written(*read(row), row["tokens"], tuple(sorted(one.items())))
+                    for one in (PLAIN, {name: row[name] for name in PLAIN}))  # fmt: skip
+    same = plain == found  # (prompts, tokens)
+    until = same.int().cumprod(-1).sum(-1)
+    table = pandas.DataFrame({"document": range(len(same)), "equal": same.sum(-1).tolist(),
+                              "tokens": same.shape[1], "until": until.tolist()})  # fmt: skip
+    return {
+        **losses.interval("equal", bootstrap.ratio(table, "equal", "tokens")),
+        **losses.interval("equal_until", bootstrap.ratio(table, "until")),
+        "identical": float((until == row["tokens"]).double().mean()),
+    }
+
+
+def cache(model, row: Row) -> TurboQuantCache:
+    """An empty cache that stores as the row says."""
+    sides = {side: (row[side], row[f"{side}_bits"] or 16) for side in ("keys", "values")}
+    return TurboQuantCache(model.config, residual=row["residual"], rotation=row["rotation"],
+                           seed=row["seed"], **sides)  # fmt: skip
+
+
+def read(row: Row) -> tuple:
+    """The model and the text of a row."""
+    return tuple(row[name] for name in ("model", "text", "context", "documents"))
+
+
+@lru_cache(maxsize=1)
+def original(of: tuple):
+    """The sample of a row, what the plain cache leads to on it, and the table of its losses."""
+    name, words, context, documents = of
+    chosen = weight_quality.named(name)
+    sample = chosen.sample(context, documents, words)
+    reference = evaluate.original(chosen.model, sample.windows)
+    plain = evaluate.measure(
+        chosen.model, sample.windows, lambda: plain_cache(chosen.model), reference,
+        bytes_of_targets=sample.bytes, document=sample.document,
+    )  # fmt: skip
+    return sample, reference, plain.table
+
+
+def plain_cache(model):
+    """The cache that `transformers` makes itself."""
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.config)
+
+
+@lru_cache(maxsize=1)
+def states(of: tuple):
+    """Keys and values of all layers on a text."""
+    name, words, context, documents = of
+    chosen = weight_quality.named(name)
+    return evaluate.keys_and_values(
+        chosen.model, chosen.sample(context, documents, words).windows, chunk=context
+    )
+
+
+@lru_cache(maxsize=8)
+def asked(model, text, context, needles, documents, **stored):
+    """All questions of some haystacks, put to a cache: one row each."""
+    import pandas
+
+    chosen, parts = weight_quality.named(model), []
+    for number in range(documents):
+        stack = needle.haystack(chosen.tokenizer, sentences(text), context, needles=needles,
+                                seed=number)  # fmt: skip
+        parts.append(needle.ask(chosen.model, stack, lambda: cache(chosen.model, stored)))
+    table = pandas.concat(parts, ignore_index=True)
+    return table.assign(question=range(len(table)))
+
+
+@lru_cache(maxsize=1)
+def sentences(name: str) -> tuple[str, ...]:
+    """Sentences of 6 to 30 words of the first texts."""
+    found = (one for document in corpora.fixed(name, count=60)
+             for one in re.split(r"(?<=[.!?])\s+", " ".join(document.split())))  # fmt: skip
+    return tuple(one for one in found if 6 <= len(one.split()) <= 30)
+
+
+@lru_cache(maxsize=2)
+def written(model: str, text: str, context: int, documents: int, tokens: int, stored: tuple):
+    """What the model writes after the beginnings of some texts, int64 (documents, tokens)."""
+    import torch
+
+    chosen = weight_quality.named(model)
+    ids = torch.from_numpy(chosen.sample(context, documents, text).windows[:, :-1])
+    return evaluate.greedy(chosen.model, ids, cache(chosen.model, dict(stored)), tokens)

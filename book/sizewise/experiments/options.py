@@ -1,0 +1,82 @@
+"""What the scripts that train have in common: options, a list of the runs, and the way to rows."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sizewise.data import records
+from . import engine
+from sizewise.training import tokenizer
+
+Config = dict[str, Any]
+
+
+def numbers(kind: Callable[[str], Any]) -> Callable[[str], list]:
+    """A parser of comma-separated values of one kind."""
+    return lambda words: [kind(word) for word in words.split(",")]
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """A command line whose help begins with the script's own description."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def common(given: argparse.ArgumentParser, stem: str, context: int = 128) -> None:
+    """Add the options on text, on where runs take place and on where rows of ``stem`` go."""
+    add = given.add_argument_group("the text").add_argument
+    add("--text", default="packages", help="packages, packages-large, or hub:NAME")
+    add("--vocabulary", type=int, default=1024, help="entries of the tokenizer")
+    add("--context", type=int, default=context, help="tokens in a sequence")
+    add = given.add_argument_group("the recording").add_argument
+    add("--workers", type=int, help="runs at once; one a GPU or a core if not said")
+    add("--per-gpu", type=int, default=1, help="runs at once on one GPU")
+    add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
+    add("--output", help=f"another file than data/{stem}.jsonl")
+    add("--list", action="store_true", help="print the runs with their cost and train nothing")
+
+
+def record(
+    stem: str,
+    words: argparse.Namespace,
+    runs: Callable[[argparse.Namespace], list[Config]],
+    measure: Callable[[Config], Config],
+    cost: Callable[[Config], float],
+    *,
+    told: tuple[str, ...] = ("what", "budget", "width", "family", "seed", "batch", "tokens"),
+    first: Callable | None = None,
+    longest_first: bool = True,
+) -> None:
+    """Train what ``runs`` plans and has no row yet, or with ``--list`` print it.
+
+    The longest come first, so that none is alone at the end, unless their own order matters.
+    ``told`` are the columns of a line, ``first`` is given the text before any worker starts. Bad
+    input ends the script in one line.
+    """
+    try:
+        configs = runs(words)
+        if longest_first:
+            configs = sorted(configs, key=cost, reverse=True)
+        if words.list:
+            print("\n".join(_line(config, told, cost) for config in configs))
+            print(f"{len(configs)} runs, in all {sum(map(cost, configs)):.3g} operations")
+            return
+        text = tokenizer.prepare(words.text, words.vocabulary, progress=True)  # before workers ask
+        if first:
+            first(text)
+        file = Path(words.output) if words.output else records.path(stem)
+        engine.run_all(
+            measure, configs, file, workers=words.workers, per_gpu=words.per_gpu, cost=cost,
+            backend=words.backend,
+        )  # fmt: skip
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"{stem}: {error}")
+
+
+def _line(config: Config, told: tuple[str, ...], cost: Callable[[Config], float]) -> str:
+    words = [f"{name} {value:g}" if isinstance(value := config[name], int | float) else str(value)
+             for name in told]  # fmt: skip
+    return "  ".join((*words, f"operations {cost(config):.3g}"))

@@ -1,0 +1,218 @@
+"""From what a person names to a causal model with weights: what it is, what it takes, and loading.
+
+Weights are read from safetensors or GGUF; nothing is unpickled, and code that a model brings is
+never run.
+"""
+
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from sizewise import units
+from sizewise.data import catalog
+from . import config as configs
+from .config import one_line
+from . import gguf
+
+CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from. ``parameters`` is known before anything is loaded, if it can be."""
+
+    name: str
+    kind: str  # folder, gguf, pretrained or hub
+    path: Path | None = None
+    parameters: int | None = None
+    stored: gguf.File | None = None
+
+
+def find(name: str) -> Source:
+    """A folder, a ``.gguf`` file, a pinned model's name or a hub id, not loaded yet.
+
+    Raises ValueError, in one line, for what is none of them, for folders and hub repositories
+    without weights in safetensors, for encoders and for models that are quantized already. Of a
+    hub id only the configuration and the list of its files are fetched.
+    """
+    from . import pretrained
+
+    path = _path(name)
+    if path and path.suffix.lower() == ".gguf":
+        stored = gguf.read(path)
+        return Source(name, "gguf", path, stored.all.elements, stored)
+    if path and path.is_dir():
+        return _folder(name, path)
+    if path and (path.exists() or name.startswith(("/", ".", "~"))):
+        what = "is no model folder and no GGUF file" if path.exists() else "no such file or folder"
+        raise ValueError(f"{name}: {what}")
+    if name in pretrained.names():
+        one = pretrained.entry(name)
+        if one.kind != "causal":
+            raise ValueError(f"{name}: is no causal language model, but an {one.kind}")
+        return Source(name, "pretrained", None, one.parameters)
+    if name in catalog.models():
+        raise ValueError(
+            f"{name}: the catalogue has its configuration and not its weights; "
+            "give a folder, a GGUF file or a hub id"
+        )
+    if configs.HUB_ID.fullmatch(name):
+        _check(name, configs.load(name))
+        if not _in_safetensors(name):
+            raise ValueError(f"{name}: the hub has no weights of it in safetensors")
+        return Source(name, "hub", None, _count(name))
+    raise units.unknown("model", name, [*pretrained.names("causal"), *catalog.models()])
+
+
+def needed(source: Source, dtype: str = "fp32") -> int | None:
+    """Bytes of the weights while they are loaded; None if the parameters are not known before.
+
+    What comes from GGUF is held twice for a moment, as it was read and in its plain class.
+    """
+    if source.parameters is None:
+        return None
+    return source.parameters * BYTES[dtype] * (1 if source.kind in ("folder", "hub") else 2)
+
+
+def free(device: str = "cpu") -> int:
+    """Bytes of memory that are free on a device now."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def check_memory(source: Source, dtype: str, device: str) -> None:
+    """Raise ValueError, before anything is loaded, if the weights do not fit."""
+    need = needed(source, dtype)
+    for place in dict.fromkeys(("cpu", device)):  # loaded on the one, held on the other
+        have = free(place)
+        if need is not None and need > have:
+            words = f"needs {units.si(need, 'B')} to be loaded in {dtype}"
+            raise ValueError(
+                f"{source.name}: {words}, and {units.si(have, 'B')} are free on {place}"
+            )
+
+
+def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, gguf.File | None]:
+    """(model, tokenizer, what a GGUF file stores) of a source, on the CPU, in evaluation mode.
+
+    Raises ValueError in one line if it cannot be loaded.
+    """
+    from transformers.utils import logging
+
+    from . import pretrained
+
+    logging.disable_progress_bar()  # who loads shows how far it is
+    if source.kind == "pretrained":
+        with redirect_stderr(StringIO()):
+            found = pretrained.load(source.name, dtype)
+        stored = gguf.read(found.file) if found.file.suffix == ".gguf" else None
+        return found.model, found.tokenizer, stored
+    try:
+        if source.kind == "gguf":
+            path = source.path.resolve()
+            with redirect_stderr(StringIO()):  # a bar that no setting turns off
+                model, tokenizer = pretrained.from_gguf(path.parent, path.name, dtype)
+        else:
+            model, tokenizer = _safetensors(source, dtype)
+    except Exception as error:  # each file is wrong in a way of its own
+        raise ValueError(f"{source.name}: cannot be loaded ({one_line(error)})") from error
+    return model, tokenizer, source.stored
+
+
+def reader(source: Source) -> tuple[Any, int | None]:
+    """The tokenizer and the most tokens of a window, as far as known, without the weights.
+
+    A pinned model is fetched for it. Raises ValueError in one line if they cannot be read.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from . import pretrained
+
+    where, words = source.path or source.name, {"local_files_only": source.kind != "hub"}
+    if source.kind == "pretrained":
+        found = pretrained.fetch(source.name)
+        where, words = found.folder, words | {"gguf_file": found.files[0].name}
+    elif source.kind == "gguf":
+        path = source.path.resolve()
+        where, words = path.parent, words | {"gguf_file": path.name}
+    try:
+        with redirect_stderr(StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **words)
+            config = AutoConfig.from_pretrained(where, trust_remote_code=False, **words)
+    except Exception as error:  # each file is wrong in a way of its own
+        raise ValueError(f"{source.name}: cannot be loaded ({one_line(error)})") from error
+    return tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def _safetensors(source: Source, dtype: str):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = str(source.path or source.name)
+    words = {"trust_remote_code": False, "local_files_only": source.kind != "hub"}
+    tokenizer = AutoTokenizer.from_pretrained(where, **words)
+    model, said = AutoModelForCausalLM.from_pretrained(
+        where,
+        dtype=getattr(torch, DTYPES[dtype]),
+        output_loading_info=True,
+        use_safetensors=True,
+        **words,
+    )
+    if missing := sorted(said.get("missing_keys", ())):
+        raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
+    return model.eval(), tokenizer
+
+
+def _folder(name: str, path: Path) -> Source:
+    spec = configs.load(path)
+    if not any(path.glob("*.safetensors")):
+        raise ValueError(f"{name}: no weights in safetensors beside its config.json")
+    _check(name, spec)
+    return Source(name, "folder", path, _count(path))
+
+
+def _check(name: str, spec: configs.Spec) -> None:
+    """Raise ValueError unless a configuration is that of a causal model in full weights."""
+    classes = spec.fields.get("architectures") or []
+    if classes and not any(str(one).endswith(CAUSAL) for one in classes):
+        raise ValueError(f"{name}: {classes[0]} is no causal language model")
+    if spec.fields.get("quantization_config"):
+        raise ValueError(f"{name}: is quantized already; start from its full weights")
+
+
+def _in_safetensors(name: str) -> bool:
+    """False if the hub lists a repository without such weights.
+
+    Where it cannot be asked, what is in the cache may be loaded, or loading refuses it.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        files = [one.rfilename for one in HfApi().model_info(name, timeout=10).siblings]
+    except Exception:  # offline, or the hub is: each way raises something else
+        return True
+    return any(file.endswith(".safetensors") and "/" not in file for file in files)
+
+
+def _count(model) -> int:
+    from . import parameters as counting
+
+    return counting.count(model).total
+
+
+def _path(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, ~ of nobody, a null byte
+        return None
+    return path

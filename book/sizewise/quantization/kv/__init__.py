@@ -1,0 +1,1 @@
+"""A KV cache in few bits, its baselines and its evaluation."""

@@ -1,0 +1,128 @@
+"""A cache for `transformers` that holds keys and values as packed bytes, and nothing else.
+
+    cache = TurboQuantCache(model.config, bits=4)
+    model.generate(**inputs, past_key_values=cache)
+
+What attention gets is decoded from the bytes, from the first token on: also the keys and values of
+a prompt are those that later tokens will see. (`transformers`' own QuantizedCache gives the
+prompt's back unquantized, so that a perplexity measured in one pass cannot tell it from the full
+cache.) Decoding the whole cache for each token is slow; with ``fused=True`` and the attention of
+`quant.kernels.attention` a new token attends to the bytes themselves.
+
+Held are the buffers, which grow by an eighth at a time, and the newest ``residual`` tokens.
+Rotation and codebook are shared by all layers and small. While a layer runs, its decoded keys and
+values exist beside them.
+"""
+
+from transformers.cache_utils import Cache, DynamicCache
+
+from sizewise.validation import whole
+from .layers import PackedLayer, PackedWindowLayer
+from .store import codec, methods
+
+
+class TurboQuantCache(Cache):
+    """Packed keys and values for every layer of a model's configuration.
+
+    ``keys`` and ``values`` are a method, or (method, bits), of `cache_store.methods`; where not
+    said "turboquant" at ``bits``. "turboquant", "prod" and EDEN's variants take 1, 2, 3, 4 or 8
+    bits (sketches up to 4), "kivi" and "uniform" the same; "int8" and "fp8" are 8, "plain" is the
+    model's type. The newest ``residual`` tokens stay in the model's type. ``rotation`` and ``seed``
+    are `TurboQuant`'s. ``fused`` hands packed views to attention where it can read them.
+
+    Raises ValueError for unknown methods, impossible bits, and models whose layers keep something
+    other than a key and a value a token: latent, state-space or indexed attention, by name.
+    """
+
+    def __init__(
+        self,
+        config,
+        bits: int = 4,
+        keys=None,
+        values=None,
+        residual: int = 0,
+        *,
+        rotation: str = "haar",
+        seed: int = 0,
+        fused: bool = False,
+    ):
+        residual = whole("the residual window", residual, least=0)
+        self.methods = {"keys": _said("keys", keys, bits), "values": _said("values", values, bits)}
+        for side, (method, width) in self.methods.items():
+            codec(method, width, 64, side, rotation, seed)  # bad options are refused here
+
+        def make(side: str, dim: int):
+            return codec(*self.methods[side], dim, side, rotation, seed)
+
+        layers = []
+        for number, layer in enumerate(_plain_layers(config)):
+            kind = type(layer).__name__
+            if kind == "DynamicLayer":
+                layers.append(PackedLayer(make, residual, fused))
+            elif kind == "DynamicSlidingWindowLayer":
+                window = layer.sliding_window
+                layers.append(PackedWindowLayer(make, window, residual=residual, fused=fused))
+            elif kind == "DummyLayer":  # shares another layer's cache
+                layers.append(layer)
+            else:
+                raise ValueError(
+                    f"layer {number} is a {kind}: only keys and values of full or windowed "
+                    "attention can be packed"
+                )
+        super().__init__(layers=layers)
+
+    def trim(self) -> "TurboQuantCache":
+        """Give back what the buffers hold in reserve; the next token allocates again."""
+        for layer in self._packed():
+            layer.trim()
+        return self
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is stored, without the buffers' reserve: `held_bytes` after `trim`."""
+        return sum(layer.nbytes for layer in self._packed())
+
+    def _packed(self):
+        return [layer for layer in self.layers if isinstance(layer, PackedLayer)]
+
+
+def held_bytes(cache) -> int:
+    """Bytes of memory behind a cache's tensors, reserve included, each storage counted once.
+
+    Takes `TurboQuantCache` and `transformers`' DynamicCache and StaticCache.
+    """
+    seen = {}
+    for layer in cache.layers:
+        if isinstance(layer, PackedLayer):
+            tensors = layer.tensors()
+        else:
+            tensors = [getattr(layer, name, None) for name in ("keys", "values")]
+        for tensor in tensors:
+            if tensor is not None:
+                storage = tensor.untyped_storage()
+                seen[storage.data_ptr()] = storage.nbytes()
+    return sum(seen.values())
+
+
+def _said(side: str, given, bits: int) -> tuple[str, int]:
+    """(method, bits) of a side."""
+    method, width = given if isinstance(given, tuple | list) else (given or "turboquant", bits)
+    if method not in methods():
+        codec(method, 4, 64, side, "haar", 0)  # raises, with the nearest name
+    return str(method), 8 if method in ("int8", "fp8") else whole(f"the bits of {side}", width, 16)
+
+
+def _plain_layers(config) -> list:
+    """What `transformers` itself would keep for each layer."""
+    text_config = config.get_text_config(decoder=True)
+    if getattr(text_config, "kv_lora_rank", None):
+        raise ValueError(
+            f"{text_config.model_type} keeps a latent vector and a rotary key, not keys and values"
+        )
+    try:
+        layers = DynamicCache(config=config).layers
+    except KeyError as error:  # a kind of layer that registers a cache of its own
+        raise ValueError(f"{text_config.model_type} has layers of kind {error}") from None
+    if not layers:
+        raise ValueError(f"{text_config.model_type} states no layers")
+    return layers

@@ -1,0 +1,204 @@
+"""Layers of a packed cache: what a layer of a model holds of its tokens, and gives back of them.
+
+A layer has two sides, keys and values, each a `cache_store.Store`. What it returns to attention is
+decoded, or, where the kernels can read the bytes, a view of them.
+"""
+
+from transformers.cache_utils import CacheLayerMixin
+
+from sizewise.validation import whole
+from .store import Store
+
+
+class PackedView:
+    """Keys or values of a layer as they lie in the cache, for attention that reads bytes."""
+
+    def __init__(self, packed, length: int):
+        self.packed, self.length = packed, length  # `kernels.Packed` over the filled part
+
+
+class PackedLayer(CacheLayerMixin):
+    """A layer that attends to all tokens."""
+
+    is_compileable = False
+    is_croppable = True
+    is_sliding = False
+    supports_early_init = False
+
+    def __init__(self, make, residual: int = 0, fused: bool = False):
+        super().__init__()
+        self._make, self.residual, self.fused = make, residual, fused
+        self.sides, self.seen = (), 0
+
+    def lazy_initialization(self, key_states, value_states) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.sides = tuple(
+            Store(self._make(side, states.shape[-1]), self.residual)
+            for side, states in (("keys", key_states), ("values", value_states))
+        )
+        self.is_initialized = True
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        """Store new keys and values (batch, kv heads, new, d); all that the new tokens may see."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        new = key_states.shape[2]
+        self.seen += new
+        fused = self.fused and new == 1 and self._readable()
+        both = []
+        for side, states in zip(self.sides, (key_states, value_states), strict=True):
+            if fused:
+                _write(side, states)
+                both.append(self._view(side))
+            else:
+                side.append(states)
+                both.append(side.decoded(self.dtype)[:, :, -self._visible(new) :])
+        self._forget_old()
+        return tuple(both)
+
+    def _visible(self, new: int) -> int:
+        return self.seen
+
+    def _forget_old(self) -> None:
+        pass
+
+    def _readable(self) -> bool:
+        """Whether the kernels read what both sides hold."""
+        return all(
+            getattr(side.codec, "variant", "prod") != "prod"
+            and not getattr(side.codec, "sketched", True)
+            and side.codec.bits in (2, 3, 4)
+            and side.codec.dim in (64, 128, 256)
+            and side.buffers
+            and not side.recent.shape[2]
+            for side in self.sides
+        )
+
+    def _view(self, side) -> PackedView:
+        packed, visible = _packed(side), self._visible(1)
+        codes, norms = side.view("packed"), side.view("norms")
+        return PackedView(packed.over(codes[:, :, -visible:], norms[:, :, -visible:]), visible)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.seen + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.seen
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def reset(self) -> None:
+        """Forget all tokens and give the memory back."""
+        self.sides, self.seen, self.is_initialized = (), 0, False
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Remove the newest ``-tokens_to_remove`` tokens, a number of 0 or below as elsewhere."""
+        if tokens_to_remove > 0:
+            raise ValueError(f"crop takes 0 or a negative number, got {tokens_to_remove}")
+        count = min(-tokens_to_remove, self.seen)
+        for side in self.sides:
+            side.drop_last(count)
+        self.seen -= count
+
+    def reorder_cache(self, beam_idx) -> None:
+        self._rows(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self._rows(lambda tensor: tensor.repeat_interleave(repeats, 0))
+
+    def batch_select_indices(self, indices) -> None:
+        self._rows(lambda tensor: tensor[indices])
+
+    def offload(self) -> None:
+        self._rows(lambda tensor: tensor.to("cpu", non_blocking=True))
+
+    def prefetch(self) -> None:
+        self._rows(lambda tensor: tensor.to(self.device, non_blocking=True))
+
+    def _rows(self, pick) -> None:
+        for side in self.sides:
+            side.rows(pick)
+
+    def trim(self) -> None:
+        for side in self.sides:
+            side.trim()
+
+    def tensors(self) -> list:
+        return [tensor for side in self.sides for tensor in side.tensors()]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(side.nbytes for side in self.sides)
+
+
+class PackedWindowLayer(PackedLayer):
+    """A layer that attends to the last ``sliding_window`` tokens: it holds one fewer than those.
+
+    (KIVI's keys are dropped in whole groups.)
+    """
+
+    is_sliding = True
+
+    def __init__(self, make, sliding_window: int, **options):
+        super().__init__(make, **options)
+        self.sliding_window = whole("the window", sliding_window)
+        self.record_past = False
+
+    def activate_past_recording(self) -> None:
+        """Hold what leaves the window until the next crop, so that a crop can bring it back."""
+        self.record_past = True
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        before = min(self.seen, self.sliding_window - 1)
+        return before + query_length, self.seen - before
+
+    def get_max_length(self) -> int:
+        return self.sliding_window
+
+    def crop(self, tokens_to_remove: int) -> None:
+        if tokens_to_remove and self.seen >= self.sliding_window and not self.record_past:
+            raise RuntimeError(
+                "tokens before the window are gone: call activate_past_recording before crop"
+            )
+        super().crop(tokens_to_remove)
+        self._cut()
+
+    def _visible(self, new: int) -> int:
+        return min(self.seen, self.sliding_window - 1 + new)
+
+    def _forget_old(self) -> None:
+        if not self.record_past:
+            self._cut()
+
+    def _cut(self) -> None:
+        for side in self.sides:
+            side.drop_first(max(0, len(side) - (self.sliding_window - 1)))
+
+
+def _packed(side: Store):
+    """The side's buffers as the kernels take them, made once for each buffer."""
+    from sizewise.quantization.kernels import Packed
+
+    codes, norms = side.buffers["packed"], side.buffers["norms"]
+    kept = getattr(side, "_as_packed", None)
+    if kept is None or kept.codes is not codes:
+        coder = side.codec
+        matrix = coder.rotation.matrix(codes.device) if hasattr(coder.rotation, "matrix") else None
+        centroids = coder.codebook.to(codes.device)
+        kept = side._as_packed = Packed(codes, norms, coder.bits, centroids, matrix)
+    return kept
+
+
+def _write(side: Store, states) -> None:
+    """Append by the kernel where nothing has to be scaled by the variant, else by the encoder."""
+    import torch
+
+    from sizewise.quantization import kernels
+
+    if side.codec.variant != "mse" or kernels.backend(states.device) != "triton":
+        return side.append(states)
+    start = side.reserve(states.shape[2])
+    positions = torch.full((len(states),), start, dtype=torch.int32, device=states.device)
+    kernels.append(states, _packed(side), positions)
+    side.length = start + states.shape[2]

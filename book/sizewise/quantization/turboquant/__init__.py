@@ -1,0 +1,1 @@
+"""TurboQuant: random rotations, optimal scalar codebooks, packing, theory."""

@@ -1,0 +1,1 @@
+"""Weights in few bits: codes, layers that store them, pruning, outliers."""

@@ -1,0 +1,126 @@
+"""Intervals for ratios of sums: bits a byte, nats a token, the share of right answers.
+
+Windows of one document resemble each other, so documents are drawn, not windows (a cluster
+bootstrap: Davison and Hinkley 1997, section 3.8). Two models on the same documents share what
+makes a document hard; the same draw for both takes that out of their difference. Percentile
+intervals come out somewhat narrow for fewer than about twenty documents.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sizewise.validation import whole
+
+LEAST = 2  # documents
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    samples: np.ndarray = field(repr=False, compare=False)  # (samples,)
+
+    def through(self, function: Callable) -> "Estimate":
+        """The estimate of a function of this one, for example ``numpy.exp``."""
+        return estimate(function(self.value), function(self.samples))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same documents: a - b and a / b, with 95 % intervals."""
+
+    difference: Estimate
+    ratio: Estimate
+
+
+def ratio(
+    table,
+    top: str,
+    bottom: str | None = None,
+    scale: float = 1.0,
+    *,
+    by: str = "document",
+    samples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """``scale`` times the sum of column ``top`` over the sum of ``bottom``, drawing ``by``.
+
+    Without ``bottom``, the mean of ``top`` over the rows. Raises ValueError for a column that is
+    not there, a sum that is not finite, a bottom that is not positive, and fewer than 2 documents.
+    """
+    tops, bottoms = _sums(table, top, bottom, by)
+    weights = draws(len(tops), samples, seed)
+    return estimate(_over(tops.sum(), bottoms.sum()) * scale,
+                     _over(weights @ tops, weights @ bottoms) * scale)  # fmt: skip
+
+
+def paired(
+    a,
+    b,
+    top: str,
+    bottom: str | None = None,
+    scale: float = 1.0,
+    *,
+    by: str = "document",
+    samples: int = 2000,
+    seed: int = 0,
+) -> Paired:
+    """Compare the `ratio` of two tables of the same documents, drawn together.
+
+    Raises ValueError as `ratio` does, and if the tables hold different documents.
+    """
+    found = [_sums(table, top, bottom, by) for table in (a, b)]
+    if not found[0][0].index.equals(found[1][0].index):
+        apart = found[0][0].index.symmetric_difference(found[1][0].index)
+        raise ValueError(f"the two tables differ in {len(apart)} of column {by!r}: {apart[0]!r}")
+    weights = draws(len(found[0][0]), samples, seed)
+    values = [_over(tops.sum(), bottoms.sum()) * scale for tops, bottoms in found]
+    drawn = [_over(weights @ tops, weights @ bottoms) * scale for tops, bottoms in found]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Paired(
+            difference=estimate(values[0] - values[1], drawn[0] - drawn[1]),
+            ratio=estimate(np.divide(*values), np.divide(*drawn)),
+        )
+
+
+def _sums(table, top: str, bottom: str | None, by: str):
+    """Sums of both columns by document, as two series with the documents as index."""
+    for name in filter(None, (top, bottom, by)):
+        if name not in table:
+            raise ValueError(f"the table has no column {name!r}; it has {', '.join(table)}")
+    grouped = table.groupby(by, sort=True)
+    tops = grouped[top].sum(skipna=False).astype(float)
+    bottoms = (grouped[bottom].sum(skipna=False) if bottom else grouped.size()).astype(float)
+    if len(tops) < LEAST:
+        raise ValueError(f"an interval needs {LEAST} of column {by!r}, got {len(tops)}")
+    for name, values in ((top, tops), (bottom, bottoms)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"column {name!r} holds a number that is not finite")
+    if not (bottoms > 0).all():
+        raise ValueError(f"column {bottom!r} must be above 0 in each {by}")
+    return tops, bottoms
+
+
+def draws(number: int, samples: int, seed: int) -> np.ndarray:
+    """(samples, number): how often each document was drawn, with replacement."""
+    samples = whole("the samples", samples, 10**6)
+    return np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), samples)
+
+
+def _over(top, bottom):
+    return np.asarray(top) / np.asarray(bottom)
+
+
+def estimate(value, samples) -> Estimate:
+    """A value with the interval that its resamples span; nan ends where one is not finite."""
+    samples = np.asarray(samples, float)
+    if not np.isfinite(samples).all():
+        return Estimate(float(value), math.nan, math.nan, samples)
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return Estimate(float(value), float(low), float(high), samples)

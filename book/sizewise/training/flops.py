@@ -1,0 +1,108 @@
+"""Training operations of a rung, a multiplication and an addition being two.
+
+Forward, one token: two operations for each element of each matrix it is multiplied with (for
+mixtures those of the experts it is sent to), and 4 context x attention width a layer for scores
+and mixing. Backward is twice that. Masked scores count, as the plain kernels compute them and
+Kaplan et al. (2020, section 2.1) count them; look-ups, norms, rotations and the optimizer do not.
+
+A state-space layer counts as its chunked form is computed (Dao and Gu 2024, section 6): products
+inside a chunk, with the state, and between chunks. Decays, gates and the sums that make them are
+element by element and do not count, as nothing of that kind does.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sizewise.models import config, parameters
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a rung holds (parameters) and what one token of training costs (operations)."""
+
+    params: int
+    params_non_embedding: int
+    params_active: int
+    matrices: int  # elements that one token is multiplied with
+    operations_per_token: int
+
+
+@dataclass(frozen=True)
+class Mixers:
+    """The Mamba-2 mixers of a configuration: how many, and the shape of one."""
+
+    layers: int
+    heads: int
+    head: int
+    state: int
+    groups: int
+    chunk: int
+
+    @property
+    def vectors(self) -> int:
+        """Elements of one mixer in no product: A, D, time-step and convolution biases."""
+        return 3 * self.heads + self.heads * self.head + 2 * self.groups * self.state
+
+    def forward(self, context: int) -> float:
+        """Operations of one mixer's scan on one token, forward, in a sequence of ``context``."""
+        inside = self.chunk * (self.state + self.head)  # C B^T, then its product with the inputs
+        with_state = 2 * self.head * self.state  # into the chunk's state, and out of it
+        chunks = -(-context // self.chunk)
+        between = (chunks + 1) ** 2 * self.head * self.state / context
+        return 2 * self.heads * (inside + with_state + between)
+
+
+def size(spec: config.Spec) -> Size:
+    """Parameters by `counting`, operations by the formula above, at the longest context."""
+    found = parameters.count(spec)
+    mixers = _mixers(spec.fields)
+    matrices = found.active_without_input_embedding - found.by_kind.get("norm", 0)
+    matrices -= mixers.layers * mixers.vectors
+    context = spec.fields["max_position_embeddings"]
+    scan = 3 * mixers.layers * mixers.forward(context) if mixers.layers else 0
+    return Size(
+        params=found.total,
+        params_non_embedding=found.non_embedding,
+        params_active=found.active,
+        matrices=matrices,
+        operations_per_token=6 * matrices + 12 * context * _attention(spec.fields) + round(scan),
+    )
+
+
+def _attention(fields: dict[str, Any]) -> int:
+    """Attention width, summed over the layers that attend."""
+    if "num_attention_heads" not in fields:
+        return 0
+    layers = len(fields.get("attn_layer_indices", range(fields["num_hidden_layers"])))
+    return layers * fields["num_attention_heads"] * fields["head_dim"]
+
+
+def _mixers(fields: dict[str, Any]) -> Mixers:
+    if fields["model_type"] == "mamba2":
+        names = ("num_heads", "head_dim", "state_size", "n_groups", "chunk_size")
+        return Mixers(fields["num_hidden_layers"], *(fields[name] for name in names))
+    if fields["model_type"] == "bamba":
+        layers = fields["num_hidden_layers"] - len(fields["attn_layer_indices"])
+        names = ("n_heads", "d_head", "d_state", "n_groups", "chunk_size")
+        return Mixers(layers, *(fields[f"mamba_{name}"] for name in names))
+    return Mixers(0, 0, 0, 0, 0, 1)
+
+
+def counted(model, ids) -> int:
+    """What torch's own counter sees in a forward and a backward pass over ``ids`` (batch, context).
+
+    With the class's own head: the counter knows no product that is added in place, which `loss`
+    uses, and no fused attention on the CPU, so ``model`` wants eager attention. Of a state-space
+    layer it sees the products only where the class writes them as such (transformers 5.23 does).
+    The backward pass of its depthwise filters is counted as if every channel met every other; here
+    it is twice their forward pass, as for all products.
+    """
+    from torch.nn import functional
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        logits = model(input_ids=ids, use_cache=False).logits  # (batch, context, vocabulary)
+        functional.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
+    seen = {str(kind): n for kind, n in counter.get_flop_counts()["Global"].items()}
+    seen["aten.convolution_backward"] = 2 * seen.get("aten.convolution", 0)
+    return sum(seen.values())

@@ -1,0 +1,251 @@
+"""Small models of real `transformers` classes: configurations shrunk along one ladder of widths.
+
+A rung is a width; depth and heads follow from it, so that N of a dense rung grows as width^3:
+width / 32 layers (two at least), heads of 8 to 64, an MLP of 8/3 of the width with a gate.
+Every layer then holds about 12 width^2 parameters.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from sizewise import units, validation
+from sizewise.models import config as configs
+from . import capacity, load_balancing
+from .family_options import EXPERTS, EXPERTS_USED, Mixture, OF, Windows
+
+__all__ = [
+    "CAUSAL", "CHUNK", "EXPERTS", "EXPERTS_USED", "FAMILIES", "WIDTHS", "WRITES", "Mixture",
+    "Windows", "build", "is_matrix", "kind", "shape", "spec", "unmasked",
+]  # fmt: skip
+
+# From one thousand to 170 million parameters outside the embeddings. The lowest rungs are for the
+# smallest budgets, at which the head costs more than all layers.
+WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768)
+CAUSAL = ("dense", "moe", "hybrid")  # families whose every attention sees all that came before
+WRITES = ("o_proj", "down_proj", "out_proj")  # matrices that write to the residual stream
+CHUNK = 32  # tokens that a state-space layer works through at a time
+
+
+def kind(family: str) -> str:
+    """The family without its options: ``moe`` for ``moe:experts=16``."""
+    return family.partition(":")[0]
+
+
+def shape(width: int) -> dict[str, int]:
+    """Width, layers, heads, width of a head and of the MLP of one rung.
+
+    Raises ValueError unless the width is a multiple of its head's width.
+    """
+    width = validation.whole("the width", width, 16_384, 8)
+    head = 8 if width < 32 else 16 if width < 128 else 32 if width < 512 else 64
+    if width % head:
+        raise ValueError(f"the width must be a multiple of {head}, got {width}")
+    mlp = max(8, round(8 * width / 3 / 16) * 16)
+    return {
+        "width": width,
+        "layers": max(2, round(width / 32)),
+        "heads": width // head,
+        "head": head,
+        "mlp": mlp,
+    }
+
+
+def _attention(rung: dict[str, int]) -> dict[str, Any]:
+    return {
+        "intermediate_size": rung["mlp"],
+        "num_hidden_layers": rung["layers"],
+        "num_attention_heads": rung["heads"],
+        "num_key_value_heads": rung["heads"],
+        "head_dim": rung["head"],
+    }
+
+
+def _dense(rung: dict[str, int], context: int) -> dict[str, Any]:
+    return {"model_type": "llama", **_attention(rung)}
+
+
+def _moe(rung: dict[str, int], context: int, options: Mixture | None = None) -> dict[str, Any]:
+    """Two experts of eight unless said otherwise, each half as wide: a dense layer in use.
+
+    Qwen3-MoE; with a shared expert HunYuan-MoE, which differs in taking the norm of queries and
+    keys after their rotation. A token's weights sum to one, except where it uses one expert of
+    several: then the weight is the router's probability (Fedus et al. 2021, equation 2), or it
+    would learn nothing.
+    """
+    options = options or Mixture()
+    wide = options.check(rung["mlp"])
+    routed = {"num_experts": options.experts}
+    if options.shared:
+        routed |= {"model_type": "hunyuan_v1_moe", "moe_topk": options.used,
+                   "intermediate_size": wide, "rms_norm_eps": 1e-6}  # fmt: skip
+    else:
+        routed |= {
+            "model_type": "qwen3_moe",
+            "num_experts_per_tok": options.used,
+            "moe_intermediate_size": wide,
+            "norm_topk_prob": options.used > 1 or options.experts == 1,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
+    if options.balance:
+        routed["router_aux_loss_coef"] = options.balance
+    if options.capacity:  # no field of these classes, which keep what they do not know
+        routed["expert_capacity"] = options.capacity
+    return {**_attention(rung), **routed}
+
+
+def _windowed(rung: dict[str, int], context: int, options: Windows | None = None) -> dict[str, Any]:
+    """Every second layer, from the first, sees a quarter of the context unless said otherwise."""
+    options = options or Windows()
+    return {
+        "model_type": "gemma3_text",
+        **_attention(rung),
+        "sliding_window": options.size(context),
+        "layer_types": options.types(rung["layers"]),
+        "query_pre_attn_scalar": rung["head"],
+    }
+
+
+def _state_space(rung: dict[str, int], context: int) -> dict[str, Any]:
+    """Mamba-2 (Dao and Gu 2024): two mixers, of 6 width^2 each, for a layer of the others.
+
+    `transformers` has no CPU kernel of it but the chunked form in plain products: at width 64
+    under half as many operations a second as a dense rung. Chunks are short, since each token
+    meets all others of its chunk.
+    """
+    return {
+        "model_type": "mamba2",
+        "num_hidden_layers": 2 * rung["layers"],
+        "expand": 2,
+        "num_heads": 2 * rung["heads"],
+        "head_dim": rung["head"],
+        "state_size": max(16, rung["width"] // 4),
+        "n_groups": 1,
+        "conv_kernel": 4,
+        "chunk_size": min(CHUNK, context),
+    }
+
+
+def _hybrid(rung: dict[str, int], context: int) -> dict[str, Any]:
+    """Bamba: Mamba-2 mixers and attention in turn, from a mixer, each followed by an MLP."""
+    return {
+        "model_type": "bamba",
+        **_attention(rung),
+        "attn_layer_indices": list(range(1, rung["layers"], 2)),
+        "mamba_expand": 2,
+        "mamba_n_heads": 2 * rung["heads"],
+        "mamba_d_head": rung["head"],
+        "mamba_d_state": max(16, rung["width"] // 4),
+        "mamba_n_groups": 1,
+        "mamba_d_conv": 4,
+        "mamba_chunk_size": min(CHUNK, context),
+        "z_loss_coefficient": 0.0,
+    }
+
+
+FAMILIES: dict[str, Callable[..., dict[str, Any]]] = {
+    "dense": _dense,
+    "moe": _moe,
+    "windowed": _windowed,
+    "state-space": _state_space,
+    "hybrid": _hybrid,
+}
+
+
+def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) -> configs.Spec:
+    """The configuration of one rung of a family, as `sizewise.models.parameters` takes it.
+
+    The output head is a matrix of its own: embedding and head want different learning rates.
+    Raises ValueError for a family that is not there, and for bad sizes.
+    """
+    kind, _, options = family.partition(":")
+    if kind not in FAMILIES or (options and kind not in OF):
+        raise units.unknown("family", family, FAMILIES)
+    given = (OF[kind].of(family),) if options else ()
+    rung = shape(width)
+    context = validation.whole("the context", context, 1 << 20, 2)
+    fields = {
+        "hidden_size": rung["width"],
+        "vocab_size": validation.whole("the vocabulary", vocabulary, 1 << 20, 2),
+        "max_position_embeddings": context,
+        "tie_word_embeddings": False,
+        "use_cache": False,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        **FAMILIES[kind](rung, context, *given),
+    }
+    return configs.Spec(f"{family}-{width}", fields, "lab")
+
+
+def is_matrix(weight) -> bool:
+    """Whether a parameter multiplies across channels; vectors and depthwise filters do not."""
+    return weight.ndim >= 2 and weight.shape[-2] > 1
+
+
+def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
+    """The model with fresh fp32 weights on the CPU, a function of the seed alone.
+
+    Matrices start normal with variance 1 / inputs, those that write to the residual stream
+    smaller by sqrt(2 layers) (GPT-2, 2019, section 2.3). Whatever the width, what leaves the
+    embedding has variance 1 (Yang et al. 2022, muP, table 3), and the head starts with zeros, so
+    that a fresh model gives every token the same probability (appendix D.2 there).
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = configs.build(spec)
+    config._attn_implementation = attention if "num_attention_heads" in spec.fields else "eager"
+    config._experts_implementation = "eager"  # grouped products are no faster at this size
+    with torch.random.fork_rng(devices=[]):  # the class draws weights of its own; ours replace them
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    scale = float(getattr(model.get_input_embeddings(), "embed_scale", 1))  # Gemma's, sqrt(width)
+    deep = (2 * config.num_hidden_layers) ** -0.5
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight is head:
+                weight.zero_()
+            elif weight is embedding:
+                weight.normal_(0, 1 / scale, generator=generator)
+            elif weight.ndim >= 2:  # (out, in), (expert, out, in), or (channel, 1, kernel)
+                writes = any(end in name for end in WRITES)
+                std = weight.shape[-1] ** -0.5 * (deep if writes else 1)
+                weight.normal_(0, std, generator=generator)
+            elif name.endswith("dt_bias"):
+                weight.copy_(_time_steps(weight.numel(), generator))
+            elif name.endswith("conv1d.bias"):
+                weight.zero_()
+    if coefficient := spec.fields.get("router_aux_loss_coef"):
+        load_balancing.attach(model, coefficient)
+    if factor := spec.fields.get("expert_capacity"):
+        capacity.attach(model, factor, spec.fields["max_position_embeddings"])
+    return model
+
+
+def _time_steps(heads: int, generator):
+    """What softplus turns into time steps spread evenly in the logarithm from .001 to .1: (heads,).
+
+    Gu and Dao (2023), Mamba, section 3.6; the class draws them from the global generator.
+    """
+    import torch
+
+    low, high = math.log(1e-3), math.log(0.1)
+    step = torch.exp(torch.rand(heads, generator=generator) * (high - low) + low)
+    return step + torch.log(-torch.expm1(-step))
+
+
+def unmasked() -> str:
+    """The name of an attention that is torch's own, told to be causal instead of given a mask.
+
+    `transformers` makes no mask for attention it did not bring. For its own it makes one whenever
+    a step is compiled or recorded as a graph, which keeps torch from its fastest kernel, and else
+    waits for the device to learn that none is needed. Right for `CAUSAL` families, unpadded.
+    """
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("sizewise_unmasked", sdpa_attention_forward)
+    return "sizewise_unmasked"

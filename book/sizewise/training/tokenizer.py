@@ -1,0 +1,150 @@
+"""Token files: a byte-level BPE trained once on the text, and 16-bit numbers mapped from disk."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from sizewise import validation as limits
+from sizewise.data import downloads
+from . import corpus as texts
+
+END = "<|end|>"  # entry 0, after each document; no bytes of text
+LEARN_FROM = 24_000_000  # characters of training text that the tokenizer is trained on
+FORMAT = 1  # of the folder; another number, another folder
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Text as numbers. ``train`` and ``validation`` are 1-D arrays of uint16."""
+
+    name: str
+    vocabulary: int
+    train: np.ndarray = field(repr=False)
+    validation: np.ndarray = field(repr=False)
+    bytes_of: np.ndarray = field(repr=False)  # (vocabulary,): bytes of text in each entry
+    sha256: str = ""  # of both token files
+
+
+def prepare(name: str, vocabulary: int = 1024, *, progress: bool = False) -> Tokens:
+    """The tokens of a text, from the cache or made now (a minute or two for the packages).
+
+    Two processes that prepare the same text at once both work, and the second one's folder is
+    thrown away. Raises ValueError for whatever `text.documents` refuses, and for a vocabulary
+    under 512 or over 65,536 entries.
+    """
+    vocabulary = limits.whole("the vocabulary", vocabulary, 65_536, 512)
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    folder = downloads.cache() / "tokens" / f"{plain}-{vocabulary}-v{FORMAT}"
+    if not (folder / "meta.json").exists():
+        found = list(_shown(texts.documents(name), "reading text", progress))
+        write(found, folder, name, vocabulary, progress=progress)
+    return load(folder)
+
+
+def load(folder: Path) -> Tokens:
+    """The tokens in a folder that `write` made, mapped rather than read."""
+    meta = json.loads((folder / "meta.json").read_text())
+    return Tokens(
+        name=meta["name"],
+        vocabulary=meta["vocabulary"],
+        train=np.memmap(folder / "train.bin", np.uint16, "r"),
+        validation=np.memmap(folder / "validation.bin", np.uint16, "r"),
+        bytes_of=np.fromfile(folder / "bytes_of.bin", np.uint16),
+        sha256=meta["sha256"],
+    )
+
+
+def write(
+    documents: list[str], folder: Path, name: str, vocabulary: int, *, progress: bool = False
+) -> None:
+    """Train the tokenizer, encode both sides, and put the folder in place as a whole.
+
+    Raises ValueError if either side of the split is empty.
+    """
+    sides: dict[str, list[str]] = {"train": [], "validation": []}
+    for document in documents:
+        sides["validation" if texts.validates(document) else "train"].append(document)
+    for side, some in sides.items():
+        if not some:
+            raise ValueError(f"{name}: {len(documents)} documents leave none to {side}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
+        made = Path(aside) / "tokens"
+        made.mkdir()
+        tokenizer = learn(sides["train"], vocabulary)
+        tokenizer.save(str(made / "tokenizer.json"))
+        digest = hashlib.sha256()
+        for side, some in sides.items():
+            with (made / f"{side}.bin").open("wb") as out:
+                for ids in _shown(_encoded(tokenizer, some), f"encoding {side}", progress):
+                    out.write(ids.tobytes())
+                    digest.update(ids.tobytes())
+        _bytes_of(tokenizer, vocabulary).tofile(made / "bytes_of.bin")
+        meta = {"name": name, "vocabulary": vocabulary, "sha256": digest.hexdigest(),
+                "documents": {side: len(some) for side, some in sides.items()}}  # fmt: skip
+        (made / "meta.json").write_text(json.dumps(meta))
+        try:
+            os.rename(made, folder)
+        except OSError:  # another process was first, or left a folder half removed
+            if not (folder / "meta.json").exists():
+                shutil.rmtree(folder)
+                os.rename(made, folder)
+
+
+def learn(documents: Iterable[str], vocabulary: int):
+    """A byte-level BPE tokenizer of at most ``vocabulary`` entries (fewer for tiny texts)."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_some(documents, LEARN_FROM), trainer)
+    return tokenizer
+
+
+def _some(documents: Iterable[str], characters: int) -> Iterator[str]:
+    """A fixed sample across all documents: those of lowest hash, up to so many characters."""
+    taken = 0
+    for document in sorted(documents, key=lambda words: hashlib.sha256(words.encode()).digest()):
+        if taken and taken + len(document) > characters:
+            return
+        taken += len(document)
+        yield document
+
+
+def _encoded(tokenizer, documents: list[str]) -> Iterator[np.ndarray]:
+    rest = iter(documents)
+    end = np.zeros(1, np.uint16)
+    while some := list(islice(rest, 64)):
+        for encoded in tokenizer.encode_batch(some):
+            yield np.concatenate([np.asarray(encoded.ids, np.uint16), end])
+
+
+def _bytes_of(tokenizer, vocabulary: int) -> np.ndarray:
+    """Bytes of each entry: byte-level BPE writes every byte as one character."""
+    counted = np.zeros(vocabulary, np.uint16)
+    for entry, number in tokenizer.get_vocab().items():
+        counted[number] = 0 if entry == END else len(entry)
+    return counted
+
+
+def _shown(items: Iterable, what: str, progress: bool) -> Iterable:
+    if not progress:
+        return items
+    from rich.progress import track
+
+    return track(items, what, total=None, transient=True)
