@@ -50,14 +50,21 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     if measured["ended"] != "done":  # a model of no numbers has nothing more to tell
         return measured
     return measured | context_use.columns(
-        model, run, found, bins=config["bins"], distances=config["distances"],
-        sequences=config["sequences"], lengths=config["cache_at"],
-    )  # fmt: skip
+        model,
+        run,
+        found,
+        bins=config["bins"],
+        distances=config["distances"],
+        sequences=config["sequences"],
+        lengths=config["cache_at"],
+    )
 
 
 def windows(words: argparse.Namespace) -> list[str]:
     """The families of the experiment `windows`, beside that with a quarter among the arms."""
-    sizes = [words.context // validation.whole("--parts", part, words.context) for part in words.parts]
+    sizes = [
+        words.context // validation.whole("--parts", part, words.context) for part in words.parts
+    ]
     usual = models.Windows().size(words.context)
     ends = [models.Windows(every=1), models.Windows(every=0)]
     between = [models.Windows(window=size) for size in sizes if size != usual]
@@ -91,20 +98,27 @@ def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
 def row(what: str, budget: float, width: int, family: str, words, seed: int) -> dict[str, Any]:
     """The configuration of one row."""
     run = run_config.at_budget(
-        budget, width, family, seed=seed, text=words.text, vocabulary=words.vocabulary,
-        context=words.context, lr=words.lr,
-    )  # fmt: skip
+        budget,
+        width,
+        family,
+        seed=seed,
+        text=words.text,
+        vocabulary=words.vocabulary,
+        context=words.context,
+        lr=words.lr,
+    )
     validation.whole("--sequences", words.sequences)
     validation.whole("--bins", words.bins, words.context)
     if words.context % words.bins:
         raise ValueError(f"a context of {words.context} does not divide into {words.bins} bins")
     looked = {
         "bins": words.bins,
-        "distances": [validation.whole("--distances", one, words.context // 2, 2)
-                      for one in words.distances],
+        "distances": [
+            validation.whole("--distances", one, words.context // 2, 2) for one in words.distances
+        ],
         "sequences": words.sequences,
         "cache_at": [validation.whole("--lengths", one) for one in words.lengths],
-    }  # fmt: skip
+    }
     return {"what": what, "budget": budget, **run.as_dict(), **looked}
 
 
@@ -136,11 +150,19 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add(
         "--bins", type=int, default=BINS, help="equal parts of the context for the loss by position"
     )
-    add("--distances", type=numbers(int), default=list(DISTANCES),
-        help="tokens after which a sequence comes again")  # fmt: skip
+    add(
+        "--distances",
+        type=numbers(int),
+        default=list(DISTANCES),
+        help="tokens after which a sequence comes again",
+    )
     add("--sequences", type=int, default=SEQUENCES, help="that come again, of each distance")
-    add("--lengths", type=numbers(int), default=list(LENGTHS),
-        help="longer sequences whose cache is counted, tokens")  # fmt: skip
+    add(
+        "--lengths",
+        type=numbers(int),
+        default=list(LENGTHS),
+        help="longer sequences whose cache is counted, tokens",
+    )
     options.common(parser, "attention_variants", CONTEXT)
     return parser.parse_args(words)
 

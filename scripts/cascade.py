@@ -20,8 +20,9 @@ import numpy as np
 from sizewise import units
 from sizewise.data import records
 from sizewise.evaluation import cascade, routing
-from sizewise.stats import calibration as confidence, paired
 from sizewise.evaluation.routing import ALL, MEASURES, Row, Study
+from sizewise.stats import calibration as confidence
+from sizewise.stats import paired
 
 SEED = 0  # of the halves and of the draws
 SAMPLES = 1000
@@ -34,23 +35,45 @@ def configs(study: Study) -> list[Row]:
     pairs, smaller = study.pairs(), study.models[:-1]
     sets = [m for m in smaller if len(study.up_to(m)) > 1]
     return [
-        *({"what": "cascade", "small": s, "large": b, "task": t, "confidence": by}
-          for (s, b), t, by in product(pairs, study.tasks, MEASURES)),
-        *({"what": "chosen", "small": s, "large": b, "task": t, "confidence": MEASURES[0],
-           "keep": k} for (s, b), t, k in product(pairs, study.tasks, KEEPS)),
-        *({"what": "calibration", "model": m, "task": t}
-          for m, t in product(study.models, study.tasks)),
-        *({"what": "specialists", "up_to": m, "generalist": g, "task": t}
-          for m, g, t in product(sets, ("of the same", "the largest"), study.tasks)),
-        *({"what": "vote", "up_to": m, "way": w, "task": t}
-          for m, w, t in product(sets, cascade.WAYS, study.tasks)),
-    ]  # fmt: skip
+        *(
+            {"what": "cascade", "small": s, "large": b, "task": t, "confidence": by}
+            for (s, b), t, by in product(pairs, study.tasks, MEASURES)
+        ),
+        *(
+            {
+                "what": "chosen",
+                "small": s,
+                "large": b,
+                "task": t,
+                "confidence": MEASURES[0],
+                "keep": k,
+            }
+            for (s, b), t, k in product(pairs, study.tasks, KEEPS)
+        ),
+        *(
+            {"what": "calibration", "model": m, "task": t}
+            for m, t in product(study.models, study.tasks)
+        ),
+        *(
+            {"what": "specialists", "up_to": m, "generalist": g, "task": t}
+            for m, g, t in product(sets, ("of the same", "the largest"), study.tasks)
+        ),
+        *(
+            {"what": "vote", "up_to": m, "way": w, "task": t}
+            for m, w, t in product(sets, cascade.WAYS, study.tasks)
+        ),
+    ]
 
 
 def measure(study: Study, config: Row) -> Row:
     """The measurements of one row."""
-    own = {"cascade": measure_cascade, "chosen": measure_chosen, "calibration": calibration,
-           "specialists": specialists, "vote": measure_vote}  # fmt: skip
+    own = {
+        "cascade": measure_cascade,
+        "chosen": measure_chosen,
+        "calibration": calibration,
+        "specialists": specialists,
+        "vote": measure_vote,
+    }
     return own[config["what"]](study, config)
 
 
@@ -62,17 +85,25 @@ def measure_cascade(study: Study, config: Row) -> Row:
     a, b = study.answers[small][task], study.answers[large][task]
     full = one.large_cost.mean()
     return {
-        "items": len(one), "small_params": a.params, "large_params": b.params,
-        "small_right": float(one.small.mean()), "large_right": float(one.large.mean()),
+        "items": len(one),
+        "small_params": a.params,
+        "large_params": b.params,
+        "small_right": float(one.small.mean()),
+        "large_right": float(one.large.mean()),
         **compared("gain", one.large, one.small),
-        "only_large": float((one.gain > 0).mean()), "only_small": float((one.gain < 0).mean()),
-        "either": one.either, **told("area", area), "oracle_area": one.oracle_area,
+        "only_large": float((one.gain > 0).mean()),
+        "only_small": float((one.gain < 0).mean()),
+        "either": one.either,
+        **told("area", area),
+        "oracle_area": one.oracle_area,
         "small_cost_ratio": float(one.small_cost.mean() / full),
         "small_seconds_ratio": a.seconds / b.seconds,
-        "shares": curve["share"].tolist(), "right_at": curve["right"].tolist(),
-        "cost_at": (curve["cost"] / full).tolist(), "random_at": curve["random"].tolist(),
+        "shares": curve["share"].tolist(),
+        "right_at": curve["right"].tolist(),
+        "cost_at": (curve["cost"] / full).tolist(),
+        "random_at": curve["random"].tolist(),
         "oracle_at": curve["oracle"].tolist(),
-    }  # fmt: skip
+    }
 
 
 def measure_chosen(study: Study, config: Row) -> Row:
@@ -119,11 +150,19 @@ def per_task(study: Study, up_to: str, generalist: str):
     """One row an item of the second halves: who answered, and whether rightly."""
     import pandas
 
-    table = pandas.concat([
-        pandas.DataFrame({"model": m, "task": t, "item": study.answers[m][t].names,
-                          "right": study.answers[m][t].right})
-        for m, t in product(study.models, study.tasks[:-1])
-    ])  # fmt: skip
+    table = pandas.concat(
+        [
+            pandas.DataFrame(
+                {
+                    "model": m,
+                    "task": t,
+                    "item": study.answers[m][t].names,
+                    "right": study.answers[m][t].right,
+                }
+            )
+            for m, t in product(study.models, study.tasks[:-1])
+        ]
+    )
     named = None if generalist == "of the same" else study.models[-1]
     return cascade.specialists(table, study.up_to(up_to), named, split=SEED)
 
@@ -134,13 +173,14 @@ def specialists(study: Study, config: Row) -> Row:
     if config["task"] != ALL:
         rows = rows[rows["task"] == config["task"]]
     return {
-        "items": len(rows), "models": study.up_to(config["up_to"]),
+        "items": len(rows),
+        "models": study.up_to(config["up_to"]),
         "specialists": list(dict.fromkeys(rows["specialist"])),
         "against": rows["generalist"].iloc[0],
         "specialist_right": float(rows["specialist_right"].mean()),
         "generalist_right": float(rows["generalist_right"].mean()),
         **compared("gain", rows["specialist_right"], rows["generalist_right"]),
-    }  # fmt: skip
+    }
 
 
 def measure_vote(study: Study, config: Row) -> Row:
@@ -151,11 +191,14 @@ def measure_vote(study: Study, config: Row) -> Row:
     p = np.stack([confidence.probabilities(one.energy) for one in members])  # (models, n, k)
     right = (cascade.vote(p, config["way"]) == largest.answer).astype(float)
     return {
-        "items": len(right), "models": study.up_to(config["up_to"]), "against": study.models[-1],
-        "vote_right": float(right.mean()), "generalist_right": float(largest.right.mean()),
+        "items": len(right),
+        "models": study.up_to(config["up_to"]),
+        "against": study.models[-1],
+        "vote_right": float(right.mean()),
+        "generalist_right": float(largest.right.mean()),
         "cost_ratio": float(sum(one.cost.sum() for one in members) / largest.cost.sum()),
         **compared("gain", right, largest.right),
-    }  # fmt: skip
+    }
 
 
 def compared(name: str, a, b) -> Row:
@@ -172,8 +215,10 @@ def told(name: str, estimate) -> Row:
 
 def digest(rows: list[Row]) -> str:
     """Of the recorded answers with choices, whatever machine and day they come from."""
-    lines = sorted(json.dumps({k: v for k, v in row.items() if k != "from"}, sort_keys=True)
-                   for row in routing.with_choices(rows))  # fmt: skip
+    lines = sorted(
+        json.dumps({k: v for k, v in row.items() if k != "from"}, sort_keys=True)
+        for row in routing.with_choices(rows)
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from sizewise import units, validation
 from sizewise.data import records
+from sizewise.evaluation import classification, corpora, finetune, probes, prompting
 from sizewise.experiments import engine
 from sizewise.models import pretrained
-from sizewise.evaluation import classification, corpora, finetune, probes, prompting
 
 Row = dict[str, Any]
 LABELS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -44,8 +44,13 @@ def bag(words) -> Iterator[Row]:
     """Words alone."""
     for name, kind in product(words.sets, probes.BAGS):
         for labels, seed in draws(name, words):
-            yield {"what": "bag", "model": kind, **common(name, words), "labels_used": labels,
-                   "seed": seed}  # fmt: skip
+            yield {
+                "what": "bag",
+                "model": kind,
+                **common(name, words),
+                "labels_used": labels,
+                "seed": seed,
+            }
 
 
 def probe(words) -> Iterator[Row]:
@@ -53,8 +58,14 @@ def probe(words) -> Iterator[Row]:
     for model, name in product(chosen(words, ENCODERS), words.sets):
         dtype = pretrained.entry(model).stored or words.dtype
         for labels, seed in draws(name, words):
-            yield {"what": "probe", "model": model, "dtype": dtype, **common(name, words),
-                   "labels_used": labels, "seed": seed}  # fmt: skip
+            yield {
+                "what": "probe",
+                "model": model,
+                "dtype": dtype,
+                **common(name, words),
+                "labels_used": labels,
+                "seed": seed,
+            }
 
 
 def finetuned(words) -> Iterator[Row]:
@@ -62,9 +73,15 @@ def finetuned(words) -> Iterator[Row]:
     for model, name in product(chosen(words, TUNED), words.sets):
         for labels, seed in product(TUNED_LABELS, range(min(words.seeds, TUNED_SEEDS))):
             if name in TUNED_SETS and labels <= most(name):
-                yield {"what": "finetuned", "model": model, "dtype": "fp32",
-                       **common(name, words), "labels_used": labels, "epochs": EPOCHS[labels],
-                       "seed": seed}  # fmt: skip
+                yield {
+                    "what": "finetuned",
+                    "model": model,
+                    "dtype": "fp32",
+                    **common(name, words),
+                    "labels_used": labels,
+                    "epochs": EPOCHS[labels],
+                    "seed": seed,
+                }
 
 
 def asked(words) -> Iterator[Row]:
@@ -74,9 +91,16 @@ def asked(words) -> Iterator[Row]:
             continue
         items = min(words.items, LARGE.get(model, ASKED))
         for calibration in prompting.CALIBRATIONS:
-            yield {"what": "prompted", "model": model, "dtype": words.dtype,
-                   **common(name, words), "items": items, "labels_used": shots,
-                   "calibration": calibration, "seed": 0}  # fmt: skip
+            yield {
+                "what": "prompted",
+                "model": model,
+                "dtype": words.dtype,
+                **common(name, words),
+                "items": items,
+                "labels_used": shots,
+                "calibration": calibration,
+                "seed": 0,
+            }
 
 
 KINDS = {  # what: (rows, measure)
@@ -156,30 +180,56 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--only", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
-    add("--sets", type=names, default=list(prompting.WORDINGS),
-        help=f"labelled texts: {', '.join(corpora.LABELLED)}")  # fmt: skip
-    add("--models", type=names, default=[*ENCODERS, *LANGUAGE],
-        help="encoders and language models, names of sizewise.models.pretrained")  # fmt: skip
-    add("--labels", type=numbers, default=list(LABELS),
-        help="training labels of a learning curve, a,b,c")  # fmt: skip
-    add("--items", type=int, default=classification.RESERVED,
-        help=f"test items, the first ones, at most {classification.RESERVED}")  # fmt: skip
+    add(
+        "--sets",
+        type=names,
+        default=list(prompting.WORDINGS),
+        help=f"labelled texts: {', '.join(corpora.LABELLED)}",
+    )
+    add(
+        "--models",
+        type=names,
+        default=[*ENCODERS, *LANGUAGE],
+        help="encoders and language models, names of sizewise.models.pretrained",
+    )
+    add(
+        "--labels",
+        type=numbers,
+        default=list(LABELS),
+        help="training labels of a learning curve, a,b,c",
+    )
+    add(
+        "--items",
+        type=int,
+        default=classification.RESERVED,
+        help=f"test items, the first ones, at most {classification.RESERVED}",
+    )
     add("--characters", type=int, default=classification.CHARACTERS, help="of an excerpt, at most")
     add("--seeds", type=int, default=SEEDS, help="draws of labels")
-    add("--dtype", default="bf16", choices=pretrained.DTYPES,
-        help="of torch models that only read; fp32 on processors without bf16")  # fmt: skip
+    add(
+        "--dtype",
+        default="bf16",
+        choices=pretrained.DTYPES,
+        help="of torch models that only read; fp32 on processors without bf16",
+    )
     add("--threads", type=int, default=1, help="of torch; processor times hold for one")
-    add("--output", type=Path, default=records.path("classifiers"),
-        help="another file than data/classifiers.jsonl")  # fmt: skip
+    add(
+        "--output",
+        type=Path,
+        default=records.path("classifiers"),
+        help="another file than data/classifiers.jsonl",
+    )
     add("--list", action="store_true", help="print the rows with an estimate and measure none")
     words = parser.parse_args(given)
     validation.whole("the items", words.items, classification.RESERVED)
     validation.whole("the seeds", words.seeds, 100)
     for labels in words.labels:
         validation.whole("the labels", labels, classification.POOL, 8)
-    for kind, some, known in (("kind of row", words.only, KINDS),
-                              ("labelled text", words.sets, prompting.WORDINGS),
-                              ("model", words.models, (*ENCODERS, *LANGUAGE))):  # fmt: skip
+    for kind, some, known in (
+        ("kind of row", words.only, KINDS),
+        ("labelled text", words.sets, prompting.WORDINGS),
+        ("model", words.models, (*ENCODERS, *LANGUAGE)),
+    ):
         for name in some:
             if name not in known:
                 raise units.unknown(kind, name, known)

@@ -45,11 +45,18 @@ def configuration(budget: float, width: int, most: float) -> dict[str, Any]:
     run = run_config.at_budget(budget, width)
     size = flops.size(models.spec(run.family, width, run.vocabulary, run.context))
     return {
-        "budget": budget, "family": run.family, "width": width, "layers": run.layers,
-        "params_non_embedding": size.params_non_embedding, "tokens": run.tokens, "text": run.text,
-        "vocabulary": run.vocabulary, "context": run.context, "fitted_up_to": most,
+        "budget": budget,
+        "family": run.family,
+        "width": width,
+        "layers": run.layers,
+        "params_non_embedding": size.params_non_embedding,
+        "tokens": run.tokens,
+        "text": run.text,
+        "vocabulary": run.vocabulary,
+        "context": run.context,
+        "fitted_up_to": most,
         "samples": SAMPLES,
-    }  # fmt: skip
+    }
 
 
 def predicted(config: dict[str, Any], law: scaling_laws.Fit, named: str) -> dict[str, Any]:
@@ -57,7 +64,9 @@ def predicted(config: dict[str, Any], law: scaling_laws.Fit, named: str) -> dict
     size, seen = config["params_non_embedding"], config["tokens"]
     unique = len(tokenizer.prepare(config["text"], config["vocabulary"]).train)
     # No discount on parameters: the paper's begins at a best size that is not that of these runs.
-    fading = scaling_laws.DataConstrained(law.law, scaling_laws.published(REPEATED).tokens_worth, UNDISCOUNTED)
+    fading = scaling_laws.DataConstrained(
+        law.law, scaling_laws.published(REPEATED).tokens_worth, UNDISCOUNTED
+    )
     reach = law.runs.reach(size, seen)
     return law.predict(size, seen, seed=SEED) | {
         "loss_repeated": float(fading.loss(size, seen, unique)),
@@ -77,8 +86,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="training operations, a,b,c")
     add("--sizes", type=int, default=SIZES, help="widths at each budget")
     add("--most", type=float, default=3e13, help="largest budget of the runs to fit")
-    add("--output", type=Path, default=records.path("foretell"),
-        help="another file than data/foretell.jsonl")  # fmt: skip
+    add(
+        "--output",
+        type=Path,
+        default=records.path("foretell"),
+        help="another file than data/foretell.jsonl",
+    )
     return parser.parse_args(words)
 
 

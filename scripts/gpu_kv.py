@@ -21,23 +21,40 @@ from pathlib import Path
 from typing import Any
 
 from sizewise import units
+from sizewise.benchmark import recording
+from sizewise.benchmark.kv import attention
+from sizewise.benchmark.kv import rows as kv_rows
+from sizewise.benchmark.kv.inputs import DIM, HEADS, PACKED
 from sizewise.data import records
 from sizewise.experiments import workers
-from sizewise.benchmark import recording
-from sizewise.benchmark.kv import attention, rows as kv_rows
-from sizewise.benchmark.kv.inputs import DIM, HEADS, PACKED
 
 SHAPES = [  # context, batch, group; the headline's shapes first
-    (131072, 1, 4), (32768, 16, 4), (32768, 1, 4), (131072, 16, 4), (4096, 64, 4), (131072, 1, 8),
-    (131072, 1, 1), (1048576, 1, 4), (32768, 64, 4), (4096, 16, 4), (4096, 1, 4), (32768, 16, 8),
-    (32768, 16, 1), (8192, 16, 4), (524288, 4, 4),
-]  # fmt: skip
+    (131072, 1, 4),
+    (32768, 16, 4),
+    (32768, 1, 4),
+    (131072, 16, 4),
+    (4096, 64, 4),
+    (131072, 1, 8),
+    (131072, 1, 1),
+    (1048576, 1, 4),
+    (32768, 64, 4),
+    (4096, 16, 4),
+    (4096, 1, 4),
+    (32768, 16, 8),
+    (32768, 16, 1),
+    (8192, 16, 4),
+    (524288, 4, 4),
+]
 SMALL = [(512, 1, 4), (512, 2, 1)]
 FIRST = 3  # of the shapes, at which every method is measured
 PLAIN = (
-    "bf16-triton", "bf16-flash-folded", "bf16-cudnn-folded", "bf16-efficient-folded",
-    "bf16-flash-attn", "fp8-triton",
-)  # fmt: skip
+    "bf16-triton",
+    "bf16-flash-folded",
+    "bf16-cudnn-folded",
+    "bf16-efficient-folded",
+    "bf16-flash-attn",
+    "fp8-triton",
+)
 SLOWER = ("bf16-flash", "bf16-cudnn", "bf16-flex")  # the first shapes tell: a compiler, or as much
 REPEATING = ("bf16-math", "fp32-math")  # copies keys and values for each query head: batch 1 alone
 OTHERS = ("fp16-triton", "fp16-flash-folded", "fp32-triton", "fp32-efficient-folded")
@@ -49,9 +66,17 @@ LARGE = "llama-3.1-8b"
 LONG, WIDE = 70001, 1 << 21  # tokens of a check; a capacity at which offsets pass 2**31
 # Seconds of a row beside those below: guesses, until a recording has replaced them.
 SECONDS = {
-    "check": 4.0, "check-append": 3.0, "ceiling": 3.0, "tune": 3.0, "attend": 3.0, "profile": 4.0,
-    "logits": 3.0, "append": 3.0, "decode": 20.0, "capacity": 2.0,
-}  # fmt: skip
+    "check": 4.0,
+    "check-append": 3.0,
+    "ceiling": 3.0,
+    "tune": 3.0,
+    "attend": 3.0,
+    "profile": 4.0,
+    "logits": 3.0,
+    "append": 3.0,
+    "decode": 20.0,
+    "capacity": 2.0,
+}
 START, FLEX = 20.0, 35.0  # until a new worker has torch and the device; FlexAttention's compiler
 
 
@@ -79,11 +104,12 @@ def grid(words: argparse.Namespace) -> list[dict[str, Any]]:
     whole = [
         {"what": "decode", "method": method, "model": name, "context": context, "batch": batch}
         for name, context, batch in (
-            [("smollm2-135m", 64, 1)] if words.small
+            [("smollm2-135m", 64, 1)]
+            if words.small
             else [(LARGE, 131072, 1), (LARGE, 32768, 8), (LARGE, 4096, 1)]
         )
         for method in MODELS
-    ]  # fmt: skip
+    ]
     room = [{"what": "capacity", "method": m, "model": LARGE} for m in ("bf16", *PACKED)]
     room = [] if words.small else room
     first, rest = attends(shapes[:FIRST], True), attends(shapes[FIRST:], False)
@@ -110,16 +136,20 @@ def checks(small: bool) -> list[dict[str, Any]]:
     """Each method that is timed against float64, with what could break it; then appending."""
     long = 300 if small else LONG
     own = (*PACKED, *TRITON)
-    found = [({"method": m}, shape(long, 3, group, dim))
-             for m in own for group, dim in ((8, 128), (16, 64))]  # fmt: skip
+    found = [
+        ({"method": m}, shape(long, 3, group, dim))
+        for m in own
+        for group, dim in ((8, 128), (16, 64))
+    ]
     found += [({"method": m}, shape(long // 16, 3, 1)) for m in PACKED]
     mixed = (("tq4", "tq2"), ("tq3", "tq4"), ("tq2", "tq3"))
     found += [({"method": keys, "values": values}, shape(long, 3, 4)) for keys, values in mixed]
     found += [({"method": m, "overlap": True}, shape(long, 3, 4)) for m in own]
     found += [({"method": m, "lookup": "gather"}, shape(long, 3, 4)) for m in PACKED]
     if not small:
-        found += [({"method": m, "capacity": WIDE}, shape(long, 3, 4))
-                  for m in ("tq4", "bf16-triton")]  # fmt: skip
+        found += [
+            ({"method": m, "capacity": WIDE}, shape(long, 3, 4)) for m in ("tq4", "bf16-triton")
+        ]
     libraries = [name for name in methods(1) if name not in own]
     found += [({"method": m}, shape(long if small else 2048, 2, 4)) for m in libraries]
     rows = [{"what": "check", **what, **where} for what, where in found]
@@ -135,10 +165,13 @@ def tunes(one: tuple[int, int, int]) -> list[dict[str, Any]]:
         (method, {"block": t.block, "warps": t.warps, "stages": t.stages})
         for method, tried in (
             ("tq4", [*space(), *space((32,), (4,), (3, 4))]),
-            ("bf16-triton", space()), ("fp8-triton", few), ("tq3", few), ("tq2", few),
+            ("bf16-triton", space()),
+            ("fp8-triton", few),
+            ("tq3", few),
+            ("tq2", few),
         )
         for t in tried
-    ]  # fmt: skip
+    ]
     others = [
         (method, more)
         for more in ({"waves": 2}, {"waves": 4}, {"overlap": True})
@@ -190,9 +223,7 @@ def record(rows: list[dict[str, Any]], file: Path, device: str, minutes: float |
         rows = [{"device": name, **row} for row in rows]
         left = records.missing(file, rows)
         print(f"{name}: {len(left)} rows to record, about {estimate(left):.0f} minutes on a GPU")
-        return started.run(
-            rows, file, cost=cost, after=attention.against_best, seed=kv_rows.SEED
-        )
+        return started.run(rows, file, cost=cost, after=attention.against_best, seed=kv_rows.SEED)
 
 
 def main() -> None:

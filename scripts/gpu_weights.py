@@ -18,8 +18,9 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+from sizewise.benchmark import ceilings, compiled_step, decode, recording, roofline_gap, rows
+from sizewise.benchmark import model as built
 from sizewise.data import records
-from sizewise.benchmark import ceilings, compiled_step, decode, model as built, recording, roofline_gap, rows
 from sizewise.quantization.weights import layers
 
 MAIN, LARGEST = "llama-3.1-8b", "llama-3.1-70b"
@@ -37,16 +38,23 @@ LIMIT = 180.0  # seconds after which a row is given up; four times that if compi
 # The compiler's own workers would be children of a worker, which may have none. A profiler that is
 # taken down and set up again does not get on with CUDA graphs.
 ENVIRONMENT = {
-    "TORCHINDUCTOR_COMPILE_THREADS": "1", "TEARDOWN_CUPTI": "0", "DISABLE_CUPTI_LAZY_REINIT": "1",
-}  # fmt: skip
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    "TEARDOWN_CUPTI": "0",
+    "DISABLE_CUPTI_LAZY_REINIT": "1",
+}
 
 
 def at(kind: str, model: str, format: str, batch: int = 1, context: int = CONTEXT, **more) -> dict:
     """The configuration of one row about a model."""
     return {
-        "kind": kind, "model": model, "format": format, **more,
-        "batch": batch, "context": context, "seed": SEED,
-    }  # fmt: skip
+        "kind": kind,
+        "model": model,
+        "format": format,
+        **more,
+        "batch": batch,
+        "context": context,
+        "seed": SEED,
+    }
 
 
 def decodes(model: str, format: str, modes, batches=(1,), contexts=(CONTEXT,)) -> list[dict]:
@@ -151,8 +159,9 @@ def wide_grid() -> list[dict]:
         more += decodes(model, format, ("lean", "compiled")) if format == "bf16" else []
         more += prefills(model, format, contexts=(2048,))
     first = large_grid()
-    return first + [row for row in {records.identity(row): row for row in more}.values()
-                    if row not in first]  # fmt: skip
+    return first + [
+        row for row in {records.identity(row): row for row in more}.values() if row not in first
+    ]
 
 
 def small_grid() -> list[dict]:
@@ -214,25 +223,35 @@ def compare(row: dict, before: list[dict]) -> dict:
         return {}
     measured = ceilings.as_device(before, row["device"])
     found = roofline_gap.of(
-        row["kind"], described(row["model"]), row["format"], row["batch"], row["context"],
-        row["held_bytes"], sheet=ceilings.datasheet(row["device"]), measured=measured,
-    )  # fmt: skip
+        row["kind"],
+        described(row["model"]),
+        row["format"],
+        row["batch"],
+        row["context"],
+        row["held_bytes"],
+        sheet=ceilings.datasheet(row["device"]),
+        measured=measured,
+    )
     return roofline_gap.compared(row, found, measured)
 
 
 def chosen(grid: list[dict], words: argparse.Namespace) -> list[dict]:
     """The rows that the command line asks for."""
     wanted = {
-        "kind": words.kinds, "model": words.models, "format": words.formats, "mode": words.modes,
-    }  # fmt: skip
+        "kind": words.kinds,
+        "model": words.models,
+        "format": words.formats,
+        "mode": words.modes,
+    }
     for name, values in wanted.items():
         known = {row[name] for row in grid if name in row}
         if unknown := sorted(set(values or ()) - known):
             raise ValueError(f"no row of {name} {unknown[0]!r}; there are: {', '.join(known)}")
     return [
-        row for row in grid
+        row
+        for row in grid
         if all(not values or row.get(name, values[0]) in values for name, values in wanted.items())
-    ]  # fmt: skip
+    ]
 
 
 def ready(grid: list[dict], small: bool) -> None:
@@ -250,9 +269,11 @@ def ready(grid: list[dict], small: bool) -> None:
         raise ValueError(
             f"packages that are not installed: {words}; --formats without these leaves them out"
         )
-    if not small and any(row.get("mode") == "compiled" for row in grid) and (
-        why := compiled_step.uncompiled()
-    ):  # fmt: skip
+    if (
+        not small
+        and any(row.get("mode") == "compiled" for row in grid)
+        and (why := compiled_step.uncompiled())
+    ):
         others = ",".join(mode for mode in decode.MODES if mode != "compiled")
         raise ValueError(f"{why}; --modes {others} leaves it out")
 

@@ -40,7 +40,9 @@ def ladder(words: argparse.Namespace) -> list[dict[str, Any]]:
     noisy = words.noise_at or sorted(words.budgets)[min(1, len(words.budgets) - 1)]
     rows = []
     for budget in words.budgets:
-        widths = words.widths or run_config.around(budget, words.sizes, words.family, **shape(words))
+        widths = words.widths or run_config.around(
+            budget, words.sizes, words.family, **shape(words)
+        )
         seeds = range(words.seeds if budget == noisy else 1)
         rows += [row("ladder", budget, width, words, seed) for width in widths for seed in seeds]
     return rows
@@ -59,9 +61,15 @@ def tuning(words: argparse.Namespace) -> list[dict[str, Any]]:
 def row(what: str, budget: float, width: int, words, seed: int = 0, lr=None) -> dict[str, Any]:
     """The configuration of one row."""
     run = run_config.at_budget(
-        budget, width, words.family, seed=seed, text=words.text, lr=lr or words.lr,
-        schedule=words.schedule, **shape(words),
-    )  # fmt: skip
+        budget,
+        width,
+        words.family,
+        seed=seed,
+        text=words.text,
+        lr=lr or words.lr,
+        schedule=words.schedule,
+        **shape(words),
+    )
     return {"what": what, "budget": budget, **run.as_dict()}
 
 
@@ -86,7 +94,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=int, default=SEEDS, help="seeds at the budget of --noise-at")
     add("--noise-at", type=float, help="a budget; the second smallest if not said")
     add("--family", default="dense", help=", ".join(models.FAMILIES))
-    add("--lr", type=float, default=run_config.LR, help=f"peak rate at width {optimizer.BASE_WIDTH}")
+    add(
+        "--lr", type=float, default=run_config.LR, help=f"peak rate at width {optimizer.BASE_WIDTH}"
+    )
     add("--schedule", default="linear", help=", ".join(optimizer.SCHEDULES))
     add("--tune", action="store_true", help="record learning rates around --lr instead")
     add("--graphs", action="store_true", help="capture whole steps as CUDA graphs")
@@ -99,9 +109,14 @@ def main() -> None:
     told = ("budget", "width", "layers", "seed", "lr", "batch", "tokens")
     runs = tuning if words.tune else ladder
     options.record(
-        "isoflop", words, runs, partial(measure, graphs=words.graphs), cost, told=told,
+        "isoflop",
+        words,
+        runs,
+        partial(measure, graphs=words.graphs),
+        cost,
+        told=told,
         longest_first=False,  # small budgets first: they predict the large ones
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -19,41 +19,62 @@ from typing import Any
 
 from sizewise import units
 from sizewise.data import records
-from sizewise.experiments import engine
+from sizewise.experiments import engine, kv_quality, weight_uses
+from sizewise.experiments.kv_quality import way
 from sizewise.models import pretrained
 from sizewise.quantization.kv import evaluate
-from sizewise.experiments import kv_quality, weight_uses
-from sizewise.experiments.kv_quality import way
 
 Row = dict[str, Any]
 BITS = (4, 3, 2)
 SAME = (
-    "turboquant", "uniform", "kivi", "eden-biased", "eden-unbiased", "norm-corrected", "prod",
-)  # fmt: skip
+    "turboquant",
+    "uniform",
+    "kivi",
+    "eden-biased",
+    "eden-unbiased",
+    "norm-corrected",
+    "prod",
+)
 MIXED = (  # keys, their bits, bits of the values
-    ("int8", 8, 4), ("int8", 8, 3), ("int8", 8, 2), ("kivi", 4, 3), ("kivi", 4, 2), ("kivi", 3, 2),
-)  # fmt: skip
+    ("int8", 8, 4),
+    ("int8", 8, 3),
+    ("int8", 8, 2),
+    ("kivi", 4, 3),
+    ("kivi", 4, 2),
+    ("kivi", 3, 2),
+)
 SEEDS = (1, 2)  # of the control; all other rows have 0
 RESIDUAL = 32  # newest tokens in full precision, in rows that have them
 FINE = 8  # tokens at once where there is a residual window
 CONTEXTS = (512, 1024, 2048)
 NEEDLES = 8
 ASKED = (
-    way(), way("int8"), *(way("turboquant", bits) for bits in BITS), way("kivi", 3),
-    way("kivi", 2), way("prod", 4),
-)  # fmt: skip
+    way(),
+    way("int8"),
+    *(way("turboquant", bits) for bits in BITS),
+    way("kivi", 3),
+    way("kivi", 2),
+    way("prod", 4),
+)
 WRITTEN = (
-    way("int8"), way("turboquant", 8), way("turboquant", 4), way("turboquant", 3), way("kivi", 4),
-)  # fmt: skip
+    way("int8"),
+    way("turboquant", 8),
+    way("turboquant", 4),
+    way("turboquant", 3),
+    way("kivi", 4),
+)
 
 
 def few() -> list[Row]:
     """Ways for any model."""
     return [
-        way(), way("int8"), way("fp8"),
+        way(),
+        way("int8"),
+        way("fp8"),
         *(way(method, bits) for method in ("turboquant", "kivi") for bits in BITS),
-        way("turboquant", 3, "plain"), way("plain", None, "turboquant", 3),
-    ]  # fmt: skip
+        way("turboquant", 3, "plain"),
+        way("plain", None, "turboquant", 3),
+    ]
 
 
 def many() -> list[Row]:
@@ -62,13 +83,16 @@ def many() -> list[Row]:
     for bits in BITS:
         found += [
             way("turboquant", bits, rotation="hadamard"),
-            way("turboquant", bits, "plain"), way("plain", None, "turboquant", bits),
-            way("kivi", bits, "plain"), way("prod", bits, "turboquant", bits),
+            way("turboquant", bits, "plain"),
+            way("plain", None, "turboquant", bits),
+            way("kivi", bits, "plain"),
+            way("prod", bits, "turboquant", bits),
             *(way("turboquant", bits, seed=seed) for seed in SEEDS),
-        ]  # fmt: skip
+        ]
     found += [way(keys, wide, "turboquant", narrow) for keys, wide, narrow in MIXED]
-    found += [way(method, bits, residual=RESIDUAL) for method in ("turboquant", "kivi")
-              for bits in (3, 2)]  # fmt: skip
+    found += [
+        way(method, bits, residual=RESIDUAL) for method in ("turboquant", "kivi") for bits in (3, 2)
+    ]
     return list({records.identity(one): one for one in found}.values())
 
 
@@ -79,23 +103,50 @@ def rows(what: str, words) -> Iterator[Row]:
         if what == "quality":
             for one in many() if first else few():
                 chunk = FINE if one["residual"] else evaluate.CHUNK
-                yield {"what": what, "model": model, **one, **read, "chunk": chunk,
-                       "documents": words.documents if first else words.documents // 2}  # fmt: skip
+                yield {
+                    "what": what,
+                    "model": model,
+                    **one,
+                    **read,
+                    "chunk": chunk,
+                    "documents": words.documents if first else words.documents // 2,
+                }
         elif what == "layer":
             for layer in range(weight_uses.depth(model)):
                 for side in ("keys", "values"):
-                    yield {"what": what, "model": model, "layer": layer, "side": side,
-                           "text": "brown", "context": 257, "documents": 4, "seed": 0}  # fmt: skip
+                    yield {
+                        "what": what,
+                        "model": model,
+                        "layer": layer,
+                        "side": side,
+                        "text": "brown",
+                        "context": 257,
+                        "documents": 4,
+                        "seed": 0,
+                    }
         elif what == "needle" and first:
             for context in words.contexts:
                 for one in ASKED:
-                    yield {"what": what, "model": model, **one, "text": "brown",
-                           "context": context, "needles": NEEDLES,
-                           "documents": words.haystacks}  # fmt: skip
+                    yield {
+                        "what": what,
+                        "model": model,
+                        **one,
+                        "text": "brown",
+                        "context": context,
+                        "needles": NEEDLES,
+                        "documents": words.haystacks,
+                    }
         elif what == "generation" and first:
             for one in WRITTEN:
-                yield {"what": what, "model": model, **one, "text": "sotu", "context": 65,
-                       "documents": words.prompts, "tokens": words.tokens}  # fmt: skip
+                yield {
+                    "what": what,
+                    "model": model,
+                    **one,
+                    "text": "sotu",
+                    "context": 65,
+                    "documents": words.prompts,
+                    "tokens": words.tokens,
+                }
 
 
 KINDS = {
@@ -116,18 +167,34 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda words: words.split(","))
     add("--what", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
-    add("--models", type=names, default=["smollm2-135m"], help="names of sizewise.models.pretrained; the "
-        "first gets all rows, the others a few")  # fmt: skip
-    add("--documents", type=int, default=16, help="a window of each (quality); further models "
-        "read half as many")  # fmt: skip
-    add("--contexts", type=lambda w: [int(one) for one in w.split(",")], default=list(CONTEXTS),
-        help="tokens of the texts with facts (needle)")  # fmt: skip
+    add(
+        "--models",
+        type=names,
+        default=["smollm2-135m"],
+        help="names of sizewise.models.pretrained; the first gets all rows, the others a few",
+    )
+    add(
+        "--documents",
+        type=int,
+        default=16,
+        help="a window of each (quality); further models read half as many",
+    )
+    add(
+        "--contexts",
+        type=lambda w: [int(one) for one in w.split(",")],
+        default=list(CONTEXTS),
+        help="tokens of the texts with facts (needle)",
+    )
     add("--haystacks", type=int, default=4, help=f"texts with {NEEDLES} facts each (needle)")
     add("--prompts", type=int, default=6, help="texts to go on with (generation)")
     add("--tokens", type=int, default=200, help="to write after each (generation)")
     add("--threads", type=int, default=2, help="of torch; losses differ in the last digits")
-    add("--output", type=Path, default=records.path("kv_quality"),
-        help="another file than data/kv_quality.jsonl")  # fmt: skip
+    add(
+        "--output",
+        type=Path,
+        default=records.path("kv_quality"),
+        help="another file than data/kv_quality.jsonl",
+    )
     add("--list", action="store_true", help="print the rows and measure none")
     given = parser.parse_args(words)
     for kind in given.what:

@@ -49,7 +49,9 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     run = run_config.Run(**{field.name: config[field.name] for field in fields(run_config.Run)})
     found = tokenizer.prepare(run.text, run.vocabulary)
     watched = routing.train(run, found, config["watched"])
-    told = routing_metrics.columns(watched, found, run.context, config["experts"], config["windows"])
+    told = routing_metrics.columns(
+        watched, found, run.context, config["experts"], config["windows"]
+    )
     return watched.measured | told
 
 
@@ -91,8 +93,10 @@ def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
         if what == "rates" and (most := max(words.budgets)) != at:
             places.append((most, best[most]))  # and farthest from where the rate was tuned
         if what == "arms":
-            places = [(budget, words.widths or run_config.around(budget, words.sizes, "moe", **shape))
-                      for budget in words.budgets]  # fmt: skip
+            places = [
+                (budget, words.widths or run_config.around(budget, words.sizes, "moe", **shape))
+                for budget in words.budgets
+            ]
             if (at, middle) not in [(b, w) for b, widths in places for w in widths]:
                 places.append((at, [middle]))  # with which the other experiments compare
         rows += [

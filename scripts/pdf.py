@@ -115,11 +115,15 @@ def print_pages(browser: str, site: Path, pages: list[str]) -> dict[str, tuple[s
             prints[page] = (
                 title.strip(),
                 tab.pdf(
-                    format="A4", margin=MARGIN, tagged=True, print_background=True,
-                    display_header_footer=True, header_template="<span></span>",
+                    format="A4",
+                    margin=MARGIN,
+                    tagged=True,
+                    print_background=True,
+                    display_header_footer=True,
+                    header_template="<span></span>",
                     footer_template=FOOTER,
                 ),
-            )  # fmt: skip
+            )
         chromium.close()
         server.shutdown()
     return prints

@@ -5,8 +5,9 @@
 
 Each row holds what one model answered to all items of a task at one temperature, as often as it
 was asked: with the built-in example, which has a little of everything, greedily and drawn, and
-with items made by rule, which are three times as many. Models are those of `sizewise.models.pretrained`
-in fp32 on a processor; the functions are those of the command, so the answers are the ones that
+with items made by rule, which are three times as many. Models are those of
+`sizewise.models.pretrained` in fp32 on a processor; the functions are those of the command, so
+the answers are the ones that
 
     sizewise compare --task example --model smollm2-135m --model qwen2.5-coder-0.5b --most 24
 
@@ -21,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from sizewise import units, validation
-from sizewise.data import records
-from sizewise.experiments import engine
-from sizewise.models import pretrained
 from sizewise.chapters.tables import practical_test
 from sizewise.compare import scoring
 from sizewise.compare.endpoint import Asking
 from sizewise.compare.local import Local
-from sizewise.models import load
+from sizewise.data import records
+from sizewise.experiments import engine
+from sizewise.models import load, pretrained
 
 Row = dict[str, Any]
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
@@ -49,10 +49,17 @@ def grid(words) -> list[Row]:
         if not once:
             plans += [("made", words.items, GREEDY, 1), ("example", EXAMPLE, DRAWN, words.repeats)]
         found += [
-            {"model": model, "task": task, "items": items, "temperature": temperature,
-             "repeats": repeats, "most": words.most, "seed": 0}
+            {
+                "model": model,
+                "task": task,
+                "items": items,
+                "temperature": temperature,
+                "repeats": repeats,
+                "most": words.most,
+                "seed": 0,
+            }
             for task, items, temperature, repeats in plans
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -111,8 +118,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda words: [one for one in words.split(",") if one])
     add("--models", type=names, default=list(MODELS), help="names of sizewise.models.pretrained")
-    add("--once", type=names, default=list(ONCE),
-        help="models that are asked the example alone, each item once; '' for none")  # fmt: skip
+    add(
+        "--once",
+        type=names,
+        default=list(ONCE),
+        help="models that are asked the example alone, each item once; '' for none",
+    )
     add("--items", type=int, default=MADE, help="items made by rule; fewer are the first of more")
     add(
         "--repeats",
@@ -122,8 +133,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     add("--most", type=int, default=MOST, help="tokens of an answer")
     add("--threads", type=int, default=1, help="of torch")
-    add("--output", type=Path, default=records.path(practical_test.STEM),
-        help="another file than data/practical_test.jsonl")  # fmt: skip
+    add(
+        "--output",
+        type=Path,
+        default=records.path(practical_test.STEM),
+        help="another file than data/practical_test.jsonl",
+    )
     add("--list", action="store_true", help="print the rows and measure none")
     given = parser.parse_args(words)
     for model in (*given.models, *given.once):
@@ -143,8 +158,13 @@ def main() -> None:
             for row in grid(words):
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
-        engine.run_all(partial(measure, threads=words.threads), grid(words), words.output,
-                       workers=1, backend="here")  # fmt: skip
+        engine.run_all(
+            partial(measure, threads=words.threads),
+            grid(words),
+            words.output,
+            workers=1,
+            backend="here",
+        )
     except (ValueError, RuntimeError) as error:
         sys.exit(f"practical_test: {error}")
 

@@ -27,18 +27,42 @@ CLAIMED = {b.name: b.claimed for b in scores.BENCHMARKS.values() if b.claimed}
 EDGES = (0.0, 1e9, 6e9, 12e9, 34.5e9, 1e12)  # starting sizes; 34 billion is below the last
 ALIKE = (6e9, 9e9)  # sizes between which models count as of one size
 RELEASES = {  # one maker's sizes near 7 and near 70 billion, numbered by release
-    "Llama": 1, "Llama-2": 2, "Llama-3": 3, "Llama-3.1": 4, "Qwen": 1, "Qwen1.5": 2, "Qwen2": 3,
-}  # fmt: skip
-REFERENCES = ("bigscience/bloom", "huggyllama/llama-65b", "meta-llama/Llama-2-70b-hf",
-              "tiiuae/falcon-180B")  # fmt: skip
+    "Llama": 1,
+    "Llama-2": 2,
+    "Llama-3": 3,
+    "Llama-3.1": 4,
+    "Qwen": 1,
+    "Qwen1.5": 2,
+    "Qwen2": 3,
+}
+REFERENCES = (
+    "bigscience/bloom",
+    "huggyllama/llama-65b",
+    "meta-llama/Llama-2-70b-hf",
+    "tiiuae/falcon-180B",
+)
 TASKS = (
-    "parsinlu_qa_2_acc", "word_unscrambling_2_exact_match", "ipa_transliterate_2_exact_match",
-    "ipa_transliterate_2_bleu", "arithmetic_3ds_2_acc", "arithmetic_3da_2_acc",
-    "arithmetic_2dm_2_acc", "arithmetic_2da_2_acc",
-)  # fmt: skip
+    "parsinlu_qa_2_acc",
+    "word_unscrambling_2_exact_match",
+    "ipa_transliterate_2_exact_match",
+    "ipa_transliterate_2_bleu",
+    "arithmetic_3ds_2_acc",
+    "arithmetic_3da_2_acc",
+    "arithmetic_2dm_2_acc",
+    "arithmetic_2da_2_acc",
+)
 CHANCE = {"parsinlu_qa_2_acc": 0.25}  # four answers to choose from
-SUITE = ("lambada_openai", "sciq", "piqa", "arc_easy", "arc_challenge", "winogrande", "logiqa",
-         "wsc", "mmlu_macro57")  # fmt: skip
+SUITE = (
+    "lambada_openai",
+    "sciq",
+    "piqa",
+    "arc_easy",
+    "arc_challenge",
+    "winogrande",
+    "logiqa",
+    "wsc",
+    "mmlu_macro57",
+)
 DISPUTED = ("160m", "160m-deduped")  # its LAMBADA score could not be reproduced by a reader
 
 
@@ -50,36 +74,70 @@ def curves(name: str) -> list[dict]:
 
 
 GRID = [
-    *({"what": "gain", "benchmark": b, "from_params": lo, "to_params": hi} for b in NAMES
-      for lo, hi in pairwise(EDGES)),
+    *(
+        {"what": "gain", "benchmark": b, "from_params": lo, "to_params": hi}
+        for b in NAMES
+        for lo, hi in pairwise(EDGES)
+    ),
     *({"what": "overall", "benchmark": b} for b in NAMES),
-    *({"what": "beyond", "benchmark": b, "from_params": n, "without": w}
-      for b, n in CLAIMED.items() for w in ("nothing", "8-bit")),
+    *(
+        {"what": "beyond", "benchmark": b, "from_params": n, "without": w}
+        for b, n in CLAIMED.items()
+        for w in ("nothing", "8-bit")
+    ),
     *({"what": "curve", "benchmark": b} | c for b in CLAIMED for c in curves(b)),
-    *({"what": "kept_slope", "benchmark": b, "break": n, "samples": REFITS}
-      for b, n in CLAIMED.items()),
+    *(
+        {"what": "kept_slope", "benchmark": b, "break": n, "samples": REFITS}
+        for b, n in CLAIMED.items()
+    ),
     *({"what": "power", "benchmark": b, "break": n} for b, n in CLAIMED.items()),
-    *({"what": "rank", "benchmark": b, "by": by} for b in NAMES
-      for by in ("params", "tokens", "operations")),
-    *({"what": "smaller_wins", "benchmark": b, "times": k, "rows": r} for b in NAMES for k in (2, 8)
-      for r in (("corrected", "as published") if b == "MMLU" else ("corrected",))),
-    *({"what": "alike", "benchmark": b, "from_params": ALIKE[0], "to_params": ALIKE[1]}
-      for b in NAMES),
-    *({"what": "generation", "benchmark": b, "family": f, "release": k}
-      for b in ("MMLU", "GSM8K", "HumanEval", "HellaSwag") for f, k in RELEASES.items()),
-    *({"what": "overtaken", "benchmark": b, "model": m} for b in ("MMLU", "GSM8K", "HellaSwag")
-      for m in REFERENCES),
+    *(
+        {"what": "rank", "benchmark": b, "by": by}
+        for b in NAMES
+        for by in ("params", "tokens", "operations")
+    ),
+    *(
+        {"what": "smaller_wins", "benchmark": b, "times": k, "rows": r}
+        for b in NAMES
+        for k in (2, 8)
+        for r in (("corrected", "as published") if b == "MMLU" else ("corrected",))
+    ),
+    *(
+        {"what": "alike", "benchmark": b, "from_params": ALIKE[0], "to_params": ALIKE[1]}
+        for b in NAMES
+    ),
+    *(
+        {"what": "generation", "benchmark": b, "family": f, "release": k}
+        for b in ("MMLU", "GSM8K", "HumanEval", "HellaSwag")
+        for f, k in RELEASES.items()
+    ),
+    *(
+        {"what": "overtaken", "benchmark": b, "model": m}
+        for b in ("MMLU", "GSM8K", "HellaSwag")
+        for m in REFERENCES
+    ),
     *({"what": "climb", "task": t, "by": by} for t in TASKS for by in ("operations", "params")),
-    *({"what": "excess", "task": t, "by": by, "samples": REFITS} for t in TASKS
-      for by in ("operations", "params")),
+    *(
+        {"what": "excess", "task": t, "by": by, "samples": REFITS}
+        for t in TASKS
+        for by in ("operations", "params")
+    ),
     {"what": "hidden", "task": "ipa_transliterate_2", "by": "operations"},
-    *({"what": "suite", "task": t, "shots": s, "without": "nothing"} for t in SUITE
-      for s in ("zero", "five")),
+    *(
+        {"what": "suite", "task": t, "shots": s, "without": "nothing"}
+        for t in SUITE
+        for s in ("zero", "five")
+    ),
     {"what": "suite", "task": "lambada_openai", "shots": "zero", "without": "160m"},
     {"what": "speedrun"},
-]  # fmt: skip
-TABLES = {"climb": "emergent", "excess": "emergent", "hidden": "emergent", "suite": "pythia",
-          "speedrun": "speedrun"}  # fmt: skip
+]
+TABLES = {
+    "climb": "emergent",
+    "excess": "emergent",
+    "hidden": "emergent",
+    "suite": "pythia",
+    "speedrun": "speedrun",
+}
 
 
 @cache
@@ -170,9 +228,13 @@ def overtaken(config: dict) -> dict:
     rows, name = table(), config["benchmark"]
     large = rows[rows["model"] == config["model"]].iloc[0]
     best = rows[rows[name] >= large[name]].sort_values("params").iloc[0]
-    return {"large_params": float(large["params"]), "large_score": float(large[name]),
-            "small_model": best["model"], "small_params": float(best["params"]),
-            "small_score": float(best[name])}  # fmt: skip
+    return {
+        "large_params": float(large["params"]),
+        "large_score": float(large[name]),
+        "small_model": best["model"],
+        "small_params": float(best["params"]),
+        "small_score": float(best[name]),
+    }
 
 
 def climbing(task: str, by: str):
@@ -186,8 +248,13 @@ def climb(config: dict) -> dict:
     task, by = config["task"], config["by"]
     rows, chance = climbing(task, by), CHANCE.get(task, 0.0)
     one = emergence.climb(rows[by], rows[task], chance)
-    return {"models": len(rows), "onset": one.onset, "decades": one.decades, "ceiling": one.top,
-            "most_params": float(rows["params"].max())}  # fmt: skip
+    return {
+        "models": len(rows),
+        "onset": one.onset,
+        "decades": one.decades,
+        "ceiling": one.top,
+        "most_params": float(rows["params"].max()),
+    }
 
 
 def excess(config: dict) -> dict:
@@ -211,17 +278,26 @@ def suite(config: dict) -> dict:
         ((y - slope * x - start) ** 2).sum() / (len(x) - 2) / ((x - x.mean()) ** 2).sum()
     )
     by_size = rows.groupby("params")["value"].mean()
-    return {"models": len(rows), "gain": float(slope), "gain_low": float(slope - 1.96 * error),
-            "gain_high": float(slope + 1.96 * error), "small_params": float(by_size.index[0]),
-            "large_params": float(by_size.index[-1]), "small_score": float(by_size.iloc[0]),
-            "large_score": float(by_size.iloc[-1])}  # fmt: skip
+    return {
+        "models": len(rows),
+        "gain": float(slope),
+        "gain_low": float(slope - 1.96 * error),
+        "gain_high": float(slope + 1.96 * error),
+        "small_params": float(by_size.index[0]),
+        "large_params": float(by_size.index[-1]),
+        "small_score": float(by_size.iloc[0]),
+        "large_score": float(by_size.iloc[-1]),
+    }
 
 
 def speedrun(config: dict) -> dict:
     rows = scores.speedrun()
     found = returns.doubling_times(rows["days"], rows["minutes"], SAMPLES, seed=SEED)
-    ends = {"first_minutes": rows["minutes"].iloc[0], "last_minutes": rows["minutes"].iloc[-1],
-            "last_day": rows["days"].iloc[-1]}  # fmt: skip
+    ends = {
+        "first_minutes": rows["minutes"].iloc[0],
+        "last_minutes": rows["minutes"].iloc[-1],
+        "last_day": rows["days"].iloc[-1],
+    }
     return found | {"records": len(rows)} | {name: float(v) for name, v in ends.items()}
 
 
@@ -249,8 +325,15 @@ def measure(config: dict) -> dict:
             task = config["task"]
             one = emergence.hidden(scores.emergent(), f"{task}_exact_match", f"{task}_bleu")
             return named(one, "rank") | {"models": one["models"]}
-    own = {"alike": alike, "generation": generation, "overtaken": overtaken, "climb": climb,
-           "excess": excess, "suite": suite, "speedrun": speedrun}  # fmt: skip
+    own = {
+        "alike": alike,
+        "generation": generation,
+        "overtaken": overtaken,
+        "climb": climb,
+        "excess": excess,
+        "suite": suite,
+        "speedrun": speedrun,
+    }
     return own[config["what"]](config)
 
 

@@ -28,23 +28,36 @@ EACH = (2, 20, 200)  # tokens for each parameter
 BUDGETS = [5.76e23, *(float(f"1e{k}") for k in range(18, 31))]  # the first is Chinchilla's own
 GRID = [
     *({"what": "fit", "points": n, "samples": SAMPLES} for n in POINTS),
-    *({"what": "held_out", "points": n, "hidden": how} for n in POINTS
-      for how in ("in turn", "largest")),
+    *(
+        {"what": "held_out", "points": n, "hidden": how}
+        for n in POINTS
+        for how in ("in turn", "largest")
+    ),
     *({"what": "objective", "points": POINTS[0], "law": name} for name in PUBLISHED),
     *({"what": "growth", "points": POINTS[0], "samples": SAMPLES, "params": n} for n in SIZES),
-    *({"what": "optimal_size", "points": POINTS[0], "samples": SAMPLES, "params": n}
-      for n in (1e12, 1e13)),
-    *({"what": "allocation", "points": POINTS[0], "samples": SAMPLES, "budget": c}
-      for c in BUDGETS),
+    *(
+        {"what": "optimal_size", "points": POINTS[0], "samples": SAMPLES, "params": n}
+        for n in (1e12, 1e13)
+    ),
+    *(
+        {"what": "allocation", "points": POINTS[0], "samples": SAMPLES, "budget": c}
+        for c in BUDGETS
+    ),
     *({"what": "joint", "points": n, "samples": SAMPLES} for n in POINTS),
-    *({"what": "loss", "points": n, "samples": SAMPLES, "params": size, "tokens": each * size}
-      for n in POINTS for size in (1e8, 3e8, 1e9, 3e9, *SIZES[2:]) for each in EACH),
-]  # fmt: skip
+    *(
+        {"what": "loss", "points": n, "samples": SAMPLES, "params": size, "tokens": each * size}
+        for n in POINTS
+        for size in (1e8, 3e8, 1e9, 3e9, *SIZES[2:])
+        for each in EACH
+    ),
+]
 
 
 @cache
 def fitted(points: int) -> scaling_laws.Fit:
-    return scaling_laws.fit(upstream.chinchilla(outliers=points == ALL), bootstrap=SAMPLES, seed=SEED)
+    return scaling_laws.fit(
+        upstream.chinchilla(outliers=points == ALL), bootstrap=SAMPLES, seed=SEED
+    )
 
 
 def measure(what: str, points: int, **config) -> dict:
@@ -141,8 +154,9 @@ def main() -> None:
     for place, config in enumerate(todo, 1):
         measured = measure(**{k: v for k, v in config.items() if k not in ("table", "samples")})
         records.append(file, config, measured, records.provenance(seed=SEED))
-        told = " ".join(f"{value:g}" if isinstance(value, float) else str(value)
-                        for value in config.values())  # fmt: skip
+        told = " ".join(
+            f"{value:g}" if isinstance(value, float) else str(value) for value in config.values()
+        )
         print(f"[{place}/{len(todo)}] {told}", flush=True)
 
 

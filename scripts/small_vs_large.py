@@ -4,11 +4,12 @@
     python scripts/small_vs_large.py --workers 2
     python scripts/small_vs_large.py --models smollm2-135m --tasks arc-easy,piqa --items 100
 
-Models are those of `sizewise.models.pretrained`, fetched once and checked by their SHA-256, in bf16 on a
-processor. A row holds what one model said to some questions of one task, question by question, so
-that models can be compared on the same ones, and what it took in time and memory. Rows go to
-data/small_vs_large.jsonl; what has a row is not measured again. GSM8K and HumanEval are put to
-tuned models alone, as a chat. Times are of one machine: leave it alone while this runs.
+Models are those of `sizewise.models.pretrained`, fetched once and checked by their SHA-256, in
+bf16 on a processor. A row holds what one model said to some questions of one task, question by
+question, so that models can be compared on the same ones, and what it took in time and memory.
+Rows go to data/small_vs_large.jsonl; what has a row is not measured again. GSM8K and HumanEval
+are put to tuned models alone, as a chat. Times are of one machine: leave it alone while this
+runs.
 """
 
 import argparse
@@ -20,9 +21,9 @@ from typing import Any
 
 from sizewise import units, validation
 from sizewise.data import records
+from sizewise.evaluation import exact_match, multiple_choice, tasks
 from sizewise.experiments import engine
 from sizewise.models import pretrained
-from sizewise.evaluation import exact_match, multiple_choice, tasks
 from sizewise.stats import paired
 
 Row = dict[str, Any]
@@ -44,10 +45,17 @@ def grid(words) -> list[Row]:
             count = size(words, model, task)
             asked = {"chat": True} if task in WRITTEN else {}
             found += [
-                {"model": model, "dtype": words.dtype, "task": task, **asked, "first": first,
-                 "count": min(PART, count - first), "seed": 0}
+                {
+                    "model": model,
+                    "dtype": words.dtype,
+                    "task": task,
+                    **asked,
+                    "first": first,
+                    "count": min(PART, count - first),
+                    "seed": 0,
+                }
                 for first in range(0, count, PART)
-            ]  # fmt: skip
+            ]
     return found
 
 
@@ -82,13 +90,17 @@ def measure(config: Row, threads: int = 1, batch: int = 16) -> Row:
     }
     if reset:
         spent["peak_bytes"] = peak()
-    return told | spent | {
-        "threads": threads,
-        "batch": batch,
-        "parameters": found.entry.parameters,
-        "held_bytes": held,
-        "weights_sha256": found.sha256,
-    }  # fmt: skip
+    return (
+        told
+        | spent
+        | {
+            "threads": threads,
+            "batch": batch,
+            "parameters": found.entry.parameters,
+            "held_bytes": held,
+            "weights_sha256": found.sha256,
+        }
+    )
 
 
 def questions(task: str, first: int, count: int) -> list:
@@ -124,7 +136,9 @@ def answer(found, config: Row, items, batch: int) -> Row:
     in all rows that are recorded.
     """
     chat = config.get("chat", False)
-    table = exact_match.score(found.model, found.tokenizer, config["task"], items, batch=batch, chat=chat)
+    table = exact_match.score(
+        found.model, found.tokenizer, config["task"], items, batch=batch, chat=chat
+    )
     prompts = [item.chat if chat else item.prompt for item in items]
     read = sum(map(len, found.tokenizer(prompts)["input_ids"]))
     told = {
@@ -180,19 +194,31 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda words: words.split(","))
     add("--models", type=names, default=list(MODELS), help="names of sizewise.models.pretrained")
-    add("--tasks", type=names, default=[*READ, *WRITTEN],
-        help=f"of {', '.join((*READ, *WRITTEN))}")  # fmt: skip
-    add("--items", type=int, default=300, help="questions of a task that is read, at most all, "
+    add("--tasks", type=names, default=[*READ, *WRITTEN], help=f"of {', '.join((*READ, *WRITTEN))}")
+    add(
+        "--items",
+        type=int,
+        default=300,
+        help="questions of a task that is read, at most all, "
         f"divided by {' and '.join(f'{n} for {what}' for what, n in FEWER.items())}; how small a "
-        "difference so many can show, --list says")  # fmt: skip
-    add("--answers", type=int, help="questions of a task that is written, instead of "
-        + ", ".join(f"{count} of {task}" for task, count in WRITTEN.items()))  # fmt: skip
+        "difference so many can show, --list says",
+    )
+    add(
+        "--answers",
+        type=int,
+        help="questions of a task that is written, instead of "
+        + ", ".join(f"{count} of {task}" for task, count in WRITTEN.items()),
+    )
     add("--dtype", choices=list(pretrained.DTYPES), default="bf16", help="of weights and products")
     add("--batch", type=int, default=16, help="choices, or answers, that go through together")
     add("--threads", type=int, default=1, help="of torch, in each worker")
     add("--workers", type=int, default=1, help="processes; each holds a model of its own")
-    add("--output", type=Path, default=records.path("small_vs_large"),
-        help="another file than data/small_vs_large.jsonl")  # fmt: skip
+    add(
+        "--output",
+        type=Path,
+        default=records.path("small_vs_large"),
+        help="another file than data/small_vs_large.jsonl",
+    )
     add("--list", action="store_true", help="print the rows and measure none")
     given = parser.parse_args(words)
     for task in given.tasks:
@@ -213,14 +239,17 @@ def show(words) -> None:
     """Print the rows, and what so many questions can tell apart."""
     for row in grid(words):
         print("  ".join(f"{name} {value}" for name, value in row.items()))
-    for count in sorted({size(words, model, task) for model in words.models
-                         for task in words.tasks}):  # fmt: skip
+    for count in sorted(
+        {size(words, model, task) for model in words.models for task in words.tasks}
+    ):
         try:
             least = f"a difference from {paired.detectable(DISCORDANT, count):.1%} on"
         except ValueError:
             least = "no difference"
-        print(f"{count} questions: where two models differ on {DISCORDANT:.0%}, {least} is found "
-              "with power 0.8")  # fmt: skip
+        print(
+            f"{count} questions: where two models differ on {DISCORDANT:.0%}, {least} is found "
+            "with power 0.8"
+        )
 
 
 def main() -> None:
@@ -229,8 +258,13 @@ def main() -> None:
         if words.list:
             return show(words)
         way = partial(measure, threads=words.threads, batch=words.batch)
-        engine.run_all(way, grid(words), words.output, workers=words.workers,
-                       backend="here" if words.workers == 1 else "process")  # fmt: skip
+        engine.run_all(
+            way,
+            grid(words),
+            words.output,
+            workers=words.workers,
+            backend="here" if words.workers == 1 else "process",
+        )
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"small_vs_large: {error}")
 

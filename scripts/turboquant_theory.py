@@ -56,11 +56,17 @@ def configs(words: argparse.Namespace) -> list[Row]:
             for d, t, k in product(COLLIDED, STREAMS, ("numpy", "torch"))
         ],
         "recall": [
-            {"model": words.encoder, "bits": b, "method": m, "vectors": words.vectors,
-             "queries": words.queries, "seed": 0}
+            {
+                "model": words.encoder,
+                "bits": b,
+                "method": m,
+                "vectors": words.vectors,
+                "queries": words.queries,
+                "seed": 0,
+            }
             for b, m in product((1, 2, 4), words.methods)
         ],
-    }  # fmt: skip
+    }
     return [{"what": what, **row} for what in words.what for row in rows[what]]
 
 
@@ -88,8 +94,8 @@ def measure_sampled(config: Row) -> Row:
     """Errors of random directions, and of their inner products with others."""
     import torch
     from sizewise.quantization.turboquant import theory
-    from sizewise.quantization.turboquant.rotations import generator
     from sizewise.quantization.turboquant.codec import TurboQuant
+    from sizewise.quantization.turboquant.rotations import generator
 
     n, d = config["vectors"], config["dim"]
     draw = generator("turboquant_theory", d, config["seed"])

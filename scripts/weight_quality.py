@@ -4,9 +4,10 @@
     python scripts/weight_quality.py --what quality,task --models smollm2-135m --formats nf4,int8
 
 Models are the laboratory's own (dense-WIDTH), trained here once and kept, and those that
-`sizewise.models.pretrained` knows, fetched once and checked by their SHA-256. A row compares one model in
-one format with the same model in fp32. Rows go to data/weight_quality.jsonl; what has a row is not
-measured again. `mixed` needs the rows of `layers`, from which it takes the bits of each group.
+`sizewise.models.pretrained` knows, fetched once and checked by their SHA-256. A row compares one
+model in one format with the same model in fp32. Rows go to data/weight_quality.jsonl; what has a
+row is not measured again. `mixed` needs the rows of `layers`, from which it takes the bits of
+each group.
 """
 
 import argparse
@@ -18,8 +19,7 @@ from typing import Any
 
 from sizewise import units
 from sizewise.data import records
-from sizewise.experiments import engine
-from sizewise.experiments import mixed_precision, weight_quality, weight_uses
+from sizewise.experiments import engine, mixed_precision, weight_quality, weight_uses
 from sizewise.quantization.weights import convert
 
 Row = dict[str, Any]
@@ -51,8 +51,14 @@ def quality(words) -> Iterator[Row]:
         for form, rest in product(words.formats, ("fp32", "bf16")):
             four = form in convert.FORMATS and form not in ("fp32", "bf16", "fp16")
             if rest == "fp32" or (four and model.startswith(weight_quality.LAB)):
-                yield {"what": "quality", "model": model, "format": form, "rest": rest,
-                       **sample(model, words), "seed": 0}  # fmt: skip
+                yield {
+                    "what": "quality",
+                    "model": model,
+                    "format": form,
+                    "rest": rest,
+                    **sample(model, words),
+                    "seed": 0,
+                }
 
 
 def sizes(words) -> Iterator[Row]:
@@ -66,17 +72,31 @@ def sizes(words) -> Iterator[Row]:
 def pruning(words) -> Iterator[Row]:
     """Pruned alone, and pruned then quantized."""
     for model, share, form in product(words.models, SHARES, ("fp32", "nf4")):
-        yield {"what": "pruning", "model": model, "format": form, "share": share,
-               **sample(model, words), "seed": 0}  # fmt: skip
+        yield {
+            "what": "pruning",
+            "model": model,
+            "format": form,
+            "share": share,
+            **sample(model, words),
+            "seed": 0,
+        }
 
 
 def rounding(words) -> Iterator[Row]:
     """Squared errors of codebooks on weights that were never quantized."""
     for model in (*words.encoders, *_largest(words)):
         for table, block in product(weight_uses.CODEBOOKS, BLOCKS):
-            trained = {"trained_tokens": words.tokens} if model.startswith(weight_quality.LAB) else {}
-            yield {"what": "rounding", "model": model, **trained, "codebook": table,
-                   "block": block, "seed": 0}  # fmt: skip
+            trained = (
+                {"trained_tokens": words.tokens} if model.startswith(weight_quality.LAB) else {}
+            )
+            yield {
+                "what": "rounding",
+                "model": model,
+                **trained,
+                "codebook": table,
+                "block": block,
+                "seed": 0,
+            }
 
 
 def file(words) -> Iterator[Row]:
@@ -98,16 +118,28 @@ def task(words) -> Iterator[Row]:
     """Language models on ARC-Easy."""
     for model, form in product(_pretrained(words), words.formats):
         if form in FEW:
-            yield {"what": "task", "model": model, "format": form, "task": "arc-easy",
-                   "items": words.items, "seed": 0}  # fmt: skip
+            yield {
+                "what": "task",
+                "model": model,
+                "format": form,
+                "task": "arc-easy",
+                "items": words.items,
+                "seed": 0,
+            }
 
 
 def layers(words) -> Iterator[Row]:
     """One group of weights at a time in one bit fewer than a mixture has in the mean."""
     for model in (*_pretrained(words), *_largest(words)):
         for group in mixed_precision.names(model):
-            yield {"what": "layers", "model": model, "group": group, "bits_of_group": BITS - 1,
-                   **sample(model, words, few=True), "seed": 0}  # fmt: skip
+            yield {
+                "what": "layers",
+                "model": model,
+                "group": group,
+                "bits_of_group": BITS - 1,
+                **sample(model, words, few=True),
+                "seed": 0,
+            }
 
 
 def mixed(words) -> Iterator[Row]:
@@ -122,20 +154,34 @@ def mixed(words) -> Iterator[Row]:
         elements = [row["elements"] for row in some]
         best = mixed_precision.allocate(elements, [row["kl"] for row in some], BITS)
         each = {("uniform", 0): [BITS] * len(best), ("by sensitivity", 0): best}
-        each |= {("shuffled", seed): mixed_precision.shuffled(elements, best, seed)
-                 for seed in range(SHUFFLES)}  # fmt: skip
+        each |= {
+            ("shuffled", seed): mixed_precision.shuffled(elements, best, seed)
+            for seed in range(SHUFFLES)
+        }
         for (name, seed), bits in each.items():
             told = " ".join(map(str, bits))
-            yield {"what": "mixed", "model": model, "allocation": name, "bits_of_groups": told,
-                   **sample(model, words), "seed": seed}  # fmt: skip
+            yield {
+                "what": "mixed",
+                "model": model,
+                "allocation": name,
+                "bits_of_groups": told,
+                **sample(model, words),
+                "seed": seed,
+            }
 
 
 def outliers(words) -> Iterator[Row]:
     """Large inputs of linear layers, by depth."""
     for model in (*_pretrained(words), *words.encoders, *_largest(words)):
         for layer in range(weight_uses.depth(model)):
-            yield {"what": "outliers", "model": model, "layer": layer, "threshold": THRESHOLD,
-                   **sample(model, words, few=True), "seed": 0}  # fmt: skip
+            yield {
+                "what": "outliers",
+                "model": model,
+                "layer": layer,
+                "threshold": THRESHOLD,
+                **sample(model, words, few=True),
+                "seed": 0,
+            }
 
 
 KINDS = {  # what: (rows, measure); `mixed` comes after the rows that it takes its bits from
@@ -177,16 +223,24 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda words: words.split(","))
     add("--what", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
-    add("--models", type=names, default=[*LABORATORY, *LANGUAGE],
-        help="language models: dense-WIDTH, or names of sizewise.models.pretrained")  # fmt: skip
+    add(
+        "--models",
+        type=names,
+        default=[*LABORATORY, *LANGUAGE],
+        help="language models: dense-WIDTH, or names of sizewise.models.pretrained",
+    )
     add("--encoders", type=names, default=list(ENCODERS), help="sentence encoders")
     add("--formats", type=names, default=usable(), help=f"of {', '.join(convert.FORMATS)}")
     add("--tokens", type=int, default=TOKENS, help="that each laboratory model is trained on")
     add("--documents", type=int, default=32, help="a window of each goes to pretrained models")
     add("--items", type=int, default=200, help="questions of a task")
     add("--threads", type=int, default=2, help="of torch; losses differ in the last digits")
-    add("--output", type=Path, default=records.path("weight_quality"),
-        help="another file than data/weight_quality.jsonl")  # fmt: skip
+    add(
+        "--output",
+        type=Path,
+        default=records.path("weight_quality"),
+        help="another file than data/weight_quality.jsonl",
+    )
     add("--list", action="store_true", help="print the rows and measure none")
     given = parser.parse_args(words)
     for kind in given.what:

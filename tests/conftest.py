@@ -16,9 +16,14 @@ from sizewise.cli import main
 from sizewise.data import catalog, records
 
 CACHES = (
-    records.facts, records._machine, records._versions, catalog.models, catalog.devices,
-    claims._file, claims.ledger,
-)  # fmt: skip
+    records.facts,
+    records._machine,
+    records._versions,
+    catalog.models,
+    catalog.devices,
+    claims._file,
+    claims.ledger,
+)
 CLAIMS = """
 articles:
   S0: {title: The first article, about: size}

@@ -49,9 +49,15 @@ def the_quick(monkeypatch):
 
 def config(**more):
     return {
-        "device": "CPU", "kind": "decode", "model": "llama-tiny", "format": "fp32",
-        "mode": "static", "batch": 1, "context": 8, "seed": 0,
-    } | more  # fmt: skip
+        "device": "CPU",
+        "kind": "decode",
+        "model": "llama-tiny",
+        "format": "fp32",
+        "mode": "static",
+        "batch": 1,
+        "context": 8,
+        "seed": 0,
+    } | more
 
 
 class Nothing:

@@ -32,7 +32,8 @@ SOURCES = [
     "book/*.*",
     "book/_*/*.*",
     "book/sizewise/*.py",  # the calculators' formulas are traced from these
-    "book/sizewise/calculators/*.py",
+    "book/sizewise/costs/*.py",
+    "book/_ext/calculators/*.py",
     "book/sizewise/scaling_laws/forms.py",
     "book/sizewise/scaling_laws/uncertainty.py",
     "data/facts/*.yml",

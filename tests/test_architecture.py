@@ -19,9 +19,14 @@ def layers(name, **fields):
 
 def test_grouped_attention_of_llama_3_1_8b():
     config = transformers.LlamaConfig(
-        vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-        num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=131072,
-    )  # fmt: skip
+        vocab_size=128256,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=131072,
+    )
     model = from_config(config, total=8_030_261_248, name="llama-3.1-8b")
     assert model == Model(
         name="llama-3.1-8b",
@@ -50,19 +55,26 @@ def test_grouped_attention_of_llama_3_1_8b():
         ("falcon", {}, Grouped(71, 1, 64, 64)),
         (
             "falcon",
-            {"new_decoder_architecture": True, "num_attention_heads": 128, "num_kv_heads": 8,
-             "hidden_size": 8192},
+            {
+                "new_decoder_architecture": True,
+                "num_attention_heads": 128,
+                "num_kv_heads": 8,
+                "hidden_size": 8192,
+            },
             Grouped(128, 8, 64, 64),
         ),
-        ("dbrx", {"attn_config": {"kv_n_heads": 8}, "d_model": 6144, "n_heads": 48},
-         Grouped(48, 8, 128, 128)),
+        (
+            "dbrx",
+            {"attn_config": {"kv_n_heads": 8}, "d_model": 6144, "n_heads": 48},
+            Grouped(48, 8, 128, 128),
+        ),
         ("mistral", {}, Grouped(32, 8, 128, 128, 4096)),
         ("deepseek_v3", {}, Latent(128, 512, 64, 128, 128)),
         ("deepseek_v32", {}, Latent(128, 512, 64, 128, 128, 64, 128, 2048)),
         ("kimi_k25", {}, Latent(128, 512, 64, 128, 128)),
         ("longcat_flash", {}, Latent(64, 512, 64, 128, 128)),
     ],
-)  # fmt: skip
+)
 def test_every_layer_of_a_uniform_model(name, fields, expected):
     assert {layer.attention for layer in layers(name, **fields)} == {expected}
     assert {layer.state for layer in layers(name, **fields)} == {None}
@@ -86,10 +98,17 @@ def test_windowed_layers_alternate_with_full_ones(name, fields, windowed, full, 
 
 def test_gemma_4_31b_has_wider_heads_in_fewer_global_layers():
     found = Counter(
-        layers("gemma4_text", num_hidden_layers=60, num_attention_heads=32, head_dim=256,
-               num_key_value_heads=16, num_global_key_value_heads=4, attention_k_eq_v=True,
-               sliding_window=1024)
-    )  # fmt: skip
+        layers(
+            "gemma4_text",
+            num_hidden_layers=60,
+            num_attention_heads=32,
+            head_dim=256,
+            num_key_value_heads=16,
+            num_global_key_value_heads=4,
+            attention_k_eq_v=True,
+            sliding_window=1024,
+        )
+    )
     assert found == {
         Layer(Grouped(32, 16, 256, 256, 1024)): 50,
         Layer(Grouped(32, 4, 512, 512)): 10,
@@ -202,9 +221,13 @@ def test_a_multimodal_configuration_is_described_by_its_text_part():
 
 def test_plain_objects_with_the_same_fields_will_do():
     plain = SimpleNamespace(
-        model_type="llama", hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, vocab_size=97,
-    )  # fmt: skip
+        model_type="llama",
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=97,
+    )
     assert from_config(plain).layers == (Layer(Grouped(4, 2, 16, 16)),) * 2
 
 
@@ -223,7 +246,7 @@ def test_a_description_becomes_json():
 
 def test_the_arithmetic_imports_neither_torch_nor_transformers():
     code = (
-        "import sys; from sizewise import architecture, memory, reading, roofline, training;"
+        "import sys; from sizewise.costs import memory, roofline, training;"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -237,10 +260,13 @@ def test_the_arithmetic_imports_neither_torch_nor_transformers():
         ("rwkv", {}, "rwkv: its cache is not described"),
         ("xlstm", {}, "xlstm: its cache is not described"),
         ("zaya", {}, "zaya: its cache is not described"),
-        ("minimax_m3_vl_text", {"layer_types": ["minimax_m3_sparse"], "num_hidden_layers": 1},
-         "'minimax_m3_sparse' layer is not described"),
+        (
+            "minimax_m3_vl_text",
+            {"layer_types": ["minimax_m3_sparse"], "num_hidden_layers": 1},
+            "'minimax_m3_sparse' layer is not described",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_described_is_refused_in_one_line(name, fields, message):
     with pytest.raises(ValueError, match=message) as error:
         layers(name, **fields)
@@ -262,8 +288,13 @@ def test_what_is_not_described_is_refused_in_one_line(name, fields, message):
     ],
 )
 def test_shapes_that_are_not_stated_are_refused_in_one_line(change, message):
-    fields = {"model_type": "made up", "hidden_size": 64, "num_hidden_layers": 2,
-              "num_attention_heads": 4, "vocab_size": 97}  # fmt: skip
+    fields = {
+        "model_type": "made up",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 97,
+    }
     with pytest.raises(ValueError, match=message) as error:
         from_config(SimpleNamespace(**(fields | change)))
     assert "\n" not in str(error.value)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.costs import memory
 from sizewise.data import records
-from sizewise.models import config as configs, from_config
+from sizewise.models import config as configs
+from sizewise.models import from_config
 from sizewise.training import context_use, flops, loop, models, run_config
 from sizewise.training import tokenizer as token_files
 from torch import nn
@@ -61,8 +62,9 @@ def unigram(vocabulary):
 def made_up(vocabulary=512, length=20_000):
     starts = np.random.default_rng(0).integers(1, vocabulary, length // 50)
     text = ((starts[:, None] + np.arange(50)) % vocabulary).reshape(-1).astype(np.uint16)
-    return token_files.Tokens("made up", vocabulary, text, text[: length // 4],
-                              np.ones(vocabulary, np.uint16))  # fmt: skip
+    return token_files.Tokens(
+        "made up", vocabulary, text, text[: length // 4], np.ones(vocabulary, np.uint16)
+    )
 
 
 # --- options of windows
@@ -92,12 +94,14 @@ def test_one_layer_of_so_many_sees_everything():
 
 @pytest.mark.parametrize(
     ("family", "message"),
-    [("windowed:windows=4", "unknown option of windowed 'windows'; did you mean 'window'"),
-     ("windowed:window=four", "window of windowed must be a number, got 'four'"),
-     ("windowed:window=129", "the window must be from 0 to 128, got 129"),
-     ("windowed:every=-1", "layers from one full one to the next must be from 0"),
-     ("hybrid:every=2", "unknown family 'hybrid:every=2'")],
-)  # fmt: skip
+    [
+        ("windowed:windows=4", "unknown option of windowed 'windows'; did you mean 'window'"),
+        ("windowed:window=four", "window of windowed must be a number, got 'four'"),
+        ("windowed:window=129", "the window must be from 0 to 128, got 129"),
+        ("windowed:every=-1", "layers from one full one to the next must be from 0"),
+        ("hybrid:every=2", "unknown family 'hybrid:every=2'"),
+    ],
+)
 def test_windows_that_cannot_be_are_refused_in_one_line(family, message):
     with pytest.raises(ValueError, match=message) as refused:
         models.spec(family, 32)
@@ -149,7 +153,9 @@ def test_the_mean_of_the_positions_is_the_validation_loss(family):
     run = run_config.at_budget(4e8, 16, family, vocabulary=512, context=32, validation_tokens=1024)
     text = made_up()
     model, measured = loop.fit(run, text, device="cpu")
-    told = context_use.columns(model, run, text, bins=8, distances=[8, 16], sequences=4, lengths=[64])
+    told = context_use.columns(
+        model, run, text, bins=8, distances=[8, 16], sequences=4, lengths=[64]
+    )
     assert len(told["nats_by_position"]) == 8
     assert np.mean(told["nats_by_position"]) == pytest.approx(measured["val_loss"], rel=1e-5)
     spec = models.spec(family, 16, 512, 32)
@@ -225,8 +231,18 @@ def rows(*words):
 
 
 def test_identities_of_rows_stay_what_they_are():
-    (config,) = rows("--only", "arms", "--families", "windowed", "--budgets", "3e11", "--widths",
-                     "32", "--seeds", "1")  # fmt: skip
+    (config,) = rows(
+        "--only",
+        "arms",
+        "--families",
+        "windowed",
+        "--budgets",
+        "3e11",
+        "--widths",
+        "32",
+        "--seeds",
+        "1",
+    )
     assert records.identity(config) == "402f66192771b972"
 
 
@@ -246,8 +262,12 @@ def test_every_family_spends_the_budget_and_is_compared_at_the_same_widths():
 def test_windows_differ_in_nothing_but_how_far_they_see_and_no_model_is_trained_twice():
     found = rows("--seeds", "1")
     at = [c for c in found if c["what"] == "windows"]
-    usual = [c for c in found if c["family"] == "windowed"
-             and (c["budget"], c["width"]) == (at[0]["budget"], at[0]["width"])]  # fmt: skip
+    usual = [
+        c
+        for c in found
+        if c["family"] == "windowed"
+        and (c["budget"], c["width"]) == (at[0]["budget"], at[0]["width"])
+    ]
     assert len(usual) == 1
     seen = set()
     for config in [*at, *usual]:
@@ -261,11 +281,26 @@ def test_windows_differ_in_nothing_but_how_far_they_see_and_no_model_is_trained_
 
 
 def test_every_column_of_a_row_is_described_and_none_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(script.tokens, "prepare", lambda *a, **k: made_up(1024))
+    monkeypatch.setattr(script.tokenizer, "prepare", lambda *a, **k: made_up(1024))
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path))
-    for config in rows("--only", "arms", "--budgets", "4e8", "--widths", "8", "--seeds", "1",
-                       "--context", "16", "--distances", "4,8", "--sequences", "4",
-                       "--families", "windowed,state-space"):  # fmt: skip
+    for config in rows(
+        "--only",
+        "arms",
+        "--budgets",
+        "4e8",
+        "--widths",
+        "8",
+        "--seeds",
+        "1",
+        "--context",
+        "16",
+        "--distances",
+        "4,8",
+        "--sequences",
+        "4",
+        "--families",
+        "windowed,state-space",
+    ):
         measured = script.measure(config | {"validation_tokens": 256})
         json.dumps(measured, allow_nan=False)
         assert described() == config.keys() | measured.keys() | {"id", "from", "tokens_per_second"}
@@ -273,13 +308,15 @@ def test_every_column_of_a_row_is_described_and_none_is_missing(monkeypatch, tmp
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--only", "arm"], "unknown experiment 'arm'; did you mean 'arms'"),
-     (["--families", "mamba"], "unknown family 'mamba'"),
-     (["--distances", "129"], "--distances must be from 2 to 128, got 129"),
-     (["--bins", "7"], "a context of 256 does not divide into 7 bins"),
-     (["--parts", "0"], "--parts must be from 1 to 256, got 0"),
-     (["--seeds", "0"], "--seeds must be from 1")],
-)  # fmt: skip
+    [
+        (["--only", "arm"], "unknown experiment 'arm'; did you mean 'arms'"),
+        (["--families", "mamba"], "unknown family 'mamba'"),
+        (["--distances", "129"], "--distances must be from 2 to 128, got 129"),
+        (["--bins", "7"], "a context of 256 does not divide into 7 bins"),
+        (["--parts", "0"], "--parts must be from 1 to 256, got 0"),
+        (["--seeds", "0"], "--seeds must be from 1"),
+    ],
+)
 def test_bad_words_are_told_in_one_line(words, message, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["attention_variants.py", "--list", *words])
     with pytest.raises(SystemExit) as left:

@@ -12,13 +12,23 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from calculators import (
+    all_of_them,
+    citing,
+    equations,
+    form,
+    intervals,
+    script,
+    tables,
+    tracing,
+    worked,
+)
+from calculators.parts import OWN
 from sizewise import paths
 from sizewise.costs import formats, memory, roofline, training
 from sizewise.data import catalog, records
 from sizewise.models import parameters as counting
 from sizewise.models.architecture import Grouped, Layer, Model
-from calculators import all_of_them, citing, equations, form, intervals, script, tables, tracing, worked
-from calculators.parts import OWN
 from sizewise.scaling_laws import Joint, forms
 
 CASES = 200
@@ -88,19 +98,30 @@ def described(case: dict) -> Model:
     layers = (Layer(Grouped(*shape)),) * case["full_layers"]
     layers += (Layer(Grouped(*shape, case["window"])),) * case["windowed_layers"]
     return Model(
-        "own", case["parameters"], case["active"], layers, case["hidden"], case["vocab"],
-        lookup=case["vocab"] * case["hidden"], mlp_width=case["mlp_width"],
+        "own",
+        case["parameters"],
+        case["active"],
+        layers,
+        case["hidden"],
+        case["vocab"],
+        lookup=case["vocab"] * case["hidden"],
+        mlp_width=case["mlp_width"],
         experts=case["experts"] if case["experts"] > 1 else None,
         experts_per_token=case["used"] if case["experts"] > 1 else None,
-    )  # fmt: skip
+    )
 
 
 def device_of(case: dict, formats: dict | None = None):
     if case["device"] != OWN:
         return catalog.device(case["device"])
     peaks = {"bf16": case["peak"]}
-    return SimpleNamespace(name="own", memory_bytes=case.get("memory"), flops=peaks,
-                           bandwidth=case.get("bandwidth"), tdp_watts=case["watts"])  # fmt: skip
+    return SimpleNamespace(
+        name="own",
+        memory_bytes=case.get("memory"),
+        flops=peaks,
+        bandwidth=case.get("bandwidth"),
+        tdp_watts=case["watts"],
+    )
 
 
 def own_format(case: dict, name: str):
@@ -114,12 +135,22 @@ def own_format(case: dict, name: str):
 def fit_truth(case: dict) -> dict:
     model, device = described(case), device_of(case)
     weights, kv = own_format(case, "weights"), own_format(case, "kv")
-    held = memory.total_memory(model, weights, kv, case["context"], case["batch"], device,
-                               usable=case["usable"])  # fmt: skip
-    price = case["price"] or (catalog.hourly_price(case["device"]) if case["device"] != OWN
-                              else None)  # fmt: skip
-    floor = roofline.decode(model, device, case["context"], case["batch"], weights=weights, kv=kv,
-                            devices=held.devices, price=price)  # fmt: skip
+    held = memory.total_memory(
+        model, weights, kv, case["context"], case["batch"], device, usable=case["usable"]
+    )
+    price = case["price"] or (
+        catalog.hourly_price(case["device"]) if case["device"] != OWN else None
+    )
+    floor = roofline.decode(
+        model,
+        device,
+        case["context"],
+        case["batch"],
+        weights=weights,
+        kv=kv,
+        devices=held.devices,
+        price=price,
+    )
     dollars = floor.dollars_per_million_tokens
     return {
         "weights_bytes": held.weights_bytes,
@@ -153,16 +184,24 @@ def train_case(rng) -> dict:
     }
 
 
-SPENT = ("device_hours", "seconds", "dollars_low", "dollars_high", "device_joules",
-         "building_low", "building_high")  # fmt: skip
+SPENT = (
+    "device_hours",
+    "seconds",
+    "dollars_low",
+    "dollars_high",
+    "device_joules",
+    "building_low",
+    "building_high",
+)
 
 
 def train_truth(case: dict) -> dict:
     device = device_of(case)
     operations = training.training_operations(case["params"], case["tokens"])
     found = {"compute": operations}
-    price = case["price"] or (catalog.hourly_price(case["device"]) if case["device"] != OWN
-                              else None)  # fmt: skip
+    price = case["price"] or (
+        catalog.hourly_price(case["device"]) if case["device"] != OWN else None
+    )
     if device.flops["bf16"]:
         run = training.training_run(
             operations, device, case["devices"], utilization=case["utilization"], price=price
@@ -190,8 +229,11 @@ def train_truth(case: dict) -> dict:
 @cache
 def recorded_refits() -> dict:
     """Our refits by name, each a law and its joint uncertainty, as the rows have them."""
-    rows = {(row["what"], row["points"]): row for row in records.read("refit_published")
-            if row["what"] in ("fit", "joint")}  # fmt: skip
+    rows = {
+        (row["what"], row["points"]): row
+        for row in records.read("refit_published")
+        if row["what"] in ("fit", "joint")
+    }
     found = {}
     for points in sorted({points for _, points in rows}):
         law = forms.Hoffmann(*(rows["fit", points][name] for name in forms.NAMES))
@@ -223,25 +265,37 @@ def _interval(name: str, joint: Joint | None, params: float, tokens: float) -> d
 def experts_case(rng) -> dict:
     return {
         "model": rng.choice([*tables.sparse_models()]),
-        **{name: size for name, size in own_model(rng).items()
-           if name in ("parameters", "active", "experts", "used")},
+        **{
+            name: size
+            for name, size in own_model(rng).items()
+            if name in ("parameters", "active", "experts", "used")
+        },
         "batch": whole(rng, 1, 1e5),
         "weights": rng.choice([*tables.weight_formats()]),
         "weight_bits": rng.randint(64, 2048) / 64,
-    }  # fmt: skip
+    }
 
 
 def experts_truth(case: dict) -> dict:
     if case["model"] == OWN:
-        model = Model("own", case["parameters"], case["active"], (), 1, 1,
-                      experts=case["experts"], experts_per_token=case["used"])  # fmt: skip
+        model = Model(
+            "own",
+            case["parameters"],
+            case["active"],
+            (),
+            1,
+            1,
+            experts=case["experts"],
+            experts_per_token=case["used"],
+        )
     else:
         model = tables.described(case["model"])
     used = min(model.experts_per_token, model.experts)
     bits = formats.weight_format(own_format(case, "weights")).bits
     read = roofline.touched_parameters(model, case["batch"]) * bits / 8 / case["batch"]
-    dense = [(size - model.lookup) * bits / 8 / case["batch"] for size in
-             (model.active, model.total)]  # fmt: skip
+    dense = [
+        (size - model.lookup) * bits / 8 / case["batch"] for size in (model.active, model.total)
+    ]
     reached = roofline.expected_experts(model.experts, used, case["batch"])
     return {
         "reached": reached,
@@ -289,21 +343,49 @@ def cache_truth(case: dict) -> dict:
 LAWS = {name for name, one in forms.entries().items() if one["form"] in tables.SURFACES}
 NAMED = {
     "fit": {
-        "weights_bytes", "kv_bytes", "activation_bytes", "total_bytes", "devices", "fits",
-        "seconds", "weight_seconds", "cache_seconds", "tokens_per_second", "joules",
-        "dollars_low", "dollars_high",
+        "weights_bytes",
+        "kv_bytes",
+        "activation_bytes",
+        "total_bytes",
+        "devices",
+        "fits",
+        "seconds",
+        "weight_seconds",
+        "cache_seconds",
+        "tokens_per_second",
+        "joules",
+        "dollars_low",
+        "dollars_high",
     },
-    "train": {"compute", *SPENT} | {
-        f"{law}/{one}" for law in LAWS | {"refit of 240 runs", "refit of 245 runs"} for one in
-        ("loss", "loss_low", "loss_high", "best_params", "best_tokens", "best_loss", "best_low",
-         "best_high")
+    "train": {"compute", *SPENT}
+    | {
+        f"{law}/{one}"
+        for law in LAWS | {"refit of 240 runs", "refit of 245 runs"}
+        for one in (
+            "loss",
+            "loss_low",
+            "loss_high",
+            "best_params",
+            "best_tokens",
+            "best_loss",
+            "best_low",
+            "best_high",
+        )
     },
     "experts": {
-        "reached", "experts", "share", "touched", "read", "token_read", "active_read",
-        "total_read", "over_active", "over_total",
+        "reached",
+        "experts",
+        "share",
+        "touched",
+        "read",
+        "token_read",
+        "active_read",
+        "total_read",
+        "over_active",
+        "over_total",
     },
     "cache": {"kv_bytes", "per_token", "plain_bytes", "share"},
-}  # fmt: skip
+}
 MAKE = {"fit": fit_case, "train": train_case, "experts": experts_case, "cache": cache_case}
 TRUTH = {"fit": fit_truth, "train": train_truth, "experts": experts_truth, "cache": cache_truth}
 
@@ -431,8 +513,11 @@ def test_the_answer_says_whether_one_device_is_enough_and_else_how_many(node):
     for case, truth, answer in zip(cases("fit"), truths("fit"), answers, strict=True):
         device = "device of your own" if case["device"] == OWN else case["device"]
         needs = worked.digits(truth["devices"])
-        said = f"Fits one {device}." if truth["devices"] == 1 else (
-            f"Does not fit one {device}: needs {needs}.")  # fmt: skip
+        said = (
+            f"Fits one {device}."
+            if truth["devices"] == 1
+            else (f"Does not fit one {device}: needs {needs}.")
+        )
         assert answer == said
         assert worked.answered(calculator, case, worked.evaluate(calculator, case)) == said
     assert {answer.startswith("Fits") for answer in answers} == {True, False}
@@ -449,11 +534,19 @@ def test_what_fills_a_device_to_the_last_byte_fits():
 
 
 def test_only_a_question_of_yes_or_no_is_answered_so(node):
-    assert node([["answered", name, worked.defaults(one)] for name, one in all_of_them().items()
-                 if not one.answer]) == ["", "", ""]  # fmt: skip
+    assert node(
+        [
+            ["answered", name, worked.defaults(one)]
+            for name, one in all_of_them().items()
+            if not one.answer
+        ]
+    ) == ["", "", ""]
     assert ["data-answer" in form.html(one) for one in all_of_them().values()] == [
-        True, False, False, False,
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 # ---- intervals of a loss
@@ -684,9 +777,18 @@ def test_numbers_are_written_alike_in_python_and_on_the_page(node, name):
 
 
 WRITTEN = {
-    "70B": 70e9, "128k": 128e3, "128Ki": 131072, "1e13": 1e13, "1.5T": 1.5e12, "90%": 0.9,
-    "1,000": 1000, " 2 G ": 2e9, ".5": 0.5, "3M": 3e6, "4Mi": 4 * 2**20,
-}  # fmt: skip
+    "70B": 70e9,
+    "128k": 128e3,
+    "128Ki": 131072,
+    "1e13": 1e13,
+    "1.5T": 1.5e12,
+    "90%": 0.9,
+    "1,000": 1000,
+    " 2 G ": 2e9,
+    ".5": 0.5,
+    "3M": 3e6,
+    "4Mi": 4 * 2**20,
+}
 
 
 def test_numbers_are_read_as_people_write_them(node):

@@ -36,8 +36,13 @@ def drawn(seed, items):
     """Small right as often as it is confident, large right four times in five: all known."""
     rng = np.random.default_rng(seed)
     sure = rng.random(items)
-    return cascade.Cascade(rng.random(items) < sure, rng.random(items) < 0.8, sure,
-                           np.ones(items), np.full(items, 10.0))  # fmt: skip
+    return cascade.Cascade(
+        rng.random(items) < sure,
+        rng.random(items) < 0.8,
+        sure,
+        np.ones(items),
+        np.full(items, 10.0),
+    )
 
 
 @st.composite
@@ -104,8 +109,10 @@ def test_random_routing_is_the_mean_of_random_confidences():
     shares = [0.25, 0.5]
     one = [
         cascade.Cascade(base.small, base.large, rng.random(60), base.small_cost, base.large_cost)
-        .curve(shares)["right"].to_numpy() for _ in range(2000)
-    ]  # fmt: skip
+        .curve(shares)["right"]
+        .to_numpy()
+        for _ in range(2000)
+    ]
     error = np.std(one, 0) / math.sqrt(2000)
     away = np.mean(one, 0) - base.curve(shares)["random"].to_numpy()
     assert (np.abs(away) < 4 * error).all()
@@ -148,8 +155,15 @@ def test_the_threshold_keeps_what_was_asked_at_the_least_share(one, keep):
 
 def test_areas_and_judgements_of_a_known_cascade_are_covered():
     # right(s) = 0.5 + 0.8 s - s^2 / 2 against 0.5 + 0.3 s; at the threshold 0.4 a share of 0.4
-    known = {"share": 0.4, "right": 0.74, "cost_ratio": 0.5, "over_large": -0.06,
-             "over_random": 0.12, "kept": 0.8, "area": 1 / 12}  # fmt: skip
+    known = {
+        "share": 0.4,
+        "right": 0.74,
+        "cost_ratio": 0.5,
+        "over_large": -0.06,
+        "over_random": 0.12,
+        "kept": 0.8,
+        "area": 1 / 12,
+    }
     hits = dict.fromkeys(known, 0)
     for seed in range(SEEDS):
         one = drawn(seed, 400)
@@ -204,11 +218,13 @@ def test_bad_input_is_one_clear_line(call, told):
 
 
 def test_votes_by_hand():
-    p = np.array([
-        [[0.6, 0.4, 0.0], [0.5, 0.3, 0.2]],
-        [[0.6, 0.4, 0.0], [0.1, 0.6, 0.3]],
-        [[0.0, 1.0, 0.0], [0.1, 0.2, 0.7]],
-    ])  # fmt: skip
+    p = np.array(
+        [
+            [[0.6, 0.4, 0.0], [0.5, 0.3, 0.2]],
+            [[0.6, 0.4, 0.0], [0.1, 0.6, 0.3]],
+            [[0.0, 1.0, 0.0], [0.1, 0.2, 0.7]],
+        ]
+    )
     assert cascade.vote(p).tolist() == [0, 2]  # 2 to 1; a tie of three, 0.4 is the largest mean
     assert cascade.vote(p, "mean").tolist() == [1, 2]
 
@@ -224,11 +240,20 @@ def test_three_independent_voters_are_right_as_often_as_binomials_say():
 def scores(seed, items, **accuracy):
     """One row a model, task and item; ``accuracy`` of a model is one share a task."""
     rng = np.random.default_rng(seed)
-    return pandas.concat([
-        pandas.DataFrame({"model": model, "task": f"t{task}", "item": range(items),
-                          "right": (rng.random(items) < share).astype(int)})
-        for model, shares in accuracy.items() for task, share in enumerate(shares)
-    ])  # fmt: skip
+    return pandas.concat(
+        [
+            pandas.DataFrame(
+                {
+                    "model": model,
+                    "task": f"t{task}",
+                    "item": range(items),
+                    "right": (rng.random(items) < share).astype(int),
+                }
+            )
+            for model, shares in accuracy.items()
+            for task, share in enumerate(shares)
+        ]
+    )
 
 
 def test_specialists_are_found_and_judged_on_other_items():
@@ -289,17 +314,38 @@ def recorded(seed=0):
             each = 2 - (np.arange(choices) == truth[:, None]) + noise  # nats a byte
             for part in (1, 0):
                 at = slice(40 * part, 40 * part + 40)
-                rows.append({
-                    "model": model, "task": task, "first": 40 * part, "parameters": params,
-                    "items": [f"{task}{k}" for k in range(80)[at]], "norm": "per_byte",
-                    "nats": (each * sizes)[at].tolist(), "bytes": sizes[at].tolist(),
-                    "tokens": (sizes[at] // 4).tolist(), "answers": truth[at].tolist(),
-                    "right": (each.argmin(1) == truth)[at].astype(int).tolist(),
-                    "seconds": params / 1e9, "tokens_read": 4000, "id": f"{model}{task}{part}",
-                })  # fmt: skip
-                rows.append({"model": model, "task": "lambada", "first": 0, "parameters": params,
-                             "items": ["w"], "right": [1], "nats": [[2.0]], "id": f"{model}w",
-                             "seconds": 1.0, "tokens_read": 9})  # fmt: skip
+                rows.append(
+                    {
+                        "model": model,
+                        "task": task,
+                        "first": 40 * part,
+                        "parameters": params,
+                        "items": [f"{task}{k}" for k in range(80)[at]],
+                        "norm": "per_byte",
+                        "nats": (each * sizes)[at].tolist(),
+                        "bytes": sizes[at].tolist(),
+                        "tokens": (sizes[at] // 4).tolist(),
+                        "answers": truth[at].tolist(),
+                        "right": (each.argmin(1) == truth)[at].astype(int).tolist(),
+                        "seconds": params / 1e9,
+                        "tokens_read": 4000,
+                        "id": f"{model}{task}{part}",
+                    }
+                )
+                rows.append(
+                    {
+                        "model": model,
+                        "task": "lambada",
+                        "first": 0,
+                        "parameters": params,
+                        "items": ["w"],
+                        "right": [1],
+                        "nats": [[2.0]],
+                        "id": f"{model}w",
+                        "seconds": 1.0,
+                        "tokens_read": 9,
+                    }
+                )
     return rows
 
 
@@ -314,10 +360,13 @@ def test_answers_are_read_in_parts_and_pooled():
     assert one.cost.sum() == pytest.approx(2 * 3e8 * 4 * 4000)
     assert one.seconds == pytest.approx(4 * 0.3)
     assert study.first["all"].sum() == 80
-    given = {n: (np.array(c) / b, a) for row in recorded() if row["model"] == "m"
-             if row["task"] == "hard"
-             for n, c, b, a in zip(row["items"], row["nats"], row["bytes"],
-                                   row["answers"], strict=True)}  # fmt: skip
+    given = {
+        n: (np.array(c) / b, a)
+        for row in recorded()
+        if row["model"] == "m"
+        if row["task"] == "hard"
+        for n, c, b, a in zip(row["items"], row["nats"], row["bytes"], row["answers"], strict=True)
+    }
     energy, answer = given["hard17"]
     place = one.names.index("hard/hard17")
     assert one.energy[place].tolist() == energy.tolist()
@@ -350,8 +399,10 @@ def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys,
     capsys.readouterr()
     script.run(words)
     assert capsys.readouterr().out == ""
-    again = [script.measure(routing.Study(recorded()), config)
-             for config in script.configs(routing.Study(recorded()))[:3]]  # fmt: skip
+    again = [
+        script.measure(routing.Study(recorded()), config)
+        for config in script.configs(routing.Study(recorded()))[:3]
+    ]
     for row, new in zip(rows, again, strict=False):
         assert {name: row[name] for name in new} == new
     answers.write_text("".join(json.dumps(row) + "\n" for row in recorded(1)))

@@ -112,9 +112,13 @@ class TestDeciding:
     def test_the_page_shows_numbers_rules_and_thresholds(self):
         rules = {"supported": "0.9 <= ratio <= 1.1", "partly": "ratio < 2 and count > 3"}
         one = claims.decide(
-            2, finding="A <finding> & more.", rules=rules, otherwise="contradicted",
-            ratio=1.2345678, count=12_345_678,
-        )  # fmt: skip
+            2,
+            finding="A <finding> & more.",
+            rules=rules,
+            otherwise="contradicted",
+            ratio=1.2345678,
+            count=12_345_678,
+        )
         shown = one._repr_mimebundle_()
         card = shown["text/html"]
         assert "supported if <code>0.9 &lt;= ratio &lt;= 1.1</code>" in card
@@ -134,12 +138,19 @@ class TestDeciding:
 
     def test_numbers_of_any_library_are_stored_as_plain_ones(self):
         one = decide(
-            whole=np.int64(8_030_261_248), part=np.float32(0.5), flag=np.bool_(True),
-            cell=pandas.Series([2.5]).max(), third=1 / 3,
-        )  # fmt: skip
+            whole=np.int64(8_030_261_248),
+            part=np.float32(0.5),
+            flag=np.bool_(True),
+            cell=pandas.Series([2.5]).max(),
+            third=1 / 3,
+        )
         assert json.loads(json.dumps(one.numbers)) == {
-            "whole": 8_030_261_248, "part": 0.5, "flag": 1, "cell": 2.5, "third": 0.333333333333,
-        }  # fmt: skip
+            "whole": 8_030_261_248,
+            "part": 0.5,
+            "flag": 1,
+            "cell": 2.5,
+            "third": 0.333333333333,
+        }
         assert "<code>whole</code> = 8,030,261,248" in one._repr_mimebundle_()["text/html"]
 
 

@@ -12,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.data import downloads
+from sizewise.evaluation import (
+    classification,
+    corpora,
+    finetune,
+    multiple_choice,
+    probes,
+    prompting,
+)
 from sizewise.models import pretrained
-from sizewise.evaluation import classification, corpora, finetune, multiple_choice, probes, prompting
 from transformers import (
     BertConfig,
     BertModel,
@@ -41,14 +48,25 @@ def test_test_and_pool_share_no_text_and_the_pool_is_balanced():
     assert len(found.pool) == 30
     assert not set(found.texts) & set(found.pool)
     assert np.bincount(found.pool_labels).tolist() == [15, 15]
-    assert all(text.endswith(found.names[label])
-               for text, label in zip(found.pool, found.pool_labels, strict=True))  # fmt: skip
+    assert all(
+        text.endswith(found.names[label])
+        for text, label in zip(found.pool, found.pool_labels, strict=True)
+    )
 
 
 def test_texts_that_differ_in_case_points_or_after_the_cut_are_one_and_torn_ones_are_none():
-    some = ("Win money NOW!!!", "win money now", "the same beginning, then one end",
-            "the same beginning, then another", "torn text", "Torn text.", "left alone", "too",
-            "three of these", "four of these")  # fmt: skip
+    some = (
+        "Win money NOW!!!",
+        "win money now",
+        "the same beginning, then one end",
+        "the same beginning, then another",
+        "torn text",
+        "Torn text.",
+        "left alone",
+        "too",
+        "three of these",
+        "four of these",
+    )
     labels = np.array([0, 0, 1, 1, 0, 1, 0, 1, 0, 1])
     found = classification.divided(corpora.Labelled("made", some, labels, ("x", "y")), 24, 2, 100)
     assert found.texts == ("Win money NOW!!!", "the same beginning, then")
@@ -84,7 +102,9 @@ def test_draws_are_nested_balanced_and_without_repetition(kinds, each, seed):
 
 def test_draws_of_other_seeds_are_others():
     labels = np.arange(100) % 2
-    assert classification.draw(labels, 20, 0).tolist() != classification.draw(labels, 20, 1).tolist()
+    assert (
+        classification.draw(labels, 20, 0).tolist() != classification.draw(labels, 20, 1).tolist()
+    )
 
 
 def test_macro_f1_is_that_of_a_table_worked_by_hand():
@@ -112,11 +132,15 @@ def test_a_row_keeps_answers_from_which_its_scores_follow():
 def test_the_body_of_a_mail_has_neither_headers_nor_tags():
     plain = "From a@b Thu Aug 22\nSubject: secret\nList-Id: list\n\nHello,\n\nyou won."
     assert corpora.mail_body(plain) == "Hello,\n\nyou won."
-    page = ("Subject: x\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n"
-            "<html><style>p {}</style><!-- no --><p>Caf=E9 &amp; co</p></html>")  # fmt: skip
+    page = (
+        "Subject: x\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n"
+        "<html><style>p {}</style><!-- no --><p>Caf=E9 &amp; co</p></html>"
+    )
     assert corpora.mail_body(page).split() == ["Café", "&", "co"]
-    both = ('Content-Type: multipart/alternative; boundary="B"\n\n--B\nContent-Type: text/html\n\n'
-            "<b>second</b>\n--B\nContent-Type: text/plain\n\nfirst\n--B--\n")  # fmt: skip
+    both = (
+        'Content-Type: multipart/alternative; boundary="B"\n\n--B\nContent-Type: text/html\n\n'
+        "<b>second</b>\n--B\nContent-Type: text/plain\n\nfirst\n--B--\n"
+    )
     assert corpora.mail_body(both).strip() == "first"
 
 
@@ -193,15 +217,22 @@ def test_words_weigh_what_their_formula_says():
 
 def test_naive_bayes_is_that_of_a_textbook_worked_by_hand():
     # Manning, Raghavan and Schuetze 2008, example 13.1: the answer is China, 3/4 (3/7)^3 (1/14)^2
-    train = ["Chinese Beijing Chinese", "Chinese Chinese Shanghai", "Chinese Macao",
-             "Tokyo Japan Chinese"]  # fmt: skip
+    train = [
+        "Chinese Beijing Chinese",
+        "Chinese Chinese Shanghai",
+        "Chinese Macao",
+        "Tokyo Japan Chinese",
+    ]
     near, far = probes.counts(train, ["Chinese Chinese Chinese Tokyo Japan", "Tokyo Japan"])
     assert probes.naive_bayes(near, np.array([1, 1, 1, 0]), far).tolist() == [1, 0]
 
 
 def test_words_alone_answer_a_set_that_words_settle(monkeypatch):
-    monkeypatch.setattr(classification, "task", lambda name, characters: classification.divided(
-        made(200), 40, reserved=40, pool=80))  # fmt: skip
+    monkeypatch.setattr(
+        classification,
+        "task",
+        lambda name, characters: classification.divided(made(200), 40, reserved=40, pool=80),
+    )
     row = {"set": "made", "characters": 40, "items": 40, "labels_used": 32, "seed": 0}
     for model in probes.BAGS:
         assert probes.bagged(row | {"model": model})["accuracy"] > 0.9
@@ -218,9 +249,11 @@ def words_tokenizer(opening=False):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=["<s>"], show_progress=False,
+        vocab_size=330,
+        special_tokens=["<s>"],
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
+    )
     tokenizer.train_from_iterator(
         [" good bad Review: fine film\nSentiment: good bad"] * 30, trainer
     )
@@ -233,21 +266,40 @@ def words_tokenizer(opening=False):
 
 def llama():
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=330, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, initializer_range=0.4, bos_token_id=0)).eval()  # fmt: skip
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=330,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            initializer_range=0.4,
+            bos_token_id=0,
+        )
+    ).eval()
 
 
 def gemma():
     torch.manual_seed(0)
-    return Gemma3ForCausalLM(Gemma3TextConfig(
-        vocab_size=330, hidden_size=32, intermediate_size=64, num_hidden_layers=2, head_dim=8,
-        num_attention_heads=4, num_key_value_heads=2, sliding_window=24, initializer_range=0.4,
-        layer_types=["sliding_attention", "full_attention"])).eval()  # fmt: skip
+    return Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            vocab_size=330,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            head_dim=8,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            sliding_window=24,
+            initializer_range=0.4,
+            layer_types=["sliding_attention", "full_attention"],
+        )
+    ).eval()
 
 
-WORDING = prompting.Wording("Is it good or bad?", "Review", "Sentiment",
-                           {"no": "bad", "yes": "good"})  # fmt: skip
+WORDING = prompting.Wording(
+    "Is it good or bad?", "Review", "Sentiment", {"no": "bad", "yes": "good"}
+)
 REVIEWS = ["a fine film", "bad", "a film of some length that goes on for a while", "naïve 東京"]
 
 
@@ -320,8 +372,15 @@ def tiny_encoder():
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="[PAD]")  # noqa: S106
     torch.manual_seed(0)
-    model = BertModel(BertConfig(vocab_size=6, hidden_size=16, num_hidden_layers=1,
-                                 num_attention_heads=2, intermediate_size=32)).eval()  # fmt: skip
+    model = BertModel(
+        BertConfig(
+            vocab_size=6,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        )
+    ).eval()
     return pretrained.Encoder(model, tokenizer, SimpleNamespace(context=16), None)
 
 
@@ -330,8 +389,10 @@ SAID = ["a fine film", "a dull film", "fine", "dull dull", "film fine a a", "a a
 
 def test_fine_tuning_learns_and_its_seed_settles_it():
     labels = np.array(["dull" in one for one in SAID], int)
-    made = [finetune.tune(tiny_encoder(), SAID, labels, 2, epochs=12, seed=seed, rate=5e-3)
-            for seed in (0, 0, 1)]  # fmt: skip
+    made = [
+        finetune.tune(tiny_encoder(), SAID, labels, 2, epochs=12, seed=seed, rate=5e-3)
+        for seed in (0, 0, 1)
+    ]
     assert (made[0].answers(SAID, batch=7) == labels).all()
     weights = [one.encoder.model.encoder.layer[0].output.dense.weight for one in made]
     assert torch.equal(weights[0], weights[1])
@@ -380,8 +441,10 @@ def test_each_row_is_its_own_and_no_set_is_asked_for_more_labels_than_it_has(scr
 
 def test_rows_that_share_vectors_or_passes_follow_one_another(script):
     words = script.arguments([])
-    for make, keys in ((script.probe, ("model", "set")),
-                       (script.asked, ("model", "set", "labels_used"))):  # fmt: skip
+    for make, keys in (
+        (script.probe, ("model", "set")),
+        (script.asked, ("model", "set", "labels_used")),
+    ):
         seen = [tuple(row[key] for key in keys) for row in make(words)]
         changes = sum(a != b for a, b in pairwise(seen))
         assert changes == len(set(seen)) - 1
@@ -389,10 +452,14 @@ def test_rows_that_share_vectors_or_passes_follow_one_another(script):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [(["--only", "probes"], "did you mean 'probe'"), (["--sets", "bbx"], "did you mean 'bbc'"),
-     (["--models", "minilm"], "did you mean 'minilm-l6'"), (["--items", "301"], "the items"),
-     (["--labels", "4"], "the labels")],
-)  # fmt: skip
+    [
+        (["--only", "probes"], "did you mean 'probe'"),
+        (["--sets", "bbx"], "did you mean 'bbc'"),
+        (["--models", "minilm"], "did you mean 'minilm-l6'"),
+        (["--items", "301"], "the items"),
+        (["--labels", "4"], "the labels"),
+    ],
+)
 def test_names_and_numbers_that_make_no_sense_are_refused(script, given, said):
     with pytest.raises(ValueError, match=said):
         script.arguments(given)

@@ -14,10 +14,15 @@ from sizewise.data import catalog
 from sizewise.models import parameters
 
 LLAMA = {
-    "model_type": "llama", "vocab_size": 101, "hidden_size": 24, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 50,
+    "model_type": "llama",
+    "vocab_size": 101,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 50,
     "bos_token_id": 128_000,  # beyond the vocabulary: transformers warns, a reader should not see
-}  # fmt: skip
+}
 COMMANDS = [one.name or one.callback.__name__ for one in main.app.registered_commands]
 
 
@@ -25,8 +30,10 @@ def really(*words, **more):
     """The command line in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "sizewise", *map(str, words)],
-        capture_output=True, text=True, env=os.environ | more,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=os.environ | more,
+    )
 
 
 @pytest.fixture
@@ -94,7 +101,12 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "content",
         [
-            b"", b"{", b"[]", b"\xff\xfe\x00", b"[" * 100_000, b'{"model_type": "lama"}',
+            b"",
+            b"{",
+            b"[]",
+            b"\xff\xfe\x00",
+            b"[" * 100_000,
+            b'{"model_type": "lama"}',
             b'{"model_type": "llama", "x": ' + b'{"a":' * 300 + b"1" + b"}" * 301,
             b'{"model_type": "llama", "num_hidden_layers": 99999999999999999999}',
             b'{"model_type": "llama", "num_hidden_layers": ' + b"9" * 5000 + b"}",
@@ -106,7 +118,7 @@ class TestRefusals:
             b'{"model_type": "llama", "auto_map": {"AutoConfig": "evil.Config"}}',
         ],
         ids=lambda content: content.decode("latin-1")[:50],
-    )  # fmt: skip
+    )
     def test_a_bad_configuration_is_one_line_that_names_it(self, sizewise, tmp_path, content):
         file = tmp_path / "config.json"
         file.write_bytes(content)
@@ -330,11 +342,20 @@ class TestRun:
     @pytest.mark.parametrize(
         ("words", "value"),
         [
-            ("x=3", 3), ("x=-0.5", -0.5), ("x=1e13", 10**13), ("x=2.5E-3", 0.0025),
-            ("x=true", True), ("x=[1, 2]", [1, 2]), ("x=gpt2", "gpt2"), ("x=a=b", "a=b"),
-            ("x='3'", "3"), ("x=Qwen/Qwen3-8B", "Qwen/Qwen3-8B"), ("x=", None), ("x={", "{"),
+            ("x=3", 3),
+            ("x=-0.5", -0.5),
+            ("x=1e13", 10**13),
+            ("x=2.5E-3", 0.0025),
+            ("x=true", True),
+            ("x=[1, 2]", [1, 2]),
+            ("x=gpt2", "gpt2"),
+            ("x=a=b", "a=b"),
+            ("x='3'", "3"),
+            ("x=Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
+            ("x=", None),
+            ("x={", "{"),
         ],
-    )  # fmt: skip
+    )
     def test_values_are_what_they_look_like(self, words, value):
         name, read = main._parameter(words)
         assert name == "x"
@@ -371,8 +392,10 @@ class TestProcesses:
         book.chapter("first", "import sizewise.paths\nprint(sizewise.paths.root())")
         done = subprocess.run(
             [sys.executable, "-m", "sizewise", "run", "--output", "out"],
-            cwd=book.root.parent, env=os.environ | {"SIZEWISE_HOME": book.root.name},
-            capture_output=True, text=True,
-        )  # fmt: skip
+            cwd=book.root.parent,
+            env=os.environ | {"SIZEWISE_HOME": book.root.name},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         assert TestRun.printed(book.root.parent / "out" / "first.ipynb") == [f"{book.root}\n"]

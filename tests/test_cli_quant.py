@@ -10,10 +10,10 @@ import pytest
 import torch
 from sizewise.cli import quantize
 from sizewise.evaluation import likelihood
-from sizewise.training import models
 from sizewise.models import load
 from sizewise.quantization import tensor_bytes
 from sizewise.quantization.weights import convert
+from sizewise.training import models
 
 torch.set_num_threads(1)
 WORDS = "The quick brown fox jumps over the lazy dog; a model counts its bytes. " * 40
@@ -291,8 +291,8 @@ def test_the_tokenizer_and_the_positions_are_read_without_the_weights(folder):
 
 
 def test_the_chapter_measures_a_folder_as_its_rows_were(folder, monkeypatch):
-    from sizewise.evaluation import corpora
     from sizewise.chapters.tables import measure_here
+    from sizewise.evaluation import corpora
 
     monkeypatch.setattr(corpora, "fixed", lambda name: [f"{at} {WORDS}" for at in range(9)])
     found = measure_here.measure(str(folder), ["fp32", "bf16", "nf4", "ao-fp8-dyn"], documents=4)

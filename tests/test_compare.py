@@ -39,10 +39,16 @@ def tiny(folder, seed=0, template=TEMPLATE):
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     settings = LlamaConfig(
-        vocab_size=257, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=256, eos_token_id=256, bos_token_id=None,
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        eos_token_id=256,
+        bos_token_id=None,
         initializer_range=0.3,
-    )  # fmt: skip
+    )
     LlamaForCausalLM(settings).save_pretrained(folder)
     return folder
 
@@ -103,9 +109,7 @@ class TestTasks:
         ],
         ids=lambda value: value[:24] if isinstance(value, str) else "",
     )
-    def test_bad_files_are_one_line_with_the_lines_number(
-        self, sizewise, tmp_path, content, said
-    ):  # fmt: skip
+    def test_bad_files_are_one_line_with_the_lines_number(self, sizewise, tmp_path, content, said):
         (tmp_path / "my.jsonl").write_bytes(content)
         words = ("--model", "a@http://localhost:9", "--model", "b@http://localhost:9")
         code, out, err = sizewise("compare", "--task", tmp_path / "my.jsonl", *words)
@@ -143,8 +147,13 @@ class TestTasks:
             if one.rule != "rubric":
                 assert all(scoring.score(one, answer) == 1 for answer in one.answers), one.name
             assert scoring.score(one, "I do not know.") == 0
-        truths = {"sum": 47 + 86, "product": 17 * 24, "change": 20 - 2 * 3.4 - 4 * 1.25,
-                  "train": (13 - 9) * 60 + 15 - 50, "percent": 80 * 0.65}  # fmt: skip
+        truths = {
+            "sum": 47 + 86,
+            "product": 17 * 24,
+            "change": 20 - 2 * 3.4 - 4 * 1.25,
+            "train": (13 - 9) * 60 + 15 - 50,
+            "percent": 80 * 0.65,
+        }
         named = {one.name: one for one in items}
         for name, truth in truths.items():
             assert float(named[name].answers[0]) == pytest.approx(truth)
@@ -233,8 +242,9 @@ class TestFigures:
     def test_a_difference_is_shown_where_test_and_interval_agree(self):
         # 5:0 of 60 by hand: mid-p is 1/32; p = 6/62, q = 1/62, half = 1.96 sqrt(0.1064 / 62)
         a, b = (
-            {n: float(n < 40) for n in range(60)}, {n: float(5 <= n < 40) for n in range(60)},
-        )  # fmt: skip
+            {n: float(n < 40) for n in range(60)},
+            {n: float(5 <= n < 40) for n in range(60)},
+        )
         found = report._difference(a, b, 0)
         assert (found["only_a"], found["only_b"], found["value"]) == (5, 0, pytest.approx(5 / 60))
         assert found["p_mid"] == pytest.approx(1 / 32)
@@ -335,8 +345,10 @@ class TestLocalModels:
             return texts, json.loads(said.out)["models"][0]["reliability"]
 
         (first, alike), (again, _), (other, _) = (
-            run_it("a"), run_it("b"), run_it("c", "--seed", "1"),
-        )  # fmt: skip
+            run_it("a"),
+            run_it("b"),
+            run_it("c", "--seed", "1"),
+        )
         assert first == again != other
         assert first[:3] != first[3:6]  # repeats are draws of their own
         assert alike < 1

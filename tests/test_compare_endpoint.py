@@ -80,10 +80,14 @@ class TestOneQuestion:
         asking = Asking("Be brief.", 9, 0.5, timeout=5)
         client(server, "good", asking=asking).ask("1")
         assert server.seen[0] == {
-            "model": "good", "max_tokens": 9, "temperature": 0.5,
-            "messages": [{"role": "system", "content": "Be brief."},
-                         {"role": "user", "content": "1"}],
-        }  # fmt: skip
+            "model": "good",
+            "max_tokens": 9,
+            "temperature": 0.5,
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "1"},
+            ],
+        }
         client(server, "good", asking=Asking(temperature=None)).ask("1")
         assert "temperature" not in server.seen[1]
 
@@ -97,10 +101,14 @@ class TestOneQuestion:
     @pytest.mark.parametrize(
         ("fault", "said"),
         [
-            ("drop", "lost connection"), ("garbage", "no JSON"), ("empty", "without choices"),
-            ("torn", "lost connection"), ("429", "HTTP 429"), ("500", "HTTP 500"),
+            ("drop", "lost connection"),
+            ("garbage", "no JSON"),
+            ("empty", "without choices"),
+            ("torn", "lost connection"),
+            ("429", "HTTP 429"),
+            ("500", "HTTP 500"),
         ],
-    )  # fmt: skip
+    )
     def test_what_does_not_pass_is_a_failure_with_its_reason(self, server, fault, said):
         reply = client(server, f"always-{fault}").ask("2 + 3")
         assert said in reply.failed
@@ -276,13 +284,16 @@ class TestAddressesAndKeys:
             (["a", " "], {}, "has no name"),
             (["a@local", "b@local"], {"endpoint": "http://localhost"}, "both models are local"),
             (["a@http://h.example", "b"], {"key_names": ["THE_KEY"]}, "travel unencrypted"),
-            (["a@https://h.example", "b@https://i.example"], {"key_names": ["THE_KEY"]},
-             "say which key goes to which"),
+            (
+                ["a@https://h.example", "b@https://i.example"],
+                {"key_names": ["THE_KEY"]},
+                "say which key goes to which",
+            ),
             (["a@https://h.example", "b"], {"key_names": ["NO_KEY"]}, "NO_KEY is not set"),
             (["a@https://h.example", "b"], {"key_names": ["BAD_KEY"]}, "cannot have"),
             (["a", "b"], {"key_names": ["A"] * 3}, "once for each model"),
         ],
-    )  # fmt: skip
+    )
     def test_bad_pairs_are_refused(self, monkeypatch, names, more, said):
         monkeypatch.setenv("THE_KEY", KEY)
         monkeypatch.setenv("BAD_KEY", f"{KEY}\n{KEY}")
@@ -335,10 +346,19 @@ class TestTheCommand:
         said = sizewise(*words(server, task, "good", "weak"))
         assert said.code == 0
         for one in (
-            "items scored differently", "q1 ", "7", "requests answered", "12 of 12",
-            "66.7 (", "not measured", "dollars a thousand requests", "95th percentile",
-            "McNemar p = ", "Verdict: ", "my.compare.jsonl",
-        ):  # fmt: skip
+            "items scored differently",
+            "q1 ",
+            "7",
+            "requests answered",
+            "12 of 12",
+            "66.7 (",
+            "not measured",
+            "dollars a thousand requests",
+            "95th percentile",
+            "McNemar p = ",
+            "Verdict: ",
+            "my.compare.jsonl",
+        ):
             assert one in said.out, one
 
     def test_two_paths_on_one_port_are_two_endpoints(self, sizewise, server, task, tmp_path):
@@ -433,7 +453,7 @@ class TestTheCommand:
 
     def test_a_run_that_was_killed_ends_like_an_unbroken_one(
         self, sizewise, server, task, tmp_path
-    ):  # fmt: skip
+    ):
         whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
         sizewise(*words(server, task), "--output", whole)
         asked, server.pause = len(server.seen), 0.1
@@ -467,8 +487,10 @@ class TestTheCommand:
         )
         run = subprocess.Popen(
             [sys.executable, "-c", listening, *map(str, words(server, task))],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         until = time.monotonic() + 60
         while time.monotonic() < until and (not file.exists() or not file.stat().st_size):
             time.sleep(0.02)
@@ -571,9 +593,11 @@ def test_the_server_of_transformers_is_an_endpoint(tmp_path, sizewise):
     words = ["serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     log = (tmp_path / "log").open("w+")
     serving = subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=log, stderr=log,
+        [sys.executable, "-c", code, *words],
+        stdout=log,
+        stderr=log,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     try:
         listens(serving, port)
         url = f"http://127.0.0.1:{port}/v1"

@@ -10,9 +10,14 @@ from sizewise.data import catalog
 from sizewise.models import config, parameters
 
 LLAMA = {
-    "model_type": "llama", "vocab_size": 101, "hidden_size": 24, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 50,
-}  # fmt: skip
+    "model_type": "llama",
+    "vocab_size": 101,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 50,
+}
 PARAMETERS = 2 * 101 * 24 + 2 * (2 * 24 * 24 + 2 * 24 * 12 + 3 * 24 * 50 + 2 * 24) + 24
 
 

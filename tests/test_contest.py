@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise.data import catalog, records
-from sizewise.chapters.tables import chance_baseline, published_scores, small_versus_large
-from sizewise.stats import paired
 from sizewise.chapters.figures import small_versus_large as figures
+from sizewise.chapters.tables import chance_baseline, published_scores, small_versus_large
+from sizewise.data import catalog, records
+from sizewise.stats import paired
 
 GEMMA = ("gemma-4-e4b", "gemma-3-27b")
 
@@ -25,13 +25,21 @@ def made(accuracies, items=200, task="arc-easy", part=50, seed=0, share=0.7):
         right = (own < accuracy).astype(int)
         for start in range(0, items, part):
             names = [f"{task}/{n}" for n in range(start, min(start + part, items))]
-            rows.append({
-                "model": model, "task": task, "part": start // part, "items": names,
-                "right": right[start : start + part].tolist(), "parameters": 10 ** (8 + k),
-                "cpu_seconds": 2.0 * 10**k * len(names), "tokens_read": 30 * len(names),
-                "tokens_written": 2 * len(names), "held_bytes": 4 * 10 ** (8 + k),
-                "peak_bytes": 10 ** (9 + k) + start,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "model": model,
+                    "task": task,
+                    "part": start // part,
+                    "items": names,
+                    "right": right[start : start + part].tolist(),
+                    "parameters": 10 ** (8 + k),
+                    "cpu_seconds": 2.0 * 10**k * len(names),
+                    "tokens_read": 30 * len(names),
+                    "tokens_written": 2 * len(names),
+                    "held_bytes": 4 * 10 ** (8 + k),
+                    "peak_bytes": 10 ** (9 + k) + start,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -59,8 +67,10 @@ def test_scores_have_wilson_intervals_and_are_ordered_by_size():
     )
     found = small_versus_large.scores(answers, ["a", "b"])
     assert list(zip(found["task"], found["model"], strict=True)) == [
-        ("arc-easy", "a"), ("arc-easy", "b"), ("gsm8k", "b"),
-    ]  # fmt: skip
+        ("arc-easy", "a"),
+        ("arc-easy", "b"),
+        ("gsm8k", "b"),
+    ]
     # Wilson's interval by its formula, for the last row.
     n, p, z = 200, found["accuracy"].iloc[2], 1.959964
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -77,20 +87,33 @@ def test_guessing_is_not_above_chance():
 
 def boolq(right):
     """Rows of 100 questions, of which 60 have the answer 0; so many are ``right`` by model."""
-    return pd.DataFrame([
-        {"model": model, "task": "boolq", "items": [f"q{n}" for n in range(100)], "parameters": 1,
-         "right": [1] * share + [0] * (100 - share), "answers": [0] * 60 + [1] * 40}
-        for model, share in right.items()
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "model": model,
+                "task": "boolq",
+                "items": [f"q{n}" for n in range(100)],
+                "parameters": 1,
+                "right": [1] * share + [0] * (100 - share),
+                "answers": [0] * 60 + [1] * 40,
+            }
+            for model, share in right.items()
+        ]
+    )
 
 
 def test_always_yes_is_guessing_and_so_is_the_worse_than_that():
-    found = small_versus_large.scores(small_versus_large.answers(boolq({"able": 80, "yes": 60, "half": 52, "no": 40})))
+    found = small_versus_large.scores(
+        small_versus_large.answers(boolq({"able": 80, "yes": 60, "half": 52, "no": 40}))
+    )
     assert found["chance"].tolist() == [0.6] * 4
     # Wilson at 100: 0.52 has 0.423 to 0.615, 0.40 has 0.309 to 0.498
     assert dict(zip(found["model"], found["against"], strict=True)) == {
-        "able": "above", "yes": "alike", "half": "alike", "no": "below",
-    }  # fmt: skip
+        "able": "above",
+        "yes": "alike",
+        "half": "alike",
+        "no": "below",
+    }
     said = chance_baseline.wording(found)
     assert "Of 4 scores 1 lie above guessing" in said
     assert "2 cannot be told from guessing: yes on boolq, half on boolq." in said
@@ -109,10 +132,13 @@ def test_tasks_without_choices_beside_those_with_choices_have_no_guessing():
 
 
 def test_a_model_that_gives_one_answer_is_named():
-    rows = pd.DataFrame({
-        "model": ["a", "a", "b", "c"], "task": ["boolq", "boolq", "boolq", "gsm8k"],
-        "chosen": [[1, 1, 1, 1], [1, 0], [0, 1, 0, 1], None],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "model": ["a", "a", "b", "c"],
+            "task": ["boolq", "boolq", "boolq", "gsm8k"],
+            "chosen": [[1, 1, 1, 1], [1, 0], [0, 1, 0, 1], None],
+        }
+    )
     found = chance_baseline.leanings(rows)
     assert found.to_dict("records") == [
         {"task": "boolq", "model": "a", "share": pytest.approx(5 / 6)}
@@ -121,10 +147,15 @@ def test_a_model_that_gives_one_answer_is_named():
 
 
 def test_a_duel_is_worked_out_by_hand():
-    rows = pd.DataFrame({
-        "model": ["s", "l"], "task": "piqa", "items": [list("abcdefgh"), list("bcdefghi")],
-        "right": [[1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 1, 1, 0, 0, 1, 1]], "parameters": [1, 2],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "model": ["s", "l"],
+            "task": "piqa",
+            "items": [list("abcdefgh"), list("bcdefghi")],
+            "right": [[1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 1, 1, 0, 0, 1, 1]],
+            "parameters": [1, 2],
+        }
+    )
     one = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).iloc[0]
     # shared are b to h: s 1000010, l 1111001
     assert (one["items"], one["only_small"], one["only_large"]) == (7, 1, 4)
@@ -135,9 +166,16 @@ def test_a_duel_is_worked_out_by_hand():
 
 
 def test_duels_find_a_real_difference_and_none_where_there_is_none():
-    rows = pd.concat([made({"s": 0.4, "l": 0.7}, 400), made({"s": 0.5, "l": 0.5}, 400, "piqa"),
-                      made({"s": 0.7, "l": 0.4}, 400, "boolq")])  # fmt: skip
-    found = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index("task")["found"]
+    rows = pd.concat(
+        [
+            made({"s": 0.4, "l": 0.7}, 400),
+            made({"s": 0.5, "l": 0.5}, 400, "piqa"),
+            made({"s": 0.7, "l": 0.4}, 400, "boolq"),
+        ]
+    )
+    found = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index(
+        "task"
+    )["found"]
     assert found.to_dict() == {"arc-easy": "larger", "piqa": "no", "boolq": "smaller"}
 
 
@@ -146,8 +184,15 @@ def test_p_values_are_corrected_over_all_duels_together():
         right = [1] * only_small + [0] * only_large + [1] * 4
         other = [0] * only_small + [1] * only_large + [1] * 4
         items = list(range(len(right)))
-        return pd.DataFrame({"model": ["s", "l"], "task": task, "items": [items, items],
-                             "right": [right, other], "parameters": [1, 2]})  # fmt: skip
+        return pd.DataFrame(
+            {
+                "model": ["s", "l"],
+                "task": task,
+                "items": [items, items],
+                "right": [right, other],
+                "parameters": [1, 2],
+            }
+        )
 
     rows = pd.concat([duel("piqa", 0, 5), duel("boolq", 1, 1), duel("arc-easy", 0, 8)])
     found = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index("task")
@@ -179,24 +224,39 @@ def test_neighbours_are_those_that_answered_the_task():
     )
     found = small_versus_large.duels(small_versus_large.answers(rows), ["a", "b", "c"])
     assert list(zip(found["task"], found["small"], found["large"], strict=True)) == [
-        ("arc-easy", "a", "b"), ("arc-easy", "b", "c"), ("arc-easy", "a", "c"), ("piqa", "a", "c"),
-    ]  # fmt: skip
+        ("arc-easy", "a", "b"),
+        ("arc-easy", "b", "c"),
+        ("arc-easy", "a", "c"),
+        ("piqa", "a", "c"),
+    ]
 
 
 def test_what_could_not_be_found_is_said():
-    few = small_versus_large.duels(small_versus_large.answers(made({"s": 0.5, "l": 0.5}, 4)), ["s", "l"])
-    many = small_versus_large.duels(small_versus_large.answers(made({"s": 0.3, "l": 0.6}, 400)), ["s", "l"])
-    assert "In 1 the items were too few to find any difference so often." in small_versus_large.reach(few)
+    few = small_versus_large.duels(
+        small_versus_large.answers(made({"s": 0.5, "l": 0.5}, 4)), ["s", "l"]
+    )
+    many = small_versus_large.duels(
+        small_versus_large.answers(made({"s": 0.3, "l": 0.6}, 400)), ["s", "l"]
+    )
+    assert (
+        "In 1 the items were too few to find any difference so often."
+        in small_versus_large.reach(few)
+    )
     assert f"{100 * many['detectable'].iloc[0]:.0f} points" in small_versus_large.reach(many)
     assert "too few" not in small_versus_large.reach(many)
     assert "ahead in 1, the smaller in 0" in small_versus_large.wording(many)
 
 
 def test_upsets_are_worked_out_by_hand():
-    rows = pd.DataFrame({
-        "model": ["s", "l"], "task": "piqa", "items": [list("abcde")] * 2,
-        "right": [[1, 1, 0, 0, 1], [1, 0, 1, 0, 0]], "parameters": [1, 2],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "model": ["s", "l"],
+            "task": "piqa",
+            "items": [list("abcde")] * 2,
+            "right": [[1, 1, 0, 0, 1], [1, 0, 1, 0, 0]],
+            "parameters": [1, 2],
+        }
+    )
     one = small_versus_large.upsets(small_versus_large.answers(rows), "s", "l").iloc[0]
     assert one["upsets"] == pytest.approx(2 / 5)
     assert one["of_errors"] == pytest.approx(2 / 3)
@@ -205,12 +265,20 @@ def test_upsets_are_worked_out_by_hand():
 
 
 def test_a_right_answer_is_paid_for_with_the_wrong_ones():
-    rows = pd.DataFrame({
-        "model": ["s", "s", "l"], "task": "piqa", "items": [["a", "b"], ["c", "d"], list("abcd")],
-        "right": [[1, 0], [0, 1], [1, 1, 1, 0]], "parameters": [1, 1, 2],
-        "cpu_seconds": [3.0, 5.0, 30.0], "tokens_read": [30, 40, 70],
-        "tokens_written": [6, 4, 10], "held_bytes": [7, 7, 9], "peak_bytes": [20, 50, 40],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "model": ["s", "s", "l"],
+            "task": "piqa",
+            "items": [["a", "b"], ["c", "d"], list("abcd")],
+            "right": [[1, 0], [0, 1], [1, 1, 1, 0]],
+            "parameters": [1, 1, 2],
+            "cpu_seconds": [3.0, 5.0, 30.0],
+            "tokens_read": [30, 40, 70],
+            "tokens_written": [6, 4, 10],
+            "held_bytes": [7, 7, 9],
+            "peak_bytes": [20, 50, 40],
+        }
+    )
     table = small_versus_large.costs(rows).set_index("model")
     assert table["items"].tolist() == [4, 4]
     assert table["accuracy"].tolist() == [0.5, 0.75]
@@ -229,17 +297,26 @@ def test_neighbours_are_next_in_size_and_the_two_ends():
     assert small_versus_large.neighbours("abc") == [("a", "b"), ("b", "c"), ("a", "c")]
     assert small_versus_large.neighbours("ab") == [("a", "b")]
     assert small_versus_large.neighbours("a") == []
-    assert small_versus_large.sizes(made({"s": 0.5, "l": 0.5}).iloc[::-1]) == {"s": 10**8, "l": 10**9}
+    assert small_versus_large.sizes(made({"s": 0.5, "l": 0.5}).iloc[::-1]) == {
+        "s": 10**8,
+        "l": 10**9,
+    }
 
 
 def test_without_rows_every_table_is_empty_and_says_so(tmp_path):
     rows = small_versus_large.rows(tmp_path / "none.jsonl")
     answers = small_versus_large.answers(rows)
-    for table in (small_versus_large.scores(answers), small_versus_large.duels(answers, ["s", "l"]),
-                  small_versus_large.upsets(answers, "s", "l"), small_versus_large.costs(rows)):  # fmt: skip
+    for table in (
+        small_versus_large.scores(answers),
+        small_versus_large.duels(answers, ["s", "l"]),
+        small_versus_large.upsets(answers, "s", "l"),
+        small_versus_large.costs(rows),
+    ):
         assert len(table) == 0
         assert "task" in table
-    assert small_versus_large.wording(small_versus_large.duels(answers, ["s", "l"])) == "Not measured."
+    assert (
+        small_versus_large.wording(small_versus_large.duels(answers, ["s", "l"])) == "Not measured."
+    )
 
 
 # ------------------------------------------------------------------ published scores
@@ -348,9 +425,13 @@ def test_gaps_and_their_margins_are_worked_out_by_hand():
 @given(st.lists(st.integers(0, 1500), min_size=2, max_size=8, unique=True), st.integers(1, 3))
 def test_pairs_apart_are_as_far_apart_as_asked(days, years):
     start = datetime.date(2023, 1, 1)
-    table = pd.DataFrame({
-        "date": [start + datetime.timedelta(d) for d in sorted(days)], "model": 1.0, "maker": 2.0,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "date": [start + datetime.timedelta(d) for d in sorted(days)],
+            "model": 1.0,
+            "maker": 2.0,
+        }
+    )
     for row in published_scores.apart(table, years).itertuples():
         assert abs((row.after - row.before).days / 365.25 - years) <= 0.25
 
@@ -378,14 +459,19 @@ def test_every_score_is_one_mark(axes):
     )
     figures.accuracy(axes, small_versus_large.scores(answers, "ab"))
     assert points(axes) == 3
-    strokes = [line.get_xdata()[0] for line in axes.lines
-               if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]  # fmt: skip
+    strokes = [
+        line.get_xdata()[0]
+        for line in axes.lines
+        if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1
+    ]
     assert sorted(strokes) == [0.25, 0.25, 0.5]  # guessing, beside each mark
 
 
 def test_only_differences_that_are_sure_are_filled(axes):
     rows = pd.concat([made({"s": 0.3, "l": 0.8}, 400), made({"s": 0.5, "l": 0.5}, 400, "piqa")])
-    figures.differences(axes, small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]))
+    figures.differences(
+        axes, small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"])
+    )
     assert points(axes) == 3  # two hollow, one of them filled
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.data import catalog
-from sizewise.models import config as configs, parameters, shared_layers
+from sizewise.models import config as configs
+from sizewise.models import parameters, shared_layers
 
 ENTRIES = catalog.models()
 EXACT = [name for name, entry in ENTRIES.items() if entry.exact]
@@ -85,9 +86,15 @@ def mixtral(V, d, L, h, g, a, m, E, k):
 
 
 LLAMA = {
-    "model_type": "llama", "vocab_size": 1009, "hidden_size": 90, "num_hidden_layers": 5,
-    "num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 14, "intermediate_size": 211,
-}  # fmt: skip
+    "model_type": "llama",
+    "vocab_size": 1009,
+    "hidden_size": 90,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+    "head_dim": 14,
+    "intermediate_size": 211,
+}
 
 
 class TestUnseenConfigurations:
@@ -139,8 +146,13 @@ class TestUnseenConfigurations:
         layer += d * 4 * d + 4 * d + 4 * d * d + d
         one = check(
             V * d + P * d + L * layer + 2 * d,
-            model_type="gpt2", vocab_size=V, n_positions=P, n_embd=d, n_layer=L, n_head=6,
-        )  # fmt: skip
+            model_type="gpt2",
+            vocab_size=V,
+            n_positions=P,
+            n_embd=d,
+            n_layer=L,
+            n_head=6,
+        )
         assert one.tied
         assert one.embedding == V * d
         assert one.embedding_and_head == (V + P) * d
@@ -148,11 +160,19 @@ class TestUnseenConfigurations:
     def test_mixtral_total_and_active(self, check):
         total, active = mixtral(V=701, d=48, L=3, h=4, g=2, a=12, m=70, E=7, k=3)
         one = check(
-            total, active,
-            model_type="mixtral", vocab_size=701, hidden_size=48, num_hidden_layers=3,
-            num_attention_heads=4, num_key_value_heads=2, intermediate_size=70,
-            num_local_experts=7, num_experts_per_tok=3, tie_word_embeddings=False,
-        )  # fmt: skip
+            total,
+            active,
+            model_type="mixtral",
+            vocab_size=701,
+            hidden_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=70,
+            num_local_experts=7,
+            num_experts_per_tok=3,
+            tie_word_embeddings=False,
+        )
         assert (one.experts, one.experts_per_token) == (7, 3)
         assert one.routed == one.by_kind["routed experts"] == 3 * 7 * 3 * 48 * 70
         assert one.by_kind["router"] == 3 * 48 * 7
@@ -164,12 +184,23 @@ class TestUnseenConfigurations:
         dense, router, expert = 3 * d * m, d * E, 3 * d * w
         rest = 2 * V * d + L * layer + (L - len(sparse)) * dense + len(sparse) * router + d
         check(
-            rest + len(sparse) * E * expert, rest + len(sparse) * k * expert,
-            model_type="qwen3_moe", vocab_size=V, hidden_size=d, num_hidden_layers=L,
-            num_attention_heads=h, num_key_value_heads=g, head_dim=a, intermediate_size=m,
-            moe_intermediate_size=w, num_experts=E, num_experts_per_tok=k,
-            decoder_sparse_step=2, mlp_only_layers=[3], tie_word_embeddings=False,
-        )  # fmt: skip
+            rest + len(sparse) * E * expert,
+            rest + len(sparse) * k * expert,
+            model_type="qwen3_moe",
+            vocab_size=V,
+            hidden_size=d,
+            num_hidden_layers=L,
+            num_attention_heads=h,
+            num_key_value_heads=g,
+            head_dim=a,
+            intermediate_size=m,
+            moe_intermediate_size=w,
+            num_experts=E,
+            num_experts_per_tok=k,
+            decoder_sparse_step=2,
+            mlp_only_layers=[3],
+            tie_word_embeddings=False,
+        )
 
     def test_deepseek_v3_with_latent_attention_shared_experts_and_dense_first_layers(self, check):
         V, d, L, h, m, E, k, w, shared, first = 211, 80, 5, 4, 176, 12, 3, 24, 2, 2
@@ -181,14 +212,28 @@ class TestUnseenConfigurations:
         sparse = d * E + shared * expert  # the router's correction bias is a buffer
         rest = 2 * V * d + L * (attention + 2 * d) + first * dense + (L - first) * sparse + d
         one = check(
-            rest + (L - first) * E * expert, rest + (L - first) * k * expert,
-            model_type="deepseek_v3", vocab_size=V, hidden_size=d, num_hidden_layers=L,
-            num_attention_heads=h, num_key_value_heads=h, intermediate_size=m,
-            moe_intermediate_size=w, n_routed_experts=E, n_shared_experts=shared,
-            num_experts_per_tok=k, n_group=4, topk_group=2, first_k_dense_replace=first,
-            q_lora_rank=q, kv_lora_rank=c, qk_nope_head_dim=nope, qk_rope_head_dim=rope,
+            rest + (L - first) * E * expert,
+            rest + (L - first) * k * expert,
+            model_type="deepseek_v3",
+            vocab_size=V,
+            hidden_size=d,
+            num_hidden_layers=L,
+            num_attention_heads=h,
+            num_key_value_heads=h,
+            intermediate_size=m,
+            moe_intermediate_size=w,
+            n_routed_experts=E,
+            n_shared_experts=shared,
+            num_experts_per_tok=k,
+            n_group=4,
+            topk_group=2,
+            first_k_dense_replace=first,
+            q_lora_rank=q,
+            kv_lora_rank=c,
+            qk_nope_head_dim=nope,
+            qk_rope_head_dim=rope,
             v_head_dim=v,
-        )  # fmt: skip
+        )
         assert one.by_kind["shared experts"] == (L - first) * shared * expert
         assert one.buffers == (L - first) * E
 
@@ -201,10 +246,18 @@ class TestUnseenConfigurations:
         layer += inner + inner * d
         one = check(
             V * d + L * layer + d + V * d,
-            model_type="mamba2", vocab_size=V, hidden_size=d, num_hidden_layers=L,
-            state_size=state, expand=2, head_dim=size, num_heads=heads, n_groups=groups,
-            conv_kernel=kernel, tie_word_embeddings=False,
-        )  # fmt: skip
+            model_type="mamba2",
+            vocab_size=V,
+            hidden_size=d,
+            num_hidden_layers=L,
+            state_size=state,
+            expand=2,
+            head_dim=size,
+            num_heads=heads,
+            n_groups=groups,
+            conv_kernel=kernel,
+            tie_word_embeddings=False,
+        )
         assert one.by_kind["state space"] == L * (layer - d - inner)
         assert "attention" not in one.by_kind
 
@@ -213,9 +266,15 @@ class TestUnseenConfigurations:
         layer = 2 * d * h * a + 2 * d * g * a + 2 * a + 3 * d * m + 4 * d
         one = check(
             V * d + L * layer + d,
-            model_type="gemma3_text", vocab_size=V, hidden_size=d, num_hidden_layers=L,
-            num_attention_heads=h, num_key_value_heads=g, head_dim=a, intermediate_size=m,
-        )  # fmt: skip
+            model_type="gemma3_text",
+            vocab_size=V,
+            hidden_size=d,
+            num_hidden_layers=L,
+            num_attention_heads=h,
+            num_key_value_heads=g,
+            head_dim=a,
+            intermediate_size=m,
+        )
         assert one.tied
 
     def test_jamba_with_both_kinds_of_mixer_and_experts_in_some_layers(self, check):
@@ -232,13 +291,27 @@ class TestUnseenConfigurations:
         rest += len(attention_in) * attention + (L - len(attention_in)) * mamba
         rest += (L - len(sparse_in)) * mlp
         check(
-            rest + len(sparse_in) * E * mlp, rest + len(sparse_in) * k * mlp,
-            model_type="jamba", vocab_size=V, hidden_size=d, num_hidden_layers=L,
-            num_attention_heads=h, num_key_value_heads=g, intermediate_size=m, num_experts=E,
-            num_experts_per_tok=k, attn_layer_period=4, attn_layer_offset=1,
-            expert_layer_period=3, expert_layer_offset=1, mamba_d_state=n, mamba_d_conv=kernel,
-            mamba_expand=2, mamba_dt_rank=rank, tie_word_embeddings=False,
-        )  # fmt: skip
+            rest + len(sparse_in) * E * mlp,
+            rest + len(sparse_in) * k * mlp,
+            model_type="jamba",
+            vocab_size=V,
+            hidden_size=d,
+            num_hidden_layers=L,
+            num_attention_heads=h,
+            num_key_value_heads=g,
+            intermediate_size=m,
+            num_experts=E,
+            num_experts_per_tok=k,
+            attn_layer_period=4,
+            attn_layer_offset=1,
+            expert_layer_period=3,
+            expert_layer_offset=1,
+            mamba_d_state=n,
+            mamba_d_conv=kernel,
+            mamba_expand=2,
+            mamba_dt_rank=rank,
+            tie_word_embeddings=False,
+        )
 
     def test_active_is_unknown_where_no_experts_per_token_are_stated(self):
         one = parameters.count(spec("mixtral", num_hidden_layers=2, num_experts_per_tok=0))
@@ -317,32 +390,85 @@ LAYERS_DIFFER = [
     ("llama4_text", {"num_hidden_layers": 5, "moe_layers": [0, 4]}),
     ("jamba", {"num_hidden_layers": 10, "attn_layer_period": 3, "attn_layer_offset": 2}),
     ("jamba", {"num_hidden_layers": 9, "expert_layer_period": 4, "expert_layer_offset": 3}),
-    ("qwen3_next", {"num_hidden_layers": 6, "layer_types": ["full_attention"]
-                    + ["linear_attention"] * 4 + ["full_attention"]}),
-    ("lfm2", {"num_hidden_layers": 5, "layer_types": ["conv", "conv", "full_attention", "conv",
-                                                      "full_attention"]}),
+    (
+        "qwen3_next",
+        {
+            "num_hidden_layers": 6,
+            "layer_types": ["full_attention"] + ["linear_attention"] * 4 + ["full_attention"],
+        },
+    ),
+    (
+        "lfm2",
+        {
+            "num_hidden_layers": 5,
+            "layer_types": ["conv", "conv", "full_attention", "conv", "full_attention"],
+        },
+    ),
     ("falcon_h1", {"num_hidden_layers": 3}),
-    ("zamba2", {"num_hidden_layers": 8, "hybrid_layer_ids": [1, 4, 6],
-                "layers_block_type": ["mamba", "hybrid", "mamba", "mamba", "hybrid", "mamba",
-                                      "hybrid", "mamba"]}),
+    (
+        "zamba2",
+        {
+            "num_hidden_layers": 8,
+            "hybrid_layer_ids": [1, 4, 6],
+            "layers_block_type": [
+                "mamba",
+                "hybrid",
+                "mamba",
+                "mamba",
+                "hybrid",
+                "mamba",
+                "hybrid",
+                "mamba",
+            ],
+        },
+    ),
     ("zamba", {"num_hidden_layers": 9, "attn_layer_period": 3, "attn_layer_offset": 1}),
     ("bamba", {"num_hidden_layers": 6, "attn_layer_indices": [2, 5]}),
     ("recurrent_gemma", {"num_hidden_layers": 7, "block_types": ["recurrent", "attention"]}),
     ("gemma4_text", {"num_hidden_layers": 10, "num_kv_shared_layers": 4}),
-    ("gemma4_text", {"num_hidden_layers": 12, "num_kv_shared_layers": 5,
-                     "use_double_wide_mlp": True}),
+    (
+        "gemma4_text",
+        {"num_hidden_layers": 12, "num_kv_shared_layers": 5, "use_double_wide_mlp": True},
+    ),
     ("nemotron_h", {"hybrid_override_pattern": "MM*-ME*M", "num_hidden_layers": 8}),
-    ("switch_transformers", {"num_layers": 7, "num_sparse_encoder_layers": 3,
-                             "num_decoder_layers": 5, "num_sparse_decoder_layers": 2}),
-    ("nllb-moe", {"encoder_layers": 4, "decoder_layers": 6, "encoder_sparse_step": 2,
-                  "decoder_sparse_step": 3, "num_experts": 4}),
+    (
+        "switch_transformers",
+        {
+            "num_layers": 7,
+            "num_sparse_encoder_layers": 3,
+            "num_decoder_layers": 5,
+            "num_sparse_decoder_layers": 2,
+        },
+    ),
+    (
+        "nllb-moe",
+        {
+            "encoder_layers": 4,
+            "decoder_layers": 6,
+            "encoder_sparse_step": 2,
+            "decoder_sparse_step": 3,
+            "num_experts": 4,
+        },
+    ),
     ("t5", {"num_layers": 5, "num_decoder_layers": 2}),
-    ("gpt_neo", {"num_layers": 4, "attention_types": [[["global", "local", "local"], 1],
-                                                      [["global"], 1]]}),
+    (
+        "gpt_neo",
+        {"num_layers": 4, "attention_types": [[["global", "local", "local"], 1], [["global"], 1]]},
+    ),
     ("xlstm", {"num_hidden_layers": 3}),
-    ("minimax", {"num_hidden_layers": 4, "layer_types": ["full_attention", "linear_attention",
-                                                         "linear_attention", "full_attention"]}),
-]  # fmt: skip
+    (
+        "minimax",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": [
+                "full_attention",
+                "linear_attention",
+                "linear_attention",
+                "full_attention",
+            ],
+        },
+    ),
+]
 
 
 class TestPatternsOfLayers:
@@ -403,9 +529,15 @@ class TestSizes:
     def test_widths_of_a_million_cost_no_memory(self):
         d, m, V = 2**22, 2**24, 2**20
         one = parameters.count(
-            spec("llama", hidden_size=d, intermediate_size=m, vocab_size=V, num_hidden_layers=2,
-                 num_attention_heads=2**12)
-        )  # fmt: skip
+            spec(
+                "llama",
+                hidden_size=d,
+                intermediate_size=m,
+                vocab_size=V,
+                num_hidden_layers=2,
+                num_attention_heads=2**12,
+            )
+        )
         assert one.total == llama(V=V, d=d, L=2, h=2**12, g=2**12, a=2**10, m=m, tied=False)
 
 
@@ -428,10 +560,18 @@ class TestProperties:
         heads = shape["g"] * shape["group"]
         d = heads * width  # transformers wants a multiple of the heads, not of their size
         one = parameters.count(
-            spec("llama", vocab_size=shape["V"], hidden_size=d, num_hidden_layers=shape["L"],
-                 num_attention_heads=heads, num_key_value_heads=shape["g"], head_dim=shape["a"],
-                 intermediate_size=shape["m"], tie_word_embeddings=tied)
-        )  # fmt: skip
+            spec(
+                "llama",
+                vocab_size=shape["V"],
+                hidden_size=d,
+                num_hidden_layers=shape["L"],
+                num_attention_heads=heads,
+                num_key_value_heads=shape["g"],
+                head_dim=shape["a"],
+                intermediate_size=shape["m"],
+                tie_word_embeddings=tied,
+            )
+        )
         assert one.total == llama(
             shape["V"], d, shape["L"], heads, shape["g"], shape["a"], shape["m"], tied
         )
@@ -448,11 +588,20 @@ class TestProperties:
         heads = shape["g"] * shape["group"]
         d, V = heads * width, shape["V"]
         one = parameters.count(
-            spec("mixtral", vocab_size=V, hidden_size=d, num_hidden_layers=shape["L"],
-                 num_attention_heads=heads, num_key_value_heads=shape["g"], head_dim=shape["a"],
-                 intermediate_size=shape["m"], tie_word_embeddings=tied,
-                 num_local_experts=experts, num_experts_per_tok=used)
-        )  # fmt: skip
+            spec(
+                "mixtral",
+                vocab_size=V,
+                hidden_size=d,
+                num_hidden_layers=shape["L"],
+                num_attention_heads=heads,
+                num_key_value_heads=shape["g"],
+                head_dim=shape["a"],
+                intermediate_size=shape["m"],
+                tie_word_embeddings=tied,
+                num_local_experts=experts,
+                num_experts_per_tok=used,
+            )
+        )
         total, active = mixtral(
             V, d, shape["L"], heads, shape["g"], shape["a"], shape["m"], experts, used
         )

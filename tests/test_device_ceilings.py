@@ -7,10 +7,10 @@ from device_parts import (  # noqa: F401 - fixtures
     QUICK,
     the_quick,
 )
+from sizewise.benchmark import ceilings, energy, roofline_gap, timing
 from sizewise.costs import roofline
 from sizewise.data import catalog
 from sizewise.models import parameters
-from sizewise.benchmark import ceilings, energy, roofline_gap, timing
 
 torch = pytest.importorskip("torch")
 
@@ -96,10 +96,17 @@ def test_measured_ceilings_stand_in_for_a_datasheet():
 
 @pytest.mark.parametrize(
     ("name", "known"),
-    [("NVIDIA H200", "H200"), ("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H100 PCIe", "H100-PCIe"),
-     ("NVIDIA A100-SXM4-80GB", "A100-80GB"), ("NVIDIA GeForce RTX 4090", "RTX-4090"),
-     ("NVIDIA H100 NVL", None), ("NVIDIA H200 NVL", None), ("CPU", None)],
-)  # fmt: skip
+    [
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100-PCIe"),
+        ("NVIDIA A100-SXM4-80GB", "A100-80GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090"),
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA H200 NVL", None),
+        ("CPU", None),
+    ],
+)
 def test_a_drivers_name_finds_its_datasheet_or_none(name, known):
     found = ceilings.datasheet(name)
     assert (found and found.name) == known

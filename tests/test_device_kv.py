@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from sizewise import paths
-from sizewise.data import records
 from sizewise.benchmark import cuda_graphs, graph_timing, recording
-from sizewise.benchmark.kv import attention, checks, inputs, methods, model, rows as kv_rows
+from sizewise.benchmark.kv import attention, checks, inputs, methods, model
+from sizewise.benchmark.kv import rows as kv_rows
+from sizewise.data import records
 from sizewise.quantization import kernels
 
 torch = pytest.importorskip("torch")
@@ -18,9 +19,7 @@ ROOT = paths.root()
 NOWHERE = Path("there-is-no-such-file.jsonl")
 BENCH = inputs.Bench("cpu", NOWHERE)
 SHAPE = {"device": "CPU", "context": 40, "batch": 2, "group": 4, "kv_heads": 8, "dim": 128}
-DEFAULT = {
-    "block": 64, "warps": 4, "stages": 3, "waves": 0, "lookup": "auto", "overlap": False
-}  # fmt: skip
+DEFAULT = {"block": 64, "warps": 4, "stages": 3, "waves": 0, "lookup": "auto", "overlap": False}
 
 
 def recorded(tmp_path, *rows):
@@ -103,9 +102,7 @@ def test_the_whole_recording_fits_half_an_hour_in_pieces_of_ten_minutes(script):
         return rows, script.estimate(rows)
 
     total, done = 0.0, set()
-    for words, most in (
-        (["--kinds", "check,check-append,ceiling"], 5), (["--tune"], 9), ([], 18)
-    ):  # fmt: skip
+    for words, most in ((["--kinds", "check,check-append,ceiling"], 5), (["--tune"], 9), ([], 18)):
         rows, minutes = left(words, done)
         assert minutes < most
         total, done = total + minutes, done | {repr(row) for row in rows}
@@ -120,9 +117,14 @@ def test_bytes_of_a_stored_vector_are_codes_and_a_norm():
 
 @pytest.mark.parametrize(
     ("method", "dtype"),
-    [("tq3", "bfloat16"), ("fp8-triton", "bfloat16"), ("bf16-math", "bfloat16"),
-     ("fp16-triton", "float16"), ("fp32-math", "float32")],
-)  # fmt: skip
+    [
+        ("tq3", "bfloat16"),
+        ("fp8-triton", "bfloat16"),
+        ("bf16-math", "bfloat16"),
+        ("fp16-triton", "float16"),
+        ("fp32-math", "float32"),
+    ],
+)
 def test_a_query_has_the_type_of_its_cache(method, dtype):
     assert inputs.query(SHAPE | {"method": method}, BENCH).dtype == getattr(torch, dtype)
 
@@ -136,11 +138,16 @@ def test_a_kernel_takes_its_fastest_recorded_launch(tmp_path):
         return row | {"block": block} | more
 
     bench = recorded(
-        tmp_path, tried("tq4", 32, 9.0), tried("tq4", 64, 7.0),
-        tried("tq4", 128, None, refused="too large"), tried("tq4", 16, 1.0, device="another GPU"),
-        tried("bf16-triton", 128, 5.0), tried("bf16-triton", 64, 6.0),
-        tried("fp8-triton", 256, 5.0), tried("tq4", 256, 50.0, 16, waves=2, overlap=True),
-    )  # fmt: skip
+        tmp_path,
+        tried("tq4", 32, 9.0),
+        tried("tq4", 64, 7.0),
+        tried("tq4", 128, None, refused="too large"),
+        tried("tq4", 16, 1.0, device="another GPU"),
+        tried("bf16-triton", 128, 5.0),
+        tried("bf16-triton", 64, 6.0),
+        tried("fp8-triton", 256, 5.0),
+        tried("tq4", 256, 50.0, 16, waves=2, overlap=True),
+    )
 
     def launch(method, bench=bench, what="attend", **more):
         return methods.tuning({"method": method, "what": what, "batch": 1} | more, bench)
@@ -200,9 +207,16 @@ def test_one_wrong_head_of_many_is_the_error():
 
 @pytest.mark.parametrize(
     ("method", "more"),
-    [("tq4", {}), ("tq2", {"dim": 64, "group": 16}), ("tq3", {"values": "tq4"}),
-     ("tq4", {"capacity": 50}), ("bf16-math", {}), ("bf16-flash-folded", {}), ("bf16-flash", {})],
-)  # fmt: skip
+    [
+        ("tq4", {}),
+        ("tq2", {"dim": 64, "group": 16}),
+        ("tq3", {"values": "tq4"}),
+        ("tq4", {"capacity": 50}),
+        ("bf16-math", {}),
+        ("bf16-flash-folded", {}),
+        ("bf16-flash", {}),
+    ],
+)
 def test_every_method_gives_the_attention_of_float64(method, more):
     row = SHAPE | {"what": "check", "method": method, "batch": 3} | more
     # bf16 has eight bits; torch's way over codes is exact but for fp32
@@ -212,8 +226,10 @@ def test_every_method_gives_the_attention_of_float64(method, more):
 def test_codes_on_a_cpu_are_those_of_float64():
     row = SHAPE | {"what": "check-append", "method": "tq3", "context": 9}
     assert checks.check_append(row, BENCH) == {
-        "error": 0.0, "norms_differ": 0.0, "backend": "torch"
-    }  # fmt: skip
+        "error": 0.0,
+        "norms_differ": 0.0,
+        "backend": "torch",
+    }
 
 
 def test_scores_of_one_copy_are_kept_until_its_next_turn(monkeypatch):
@@ -254,10 +270,11 @@ def test_a_row_is_compared_with_the_best_of_its_shape_and_not_with_its_kind():
         {"device": "CPU", "what": "ceiling", "method": "copy", "rate": 50e6, "refused": None},
         {"device": "a GPU", "what": "ceiling", "method": "copy", "rate": 1.0, "refused": None},
         ran | {"method": "bf16-a", "us": 0.5, "device": "a GPU"},
-        ran | {"method": "bf16-a", "us": 8.0}, ran | {"method": "bf16-b", "us": 6.0},
+        ran | {"method": "bf16-a", "us": 8.0},
+        ran | {"method": "bf16-b", "us": 6.0},
         ran | {"method": "bf16-c", "us": 1.0, "context": 41},
         ran | {"method": "fp8-triton", "refused": "no", "us": 1.0},
-    ]  # fmt: skip
+    ]
     told = attention.against_best(ran | {"method": "tq4", "us": 4.0}, before)
     none = dict.fromkeys(("over_fp16", "over_fp32", "over_fp8"))
     assert told == {"share_of_copy": 0.5, "over_bf16": 1.5} | none
@@ -265,8 +282,9 @@ def test_a_row_is_compared_with_the_best_of_its_shape_and_not_with_its_kind():
     assert attention.against_best(before[6], before) == {}
     parts = ran | {"what": "profile", "method": "tq4", "us": 4.0, "us_split": 2.5}
     assert attention.against_best(parts, before) == {
-        "share_of_copy": 0.5, "split_share_of_copy": 0.8
-    }  # fmt: skip
+        "share_of_copy": 0.5,
+        "split_share_of_copy": 0.8,
+    }
 
 
 def test_a_step_leaves_the_growing_cache_as_it_was():
@@ -323,7 +341,9 @@ def test_a_graph_holds_rounds_of_all_calls_in_turn(pretended):
     told = graph_timing.timed(calls, "cuda")
     # all three calls together take 4 ms, so that five rounds make 20 ms
     assert pretended["captured"] == [0, 1, 2] * 5
-    assert pretended["held"] == graph_timing.REPEATS  # each replay is queued before the device begins
+    assert (
+        pretended["held"] == graph_timing.REPEATS
+    )  # each replay is queued before the device begins
     assert told["us"] == pytest.approx(4e3 / 15)
 
 
@@ -343,12 +363,14 @@ def test_a_call_that_waits_is_found_before_it_is_captured(pretended):
 
 @pytest.mark.parametrize(
     ("error", "refused", "worn"),
-    [(RuntimeError("no\n  kernel"), "no kernel", False),
-     (KeyError("x"), "KeyError: 'x'", False),
-     (torch.OutOfMemoryError("CUDA out of memory. Tried"), "CUDA out of memory. Tried", False),
-     (RuntimeError("CUDA error: an illegal memory access"), "CUDA error: an illegal", True),
-     (RuntimeError("Triton Error [CUDA]: misaligned"), "Triton Error [CUDA]", True)],
-)  # fmt: skip
+    [
+        (RuntimeError("no\n  kernel"), "no kernel", False),
+        (KeyError("x"), "KeyError: 'x'", False),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "CUDA out of memory. Tried", False),
+        (RuntimeError("CUDA error: an illegal memory access"), "CUDA error: an illegal", True),
+        (RuntimeError("Triton Error [CUDA]: misaligned"), "Triton Error [CUDA]", True),
+    ],
+)
 def test_what_a_method_cannot_do_is_a_row_that_says_so(monkeypatch, error, refused, worn):
     def fails(config, bench):
         raise error

@@ -101,9 +101,12 @@ def test_int8_without_its_detour_has_no_threshold_left():
 
 @pytest.mark.parametrize(
     ("name", "format", "words"),
-    [("llama-9b", "bf16", "unknown model"), ("llama-tiny", "nf5", "did you mean"),
-     ("gpt2", "fp32", "like Llama")],
-)  # fmt: skip
+    [
+        ("llama-9b", "bf16", "unknown model"),
+        ("llama-tiny", "nf5", "did you mean"),
+        ("gpt2", "fp32", "like Llama"),
+    ],
+)
 def test_a_model_or_format_that_is_not_there_is_named(name, format, words):
     with pytest.raises(ValueError, match=words):
         model.build(name, format, "cpu")
@@ -148,21 +151,30 @@ def test_time_and_gaps_of_kernels_by_hand():
 
 @pytest.mark.parametrize(
     ("name", "group"),
-    [("void pytorch_flash::flash_fwd_splitkv_kernel<Flash_fwd_kernel_traits<128, cutlass::bf16>>",
-      "attention"),
-     ("fmha_cutlassF_bf16_aligned_64x128_rf_sm80", "attention"),
-     ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n", "matmul"), ("ampere_sgemm_32x32", "matmul"),
-     ("void gemv2T_kernel_val<int, int, __nv_bfloat16>", "matmul"),
-     ("void cublasLt::splitKreduce_kernel<32, 16, int>", "matmul"),
-     ("void gemm_4bit_simt<__nv_bfloat16, 1>", "matmul"),
-     ("void kDequantizeBlockwise<__nv_bfloat16, 512, 64, 8, 2>", "dequantize"),
-     ("void kInt8VectorQuant<__half, 1024, 1>", "dequantize"),
-     ("void kdequant_mm_int32_fp16<4, 512>", "dequantize"),
-     ("void at::native::reduce_kernel<512, 1, ReduceOp<float, MeanOps<float>>>", "elementwise"),
-     ("void at::native::CatArrayBatchedCopy_contig<OpaqueType<2u>>", "elementwise"),
-     ("Memcpy DtoD (Device -> Device)", "copy"), ("Memset (Device)", "copy"),
-     ("aten::mm", "matmul"), ("aten::_int_mm", "matmul"), ("aten::mul", "elementwise"),
-     ("bitsandbytes::dequantize_4bit", "dequantize")],
-)  # fmt: skip
+    [
+        (
+            "void pytorch_flash::flash_fwd_splitkv_kernel"
+            "<Flash_fwd_kernel_traits<128, cutlass::bf16>>",
+            "attention",
+        ),
+        ("fmha_cutlassF_bf16_aligned_64x128_rf_sm80", "attention"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n", "matmul"),
+        ("ampere_sgemm_32x32", "matmul"),
+        ("void gemv2T_kernel_val<int, int, __nv_bfloat16>", "matmul"),
+        ("void cublasLt::splitKreduce_kernel<32, 16, int>", "matmul"),
+        ("void gemm_4bit_simt<__nv_bfloat16, 1>", "matmul"),
+        ("void kDequantizeBlockwise<__nv_bfloat16, 512, 64, 8, 2>", "dequantize"),
+        ("void kInt8VectorQuant<__half, 1024, 1>", "dequantize"),
+        ("void kdequant_mm_int32_fp16<4, 512>", "dequantize"),
+        ("void at::native::reduce_kernel<512, 1, ReduceOp<float, MeanOps<float>>>", "elementwise"),
+        ("void at::native::CatArrayBatchedCopy_contig<OpaqueType<2u>>", "elementwise"),
+        ("Memcpy DtoD (Device -> Device)", "copy"),
+        ("Memset (Device)", "copy"),
+        ("aten::mm", "matmul"),
+        ("aten::_int_mm", "matmul"),
+        ("aten::mul", "elementwise"),
+        ("bitsandbytes::dequantize_4bit", "dequantize"),
+    ],
+)
 def test_kernels_are_sorted_by_their_names(name, group):
     assert profile.group(name) == group

@@ -17,20 +17,22 @@ from device_parts import (  # noqa: F401 - fixtures
     the_script,
     the_tiny,
 )
+from sizewise.benchmark import ceilings, compiled_step, decode, model, recording, rows
 from sizewise.data import records
 from sizewise.models import parameters
-from sizewise.benchmark import ceilings, compiled_step, decode, model, recording, rows
 
 torch = pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize(
     ("error", "ended"),
-    [(torch.OutOfMemoryError("x"), "out of memory"),
-     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
-     (decode.NotCaptured("it waits"), "not captured: it waits"),
-     (model.Refused("no such unit"), "refused: no such unit")],
-)  # fmt: skip
+    [
+        (torch.OutOfMemoryError("x"), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
+        (decode.NotCaptured("it waits"), "not captured: it waits"),
+        (model.Refused("no such unit"), "refused: no such unit"),
+    ],
+)
 def test_what_a_device_cannot_do_is_a_row_that_says_so(monkeypatch, error, ended):
     def fails(*args, **kwargs):
         raise error
@@ -247,9 +249,7 @@ def recorded(measures, file, number=4, minutes=None, cost=lambda config, before:
     said = []
     with recording.Recording(measures.measure, minutes) as started:
         configs = [{"n": n, **more} for n in range(number)]
-        ended = started.run(
-            configs, file, cost=cost, say=said.append, limit=lambda config: limit
-        )  # fmt: skip
+        ended = started.run(configs, file, cost=cost, say=said.append, limit=lambda config: limit)
     return ended, records.read(file), said
 
 
@@ -338,8 +338,10 @@ def test_neither_ray_nor_the_command_line_is_needed(tmp_path):
         import rich
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True,
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
         env=os.environ | blocked(tmp_path),
-    )  # fmt: skip
+    )
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ModuleNotFoundError: import of rich"), last  # all before it went well

@@ -67,7 +67,9 @@ def test_the_lean_layer_is_compiled_once_for_all_layers():
     step()
     wanted, tokens = step.logits.clone(), torch.tensor([[5], [6]])
     torch._dynamo.reset()
-    compiled = torch.compile(compiled_step.one_layer, dynamic=False, fullgraph=True, backend=counter)
+    compiled = torch.compile(
+        compiled_step.one_layer, dynamic=False, fullgraph=True, backend=counter
+    )
     with config.patch(disable=False):  # other modules' tests may have switched compiling off
         for run in (None, compiled, compiled):
             step.layer = run
@@ -110,7 +112,9 @@ def test_what_a_compiler_lacks_is_said(monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(compiled_step.shutil, "which", lambda name: None)
     assert "gcc or clang or cc" in compiled_step.uncompiled()
-    monkeypatch.setattr(compiled_step.shutil, "which", lambda name: "/bin/x" if name == "mine" else None)
+    monkeypatch.setattr(
+        compiled_step.shutil, "which", lambda name: "/bin/x" if name == "mine" else None
+    )
     monkeypatch.setenv("CC", "mine")
     assert compiled_step.uncompiled() is None
     monkeypatch.setitem(sys.modules, "triton", None)

@@ -35,8 +35,9 @@ def test_a_line_is_given_point_by_point_with_its_label_and_its_axes():
     assert first["series"] == "a, b"
     assert (first["x_axis"], first["y_axis"]) == ("tokens", 'loss "nats"')
     assert points([first, second], "mark", "x", "y") == [
-        ("line", "1", "0.5"), ("line", "10", "1.23457e+06"),
-    ]  # fmt: skip
+        ("line", "1", "0.5"),
+        ("line", "10", "1.23457e+06"),
+    ]
 
 
 def test_marks_without_a_line_are_points_and_missing_values_stay_empty():
@@ -61,9 +62,11 @@ def test_bars_lie_at_their_categories_and_say_where_they_begin():
         axes.barh(["one", "two"], [1, 1], left=[2, 3], label="above")
 
     assert points(drawn_by(draw), "series", "mark", "x", "y", "value") == [
-        ("below", "bar", "2", "one", ""), ("below", "bar", "3", "two", ""),
-        ("above", "bar", "3", "one", "2"), ("above", "bar", "4", "two", "3"),
-    ]  # fmt: skip
+        ("below", "bar", "2", "one", ""),
+        ("below", "bar", "3", "two", ""),
+        ("above", "bar", "3", "one", "2"),
+        ("above", "bar", "4", "two", "3"),
+    ]
 
 
 def test_words_at_the_ticks_name_categories_and_not_a_scale():
@@ -147,7 +150,7 @@ def test_every_figure_of_a_chapter_names_the_file_that_draws_it(chapter):
     found = scripts(notebook, ROOT)
     assert len(found) == len(FIGURE.findall(shown))
     for file in found:
-        assert file.startswith("book/sizewise/figures/")
+        assert file.startswith("book/sizewise/chapters/figures/")
         assert (ROOT / file).is_file()
 
 
@@ -161,12 +164,15 @@ def chapter_of(*statements: str) -> dict:
 def test_the_drawing_file_is_read_from_the_code():
     from sizewise_figures import scripts
 
-    start = ("from sizewise import plots", "from sizewise.chapters.figures import cache as figures")
-    drawn = "plots.show(figures.shrinking, rows, alt='x')"
+    start = (
+        "from sizewise.chapters.figures import style",
+        "from sizewise.chapters.figures import kv_cache as figures",
+    )
+    drawn = "style.show(figures.shrinking, rows, alt='x')"
     file = "book/sizewise/chapters/figures/kv_cache.py"
     assert scripts(chapter_of(*start, drawn), ROOT) == [file]
     assert scripts(chapter_of(*start, f"shown = {drawn}", "shown"), ROOT) == [file]
-    assert scripts(chapter_of(*start, "plots.show(lambda axes: None, alt='x')"), ROOT) == [None]
+    assert scripts(chapter_of(*start, "style.show(lambda axes: None, alt='x')"), ROOT) == [None]
 
 
 def test_the_drawing_file_is_linked_and_copied_beside_the_page(tmp_path):

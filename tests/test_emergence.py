@@ -28,8 +28,9 @@ def counting_text(vocabulary=512, length=12_000, seed=0):
         start, size = chance.integers(1, vocabulary - 60), chance.integers(20, 60)
         parts.append(np.append(np.arange(start, start + size), 0))
     text = np.concatenate(parts)[:length].astype(np.uint16)
-    return token_files.Tokens("counts", vocabulary, text, text[: length // 3],
-                              np.ones(vocabulary, np.uint16))  # fmt: skip
+    return token_files.Tokens(
+        "counts", vocabulary, text, text[: length // 3], np.ones(vocabulary, np.uint16)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +38,22 @@ def learned():
     """A model half way to counting, right often and not always."""
     text = counting_text()
     run = run_config.Run(
-        family="dense", width=32, layers=2, vocabulary=512, context=32, text="counts",
-        tokens=12 * 16 * 32, batch=16, lr=0.01, schedule="linear", warmup=0.1,
-        weight_decay=0.1, clip=1.0, seed=0, validation_tokens=2048,
-    )  # fmt: skip
+        family="dense",
+        width=32,
+        layers=2,
+        vocabulary=512,
+        context=32,
+        text="counts",
+        tokens=12 * 16 * 32,
+        batch=16,
+        lr=0.01,
+        schedule="linear",
+        warmup=0.1,
+        weight_decay=0.1,
+        clip=1.0,
+        seed=0,
+        validation_tokens=2048,
+    )
     return loop.fit(run, text, device="cpu")[0].eval(), text
 
 
@@ -81,7 +94,10 @@ def plan_like(windows):
 
 def test_matches_by_hand():
     right = np.array([[1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]], bool)
-    assert token_accuracy.matches(right, 2, 0, 4).tolist() == [[True, False, False, True], [True] * 4]
+    assert token_accuracy.matches(right, 2, 0, 4).tolist() == [
+        [True, False, False, True],
+        [True] * 4,
+    ]
     assert token_accuracy.matches(right, 3, 3, 4).tolist() == [[True], [True]]
     with pytest.raises(ValueError, match="no 3 tokens from starts 0 to 4 in a window of 6"):
         token_accuracy.matches(right, 3, 0, 5)
@@ -100,7 +116,9 @@ def test_errors_cover_the_truth_where_positions_of_a_document_are_alike():
     document = np.repeat(np.arange(40), 5)
     for _ in range(400):
         rate = chance.beta(2, 6, 40)  # each document has a share of its own
-        middle, error = token_accuracy.mean(chance.random((200, 30)) < rate[document][:, None], document)
+        middle, error = token_accuracy.mean(
+            chance.random((200, 30)) < rate[document][:, None], document
+        )
         inside += abs(middle - 0.25) < 1.96 * error
     assert 0.90 < inside / 400 < 0.98
     with pytest.raises(ValueError, match="one document alone"):
@@ -134,11 +152,31 @@ def test_the_script_fills_rows_with_the_documented_columns(tmp_path):
     folder = tmp_path / "cache" / "tokens" / f"packages-512-v{token_files.FORMAT}"
     keep(text, folder)
     home, file = paths.root(), tmp_path / "rows.jsonl"
-    command = [sys.executable, str(home / "scripts" / "emergence.py"), "--widths", "8,16",
-               "--tokens", "8000", "--vocabulary", "512", "--context", "32", "--first", "8",
-               "--windows", "64", "--workers", "1", "--output", str(file)]  # fmt: skip
-    place = {"SIZEWISE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(home / "book"),
-             "OMP_NUM_THREADS": "1"}  # fmt: skip
+    command = [
+        sys.executable,
+        str(home / "scripts" / "emergence.py"),
+        "--widths",
+        "8,16",
+        "--tokens",
+        "8000",
+        "--vocabulary",
+        "512",
+        "--context",
+        "32",
+        "--first",
+        "8",
+        "--windows",
+        "64",
+        "--workers",
+        "1",
+        "--output",
+        str(file),
+    ]
+    place = {
+        "SIZEWISE_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(home / "book"),
+        "OMP_NUM_THREADS": "1",
+    }
     subprocess.run(command, check=True, env=os.environ | place, stderr=subprocess.DEVNULL)
     rows = records.read(file)
     assert [row["width"] for row in rows] == [16, 8]

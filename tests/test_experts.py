@@ -14,8 +14,20 @@ from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.costs import expert_serving, memory, roofline
 from sizewise.data import catalog, records
-from sizewise.models import config as configs, parameters
-from sizewise.training import batches, capacity, flops, load_balancing, loop, models, routing, routing_metrics, run_config, token_source
+from sizewise.models import config as configs
+from sizewise.models import parameters
+from sizewise.training import (
+    batches,
+    capacity,
+    flops,
+    load_balancing,
+    loop,
+    models,
+    routing,
+    routing_metrics,
+    run_config,
+    token_source,
+)
 from sizewise.training import tokenizer as token_files
 
 sys.path.insert(0, str(paths.root() / "scripts"))
@@ -25,11 +37,17 @@ torch.set_num_threads(1)
 SPARSE = [name for name, one in catalog.models().items() if one.counted.get("routed")]
 # Experts, experts a token and layers that have them, as the vendors' reports state them.
 SHAPES = {
-    "mixtral-8x7b": (8, 2, 32), "qwen3-30b-a3b": (128, 8, 48), "qwen3-235b-a22b": (128, 8, 94),
-    "deepseek-v3": (256, 8, 58), "kimi-k2": (384, 8, 60), "gpt-oss-120b": (128, 4, 36),
-    "olmoe-1b-7b": (64, 8, 16), "grok-1": (8, 2, 64), "llama-4-scout": (16, 1, 48),
+    "mixtral-8x7b": (8, 2, 32),
+    "qwen3-30b-a3b": (128, 8, 48),
+    "qwen3-235b-a22b": (128, 8, 94),
+    "deepseek-v3": (256, 8, 58),
+    "kimi-k2": (384, 8, 60),
+    "gpt-oss-120b": (128, 4, 36),
+    "olmoe-1b-7b": (64, 8, 16),
+    "grok-1": (8, 2, 64),
+    "llama-4-scout": (16, 1, 48),
     "glm-4.5-air": (128, 8, 45),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +131,9 @@ def test_mean_and_spread_are_those_of_every_way_to_choose(number, used, tokens):
 def test_the_expectation_agrees_with_simulation_for_every_published_shape(shape, tokens):
     number, used = shape
     repeats = 300
-    found = expert_serving.simulated(np.full(number, 1 / number), used, tokens, repeats, seed=tokens)
+    found = expert_serving.simulated(
+        np.full(number, 1 / number), used, tokens, repeats, seed=tokens
+    )
     error = expert_serving.spread(number, used, tokens) / math.sqrt(repeats)
     off = found.mean() - roofline.expected_experts(number, used, tokens)
     assert abs(off) <= 3.5 * error + 1e-9
@@ -148,9 +168,13 @@ def test_unequal_loads_by_hand():
 
 @pytest.mark.parametrize(
     ("loads", "used", "message"),
-    [([0.5, 0.6], 1, "sum to 1"), ([0.9, 0.1], 2, "over 1 / 2"), ([1.5, -0.5], 1, "shares"),
-     ([0.5, 0.5], 3, "experts a token")],
-)  # fmt: skip
+    [
+        ([0.5, 0.6], 1, "sum to 1"),
+        ([0.9, 0.1], 2, "over 1 / 2"),
+        ([1.5, -0.5], 1, "shares"),
+        ([0.5, 0.5], 3, "experts a token"),
+    ],
+)
 def test_loads_that_are_none_are_refused(loads, used, message):
     with pytest.raises(ValueError, match=message):
         expert_serving.touched(loads, used, 4)
@@ -163,7 +187,9 @@ def test_memory_by_expert_parallel_degree_by_hand(mixtral):
     expert, rest = 32 * 3 * 4096 * 14336, 46_702_792_704 - 45_097_156_608
     assert expert_serving.device_bytes(mixtral, 1) == memory.weights_bytes(mixtral.count.total)
     assert expert_serving.device_bytes(mixtral, 8) == 2 * (expert + rest)
-    assert expert_serving.device_bytes(mixtral, 3) == 2 * (3 * expert + rest)  # 8 experts: 3, 3 and 2
+    assert expert_serving.device_bytes(mixtral, 3) == 2 * (
+        3 * expert + rest
+    )  # 8 experts: 3, 3 and 2
     assert expert_serving.device_bytes(mixtral, 8, "fp8", tensor=8) == expert + rest // 8
     assert expert_serving.least_degree(mixtral, 2 * (2 * expert + rest)) == 4
     assert expert_serving.least_degree(mixtral, 2 * rest) is None
@@ -237,14 +263,27 @@ def test_a_dense_model_of_no_size_is_refused(mixtral):
 def test_the_default_mixture_is_what_it_was_before_it_had_options():
     fields = models.spec("moe", 32).fields
     assert fields == {
-        "hidden_size": 32, "vocab_size": 1024, "max_position_embeddings": 128,
-        "tie_word_embeddings": False, "use_cache": False, "bos_token_id": None,
-        "eos_token_id": None, "pad_token_id": None, "model_type": "qwen3_moe",
-        "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 2, "head_dim": 16, "num_experts": 8, "num_experts_per_tok": 2,
-        "moe_intermediate_size": 40, "norm_topk_prob": True, "decoder_sparse_step": 1,
+        "hidden_size": 32,
+        "vocab_size": 1024,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": False,
+        "use_cache": False,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        "model_type": "qwen3_moe",
+        "intermediate_size": 80,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 40,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
         "mlp_only_layers": [],
-    }  # fmt: skip
+    }
     assert models.Mixture().name == "moe"
     assert run_config.at_budget(1e9, 32, "moe").family == "moe"
 
@@ -253,21 +292,30 @@ def test_the_default_mixture_is_what_it_was_before_it_had_options():
 @given(
     st.builds(
         models.Mixture,
-        experts=st.integers(1, 64), used=st.integers(1, 8), shared=st.integers(0, 1),
-        wide=st.integers(1, 4), balance=st.sampled_from([0.0, 0.001, 0.01]),
+        experts=st.integers(1, 64),
+        used=st.integers(1, 8),
+        shared=st.integers(0, 1),
+        wide=st.integers(1, 4),
+        balance=st.sampled_from([0.0, 0.001, 0.01]),
     )
-)  # fmt: skip
+)
 def test_a_mixture_is_read_from_its_name(mixture):
     assert models.Mixture.of(mixture.name) == mixture
 
 
 @pytest.mark.parametrize(
     ("family", "message"),
-    [("moe:expert=4", "did you mean 'experts'"), ("moe:experts=four", "must be a number"),
-     ("moe:experts=1", "experts a token"), ("dense:experts=4", "unknown family"),
-     ("moe:used=7", "does not divide into 7"), ("moe:used=1,shared=1", "learns nothing"),
-     ("moe:balance=-1", "balance"), ("moe:shared=2", "shared experts")],
-)  # fmt: skip
+    [
+        ("moe:expert=4", "did you mean 'experts'"),
+        ("moe:experts=four", "must be a number"),
+        ("moe:experts=1", "experts a token"),
+        ("dense:experts=4", "unknown family"),
+        ("moe:used=7", "does not divide into 7"),
+        ("moe:used=1,shared=1", "learns nothing"),
+        ("moe:balance=-1", "balance"),
+        ("moe:shared=2", "shared experts"),
+    ],
+)
 def test_a_mixture_that_cannot_be_is_refused(family, message):
     with pytest.raises(ValueError, match=message):
         models.spec(family, 32)
@@ -278,14 +326,21 @@ def mixed(**options):
 
 
 def test_what_a_token_uses_stays_the_same_whatever_the_mixture():
-    mixtures = [{"experts": 1, "used": 1}, {}, {"experts": 64}, {"experts": 32, "used": 8},
-                {"experts": 15, "used": 3, "shared": 1}]  # fmt: skip
+    mixtures = [
+        {"experts": 1, "used": 1},
+        {},
+        {"experts": 64},
+        {"experts": 32, "used": 8},
+        {"experts": 15, "used": 3, "shared": 1},
+    ]
     for options in mixtures:
         found = parameters.count(models.spec(mixed(**options), 24))
         used = found.active - found.by_kind["router"]
         assert used == parameters.count(models.spec("moe", 24)).active - 8 * 24 * 2
-    sparse, dense = (parameters.count(models.spec(mixed(**one), 24)) for one in (
-        {}, {"experts": 1, "used": 1, "wide": 4}))  # fmt: skip
+    sparse, dense = (
+        parameters.count(models.spec(mixed(**one), 24))
+        for one in ({}, {"experts": 1, "used": 1, "wide": 4})
+    )
     assert sparse.total - dense.total == (8 - 1) * 24 * 2  # the routers
 
 
@@ -363,10 +418,22 @@ def made_up(vocabulary=512, length=20_000, seed=0):
 
 def tiny(family, steps=12, seed=0):
     return run_config.Run(
-        family=family, width=16, layers=2, vocabulary=512, context=16, text="made up",
-        tokens=steps * 4 * 16, batch=4, lr=0.01, schedule="linear", warmup=0.1, weight_decay=0.1,
-        clip=1.0, seed=seed, validation_tokens=512,
-    )  # fmt: skip
+        family=family,
+        width=16,
+        layers=2,
+        vocabulary=512,
+        context=16,
+        text="made up",
+        tokens=steps * 4 * 16,
+        batch=4,
+        lr=0.01,
+        schedule="linear",
+        warmup=0.1,
+        weight_decay=0.1,
+        clip=1.0,
+        seed=seed,
+        validation_tokens=512,
+    )
 
 
 @pytest.mark.parametrize("options", [{"balance": 0.01}, {"experts": 7, "used": 3, "shared": 1}])
@@ -386,7 +453,9 @@ def test_routes_are_the_experts_that_the_router_ranks_first():
     sent = routing.routes(model, ids)
     assert sent.shape == (2, 3, 16, 2)
     seen = []
-    load_balancing.routers(model)[0].register_forward_hook(lambda _, given, out: seen.append(out[0]))
+    load_balancing.routers(model)[0].register_forward_hook(
+        lambda _, given, out: seen.append(out[0])
+    )
     model.eval().base_model(ids)
     best = seen[0].topk(2).indices.reshape(3, 16, 2)
     assert (np.sort(sent[0]) == np.sort(best.numpy())).all()
@@ -409,7 +478,9 @@ def test_experts_touched_by_real_routes_are_those_of_independent_tokens_if_route
     drawn = np.searchsorted(np.cumsum(2 * loads), points, side="right").clip(0, 15)
     sent = drawn.reshape(1, 64, 128, 2)
     found = routing.touched(sent, 16, 8, 2000)
-    assert found[0] == pytest.approx(expert_serving.touched(routing.load(sent, 16)[0], 2, 8), abs=0.1)
+    assert found[0] == pytest.approx(
+        expert_serving.touched(routing.load(sent, 16)[0], 2, 8), abs=0.1
+    )
     same = np.zeros((1, 8, 4, 1), int)
     assert routing.touched(same, 16, 8, 3).tolist() == [1.0]
     with pytest.raises(ValueError, match="different windows"):
@@ -501,8 +572,8 @@ def test_tokens_are_traced_to_their_package(tmp_path, monkeypatch):
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path))
     parts = {"a": [f"first {n}" for n in range(300)], "b": [f"second {n}" for n in range(200)]}
     named = [dataclasses.make_dataclass("P", ["name", "extract"])(n, "any") for n in parts]
-    monkeypatch.setattr(token_source.packages, "named", lambda name: named)
-    monkeypatch.setattr(token_source.packages, "fetch", lambda package: package.name)
+    monkeypatch.setattr(token_source.downloads, "named", lambda name: named)
+    monkeypatch.setattr(token_source.downloads, "fetch", lambda package: package.name)
     monkeypatch.setattr(token_source.extract, "WAYS", {"any": lambda name: iter(parts[name])})
     documents = [d for some in parts.values() for d in some]
     token_files.write(documents, tmp_path / "t", "set", 512)
@@ -526,11 +597,29 @@ def test_tokens_are_traced_to_their_package(tmp_path, monkeypatch):
 def few(monkeypatch):
     """The script's rows at a tiny budget on a made-up text."""
     tokens = made_up(1024)
-    monkeypatch.setattr(moe.tokens, "prepare", lambda *a, **k: tokens)
+    monkeypatch.setattr(moe.tokenizer, "prepare", lambda *a, **k: tokens)
     spread = np.arange(len(tokens.validation)) % 3
-    monkeypatch.setattr(routing_metrics.origin, "of", lambda _: (spread, ["a", "b", "c"]))
-    words = ["--budgets", "4e8", "--widths", "8", "--width", "8", "--seeds", "1", "--windows", "8",
-             "--watched", "2", "--context", "16", "--experts", "2,64", "--grains", "1"]  # fmt: skip
+    monkeypatch.setattr(routing_metrics.token_source, "of", lambda _: (spread, ["a", "b", "c"]))
+    words = [
+        "--budgets",
+        "4e8",
+        "--widths",
+        "8",
+        "--width",
+        "8",
+        "--seeds",
+        "1",
+        "--windows",
+        "8",
+        "--watched",
+        "2",
+        "--context",
+        "16",
+        "--experts",
+        "2,64",
+        "--grains",
+        "1",
+    ]
     return moe.runs(moe.arguments(words))
 
 
@@ -574,8 +663,9 @@ def test_rows_differ_and_their_families_are_read_back(few):
 def test_dense_runs_of_the_experiment_tokens_read_what_the_sparse_one_reads():
     rows = moe.runs(moe.arguments(["--only", "arms,tokens", "--seeds", "1"]))
     for budget in moe.BUDGETS:
-        sparse = [r for r in rows if r["what"] == "arms" and r["experts"] > 1
-                  and r["budget"] == budget]  # fmt: skip
+        sparse = [
+            r for r in rows if r["what"] == "arms" and r["experts"] > 1 and r["budget"] == budget
+        ]
         for one in (r for r in rows if r["what"] == "tokens" and r["width"] == sparse[0]["width"]):
             assert one["tokens"] in [r["tokens"] for r in sparse]
 
@@ -593,8 +683,9 @@ def test_the_arms_run_at_other_rates_where_the_rest_compares_and_at_the_largest_
 
 
 def test_the_cost_is_that_of_training_and_of_every_look():
-    (config,) = moe.runs(moe.arguments(["--only", "shared", "--at", "1e9", "--width", "24",
-                                        "--seeds", "1"]))  # fmt: skip
+    (config,) = moe.runs(
+        moe.arguments(["--only", "shared", "--at", "1e9", "--width", "24", "--seeds", "1"])
+    )
     each = flops.size(configs.Spec("x", models.spec(config["family"], 24).fields))
     trained = each.operations_per_token * config["tokens"]
     looked = 65_536 + (512 + 8 * 64) * 128

@@ -23,18 +23,25 @@ def ladder(monkeypatch):
     import pandas
 
     rows = [
-        {"id": f"{place:016x}", "what": "ladder", "family": "dense", "ended": "done",
-         "budget": budget, "params_non_embedding": size, "tokens": budget / (6 * size),
-         "val_loss": float(TRUE.loss(size, budget / (6 * size)))}
+        {
+            "id": f"{place:016x}",
+            "what": "ladder",
+            "family": "dense",
+            "ended": "done",
+            "budget": budget,
+            "params_non_embedding": size,
+            "tokens": budget / (6 * size),
+            "val_loss": float(TRUE.loss(size, budget / (6 * size))),
+        }
         for place, (budget, size) in enumerate(
             (b, s) for b in (1e11, 1e12, 1e13) for s in np.geomspace(1e4, 1e6, 10)
         )
-    ]  # fmt: skip
+    ]
     others = [{**rows[0], "id": "moe", "family": "moe"}, {**rows[0], "id": "lr", "what": "tuning"}]
     monkeypatch.setattr(records, "table", lambda stem: pandas.DataFrame(rows + others))
     monkeypatch.setattr(foretell, "SAMPLES", 40)
     text = SimpleNamespace(train=range(1_000_000))
-    monkeypatch.setattr(foretell.tokens, "prepare", lambda name, vocabulary: text)
+    monkeypatch.setattr(foretell.tokenizer, "prepare", lambda name, vocabulary: text)
     return rows
 
 

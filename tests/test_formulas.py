@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.chapters.tables import parameters as formulas
 from sizewise.data import records
-from sizewise.models import config, parameters as counting
+from sizewise.models import config
+from sizewise.models import parameters as counting
 
 SHAPE = ("d_model", "d_ff", "kv_size", "heads", "layers")
 
@@ -46,9 +47,12 @@ def test_a_chinchilla_layer_worked_by_hand():
 
 @pytest.mark.parametrize(
     ("shape", "total"),
-    [((4096, 32, 16), 8_632_012_800), ((8192, 64, 32), 62_495_662_080),
-     ((18432, 118, 48), 540_356_474_880)],
-)  # fmt: skip
+    [
+        ((4096, 32, 16), 8_632_012_800),
+        ((8192, 64, 32), 62_495_662_080),
+        ((18432, 118, 48), 540_356_474_880),
+    ],
+)
 def test_palm_sizes_agree_with_the_printed_digits(shape, total):
     width, layers, heads = shape
     assert formulas.palm(width=width, layers=layers, heads=heads) == total
@@ -58,22 +62,41 @@ def test_palm_sizes_agree_with_the_printed_digits(shape, total):
 
 @settings(max_examples=15, deadline=None)
 @given(
-    heads=st.sampled_from([2, 4, 6]), groups=st.sampled_from([1, 2]), size=st.integers(2, 9),
-    share=st.integers(1, 9), inner=st.integers(1, 70), layers=st.integers(1, 4),
-    vocab=st.integers(4, 90), tied=st.booleans(),
-)  # fmt: skip
+    heads=st.sampled_from([2, 4, 6]),
+    groups=st.sampled_from([1, 2]),
+    size=st.integers(2, 9),
+    share=st.integers(1, 9),
+    inner=st.integers(1, 70),
+    layers=st.integers(1, 4),
+    vocab=st.integers(4, 90),
+    tied=st.booleans(),
+)
 def test_the_llama_formula_equals_the_class(heads, groups, size, share, inner, layers, vocab, tied):
     width = heads * share  # the class asks for a multiple, whatever the heads' own size
     fields = {
-        "model_type": "llama", "hidden_size": width, "num_attention_heads": heads,
-        "num_key_value_heads": groups, "head_dim": 2 * size, "intermediate_size": inner,
-        "num_hidden_layers": layers, "vocab_size": vocab, "tie_word_embeddings": tied,
-        "pad_token_id": None, "bos_token_id": None, "eos_token_id": None,
-    }  # fmt: skip
+        "model_type": "llama",
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "head_dim": 2 * size,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "vocab_size": vocab,
+        "tie_word_embeddings": tied,
+        "pad_token_id": None,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
     by_hand = formulas.llama(
-        vocab=vocab, width=width, layers=layers, heads=heads, kv_heads=groups,
-        head_dim=2 * size, inner=inner, tied=tied,
-    )  # fmt: skip
+        vocab=vocab,
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=groups,
+        head_dim=2 * size,
+        inner=inner,
+        tied=tied,
+    )
     counted = counting.count(config.Spec("random", fields))
     assert counted.total == sum(by_hand.values())
     assert {k: v for k, v in by_hand.items() if v} == counted.by_kind

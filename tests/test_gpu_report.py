@@ -11,8 +11,16 @@ DONE = {"held_bytes": 5e9, "peak_bytes": 6e9, "params": 8e9, "joules_per_token":
 
 
 def decode(form, mode, ms=None, batch=1, model="llama-3.1-8b", ended="done", **more):
-    row = {"device": "A card", "kind": "decode", "model": model, "format": form, "mode": mode,
-           "batch": batch, "context": 1024, "ended": ended}  # fmt: skip
+    row = {
+        "device": "A card",
+        "kind": "decode",
+        "model": model,
+        "format": form,
+        "mode": mode,
+        "batch": batch,
+        "context": 1024,
+        "ended": ended,
+    }
     if ms is not None:
         row |= DONE | {"step_ms": ms, "floor_ms": 4.0, "measured_over_floor": ms / 4}
     return row | more
@@ -20,16 +28,39 @@ def decode(form, mode, ms=None, batch=1, model="llama-3.1-8b", ended="done", **m
 
 EIGHT = {"outlier_share": 0.001}
 ROWS = [
-    {"device": "CPU", "kind": "decode", "model": "llama-3.1-8b", "format": "bf16", "mode": "eager",
-     "batch": 1, "context": 1024, "ended": "done", "step_ms": 900.0},
+    {
+        "device": "CPU",
+        "kind": "decode",
+        "model": "llama-3.1-8b",
+        "format": "bf16",
+        "mode": "eager",
+        "batch": 1,
+        "context": 1024,
+        "ended": "done",
+        "step_ms": 900.0,
+    },
     {"device": "A card", "kind": "ceiling", "of": "copy", "size": 9, "ended": "done", "rate": 1e12},
-    {"device": "Other", "kind": "decode", "model": "llama-3.1-8b", "format": "bf16",
-     "mode": "eager", "batch": 1, "context": 1024, "ended": "done", "step_ms": 1.0},
-    decode("bf16", "graph", 5.0), decode("bf16", "static", 16.0), decode("bf16", "eager", 20.0),
-    decode("bf16", "eager", 22.0, 8), decode("bf16", "graph", 5.5, 8),
-    decode("nf4", "graph", 8.0), decode("nf4", "eager", 60.0),
+    {
+        "device": "Other",
+        "kind": "decode",
+        "model": "llama-3.1-8b",
+        "format": "bf16",
+        "mode": "eager",
+        "batch": 1,
+        "context": 1024,
+        "ended": "done",
+        "step_ms": 1.0,
+    },
+    decode("bf16", "graph", 5.0),
+    decode("bf16", "static", 16.0),
+    decode("bf16", "eager", 20.0),
+    decode("bf16", "eager", 22.0, 8),
+    decode("bf16", "graph", 5.5, 8),
+    decode("nf4", "graph", 8.0),
+    decode("nf4", "eager", 60.0),
     decode("int8", "graph", ended="not captured: it looks for large values"),
-    decode("int8", "eager", 80.0, **EIGHT), decode("int8-plain", "eager", 50.0),
+    decode("int8", "eager", 80.0, **EIGHT),
+    decode("int8-plain", "eager", 50.0),
     decode("int8", "eager", 81.0, 8, **EIGHT),
     decode("int8-plain", "graph", 6.0),
     decode("fp32", "graph", ended="refused: no such card", model="llama-3.1-70b"),
@@ -43,13 +74,42 @@ ROWS = [
     decode("bf16", None, 100.0, kind="prefill", context=2048),
     decode("int8", None, 90.0, kind="prefill", context=2048),
     decode("int8-plain", None, 60.0, kind="prefill", context=2048),
-    decode("bf16", "eager", kind="kernels", kernels=900, span_ms=20.0, gap_ms=14.0, matmul_ms=4.0,
-           elementwise_ms=1.5, attention_ms=0.5, dequantize_ms=0.0, copy_ms=0.0),
-    decode("int8", "eager", kind="kernels", kernels=2400, span_ms=80.0, gap_ms=20.0, matmul_ms=10.0,
-           elementwise_ms=9.0, attention_ms=1.0, dequantize_ms=40.0, copy_ms=0.0),
-    decode("bf16", None, kind="layers", step="decode", layers_ms=[1.0, 1.0, 1.1, 1.2, 0.9, 1.0],
-           layers_low_ms=[0.9] * 6, layers_high_ms=[1.4] * 6),
-]  # fmt: skip
+    decode(
+        "bf16",
+        "eager",
+        kind="kernels",
+        kernels=900,
+        span_ms=20.0,
+        gap_ms=14.0,
+        matmul_ms=4.0,
+        elementwise_ms=1.5,
+        attention_ms=0.5,
+        dequantize_ms=0.0,
+        copy_ms=0.0,
+    ),
+    decode(
+        "int8",
+        "eager",
+        kind="kernels",
+        kernels=2400,
+        span_ms=80.0,
+        gap_ms=20.0,
+        matmul_ms=10.0,
+        elementwise_ms=9.0,
+        attention_ms=1.0,
+        dequantize_ms=40.0,
+        copy_ms=0.0,
+    ),
+    decode(
+        "bf16",
+        None,
+        kind="layers",
+        step="decode",
+        layers_ms=[1.0, 1.0, 1.1, 1.2, 0.9, 1.0],
+        layers_low_ms=[0.9] * 6,
+        layers_high_ms=[1.4] * 6,
+    ),
+]
 
 
 @pytest.fixture
@@ -100,8 +160,10 @@ def test_modes_say_why_there_is_no_time(rows):
 def test_every_size_has_a_line_the_ones_that_did_not_fit_too(rows):
     table = gpu_weights.by_size(rows)
     assert list(table["model"].drop_duplicates()) == [
-        "smollm2-135m", "llama-3.1-8b", "llama-3.1-70b",
-    ]  # fmt: skip
+        "smollm2-135m",
+        "llama-3.1-8b",
+        "llama-3.1-70b",
+    ]
     large = table[table["model"] == "llama-3.1-70b"].set_index("format")
     assert large["mode"].to_dict() == {"nf4": "graph", "fp32": "refused", "bf16": "out of memory"}
     assert large["parameters"].tolist() == [70e9] * 3
@@ -112,9 +174,12 @@ def test_every_size_has_a_line_the_ones_that_did_not_fit_too(rows):
 def test_prompts_are_compared_at_their_length(rows):
     table = gpu_weights.prompts(rows).set_index(["format", "tokens"])
     assert table["ms"].to_dict() == {
-        ("bf16", 512): 40, ("bf16", 2048): 100, ("int8", 2048): 90, ("int8-plain", 2048): 60,
+        ("bf16", 512): 40,
+        ("bf16", 2048): 100,
+        ("int8", 2048): 90,
+        ("int8-plain", 2048): 60,
         ("nf4", 512): 60,
-    }  # fmt: skip
+    }
     assert table.loc[("nf4", 512), "against bf16"] == pytest.approx(2 / 3)
     assert table.loc[("int8", 2048), "against bf16"] == pytest.approx(100 / 90)
 
@@ -155,8 +220,11 @@ TABLES = ("decoding", "prompts", "modes", "by_size", "detour", "reasons", "fourt
 
 
 @pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("some", [[], ROWS[:2], [decode("bf16", "graph", ended="out of memory")]],
-                         ids=["none", "a ceiling", "nothing fits"])  # fmt: skip
+@pytest.mark.parametrize(
+    "some",
+    [[], ROWS[:2], [decode("bf16", "graph", ended="out of memory")]],
+    ids=["none", "a ceiling", "nothing fits"],
+)
 def test_without_rows_every_table_says_not_measured(tmp_path, name, some):
     table = getattr(gpu_weights, name)(made(tmp_path, some))
     told = gpu_weights.shown(table, "a caption")

@@ -6,8 +6,8 @@ import sys
 import pytest
 from sizewise import paths
 from sizewise.data import downloads
-from sizewise.models import pretrained
 from sizewise.evaluation import corpora, multiple_choice, tasks
+from sizewise.models import pretrained
 from test_evals import bpe, tiny
 
 sys.path.insert(0, str(paths.root() / "scripts"))

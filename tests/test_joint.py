@@ -78,8 +78,9 @@ def test_an_interval_holds_the_loss_and_ends_above_0():
 def fitted():
     """Runs of the law with noise, fitted with a bootstrap."""
     rng = np.random.default_rng(1)
-    params, tokens = (v.ravel() for v in np.meshgrid(np.geomspace(5e7, 1.6e10, 9),
-                                                     np.geomspace(1e9, 1e12, 9)))  # fmt: skip
+    params, tokens = (
+        v.ravel() for v in np.meshgrid(np.geomspace(5e7, 1.6e10, 9), np.geomspace(1e9, 1e12, 9))
+    )
     loss = LAW.loss(params, tokens) * np.exp(rng.normal(0, 0.005, len(params)))
     return scaling_laws.fit(scaling_laws.Runs.of(params, tokens, loss), bootstrap=400)
 

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 from sizewise import paths
+from sizewise.chapters.figures import kv_cache as figures
 from sizewise.chapters.figures import style
+from sizewise.chapters.tables import gpu_kv, kv_cache, turboquant
+from sizewise.chapters.tables import kv_quality as quality_rows
 from sizewise.costs import memory
 from sizewise.data import records
-from sizewise.models import parameters
 from sizewise.evaluation import likelihood
-from sizewise.quantization.kv import evaluate, needle
-from sizewise.chapters.figures import kv_cache as figures
-from sizewise.chapters.tables import gpu_kv, kv_cache, kv_quality as quality_rows, turboquant
 from sizewise.experiments import kv_quality as cache_trials
-from sizewise.quantization.kv import store
-from sizewise.quantization.turboquant import lloyd_max  # fmt: skip
+from sizewise.models import parameters
+from sizewise.quantization.kv import evaluate, needle, store
 from sizewise.quantization.kv.cache import TurboQuantCache
+from sizewise.quantization.turboquant import lloyd_max
 
 transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)
@@ -31,9 +31,14 @@ DOCUMENT, BYTES = np.arange(5), np.ones((5, 64), np.int64)
 
 def small(kind="Llama", **more):
     sizes = {
-        "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-    } | more  # fmt: skip
+        "vocab_size": VOCAB,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+    } | more
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**sizes)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
@@ -56,9 +61,15 @@ def reference(model):
 
 def read(model, reference, chunk=16, **stored):
     return evaluate.measure(
-        model, WINDOWS, lambda: TurboQuantCache(model.config, **stored), reference,
-        bytes_of_targets=BYTES, document=DOCUMENT, chunk=chunk, batch=2,
-    )  # fmt: skip
+        model,
+        WINDOWS,
+        lambda: TurboQuantCache(model.config, **stored),
+        reference,
+        bytes_of_targets=BYTES,
+        document=DOCUMENT,
+        chunk=chunk,
+        batch=2,
+    )
 
 
 # --- likelihood through a cache
@@ -81,9 +92,11 @@ def test_the_divergence_is_the_one_of_two_models(model, reference):
         logs = [
             model(
                 input_ids=torch.from_numpy(WINDOWS[:, :-1]), past_key_values=cache, use_cache=True
-            ).logits.double().log_softmax(-1)
+            )
+            .logits.double()
+            .log_softmax(-1)
             for cache in (TurboQuantCache(model.config, bits=2), None)
-        ]  # fmt: skip
+        ]
     kl = (logs[1].exp() * (logs[1] - logs[0])).sum((-1, -2))
     agree = (logs[0].argmax(-1) == logs[1].argmax(-1)).sum(-1)
     assert found["kl"].to_numpy() == pytest.approx(kl.numpy(), rel=1e-3)
@@ -100,8 +113,9 @@ def test_the_current_token_is_packed_too_so_that_chunks_do_not_matter(model, ref
 
 
 def test_a_window_of_plain_tokens_loses_less(model, reference):
-    packed, window = (read(model, reference, 4, bits=2, residual=r).table["kl"].sum()
-                      for r in (0, 16))  # fmt: skip
+    packed, window = (
+        read(model, reference, 4, bits=2, residual=r).table["kl"].sum() for r in (0, 16)
+    )
     assert window < 0.9 * packed
 
 
@@ -119,8 +133,9 @@ def test_bytes_of_a_window_are_counted_with_their_norms(model, reference, bits):
 
 
 def test_windowed_layers_hold_their_window():
-    model = small("Gemma3Text", sliding_window=16,
-                  layer_types=["sliding_attention", "full_attention"])  # fmt: skip
+    model = small(
+        "Gemma3Text", sliding_window=16, layer_types=["sliding_attention", "full_attention"]
+    )
     reference = evaluate.original(model, WINDOWS, chunk=8)
     found = read(model, reference, 8, keys="plain", values="plain")
     assert reference.values == 2 * 2 * (15 + 64) * 16
@@ -130,8 +145,9 @@ def test_windowed_layers_hold_their_window():
 
 def test_what_cannot_be_compared_is_refused(model, reference):
     with pytest.raises(ValueError, match="reference read"):
-        evaluate.measure(model, WINDOWS[:2], lambda: None, reference, bytes_of_targets=BYTES,
-                       document=DOCUMENT)  # fmt: skip
+        evaluate.measure(
+            model, WINDOWS[:2], lambda: None, reference, bytes_of_targets=BYTES, document=DOCUMENT
+        )
     with pytest.raises(ValueError, match="must be full"):
         evaluate.original(model, np.where(np.arange(65) > 60, likelihood.PADDING, WINDOWS))
     capped = small("Gemma2", layer_types=["full_attention"] * 2)
@@ -142,8 +158,9 @@ def test_what_cannot_be_compared_is_refused(model, reference):
 def test_greedy_text_is_what_generate_writes(model, monkeypatch):
     monkeypatch.setattr(model.generation_config, "eos_token_id", None)
     ids = torch.from_numpy(WINDOWS[:2, :20])
-    wanted = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
-                            max_new_tokens=12)  # fmt: skip
+    wanted = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12
+    )
     found = evaluate.greedy(model, ids, transformers.DynamicCache(config=model.config), 12)
     assert found.tolist() == wanted[:, 20:].tolist()
 
@@ -220,8 +237,9 @@ def test_a_context_without_room_is_refused(words):
 def test_answers_are_scored_by_the_model_that_saw_the_text(words):
     model = small(vocab_size=len(words.known))
     stack = needle.haystack(words, SENTENCES, 150, needles=4)
-    plain = needle.ask(model, stack, lambda: TurboQuantCache(model.config, keys="plain",
-                                                             values="plain"), chunk=8)  # fmt: skip
+    plain = needle.ask(
+        model, stack, lambda: TurboQuantCache(model.config, keys="plain", values="plain"), chunk=8
+    )
     for row, one in zip(plain.itertuples(), stack.questions, strict=True):
         ids = torch.tensor([stack.ids + one.ids])
         with torch.no_grad():
@@ -254,9 +272,7 @@ def test_a_filled_device_is_cheaper_by_its_sequences():
     from sizewise.data import catalog
 
     device = catalog.device("H100")
-    plain, packed = (
-        kv_cache.filled("llama-3.1-8b", device, 8192, kv) for kv in ("bf16", "tq3")
-    )
+    plain, packed = (kv_cache.filled("llama-3.1-8b", device, 8192, kv) for kv in ("bf16", "tq3"))
     model = parameters.describe("llama-3.1-8b")
     room = device.memory_bytes - memory.weights_bytes(model)
     assert plain["sequences"] == room // (8192 * 131072)
@@ -271,15 +287,24 @@ def test_a_filled_device_is_cheaper_by_its_sequences():
     [
         ({}, "plain"),
         ({"keys": "int8", "keys_bits": 8, "values": "int8", "values_bits": 8}, "int8"),
-        ({"keys": "kivi", "keys_bits": 4.0, "values": "turboquant", "values_bits": 3},
-         "K kivi 4, V turboquant 3"),
+        (
+            {"keys": "kivi", "keys_bits": 4.0, "values": "turboquant", "values_bits": 3},
+            "K kivi 4, V turboquant 3",
+        ),
         ({"keys": "turboquant", "keys_bits": 3, "seed": 2}, "K turboquant 3, V plain, seed 2"),
         ({"residual": 32, "rotation": "hadamard"}, "plain, Hadamard, newest 32 plain"),
     ],
-)  # fmt: skip
+)
 def test_ways_have_names(row, wanted):
-    plain = {"keys": "plain", "keys_bits": math.nan, "values": "plain", "values_bits": None,
-             "rotation": "haar", "residual": 0, "seed": 0}  # fmt: skip
+    plain = {
+        "keys": "plain",
+        "keys_bits": math.nan,
+        "values": "plain",
+        "values_bits": None,
+        "rotation": "haar",
+        "residual": 0,
+        "seed": 0,
+    }
     assert quality_rows.label(plain | row) == wanted
 
 
@@ -304,7 +329,7 @@ def recorded(what="quality", model="a", keys="turboquant", bits=4, documents=8, 
         "agreement": 0.9,
     }
     ends = {f"perplexity_change{end}": change for end in ("", "_low", "_high")}
-    return row | ends | more  # fmt: skip
+    return row | ends | more
 
 
 @pytest.fixture
@@ -330,13 +355,16 @@ def test_of_rows_alike_the_one_with_most_documents_is_kept(kept, last):
         for documents in (first, last)
         for keys, bits in (("plain", None), ("turboquant", 4))
         for what, more in (
-            ("quality", {"chunk": 64}), ("needle", {"needles": 8, "context": 512}),
-            ("needle", {"needles": 8, "context": 1024}), ("generation", {"tokens": 200}),
+            ("quality", {"chunk": 64}),
+            ("needle", {"needles": 8, "context": 512}),
+            ("needle", {"needles": 8, "context": 1024}),
+            ("generation", {"tokens": 200}),
         )
     ] + [
         {"what": "layer", "model": "a", "layer": 3, "side": side, "documents": documents}
-        for documents in (first, last) for side in ("keys", "values")
-    ]  # fmt: skip
+        for documents in (first, last)
+        for side in ("keys", "values")
+    ]
     kept(kv_quality=[*doubled, recorded(model="b", documents=2, chunk=64)])
     for what, count in (("quality", 2), ("needle", 4), ("generation", 2), ("layer", 2)):
         found = quality_rows.chosen(what, "a")
@@ -351,33 +379,46 @@ def test_of_rows_alike_the_one_with_most_documents_is_kept(kept, last):
 
 
 def test_the_worst_model_is_named_and_what_was_not_measured_too(kept):
-    kept(kv_quality=[
-        recorded(change=0.047), recorded(model="b", change=1.7229),
-        recorded(keys="int8", bits=8, change=0.004),
-    ])  # fmt: skip
+    kept(
+        kv_quality=[
+            recorded(change=0.047),
+            recorded(model="b", change=1.7229),
+            recorded(keys="int8", bits=8, change=0.004),
+        ]
+    )
     rows = quality_rows.quality()
     assert quality_rows.at_most(rows, "turboquant 4") == "+172% (b)"
     assert quality_rows.across(rows, "turboquant 4") == "+4.7% to +172%"
     assert quality_rows.across(rows, "int8") == "+0.4%"
     own = rows[rows["model"] == "b"]
     assert quality_rows.added(own, "turboquant 4") == "+172%"
-    for words in (quality_rows.added(own, "int8"), quality_rows.at_most(rows, "kivi 4"),
-                  quality_rows.across(rows, "kivi 4"),
-                  quality_rows.judged(own, "turboquant 4", "int8", "less", "more")):  # fmt: skip
+    for words in (
+        quality_rows.added(own, "int8"),
+        quality_rows.at_most(rows, "kivi 4"),
+        quality_rows.across(rows, "kivi 4"),
+        quality_rows.judged(own, "turboquant 4", "int8", "less", "more"),
+    ):
         assert words == "not measured"
     both = rows[rows["model"] == "a"]
     assert quality_rows.judged(both, "int8", "turboquant 4", "less", "more") == "less"
     assert quality_rows.judged(both, "turboquant 4", "int8", "less", "more") == "more"
     table = quality_rows.by_model(rows, ["turboquant 4", "int8"])
-    assert table.to_numpy().tolist() == [["turboquant 4", "+4.7%", "+172%", "+172%"],
-                                         ["int8", "+0.4%", "not measured", "+0.4%"]]  # fmt: skip
+    assert table.to_numpy().tolist() == [
+        ["turboquant 4", "+4.7%", "+172%", "+172%"],
+        ["int8", "+0.4%", "not measured", "+0.4%"],
+    ]
 
 
 @pytest.mark.parametrize(
     ("value", "wanted"),
-    [(0.0014, "+0.14%"), (-0.0014, "-0.14%"), (0.4119, "+41.19%"), (1.4473, "+145%"),
-     (53.1925, "+5,319%")],
-)  # fmt: skip
+    [
+        (0.0014, "+0.14%"),
+        (-0.0014, "-0.14%"),
+        (0.4119, "+41.19%"),
+        (1.4473, "+145%"),
+        (53.1925, "+5,319%"),
+    ],
+)
 def test_changes_stay_readable_however_large(value, wanted):
     assert quality_rows.change(value, 2) == wanted
 
@@ -391,11 +432,21 @@ def test_texts_that_differ_part_where_they_do():
 def test_layers_err_against_the_theory_of_their_own_heads():
     import pandas
 
-    rows = pandas.DataFrame([
-        {"model": name, "layer": 0, "side": "keys", "dim": dim, "norm": norm, "channel_spread": 9.0,
-         "error_turboquant_3": 0.035, "error_kivi_3": 0.001}
-        for name, dim, norm in (("a", 64, 20.0), ("b", 128, 280.0))
-    ])  # fmt: skip
+    rows = pandas.DataFrame(
+        [
+            {
+                "model": name,
+                "layer": 0,
+                "side": "keys",
+                "dim": dim,
+                "norm": norm,
+                "channel_spread": 9.0,
+                "error_turboquant_3": 0.035,
+                "error_kivi_3": 0.001,
+            }
+            for name, dim, norm in (("a", 64, 20.0), ("b", 128, 280.0))
+        ]
+    )
     found = quality_rows.errors(rows).set_index(["model", "method"])
     for name, dim in (("a", 64), ("b", 128)):
         exact = lloyd_max.lloyd_max(3, dim).distortion
@@ -418,24 +469,44 @@ def test_bits_of_files_are_their_bytes_over_the_parameters():
 
 
 def timed(method, context=131072, over=None, what="attend", gpu="H100", **more):
-    row = {"what": what, "method": method, "context": context, "batch": 1, "group": 4, "us": 90.0,
-           "bytes": 1e8, "over_bf16": over, "over_fp32": None, "share_of_copy": 0.7,
-           "refused": None, "from": {"machine": {"gpu": gpu}}}  # fmt: skip
+    row = {
+        "what": what,
+        "method": method,
+        "context": context,
+        "batch": 1,
+        "group": 4,
+        "us": 90.0,
+        "bytes": 1e8,
+        "over_bf16": over,
+        "over_fp32": None,
+        "share_of_copy": 0.7,
+        "refused": None,
+        "from": {"machine": {"gpu": gpu}},
+    }
     return row | more
 
 
 def test_the_sentence_on_speed_is_of_four_bits_at_long_contexts(kept):
-    kept(gpu_kv=[
-        timed("tq4", over=2.75), timed("tq4", 32768, over=2.41, share_of_copy=0.6),
-        timed("tq4", 4096, over=9.9), timed("tq3", over=3.4), timed("tq2", over=4.8),
-        timed("bf16-triton"), timed("tq4", over=7.7, gpu=None),
-        timed("tq4", over=8.8, refused="no such kernel"), timed("tq4", over=9.8, device="CPU"),
-    ])  # fmt: skip
+    kept(
+        gpu_kv=[
+            timed("tq4", over=2.75),
+            timed("tq4", 32768, over=2.41, share_of_copy=0.6),
+            timed("tq4", 4096, over=9.9),
+            timed("tq3", over=3.4),
+            timed("tq2", over=4.8),
+            timed("bf16-triton"),
+            timed("tq4", over=7.7, gpu=None),
+            timed("tq4", over=8.8, refused="no such kernel"),
+            timed("tq4", over=9.8, device="CPU"),
+        ]
+    )
     rows = gpu_kv.measured()
     assert gpu_kv.best(rows)["over_bf16"] == 2.75
     words = gpu_kv.sentence(rows)
-    assert words.startswith("With four bits and 32k tokens or more, the fastest row here, tq4 at "
-                            "131,072 tokens, 1 sequence, groups of 4, runs 2.75 times")  # fmt: skip
+    assert words.startswith(
+        "With four bits and 32k tokens or more, the fastest row here, tq4 at "
+        "131,072 tokens, 1 sequence, groups of 4, runs 2.75 times"
+    )
     assert "tq3 3.40 times" in words
     assert "tq2 4.80 times" in words
     aims = gpu_kv.aims(rows)
@@ -451,12 +522,15 @@ def test_the_sentence_on_speed_is_of_four_bits_at_long_contexts(kept):
 
 def test_each_kind_of_gpu_row_has_its_table(kept):
     model = {"model": "llama-3.1-8b", "group": None, "us": None, "share_of_copy": None}
-    kept(gpu_kv=[
-        timed("tq4", what="logits", over_fp32=6.9), timed("tq3", 4096, what="append"),
-        timed("tq4", 4096, what="decode", tokens_per_second=120.0, **model),
-        timed("bf16", None, what="capacity", tokens=100_000, **model),
-        timed("tq4", None, what="capacity", tokens=380_000, **model),
-    ])  # fmt: skip
+    kept(
+        gpu_kv=[
+            timed("tq4", what="logits", over_fp32=6.9),
+            timed("tq3", 4096, what="append"),
+            timed("tq4", 4096, what="decode", tokens_per_second=120.0, **model),
+            timed("bf16", None, what="capacity", tokens=100_000, **model),
+            timed("tq4", None, what="capacity", tokens=380_000, **model),
+        ]
+    )
     rows = gpu_kv.measured()
     assert gpu_kv.kind(rows, "logits")["over_fp32"].tolist() == [6.9]
     assert gpu_kv.kind(rows, "append")["new tokens"].tolist() == [4096]
@@ -501,17 +575,21 @@ def test_held_bytes_are_the_counted_ones():
 def test_print_and_theory_differ_as_computed_here():
     import pandas as pd
 
-    exact = pd.DataFrame([
-        {"dim": d, "bits": b, "distortion": lloyd_max.lloyd_max(b, d).distortion}
-        for d in (128, None) for b in (1, 2, 3, 4)
-    ])  # fmt: skip
-    sampled = pd.DataFrame([
-        {"dim": 128, "bits": b, "variant": v, "distortion": 0.0, "inner": 0.0}
-        for b in (1, 2, 3, 4) for v in ("mse", "prod")
-    ])  # fmt: skip
-    table = turboquant.against_print({"codebook": exact, "sampled": sampled}, 128).set_index(
-        "bits"
+    exact = pd.DataFrame(
+        [
+            {"dim": d, "bits": b, "distortion": lloyd_max.lloyd_max(b, d).distortion}
+            for d in (128, None)
+            for b in (1, 2, 3, 4)
+        ]
     )
+    sampled = pd.DataFrame(
+        [
+            {"dim": 128, "bits": b, "variant": v, "distortion": 0.0, "inner": 0.0}
+            for b in (1, 2, 3, 4)
+            for v in ("mse", "prod")
+        ]
+    )
+    table = turboquant.against_print({"codebook": exact, "sampled": sampled}, 128).set_index("bits")
     assert table.loc[3, "print off by"] == pytest.approx(0.03 / 0.034548 - 1, abs=1e-3)
     assert table.loc[4, "prod off by"] == pytest.approx(
         0.047 / (math.pi / 2 * 0.034548) - 1, abs=1e-3
@@ -548,8 +626,9 @@ def subject(script, monkeypatch):
 
     def sample(context, documents, text):
         some = np.random.default_rng(len(text)).integers(0, VOCAB, (documents, context))
-        return quality.Sample(some, np.ones((documents, context - 1), np.int64),
-                              np.arange(documents))  # fmt: skip
+        return quality.Sample(
+            some, np.ones((documents, context - 1), np.int64), np.arange(documents)
+        )
 
     made = weight_quality.Subject("tiny", tiny, sample, "0" * 64)
     monkeypatch.setattr(weight_quality, "named", lambda name: made)
@@ -571,10 +650,22 @@ def test_all_rows_have_their_own_identity_and_the_controls_are_there(script):
     first = [r for r in rows if r["what"] == "quality" and r["model"] == "smollm2-135m"]
     assert {r["seed"] for r in first} == {0, 1, 2}
     assert {r["rotation"] for r in first} == {"haar", "hadamard"}
-    assert {"plain", *store.methods()} >= {r["keys"] for r in first} >= {
-        "plain", "int8", "fp8", "uniform", "kivi", "turboquant", "prod", "eden-biased",
-        "eden-unbiased", "norm-corrected",
-    }  # fmt: skip
+    assert (
+        {"plain", *store.methods()}
+        >= {r["keys"] for r in first}
+        >= {
+            "plain",
+            "int8",
+            "fp8",
+            "uniform",
+            "kivi",
+            "turboquant",
+            "prod",
+            "eden-biased",
+            "eden-unbiased",
+            "norm-corrected",
+        }
+    )
     assert any(r["residual"] for r in first)
     assert all(row["chunk"] < row["residual"] for row in first if row["residual"])
     assert {r["model"] for r in rows if r["what"] != "quality"} == {"smollm2-135m"}
@@ -606,8 +697,15 @@ def test_a_row_of_each_kind_has_the_described_columns(script, subject):
 
 
 def test_the_plain_row_is_the_plain_cache(script, subject):
-    row = {"what": "quality", "model": "tiny", **cache_trials.way(), "text": "sotu", "context": 33,
-           "documents": 3, "chunk": 8}  # fmt: skip
+    row = {
+        "what": "quality",
+        "model": "tiny",
+        **cache_trials.way(),
+        "text": "sotu",
+        "context": 33,
+        "documents": 3,
+        "chunk": 8,
+    }
     found = script.measure(row)
     assert found["bits"] == 32
     assert abs(found["perplexity_change"]) < 1e-6
@@ -617,8 +715,16 @@ def test_the_plain_row_is_the_plain_cache(script, subject):
 
 
 def test_errors_of_layers_are_those_of_the_codes(script, subject):
-    row = {"what": "layer", "model": "tiny", "layer": 0, "side": "keys", "text": "sotu",
-           "context": 129, "documents": 4, "seed": 0}  # fmt: skip
+    row = {
+        "what": "layer",
+        "model": "tiny",
+        "layer": 0,
+        "side": "keys",
+        "text": "sotu",
+        "context": 129,
+        "documents": 4,
+        "seed": 0,
+    }
     found = script.measure(row)
     assert found["vectors"] == 4 * 2 * 128
     assert found["norm_5"] < found["norm"] < found["norm_95"]
@@ -636,8 +742,16 @@ def test_keys_that_share_a_part_are_told_by_its_share_of_their_length(script, su
     apart *= 3 / apart.square().sum(-1).mean((0, 2)).sqrt()[:, None, None]
     keys = apart + 4 / 16**0.5
     monkeypatch.setattr(cache_trials, "states", lambda of: [(keys, apart)])
-    row = {"what": "layer", "model": "tiny", "layer": 0, "side": "keys", "text": "sotu",
-           "context": 129, "documents": 4, "seed": 0}  # fmt: skip
+    row = {
+        "what": "layer",
+        "model": "tiny",
+        "layer": 0,
+        "side": "keys",
+        "text": "sotu",
+        "context": 129,
+        "documents": 4,
+        "seed": 0,
+    }
     found = script.measure(row)
     assert found["constant"] == pytest.approx(16 / 25, rel=1e-4)
     assert script.measure(row | {"side": "values"})["constant"] < 1e-6

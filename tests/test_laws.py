@@ -236,7 +236,9 @@ def test_a_table_without_noise_gives_its_law_back():
 def test_units_of_size_and_tokens_change_nothing_but_a_and_b(seed, size, data):
     runs = made(seed, sizes=6)
     one = scaling_laws.fit(runs)
-    other = scaling_laws.fit(scaling_laws.Runs.of(runs.params * size, runs.tokens * data, runs.loss))
+    other = scaling_laws.fit(
+        scaling_laws.Runs.of(runs.params * size, runs.tokens * data, runs.loss)
+    )
     assert other.objective == pytest.approx(one.objective, abs=1e-9)
     assert other.law.alpha == pytest.approx(one.law.alpha, rel=1e-4)
     scaled = one.law.A * size**one.law.alpha
@@ -248,7 +250,9 @@ def test_units_of_size_and_tokens_change_nothing_but_a_and_b(seed, size, data):
 def test_the_order_of_the_rows_changes_nothing(seed):
     runs = made(seed, sizes=6)
     mixed = runs.subset(np.random.default_rng(seed).permutation(len(runs)))
-    assert scaling_laws.fit(mixed).objective == pytest.approx(scaling_laws.fit(runs).objective, abs=1e-12)
+    assert scaling_laws.fit(mixed).objective == pytest.approx(
+        scaling_laws.fit(runs).objective, abs=1e-12
+    )
 
 
 def test_95_percent_intervals_cover_the_truth_in_90_to_99_percent_of_200_trials():
@@ -278,7 +282,9 @@ def test_allocation_and_prediction_carry_intervals_that_hold_the_truth():
 
 
 def test_the_same_seed_gives_the_same_samples():
-    first, again, other = (scaling_laws.fit(made(2), bootstrap=50, seed=s).samples for s in (7, 7, 8))
+    first, again, other = (
+        scaling_laws.fit(made(2), bootstrap=50, seed=s).samples for s in (7, 7, 8)
+    )
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
 
@@ -296,7 +302,9 @@ def test_held_out_runs_are_missed_by_about_their_noise():
 def test_runs_that_hit_a_wall_show_as_bias():
     runs = made(4, noise=0.002)
     mask = scaling_laws.largest(runs)
-    walled = scaling_laws.Runs(runs.params, runs.tokens, np.where(mask[0], runs.loss * 1.05, runs.loss))
+    walled = scaling_laws.Runs(
+        runs.params, runs.tokens, np.where(mask[0], runs.loss * 1.05, runs.loss)
+    )
     assert scaling_laws.held_out(runs, mask).bias == pytest.approx(0, abs=0.004)
     assert scaling_laws.held_out(walled, mask).bias == pytest.approx(0.05, abs=0.005)
 
@@ -321,7 +329,9 @@ def test_parabolas_find_the_optima_of_a_known_law():
 def test_a_budget_with_three_sizes_has_no_parabola():
     params = np.array([1e8, 2e8, 4e8])
     tokens = 1e20 / 6 / params
-    assert scaling_laws.parabolas(scaling_laws.Runs(params, tokens, TRUE.loss(params, tokens))).empty
+    assert scaling_laws.parabolas(
+        scaling_laws.Runs(params, tokens, TRUE.loss(params, tokens))
+    ).empty
 
 
 def test_the_envelope_of_training_curves_finds_the_exponent():

@@ -18,24 +18,50 @@ from torch.utils._pytree import tree_leaves
 
 WINDOW, BATCH = 8, 2
 BASE = {
-    "vocab_size": 97, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,
-    "num_attention_heads": 4, "num_key_value_heads": 2,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": 97,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 OLD = {"vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 SLIDING = {**BASE, "sliding_window": WINDOW, "head_dim": 16}
 GATED = {"moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2}
 MOE = {"num_local_experts": 4, "num_experts_per_tok": 2}
 MLA = {
-    **BASE, **GATED, "n_shared_experts": 1, "n_group": 1, "topk_group": 1,
-    "num_key_value_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 20, "qk_nope_head_dim": 16,
-    "qk_rope_head_dim": 8, "v_head_dim": 12,
-}  # fmt: skip
+    **BASE,
+    **GATED,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 20,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 12,
+}
 INDEX = {**MLA, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 4}
-MAMBA2 = {**BASE, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 6, "mamba_n_groups": 2,
-          "mamba_chunk_size": 8}  # fmt: skip
-DELTA = {**BASE, "head_dim": 16, "linear_key_head_dim": 8, "linear_value_head_dim": 12,
-         "linear_num_key_heads": 2, "linear_num_value_heads": 4}  # fmt: skip
+MAMBA2 = {
+    **BASE,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 6,
+    "mamba_n_groups": 2,
+    "mamba_chunk_size": 8,
+}
+DELTA = {
+    **BASE,
+    "head_dim": 16,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 12,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
 LOCAL_GLOBAL = ["sliding_attention", "sliding_attention", "full_attention"]
 
 SHRUNK = {
@@ -44,8 +70,14 @@ SHRUNK = {
     "opt": {**OLD, "ffn_dim": 96, "word_embed_proj_dim": 64},
     "bloom": {"vocab_size": 97, "hidden_size": 64, "n_layer": 2, "n_head": 4},
     "mpt": {"vocab_size": 97, "d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": 64},
-    "gpt_neo": {"vocab_size": 97, "hidden_size": 64, "num_layers": 2, "num_heads": 4,
-                "attention_types": [[["global", "local"], 1]], "window_size": WINDOW},
+    "gpt_neo": {
+        "vocab_size": 97,
+        "hidden_size": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": WINDOW,
+    },
     "gpt_neox": {**OLD, "intermediate_size": 96},
     "gpt_bigcode": {"vocab_size": 97, "n_embd": 64, "n_layer": 2, "n_head": 4},
     "falcon": {**OLD, "multi_query": True, "new_decoder_architecture": False},
@@ -56,72 +88,156 @@ SHRUNK = {
     "gemma2": SLIDING,
     "gemma3_text": {**SLIDING, "num_hidden_layers": 7},
     "gemma3n_text": {
-        **SLIDING, "num_hidden_layers": 10, "num_kv_shared_layers": 4,
-        "vocab_size_per_layer_input": 97, "hidden_size_per_layer_input": 8,
-        "intermediate_size": [96] * 10, "activation_sparsity_pattern": [0.0] * 10,
+        **SLIDING,
+        "num_hidden_layers": 10,
+        "num_kv_shared_layers": 4,
+        "vocab_size_per_layer_input": 97,
+        "hidden_size_per_layer_input": 8,
+        "intermediate_size": [96] * 10,
+        "activation_sparsity_pattern": [0.0] * 10,
         "layer_types": LOCAL_GLOBAL * 3 + ["full_attention"],
     },
     "gemma4_text": {
-        **SLIDING, "num_hidden_layers": 12, "num_kv_shared_layers": 4, "global_head_dim": 32,
-        "vocab_size_per_layer_input": 97, "hidden_size_per_layer_input": 8,
+        **SLIDING,
+        "num_hidden_layers": 12,
+        "num_kv_shared_layers": 4,
+        "global_head_dim": 32,
+        "vocab_size_per_layer_input": 97,
+        "hidden_size_per_layer_input": 8,
         "layer_types": LOCAL_GLOBAL * 4,
     },
     "gemma4_text, keys as values": {
-        **SLIDING, "num_hidden_layers": 6, "global_head_dim": 32, "attention_k_eq_v": True,
-        "num_global_key_value_heads": 1, "vocab_size_per_layer_input": 97,
-        "hidden_size_per_layer_input": 0, "layer_types": LOCAL_GLOBAL * 2,
+        **SLIDING,
+        "num_hidden_layers": 6,
+        "global_head_dim": 32,
+        "attention_k_eq_v": True,
+        "num_global_key_value_heads": 1,
+        "vocab_size_per_layer_input": 97,
+        "hidden_size_per_layer_input": 0,
+        "layer_types": LOCAL_GLOBAL * 2,
     },
     "gpt_oss": {**SLIDING, **MOE},
     "cohere2": SLIDING,
-    "llama4_text": {**BASE, "attention_chunk_size": WINDOW, "head_dim": 16,
-                    "num_local_experts": 4, "intermediate_size_mlp": 96},
+    "llama4_text": {
+        **BASE,
+        "attention_chunk_size": WINDOW,
+        "head_dim": 16,
+        "num_local_experts": 4,
+        "intermediate_size_mlp": 96,
+    },
     "mimo_v2_flash": {**SLIDING, **GATED, "head_dim": 24, "v_head_dim": 16},
     "deepseek_v2": {**MLA, "first_k_dense_replace": 1},
     "deepseek_v3": {**MLA, "first_k_dense_replace": 1},
     "deepseek_v32": INDEX,
     "glm_moe_dsa": INDEX,
     "hy_v4": {**INDEX, "head_dim": 8, "indexer_types": ["full", "full", "shared", "shared"]},
-    "jamba": {**BASE, "attn_layer_period": 4, "attn_layer_offset": 2, "mamba_d_state": 6,
-              "mamba_dt_rank": 4, "num_experts": 2, "use_mamba_kernels": False},
+    "jamba": {
+        **BASE,
+        "attn_layer_period": 4,
+        "attn_layer_offset": 2,
+        "mamba_d_state": 6,
+        "mamba_dt_rank": 4,
+        "num_experts": 2,
+        "use_mamba_kernels": False,
+    },
     "mamba": {"vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 6},
-    "falcon_mamba": {"vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2,
-                     "state_size": 6},
-    "mamba2": {"vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 6,
-               "num_heads": 8, "head_dim": 16, "n_groups": 2, "chunk_size": 8},
+    "falcon_mamba": {"vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 6},
+    "mamba2": {
+        "vocab_size": 97,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "state_size": 6,
+        "num_heads": 8,
+        "head_dim": 16,
+        "n_groups": 2,
+        "chunk_size": 8,
+    },
     "falcon_h1": {**MAMBA2, "mamba_d_ssm": 128},
     "bamba": {**MAMBA2, "attn_layer_indices": [1]},
     "granitemoehybrid": {**MAMBA2, **MOE, "layer_types": ["mamba", "attention", "mamba", "mamba"]},
     "nemotron_h": {
-        **BASE, **GATED, "layers_block_type": ["mamba", "attention", "moe", "mamba"],
-        "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 6, "n_groups": 2,
-        "chunk_size": 8, "head_dim": 16, "moe_shared_expert_intermediate_size": 32,
+        **BASE,
+        **GATED,
+        "layers_block_type": ["mamba", "attention", "moe", "mamba"],
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 6,
+        "n_groups": 2,
+        "chunk_size": 8,
+        "head_dim": 16,
+        "moe_shared_expert_intermediate_size": 32,
     },
-    "zamba": {**BASE, "num_key_value_heads": 4, "num_hidden_layers": 8, "attn_layer_period": 3,
-              "attn_layer_offset": 2, "mamba_d_state": 6, "mamba_dt_rank": 4, "n_mamba_heads": 2,
-              "use_mamba_kernels": False},
-    "zamba2": {**BASE, "num_key_value_heads": 4, "mamba_d_state": 6, "n_mamba_heads": 8,
-               "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "mamba_ngroups": 2,
-               "chunk_size": 8, "num_mem_blocks": 1, "use_mamba_kernels": False},
-    "qwen3_next": {**DELTA, "num_experts": 4, "num_experts_per_tok": 2,
-                   "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
+    "zamba": {
+        **BASE,
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 8,
+        "attn_layer_period": 3,
+        "attn_layer_offset": 2,
+        "mamba_d_state": 6,
+        "mamba_dt_rank": 4,
+        "n_mamba_heads": 2,
+        "use_mamba_kernels": False,
+    },
+    "zamba2": {
+        **BASE,
+        "num_key_value_heads": 4,
+        "mamba_d_state": 6,
+        "n_mamba_heads": 8,
+        "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+        "mamba_ngroups": 2,
+        "chunk_size": 8,
+        "num_mem_blocks": 1,
+        "use_mamba_kernels": False,
+    },
+    "qwen3_next": {
+        **DELTA,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+    },
     "qwen3_5_text": DELTA,
     "olmo_hybrid": {**DELTA, "linear_num_key_heads": 4},
-    "kimi_linear": {**MLA, "q_lora_rank": None, "head_dim": 16, "linear_head_dim": 8,
-                    "linear_num_heads": 2, "num_experts": 4, "num_local_experts": 4,
-                    "layer_types": ["linear_attention"] * 3 + ["full_attention"]},
-    "bailing_hybrid": {**MLA, "linear_head_dim": 8, "linear_num_heads": 2, "layer_group_size": 2,
-                       "num_experts": 4},
+    "kimi_linear": {
+        **MLA,
+        "q_lora_rank": None,
+        "head_dim": 16,
+        "linear_head_dim": 8,
+        "linear_num_heads": 2,
+        "num_experts": 4,
+        "num_local_experts": 4,
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    },
+    "bailing_hybrid": {
+        **MLA,
+        "linear_head_dim": 8,
+        "linear_num_heads": 2,
+        "layer_group_size": 2,
+        "num_experts": 4,
+    },
     "lfm2": {**BASE, "layer_types": ["conv", "full_attention"] * 2, "conv_L_cache": 3},
     "minimax": {**BASE, **MOE, "block_size": 8, "head_dim": 16},
-}  # fmt: skip
+}
 DEEPSEEK_V4 = {
-    **SLIDING, **GATED, "num_key_value_heads": 1, "qk_rope_head_dim": 8, "q_lora_rank": 24,
-    "o_lora_rank": 8, "o_groups": 2, "index_head_dim": 8, "index_n_heads": 2, "index_topk": 2,
-    "num_hash_layers": 0, "num_hidden_layers": 3,
+    **SLIDING,
+    **GATED,
+    "num_key_value_heads": 1,
+    "qk_rope_head_dim": 8,
+    "q_lora_rank": 24,
+    "o_lora_rank": 8,
+    "o_groups": 2,
+    "index_head_dim": 8,
+    "index_n_heads": 2,
+    "index_topk": 2,
+    "num_hash_layers": 0,
+    "num_hidden_layers": 3,
     "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8},
-    "layer_types": ["sliding_attention", "heavily_compressed_attention",
-                    "compressed_sparse_attention"],
-}  # fmt: skip
+    "layer_types": [
+        "sliding_attention",
+        "heavily_compressed_attention",
+        "compressed_sparse_attention",
+    ],
+}
 
 
 def shrunk(name, fields=None):
@@ -252,13 +368,22 @@ def test_fp8_cache_equals_transformers_fp8_layers():
 
 # Configurations of released models, cache shapes only.
 LLAMA_8B = transformers.LlamaConfig(
-    vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-    num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=131072,
-)  # fmt: skip
+    vocab_size=128256,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    max_position_embeddings=131072,
+)
 LLAMA_70B = transformers.LlamaConfig(
-    vocab_size=128256, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
-    num_attention_heads=64, num_key_value_heads=8,
-)  # fmt: skip
+    vocab_size=128256,
+    hidden_size=8192,
+    intermediate_size=28672,
+    num_hidden_layers=80,
+    num_attention_heads=64,
+    num_key_value_heads=8,
+)
 LLAMA_405B = transformers.LlamaConfig(
     hidden_size=16384, num_hidden_layers=126, num_attention_heads=128, num_key_value_heads=8
 )
@@ -269,18 +394,33 @@ GPT_3 = transformers.GPT2Config(n_embd=12288, n_layer=96, n_head=96)
 DEEPSEEK_V3 = transformers.DeepseekV3Config()
 GPT_OSS = transformers.GptOssConfig()
 GEMMA_2_27B = transformers.Gemma2Config(
-    num_hidden_layers=46, hidden_size=4608, num_attention_heads=32, num_key_value_heads=16,
-    head_dim=128, sliding_window=4096,
-)  # fmt: skip
+    num_hidden_layers=46,
+    hidden_size=4608,
+    num_attention_heads=32,
+    num_key_value_heads=16,
+    head_dim=128,
+    sliding_window=4096,
+)
 GEMMA_3_27B = transformers.Gemma3TextConfig(
-    num_hidden_layers=62, hidden_size=5376, num_attention_heads=32, num_key_value_heads=16,
-    head_dim=128, sliding_window=1024,
-)  # fmt: skip
+    num_hidden_layers=62,
+    hidden_size=5376,
+    num_attention_heads=32,
+    num_key_value_heads=16,
+    head_dim=128,
+    sliding_window=1024,
+)
 GEMMA_4_31B = transformers.Gemma4TextConfig(
-    num_hidden_layers=60, hidden_size=5376, num_attention_heads=32, num_key_value_heads=16,
-    head_dim=256, global_head_dim=512, num_global_key_value_heads=4, attention_k_eq_v=True,
-    sliding_window=1024, hidden_size_per_layer_input=0,
-)  # fmt: skip
+    num_hidden_layers=60,
+    hidden_size=5376,
+    num_attention_heads=32,
+    num_key_value_heads=16,
+    head_dim=256,
+    global_head_dim=512,
+    num_global_key_value_heads=4,
+    attention_k_eq_v=True,
+    sliding_window=1024,
+    hidden_size_per_layer_input=0,
+)
 GIB = 2**30
 
 
@@ -498,9 +638,17 @@ def test_a_context_beyond_the_stated_one_is_noted():
 
 MODELS = [
     from_config(config)
-    for config in (LLAMA_8B, GEMMA_3_27B, GEMMA_4_31B, DEEPSEEK_V3, JAMBA, GPT_OSS,
-                   transformers.DeepseekV4Config(), transformers.Mamba2Config())
-]  # fmt: skip
+    for config in (
+        LLAMA_8B,
+        GEMMA_3_27B,
+        GEMMA_4_31B,
+        DEEPSEEK_V3,
+        JAMBA,
+        GPT_OSS,
+        transformers.DeepseekV4Config(),
+        transformers.Mamba2Config(),
+    )
+]
 models = st.sampled_from(MODELS)
 contexts = st.integers(1, 300_000)
 cache_names = st.sampled_from(sorted(formats.CACHES))

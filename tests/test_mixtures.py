@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sizewise.chapters.figures import style
-from sizewise.data import records
 from sizewise.chapters.figures import mixture_of_experts as figures
-from sizewise.chapters.tables import mixture_rates as rates
-from sizewise.chapters.tables import mixture_of_experts as results
-from sizewise.chapters.tables import mixture_variants as variants
+from sizewise.chapters.figures import style
 from sizewise.chapters.tables import expert_routing as routes
+from sizewise.chapters.tables import mixture_of_experts as results
+from sizewise.chapters.tables import mixture_rates as rates
+from sizewise.chapters.tables import mixture_variants as variants
+from sizewise.data import records
 
 HEAD = 5_000  # parameters of embedding and head in the made-up models
 FREE = 100.0  # operations of a token for each parameter in use
@@ -23,23 +23,44 @@ def run(what="arms", experts=8, used=2, wide=1, balance=0.01, seed=0, loss=3.0, 
     held = 500 + 1000 * wide * experts / used
     active = 500 + 1000 * wide
     row = {
-        "what": what, "budget": 1e9, "width": 16, "experts": experts, "used": used, "shared": 0,
-        "wide": wide, "balance": balance if experts > 1 else 0.0, "capacity": 0.0, "seed": seed,
-        "tokens": 10_000, "params": HEAD + held, "params_active": HEAD + active,
-        "params_non_embedding": held, "operations": 10_000 * active * FREE, "val_loss": loss,
+        "what": what,
+        "budget": 1e9,
+        "width": 16,
+        "experts": experts,
+        "used": used,
+        "shared": 0,
+        "wide": wide,
+        "balance": balance if experts > 1 else 0.0,
+        "capacity": 0.0,
+        "seed": seed,
+        "tokens": 10_000,
+        "params": HEAD + held,
+        "params_active": HEAD + active,
+        "params_non_embedding": held,
+        "operations": 10_000 * active * FREE,
+        "val_loss": loss,
         "ended": "done",
-    }  # fmt: skip
+    }
     even = [1 / experts] * experts
     routed = {
-        "loads": [even, even], "evenness": [1.0, 0.5], "peak": [1.0, 3.0], "dead": [0.0, 0.5],
-        "collapsed": False, "dropped_100": 0.2, "dropped_125": 0.1,
-        "dropped_by_quarter": [0.0, 0.05, 0.1, 0.25], "by_token": [0.8, 0.6],
-        "by_previous": [0.1, 0.1], "by_position": [0.0, 0.01], "by_source": [0.0, 0.2],
-        "look_steps": [0, 20, 100], "look_evenness": [[1.0, 1.0], [0.9, 0.9], [0.8, 0.8]],
+        "loads": [even, even],
+        "evenness": [1.0, 0.5],
+        "peak": [1.0, 3.0],
+        "dead": [0.0, 0.5],
+        "collapsed": False,
+        "dropped_100": 0.2,
+        "dropped_125": 0.1,
+        "dropped_by_quarter": [0.0, 0.05, 0.1, 0.25],
+        "by_token": [0.8, 0.6],
+        "by_previous": [0.1, 0.1],
+        "by_position": [0.0, 0.01],
+        "by_source": [0.0, 0.2],
+        "look_steps": [0, 20, 100],
+        "look_evenness": [[1.0, 1.0], [0.9, 0.9], [0.8, 0.8]],
         "look_peak": [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]],
         "look_agreement": [[0.4, 0.4], [0.7, 0.9], [1.0, 1.0]],
         "look_chance": [[0.4, 0.4], [0.4, 0.4], [0.4, 0.4]],
-    }  # fmt: skip
+    }
     told = routed if experts > 1 else dict.fromkeys(routed)
     row |= told | more
     row["id"] = repr(sorted((k, str(v)) for k, v in row.items()))
@@ -153,10 +174,17 @@ def dense_line(slope=-0.5, seeds=3, noise=0.0):
     """Dense runs whose loss is a line in the logarithm of size."""
     rng = np.random.default_rng(0)
     return [
-        run("tokens", experts=1, used=1, wide=wide, seed=seed,
-            loss=10 + slope * math.log(500 + 1000 * wide) + noise * rng.normal())
-        for wide in (1, 2, 3, 4) for seed in range(seeds)
-    ]  # fmt: skip
+        run(
+            "tokens",
+            experts=1,
+            used=1,
+            wide=wide,
+            seed=seed,
+            loss=10 + slope * math.log(500 + 1000 * wide) + noise * rng.normal(),
+        )
+        for wide in (1, 2, 3, 4)
+        for seed in range(seeds)
+    ]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, 1.0])
@@ -226,8 +254,9 @@ def place():
     """All experiments in one place: each doubling of the experts wins 0.1 nats."""
     rows = three(([3.0] * 3, [2.8] * 3, [2.9] * 3))
     for seed in range(3):
-        rows += [run("experts", experts=n, seed=seed, loss=3.1 - 0.1 * math.log2(n))
-                 for n in (2, 4, 16)]  # fmt: skip
+        rows += [
+            run("experts", experts=n, seed=seed, loss=3.1 - 0.1 * math.log2(n)) for n in (2, 4, 16)
+        ]
         rows.append(run("balance", balance=0.0, seed=seed, loss=2.85 + 0.01 * seed, collapsed=True))
         rows.append(run("granularity", experts=16, used=4, seed=seed, loss=2.7))
         rows.append(run("shared", experts=15, used=3, seed=seed, loss=2.75) | {"shared": 1})
@@ -304,8 +333,12 @@ def test_findings_say_in_how_many_runs_they_hold():
     late = run(seed=1, by_token=[0.3, 0.3], look_agreement=[[0.4, 0.4]] * 2 + [[1.0, 1.0]])
     found = routes.findings(table(run(), late)).set_index("finding")
     assert found["agrees"].to_dict() == {
-        "token": "in part", "position": "yes", "source": "no", "early": "in part", "late": "yes",
-    }  # fmt: skip
+        "token": "in part",
+        "position": "yes",
+        "source": "no",
+        "early": "in part",
+        "late": "yes",
+    }
     assert found.loc["token", "mean"] == pytest.approx(0.5)
     assert (found.loc["early", "holds"], found.loc["early", "runs"]) == (1, 2)
 
@@ -350,15 +383,22 @@ def test_events_of_the_project_are_in_order():
 
 def rated(factor, small, sparse, large, what="rates"):
     """The three arms at a factor of the rate, two seeds that differ by a tenth."""
-    kinds = (({"experts": 1, "used": 1}, small), ({}, sparse), ({"experts": 1, "used": 1,
-             "wide": 4}, large))  # fmt: skip
-    return [run(what, seed=seed, lr=0.01 * factor, loss=loss + seed / 10, **mixture)
-            for mixture, loss in kinds for seed in (0, 1)]  # fmt: skip
+    kinds = (
+        ({"experts": 1, "used": 1}, small),
+        ({}, sparse),
+        ({"experts": 1, "used": 1, "wide": 4}, large),
+    )
+    return [
+        run(what, seed=seed, lr=0.01 * factor, loss=loss + seed / 10, **mixture)
+        for mixture, loss in kinds
+        for seed in (0, 1)
+    ]
 
 
 def test_each_arm_is_taken_at_its_own_best_rate():
-    rows = table(*rated(1, 3.0, 2.9, 3.2, "arms"), *rated(0.5, 3.1, 2.95, 3.0),
-                 *rated(2.0, 3.3, 2.8, 3.4))  # fmt: skip
+    rows = table(
+        *rated(1, 3.0, 2.9, 3.2, "arms"), *rated(0.5, 3.1, 2.95, 3.0), *rated(2.0, 3.3, 2.8, 3.4)
+    )
     found = rates.table(rows)
     assert list(found.columns) == [0.5, 1.0, 2.0, "best"]
     assert found["best"].tolist() == [1.0, 2.0, 0.5]

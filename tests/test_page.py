@@ -13,11 +13,14 @@ from sizewise.data import records
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 SOURCE = {
-    "commit": "0123456789abcdef", "dirty": False, "time": "2026-01-02T03:04:05+00:00",
-    "command": "python scripts/some.py", "seed": 0,
+    "commit": "0123456789abcdef",
+    "dirty": False,
+    "time": "2026-01-02T03:04:05+00:00",
+    "command": "python scripts/some.py",
+    "seed": 0,
     "machine": {"cpu": "A <processor>", "cores": 2, "gpu": None},
     "versions": {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.6"},
-}  # fmt: skip
+}
 
 
 class Elements(HTMLParser):
@@ -69,11 +72,20 @@ class TestTables:
         found = Elements(shown.html)
         assert found.of("th")[0]["class"] == "sw-number"
         assert found.texts[4:] == [
-            "<A> & B", "8,030,261,248", "12.3%", "True", "C", "7", "100.0%", "False",
-        ]  # fmt: skip
+            "<A> & B",
+            "8,030,261,248",
+            "12.3%",
+            "True",
+            "C",
+            "7",
+            "100.0%",
+            "False",
+        ]
 
     def test_words_are_escaped(self):
-        shown = display.table(self.FRAME.rename(columns={"model": "<i>"}), caption="<script> & more")
+        shown = display.table(
+            self.FRAME.rename(columns={"model": "<i>"}), caption="<script> & more"
+        )
         assert "&lt;a&gt; &amp; b" in shown.html
         assert '<th scope="col">&lt;i&gt;</th>' in shown.html
         assert "<caption>&lt;script&gt; &amp; more</caption>" in shown.html
@@ -82,8 +94,13 @@ class TestTables:
     def test_numbers_have_separators_and_four_digits_unless_told_otherwise(self):
         frame = pd.DataFrame({"x": [1234567.0, 0.5, 1234.5678, -3.0, float("inf"), 1e-9]})
         assert Elements(display.table(frame).html).texts[1:] == [
-            "1,234,567", "0.5", "1,235", "-3", "inf", "1e-09",
-        ]  # fmt: skip
+            "1,234,567",
+            "0.5",
+            "1,235",
+            "-3",
+            "inf",
+            "1e-09",
+        ]
 
     @pytest.mark.parametrize(
         "column",
@@ -113,8 +130,13 @@ class TestTables:
         offered = shown._repr_mimebundle_()
         assert set(offered) == {"text/html", "text/plain"}
         assert offered["text/plain"].split("\n")[1].split() == [
-            "<a>", "&", "b", "8,030,261,248", "12.35%", "True",
-        ]  # fmt: skip
+            "<a>",
+            "&",
+            "b",
+            "8,030,261,248",
+            "12.35%",
+            "True",
+        ]
 
     def test_an_interval_is_marked_so_that_it_stays_on_one_line(self):
         cells = ["0.983 (0.954 to 1.012)", "-0.002 (-0.006 to +0.000)", "+4.89% (+4.04 to +5.69)"]
@@ -130,8 +152,14 @@ class TestTables:
     def test_cells_do_not_run_together_where_only_the_text_is_read(self):
         shown = display.table(self.FRAME).html
         read = re.sub(r"<[^>]*>", "", shown)
-        assert read.split() == " ".join(Elements(shown).texts).replace("<A>", "<a>").replace(
-            "<a>", "&lt;a&gt;").replace(" & ", " &amp; ").split()  # fmt: skip
+        assert (
+            read.split()
+            == " ".join(Elements(shown).texts)
+            .replace("<A>", "<a>")
+            .replace("<a>", "&lt;a&gt;")
+            .replace(" & ", " &amp; ")
+            .split()
+        )
 
     def test_only_texts_are_glued(self):
         with pytest.raises(ValueError, match=r"^ratio: format the number first, 1.5 is no text$"):
@@ -152,16 +180,24 @@ class TestProvenance:
         assert found.texts == [
             "A <processor>, 2 cores, no GPU; python 3.11.7, torch 2.13.0",
             "commit 0123456789, 2026-01-02",
-            "3 rows, seeds 0, 1:", "python scripts/some.py", "1 row:", "python b.py",
-            "commit fedcba9876, 2026-01-03", "1 row, seed 0:", "python scripts/some.py",
-        ]  # fmt: skip
+            "3 rows, seeds 0, 1:",
+            "python scripts/some.py",
+            "1 row:",
+            "python b.py",
+            "commit fedcba9876, 2026-01-03",
+            "1 row, seed 0:",
+            "python scripts/some.py",
+        ]
         assert "    3 rows, seeds 0, 1: python scripts/some.py" in shown.text.splitlines()
 
     def test_other_machines_and_versions_are_named(self, book):
         card = {"machine": SOURCE["machine"] | {"gpu": "A card"}}
         newer = {"versions": SOURCE["versions"] | {"torch": "2.14.0"}}
-        machines = [line for line in self.origins({}, card, newer).text.splitlines()
-                    if not line.startswith(" ")]  # fmt: skip
+        machines = [
+            line
+            for line in self.origins({}, card, newer).text.splitlines()
+            if not line.startswith(" ")
+        ]
         assert machines == [
             "A <processor>, 2 cores, no GPU; python 3.11.7, torch 2.13.0",
             "A <processor>, 2 cores, A card; python 3.11.7, torch 2.13.0",
@@ -295,9 +331,19 @@ class TestFigures:
 
     @pytest.mark.parametrize(
         ("value", "words"),
-        [(0, "0"), (1, "1"), (2500, "2500"), (1e4, "10K"), (2e9, "2B"), (1e15, "1e15"),
-         (-1e6, "-1M"), (1e-4, "1e-4"), (3e-7, "3e-7"), (0.02, "0.02")],
-    )  # fmt: skip
+        [
+            (0, "0"),
+            (1, "1"),
+            (2500, "2500"),
+            (1e4, "10K"),
+            (2e9, "2B"),
+            (1e15, "1e15"),
+            (-1e6, "-1M"),
+            (1e-4, "1e-4"),
+            (3e-7, "3e-7"),
+            (0.02, "0.02"),
+        ],
+    )
     def test_a_number_at_a_tick(self, value, words):
         assert style.power(value) == words
         assert float(style.power(value, letters=False)) == pytest.approx(value)

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 from sizewise import paths
-from sizewise.data import records
 from sizewise.chapters.tables import practical_test
 from sizewise.compare import models, report, run, scoring, synthetic_items
 from sizewise.compare import task as tasks
 from sizewise.compare.endpoint import Asking
+from sizewise.data import records
 from test_compare import tiny
 
 torch.set_num_threads(1)
@@ -36,8 +36,15 @@ def folders(tmp_path_factory):
 
 
 def config(model, temperature=0.0, repeats=1, items=6):
-    return {"model": model, "task": "made", "items": items, "temperature": temperature,
-            "repeats": repeats, "most": 5, "seed": 0}  # fmt: skip
+    return {
+        "model": model,
+        "task": "made",
+        "items": items,
+        "temperature": temperature,
+        "repeats": repeats,
+        "most": 5,
+        "seed": 0,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +89,9 @@ class TestMadeItems:
         rest = r"\w+ of \d+ \w+"
         patterns = {
             one.replace("{} of {}", rest).replace("?", r"\?"): team
-            for team, some in synthetic_items.TEAMS.items() for one in some
-        }  # fmt: skip
+            for team, some in synthetic_items.TEAMS.items()
+            for one in some
+        }
         for one in (o for o in synthetic_items.fields(600, 3) if o["id"].startswith("sort")):
             message = re.search("'(.*)'", one["prompt"])[1]
             (team,) = {t for pattern, t in patterns.items() if re.fullmatch(pattern, message)}
@@ -155,7 +163,10 @@ class TestRows:
                 practical_test.compared(a | changed, b)
 
     def test_differences_are_in_points_of_the_first_over_the_second(self, rows):
-        texts = [[[item.answers[0]] for item in synthetic_items.items(6)], [["?"] for _ in range(6)]]
+        texts = [
+            [[item.answers[0]] for item in synthetic_items.items(6)],
+            [["?"] for _ in range(6)],
+        ]
         texts[0][5], texts[1][5] = texts[1][5], texts[0][5]  # 5 of 6 against 1
         a, b = (row | {"repeats": 1, "texts": some} for row, some in zip(rows, texts, strict=True))
         (one,) = practical_test.differences({"x": practical_test.compared(a, b)}).itertuples()
@@ -181,7 +192,10 @@ class TestRows:
         items = synthetic_items.items(6)
         texts = [[f"It is {item.answers[0]}, I think."] for item in items]
         row = rows[0] | {"texts": texts}
-        exact, held = practical_test.remarked(row, "exact"), practical_test.remarked(row, "contains")
+        exact, held = (
+            practical_test.remarked(row, "exact"),
+            practical_test.remarked(row, "contains"),
+        )
         worded = [i for i in items if i.rule == "exact" and not i.choices]
         assert held - exact == pytest.approx(len(worded) / 6)
         assert held == 1

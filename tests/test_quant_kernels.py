@@ -16,11 +16,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise.training import models
-from sizewise.quantization.kv import cache as caches
 from sizewise.quantization import kernels
-from sizewise.quantization.turboquant import codec
 from sizewise.quantization.kernels import layout, occupancy, reference, torch_fallback
+from sizewise.quantization.kv import cache as caches
+from sizewise.quantization.turboquant import codec
+from sizewise.training import models
 
 TRITON = find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed (extra: gpu)")
@@ -43,10 +43,14 @@ def drawn(number, seed=20):
     for _ in range(number):
         lengths = tuple(draw.choice((0, 1, draw.randint(2, 200))) for _ in range(2))
         yield (
-            draw.choice((64, 128)), (draw.choice((2, 3, 4)), draw.choice((2, 3, 4))),
-            draw.randint(1, 16), (*lengths[: draw.randint(0, 1)], draw.randint(2, 200)),
-            draw.choice((32, 64, 128)), draw.choice((0, 1, 2, 5)), draw.random() < 0.7,
-        )  # fmt: skip
+            draw.choice((64, 128)),
+            (draw.choice((2, 3, 4)), draw.choice((2, 3, 4))),
+            draw.randint(1, 16),
+            (*lengths[: draw.randint(0, 1)], draw.randint(2, 200)),
+            draw.choice((32, 64, 128)),
+            draw.choice((0, 1, 2, 5)),
+            draw.random() < 0.7,
+        )
 
 
 CASES += list(drawn(8))
@@ -90,7 +94,7 @@ def error(got, expected) -> float:
 
 def child() -> None:
     """What the kernels answer in the interpreter, as one line of JSON."""
-    from sizewise.quantization.kernels import append, dense, logits
+    from sizewise.quantization.kernels import append_kernel, dense, logits
 
     told = {"backend": kernels.backend(torch.device("cpu")), "attend": [], "plain": []}
     for case in CASES:
@@ -106,12 +110,17 @@ def child() -> None:
         code = codec.TurboQuant(d, bits, rotation=kind)
         packed, _ = stored(2, 3, 30, d, bits, 4)
         packed = kernels.Packed(
-            packed.codes, packed.norms, bits, code.codebook, code.rotation.matrix()
-            if hasattr(code.rotation, "matrix") else code.rotation.apply(torch.eye(d)).T,
-        )  # fmt: skip
+            packed.codes,
+            packed.norms,
+            bits,
+            code.codebook,
+            code.rotation.matrix()
+            if hasattr(code.rotation, "matrix")
+            else code.rotation.apply(torch.eye(d)).T,
+        )
         before = packed.codes.clone()
         x = torch.randn(2, 3, 7, d, generator=torch.Generator().manual_seed(3)) * 4
-        append.append(x, packed, torch.tensor([3, 21], dtype=torch.int32))
+        append_kernel.append(x, packed, torch.tensor([3, 21], dtype=torch.int32))
         codes, norms = reference.quantize(x, packed)
         wrong = 0
         for row, start in enumerate((3, 21)):
@@ -175,16 +184,36 @@ def test_scores_alone_equal_float64(interpreted):
 # ------------------------------------------------------------------ compiled for another machine
 
 TYPES = {
-    "Q": "*fp16", "SIZE": "*fp32", "KC": "*u8", "KN": "*fp16", "VC": "*u8", "VN": "*fp16",
-    "LENGTH": "*i32", "PARTIAL": "*fp32", "LSE": "*fp32", "SPLITS": "i32", "KT": "*i32",
-    "VT": "*i32", "factor": "fp32", "scale": "fp32", "X": "*bf16", "ROT": "*fp32", "Y": "*fp16",
-    "BOUND": "*fp32", "CODES": "*u8", "NORMS": "*fp16", "POSITION": "*i32", "NEW": "i32",
-    "TOTAL": "i32", "TABLE": "*i32", "tokens": "i32",
+    "Q": "*fp16",
+    "SIZE": "*fp32",
+    "KC": "*u8",
+    "KN": "*fp16",
+    "VC": "*u8",
+    "VN": "*fp16",
+    "LENGTH": "*i32",
+    "PARTIAL": "*fp32",
+    "LSE": "*fp32",
+    "SPLITS": "i32",
+    "KT": "*i32",
+    "VT": "*i32",
+    "factor": "fp32",
+    "scale": "fp32",
+    "X": "*bf16",
+    "ROT": "*fp32",
+    "Y": "*fp16",
+    "BOUND": "*fp32",
+    "CODES": "*u8",
+    "NORMS": "*fp16",
+    "POSITION": "*i32",
+    "NEW": "i32",
+    "TOTAL": "i32",
+    "TABLE": "*i32",
+    "tokens": "i32",
 } | {
     f"{side}_{what}": "i32"
     for side in ("kc", "kn", "vc", "vn", "k", "v", "c", "n", "x")
     for what in ("batch", "head", "token")
-}  # fmt: skip
+}
 HEAD = {"HEADS": 8, "GROUP": 4, "ROWS": 16, "D": 128, "OVERLAP": False}
 SPLIT = {"KBITS": 4, "VBITS": 4, "BLOCK": 64, "LOOKUP": "prmt"}
 
@@ -232,18 +261,26 @@ MERGE = {"PADDED": 128, "CHUNK": 32, "COLUMNS": 32}
         ("rotate", "rotate_kernel", {"COLUMNS": 16}, {}, 4),
         ("merge", "merge_kernel", MERGE | {"ROTATED": True}, {"OUT": "*bf16"}, 4),
         ("merge", "merge_kernel", MERGE | {"ROTATED": False}, {"OUT": "*fp32"}, 4),
-        ("write", "append_kernel", {"BITS": 3, "ROWS": 16, "PRECISION": "ieee"}, {}, 4),
+        ("append_kernel", "append_kernel", {"BITS": 3, "ROWS": 16, "PRECISION": "ieee"}, {}, 4),
         *(
-            ("plain", "plain_kernel", {"BLOCK": block, "WIDEN": widen}, plainly(kind), 4)
+            ("dense", "plain_kernel", {"BLOCK": block, "WIDEN": widen}, plainly(kind), 4)
             for kind, block, widen in (
-                ("bf16", 64, False), ("fp16", 64, False), ("fp32", 32, False), ("fp8e4nv", 64, True)
+                ("bf16", 64, False),
+                ("fp16", 64, False),
+                ("fp32", 32, False),
+                ("fp8e4nv", 64, True),
             )
         ),
-        ("logits", "packed_kernel", {"BITS": 4, "BLOCK": 128, "LOOKUP": "prmt"},
-         {"OUT": "*fp32"}, 4),
+        (
+            "logits",
+            "packed_kernel",
+            {"BITS": 4, "BLOCK": 128, "LOOKUP": "prmt"},
+            {"OUT": "*fp32"},
+            4,
+        ),
         ("logits", "plain_kernel", {"BLOCK": 128}, plainly("bf16") | {"OUT": "*fp32"}, 4),
     ],
-)  # fmt: skip
+)
 def test_every_kernel_compiles_for_hopper_without_spilling(file, name, fixed, types, warps):
     from sizewise.quantization.kernels import resources
 
@@ -257,9 +294,11 @@ def test_every_kernel_compiles_for_hopper_without_spilling(file, name, fixed, ty
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_launch_that_overlaps_waits_before_it_reads_what_another_made(overlap):
     built = for_hopper(
-        "merge", "merge_kernel", HEAD | MERGE | {"ROTATED": True, "OVERLAP": overlap},
+        "merge",
+        "merge_kernel",
+        HEAD | MERGE | {"ROTATED": True, "OVERLAP": overlap},
         {"OUT": "*bf16"},
-    )  # fmt: skip
+    )
     before, wait, after = built.asm["ptx"].partition("griddepcontrol.wait")
     assert bool(wait) is overlap
     if overlap:
@@ -337,7 +376,7 @@ def emulated(program: str, given: dict[str, int]) -> dict[str, int]:
             picks = (
                 ((a[0] >> n & 1) << 2) | ((a[1] >> n & 1) << 1) | (a[2] >> n & 1) for n in range(32)
             )
-            made = sum((a[3] >> pick & 1) << n for n, pick in enumerate(picks))  # fmt: skip
+            made = sum((a[3] >> pick & 1) << n for n, pick in enumerate(picks))
         elif kind == "prmt":
             table = [word >> 8 * n & 255 for word in a[:2] for n in range(4)]
             made = 0

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.costs import formats
-from sizewise.models import config as configs, parameters
-from sizewise.training import models
 from sizewise.experiments import sensitivity
-from sizewise.models import gguf as gguf_file, random_weights
+from sizewise.models import config as configs
+from sizewise.models import gguf as gguf_file
+from sizewise.models import parameters, random_weights
 from sizewise.quantization import tensor_bytes
 from sizewise.quantization.weights import blockwise, bnb_cpu, codebooks, convert, layers, outliers
+from sizewise.training import models
 
 torch.set_num_threads(1)
 torch._dynamo.config.disable = True  # odd shapes would be compiled one by one
@@ -381,9 +382,19 @@ def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("bf16", 0.02), ("int8", 0.05), ("hqq8", 0.05), ("ao-int8", 0.05), ("nf4", 0.2),
-     ("hqq4", 0.2), ("fp4", 0.25), ("ao-intx4", 0.2), ("ao-fp8", 0.08), ("hqq3", 0.4)],
-)  # fmt: skip
+    [
+        ("bf16", 0.02),
+        ("int8", 0.05),
+        ("hqq8", 0.05),
+        ("ao-int8", 0.05),
+        ("nf4", 0.2),
+        ("hqq4", 0.2),
+        ("fp4", 0.25),
+        ("ao-intx4", 0.2),
+        ("ao-fp8", 0.08),
+        ("hqq3", 0.4),
+    ],
+)
 def test_a_converted_model_says_about_what_it_said_before(name, most):
     needs(name)
     model, ids = small(), torch.arange(32)[None]
@@ -599,9 +610,11 @@ def test_a_gguf_file_is_read_as_it_is(tmp_path):
     writer = gguf.GGUFWriter(str(file), "llama")
     kinds = gguf.GGMLQuantizationType
     for name, kind, rows in (
-        ("token_embd.weight", kinds.Q8_0, 96), ("blk.0.ffn_up.weight", kinds.Q4_0, 64),
-        ("blk.0.ffn_down.weight", kinds.Q4_0, 32), ("norm.weight", kinds.F32, 1),
-    ):  # fmt: skip
+        ("token_embd.weight", kinds.Q8_0, 96),
+        ("blk.0.ffn_up.weight", kinds.Q4_0, 64),
+        ("blk.0.ffn_down.weight", kinds.Q4_0, 32),
+        ("norm.weight", kinds.F32, 1),
+    ):
         values = np.random.default_rng(rows).standard_normal((rows, 64)).astype(np.float32)
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()

@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from sizewise.data import records
 
 SOURCE = {
-    "commit": "0" * 40, "dirty": False, "time": "2026-01-01T00:00:00+00:00",
-    "command": "python scripts/some.py", "seed": 0, "machine": {"cpu": "any"},
+    "commit": "0" * 40,
+    "dirty": False,
+    "time": "2026-01-01T00:00:00+00:00",
+    "command": "python scripts/some.py",
+    "seed": 0,
+    "machine": {"cpu": "any"},
     "versions": {"python": "3.11"},
-}  # fmt: skip
+}
 CONFIGS = [{"n": n, "name": "é"} for n in range(5)]
 
 
@@ -38,9 +42,13 @@ class TestRows:
         rows = sweep(file)
         assert [row["n"] for row in rows] == [0, 1, 2, 3, 4]
         assert rows[3] == {
-            "id": records.identity(CONFIGS[3]), "n": 3, "name": "é", "square": 9,
-            "note": "naïve ü", "from": SOURCE,
-        }  # fmt: skip
+            "id": records.identity(CONFIGS[3]),
+            "n": 3,
+            "name": "é",
+            "square": 9,
+            "note": "naïve ü",
+            "from": SOURCE,
+        }
         assert file.read_text(encoding="utf-8").count("\n") == 5
 
     def test_no_file_means_no_rows_and_everything_missing(self, file):

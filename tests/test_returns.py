@@ -25,8 +25,10 @@ def made(families=12, at=None, scatter=0.02, ceiling=1.0, seed=0):
     for k in range(families):
         eta = rng.normal(-1, 0.6) + 0.35 * (x - np.log2(SIZES[0]))
         score = 0.25 + (ceiling - 0.25) / (1 + np.exp(-eta)) + rng.normal(0, scatter, len(x))
-        rows += [{"family": f"family {k}", "params": n, "quiz": s}
-                 for n, s in zip(SIZES, score, strict=True)]  # fmt: skip
+        rows += [
+            {"family": f"family {k}", "params": n, "quiz": s}
+            for n, s in zip(SIZES, score, strict=True)
+        ]
     return pd.DataFrame(rows)
 
 
@@ -55,9 +57,12 @@ def test_a_pair_is_worked_out_by_hand():
 
 def test_pairs_stay_inside_families_and_above_guessing():
     table = pd.DataFrame(
-        {"family": ["a", "a", "b", "c", "c"], "params": [1e9, 2e9, 4e9, 1e9, 2e9],
-         "quiz": [0.26, 0.5, 0.6, 0.4, 0.3]}
-    )  # fmt: skip
+        {
+            "family": ["a", "a", "b", "c", "c"],
+            "params": [1e9, 2e9, 4e9, 1e9, 2e9],
+            "quiz": [0.26, 0.5, 0.6, 0.4, 0.3],
+        }
+    )
     found = returns.pairs(table, QUIZ)
     assert found["family"].tolist() == ["c"]  # a starts at chance, b is alone
     assert found["gain"].tolist() == pytest.approx([-10])
@@ -94,8 +99,9 @@ def test_rank_correlation_is_that_of_scipy(values):
 
 
 def test_smaller_models_win_as_often_as_counted_by_hand():
-    table = pd.DataFrame({"family": list("abcd"), "params": [1e9, 2e9, 4e9, 3e9],
-                          "quiz": [0.5, 0.4, 0.6, 0.7]})  # fmt: skip
+    table = pd.DataFrame(
+        {"family": list("abcd"), "params": [1e9, 2e9, 4e9, 3e9], "quiz": [0.5, 0.4, 0.6, 0.7]}
+    )
     # At least twice: 1-2 (lower), 1-4, 1-3, 2-4; one of four pairs is lost.
     one = returns.smaller_wins(table, "quiz", 2, samples=50)
     assert (one["value"], one["pairs"]) == (0.25, 4)
@@ -122,8 +128,9 @@ def test_a_halving_time_and_its_break_are_found():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_plateau_is_found_where_there_is_one(seed):
     points = plateau.Points.of(made(at=BREAK, seed=seed), QUIZ)
-    flat, smooth, capped = (plateau.fit(points, *how) for how in (
-        ("plateau", BREAK), ("smooth",), ("capped",)))  # fmt: skip
+    flat, smooth, capped = (
+        plateau.fit(points, *how) for how in (("plateau", BREAK), ("smooth",), ("capped",))
+    )
     assert plateau.bic(points, flat) + 10 < plateau.bic(points, smooth)
     assert plateau.bic(points, flat) < plateau.bic(points, capped)
     free = plateau.fit(points, "plateau")
@@ -230,8 +237,10 @@ README = """# x
 
 def test_records_are_read_from_the_readme_of_the_first_track():
     assert public_runs.speedrun("README.md", README) == [
-        ("1", "45", "2024-05-28"), ("21", "2.997", "2025-02-01"), ("66", "1.595", "2026-01-31"),
-    ]  # fmt: skip
+        ("1", "45", "2024-05-28"),
+        ("21", "2.997", "2025-02-01"),
+        ("66", "1.595", "2026-01-31"),
+    ]
 
 
 def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
@@ -239,8 +248,10 @@ def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
     results |= {f"hendrycksTest-{k}": {"acc": k / 100, "acc_norm": 0.9} for k in range(57)}
     path = "evals/pythia-v1/pythia-1b-bf16/five-shot/1b-5shot_step143000.json"
     rows = public_runs.pythia(path, json.dumps({"results": results}))
-    assert rows[:2] == [("1b-bf16", "five", 143000, "sciq", "acc", 0.5),
-                        ("1b-bf16", "five", 143000, "sciq", "acc_norm", 0.6)]  # fmt: skip
+    assert rows[:2] == [
+        ("1b-bf16", "five", 143000, "sciq", "acc", 0.5),
+        ("1b-bf16", "five", 143000, "sciq", "acc_norm", 0.6),
+    ]
     assert rows[2][3:] == ("mmlu_macro57", "acc", pytest.approx(0.28))
     assert len(public_runs.PYTHIA.paths) == 32
     assert path in public_runs.PYTHIA.paths
@@ -280,8 +291,12 @@ def test_what_is_wrong_in_the_table_is_set_right(folder):
 
 def test_the_pilot_is_reproduced_on_the_table_as_published(folder):
     raw = scores.table(as_published=True)
-    pilot = {"MMLU": (0.68, 0.85), "GSM8K": (0.68, 0.87), "HumanEval": (0.69, 0.82),
-             "HellaSwag": (0.83, 0.84)}  # fmt: skip
+    pilot = {
+        "MMLU": (0.68, 0.85),
+        "GSM8K": (0.68, 0.87),
+        "HumanEval": (0.69, 0.82),
+        "HellaSwag": (0.83, 0.84),
+    }
     for name, (size, computing) in pilot.items():
         assert returns.rank(raw, name, "params", 10)["value"] == pytest.approx(size, abs=0.006)
         assert returns.rank(raw, name, "operations", 10)["value"] == pytest.approx(
@@ -296,9 +311,13 @@ def test_gains_lie_near_those_of_the_pilot(folder):
     # The pilot left out whole families that hold a sparse model and did not say which pairs of
     # sizes it took; neighbours alone give its figures within a point and a half.
     table, edges = scores.table(), [(1e9, 6e9), (6e9, 12e9), (12e9, 34.5e9), (34.5e9, 1e12)]
-    pilot = {"MMLU": (6.4, 6.3, 6.2, 4.4), "GSM8K": (11.3, 9.7, 8.3, 13.4),
-             "HumanEval": (5.5, 5.3, 4.0, 8.9), "HellaSwag": (6.0, 3.4, 2.6, 1.6),
-             "Winograd": (3.1, 3.0, 2.7, 1.6)}  # fmt: skip
+    pilot = {
+        "MMLU": (6.4, 6.3, 6.2, 4.4),
+        "GSM8K": (11.3, 9.7, 8.3, 13.4),
+        "HumanEval": (5.5, 5.3, 4.0, 8.9),
+        "HellaSwag": (6.0, 3.4, 2.6, 1.6),
+        "Winograd": (3.1, 3.0, 2.7, 1.6),
+    }
     for name, gains in pilot.items():
         rows = returns.pairs(table, scores.BENCHMARKS[name])
         for (low, high), gain in zip(edges, gains, strict=True):

@@ -16,9 +16,12 @@ from sizewise.models.from_config import from_config
 
 def device(name, memory_bytes, bandwidth, bf16, watts=None, **flops):
     return SimpleNamespace(
-        name=name, memory_bytes=memory_bytes, bandwidth=bandwidth, tdp_watts=watts,
+        name=name,
+        memory_bytes=memory_bytes,
+        bandwidth=bandwidth,
+        tdp_watts=watts,
         flops={"bf16": bf16, **flops},
-    )  # fmt: skip
+    )
 
 
 H100 = device("H100", 80e9, 3.35e12, 989.4e12, 700, fp8=1978.9e12, fp4=None)
@@ -26,11 +29,15 @@ V5E = device("TPU v5e", 16e9, 0.82e12, 197e12, int8=394e12)
 MAC = device("M4 Max", 128e9, 0.546e12, None)
 LLAMA_70B = from_config(
     transformers.LlamaConfig(
-        vocab_size=128256, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
-        num_attention_heads=64, num_key_value_heads=8,
+        vocab_size=128256,
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=80,
+        num_attention_heads=64,
+        num_key_value_heads=8,
     ),
     total=70_553_706_496,
-)  # fmt: skip
+)
 MIXTRAL = from_config(
     transformers.MixtralConfig(sliding_window=None), total=46_702_792_704, active=12_879_925_248
 )
@@ -52,9 +59,7 @@ def test_critical_batch_on_a_tpu_v5e_is_240():
 def test_scaling_books_llama_70b_on_eight_v5e():
     # Austin et al. 2025, applied inference: int8, batch 32, 8192 tokens: 112 GB, 17 ms, 1882
     # tokens a second. The book rounds to 70 GB of weights and 160 kB a token of cache.
-    floor = roofline.decode(
-        LLAMA_70B, V5E, 8192, 32, weights="int8", kv="int8", devices=8
-    )  # fmt: skip
+    floor = roofline.decode(LLAMA_70B, V5E, 8192, 32, weights="int8", kv="int8", devices=8)
     assert floor.bytes / 1e9 == pytest.approx(112, rel=0.015)
     assert floor.seconds * 1e3 == pytest.approx(17, rel=0.02)
     assert floor.tokens_per_second == pytest.approx(1882, rel=0.02)
@@ -82,9 +87,13 @@ def test_claimed_bandwidths_give_two_seconds_and_twenty_seconds_a_token():
 def test_reported_token_time_of_llama_8b_on_an_h100_is_above_the_floor():
     # vLLM's published fit on one H100: 6.44 ms, and 4.37e-5 ms for each token of context.
     config = transformers.LlamaConfig(
-        vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-        num_attention_heads=32, num_key_value_heads=8,
-    )  # fmt: skip
+        vocab_size=128256,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+    )
     model = from_config(config, total=8_030_261_248)
     for context in (1000, 10_000, 100_000):
         measured = 6.44e-3 + 4.37e-8 * context

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from conftest import Book, forget
-from sizewise.chapters import notebook as notebooks, run as runner
+from sizewise.chapters import notebook as notebooks
+from sizewise.chapters import run as runner
 
 RENDEZVOUS = """
 import pathlib, time
@@ -29,9 +30,9 @@ def write_chapters(book):
     first = book.chapter(
         "first",
         ('who = "nobody"\nnumber = 2\nshare = 0.5\nfast = False\nmany = [1, 2]', "parameters"),
-        'print(who, number, share, fast, many)',
+        "print(who, number, share, fast, many)",
         RENDEZVOUS.format(mine="first-ran", other="second-ran"),
-    )  # fmt: skip
+    )
     second = book.chapter(
         "second", RENDEZVOUS.format(mine="second-ran", other="first-ran"), "1 / 3"
     )
@@ -115,9 +116,7 @@ def test_nothing_that_differs_from_run_to_run_is_stored(ran):
 def test_a_failed_chapter_keeps_its_notebook_and_stops_no_other(ran):
     assert ran.files["failing"].read_bytes() == ran.before["failing"]
     failed = ran.results["failing"]
-    assert failed.error == (
-        "failing: cell 2, line 3: ZeroDivisionError: division by zero"
-    )  # fmt: skip
+    assert failed.error == ("failing: cell 2, line 3: ZeroDivisionError: division by zero")
     assert failed.output == ran.book.root / "_build" / "failed" / "failing.ipynb"
     kept = failed.output.read_text()
     assert "ZeroDivisionError" in kept
@@ -137,8 +136,11 @@ def test_progress_is_told_from_start_to_end(ran):
 def test_no_half_written_file_is_left(ran):
     names = {file.name for file in (ran.book.root / "chapters").iterdir()}
     assert {name for name in names if not name.endswith("-ran")} == {
-        "first.ipynb", "second.ipynb", "failing.ipynb", "summary.ipynb",
-    }  # fmt: skip
+        "first.ipynb",
+        "second.ipynb",
+        "failing.ipynb",
+        "summary.ipynb",
+    }
     assert list((ran.book.root / "_build" / "running").iterdir()) == []
 
 
@@ -247,8 +249,12 @@ def test_a_failure_is_at_the_cell_of_the_chapter_even_where_one_was_injected(ran
 
 def test_defaults_are_read_from_the_chapter(ran):
     assert notebooks.parameters(ran.files["first"]) == {
-        "who": "nobody", "number": 2, "share": 0.5, "fast": False, "many": [1, 2],
-    }  # fmt: skip
+        "who": "nobody",
+        "number": 2,
+        "share": 0.5,
+        "fast": False,
+        "many": [1, 2],
+    }
     assert notebooks.parameters(ran.files["second"]) == {}
 
 

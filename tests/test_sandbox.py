@@ -265,9 +265,13 @@ def test_what_is_not_in_force_is_named(monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"seconds": 0}, "seconds"), ({"megabytes": 0.5}, "megabytes"), ({"files": -1}, "bytes"),
-     ({"processes": 0}, "processes")],
-)  # fmt: skip
+    [
+        ({"seconds": 0}, "seconds"),
+        ({"megabytes": 0.5}, "megabytes"),
+        ({"files": -1}, "bytes"),
+        ({"processes": 0}, "processes"),
+    ],
+)
 def test_limits_that_make_no_sense_are_refused(given, said):
     with pytest.raises(ValueError, match=said):
         sandbox.run("pass", **given)

@@ -177,8 +177,11 @@ class TestCleanCheckout:
         def run(*words):
             return subprocess.run(
                 [sys.executable, "-B", "-m", "sizewise", "run", "--in-place", *chapters, *words],
-                cwd=tmp_path, env=surroundings, capture_output=True, text=True,
-            )  # fmt: skip
+                cwd=tmp_path,
+                env=surroundings,
+                capture_output=True,
+                text=True,
+            )
 
         done = run("--force")
         assert done.returncode == 0, done.stderr
@@ -191,8 +194,9 @@ class TestCleanCheckout:
 
         again = run()
         assert (again.returncode, again.stdout) == (
-            0, f"{len(chapters)} of {len(chapters)} unchanged\n",
-        )  # fmt: skip
+            0,
+            f"{len(chapters)} of {len(chapters)} unchanged\n",
+        )
         assert sorted(again.stderr.splitlines()) == sorted(
             f"{name}: unchanged" for name in chapters
         )

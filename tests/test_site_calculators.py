@@ -5,9 +5,9 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from site_pages import the_browser, the_origin, the_site, the_tab  # noqa: F401 - fixtures
 from calculators import all_of_them, citing
 from calculators.parts import OWN
+from site_pages import the_browser, the_origin, the_site, the_tab  # noqa: F401 - fixtures
 from test_calculators import NAMED, cases, truths
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -40,8 +40,11 @@ def address(name: str, **typed: str) -> dict:
     """What a link to a case holds: every open field of the calculator, as typed or by default."""
     fields = all_of_them()[name].fields
     told = {one.name: typed.get(one.name, one.default) for one in fields}
-    return {f"{name}.{one.name}": told[one.name] for one in fields
-            if not one.when or told[one.when] == OWN}  # fmt: skip
+    return {
+        f"{name}.{one.name}": told[one.name]
+        for one in fields
+        if not one.when or told[one.when] == OWN
+    }
 
 
 def words(case: dict) -> dict:

@@ -97,9 +97,10 @@ def test_the_ledger_filters_and_keeps_the_choice_in_the_address(site, tab):
     opened.locator("select[name=article]").select_option("S3")
     opened.locator("select[name=verdict]").select_option("contradicted")
     wanted = [
-        n for n, row in claims.items()
+        n
+        for n, row in claims.items()
         if "S3" in row["articles"].split() and row["verdict"] == "contradicted"
-    ]  # fmt: skip
+    ]
     assert 0 < len(wanted) < len(claims)
     assert shown_claims(opened) == wanted
     assert status.text_content() == f"{len(wanted)} of {len(claims)} claims shown"
@@ -650,8 +651,10 @@ def test_a_lost_reader_finds_the_contents_and_the_search(tab, theme):
 )
 def test_a_lost_reader_of_a_copy_stays_in_the_copy(site, browser, address, root):
     page = browser.new_page()
-    page.route("**/*", lambda route: route.fulfill(body=text_of(site, "404.html"),
-                                                   content_type="text/html"))  # fmt: skip
+    page.route(
+        "**/*",
+        lambda route: route.fulfill(body=text_of(site, "404.html"), content_type="text/html"),
+    )
     page.goto(address)
     assert urlsplit(page.evaluate("document.baseURI")).path == root
     page.close()

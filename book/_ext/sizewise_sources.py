@@ -23,14 +23,14 @@ def behind(statements: list[ast.stmt], home: Path) -> list[str]:
 
 
 def drawn_by(statements: list[ast.stmt], home: Path) -> str | None:
-    """The library's file with the function that the last statement has `plots.show` draw with."""
+    """The library's file with the function that the last statement has `style.show` draw with."""
     modules = _modules(statements, home)
     for one in reversed(reached(statements)):
         for call in ast.walk(one):
             shown = (
                 isinstance(call, ast.Call) and call.args and isinstance(call.func, ast.Attribute)
             )
-            if shown and call.func.attr == "show" and _root(call.func) == "plots":
+            if shown and call.func.attr == "show" and _root(call.func) == "style":
                 file = modules.get(_root(call.args[0]) or "")
                 return file.relative_to(home).as_posix() if file else None
     return None

@@ -3,8 +3,8 @@
 Arithmetic and measurements on language-model size, behind the book of the same name and the
 command line ``sizewise``. Each module is one subject; import the one you need:
 
->>> from sizewise import catalog, counting
->>> counting.count("llama-3.1-8b").total
+>>> from sizewise.models import parameters
+>>> parameters.count("llama-3.1-8b").total
 8030261248
 """
 

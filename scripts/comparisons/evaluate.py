@@ -45,8 +45,7 @@ def _sides():
             "evaluate: needs the harness: pip install --no-deps lm-eval==0.4.13"
         ) from None
     found = pretrained.load(MODEL)
-    theirs = HFLM(pretrained=found.model, tokenizer=found.tokenizer, batch_size=BATCH,
-                  device="cpu")  # fmt: skip
+    theirs = HFLM(pretrained=found.model, tokenizer=found.tokenizer, batch_size=BATCH, device="cpu")
     return found, theirs
 
 

@@ -19,7 +19,9 @@ def fit(number: int):
     rng = np.random.default_rng(number)
     params, tokens = np.exp(rng.uniform(np.log([5e7, 1e9]), np.log([1.6e10, 1e12]), (240, 2))).T
     law = scaling_laws.Hoffmann(E=1.8, A=480, B=2100, alpha=0.35, beta=0.37)
-    runs = scaling_laws.Runs.of(params, tokens, law.loss(params, tokens) * np.exp(rng.normal(0, 5e-3, 240)))
+    runs = scaling_laws.Runs.of(
+        params, tokens, law.loss(params, tokens) * np.exp(rng.normal(0, 5e-3, 240))
+    )
     started = time.perf_counter()
     problems = fitting.problems(runs, bootstrap=4000, seed=number)
     table = solver.Table.of(runs.params, runs.tokens, runs.loss)
@@ -41,5 +43,13 @@ def fit(number: int):
     seconds = (time.perf_counter() - started) * len(problems.starts) / len(some)
     worse = float((found.objective[some] - theirs).max())
     same = float(np.mean(np.abs(found.objective[some] - theirs) < 1e-9))
-    return seconds, ours, {"problems": len(problems.starts), "timed": len(some),
-                           "worse_by": worse, "same_optimum": same}  # fmt: skip
+    return (
+        seconds,
+        ours,
+        {
+            "problems": len(problems.starts),
+            "timed": len(some),
+            "worse_by": worse,
+            "same_optimum": same,
+        },
+    )

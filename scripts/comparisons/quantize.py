@@ -48,8 +48,10 @@ def _timed(number: int, mine, other):
             codes = encode(x)
             seconds[side] += time.perf_counter() - started
             found.append(codes)
-        errors = [_distortion(x, theirs.dequantize(found[0])),
-                  _distortion(x, ours.decode(found[1]))]  # fmt: skip
+        errors = [
+            _distortion(x, theirs.dequantize(found[0])),
+            _distortion(x, ours.decode(found[1])),
+        ]
         away = abs(errors[1] / errors[0] - 1)
         if away > LARGEST_DIFFERENCE:
             raise ValueError(f"at {bits} bits the distortions are {errors[0]} and {errors[1]}")

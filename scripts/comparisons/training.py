@@ -55,15 +55,19 @@ def _timed(number: int, vocabulary: int) -> tuple[float, float, dict[str, float]
             f"training: losses differ by {early:.1e} in the first {EARLY} steps and by "
             f"{apart:.1e} at the end: not the same training"
         )
-    return seconds_theirs, seconds_ours, {
-        "threads": torch.get_num_threads(),
-        "train_loss": _end(ours),
-        "losses_differ_by": apart,
-        "early_losses_differ_by": early,
-        "nudge_moves_loss_by": moved,
-        "tokens_per_second": run.tokens / seconds_ours,
-        "tokens_per_second_baseline": run.tokens / seconds_theirs,
-    }  # fmt: skip
+    return (
+        seconds_theirs,
+        seconds_ours,
+        {
+            "threads": torch.get_num_threads(),
+            "train_loss": _end(ours),
+            "losses_differ_by": apart,
+            "early_losses_differ_by": early,
+            "nudge_moves_loss_by": moved,
+            "tokens_per_second": run.tokens / seconds_ours,
+            "tokens_per_second_baseline": run.tokens / seconds_theirs,
+        },
+    )
 
 
 def _fresh(run, nudge: float = 0.0):
@@ -112,11 +116,17 @@ def train(model: "Decoder", run, text) -> list[float]:
     scale = optimizer.BASE_WIDTH / model.width
     groups = [
         {"params": matrices, "lr": run.lr * scale, "weight_decay": run.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim < 2], "lr": run.lr,
-         "weight_decay": 0.0},
-        {"params": [model.embedding.weight], "lr": run.lr * optimizer.EMBEDDING,
-         "weight_decay": 0.0},
-    ]  # fmt: skip
+        {
+            "params": [p for p in model.parameters() if p.ndim < 2],
+            "lr": run.lr,
+            "weight_decay": 0.0,
+        },
+        {
+            "params": [model.embedding.weight],
+            "lr": run.lr * optimizer.EMBEDDING,
+            "weight_decay": 0.0,
+        },
+    ]
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
     peaks = [group["lr"] for group in adam.param_groups]
     losses = []
@@ -160,9 +170,13 @@ class Decoder(nn.Module):
         """The same weights in the hand-written classes."""
         config = model.config
         made = cls(
-            config.hidden_size, config.num_hidden_layers, config.num_attention_heads,
-            config.intermediate_size, config.vocab_size, config.rms_norm_eps,
-        )  # fmt: skip
+            config.hidden_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.intermediate_size,
+            config.vocab_size,
+            config.rms_norm_eps,
+        )
         with torch.no_grad():
             made.embedding.weight.copy_(model.get_input_embeddings().weight)
             made.head.weight.copy_(model.get_output_embeddings().weight)

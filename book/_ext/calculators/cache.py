@@ -2,6 +2,7 @@
 
 from sizewise.costs import memory
 from sizewise.models.architecture import Layer, Model
+
 from . import tables
 from .fit import CACHE, FORMATS, cache_format
 from .parts import COUNT, Calculator, Field, Result, Step
@@ -21,41 +22,87 @@ CALCULATOR = Calculator(
     id="cache",
     title="What does the cache take?",
     fields=(
-        Field("full_layers", "Layers with full attention", "whole", "8", r"\ell_f", COUNT,
-              least=0, most=1e6),
-        Field("windowed_layers", "Layers with a window", "whole", "40", r"\ell_w", COUNT, least=0,
-              most=1e6),
+        Field(
+            "full_layers",
+            "Layers with full attention",
+            "whole",
+            "8",
+            r"\ell_f",
+            COUNT,
+            least=0,
+            most=1e6,
+        ),
+        Field(
+            "windowed_layers",
+            "Layers with a window",
+            "whole",
+            "40",
+            r"\ell_w",
+            COUNT,
+            least=0,
+            most=1e6,
+        ),
         Field("window", "Window", "whole", "1024", "w", "tokens"),
         Field("kv_heads", "Key-value heads", "whole", "8", "g", COUNT, most=1e6),
         Field("head_dim", "Head size", "whole", "256", "d", "values", most=1e6),
         *(one for one in FORMATS if one.name in (CACHE, "kv_bits", "kv_row")),
-        Field("context", "Context", "whole", "128k", "n", "tokens",
-              help="Tokens in each sequence; k is 1,000, Ki is 1,024."),
+        Field(
+            "context",
+            "Context",
+            "whole",
+            "128k",
+            "n",
+            "tokens",
+            help="Tokens in each sequence; k is 1,000, Ki is 1,024.",
+        ),
         Field("batch", "Sequences at once", "whole", "1", "b", COUNT),
     ),
     steps=(
-        Step("full_bytes", "Y_f", "bytes of a layer with full attention",
-             lambda s: held(s, grouped(s), cache_format(s))),
-        Step("windowed_bytes", "Y_w", "bytes of a layer with a window",
-             lambda s: held(s, grouped(s, s.window), cache_format(s))),
-        Step("kv_bytes", "Y", "bytes of the cache",
-             lambda s: s.full_layers * s.full_bytes + s.windowed_layers * s.windowed_bytes),
-        Step("per_token", "y", "bytes that one more token adds to a sequence, once windows are "
-             "full",
-             lambda s: s.full_layers
-             * memory.kv_bytes_per_token(one(grouped(s)), cache_format(s))),
-        Step("plain_bytes", "Y_0", "bytes with full attention everywhere in bf16",
-             lambda s: (s.full_layers + s.windowed_layers) * held(s, grouped(s), "bf16")),
+        Step(
+            "full_bytes",
+            "Y_f",
+            "bytes of a layer with full attention",
+            lambda s: held(s, grouped(s), cache_format(s)),
+        ),
+        Step(
+            "windowed_bytes",
+            "Y_w",
+            "bytes of a layer with a window",
+            lambda s: held(s, grouped(s, s.window), cache_format(s)),
+        ),
+        Step(
+            "kv_bytes",
+            "Y",
+            "bytes of the cache",
+            lambda s: s.full_layers * s.full_bytes + s.windowed_layers * s.windowed_bytes,
+        ),
+        Step(
+            "per_token",
+            "y",
+            "bytes that one more token adds to a sequence, once windows are full",
+            lambda s: s.full_layers * memory.kv_bytes_per_token(one(grouped(s)), cache_format(s)),
+        ),
+        Step(
+            "plain_bytes",
+            "Y_0",
+            "bytes with full attention everywhere in bf16",
+            lambda s: (s.full_layers + s.windowed_layers) * held(s, grouped(s), "bf16"),
+        ),
         Step("share", "s", "share of that", lambda s: s.kv_bytes / s.plain_bytes),
     ),
     results=(
         Result("Cache", ("kv_bytes",), "B", main=True),
         Result("One more token, once windows are full", ("per_token",), "B"),
         Result("Full attention everywhere, in bf16", ("plain_bytes",), "B"),
-        Result("The cache as a share of full attention in bf16", ("share",), "%", main=True,
-               missing="no layer keeps a cache"),
+        Result(
+            "The cache as a share of full attention in bf16",
+            ("share",),
+            "%",
+            main=True,
+            missing="no layer keeps a cache",
+        ),
     ),
     tables={"cache_formats": tables.cache_formats},
     columns={},
     command="sizewise memory gemma-3-27b --kv int4 --context 128000",
-)  # fmt: skip
+)

@@ -4,6 +4,7 @@ from functools import cache
 
 from sizewise import paths
 from sizewise.scaling_laws import forms
+
 from .parts import Named
 
 # An entry of data/facts/laws.yml whose law is not of the source in which it was read.

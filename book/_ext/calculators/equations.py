@@ -16,8 +16,9 @@ def equations(calculator: Calculator) -> list[tuple[str, str]]:
 
 def letters(calculator: Calculator) -> list[tuple[str, str]]:
     """(LaTeX, meaning) of every value that an equation uses and no equation explains."""
-    needed = {name for step in calculator.steps for one in step.formulas.values()
-              for name in one.needs} - {step.name for step in calculator.steps}  # fmt: skip
+    needed = {
+        name for step in calculator.steps for one in step.formulas.values() for name in one.needs
+    } - {step.name for step in calculator.steps}
     symbols, meanings = calculator.symbol_names(), calculator.meanings()
     known = [name for name in meanings if name in needed]
     missing = needed - set(known)

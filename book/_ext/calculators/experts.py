@@ -2,6 +2,7 @@
 
 from sizewise.costs import roofline
 from sizewise.models.architecture import Model
+
 from . import tables
 from .fit import FORMATS, WEIGHTS, device_of, step_of, weight_format
 from .parts import COUNT, Calculator, Field, Result, Step
@@ -10,8 +11,17 @@ MODEL = "model"
 
 
 def sparse(s) -> Model:
-    return Model("the model", s.parameters, s.active, (), 1, s.vocab, lookup=s.lookup,
-                 experts=s.experts, experts_per_token=s.used)  # fmt: skip
+    return Model(
+        "the model",
+        s.parameters,
+        s.active,
+        (),
+        1,
+        s.vocab,
+        lookup=s.lookup,
+        experts=s.experts,
+        experts_per_token=s.used,
+    )
 
 
 def dense_read(s, size) -> object:
@@ -27,29 +37,61 @@ CALCULATOR = Calculator(
     fields=(
         Field(MODEL, "Model", "choice", "deepseek-v3", table="sparse_models", own="my own sizes"),
         Field("parameters", "Parameters", "whole", "671B", "N", COUNT, when=MODEL, most=1e18),
-        Field("active", "Active parameters", "whole", "37B", "N_a", COUNT, when=MODEL,
-              most="parameters"),
+        Field(
+            "active",
+            "Active parameters",
+            "whole",
+            "37B",
+            "N_a",
+            COUNT,
+            when=MODEL,
+            most="parameters",
+        ),
         Field("experts", "Experts a layer", "whole", "256", "E", COUNT, when=MODEL, most=1e6),
         Field("used", "Experts a token", "whole", "8", "k", COUNT, when=MODEL, most="experts"),
         Field("batch", "Sequences at once", "whole", "32", "b", COUNT, most=1e9),
         *(one for one in FORMATS if one.name in (WEIGHTS, "weight_bits")),
     ),
     steps=(
-        Step("reached", "e", "distinct experts of a layer that a step reaches",
-             lambda s: roofline.expected_experts(s.experts, s.used, s.batch)),
+        Step(
+            "reached",
+            "e",
+            "distinct experts of a layer that a step reaches",
+            lambda s: roofline.expected_experts(s.experts, s.used, s.batch),
+        ),
         Step("share", "s", "share of them", lambda s: s.reached / s.experts),
-        Step("touched", "N_t", "parameters read in a step",
-             lambda s: roofline.touched_parameters(sparse(s), s.batch)),
+        Step(
+            "touched",
+            "N_t",
+            "parameters read in a step",
+            lambda s: roofline.touched_parameters(sparse(s), s.batch),
+        ),
         Step("read", "R", "bytes read in a step", lambda s: step_of(s).weights.bytes),
         Step("token_read", "R_1", "bytes read for a token", lambda s: s.read / s.batch),
-        Step("active_read", "R_a", "bytes for a token of a dense model of the active size",
-             lambda s: dense_read(s, s.active - s.lookup) / s.batch),
-        Step("total_read", "R_N", "bytes for a token of a dense model of the whole size",
-             lambda s: dense_read(s, s.parameters - s.lookup) / s.batch),
-        Step("over_active", "x_a", "how many times as much as the dense model of active size",
-             lambda s: s.token_read / s.active_read),
-        Step("over_total", "x_N", "how many times as much as the dense model of whole size",
-             lambda s: s.token_read / s.total_read),
+        Step(
+            "active_read",
+            "R_a",
+            "bytes for a token of a dense model of the active size",
+            lambda s: dense_read(s, s.active - s.lookup) / s.batch,
+        ),
+        Step(
+            "total_read",
+            "R_N",
+            "bytes for a token of a dense model of the whole size",
+            lambda s: dense_read(s, s.parameters - s.lookup) / s.batch,
+        ),
+        Step(
+            "over_active",
+            "x_a",
+            "how many times as much as the dense model of active size",
+            lambda s: s.token_read / s.active_read,
+        ),
+        Step(
+            "over_total",
+            "x_N",
+            "how many times as much as the dense model of whole size",
+            lambda s: s.token_read / s.total_read,
+        ),
     ),
     results=(
         Result("Distinct experts reached in a layer, of all", ("reached", "experts"), "of"),
@@ -58,16 +100,23 @@ CALCULATOR = Calculator(
         Result("Bytes read in a step", ("read",), "B"),
         Result("Bytes read for a token", ("token_read",), "B", main=True),
         Result("Dense model of the active size, for a token", ("active_read",), "B"),
-        Result("Sparse model against the dense one of active size", ("over_active",), "times",
-               main=True),
+        Result(
+            "Sparse model against the dense one of active size",
+            ("over_active",),
+            "times",
+            main=True,
+        ),
         Result("Dense model of the whole size, for a token", ("total_read",), "B"),
         Result("Sparse model against the dense one of whole size", ("over_total",), "times"),
     ),
     tables={"sparse_models": tables.sparse_models, "weight_formats": tables.weight_formats},
     columns={
-        "lookup": ("N_l", "parameters of which a token reads a row: the input embedding, unless "
-                   "it is the head too"),
+        "lookup": (
+            "N_l",
+            "parameters of which a token reads a row: the input embedding, unless "
+            "it is the head too",
+        ),
         "vocab": ("V", "tokens of the vocabulary"),
     },
     command="sizewise roofline deepseek-v3 --batch 32",
-)  # fmt: skip
+)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from sizewise.costs import memory, roofline
-from sizewise.models.architecture import Layer, Model, Scores, Span, StateSpace
 from sizewise.costs.formats import Format
 from sizewise.costs.training import Range
+from sizewise.models.architecture import Layer, Model, Scores, Span, StateSpace
+
 from . import tables
-from .parts import Answer, COUNT, Calculator, Field, Result, SHARE, Step
+from .parts import COUNT, SHARE, Answer, Calculator, Field, Result, Step
 
 MODEL, DEVICE, CACHE, WEIGHTS = "model", "device", "kv", "weights"
 
@@ -16,16 +17,27 @@ MODEL, DEVICE, CACHE, WEIGHTS = "model", "device", "kv", "weights"
 def model_of(s, *layers: Layer) -> Model:
     """The model whose sizes are traced values; only the layers given."""
     return Model(
-        "the model", s.parameters, s.active, layers, s.hidden, s.vocab,
-        lookup=s.lookup, experts=s.experts, experts_per_token=s.used, mlp_width=s.mlp_width,
-    )  # fmt: skip
+        "the model",
+        s.parameters,
+        s.active,
+        layers,
+        s.hidden,
+        s.vocab,
+        lookup=s.lookup,
+        experts=s.experts,
+        experts_per_token=s.used,
+        mlp_width=s.mlp_width,
+    )
 
 
 def device_of(s):
     return SimpleNamespace(
-        name="the device", memory_bytes=s.memory, bandwidth=s.bandwidth,
-        flops={"bf16": s.peak}, tdp_watts=s.watts,
-    )  # fmt: skip
+        name="the device",
+        memory_bytes=s.memory,
+        bandwidth=s.bandwidth,
+        flops={"bf16": s.peak},
+        tdp_watts=s.watts,
+    )
 
 
 def weight_format(s) -> Format:
@@ -39,9 +51,14 @@ def cache_format(s) -> Format:
 def step_of(s, *layers: Layer) -> roofline.Floor:
     """One step of decoding."""
     return roofline.decode(
-        model_of(s, *layers), device_of(s), s.context, s.batch,
-        weights=weight_format(s), kv=cache_format(s), devices=s.devices,
-    )  # fmt: skip
+        model_of(s, *layers),
+        device_of(s),
+        s.context,
+        s.batch,
+        weights=weight_format(s),
+        kv=cache_format(s),
+        devices=s.devices,
+    )
 
 
 def span_of(s) -> tuple[Span, ...]:
@@ -78,18 +95,38 @@ def attends(s) -> Layer:
 
 def held_by(s) -> memory.Total:
     return memory.Total(
-        "the model", "", "", s.context, s.batch, s.weights_bytes, s.kv_bytes, s.activation_bytes,
-        None, None, None, None, (),
-    )  # fmt: skip
+        "the model",
+        "",
+        "",
+        s.context,
+        s.batch,
+        s.weights_bytes,
+        s.kv_bytes,
+        s.activation_bytes,
+        None,
+        None,
+        None,
+        None,
+        (),
+    )
 
 
 def floor_of(s) -> roofline.Floor:
     """A step whose two phases are known."""
     phases = (SimpleNamespace(seconds=s.weight_seconds), SimpleNamespace(seconds=s.cache_seconds))
     return roofline.Floor(
-        "decode", "the model", "the device", s.devices, s.context, s.batch, s.batch, *phases,
-        None, None, (),
-    )  # fmt: skip
+        "decode",
+        "the model",
+        "the device",
+        s.devices,
+        s.context,
+        s.batch,
+        s.batch,
+        *phases,
+        None,
+        None,
+        (),
+    )
 
 
 def weight_phase(s) -> roofline.Phase:
@@ -106,110 +143,310 @@ def dollars(s, price) -> Range:
 
 FORMATS = (
     Field(WEIGHTS, "Weights in", "choice", "bf16", table="weight_formats", own="my own bits"),
-    Field("weight_bits", "Size of a weight", "number", "4.5", r"\beta_w", "bits", when=WEIGHTS,
-          least=0.1, most=64, help="With everything stored beside the weights, such as scales."),
+    Field(
+        "weight_bits",
+        "Size of a weight",
+        "number",
+        "4.5",
+        r"\beta_w",
+        "bits",
+        when=WEIGHTS,
+        least=0.1,
+        most=64,
+        help="With everything stored beside the weights, such as scales.",
+    ),
     Field(CACHE, "Cache in", "choice", "bf16", table="cache_formats", own="my own bits"),
-    Field("kv_bits", "Size of a cache value", "number", "4.25", r"\beta_k", "bits", when=CACHE,
-          least=0.1, most=64),
-    Field("kv_row", "Beside each cache vector", "number", "0", r"\rho_k", "bits", when=CACHE,
-          least=0, most=1024, help="Such as a scale for one head's key of one token."),
-)  # fmt: skip
+    Field(
+        "kv_bits",
+        "Size of a cache value",
+        "number",
+        "4.25",
+        r"\beta_k",
+        "bits",
+        when=CACHE,
+        least=0.1,
+        most=64,
+    ),
+    Field(
+        "kv_row",
+        "Beside each cache vector",
+        "number",
+        "0",
+        r"\rho_k",
+        "bits",
+        when=CACHE,
+        least=0,
+        most=1024,
+        help="Such as a scale for one head's key of one token.",
+    ),
+)
 USE = (
-    Field("context", "Context", "whole", "32k", "n", "tokens",
-          help="Tokens in each sequence; k is 1,000, Ki is 1,024."),
+    Field(
+        "context",
+        "Context",
+        "whole",
+        "32k",
+        "n",
+        "tokens",
+        help="Tokens in each sequence; k is 1,000, Ki is 1,024.",
+    ),
     Field("batch", "Sequences at once", "whole", "1", "b", COUNT),
-)  # fmt: skip
+)
 OWN_MODEL = (
     Field("parameters", "Parameters", "whole", "70B", "N", COUNT, when=MODEL, most=1e18),
-    Field("active", "Active parameters", "whole", "70B", "N_a", COUNT, when=MODEL,
-          most="parameters", help="Those that one token uses; without experts, all."),
-    Field("experts", "Experts a layer", "whole", "1", "E", COUNT, when=MODEL, most=1e6,
-          help="1: no experts."),
+    Field(
+        "active",
+        "Active parameters",
+        "whole",
+        "70B",
+        "N_a",
+        COUNT,
+        when=MODEL,
+        most="parameters",
+        help="Those that one token uses; without experts, all.",
+    ),
+    Field(
+        "experts",
+        "Experts a layer",
+        "whole",
+        "1",
+        "E",
+        COUNT,
+        when=MODEL,
+        most=1e6,
+        help="1: no experts.",
+    ),
     Field("used", "Experts a token", "whole", "1", "k", COUNT, when=MODEL, most="experts"),
-    Field("full_layers", "Layers with full attention", "whole", "80", r"\ell_f", COUNT, when=MODEL,
-          least=0, most=1e6),
-    Field("windowed_layers", "Layers with a window", "whole", "0", r"\ell_w", COUNT, when=MODEL,
-          least=0, most=1e6),
+    Field(
+        "full_layers",
+        "Layers with full attention",
+        "whole",
+        "80",
+        r"\ell_f",
+        COUNT,
+        when=MODEL,
+        least=0,
+        most=1e6,
+    ),
+    Field(
+        "windowed_layers",
+        "Layers with a window",
+        "whole",
+        "0",
+        r"\ell_w",
+        COUNT,
+        when=MODEL,
+        least=0,
+        most=1e6,
+    ),
     Field("window", "Window", "whole", "4096", "w", "tokens", when=MODEL),
     Field("query_heads", "Query heads", "whole", "64", "h", COUNT, when=MODEL, most=1e6),
     Field("kv_heads", "Key-value heads", "whole", "8", "g", COUNT, when=MODEL, most="query_heads"),
     Field("head_dim", "Head size", "whole", "128", "d", "values", when=MODEL, most=1e6),
     Field("hidden", "Hidden size", "whole", "8192", "m", "values", when=MODEL, most=1e9),
-    Field("mlp_width", "Inner size of the MLP", "whole", "28672", "f", "values", when=MODEL,
-          most=1e9, help="Of all experts that a token uses, together."),
+    Field(
+        "mlp_width",
+        "Inner size of the MLP",
+        "whole",
+        "28672",
+        "f",
+        "values",
+        when=MODEL,
+        most=1e9,
+        help="Of all experts that a token uses, together.",
+    ),
     Field("vocab", "Vocabulary", "whole", "128256", "V", "tokens", when=MODEL, most=1e9),
-)  # fmt: skip
+)
 DEVICE_FIELDS = (
     Field(DEVICE, "Device", "choice", "H100", table="devices", own="my own device"),
     Field("memory", "Memory of a device", "number", "80G", "M", "bytes", when=DEVICE, most=1e18),
     Field("bandwidth", "Its bandwidth", "number", "3.35T", "B", "bytes/s", when=DEVICE, most=1e18),
-    Field("peak", "Its peak in bf16", "number", "989T", "P", "operations/s", when=DEVICE,
-          most=1e21, help="Dense: half of a figure given with sparsity."),
+    Field(
+        "peak",
+        "Its peak in bf16",
+        "number",
+        "989T",
+        "P",
+        "operations/s",
+        when=DEVICE,
+        most=1e21,
+        help="Dense: half of a figure given with sparsity.",
+    ),
     Field("watts", "Its power", "number", "700", "W", "watts", when=DEVICE, most=1e9),
-    Field("usable", "Memory of a device free for it", "share", "90%", "u", SHARE, least=0.01,
-          most=1),
-    Field("price", "Price of a device", "number", "", unit="dollars an hour", least=0.0001,
-          most=1e6, optional=True, sets=("price_low", "price_high"),
-          help="Empty: the published range, where the catalogue cites one."),
-)  # fmt: skip
+    Field(
+        "usable", "Memory of a device free for it", "share", "90%", "u", SHARE, least=0.01, most=1
+    ),
+    Field(
+        "price",
+        "Price of a device",
+        "number",
+        "",
+        unit="dollars an hour",
+        least=0.0001,
+        most=1e6,
+        optional=True,
+        sets=("price_low", "price_high"),
+        help="Empty: the published range, where the catalogue cites one.",
+    ),
+)
 
 CALCULATOR = Calculator(
     id="fit",
     title="Will it fit, and how fast can it be?",
     fields=(
         Field(MODEL, "Model", "choice", "llama-3.1-70b", table="models", own="my own sizes"),
-        *OWN_MODEL, *FORMATS, *USE, *DEVICE_FIELDS,
+        *OWN_MODEL,
+        *FORMATS,
+        *USE,
+        *DEVICE_FIELDS,
     ),
     steps=(
-        Step("weights_bytes", "Y_w", "bytes of weights",
-             lambda s: memory.weights_bytes(s.parameters, weight_format(s))),
-        Step("held_bits", r"\eta", "bits that one layer's cache holds for one sequence",
-             lambda s: memory.spans_bits(span_of(s), s.context, cache_format(s)),
-             over="layers.held", total=True),
-        Step("state_bits", r"\sigma", "bits of one layer's recurrent state",
-             lambda s: memory.state_bits(state_of(s), cache_format(s)),
-             over="layers.states", total=True),
-        Step("kv_bytes", "Y_k", "bytes of cache",
-             lambda s: memory.layer_bytes(s.batch, s.held_bits + s.state_bits),
-             over="layers", total=True),
-        Step("activation_bytes", "Y_a", "bytes of activations while prompts are read",
-             lambda s: memory.activation_bytes(model_of(s), s.context, s.batch)),
+        Step(
+            "weights_bytes",
+            "Y_w",
+            "bytes of weights",
+            lambda s: memory.weights_bytes(s.parameters, weight_format(s)),
+        ),
+        Step(
+            "held_bits",
+            r"\eta",
+            "bits that one layer's cache holds for one sequence",
+            lambda s: memory.spans_bits(span_of(s), s.context, cache_format(s)),
+            over="layers.held",
+            total=True,
+        ),
+        Step(
+            "state_bits",
+            r"\sigma",
+            "bits of one layer's recurrent state",
+            lambda s: memory.state_bits(state_of(s), cache_format(s)),
+            over="layers.states",
+            total=True,
+        ),
+        Step(
+            "kv_bytes",
+            "Y_k",
+            "bytes of cache",
+            lambda s: memory.layer_bytes(s.batch, s.held_bits + s.state_bits),
+            over="layers",
+            total=True,
+        ),
+        Step(
+            "activation_bytes",
+            "Y_a",
+            "bytes of activations while prompts are read",
+            lambda s: memory.activation_bytes(model_of(s), s.context, s.batch),
+        ),
         Step("total_bytes", "Y", "bytes in all", lambda s: held_by(s).total_bytes),
-        Step("devices", "D", "devices that hold them",
-             lambda s: memory.least_devices(s.total_bytes, s.memory, s.usable)),
-        Step("fits", "F", "1 if one device holds them, else 0",
-             lambda s: int(memory.fits(s.total_bytes, s.memory, s.usable))),
-        Step("weight_read", "R_w", "bytes of weights read in a step",
-             lambda s: step_of(s).weights.bytes),
-        Step("weight_work", "O_w", "operations with weights in a step",
-             lambda s: step_of(s).weights.operations),
-        Step("span_read", r"\gamma", "bytes that a step reads of one layer's cache",
-             lambda s: step_of(s, reads(s)).attention.bytes, over="layers.read", total=True),
-        Step("state_read", r"\tau", "bytes that a step reads and writes of one layer's state",
-             lambda s: step_of(s, state_of(s)).attention.bytes, over="layers.states", total=True),
-        Step("cache_read", "R_k", "bytes of cache read in a step",
-             lambda s: s.span_read + s.state_read, over="layers", total=True),
-        Step("span_work", r"\phi", "operations that one layer spends on its cache",
-             lambda s: step_of(s, attends(s)).attention.operations,
-             over="layers.scores", total=True),
-        Step("state_work", r"\psi", "operations that one layer spends on its state",
-             lambda s: step_of(s, state_of(s)).attention.operations,
-             over="layers.states", total=True),
-        Step("cache_work", "O_k", "operations with the cache in a step",
-             lambda s: s.span_work + s.state_work, over="layers", total=True),
-        Step("weight_seconds", "t_w", "seconds of a step for the weights",
-             lambda s: weight_phase(s).seconds),
-        Step("cache_seconds", "t_k", "seconds of a step for the cache",
-             lambda s: cache_phase(s).seconds),
+        Step(
+            "devices",
+            "D",
+            "devices that hold them",
+            lambda s: memory.least_devices(s.total_bytes, s.memory, s.usable),
+        ),
+        Step(
+            "fits",
+            "F",
+            "1 if one device holds them, else 0",
+            lambda s: int(memory.fits(s.total_bytes, s.memory, s.usable)),
+        ),
+        Step(
+            "weight_read",
+            "R_w",
+            "bytes of weights read in a step",
+            lambda s: step_of(s).weights.bytes,
+        ),
+        Step(
+            "weight_work",
+            "O_w",
+            "operations with weights in a step",
+            lambda s: step_of(s).weights.operations,
+        ),
+        Step(
+            "span_read",
+            r"\gamma",
+            "bytes that a step reads of one layer's cache",
+            lambda s: step_of(s, reads(s)).attention.bytes,
+            over="layers.read",
+            total=True,
+        ),
+        Step(
+            "state_read",
+            r"\tau",
+            "bytes that a step reads and writes of one layer's state",
+            lambda s: step_of(s, state_of(s)).attention.bytes,
+            over="layers.states",
+            total=True,
+        ),
+        Step(
+            "cache_read",
+            "R_k",
+            "bytes of cache read in a step",
+            lambda s: s.span_read + s.state_read,
+            over="layers",
+            total=True,
+        ),
+        Step(
+            "span_work",
+            r"\phi",
+            "operations that one layer spends on its cache",
+            lambda s: step_of(s, attends(s)).attention.operations,
+            over="layers.scores",
+            total=True,
+        ),
+        Step(
+            "state_work",
+            r"\psi",
+            "operations that one layer spends on its state",
+            lambda s: step_of(s, state_of(s)).attention.operations,
+            over="layers.states",
+            total=True,
+        ),
+        Step(
+            "cache_work",
+            "O_k",
+            "operations with the cache in a step",
+            lambda s: s.span_work + s.state_work,
+            over="layers",
+            total=True,
+        ),
+        Step(
+            "weight_seconds",
+            "t_w",
+            "seconds of a step for the weights",
+            lambda s: weight_phase(s).seconds,
+        ),
+        Step(
+            "cache_seconds",
+            "t_k",
+            "seconds of a step for the cache",
+            lambda s: cache_phase(s).seconds,
+        ),
         Step("seconds", "t", "seconds of a step", lambda s: floor_of(s).seconds),
-        Step("tokens_per_second", "v", "tokens a second, of all sequences together",
-             lambda s: floor_of(s).tokens_per_second),
-        Step("joules", "J", "joules for a million tokens",
-             lambda s: roofline.joules_per_million(s.watts, s.devices, s.seconds, s.batch)),
-        Step("dollars_low", r"\$_l", "dollars for a million tokens at the low price",
-             lambda s: dollars(s, s.price_low).low),
-        Step("dollars_high", r"\$_h", "dollars for a million tokens at the high price",
-             lambda s: dollars(s, s.price_high).high),
+        Step(
+            "tokens_per_second",
+            "v",
+            "tokens a second, of all sequences together",
+            lambda s: floor_of(s).tokens_per_second,
+        ),
+        Step(
+            "joules",
+            "J",
+            "joules for a million tokens",
+            lambda s: roofline.joules_per_million(s.watts, s.devices, s.seconds, s.batch),
+        ),
+        Step(
+            "dollars_low",
+            r"\$_l",
+            "dollars for a million tokens at the low price",
+            lambda s: dollars(s, s.price_low).low,
+        ),
+        Step(
+            "dollars_high",
+            r"\$_h",
+            "dollars for a million tokens at the high price",
+            lambda s: dollars(s, s.price_high).high,
+        ),
     ),
     results=(
         Result("Weights", ("weights_bytes",), "B"),
@@ -221,18 +458,31 @@ CALCULATOR = Calculator(
         Result("Least time for the weights", ("weight_seconds",), "s"),
         Result("Least time for the cache", ("cache_seconds",), "s"),
         Result("Tokens a second at most, all sequences", ("tokens_per_second",), ""),
-        Result("Dollars for a million tokens, at least", ("dollars_low", "dollars_high"), "$",
-               missing="no published price: give one"),
-        Result("Energy for a million tokens", ("joules",), "J",
-               missing="no power stated for this device"),
+        Result(
+            "Dollars for a million tokens, at least",
+            ("dollars_low", "dollars_high"),
+            "$",
+            missing="no published price: give one",
+        ),
+        Result(
+            "Energy for a million tokens",
+            ("joules",),
+            "J",
+            missing="no power stated for this device",
+        ),
     ),
     tables={
-        "models": tables.models, "devices": tables.devices,
-        "weight_formats": tables.weight_formats, "cache_formats": tables.cache_formats,
+        "models": tables.models,
+        "devices": tables.devices,
+        "weight_formats": tables.weight_formats,
+        "cache_formats": tables.cache_formats,
     },
     columns={
-        "lookup": ("N_l", "parameters of which a token reads a row: the input embedding, unless "
-                   "it is the head too"),
+        "lookup": (
+            "N_l",
+            "parameters of which a token reads a row: the input embedding, unless "
+            "it is the head too",
+        ),
         "vectors": ("v", "vectors that a span stores at each place"),
         "width": ("d", "values of a vector"),
         "limit": ("w", "places at most: the window"),
@@ -244,11 +494,14 @@ CALCULATOR = Calculator(
         "price_high": ("p_h", "dollars for a device and hour, high"),
     },
     groups={
-        "layers": r"\text{layers}", "layers.held": r"\text{held}", "layers.read": r"\text{read}",
-        "layers.scores": r"\text{scores}", "layers.states": r"\text{states}",
+        "layers": r"\text{layers}",
+        "layers.held": r"\text{held}",
+        "layers.read": r"\text{read}",
+        "layers.scores": r"\text{scores}",
+        "layers.states": r"\text{states}",
     },
     command="sizewise memory llama-3.1-70b --context 32000 --usable 0.9; "
-            "sizewise roofline llama-3.1-70b --context 32000",
+    "sizewise roofline llama-3.1-70b --context 32000",
     picture=("weights_bytes", "kv_bytes", "activation_bytes"),
     against=("memory", "devices"),
     answer=Answer(
@@ -256,4 +509,4 @@ CALCULATOR = Calculator(
         {1: "Fits one {device}.", 0: "Does not fit one {device}: needs {devices}."},
         own={DEVICE: "device of your own"},
     ),
-)  # fmt: skip
+)

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from .parts import COUNT, Calculator, Field, Named, OWN, Result, SHARE
+from .parts import COUNT, OWN, SHARE, Calculator, Field, Named, Result
 from .worked import answered, evaluate, written
 
 NO_SCRIPT = "These are the results of one case; to change it here, the page needs JavaScript."
@@ -11,8 +11,9 @@ NO_SCRIPT = "These are the results of one case; to change it here, the page need
 def html(calculator: Calculator) -> str:
     """The form, hidden until the script runs, and the results as they are without it."""
     values = evaluate(calculator, {})
-    commands = " and ".join(f"<code>{escape(one.strip())}</code>"
-                            for one in calculator.command.split(";"))  # fmt: skip
+    commands = " and ".join(
+        f"<code>{escape(one.strip())}</code>" for one in calculator.command.split(";")
+    )
     return (
         f'<div class="sw-calc" id="calculator-{calculator.id}" data-calculator="{calculator.id}">\n'
         f'<form class="sw-calc__form" hidden aria-label="{escape(calculator.title)}">\n'

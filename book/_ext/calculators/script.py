@@ -26,8 +26,20 @@ def generated() -> str:
 
 def described(calculator: Calculator) -> dict:
     """A calculator as the page's script wants it."""
-    fields = ("name", "label", "kind", "default", "unit", "least", "most", "table", "when",
-              "optional", "sets", "otherwise")  # fmt: skip
+    fields = (
+        "name",
+        "label",
+        "kind",
+        "default",
+        "unit",
+        "least",
+        "most",
+        "table",
+        "when",
+        "optional",
+        "sets",
+        "otherwise",
+    )
     results = ("label", "values", "unit", "each", "missing")
     return {
         "fields": [{key: getattr(one, key) for key in fields} for one in calculator.fields],

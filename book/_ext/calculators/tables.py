@@ -15,6 +15,7 @@ from sizewise.data import catalog
 from sizewise.models import config, from_config, parameters
 from sizewise.models.architecture import Grouped, Layer, Model
 from sizewise.scaling_laws import forms
+
 from . import intervals
 from .parts import OWN
 from .tracing import Formula, Symbols, trace

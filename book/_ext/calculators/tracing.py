@@ -15,12 +15,40 @@ from typing import Any
 MOST_PATHS = 64  # a formula with more cases is no formula
 
 # Values that are whole numbers; every other is any number above 0.
-WHOLE = frozenset((
-    "active", "activation_bytes", "batch", "context", "conv", "devices", "experts", "full_bytes",
-    "full_layers", "head_dim", "hidden", "kv_bytes", "kv_heads", "limit", "lookup", "mlp_width",
-    "operations", "parameters", "query_heads", "recurrent", "stride", "total_bytes", "used",
-    "vectors", "vocab", "weights_bytes", "width", "window", "windowed_bytes", "windowed_layers",
-))  # fmt: skip
+WHOLE = frozenset(
+    (
+        "active",
+        "activation_bytes",
+        "batch",
+        "context",
+        "conv",
+        "devices",
+        "experts",
+        "full_bytes",
+        "full_layers",
+        "head_dim",
+        "hidden",
+        "kv_bytes",
+        "kv_heads",
+        "limit",
+        "lookup",
+        "mlp_width",
+        "operations",
+        "parameters",
+        "query_heads",
+        "recurrent",
+        "stride",
+        "total_bytes",
+        "used",
+        "vectors",
+        "vocab",
+        "weights_bytes",
+        "width",
+        "window",
+        "windowed_bytes",
+        "windowed_layers",
+    )
+)
 
 _asked: list["Path"] = []  # the path that is being followed, if any
 
@@ -65,11 +93,19 @@ class Traced:
         import sympy
 
         known = {
-            "add": operator.add, "subtract": operator.sub, "multiply": operator.mul,
-            "divide": operator.truediv, "power": operator.pow, "negative": operator.neg,
-            "minimum": sympy.Min, "maximum": sympy.Max, "sqrt": sympy.sqrt, "exp": sympy.exp,
-            "expm1": lambda x: sympy.exp(x) - 1, "log": sympy.log,
-        }  # fmt: skip
+            "add": operator.add,
+            "subtract": operator.sub,
+            "multiply": operator.mul,
+            "divide": operator.truediv,
+            "power": operator.pow,
+            "negative": operator.neg,
+            "minimum": sympy.Min,
+            "maximum": sympy.Max,
+            "sqrt": sympy.sqrt,
+            "exp": sympy.exp,
+            "expm1": lambda x: sympy.exp(x) - 1,
+            "log": sympy.log,
+        }
         if method != "__call__" or ufunc.__name__ not in known:
             return NotImplemented
         return Traced(known[ufunc.__name__](*map(plain, inputs)))

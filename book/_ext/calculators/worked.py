@@ -4,13 +4,21 @@ import math
 import re
 from functools import cache
 
-from .parts import Calculator, OWN
+from .parts import OWN, Calculator
 from .tables import Cell
 from .tracing import Formula
 
 LETTERS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "p": 1e15}
-PREFIXES = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1), ("m", 1e-3), ("µ", 1e-6),
-            ("n", 1e-9))  # fmt: skip
+PREFIXES = (
+    ("T", 1e12),
+    ("G", 1e9),
+    ("M", 1e6),
+    ("k", 1e3),
+    ("", 1),
+    ("m", 1e-3),
+    ("µ", 1e-6),
+    ("n", 1e-9),
+)
 TIMES = (("years", 365.25 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60))
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from sizewise import units
 from sizewise.data import catalog
+
 from . import timing
 
 MEMORY = ("copy", "read")

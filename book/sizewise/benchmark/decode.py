@@ -7,9 +7,10 @@ kernels; "compiled", a graph of what `torch.compile` makes of the lean layer.
 """
 
 from sizewise import units, validation
+
 from . import compiled_step, cuda_graphs, int8_columns, static_cache, timing
-from .model import Built
 from .cuda_graphs import NotCaptured
+from .model import Built
 
 SAME = 0.1  # relative distance of logits: rounding is far below, other logits are far above
 MODES = ("eager", "static", "graph", "lean", "compiled")
@@ -99,7 +100,11 @@ def static(built: Built, mode: str, batch: int, context: int) -> "Step":
     static_cache.use(built.config)
     if mode in ("lean", "compiled"):
         compiled_step.check(built.model)
-    if mode == "compiled" and timing.on(built.device) == "cuda" and (why := compiled_step.uncompiled()):
+    if (
+        mode == "compiled"
+        and timing.on(built.device) == "cuda"
+        and (why := compiled_step.uncompiled())
+    ):
         raise ValueError(why)
     cache = static_cache.Static(built.config, batch, context, built.dtype, built.device)
     if mode == "lean":

@@ -13,9 +13,10 @@ import statistics
 import time
 
 from sizewise import units, validation
+
 from . import static_cache, timing
-from .model import Built
 from .decode import Graph, NotCaptured, Step
+from .model import Built
 
 STEPS = ("decode", "prefill")
 PARTS = ("attention", "mlp", "norm")

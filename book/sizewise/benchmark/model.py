@@ -9,7 +9,8 @@ dense products do not look at values; they say nothing about quality.
 from dataclasses import dataclass
 from typing import Any
 
-from sizewise.models import config as configs, parameters
+from sizewise.models import config as configs
+from sizewise.models import parameters
 from sizewise.models.architecture import Model
 
 # Below the catalogue's models, for machines without a GPU: shapes, of nobody's training.
@@ -18,9 +19,12 @@ SMALL = {
     "llama-little": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6},
 }
 COMMON = {
-    "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2,
-    "vocab_size": 4096, "tie_word_embeddings": True,
-}  # fmt: skip
+    "model_type": "llama",
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 4096,
+    "tie_word_embeddings": True,
+}
 PLAIN = ("fp32", "bf16", "fp16")
 # LLM.int8() without its detour for large activations: the products alone.
 WITHOUT_OUTLIERS = "int8-plain"

@@ -20,10 +20,11 @@ GROUPS = {
     "dequantize": re.compile(r"quant|int8_mixed|int8_scaled", re.I),
     "matmul": re.compile(
         r"gemm|gemv|matmul|cutlass|nvjet|cublas|igemm|splitk|wgmma|xmma|dot_kernel|int8_linear"
-        r"|::(_int_)?(b|add)?mm|::linear", re.I,
+        r"|::(_int_)?(b|add)?mm|::linear",
+        re.I,
     ),
     "copy": re.compile(r"memcpy|memset", re.I),
-}  # fmt: skip
+}
 REST = "elementwise"
 STEPS = 3
 TOP = 5
@@ -65,9 +66,11 @@ def told(kernels: list[Kernel]) -> dict[str, object]:
         until = max(until, one.end)
     span = until - min(one.start for one in kernels)
     found: dict[str, object] = {
-        "kernels": len(kernels), "span_ms": span / 1e3,
-        "busy_ms": busy / 1e3, "gap_ms": (span - busy) / 1e3,
-    }  # fmt: skip
+        "kernels": len(kernels),
+        "span_ms": span / 1e3,
+        "busy_ms": busy / 1e3,
+        "gap_ms": (span - busy) / 1e3,
+    }
     for name in (*GROUPS, REST):
         some = [one for one in kernels if group(one.name) == name]
         found[f"{name}_ms"] = sum(one.busy for one in some) / 1e3

@@ -154,10 +154,13 @@ def _without_folder(command: str, file: Path) -> str:
     person keeps files.
     """
     words = [
-        file.name if file.is_absolute() and word == str(file) else
-        word.replace(f"={file}", f"={file.name}") if file.is_absolute() else word
+        file.name
+        if file.is_absolute() and word == str(file)
+        else word.replace(f"={file}", f"={file.name}")
+        if file.is_absolute()
+        else word
         for word in shlex.split(command)
-    ]  # fmt: skip
+    ]
     return shlex.join(words)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from sizewise.costs import formats, roofline
 from sizewise.data import catalog
 from sizewise.models.architecture import Model
+
 from .model import base, nominal
 
 
@@ -84,6 +85,11 @@ def _rates(measured: catalog.Device | None) -> dict:
 def _nowhere() -> catalog.Device:
     """A device for counting bytes and operations where no ceiling is known yet."""
     return catalog.Device(
-        name="unmeasured", memory_bytes=1.0, bandwidth=1.0, flops={}, tdp_watts=None,
-        source="measured", checked="measured",
-    )  # fmt: skip
+        name="unmeasured",
+        memory_bytes=1.0,
+        bandwidth=1.0,
+        flops={},
+        tdp_watts=None,
+        source="measured",
+        checked="measured",
+    )

@@ -6,7 +6,9 @@ from typing import Any
 
 from sizewise import units
 from sizewise.models import config as configs
-from . import ceilings, decode, energy, layers, model as built, profile, recording, timing
+
+from . import ceilings, decode, energy, layers, profile, recording, timing
+from . import model as built
 
 KINDS = ("ceiling", "decode", "prefill", "layers", "kernels")
 CPU_LEAST = 0.1  # seconds a block: a processor needs no longer ones, nothing is metered there

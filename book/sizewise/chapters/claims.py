@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise import paths, units
+
 from . import notebook
 
 VERDICTS = {
@@ -27,9 +28,20 @@ VERDICTS = {
 MIME = "application/vnd.sizewise.verdict+json"
 FUNCTIONS = {"abs": abs, "min": min, "max": max}  # what a rule may call
 GRAMMAR = (
-    ast.Expression, ast.Compare, ast.cmpop, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop,
-    ast.BinOp, ast.operator, ast.Call, ast.Name, ast.Load, ast.Constant,
-)  # fmt: skip
+    ast.Expression,
+    ast.Compare,
+    ast.cmpop,
+    ast.BoolOp,
+    ast.boolop,
+    ast.UnaryOp,
+    ast.unaryop,
+    ast.BinOp,
+    ast.operator,
+    ast.Call,
+    ast.Name,
+    ast.Load,
+    ast.Constant,
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise import paths, units
+
 from . import notebook
 
 

@@ -80,10 +80,12 @@ def compare(
     small@http://localhost:8000/v1
     """
     from sizewise import validation
-    from . import output as show, show_compare
     from sizewise.compare import cost, models, report, run
     from sizewise.compare import task as tasks
     from sizewise.compare.endpoint import Asking
+
+    from . import output as show
+    from . import show_compare
 
     validation.whole("most", most, 1 << 20), validation.whole("repeats", repeats, MOST_REPEATS)
     validation.whole("seed", seed, least=0), validation.whole("retries", retries, 100, 0)
@@ -99,8 +101,10 @@ def compare(
         with _progress() as (started, told):
             answers, plans = run.ask_all(pair, items, settings, file, told, started)
     except KeyboardInterrupt:
-        print(f"sizewise: stopped; {file} has what came, and the same command goes on",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"sizewise: stopped; {file} has what came, and the same command goes on",
+            file=sys.stderr,
+        )
         raise typer.Exit(130) from None
     except OSError as error:  # of a model's files, say
         if isinstance(error, BrokenPipeError):
@@ -165,9 +169,12 @@ def _beside(task: str) -> Path:
 def _told(settings) -> dict:
     asking = settings.asking
     return {
-        "system": asking.system, "most": asking.most, "temperature": asking.temperature,
-        "repeats": settings.repeats, "seed": settings.seed,
-    }  # fmt: skip
+        "system": asking.system,
+        "most": asking.most,
+        "temperature": asking.temperature,
+        "repeats": settings.repeats,
+        "seed": settings.seed,
+    }
 
 
 def _shown(question) -> dict:
@@ -188,6 +195,7 @@ def _progress():
     from rich.console import Console
 
     from sizewise.experiments.progress import Progress
+
     from .show_compare import cut
 
     shown: list[Progress] = []

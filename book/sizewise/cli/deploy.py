@@ -32,11 +32,12 @@ def memory(
     Example: sizewise memory llama-3.1-70b --weights nf4 --kv fp8 --context 131072 --batch 16
     """
     from sizewise import validation
-    from . import output, show_devices
     from sizewise.costs import formats
+    from sizewise.costs import memory as bytes_of
     from sizewise.data import catalog
     from sizewise.models import config, parameters
-    from sizewise.costs import memory as bytes_of
+
+    from . import output, show_devices
 
     chosen = catalog.device(device)
     validation.whole("context", context), validation.whole("batch", batch)
@@ -74,11 +75,12 @@ def roofline(
     Example: sizewise roofline deepseek-v3 --device H200 --weights fp8 --batch 64 --json
     """
     from sizewise import validation
-    from . import output, show_devices
-    from sizewise.data import catalog
-    from sizewise.models import config, parameters
     from sizewise.costs import memory as bytes_of
     from sizewise.costs import roofline as floor
+    from sizewise.data import catalog
+    from sizewise.models import config, parameters
+
+    from . import output, show_devices
 
     chosen = catalog.device(device)
     validation.whole("context", context), validation.whole("batch", batch)

@@ -34,6 +34,7 @@ def fit(
     Example: sizewise fit runs.csv --budget 1e21 --bootstrap 4000 --json
     """
     from sizewise import scaling_laws, validation
+
     from . import output
 
     validation.whole("seed", seed, least=0)
@@ -53,7 +54,9 @@ def _as_dict(fitted, budget: float | None, bootstrap: int, seed: int) -> dict[st
     from sizewise import scaling_laws
 
     law, profiled = fitted.law, scaling_laws.profile(fitted)
-    errors = scaling_laws.held_out(fitted.runs, scaling_laws.folds(fitted.runs, min(10, len(fitted.runs))))
+    errors = scaling_laws.held_out(
+        fitted.runs, scaling_laws.folds(fitted.runs, min(10, len(fitted.runs)))
+    )
     found: dict[str, Any] = {
         "runs": len(fitted.runs),
         **{name: getattr(law, name) for name in ("E", "A", "B", "alpha", "beta")},
@@ -87,8 +90,9 @@ def _pair(pair) -> list[float | None] | None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    from . import output
     from sizewise.units import si
+
+    from . import output
 
     table = output.table(f"{found['runs']} runs", "", "fit>", "95 % from>", "to>")
     for name, pair in found["ci"].items():

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sizewise import __version__
+
 from . import compare, deploy, fit, quantize
 
 app = typer.Typer(
@@ -80,8 +81,9 @@ def count(models: Models, json: Json = False, ignore_code: IgnoreCode = False):
 
     Example: sizewise count llama-3.1-8b mixtral-8x7b ./config.json
     """
-    from . import output as show
     from sizewise.models import config, parameters
+
+    from . import output as show
 
     counts, errors = [], []
     for model in models:
@@ -104,8 +106,9 @@ def list_models(
 ):
     """List the catalogue: published models, the vendor's figure and where it comes from."""
     from sizewise import units
-    from . import output as show
     from sizewise.data import catalog
+
+    from . import output as show
 
     families = {entry.family for entry in catalog.models().values()}
     if family and family not in families:
@@ -116,8 +119,9 @@ def list_models(
 @app.command(name="devices")
 def list_devices(json: Json = False):
     """List the devices with memory, bandwidth and peak rates as their vendors state them."""
-    from . import output as show
     from sizewise.data import catalog
+
+    from . import output as show
 
     show.devices(list(catalog.devices().values()), json)
 
@@ -148,6 +152,7 @@ def run(
     """
     from sizewise import paths
     from sizewise.chapters import run as runner
+
     from . import output as show
 
     given = dict(_parameter(words) for words in parameter or ())
@@ -176,6 +181,7 @@ def list_claims(
     """Show the ledger: each claim, the chapter that owns it, and the verdict it computed."""
     from sizewise import units
     from sizewise.chapters import claims
+
     from . import output as show
 
     rows = claims.table()

@@ -7,9 +7,12 @@ from typing import Any
 from sizewise.units import si
 
 MARKS = {
-    "supported": "green", "partly": "yellow", "misleading": "magenta",
-    "contradicted": "red", "undecidable": "dim",
-}  # fmt: skip
+    "supported": "green",
+    "partly": "yellow",
+    "misleading": "magenta",
+    "contradicted": "red",
+    "undecidable": "dim",
+}
 
 
 def as_json(what: Any) -> None:
@@ -110,9 +113,13 @@ def models(entries: list, json: bool) -> None:
         total, active = row["published_total"], row["published_active"]
         shown = _exact(total) if row["exact"] else si(total, "params") if total else ""
         made.add_row(
-            row["model"], row["family"], shown, si(active, "params") if active else "",
-            row["checked"], row["source"],
-        )  # fmt: skip
+            row["model"],
+            row["family"],
+            shown,
+            si(active, "params") if active else "",
+            row["checked"],
+            row["source"],
+        )
     console().print(made)
 
 
@@ -131,9 +138,13 @@ def devices(found: list, json: bool) -> None:
         rates = [si(one.flops[f], "op/s") if one.flops.get(f) else "" for f in formats]
         power = f"{one.tdp_watts:g} W" if one.tdp_watts else ""
         made.add_row(
-            one.name, si(one.memory_bytes, "B"), si(one.bandwidth, "B/s", 4), *rates, power,
+            one.name,
+            si(one.memory_bytes, "B"),
+            si(one.bandwidth, "B/s", 4),
+            *rates,
+            power,
             one.checked,
-        )  # fmt: skip
+        )
     console().print(made)
 
 
@@ -166,10 +177,14 @@ class Progress:
 
         self.live = sys.stderr.isatty()
         self.bars = Bars(
-            TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn(),
-            TimeElapsedColumn(), TextColumn("{task.fields[state]}"),
-            console=Console(stderr=True), disable=not self.live,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=Console(stderr=True),
+            disable=not self.live,
+        )
         self.tasks = {
             name: self.bars.add_task(name, total=1.0, start=False, state="waiting")
             for name in chapters

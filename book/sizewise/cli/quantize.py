@@ -43,10 +43,11 @@ def quantize(
     Example: sizewise quantize ./my-model --format nf4-dq --text notes.txt --json
     """
     from sizewise import validation
-    from . import output, show_quant
     from sizewise.models import load
     from sizewise.quantization.weights import convert
     from sizewise.units import unknown
+
+    from . import output, show_quant
 
     validation.whole("context", context, 1 << 20, 2), validation.whole("windows", windows, 1 << 20)
     if dtype not in load.DTYPES:
@@ -67,11 +68,12 @@ def quantize(
 
 def _run(found, format, words, device, dtype, context, windows, told) -> dict:
     """Cut the text, then load, measure, convert and measure again."""
-    from . import show_quant
     from sizewise.evaluation import likelihood
     from sizewise.models import load
     from sizewise.quantization import tensor_bytes
     from sizewise.quantization.weights import convert
+
+    from . import show_quant
 
     with told("reading the text"):  # before the weights, since it may be too short
         tokenizer, most = load.reader(found)

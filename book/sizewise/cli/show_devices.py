@@ -1,7 +1,8 @@
 """What the commands on devices print: bytes of a deployment, and floors."""
 
-from .output import console, table
 from sizewise.units import si
+
+from .output import console, table
 
 
 def memory(total) -> None:
@@ -43,9 +44,13 @@ def floors_as_dict(floors: list) -> dict:
         }
     first = floors[0]
     return {
-        "model": first.model, "device": first.device, "devices": first.devices,
-        "context": first.context, "batch": first.batch, **found,
-    }  # fmt: skip
+        "model": first.model,
+        "device": first.device,
+        "devices": first.devices,
+        "context": first.context,
+        "batch": first.batch,
+        **found,
+    }
 
 
 def floors(found: list) -> None:

@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
-from .output import console, table
 from sizewise.units import si
+
+from .output import console, table
 
 
 def as_dict(source, dtype, device, before, converted, first, second, stored=None) -> dict[str, Any]:
@@ -72,9 +73,12 @@ def _print_file(stored: dict[str, Any]) -> None:
     made = table("what the file stores", "type", "tensors>", "weights>", "bytes>", "bits a weight>")
     for one in stored["types"]:
         made.add_row(
-            one["type"], f"{one['tensors']:,}", f"{one['weights']:,}", f"{one['bytes']:,}",
+            one["type"],
+            f"{one['tensors']:,}",
+            f"{one['weights']:,}",
+            f"{one['bytes']:,}",
             f"{one['bits']:.4g}",
-        )  # fmt: skip
+        )
     made.add_section()
     made.add_row("all", "", "", f"{stored['bytes']:,}", f"{stored['bits']:.4g}")
     console().print(made)
@@ -82,10 +86,15 @@ def _print_file(stored: dict[str, Any]) -> None:
 
 def _file(stored) -> dict[str, Any]:
     kinds = [
-        {"type": one.type, "tensors": one.tensors, "weights": one.elements, "bytes": one.bytes,
-         "bits": one.bits}
+        {
+            "type": one.type,
+            "tensors": one.tensors,
+            "weights": one.elements,
+            "bytes": one.bytes,
+            "bits": one.bits,
+        }
         for one in stored.types
-    ]  # fmt: skip
+    ]
     return {"types": kinds, "bytes": stored.all.bytes, "bits": stored.all.bits}
 
 

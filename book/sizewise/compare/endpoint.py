@@ -167,17 +167,24 @@ class Client:
         until = self.clock() + asking.timeout
         try:
             with self.session.post(
-                self.model.url, json=body, stream=True, timeout=asking.timeout,
-                allow_redirects=False, auth=self._sign, headers={"Accept-Encoding": "identity"},
-            ) as response:  # fmt: skip
+                self.model.url,
+                json=body,
+                stream=True,
+                timeout=asking.timeout,
+                allow_redirects=False,
+                auth=self._sign,
+                headers={"Accept-Encoding": "identity"},
+            ) as response:
                 return response.status_code, response.headers, self._content(response, until)
         except (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError):
             raise _Passing(f"no answer in {asking.timeout:g} s") from None
         except requests.exceptions.SSLError:
             raise _Failed("no trusted encrypted connection") from None
         except requests.ConnectionError as error:
-            if isinstance(getattr(error.args[0], "reason", None) if error.args else None,
-                          urllib3.exceptions.NewConnectionError):  # fmt: skip
+            if isinstance(
+                getattr(error.args[0], "reason", None) if error.args else None,
+                urllib3.exceptions.NewConnectionError,
+            ):
                 raise _Passing("no connection") from None
             raise _Passing("lost connection") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):

@@ -4,6 +4,7 @@ import hashlib
 import time
 
 from sizewise.models import load
+
 from .endpoint import Asking, Reply
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
@@ -63,9 +64,14 @@ class Local:
         generation.check_context(self.model, [ids], most)
         ends = generation.end_tokens(self.model, tokenizer)
         settings = GenerationConfig(
-            do_sample=True, temperature=self.asking.temperature, top_k=0, top_p=1.0,
-            max_new_tokens=most, eos_token_id=ends or None, pad_token_id=(ends or [0])[0],
-        )  # fmt: skip
+            do_sample=True,
+            temperature=self.asking.temperature,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=most,
+            eos_token_id=ends or None,
+            pad_token_id=(ends or [0])[0],
+        )
         given = torch.tensor([ids], device=self.model.device)  # (1, t)
         devices = [given.device] if given.is_cuda else []
         with torch.random.fork_rng(devices), torch.inference_mode():

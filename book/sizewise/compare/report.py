@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sizewise.stats import bootstrap, paired
+
 from .cost import Rates
 from .models import Model, labels
 from .rows import Answers
@@ -44,7 +45,7 @@ def compare(
         "difference": difference,
         "verdict": verdict(difference, names),
         "answers": [_line(item, rows, scores) for item in items],
-    }  # fmt: skip
+    }
 
 
 def verdict(difference: dict[str, Any] | None, names: list[str]) -> str:
@@ -122,7 +123,8 @@ def _model(model: Model, rows: dict, scores: dict, rates: Rates, seed: int) -> d
         "answered": len(good),
         "failed": [
             {"item": row["item"], "repeat": row["repeat"], "reason": row["failed"]}
-            for row in every if row["failed"]
+            for row in every
+            if row["failed"]
         ],
         "score": _score(list(scores.values()), seed),
         "reliability": _reliability(rows),
@@ -130,9 +132,12 @@ def _model(model: Model, rows: dict, scores: dict, rates: Rates, seed: int) -> d
         "dollars_per_thousand_requests": rates.thousand(good),
         "price": vars(rates),
         "seconds": {
-            "median": float(np.median(seconds)), "p95": float(np.percentile(seconds, 95)),
-        } if seconds else None,
-    }  # fmt: skip
+            "median": float(np.median(seconds)),
+            "p95": float(np.percentile(seconds, 95)),
+        }
+        if seconds
+        else None,
+    }
 
 
 def _score(values: list[float], seed: int) -> dict[str, Any] | None:
@@ -164,12 +169,17 @@ def _difference(a: dict[str, float], b: dict[str, float], seed: int) -> dict[str
         return found | nothing | {"shown": bool(_away(drawn.low, drawn.high)), "detectable": least}
     test = paired.compare(*values, seed=seed)
     return found | {
-        "low": test.analytic.low, "high": test.analytic.high,
-        "drawn_low": drawn.low, "drawn_high": drawn.high,
-        "only_a": test.only_a, "only_b": test.only_b, "p_exact": test.exact, "p_mid": test.mid,
+        "low": test.analytic.low,
+        "high": test.analytic.high,
+        "drawn_low": drawn.low,
+        "drawn_high": drawn.high,
+        "only_a": test.only_a,
+        "only_b": test.only_b,
+        "p_exact": test.exact,
+        "p_mid": test.mid,
         "shown": shown(test.only_a, test.only_b, len(both)),
         "detectable": _detectable(test.only_a + test.only_b, len(both)),
-    }  # fmt: skip
+    }
 
 
 def _detectable(differ: int, items: int) -> float | None:

@@ -15,8 +15,14 @@ from sizewise.data import records
 
 START = b'{"id": "'  # of every row
 NEEDED = {
-    "item", "repeat", "text", "failed", "seconds", "prompt_tokens", "answer_tokens",
-}  # fmt: skip
+    "item",
+    "repeat",
+    "text",
+    "failed",
+    "seconds",
+    "prompt_tokens",
+    "answer_tokens",
+}
 
 
 class Answers:

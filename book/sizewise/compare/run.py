@@ -42,11 +42,14 @@ def plan(model: Model, items: list[Item], settings: Settings) -> list[Question]:
     """All requests to a model, repeats last, so that a run cut short has most of the items."""
     asking = settings.asking
     fixed: dict[str, Any] = {
-        "model": model.name, "endpoint": model.place, "most": asking.most,
+        "model": model.name,
+        "endpoint": model.place,
+        "most": asking.most,
         "temperature": asking.temperature,
-    }  # fmt: skip
+    }
     if not model.url:
         from sizewise.models import load
+
         from .local import fingerprint
 
         state = fingerprint(load.find(model.name))
@@ -95,6 +98,7 @@ def _asked(model: Model, todo: list[Question], settings: Settings) -> Iterator:
         yield from _from_endpoint(model, todo, settings)
     else:
         from sizewise.models import load
+
         from .local import Local
 
         local = Local(load.find(model.name), settings.asking, settings.device, settings.dtype)

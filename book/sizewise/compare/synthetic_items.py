@@ -9,30 +9,46 @@ import random
 from typing import Any
 
 from sizewise.validation import whole
+
 from . import task
 
 KINDS = ("sum", "find", "sort")
 MOST = 3000  # beyond, patterns would run out of different questions
-NAMES = ("Ada Brandt", "Tom Okoro", "Mia Lind", "Luis Ortega", "Jana Novak", "Omar Haddad",
-         "Eve Martin", "Ken Sato", "Ines Duarte", "Paul Weber")  # fmt: skip
+NAMES = (
+    "Ada Brandt",
+    "Tom Okoro",
+    "Mia Lind",
+    "Luis Ortega",
+    "Jana Novak",
+    "Omar Haddad",
+    "Eve Martin",
+    "Ken Sato",
+    "Ines Duarte",
+    "Paul Weber",
+)
 CITIES = ("Porto", "Ghent", "Turku", "Leeds", "Graz", "Nantes", "Split", "Bergen", "Pilsen")
 GOODS = ("lamp", "kettle", "router", "printer", "drill", "heater", "toaster", "radio")
 MONTHS = ("January", "March", "May", "July", "September", "November")
 TEAMS = {
     "Billing": (
-        "I was charged twice for the {} of {}.", "Please send me an invoice for the {} of {}.",
+        "I was charged twice for the {} of {}.",
+        "Please send me an invoice for the {} of {}.",
         "My refund for the {} of {} has not arrived in my account.",
         "The price on my card statement for the {} of {} is too high.",
     ),
     "Shipping": (
-        "The parcel with my {} of {} has not come.", "My {} of {} was left at a wrong door.",
-        "My {} of {} went to my old address.", "When will the {} of {} be delivered?",
+        "The parcel with my {} of {} has not come.",
+        "My {} of {} was left at a wrong door.",
+        "My {} of {} went to my old address.",
+        "When will the {} of {} be delivered?",
     ),
     "Technical support": (
-        "The {} of {} does not switch on.", "My {} of {} stopped working after a day.",
-        "How do I reset the {} of {}?", "The {} of {} shows an error and beeps.",
+        "The {} of {} does not switch on.",
+        "My {} of {} stopped working after a day.",
+        "How do I reset the {} of {}?",
+        "The {} of {} shows an error and beeps.",
     ),
-}  # fmt: skip
+}
 FOUND = {
     "Which city does the customer live in? Answer with the city only.": "city",
     "What is the order number? Answer with the order number only.": "order",
@@ -78,9 +94,11 @@ def _sum(rng: random.Random) -> dict[str, Any]:
 def _find(rng: random.Random) -> dict[str, Any]:
     """One of four facts of a note that holds other words of the same kind."""
     held = {
-        "name": rng.choice(NAMES), "city": rng.choice(CITIES), "pieces": rng.randint(2, 9),
+        "name": rng.choice(NAMES),
+        "city": rng.choice(CITIES),
+        "pieces": rng.randint(2, 9),
         "order": f"{rng.choice('BKMRTX')}{rng.choice('BKMRTX')}-{rng.randint(1000, 9999)}",
-    }  # fmt: skip
+    }
     clerk = rng.choice([name for name in NAMES if name != held["name"]])
     asked, what = rng.choice(list(FOUND.items()))
     prompt = (

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sizewise.validation import whole
 from sizewise.units import unknown
+from sizewise.validation import whole
 
 RULES = ("exact", "contains", "number", "rubric")
 FIELDS = ("id", "prompt", "answer", "choices", "contains", "regex", "rubric", "score")

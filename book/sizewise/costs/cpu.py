@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import roofline
 from sizewise.data import catalog
-from sizewise.models import config as configs, parameters
+from sizewise.models import config as configs
+from sizewise.models import parameters
+
+from . import roofline
 
 CEILINGS = ("copy", "read", "multiply")
 REPEATS = 15

@@ -9,12 +9,14 @@ choose independently of each other; how a token's own choices hang together does
 import math
 from dataclasses import dataclass
 
-from . import roofline
 from sizewise.data import catalog
-from sizewise.models import config as configs, from_config, parameters
+from sizewise.models import config as configs
+from sizewise.models import from_config, parameters
 from sizewise.models.architecture import Model
-from .formats import weight_format
 from sizewise.validation import positive, whole
+
+from . import roofline
+from .formats import weight_format
 from .training import peak_operations
 
 MOST_BATCH = 1 << 17  # sequences; a crossing beyond is not looked for
@@ -193,8 +195,9 @@ def _inclusion(loads, used: int):
     if not (loads >= 0).all() or abs(loads.sum() - 1) > 1e-9:
         raise ValueError(f"loads must be shares that sum to 1, got a sum of {loads.sum():g}")
     if loads.max() * used > 1 + 1e-9:
-        raise ValueError(f"a load of {loads.max():.3g} is over 1 / {used}: no token can use an "
-                         "expert twice")  # fmt: skip
+        raise ValueError(
+            f"a load of {loads.max():.3g} is over 1 / {used}: no token can use an expert twice"
+        )
     return np.minimum(used * loads, 1)
 
 

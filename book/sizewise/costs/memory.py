@@ -11,8 +11,9 @@ import math
 from dataclasses import asdict, dataclass
 
 from sizewise.models.architecture import Grouped, Layer, Model, Span
-from .formats import Format, cache_format, weight_format
 from sizewise.validation import least, most, positive, whole
+
+from .formats import Format, cache_format, weight_format
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ slower of memory and arithmetic counts; the phases follow one another (Austin et
 from dataclasses import asdict, dataclass
 
 from sizewise.models.architecture import Model
-from .formats import cache_format, weight_format
 from sizewise.validation import least, most, positive, real, whole
+
+from .formats import cache_format, weight_format
 from .memory import kv_cache_bytes, spans_bits, state_bits, stated
 from .training import Range, peak_operations
 
@@ -118,13 +119,20 @@ def decode(
     context, batch = whole("context", context), whole("batch", batch)
     attended = sum(_attended(layer, context, absorbed) for layer in model.layers)
     return _floor(
-        "decode", model, device, context, batch, batch,
+        "decode",
+        model,
+        device,
+        context,
+        batch,
+        batch,
         weight_bytes=touched_parameters(model, batch) * weight_format(weights).bits / 8,
         cache_bytes=kv_read_bytes(model, context, batch, kv, absorbed=absorbed),
         attention_operations=real(batch * attended),
-        compute=compute, devices=devices, price=price,
+        compute=compute,
+        devices=devices,
+        price=price,
         notes=[f"weights in {weights}, cache in {kv}"],
-    )  # fmt: skip
+    )
 
 
 def prefill(
@@ -148,13 +156,20 @@ def prefill(
     context, batch = whole("context", context), whole("batch", batch)
     scores = sum(_attended_by_all(layer, context) for layer in model.layers)
     return _floor(
-        "prefill", model, device, context, batch, batch * context,
+        "prefill",
+        model,
+        device,
+        context,
+        batch,
+        batch * context,
         weight_bytes=touched_parameters(model, batch * context) * weight_format(weights).bits / 8,
         cache_bytes=float(kv_cache_bytes(model, context, batch, kv)),
         attention_operations=float(batch * scores),
-        compute=compute, devices=devices, price=price,
+        compute=compute,
+        devices=devices,
+        price=price,
         notes=[f"weights in {weights}, cache in {kv}", "the causal mask halves attention"],
-    )  # fmt: skip
+    )
 
 
 def expected_experts(experts: int, used: int, tokens: int) -> float:
@@ -272,9 +287,21 @@ def _state_operations(layer) -> float:
 
 
 def _floor(
-    step, model, device, context, batch, tokens, *, weight_bytes, cache_bytes,
-    attention_operations, compute, devices, price, notes,
-) -> Floor:  # fmt: skip
+    step,
+    model,
+    device,
+    context,
+    batch,
+    tokens,
+    *,
+    weight_bytes,
+    cache_bytes,
+    attention_operations,
+    compute,
+    devices,
+    price,
+    notes,
+) -> Floor:
     devices = whole("devices", devices)
     peak = peak_operations(device, compute)
     if model.experts:
@@ -304,6 +331,16 @@ def _floor(
         dollars = Range.of(price, "price") * hours_per_million(devices, seconds, tokens)
         notes.append("every device is paid for while it works, not while it waits")
     return Floor(
-        step, model.name, device.name, devices, context, batch, tokens, weights, attention,
-        joules, dollars, tuple(notes),
-    )  # fmt: skip
+        step,
+        model.name,
+        device.name,
+        devices,
+        context,
+        batch,
+        tokens,
+        weights,
+        attention,
+        joules,
+        dollars,
+        tuple(notes),
+    )

@@ -62,9 +62,14 @@ _OPTIMIZERS = (
     Optimizer("adam-fp32", 4, 4, 4 + 4, "everything fp32, as torch.optim.Adam keeps it"),
     Optimizer("adam-mixed", 2, 2, 4 + 4 + 4, "16-bit, fp32 master and moments: ZeRO, section 3.1"),
     Optimizer("adam-bf16", 2, 2, 2 + 2, "everything bf16, no master weights"),
-    Optimizer("adam-8bit", 2, 2, 4 + 2 * (1 + 4 / 256), "fp32 master, 8-bit moments, fp32 scale "
-              "for 256 as in bitsandbytes (Dettmers et al. 2022)"),
-)  # fmt: skip
+    Optimizer(
+        "adam-8bit",
+        2,
+        2,
+        4 + 2 * (1 + 4 / 256),
+        "fp32 master, 8-bit moments, fp32 scale for 256 as in bitsandbytes (Dettmers et al. 2022)",
+    ),
+)
 OPTIMIZERS = {one.name: one for one in _OPTIMIZERS}
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from sizewise import units
+
 from . import records
 
 

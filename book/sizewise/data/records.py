@@ -23,10 +23,23 @@ from sizewise import paths
 
 PROVENANCE = ("commit", "dirty", "time", "command", "seed", "machine", "versions")
 PACKAGES = (
-    "torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "scipy", "triton", "ray",
-    "papermill", "jupyter-book", "gguf", "onnxruntime", "faiss-cpu", "hqq", "turboquant-torch",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "bitsandbytes",
+    "numpy",
+    "scipy",
+    "triton",
+    "ray",
+    "papermill",
+    "jupyter-book",
+    "gguf",
+    "onnxruntime",
+    "faiss-cpu",
+    "hqq",
+    "turboquant-torch",
     "lm_eval",
-)  # fmt: skip
+)
 
 
 def path(stem: str) -> Path:

@@ -9,6 +9,6 @@ whether a model knows what it knows, `cascade` puts a small model before a large
 reads its answers). `contest`, `guessing`, `printed`, `sizing` and `size_duels` make the tables of
 the chapters on small and large models.
 
->>> from sizewise.evaluation import bootstrap, likelihood
+>>> from sizewise.evaluation import likelihood
 >>> bits = bootstrap.ratio(table, *likelihood.BITS_PER_BYTE)             # doctest: +SKIP
 """

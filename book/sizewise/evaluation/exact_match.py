@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sizewise.validation import whole
+
 from . import generation, likelihood, multiple_choice
-from .exact_tasks import Item, TASKS, Task, known
+from .exact_tasks import TASKS, Item, Task, known
 
 __all__ = ["COLUMNS", "TASKS", "Item", "Task", "known", "score"]
 
@@ -56,9 +57,14 @@ def score(
         return pandas.DataFrame(rows, columns=COLUMNS)
     prompts = [generation.chat(tokenizer, item.chat) if chat else item.prompt for item in items]
     answers = generation.answers(
-        model, tokenizer, prompts, most=task.most, stops=() if chat else task.stops, batch=batch,
+        model,
+        tokenizer,
+        prompts,
+        most=task.most,
+        stops=() if chat else task.stops,
+        batch=batch,
         progress=progress,
-    )  # fmt: skip
+    )
     rows = [
         [item.name, int(task.right(item, one.text)), math.nan, one.tokens, one.seconds, one.text]
         for item, one in zip(items, answers, strict=True)
@@ -94,13 +100,18 @@ def _words(model, tokenizer, items, batch, progress) -> list[list]:
             likeliest, wanted = log_p.argmax(-1).cpu(), wanted.cpu()
             sizes = told.sum(1).tolist()
             seconds = (time.perf_counter() - begun) / len(some)
-            parts = zip(some, nats.split(sizes), likeliest.split(sizes), wanted.split(sizes),
-                        strict=True)  # fmt: skip
+            parts = zip(
+                some, nats.split(sizes), likeliest.split(sizes), wanted.split(sizes), strict=True
+            )
             for number, own, first, word in parts:
                 found[number] = [
-                    items[number].name, int(torch.equal(first, word)), own.sum().item(),
-                    len(word), seconds, tokenizer.decode(first, **generation.DECODING),
-                ]  # fmt: skip
+                    items[number].name,
+                    int(torch.equal(first, word)),
+                    own.sum().item(),
+                    len(word),
+                    seconds,
+                    tokenizer.decode(first, **generation.DECODING),
+                ]
             if progress:
                 progress(len(found), len(order))
     return [found[number] for number in range(len(items))]

@@ -16,6 +16,7 @@ from functools import cache
 
 from sizewise import units
 from sizewise.validation import whole
+
 from . import generation, sandbox
 from .multiple_choice import requests
 
@@ -118,11 +119,13 @@ def _gsm8k() -> tuple[Item, ...]:
     """With the eight solved examples that the requests come with."""
     return tuple(
         Item(
-            f"gsm8k/{one['doc_id']}", one["request"]["context"], one["label"],
+            f"gsm8k/{one['doc_id']}",
+            one["request"]["context"],
+            one["label"],
             chat=SOLVE.format(one["doc"]["question"]),
         )
         for one in requests("gsm8k", "gold_bpb_5shot", WRITTEN)
-    )  # fmt: skip
+    )
 
 
 # --- HumanEval

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sizewise.validation import positive, whole
+
 from . import classification
 
 BATCH = 16
@@ -46,9 +47,15 @@ class Tuned:
 
 
 def tune(
-    encoder, texts: Sequence[str], labels, classes: int, *, epochs: int, seed: int,
+    encoder,
+    texts: Sequence[str],
+    labels,
+    classes: int,
+    *,
+    epochs: int,
+    seed: int,
     rate: float = RATE,
-) -> Tuned:  # fmt: skip
+) -> Tuned:
     """Train ``encoder`` (a `pretrained.Encoder` in torch, fp32; it is changed) on labels (n,).
 
     The seed settles the layer's start, the order and dropout, so that the same machine finds
@@ -69,8 +76,10 @@ def tune(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = torch.nn.Linear(encoder.model.config.hidden_size, classes)
-        groups = [{"params": list(encoder.model.parameters()), "lr": rate},
-                  {"params": list(head.parameters()), "lr": RATE_OF_HEAD}]  # fmt: skip
+        groups = [
+            {"params": list(encoder.model.parameters()), "lr": rate},
+            {"params": list(head.parameters()), "lr": RATE_OF_HEAD},
+        ]
         optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
         steps = epochs * -(-len(ids) // BATCH)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps))
@@ -96,8 +105,14 @@ def finetuned(row: Row) -> Row:
     some = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
     encoder = pretrained.encoder(row["model"])
     start = time.process_time()
-    made = tune(encoder, [task.pool[place] for place in some], task.pool_labels[some],
-                len(task.names), epochs=row["epochs"], seed=row["seed"])  # fmt: skip
+    made = tune(
+        encoder,
+        [task.pool[place] for place in some],
+        task.pool_labels[some],
+        len(task.names),
+        epochs=row["epochs"],
+        seed=row["seed"],
+    )
     trained = time.process_time() - start
     start, began = time.process_time(), time.perf_counter()
     found = made.answers(task.texts[: row["items"]])
@@ -117,9 +132,9 @@ def _share(step: int, steps: int) -> float:
 
 
 def _tokens(encoder, texts: Sequence[str]) -> list[list[int]]:
-    return encoder.tokenizer(
-        list(texts), truncation=True, max_length=encoder.entry.context
-    )["input_ids"]  # fmt: skip
+    return encoder.tokenizer(list(texts), truncation=True, max_length=encoder.entry.context)[
+        "input_ids"
+    ]
 
 
 def _means(encoder, ids: list[list[int]]):

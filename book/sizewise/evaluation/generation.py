@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sizewise.validation import whole
+
 from . import likelihood
 
 DECODING = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
@@ -96,18 +97,20 @@ def _batch(model, tokenizer, given: list[list[int]], most: int, stops) -> list[A
     begun = time.perf_counter()
     with torch.inference_mode(), likelihood.still(model), _greedy(model, most, padding):
         out = model.generate(
-            input_ids=ids.to(place), attention_mask=mask.to(place),
+            input_ids=ids.to(place),
+            attention_mask=mask.to(place),
             stopping_criteria=StoppingCriteriaList([ended]),
-        )[:, longest:].tolist()  # fmt: skip
+        )[:, longest:].tolist()
     seconds = time.perf_counter() - begun
     sizes = [at or len(row) for at, row in zip(ended.sizes, out, strict=True)]
     return [
         Answer(
-            cut(tokenizer.decode(row[:size], **DECODING), stops), size,
+            cut(tokenizer.decode(row[:size], **DECODING), stops),
+            size,
             seconds * size / sum(sizes),
         )
         for row, size in zip(out, sizes, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _ended(tokenizer, start: int, rows: int, stops, ends: set[int]):

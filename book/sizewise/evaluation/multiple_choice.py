@@ -16,6 +16,7 @@ from typing import Any
 from sizewise import units
 from sizewise.data import downloads
 from sizewise.validation import whole
+
 from . import likelihood, prefix_sharing
 from .corpora import pinned
 
@@ -116,8 +117,9 @@ def score(
     done, rows = 0, sum(map(len, groups))
     with torch.no_grad(), likelihood.still(model):
         for some in _batches(order, groups, laid, batch, prefix_sharing.MOST_LOGITS // entries):
-            for number, nats in zip(some, prefix_sharing.nats(model, [laid[n] for n in some]),
-                                    strict=True):  # fmt: skip
+            for number, nats in zip(
+                some, prefix_sharing.nats(model, [laid[n] for n in some]), strict=True
+            ):
                 read = laid[number].segments
                 for place, (row, value) in enumerate(zip(groups[number], nats, strict=True), 1):
                     own = read.count(place) + (read.count(0) if place == 1 else 0)
@@ -136,8 +138,10 @@ def picked(table):
     choice is taken. `bootstrap.ratio` of a column with ``by="item"`` is an accuracy.
     """
     items = table["item"]
-    right = {name: table.loc[values.groupby(items, sort=False).idxmin(), "right"].astype(int)
-             for name, values in _scores(table).items()}  # fmt: skip
+    right = {
+        name: table.loc[values.groupby(items, sort=False).idxmin(), "right"].astype(int)
+        for name, values in _scores(table).items()
+    }
     import pandas
 
     answers = {name: values.to_numpy() for name, values in right.items()}
@@ -206,15 +210,22 @@ def tokenized(tokenizer, item: Item, opening: list[int] | None = None) -> list[d
     questions = item.questions or (item.question,) * len(item.choices)
     rows = []
     for number, (question, choice) in enumerate(zip(questions, item.choices, strict=True)):
-        found = tokenizer(f"{question} {choice}", add_special_tokens=False,
-                          return_offsets_mapping=True)  # fmt: skip
+        found = tokenizer(
+            f"{question} {choice}", add_special_tokens=False, return_offsets_mapping=True
+        )
         ids = [*opening, *found["input_ids"]]
         scored = sum(end > len(question) for _, end in found["offset_mapping"])
         scored = min(scored, len(ids) - 1)  # the first token of all follows nothing
         if scored < 1:
             raise ValueError(f"{item.name}: choice {choice!r} leaves no token to score")
-        rows.append({
-            "item": item.name, "choice": number, "right": number == item.answer,
-            "ids": ids, "tokens": scored, "bytes": len(f" {choice}".encode()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "item": item.name,
+                "choice": number,
+                "right": number == item.answer,
+                "ids": ids,
+                "tokens": scored,
+                "bytes": len(f" {choice}".encode()),
+            }
+        )
     return rows

@@ -112,10 +112,16 @@ def nats(model, trees: Sequence[Tree]) -> list[list[float]]:
         segments[at, :size] = torch.tensor(one.segments)
     given = {"input_ids": ids.to(device)}
     if True in several:
-        given |= {"position_ids": positions.to(device),
-                  "attention_mask": _mask(segments, model.dtype).to(device)}  # fmt: skip
-    pairs = [(row, number, place, token) for row, one in enumerate(trees)
-             for number, told in enumerate(one.told) for place, token in told]  # fmt: skip
+        given |= {
+            "position_ids": positions.to(device),
+            "attention_mask": _mask(segments, model.dtype).to(device),
+        }
+    pairs = [
+        (row, number, place, token)
+        for row, one in enumerate(trees)
+        for number, told in enumerate(one.told)
+        for place, token in told
+    ]
     places = sorted({(row, place) for row, _, place, _ in pairs})
     index = {place: at for at, place in enumerate(places)}
     logits = _logits(model, given, torch.tensor(places, device=device))  # (n, V)

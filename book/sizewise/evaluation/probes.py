@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sizewise import units as words
+
 from . import classification, embedding
 
 STRENGTHS = (0.3, 3.0, 30.0)  # of `embedding.probe`, for vectors of length 1
@@ -108,8 +109,12 @@ def counts(train: Sequence[str], test: Sequence[str]):
         raise ValueError("the training texts hold no word")
     made = []
     for some in bags:
-        found = [(row, known[word], times) for row, bag in enumerate(some)
-                 for word, times in bag.items() if word in known]  # fmt: skip
+        found = [
+            (row, known[word], times)
+            for row, bag in enumerate(some)
+            for word, times in bag.items()
+            if word in known
+        ]
         rows, columns, values = zip(*found, strict=True) if found else ((), (), ())
         places = np.array(rows, int), np.array(columns, int)
         shape = len(some), len(known)
@@ -126,8 +131,9 @@ def naive_bayes(train, labels, test) -> np.ndarray:
     kinds, number = np.unique(np.asarray(labels), return_counts=True)
     if len(kinds) < 2:
         raise ValueError(f"naive Bayes needs two labels or more, got {kinds.tolist()}")
-    seen = np.stack([np.asarray(train[np.flatnonzero(labels == one)].sum(axis=0)).ravel() + 1
-                     for one in kinds])  # (classes, V)  # fmt: skip
+    seen = np.stack(
+        [np.asarray(train[np.flatnonzero(labels == one)].sum(axis=0)).ravel() + 1 for one in kinds]
+    )  # (classes, V)
     log_p = np.log(seen / seen.sum(1, keepdims=True))
     return kinds[(test @ log_p.T + np.log(number / number.sum())).argmax(1)]
 

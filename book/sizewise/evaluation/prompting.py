@@ -17,6 +17,7 @@ import numpy as np
 
 from sizewise import units as words
 from sizewise.validation import whole
+
 from . import classification, likelihood
 
 CALIBRATIONS = ("none", "contextual")
@@ -44,20 +45,36 @@ class Wording:
 
 WORDINGS = {
     "rotten-tomatoes": Wording(
-        "Say whether the review is positive or negative.", "Review", "Sentiment",
-        {"bad": "negative", "good": "positive"}),
+        "Say whether the review is positive or negative.",
+        "Review",
+        "Sentiment",
+        {"bad": "negative", "good": "positive"},
+    ),
     "spam": Wording(
-        "Say whether the email is spam or normal.", "Email", "Type",
-        {"ham": "normal", "spam": "spam"}),
+        "Say whether the email is spam or normal.",
+        "Email",
+        "Type",
+        {"ham": "normal", "spam": "spam"},
+    ),
     "bbc": Wording(
         "Say whether the article is about business, entertainment, politics, sport or technology.",
-        "Article", "Topic",
-        {"business": "business", "entertainment": "entertainment", "politics": "politics",
-         "sports": "sport", "tech": "technology"}),
+        "Article",
+        "Topic",
+        {
+            "business": "business",
+            "entertainment": "entertainment",
+            "politics": "politics",
+            "sports": "sport",
+            "tech": "technology",
+        },
+    ),
     "sarcasm": Wording(
-        "Say whether the headline is news or satire.", "Headline", "Kind",
-        {"serious": "news", "sarcastic": "satire"}),
-}  # fmt: skip
+        "Say whether the headline is news or satire.",
+        "Headline",
+        "Kind",
+        {"serious": "news", "sarcastic": "satire"},
+    ),
+}
 
 
 def scores(
@@ -182,6 +199,8 @@ def _common(ids: list[list[int]]) -> int:
     """Tokens that all begin with, leaving each at least one; tokenized whole, so nothing is cut
     where a tokenizer would have joined."""
     least, most = min(ids), max(ids)  # in the order of lists, what these share all share
-    same = next((place for place, (a, b) in enumerate(zip(least, most, strict=False)) if a != b),
-                min(len(least), len(most)))  # fmt: skip
+    same = next(
+        (place for place, (a, b) in enumerate(zip(least, most, strict=False)) if a != b),
+        min(len(least), len(most)),
+    )
     return min(same, min(map(len, ids)) - 1)

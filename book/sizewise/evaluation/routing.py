@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from sizewise import units
-from . import cascade
 from sizewise.stats import calibration, paired
+
+from . import cascade
 
 APART = 1.5  # a pair is two models of which one has at least so many times the parameters
 ALL = "all"  # every task, pooled by items
@@ -39,9 +40,15 @@ class Answers:
     def part(self, chosen: np.ndarray) -> "Answers":
         """The items of a mask or of numbers, in their order."""
         names = np.array(self.names, object)[chosen].tolist()
-        return Answers(self.params, names, self.energy[chosen], self.answer[chosen],
-                       self.right[chosen], self.cost[chosen],
-                       self.seconds * len(names) / len(self.names))  # fmt: skip
+        return Answers(
+            self.params,
+            names,
+            self.energy[chosen],
+            self.answer[chosen],
+            self.right[chosen],
+            self.cost[chosen],
+            self.seconds * len(names) / len(self.names),
+        )
 
 
 def with_choices(rows: list[Row]) -> list[Row]:
@@ -63,10 +70,14 @@ def read(rows: list[Row]) -> dict[str, dict[str, Answers]]:
         divisor = NORMS[row["norm"]]
         items, params = list(row["items"]), row["parameters"]
         one = Answers(
-            params, items, calibration.energies(row["nats"], row[divisor] if divisor else None),
-            np.asarray(row["answers"], int), paired.answers("right", row["right"]),
-            np.full(len(items), 2 * params * row["tokens_read"] / len(items)), row["seconds"],
-        )  # fmt: skip
+            params,
+            items,
+            calibration.energies(row["nats"], row[divisor] if divisor else None),
+            np.asarray(row["answers"], int),
+            paired.answers("right", row["right"]),
+            np.full(len(items), 2 * params * row["tokens_read"] / len(items)),
+            row["seconds"],
+        )
         found.setdefault(row["model"], {}).setdefault(row["task"], []).append(one)
     return {m: {t: joined(parts) for t, parts in tasks.items()} for m, tasks in found.items()}
 
@@ -92,13 +103,17 @@ def joined(parts: list[Answers], prefixes: list[str] | None = None) -> Answers:
     return Answers(
         parts[0].params,
         [f"{b}{name}" for b, one in zip(before, parts, strict=True) for name in one.names],
-        np.concatenate([np.pad(one.energy, w, constant_values=np.inf)
-                        for one, w in zip(parts, wide, strict=True)]),
+        np.concatenate(
+            [
+                np.pad(one.energy, w, constant_values=np.inf)
+                for one, w in zip(parts, wide, strict=True)
+            ]
+        ),
         np.concatenate([one.answer for one in parts]),
         np.concatenate([one.right for one in parts]),
         np.concatenate([one.cost for one in parts]),
         sum(one.seconds for one in parts),
-    )  # fmt: skip
+    )
 
 
 class Study:

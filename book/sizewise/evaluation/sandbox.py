@@ -32,11 +32,25 @@ MOST_OUTPUT = 1 << 14  # bytes kept of each stream
 ENDS = ("done", "failed", "exited", "timeout", "memory", "killed")
 NAMESPACES = ("--map-root-user", "--net", "--ipc", "--pid", "--kill-child")
 REFUSED = (  # audit events of Python that raise PermissionError
-    "ctypes.dlopen", "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.posix_spawn",
-    "os.spawn", "os.startfile", "os.system", "pty.spawn", "subprocess.Popen",
-    "socket.bind", "socket.connect", "socket.getaddrinfo", "socket.gethostbyname",
-    "socket.sendmsg", "socket.sendto",
-)  # fmt: skip
+    "ctypes.dlopen",
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.kill",
+    "os.killpg",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.startfile",
+    "os.system",
+    "pty.spawn",
+    "subprocess.Popen",
+    "socket.bind",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.sendmsg",
+    "socket.sendto",
+)
 
 # What the new Python does first. It reads its orders from the standard input, so that no other
 # process sees them; it says how the code ended in the last line of the standard error, with a
@@ -122,16 +136,19 @@ def run(
     """
     seconds, word = positive("the seconds", seconds), secrets.token_hex(16)
     orders = {
-        "code": code, "word": word, "ends": ENDS,
+        "code": code,
+        "word": word,
+        "ends": ENDS,
         "limits": {
             "RLIMIT_CPU": int(seconds) + 1,
             "RLIMIT_AS": whole("the megabytes", megabytes, 1 << 20) << 20,
             "RLIMIT_FSIZE": whole("the bytes of a file", files, 1 << 40, 0),
             "RLIMIT_NPROC": whole("the processes", processes, 1 << 16),
-            "RLIMIT_NOFILE": 32, "RLIMIT_CORE": 0,
+            "RLIMIT_NOFILE": 32,
+            "RLIMIT_CORE": 0,
         },
         "refused": REFUSED if processes == 1 else [e for e in REFUSED if e.startswith("socket")],
-    }  # fmt: skip
+    }
     with tempfile.TemporaryDirectory(prefix="answer-", ignore_cleanup_errors=True) as folder:
         return _run(json.dumps(orders).encode(), word, folder, seconds)
 
@@ -155,9 +172,14 @@ def _run(orders: bytes, word: str, folder: str, seconds: float) -> Outcome:
     # -P -s with an empty environment is what -I does, and leaves PYTHONHASHSEED in force
     command = [*_namespaces(), sys.executable, "-P", "-s", "-S", "-X", "utf8", "-c", BOOT]
     process = subprocess.Popen(
-        command, cwd=folder, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env=_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     out, complaints = _Reader(process.stdout, head=True), _Reader(process.stderr, head=False)
     feeder = threading.Thread(target=_feed, args=(process.stdin, orders), daemon=True)
     feeder.start()

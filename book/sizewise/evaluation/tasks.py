@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from sizewise import units
 from sizewise.validation import whole
+
 from .multiple_choice import Item, requests
 
 
@@ -45,16 +46,26 @@ TASKS = {
     task.name: task
     for task in (
         Task("arc-easy", "ARC-Easy", "arc_easy", "test_rc_5shot", 2376, 4, "per_byte", "clark2018"),
-        Task("arc-challenge", "ARC-Challenge", "arc_challenge", "test_rc_5shot", 1172, 4,
-             "per_byte", "clark2018"),
-        Task("hellaswag", "HellaSwag", "hellaswag", "rc_0shot", 10042, 4, "per_byte",
-             "zellers2019"),
+        Task(
+            "arc-challenge",
+            "ARC-Challenge",
+            "arc_challenge",
+            "test_rc_5shot",
+            1172,
+            4,
+            "per_byte",
+            "clark2018",
+        ),
+        Task(
+            "hellaswag", "HellaSwag", "hellaswag", "rc_0shot", 10042, 4, "per_byte", "zellers2019"
+        ),
         Task("piqa", "PIQA", "piqa", "rc_0shot", 1838, 2, "per_byte", "bisk2020"),
         Task("boolq", "BoolQ", "boolq", "rc_0shot", 3270, 2, "plain", "clark2019"),
-        Task("winogrande", "WinoGrande", "winogrande", "rc_0shot", 1267, 2, "plain",
-             "sakaguchi2020"),
+        Task(
+            "winogrande", "WinoGrande", "winogrande", "rc_0shot", 1267, 2, "plain", "sakaguchi2020"
+        ),
     )
-}  # fmt: skip
+}
 
 
 def task(name: str) -> Task:

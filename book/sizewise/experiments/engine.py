@@ -12,6 +12,7 @@ from typing import Any
 
 from sizewise import units, validation
 from sizewise.data import records
+
 from . import progress
 from . import workers as processes
 

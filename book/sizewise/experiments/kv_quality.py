@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from sizewise.evaluation import corpora
-from sizewise.quantization.kv import evaluate, needle
-from sizewise.stats import bootstrap
-from . import weight_quality
-from sizewise.quantization.kv import store
 from sizewise.quantization import quality as losses
+from sizewise.quantization.kv import evaluate, needle, store
 from sizewise.quantization.kv.cache import TurboQuantCache
+from sizewise.stats import bootstrap
+
+from . import weight_quality
 
 Row = dict[str, Any]
 BITS = (4, 3, 2)  # of the errors of layers
@@ -34,10 +34,15 @@ def way(
     """The columns that say how keys and values are stored; values as keys where not said."""
     values, values_bits = (keys, keys_bits) if values is None else (values, values_bits)
     return {
-        "keys": keys, "keys_bits": WIDE.get(keys, keys_bits),
-        "values": values, "values_bits": WIDE.get(values, values_bits),
-        "rotation": "haar", "residual": 0, "seed": 0, **more,
-    }  # fmt: skip
+        "keys": keys,
+        "keys_bits": WIDE.get(keys, keys_bits),
+        "values": values,
+        "values_bits": WIDE.get(values, values_bits),
+        "rotation": "haar",
+        "residual": 0,
+        "seed": 0,
+        **more,
+    }
 
 
 PLAIN = way()
@@ -47,9 +52,14 @@ def through_cache(row: Row) -> Row:
     """A row of `quality`: loss and divergence from the plain cache, with the bytes held."""
     chosen, (sample, reference, plain) = weight_quality.named(row["model"]), original(read(row))
     found = evaluate.measure(
-        chosen.model, sample.windows, lambda: cache(chosen.model, row), reference,
-        bytes_of_targets=sample.bytes, document=sample.document, chunk=row["chunk"],
-    )  # fmt: skip
+        chosen.model,
+        sample.windows,
+        lambda: cache(chosen.model, row),
+        reference,
+        bytes_of_targets=sample.bytes,
+        document=sample.document,
+        chunk=row["chunk"],
+    )
     told = losses.compare(found.table, plain)
     change = bootstrap.paired(found.table, plain, "nats", "tokens").difference
     told |= losses.interval("perplexity_change", change.through(np.expm1))
@@ -102,12 +112,20 @@ def text_written(row: Row) -> Row:
     """A row of `generation`: greedy text beside that of the plain cache, token by token."""
     import pandas
 
-    plain, found = (written(*read(row), row["tokens"], tuple(sorted(one.items())))
-                    for one in (PLAIN, {name: row[name] for name in PLAIN}))  # fmt: skip
+    plain, found = (
+        written(*read(row), row["tokens"], tuple(sorted(one.items())))
+        for one in (PLAIN, {name: row[name] for name in PLAIN})
+    )
     same = plain == found  # (prompts, tokens)
     until = same.int().cumprod(-1).sum(-1)
-    table = pandas.DataFrame({"document": range(len(same)), "equal": same.sum(-1).tolist(),
-                              "tokens": same.shape[1], "until": until.tolist()})  # fmt: skip
+    table = pandas.DataFrame(
+        {
+            "document": range(len(same)),
+            "equal": same.sum(-1).tolist(),
+            "tokens": same.shape[1],
+            "until": until.tolist(),
+        }
+    )
     return {
         **losses.interval("equal", bootstrap.ratio(table, "equal", "tokens")),
         **losses.interval("equal_until", bootstrap.ratio(table, "until")),
@@ -118,8 +136,9 @@ def text_written(row: Row) -> Row:
 def cache(model, row: Row) -> TurboQuantCache:
     """An empty cache that stores as the row says."""
     sides = {side: (row[side], row[f"{side}_bits"] or 16) for side in ("keys", "values")}
-    return TurboQuantCache(model.config, residual=row["residual"], rotation=row["rotation"],
-                           seed=row["seed"], **sides)  # fmt: skip
+    return TurboQuantCache(
+        model.config, residual=row["residual"], rotation=row["rotation"], seed=row["seed"], **sides
+    )
 
 
 def read(row: Row) -> tuple:
@@ -135,9 +154,13 @@ def original(of: tuple):
     sample = chosen.sample(context, documents, words)
     reference = evaluate.original(chosen.model, sample.windows)
     plain = evaluate.measure(
-        chosen.model, sample.windows, lambda: plain_cache(chosen.model), reference,
-        bytes_of_targets=sample.bytes, document=sample.document,
-    )  # fmt: skip
+        chosen.model,
+        sample.windows,
+        lambda: plain_cache(chosen.model),
+        reference,
+        bytes_of_targets=sample.bytes,
+        document=sample.document,
+    )
     return sample, reference, plain.table
 
 
@@ -165,8 +188,9 @@ def asked(model, text, context, needles, documents, **stored):
 
     chosen, parts = weight_quality.named(model), []
     for number in range(documents):
-        stack = needle.haystack(chosen.tokenizer, sentences(text), context, needles=needles,
-                                seed=number)  # fmt: skip
+        stack = needle.haystack(
+            chosen.tokenizer, sentences(text), context, needles=needles, seed=number
+        )
         parts.append(needle.ask(chosen.model, stack, lambda: cache(chosen.model, stored)))
     table = pandas.concat(parts, ignore_index=True)
     return table.assign(question=range(len(table)))
@@ -175,8 +199,11 @@ def asked(model, text, context, needles, documents, **stored):
 @lru_cache(maxsize=1)
 def sentences(name: str) -> tuple[str, ...]:
     """Sentences of 6 to 30 words of the first texts."""
-    found = (one for document in corpora.fixed(name, count=60)
-             for one in re.split(r"(?<=[.!?])\s+", " ".join(document.split())))  # fmt: skip
+    found = (
+        one
+        for document in corpora.fixed(name, count=60)
+        for one in re.split(r"(?<=[.!?])\s+", " ".join(document.split()))
+    )
     return tuple(one for one in found if 6 <= len(one.split()) <= 30)
 
 

@@ -51,6 +51,7 @@ def names(name: str) -> list[str]:
 
     from sizewise.models import config as configs
     from sizewise.training import models
+
     from . import sensitivity
 
     if name.startswith(LAB):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.data import records
-from . import engine
 from sizewise.training import tokenizer
+
+from . import engine
 
 Config = dict[str, Any]
 
@@ -69,14 +70,21 @@ def record(
             first(text)
         file = Path(words.output) if words.output else records.path(stem)
         engine.run_all(
-            measure, configs, file, workers=words.workers, per_gpu=words.per_gpu, cost=cost,
+            measure,
+            configs,
+            file,
+            workers=words.workers,
+            per_gpu=words.per_gpu,
+            cost=cost,
             backend=words.backend,
-        )  # fmt: skip
+        )
     except (ValueError, RuntimeError) as error:
         sys.exit(f"{stem}: {error}")
 
 
 def _line(config: Config, told: tuple[str, ...], cost: Callable[[Config], float]) -> str:
-    words = [f"{name} {value:g}" if isinstance(value := config[name], int | float) else str(value)
-             for name in told]  # fmt: skip
+    words = [
+        f"{name} {value:g}" if isinstance(value := config[name], int | float) else str(value)
+        for name in told
+    ]
     return "  ".join((*words, f"operations {cost(config):.3g}"))

@@ -1,8 +1,8 @@
 """The measurements behind ``data/weight_quality.jsonl``: one function for each kind of row.
 
 Each takes a row's configuration and returns its measured columns. Laboratory models are called
-dense-WIDTH; every other name is one of `sizewise.models.pretrained`. The model of the last row is kept,
-so rows of one model should follow one another.
+dense-WIDTH; every other name is one of `sizewise.models.pretrained`. The model of the last row
+is kept, so rows of one model should follow one another.
 """
 
 import copy
@@ -40,8 +40,8 @@ def named(name: str, trained_tokens: int | None = None) -> Subject:
     """The model of this name; a laboratory model also needs the tokens that it was trained on."""
     if name.startswith(LAB):
         return _of_laboratory(name, trained_tokens)
-    from sizewise.models import pretrained
     from sizewise.evaluation import corpora
+    from sizewise.models import pretrained
 
     found = pretrained.load(name, dtype="fp32")
 
@@ -176,8 +176,7 @@ def matrix_bytes(model, done: pruning.Pruned, form: str) -> int:
 
 def stored(row: Row) -> Row:
     """A row of `file`: a GGUF file by its tensor types, against its label."""
-    from sizewise.models import pretrained
-    from sizewise.models import gguf
+    from sizewise.models import gguf, pretrained
 
     found = pretrained.fetch(row["model"])
     file = gguf.read(found.folder / found.files[0].name)
@@ -187,6 +186,7 @@ def stored(row: Row) -> Row:
         "tensor_bytes": file.all.bytes,
         "parameters": found.parameters,
         "elements": file.all.elements,
-        "types": ", ".join(f"{one.type} {one.elements / file.all.elements:.1%}"
-                           for one in file.types),
-    }  # fmt: skip
+        "types": ", ".join(
+            f"{one.type} {one.elements / file.all.elements:.1%}" for one in file.types
+        ),
+    }

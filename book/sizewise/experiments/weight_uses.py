@@ -2,10 +2,11 @@
 
 from functools import lru_cache
 
-from sizewise.stats import bootstrap
-from sizewise.units import unknown
 from sizewise.quantization import quality
 from sizewise.quantization.weights import convert
+from sizewise.stats import bootstrap
+from sizewise.units import unknown
+
 from .weight_quality import LAB, READS, Row, converted, named, subject
 
 PROBED, TRAINED, TESTED = "rotten-tomatoes", 500, 500
@@ -81,8 +82,8 @@ def outlying(row: Row) -> Row:
 @lru_cache(maxsize=1)
 def _outliers(name, trained, context: int, documents: int, text: str, threshold: float):
     """All layers of a model at once."""
-    from sizewise.models import pretrained
     from sizewise.evaluation import corpora
+    from sizewise.models import pretrained
     from sizewise.quantization.weights import outliers
 
     if name.startswith(LAB) or pretrained.entry(name).kind == "causal":
@@ -159,19 +160,22 @@ def embedded(row: Row) -> Row:
     else:
         encoder = pretrained.encoder(row["model"])
         made = convert.convert(encoder.model, row["format"])
-        sizes = {f"{name}_bytes".replace("total", "held"): size
-                 for name, size in made.held.as_dict().items()}  # fmt: skip
+        sizes = {
+            f"{name}_bytes".replace("total", "held"): size
+            for name, size in made.held.as_dict().items()
+        }
     now = before if row["format"] == "fp32" else encoder.embed(list(labels[0]))
     return _apart(now, before, labels[1], row["seed"]) | {
-        "parameters": pretrained.entry(row["model"]).parameters, **sizes,
-    }  # fmt: skip
+        "parameters": pretrained.entry(row["model"]).parameters,
+        **sizes,
+    }
 
 
 @lru_cache(maxsize=1)
 def _vectors(name: str):
     """The texts and labels, trained on first, and their vectors in fp32."""
-    from sizewise.models import pretrained
     from sizewise.evaluation import corpora
+    from sizewise.models import pretrained
 
     first, last = corpora.labelled(PROBED).split(TRAINED, TESTED)
     some = (*first.texts, *last.texts)
@@ -184,14 +188,17 @@ def _apart(now, before, labels, seed: int) -> Row:
     from sizewise.evaluation import embedding
 
     def probe(vectors):
-        return embedding.probe(vectors[:TRAINED], labels[:TRAINED], vectors[TRAINED:],
-                               labels[TRAINED:])  # fmt: skip
+        return embedding.probe(
+            vectors[:TRAINED], labels[:TRAINED], vectors[TRAINED:], labels[TRAINED:]
+        )
 
-    apart = pandas.DataFrame({
-        "item": range(len(now)),
-        "error": (1 - embedding.cosine(now, before)).clip(0),  # rounding gives -1e-8
-        "kept": embedding.recall(now, before, NEIGHBOURS),
-    })  # fmt: skip
+    apart = pandas.DataFrame(
+        {
+            "item": range(len(now)),
+            "error": (1 - embedding.cosine(now, before)).clip(0),  # rounding gives -1e-8
+            "kept": embedding.recall(now, before, NEIGHBOURS),
+        }
+    )
     right, original = probe(now), probe(before)
     by = {"by": "item", "seed": seed}
     change = bootstrap.paired(right, original, "right", **by).difference

@@ -10,16 +10,27 @@ MAMBA2 = dict.fromkeys(
     ("mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_n_groups", "mamba_d_conv"),
 ) | {
     "mamba2": ("num_heads", "head_dim", "state_size", "n_groups", "conv_kernel"),
-    "nemotron_h": ("mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups",
-                   "conv_kernel"),
-    "zamba2": ("n_mamba_heads", "mamba_headdim", "mamba_d_state", "mamba_ngroups",
-               "mamba_d_conv"),
-}  # fmt: skip
+    "nemotron_h": (
+        "mamba_num_heads",
+        "mamba_head_dim",
+        "ssm_state_size",
+        "n_groups",
+        "conv_kernel",
+    ),
+    "zamba2": ("n_mamba_heads", "mamba_headdim", "mamba_d_state", "mamba_ngroups", "mamba_d_conv"),
+}
 # Their states and caches have shapes of their own, which nothing below would tell.
 UNDESCRIBED = frozenset({"rwkv", "xlstm", "zaya", "cpmant", "reformer", "xlnet"})
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k",
-         "top_k_experts", "experts_per_token")  # fmt: skip
+TOP_K = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_top_k",
+    "moe_k",
+    "top_k_experts",
+    "experts_per_token",
+)
 
 
 def from_config(

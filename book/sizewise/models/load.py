@@ -12,9 +12,10 @@ from typing import Any
 
 from sizewise import units
 from sizewise.data import catalog
+
 from . import config as configs
-from .config import one_line
 from . import gguf
+from .config import one_line
 
 CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}

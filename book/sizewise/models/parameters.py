@@ -15,7 +15,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from . import config as configs, from_config, shared_layers
+from . import config as configs
+from . import from_config, shared_layers
 from .from_config import EXPERTS, TOP_K
 
 # By definition of the architecture: Fedus et al. 2021, section 2.1; NLLB team 2022, section 6.2.
@@ -27,12 +28,18 @@ KINDS = (
     ("router", r"router|\bgate\b|shared_expert_gate|moe_statics"),
     ("shared experts", r"shared_expert|shared_mlp"),
     ("norm", r"norm\b|\bnorm|\bln_|_ln\b|layer_norm|layernorm|LayerNorm"),
-    ("state space", r"mamba|linear_attn|rg_lru|temporal_block\.(linear|conv)|mlstm|forget_gate|"
-                    r"mixer\.(A_log|D|dt|conv1d|in_proj|out_proj|x_proj)|time_|\bconv\b"),
+    (
+        "state space",
+        r"mamba|linear_attn|rg_lru|temporal_block\.(linear|conv)|mlstm|forget_gate|"
+        r"mixer\.(A_log|D|dt|conv1d|in_proj|out_proj|x_proj)|time_|\bconv\b",
+    ),
     ("attention", r"attn|[Aa]ttention|self_att|(mixer|temporal_block)\.[qkvo]_proj"),
-    ("mlp", r"mlp|feed_forward|\bffn?s?\b|fc[12]|mixer\.(up|down)_proj|intermediate|"
-            r"DenseReluDense|output\.dense"),
-)  # fmt: skip
+    (
+        "mlp",
+        r"mlp|feed_forward|\bffn?s?\b|fc[12]|mixer\.(up|down)_proj|intermediate|"
+        r"DenseReluDense|output\.dense",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,9 @@ def skeleton(config, *, share_layers: bool = True):
             return model_class(config)
         with shared_layers.shared(model_class):
             model = model_class(config)
-        if shared_layers.ties_layers(model):  # sharing would hide which tensors the class itself ties
+        if shared_layers.ties_layers(
+            model
+        ):  # sharing would hide which tensors the class itself ties
             model = model_class(config)
     return model
 

@@ -3,7 +3,7 @@
 `sources` finds and checks their files. No code that comes with a model is run, and nothing is
 unpickled: GGUF, safetensors and ONNX hold tensors.
 
->>> from sizewise import pretrained
+>>> from sizewise.models import pretrained
 >>> model = pretrained.load("smollm2-135m").model            # doctest: +SKIP
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from sizewise import units
-from sizewise.validation import whole
 from sizewise.data.hub_files import Entry, entry, fetch, names
+from sizewise.validation import whole
 
 __all__ = ["Encoder", "Loaded", "encoder", "entry", "fetch", "from_gguf", "load", "names"]
 
@@ -97,8 +97,9 @@ def from_gguf(folder: Path, file: str, dtype: str = "fp32"):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     read = {"gguf_file": file, "local_files_only": True, "trust_remote_code": False}
-    marked = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, DTYPES[dtype]),
-                                                  **read)  # fmt: skip
+    marked = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, DTYPES[dtype]), **read
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder, **read)
     settings = marked.config.to_dict()
     settings.pop("quantization_config", None)  # the mark that forbids saving and quantizing
@@ -135,15 +136,20 @@ def _module(file: Path):
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(
-        file.parent, dtype=torch.float32, use_safetensors=True, local_files_only=True,
+        file.parent,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
         trust_remote_code=False,
-    ).eval()  # fmt: skip
+    ).eval()
 
     def hidden(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         place = next(model.parameters()).device
         with torch.no_grad():
-            found = model(input_ids=torch.from_numpy(ids).to(place),
-                          attention_mask=torch.from_numpy(mask).to(place))  # fmt: skip
+            found = model(
+                input_ids=torch.from_numpy(ids).to(place),
+                attention_mask=torch.from_numpy(mask).to(place),
+            )
         return found.last_hidden_state.float().cpu().numpy()
 
     return model, hidden

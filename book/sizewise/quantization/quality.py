@@ -86,9 +86,14 @@ def measure(
 ):
     """One row a window: `likelihood.measure` on a sample."""
     return likelihood.measure(
-        model, sample.windows, bytes_of_targets=sample.bytes, document=sample.document,
-        reference=reference, batch=batch, progress=progress,
-    )  # fmt: skip
+        model,
+        sample.windows,
+        bytes_of_targets=sample.bytes,
+        document=sample.document,
+        reference=reference,
+        batch=batch,
+        progress=progress,
+    )
 
 
 def compare(table, original, *, seed: int = 0) -> dict[str, Any]:

@@ -12,8 +12,17 @@ from typing import Any
 
 ROLES = ("codes", "scales", "codebooks", "high_precision")
 SCALES = {
-    "absmax", "scb", "sb", "scale", "scales", "zero", "zeros", "zero_point", "offset", "mean",
-}  # fmt: skip
+    "absmax",
+    "scb",
+    "sb",
+    "scale",
+    "scales",
+    "zero",
+    "zeros",
+    "zero_point",
+    "offset",
+    "mean",
+}
 CODEBOOKS = {"code", "codebook", "quant_map", "table"}
 CODES = {"w_q", "qdata", "cb", "codes", "packed"}
 STATES = {"QuantState", "MatmulLtState"}  # of bitsandbytes; Params4bit also points at its module

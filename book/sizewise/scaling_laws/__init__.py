@@ -6,11 +6,20 @@ surface, `joint` the interval of a loss, `upstream` the published tables. `solve
 """
 
 from .fitting import Allocation, Fit, fit
-from .forms import Allocator, DataConstrained, Hoffmann, Kaplan, KaplanSurface, NAMES, entries, published
-from .isoflop import envelope, exponents, parabolas, power_law
-from .uncertainty import Joint
-from .runs import Runs
+from .forms import (
+    NAMES,
+    Allocator,
+    DataConstrained,
+    Hoffmann,
+    Kaplan,
+    KaplanSurface,
+    entries,
+    published,
+)
 from .holdout import HeldOut, folds, held_out, largest, profile
+from .isoflop import envelope, exponents, parabolas, power_law
+from .runs import Runs
+from .uncertainty import Joint
 
 __all__ = [
     "NAMES",

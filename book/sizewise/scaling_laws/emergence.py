@@ -83,8 +83,15 @@ def _steep(theta: float) -> float:
     return float(np.exp(np.clip(theta, *np.log(STEEP))))
 
 
-def excess(table, score: str, chance: float, share: float = 0.75, samples: int = 400,
-           seed: int = 0, by: str = "operations") -> dict:  # fmt: skip
+def excess(
+    table,
+    score: str,
+    chance: float,
+    share: float = 0.75,
+    samples: int = 400,
+    seed: int = 0,
+    by: str = "operations",
+) -> dict:
     """By how many points the models beyond a curve through smaller ones exceed it, on average.
 
     ``table`` has ``family``, ``by`` and the score. The curve goes to 1 and is fitted to the
@@ -111,5 +118,11 @@ def excess(table, score: str, chance: float, share: float = 0.75, samples: int =
             spread.append(value)
     low, high = np.percentile(spread, [2.5, 97.5])
     everything = np.arange(len(x))
-    return {"value": mean_excess(everything), "low": float(low), "high": float(high),
-            "cut": cut, "models": len(x), "foretold": int((x > cut).sum())}  # fmt: skip
+    return {
+        "value": mean_excess(everything),
+        "low": float(low),
+        "high": float(high),
+        "cut": cut,
+        "models": len(x),
+        "foretold": int((x > cut).sum()),
+    }

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sizewise.validation import positive, whole
+
 from . import solver
-from .forms import Hoffmann, NAMES
+from .forms import NAMES, Hoffmann
 from .runs import Runs
 
 EXPONENTS = np.geomspace(0.05, 1.2, 6)  # where starts are tried; published ones are 0.2 to 0.5

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import solver
 from .fitting import Fit, best_starts
-from .forms import Hoffmann, NAMES
+from .forms import NAMES, Hoffmann
 from .runs import Runs
 
 STARTS = 8  # for each fit without the hidden runs

@@ -5,7 +5,7 @@ Both find optima at several budgets and put a line through them in logarithms.
 
 import numpy as np
 
-from .forms import Allocator, OPERATIONS
+from .forms import OPERATIONS, Allocator
 
 FEWEST_SIZES = 4  # a parabola has three coefficients
 

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from sizewise import units
+
 from .returns import FEWEST, draws
 
 CURVES = ("smooth", "capped", "plateau", "bent", "line", "hinge")

@@ -76,8 +76,11 @@ def pythia(path: str, text: str) -> list[tuple]:
         if task.startswith(SUBJECT):
             subjects.append(metrics["acc"])
             continue
-        rows += [(model, shots, STEP, task, metric, value) for metric, value in metrics.items()
-                 if not metric.endswith("_stderr")]  # fmt: skip
+        rows += [
+            (model, shots, STEP, task, metric, value)
+            for metric, value in metrics.items()
+            if not metric.endswith("_stderr")
+        ]
     if len(subjects) == SUBJECTS:
         rows.append((model, shots, STEP, "mmlu_macro57", "acc", sum(subjects) / SUBJECTS))
     return rows
@@ -89,8 +92,10 @@ def _pythia_paths() -> tuple[str, ...]:
     paths = []
     for model in models:
         five = model.removesuffix("-bf16")  # so named in the repository
-        paths += [f"{model}/zero-shot/{model}_step{STEP}.json",
-                  f"{model}/five-shot/{five}-5shot_step{STEP}.json"]  # fmt: skip
+        paths += [
+            f"{model}/zero-shot/{model}_step{STEP}.json",
+            f"{model}/five-shot/{five}-5shot_step{STEP}.json",
+        ]
     return tuple(f"evals/pythia-v1/pythia-{path}" for path in paths)
 
 

@@ -93,8 +93,7 @@ def smaller_wins(table, score: str, times: float, samples: int = SAMPLES, seed: 
         if both.any():  # with few families a resample may hold no pair
             spread.append(np.average(lost, weights=both))
     low, high = np.percentile(spread, [2.5, 97.5])
-    return {"value": float(lost.mean()), "low": float(low), "high": float(high),
-            "pairs": len(lost)}  # fmt: skip
+    return {"value": float(lost.mean()), "low": float(low), "high": float(high), "pairs": len(lost)}
 
 
 def doubling_times(days, minutes, samples: int = SAMPLES, block: int = 8, seed: int = 0) -> dict:
@@ -113,11 +112,21 @@ def doubling_times(days, minutes, samples: int = SAMPLES, block: int = 8, seed: 
         at = (starts[:, None] + np.arange(block)).ravel()[: len(y)]
         one = _line(days, flat["fitted"] + (y - flat["fitted"])[at])
         two = _broken(days, bent["fitted"] + (y - bent["fitted"])[at])
-        spread.append([-1 / one["slope"] / month, two["break"], -1 / two["before"] / month,
-                       -1 / two["after"] / month])  # fmt: skip
+        spread.append(
+            [
+                -1 / one["slope"] / month,
+                two["break"],
+                -1 / two["before"] / month,
+                -1 / two["after"] / month,
+            ]
+        )
     names = ("line", "break_day", "before", "after")
-    values = (-1 / flat["slope"] / month, bent["break"], -1 / bent["before"] / month,
-              -1 / bent["after"] / month)  # fmt: skip
+    values = (
+        -1 / flat["slope"] / month,
+        bent["break"],
+        -1 / bent["before"] / month,
+        -1 / bent["after"] / month,
+    )
     found = {"ends": float((days[-1] - days[0]) / month / (y[0] - y[-1]))}
     for k, name in enumerate(names):
         low, high = np.percentile(np.array(spread)[:, k], [2.5, 97.5])
@@ -142,8 +151,13 @@ def _broken(x, y) -> dict:
         fitted = matrix @ found
         rss = float(((y - fitted) ** 2).sum())
         if best is None or rss < best["rss"]:
-            best = {"break": at, "before": found[1], "after": found[1] + found[2],
-                    "fitted": fitted, "rss": rss}  # fmt: skip
+            best = {
+                "break": at,
+                "before": found[1],
+                "after": found[1] + found[2],
+                "fitted": fitted,
+                "rss": rss,
+            }
     return best
 
 

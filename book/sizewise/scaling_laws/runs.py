@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sizewise.data import records
+
 from .forms import OPERATIONS
 
 COLUMNS = ("params", "tokens", "loss")

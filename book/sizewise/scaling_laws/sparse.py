@@ -125,10 +125,13 @@ def effective(name: str, *arguments, **options) -> Estimate:
         return Estimate(value)
     plain = {k: float(v) for k, v in entry["coefficients"].items()}
     found = [
-        float(type(law)(**plain | dict(zip(ends, corner, strict=True)))
-              .effective(*arguments, **options))
+        float(
+            type(law)(**plain | dict(zip(ends, corner, strict=True))).effective(
+                *arguments, **options
+            )
+        )
         for corner in product(*ends.values())
-    ]  # fmt: skip
+    ]
     return Estimate(value, min(found), max(found))
 
 

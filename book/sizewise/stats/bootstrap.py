@@ -56,8 +56,9 @@ def ratio(
     """
     tops, bottoms = _sums(table, top, bottom, by)
     weights = draws(len(tops), samples, seed)
-    return estimate(_over(tops.sum(), bottoms.sum()) * scale,
-                     _over(weights @ tops, weights @ bottoms) * scale)  # fmt: skip
+    return estimate(
+        _over(tops.sum(), bottoms.sum()) * scale, _over(weights @ tops, weights @ bottoms) * scale
+    )
 
 
 def paired(

@@ -69,8 +69,15 @@ def reliability(confidence, right, bins: int = BINS):
     rows = []
     for part in np.array_split(order, whole("the bins", bins, len(order))):
         share = paired.accuracy(right[part])
-        rows.append({"items": len(part), "confidence": confidence[part].mean(),
-                     "right": share.value, "low": share.low, "high": share.high})  # fmt: skip
+        rows.append(
+            {
+                "items": len(part),
+                "confidence": confidence[part].mean(),
+                "right": share.value,
+                "low": share.low,
+                "high": share.high,
+            }
+        )
     return pandas.DataFrame(rows)
 
 
@@ -122,8 +129,10 @@ def temperature(energy: np.ndarray, answers) -> float:
 
     found = minimize_scalar(
         lambda log: surprise(energy, answers, np.exp(log)),
-        bounds=(np.log(COLDEST), np.log(WARMEST)), method="bounded", options={"xatol": 1e-6},
-    )  # fmt: skip
+        bounds=(np.log(COLDEST), np.log(WARMEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
     return float(np.exp(found.x))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from sizewise import units
 from sizewise.validation import whole
+
 from . import bootstrap
 
 MOST = 10**9  # items

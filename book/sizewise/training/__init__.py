@@ -4,7 +4,7 @@
 configuration classes, `flops` counts operations, `plan` turns a budget into a run, `loop` trains,
 one `update` after the other, `kept` keeps what was trained, `exact` counts what it predicts right.
 
->>> from sizewise.training import loop, plan, tokens
+>>> from sizewise.training import loop, run_config, tokenizer
 >>> run = plan.at_budget(1e11, width=32)
 >>> loop.train(run, tokens.prepare(run.text))["val_loss"]        # doctest: +SKIP
 """

@@ -10,6 +10,7 @@ import math
 from functools import partial
 
 from sizewise import validation
+
 from . import load_balancing
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.data import downloads, records
+
 from . import loop, models, run_config
 from . import tokenizer as token_files
 
@@ -47,8 +48,9 @@ def trained(run: run_config.Run, *, progress: bool = False) -> Kept:
         with _shown(run, progress) as told:
             model, measured = loop.fit(run, tokens, checkpoint=checkpoint, told=told)
         if measured["ended"] != "done":
-            raise ValueError(f"the run ended after {measured['steps']} steps: its loss is not "
-                             f"finite ({run})")  # fmt: skip
+            raise ValueError(
+                f"the run ended after {measured['steps']} steps: its loss is not finite ({run})"
+            )
         write(model, run, tokens, measured, folder)
     return load(folder, run, tokens)
 

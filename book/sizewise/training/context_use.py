@@ -12,6 +12,7 @@ import numpy as np
 from sizewise import validation
 from sizewise.costs import memory
 from sizewise.models import config, from_config
+
 from . import batches, loss, models
 
 ROWS = 32  # sequences at a time
@@ -75,8 +76,10 @@ def random_tokens(vocabulary: int, length: int, number: int, seed: int = 0):
 
     validation.whole("the length of a sequence", length, vocabulary - 1, 2)
     rng = np.random.default_rng(seed)
-    drawn = [1 + rng.permutation(vocabulary - 1)[:length]
-             for _ in range(validation.whole("sequences", number))]  # fmt: skip
+    drawn = [
+        1 + rng.permutation(vocabulary - 1)[:length]
+        for _ in range(validation.whole("sequences", number))
+    ]
     return torch.from_numpy(np.stack(drawn).astype(np.int64))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from sizewise.data import downloads
+
 from . import extract
 
 VALIDATES = 0.02  # share of documents

@@ -76,8 +76,10 @@ class Mixture(Options):
         if not 0 <= self.capacity < math.inf:
             raise ValueError(f"the capacity must be 0 or more, got {self.capacity}")
         if self.shared and self.used == 1:  # its class makes the weights of a token sum to one
-            raise ValueError("one routed expert beside a shared one: its weight is always one, "
-                             "and the router learns nothing")  # fmt: skip
+            raise ValueError(
+                "one routed expert beside a shared one: its weight is always one, "
+                "and the router learns nothing"
+            )
         parts = self.used + self.shared
         if mlp % parts:
             raise ValueError(f"an MLP of {mlp} does not divide into {parts} equal experts")
@@ -104,8 +106,9 @@ class Windows(Options):
 
     def types(self, layers: int) -> list[str]:
         """The kind of each layer, as `transformers` names it. Raises ValueError if none can be."""
-        every = validation.whole("layers from one full one to the next", self.every, config.MAX_LAYERS,
-                             0)  # fmt: skip
+        every = validation.whole(
+            "layers from one full one to the next", self.every, config.MAX_LAYERS, 0
+        )
         full = [every > 0 and layer % every == every - 1 for layer in range(layers)]
         return ["full_attention" if one else "sliding_attention" for one in full]
 

@@ -50,16 +50,26 @@ def fit(
     import torch
 
     if tokens.vocabulary != run.vocabulary:
-        raise ValueError(f"the run wants {run.vocabulary} entries, {tokens.name} has "
-                         f"{tokens.vocabulary}")  # fmt: skip
+        raise ValueError(
+            f"the run wants {run.vocabulary} entries, {tokens.name} has {tokens.vocabulary}"
+        )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if graphs:
         step.check(run, device)
     size = flops.size(models.spec(run.family, run.width, run.vocabulary, run.context))
     model, adam = start(run, device)
     losses = _resume(checkpoint, run, model, adam, device)
-    taken = steps(run, tokens, model, adam, losses, checkpoint=checkpoint, every=every,
-                  graphs=graphs, told=told)  # fmt: skip
+    taken = steps(
+        run,
+        tokens,
+        model,
+        adam,
+        losses,
+        checkpoint=checkpoint,
+        every=every,
+        graphs=graphs,
+        told=told,
+    )
     measured = {
         "params": size.params,
         "params_non_embedding": size.params_non_embedding,
@@ -175,8 +185,12 @@ def _save(file: Path, run, model, adam, losses: list[float]) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(f".{os.getpid()}")
-    state = {"run": run.as_dict(), "model": model.state_dict(), "adam": adam.state_dict(),
-             "losses": losses}  # fmt: skip
+    state = {
+        "run": run.as_dict(),
+        "model": model.state_dict(),
+        "adam": adam.state_dict(),
+        "losses": losses,
+    }
     torch.save(state, aside)
     os.replace(aside, file)
 

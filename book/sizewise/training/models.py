@@ -11,13 +11,27 @@ from typing import Any
 
 from sizewise import units, validation
 from sizewise.models import config as configs
+
 from . import capacity, load_balancing
-from .family_options import EXPERTS, EXPERTS_USED, Mixture, OF, Windows
+from .family_options import EXPERTS, EXPERTS_USED, OF, Mixture, Windows
 
 __all__ = [
-    "CAUSAL", "CHUNK", "EXPERTS", "EXPERTS_USED", "FAMILIES", "WIDTHS", "WRITES", "Mixture",
-    "Windows", "build", "is_matrix", "kind", "shape", "spec", "unmasked",
-]  # fmt: skip
+    "CAUSAL",
+    "CHUNK",
+    "EXPERTS",
+    "EXPERTS_USED",
+    "FAMILIES",
+    "WIDTHS",
+    "WRITES",
+    "Mixture",
+    "Windows",
+    "build",
+    "is_matrix",
+    "kind",
+    "shape",
+    "spec",
+    "unmasked",
+]
 
 # From one thousand to 170 million parameters outside the embeddings. The lowest rungs are for the
 # smallest budgets, at which the head costs more than all layers.
@@ -77,8 +91,12 @@ def _moe(rung: dict[str, int], context: int, options: Mixture | None = None) -> 
     wide = options.check(rung["mlp"])
     routed = {"num_experts": options.experts}
     if options.shared:
-        routed |= {"model_type": "hunyuan_v1_moe", "moe_topk": options.used,
-                   "intermediate_size": wide, "rms_norm_eps": 1e-6}  # fmt: skip
+        routed |= {
+            "model_type": "hunyuan_v1_moe",
+            "moe_topk": options.used,
+            "intermediate_size": wide,
+            "rms_norm_eps": 1e-6,
+        }
     else:
         routed |= {
             "model_type": "qwen3_moe",

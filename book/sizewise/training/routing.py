@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sizewise import validation
+
 from . import batches, capacity, load_balancing, loop, run_config
 
 LOOKS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # shares of the steps; the end is looked at anyway
@@ -41,8 +42,10 @@ def routes(model, ids) -> np.ndarray:
     def keep(place: int):
         return lambda router, given, out: found[place].append(out[2].cpu())
 
-    hooks = [router.register_forward_hook(keep(place))
-             for place, router in enumerate(load_balancing.routers(model))]  # fmt: skip
+    hooks = [
+        router.register_forward_hook(keep(place))
+        for place, router in enumerate(load_balancing.routers(model))
+    ]
     training = model.training
     model.eval()
     try:
@@ -69,8 +72,9 @@ def train(run: run_config.Run, tokens, windows: int = 64, device=None) -> Watche
     from . import flops, models, step
 
     if tokens.vocabulary != run.vocabulary:
-        raise ValueError(f"the run wants {run.vocabulary} entries, {tokens.name} has "
-                         f"{tokens.vocabulary}")  # fmt: skip
+        raise ValueError(
+            f"the run wants {run.vocabulary} entries, {tokens.name} has {tokens.vocabulary}"
+        )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, adam = loop.start(run, device)
     ids, _ = batches.fixed(tokens.validation, run.context, windows)

@@ -11,11 +11,24 @@ CAPACITIES = {"dropped_100": 1.0, "dropped_125": 1.25, "dropped_200": 2.0}
 TOUCHED = {"touched_4": 4, "touched_16": 16, "touched_64": 64}  # tokens of different windows
 DRAWS = 400
 COLUMNS = (
-    "loads", "evenness", "peak", "dead", "collapsed", *CAPACITIES, "dropped_by_quarter",
+    "loads",
+    "evenness",
+    "peak",
+    "dead",
+    "collapsed",
+    *CAPACITIES,
+    "dropped_by_quarter",
     *TOUCHED,
-    "by_token", "by_previous", "by_position", "by_source",
-    "look_steps", "look_evenness", "look_peak", "look_agreement", "look_chance",
-)  # fmt: skip
+    "by_token",
+    "by_previous",
+    "by_position",
+    "by_source",
+    "look_steps",
+    "look_evenness",
+    "look_peak",
+    "look_agreement",
+    "look_chance",
+)
 
 
 def columns(watched: routing.Watched, tokens, context: int, experts: int, windows: int) -> dict:

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from sizewise import validation
+
 from . import flops, models, optimizer
 
 LR = 0.01  # at `optimizer.BASE_WIDTH`; `scripts/isoflop.py --tune` shows how it was found

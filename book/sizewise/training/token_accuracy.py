@@ -51,8 +51,9 @@ def matches(right: np.ndarray, length: int, first: int, last: int) -> np.ndarray
     """
     context = right.shape[1]
     if not 0 <= first < last <= context - length + 1:
-        raise ValueError(f"no {length} tokens from starts {first} to {last - 1} in a window "
-                         f"of {context}")  # fmt: skip
+        raise ValueError(
+            f"no {length} tokens from starts {first} to {last - 1} in a window of {context}"
+        )
     spans = np.lib.stride_tricks.sliding_window_view(right, length, axis=1)
     return spans[:, first:last].all(-1)
 
@@ -66,8 +67,9 @@ def summary(found: Found, first: int) -> dict[str, float]:
     context = found.right.shape[1]
     last = context - max(LENGTHS) + 1
     if not 0 <= first < last:
-        raise ValueError(f"a match of {max(LENGTHS)} tokens after {first} does not fit a window "
-                         f"of {context}")  # fmt: skip
+        raise ValueError(
+            f"a match of {max(LENGTHS)} tokens after {first} does not fit a window of {context}"
+        )
     told: dict[str, float] = {}
     for length in LENGTHS:
         name = "accuracy" if length == 1 else f"exact_{length}"

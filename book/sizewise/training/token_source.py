@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sizewise.data import downloads
+
 from . import corpus, extract
 
 
@@ -28,8 +29,9 @@ def of(tokens) -> tuple[np.ndarray, list[str]]:
         aside.write_text(json.dumps(named))
         os.replace(aside, file)
     if len(named) != ends.sum():
-        raise ValueError(f"{tokens.name}: {len(named)} documents validate, but {ends.sum()} are "
-                         "in its tokens")  # fmt: skip
+        raise ValueError(
+            f"{tokens.name}: {len(named)} documents validate, but {ends.sum()} are in its tokens"
+        )
     names = list(dict.fromkeys(named))
     places = np.array([names.index(name) for name in named])
     return places[document], names

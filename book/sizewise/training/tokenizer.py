@@ -14,6 +14,7 @@ import numpy as np
 
 from sizewise import validation as limits
 from sizewise.data import downloads
+
 from . import corpus as texts
 
 END = "<|end|>"  # entry 0, after each document; no bytes of text
@@ -88,8 +89,12 @@ def write(
                     out.write(ids.tobytes())
                     digest.update(ids.tobytes())
         _bytes_of(tokenizer, vocabulary).tofile(made / "bytes_of.bin")
-        meta = {"name": name, "vocabulary": vocabulary, "sha256": digest.hexdigest(),
-                "documents": {side: len(some) for side, some in sides.items()}}  # fmt: skip
+        meta = {
+            "name": name,
+            "vocabulary": vocabulary,
+            "sha256": digest.hexdigest(),
+            "documents": {side: len(some) for side, some in sides.items()},
+        }
         (made / "meta.json").write_text(json.dumps(meta))
         try:
             os.rename(made, folder)

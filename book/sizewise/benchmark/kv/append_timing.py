@@ -1,8 +1,9 @@
 """The time of quantizing new keys and values into a cache."""
 
 from sizewise.benchmark import graph_timing, timing
+
 from . import checks, inputs
-from .inputs import Bench, DIM, HEADS, PACKED, vector_bytes
+from .inputs import DIM, HEADS, PACKED, Bench, vector_bytes
 
 BEFORE, ROOM = 1000, 24  # tokens that the cache holds, and room beside the new ones
 MOST = 64  # caches in turn: for one new token no number of them would pass the last-level cache
@@ -26,6 +27,8 @@ def append(config: dict, bench: Bench) -> dict:
         x = torch.randn(batch, HEADS, new, DIM, device=bench.device, dtype=torch.bfloat16)
         return lambda: [kernels.append(x, side, start) for side in sides]
 
-    number = 1 if timing.on(bench.device) == "cpu" else min(MOST, graph_timing.copies(moved, "cuda"))
+    number = (
+        1 if timing.on(bench.device) == "cpu" else min(MOST, graph_timing.copies(moved, "cuda"))
+    )
     told = graph_timing.timed([call() for _ in range(number)], bench.device)
     return told | {"bytes": moved}

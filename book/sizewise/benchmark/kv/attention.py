@@ -1,8 +1,9 @@
 """Attention over a cache and its scores alone, timed against the memory's speed and its rivals."""
 
 from sizewise.benchmark import ceilings, graph_timing, timing
+
 from . import checks, inputs, methods, profile
-from .inputs import Bench, HEADS, PACKED, vector_bytes
+from .inputs import HEADS, PACKED, Bench, vector_bytes
 
 # What rows must share to be compared.
 SAME = ("device", "context", "batch", "group", "kv_heads", "dim")
@@ -42,7 +43,9 @@ def attend(config: dict, bench: Bench) -> dict:
     if methods.own(method):
         apart = checks.like_default(query, *caches[0], lengths, method, launch, bench)
         told = {"launches_differ": apart} | profile.columns(config, launch)
-    return graph_timing.timed([call(*cache) for cache in caches], bench.device) | {"bytes": one} | told
+    return (
+        graph_timing.timed([call(*cache) for cache in caches], bench.device) | {"bytes": one} | told
+    )
 
 
 def logits(config: dict, bench: Bench) -> dict:
@@ -86,9 +89,10 @@ def against_best(row: dict, before: list[dict]) -> dict:
         alone = row["bytes"] / row["us_split"] * 1e6 / copy[0] if copy else None
         return told | {"split_share_of_copy": alone}
     rivals = [
-        one for one in ran
+        one
+        for one in ran
         if one["what"] == row["what"] and all(one[name] == row[name] for name in SAME)
-    ]  # fmt: skip
+    ]
     for kind in inputs.BYTES:
         best = min((r["us"] for r in rivals if r["method"].startswith(kind)), default=None)
         own = row["method"].startswith(kind)

@@ -1,7 +1,7 @@
 """What a method answers against float64, and the refusal to time what is not right."""
 
 from . import inputs, methods
-from .inputs import Bench, DIM, HEADS, PACKED
+from .inputs import DIM, HEADS, PACKED, Bench
 
 CODES = 1e-3  # share of codes that may differ: rounding beside a boundary is a thousand times less
 LAST = 1024  # tokens whose scores are checked before all of them are timed
@@ -47,9 +47,10 @@ def _filled(config: dict, method: str, seed: int, bench: Bench):
     """Keys or values of a check, at the beginning of a larger cache where ``capacity`` says so."""
     batch, tokens, dim = config["batch"], config["context"], config["dim"]
     made = (
-        inputs.encoded(batch, tokens, method, seed, bench, dim) if method in PACKED
+        inputs.encoded(batch, tokens, method, seed, bench, dim)
+        if method in PACKED
         else inputs.plain(batch, tokens, method, bench, dim)
-    )  # fmt: skip
+    )
     room = config.get("capacity", tokens)
     if room == tokens:
         return made
@@ -85,8 +86,8 @@ def check_append(config: dict, bench: Bench) -> dict:
     import torch
 
     from sizewise.quantization import kernels
-    from sizewise.quantization.turboquant import packing
     from sizewise.quantization.kernels import reference
+    from sizewise.quantization.turboquant import packing
 
     method, batch, new = config["method"], config["batch"], config["context"]
     packed = inputs.encoded(batch, new, method, 1, bench)
@@ -169,9 +170,10 @@ def scores_right(query, keys, method: str, bench: Bench) -> float:
     packed = method in PACKED
     last = (slice(None), slice(None), slice(-LAST, None))
     vectors = (
-        reference.vectors(keys.over(keys.codes[last], keys.norms[last])) if packed
+        reference.vectors(keys.over(keys.codes[last], keys.norms[last]))
+        if packed
         else keys[last].double()
-    )  # fmt: skip
+    )
     d = query.shape[-1]
     q = query.double().view(len(query), vectors.shape[1], -1, d)
     truth = d**-0.5 * q @ vectors.transpose(-1, -2)  # (batch, kv heads, group, last)

@@ -37,9 +37,10 @@ class Bench:
     def rows(self, what: str) -> list[dict]:
         """The rows of one kind that were recorded on this device."""
         return [
-            row for row in records.read(self.file)
+            row
+            for row in records.read(self.file)
             if row["what"] == what and row["device"] == self.name
-        ]  # fmt: skip
+        ]
 
     def tried(self) -> list[dict]:
         """The launches that were recorded, those that do not run left out."""

@@ -6,7 +6,7 @@ name is its cache's type, then the kernel, then whether the heads of a group are
 
 from math import log2
 
-from .inputs import Bench, DIM, HEADS, PACKED, kind
+from .inputs import DIM, HEADS, PACKED, Bench, kind
 
 TILE = 128  # tokens of a program that computes scores alone
 
@@ -84,9 +84,11 @@ def by_torch(query, keys, values, name: str, folded: bool):
 
     batch, heads, d = query.shape
     kinds = {
-        "flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION,
-        "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH,
-    }  # fmt: skip
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "cudnn": SDPBackend.CUDNN_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "math": SDPBackend.MATH,
+    }
     sdpa = torch.nn.functional.scaled_dot_product_attention
     with sdpa_kernel(kinds[name]):
         if folded:  # the heads of a group as queries of one head: no mask, so the same sums

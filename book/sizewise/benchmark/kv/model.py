@@ -1,8 +1,9 @@
 """A whole model over a cache: the time of a step, and how many tokens fit beside its weights."""
 
 from sizewise.benchmark import graph_timing, model, timing
+
 from . import checks, methods
-from .inputs import Bench, PACKED, bits, vector_bytes
+from .inputs import PACKED, Bench, bits, vector_bytes
 
 SPARE = 2 << 30  # bytes to work with beside weights and cache
 NAME = "sizewise_plain"  # as `transformers` knows the attention below

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from sizewise.benchmark import graph_timing, timing
+
 from . import checks, inputs, methods
-from .inputs import Bench, DIM, HEADS, PACKED, vector_bytes
+from .inputs import DIM, HEADS, PACKED, Bench, vector_bytes
 
 MANY = 64  # calls of a short launch in a row
 
@@ -54,9 +55,12 @@ def profile(config: dict, bench: Bench) -> dict:
     }
     start = rotated if packed else (query,)
     found = of.plan(*start, *caches[0], lengths, launch)
-    return told | {"bytes": one, "launches_differ": differ} | columns(config, launch) | grid(
-        found, bench
-    )  # fmt: skip
+    return (
+        told
+        | {"bytes": one, "launches_differ": differ}
+        | columns(config, launch)
+        | grid(found, bench)
+    )
 
 
 def columns(config: dict, launch) -> dict:
@@ -71,9 +75,11 @@ def grid(found, bench: Bench) -> dict:
     from sizewise.quantization.kernels import occupancy
 
     told = {
-        "splits": found.splits, "programs": found.programs, "slots": found.slots,
+        "splits": found.splits,
+        "programs": found.programs,
+        "slots": found.slots,
         "rounds": found.programs / found.slots,
-    }  # fmt: skip
+    }
     if found.kernel is None:
         return told
     chip = occupancy.chip(torch.device(bench.device))

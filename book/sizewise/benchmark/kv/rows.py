@@ -2,18 +2,25 @@
 
 from pathlib import Path
 
-from sizewise.models import config as configs
 from sizewise.benchmark import recording, rows, timing
+from sizewise.models import config as configs
+
 from . import append_timing, attention, checks, methods, model, profile
 from .inputs import Bench
 
 SEED = 0  # of every row's inputs
 WHAT = {
-    "check": checks.check, "check-append": checks.check_append,
-    "ceiling": attention.ceiling, "attend": attention.attend, "tune": attention.attend,
-    "logits": attention.logits, "append": append_timing.append, "decode": model.decode,
-    "capacity": model.capacity, "profile": profile.profile,
-}  # fmt: skip
+    "check": checks.check,
+    "check-append": checks.check_append,
+    "ceiling": attention.ceiling,
+    "attend": attention.attend,
+    "tune": attention.attend,
+    "logits": attention.logits,
+    "append": append_timing.append,
+    "decode": model.decode,
+    "capacity": model.capacity,
+    "profile": profile.profile,
+}
 PLAIN_ERRORS = (RuntimeError, ValueError, ImportError)  # whose words say enough
 
 

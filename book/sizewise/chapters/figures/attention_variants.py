@@ -15,9 +15,15 @@ def growth(axes, table) -> None:
     kinds = list(dict.fromkeys(table["kind"]))
     for k, (model, rows) in enumerate(table.groupby("model", sort=False)):
         kind = rows["kind"].iloc[0]
-        axes.loglog(rows["context"], rows["bytes"] / 1e6, LINES[kinds.index(kind) % len(LINES)],
-                    marker=MARKS[k % len(MARKS)], markersize=4, color=COLOURS[k % len(COLOURS)],
-                    label=f"{model} ({kind})")  # fmt: skip
+        axes.loglog(
+            rows["context"],
+            rows["bytes"] / 1e6,
+            LINES[kinds.index(kind) % len(LINES)],
+            marker=MARKS[k % len(MARKS)],
+            markersize=4,
+            color=COLOURS[k % len(COLOURS)],
+            label=f"{model} ({kind})",
+        )
     _contexts(axes, table["context"])
     axes.set_ylabel("kept for one sequence (MB)")
     axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
@@ -36,8 +42,9 @@ def bargain(axes, table, lengths) -> None:
         size = 6 + 3 * widths.index(one.width)
         axes.semilogx(held, [one.loss] * 2, "-", color=COLOURS[k], linewidth=0.9, alpha=0.7)
         axes.plot(held[0], one.loss, MARKS[k], color=COLOURS[k], markersize=size)
-        axes.plot(held[1], one.loss, MARKS[k], color=COLOURS[k], markersize=size,
-                  markerfacecolor="none")  # fmt: skip
+        axes.plot(
+            held[1], one.loss, MARKS[k], color=COLOURS[k], markersize=size, markerfacecolor="none"
+        )
     for k, family in enumerate(ORDER):
         if family in set(table["family"]):
             axes.plot([], [], MARKS[k], color=COLOURS[k], label=family)
@@ -74,8 +81,7 @@ def windows(axes, table) -> None:
     for k, one in enumerate(table.itertuples(index=False)):
         held = one.bytes / 1e3
         axes.vlines(held, one.low, one.high, color=COLOURS[k], linewidth=3, alpha=0.35)
-        axes.plot(held, one.difference, MARKS[k], color=COLOURS[k], markersize=7,
-                  label=one.sees)  # fmt: skip
+        axes.plot(held, one.difference, MARKS[k], color=COLOURS[k], markersize=7, label=one.sees)
     _nought(axes, "every layer sees all")
     axes.set_xlim(left=0)
     axes.set_xlabel("kept for one sequence of the length of training (kB)")
@@ -90,10 +96,12 @@ def positions(axes, table) -> None:
     """
     for family, rows in table.groupby("family", sort=False):
         k = ORDER.index(family)
-        axes.fill_between(rows["upto"], rows["min"], rows["max"], color=COLOURS[k], alpha=0.12,
-                          linewidth=0)  # fmt: skip
-        axes.plot(rows["upto"], rows["mean"], LINES[k], marker=MARKS[k], color=COLOURS[k],
-                  label=family)  # fmt: skip
+        axes.fill_between(
+            rows["upto"], rows["min"], rows["max"], color=COLOURS[k], alpha=0.12, linewidth=0
+        )
+        axes.plot(
+            rows["upto"], rows["mean"], LINES[k], marker=MARKS[k], color=COLOURS[k], label=family
+        )
     _nought(axes, "as dense")
     axes.set_xticks(sorted(table["upto"].unique()))
     axes.set_xlabel("part of the context, up to this token")
@@ -109,16 +117,24 @@ def repeats(axes, table) -> None:
     for family, rows in table.groupby("family", sort=False):
         k = ORDER.index(family)
         means, aside = rows.groupby("distance")["gain"].mean(), 2 ** (0.05 * (k - 1.5))
-        axes.plot(rows["distance"] * aside, rows["gain"], MARKS[k], color=COLOURS[k],
-                  markersize=3.5, alpha=0.4)  # fmt: skip
-        axes.plot(means.index * aside, means, LINES[k], marker=MARKS[k], color=COLOURS[k],
-                  label=family)  # fmt: skip
+        axes.plot(
+            rows["distance"] * aside,
+            rows["gain"],
+            MARKS[k],
+            color=COLOURS[k],
+            markersize=3.5,
+            alpha=0.4,
+        )
+        axes.plot(
+            means.index * aside, means, LINES[k], marker=MARKS[k], color=COLOURS[k], label=family
+        )
     alone = table.groupby("distance")["position"].mean().dropna()
     axes.plot(alone.index, alone, "x", color=INK, markersize=8, label="a later place alone")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted(table["distance"].unique()),
-                    [str(n) for n in sorted(table["distance"].unique())])  # fmt: skip
+    axes.set_xticks(
+        sorted(table["distance"].unique()), [str(n) for n in sorted(table["distance"].unique())]
+    )
     axes.minorticks_off()
     axes.set_xlabel("tokens from one saying to the next")
     axes.set_ylabel("loss saved the second time (nats)")
@@ -128,16 +144,23 @@ def repeats(axes, table) -> None:
 def _nought(axes, words: str) -> None:
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.annotate(
-        words, (1, 0), xycoords=("axes fraction", "data"), fontsize=9, ha="right", va="bottom",
-        xytext=(0, 2), textcoords="offset points",
-    )  # fmt: skip
+        words,
+        (1, 0),
+        xycoords=("axes fraction", "data"),
+        fontsize=9,
+        ha="right",
+        va="bottom",
+        xytext=(0, 2),
+        textcoords="offset points",
+    )
 
 
 def _contexts(axes, contexts) -> None:
     """Ticks at every fourth power of two from the shortest: 256, 4k, 64k, 1M."""
     shown = sorted(set(contexts))[::4]
-    names = [f"{n >> 20}M" if n >= 1 << 20 else f"{n >> 10}k" if n >= 1024 else str(n)
-             for n in shown]  # fmt: skip
+    names = [
+        f"{n >> 20}M" if n >= 1 << 20 else f"{n >> 10}k" if n >= 1024 else str(n) for n in shown
+    ]
     axes.set_xticks(shown, names)
     axes.minorticks_off()
     axes.set_xlabel("tokens of the sequence")

@@ -36,9 +36,13 @@ def state_by_degree(axes, table, memory: float, device: str) -> None:
         axes.loglog(table.index, sizes / 1e9, marker=mark, markevery=2, label=stage)
     axes.axhline(memory / 1e9, color=INK, linewidth=1, linestyle="--")
     axes.annotate(
-        f"memory of one {device}", (table.index[0], memory / 1e9), fontsize=9, va="bottom",
-        xytext=(0, 3), textcoords="offset points",
-    )  # fmt: skip
+        f"memory of one {device}",
+        (table.index[0], memory / 1e9),
+        fontsize=9,
+        va="bottom",
+        xytext=(0, 3),
+        textcoords="offset points",
+    )
     axes.set_xlabel("data-parallel replicas")
     axes.set_ylabel("GB on each device")
     axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
@@ -56,9 +60,12 @@ def floor_and_price(axes, floors, listed) -> None:
         label = "floor, at the assumed batches" if row.Index == floors.index[0] else None
         axes.plot(*ends, linewidth=9, solid_capstyle="butt", color=COLOURS[0], label=label)
     axes.plot(
-        listed["output"], [places[m] for m in listed["model"]], "D", color=COLOURS[1],
+        listed["output"],
+        [places[m] for m in listed["model"]],
+        "D",
+        color=COLOURS[1],
         label="listed price",
-    )  # fmt: skip
+    )
     _names(axes, floors["model"])
     axes.set_xlabel("dollars for a million answer tokens (logarithmic)")
     axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)

@@ -48,8 +48,15 @@ def kept(axes, table) -> None:
         axes.plot(row.kept, place, "o", color=COLOURS[0], markersize=7)
     for at, words in ((0, "plateau"), (1, "no break")):
         axes.axvline(at, color=INK, linewidth=0.9, linestyle="--")
-        axes.annotate(words, (at, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
-                      textcoords="offset points", fontsize=9, va="bottom")  # fmt: skip
+        axes.annotate(
+            words,
+            (at, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 2),
+            textcoords="offset points",
+            fontsize=9,
+            va="bottom",
+        )
     axes.set_yticks(range(len(table)), table["label"])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlim(least, most)
@@ -66,8 +73,13 @@ def ranks(axes, table) -> None:
     for k, (by, rows) in enumerate(table.groupby("by", sort=False)):
         y = np.array([names.index(n) for n in rows["benchmark"]]) + (k - 1) * 0.22
         for place, row in zip(y, rows.itertuples(), strict=True):
-            axes.plot([row.rank_low, row.rank_high], [place, place], color=COLOURS[k],
-                      linewidth=2.5, alpha=0.35)  # fmt: skip
+            axes.plot(
+                [row.rank_low, row.rank_high],
+                [place, place],
+                color=COLOURS[k],
+                linewidth=2.5,
+                alpha=0.35,
+            )
         axes.plot(rows["rank"], y, MARKS[k], color=COLOURS[k], label=by)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
@@ -86,11 +98,24 @@ def generations(axes, table) -> None:
     for (name, maker), rows in table.groupby(["benchmark", "maker"], sort=False):
         k = names.index(name)
         line, label = ("-", name) if maker == "Llama" else ("--", None)
-        axes.plot(rows["release"], rows["error_ratio"], line, marker=MARKS[k], color=COLOURS[k],
-                  label=label)  # fmt: skip
+        axes.plot(
+            rows["release"],
+            rows["error_ratio"],
+            line,
+            marker=MARKS[k],
+            color=COLOURS[k],
+            label=label,
+        )
     axes.axhline(1, color=INK, linewidth=0.8)
-    axes.annotate("no difference", (0.02, 1), xycoords=("axes fraction", "data"), fontsize=9,
-                  xytext=(0, -4), textcoords="offset points", va="top")  # fmt: skip
+    axes.annotate(
+        "no difference",
+        (0.02, 1),
+        xycoords=("axes fraction", "data"),
+        fontsize=9,
+        xytext=(0, -4),
+        textcoords="offset points",
+        va="top",
+    )
     axes.set_xticks(range(1, 5))
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("release of the family (solid: Llama, dashed: Qwen)")
@@ -120,8 +145,14 @@ def strictness(axes, table) -> None:
     for k, (length, rows) in enumerate(table.groupby("length", sort=True)):
         rows = rows.sort_values("params")
         name = "1 token" if length == 1 else f"{length} in a row"
-        axes.errorbar(rows["params"], rows["exact"], 1.96 * rows["se"], fmt=MARKS[k],
-                      color=COLOURS[k], label=name)  # fmt: skip
+        axes.errorbar(
+            rows["params"],
+            rows["exact"],
+            1.96 * rows["se"],
+            fmt=MARKS[k],
+            color=COLOURS[k],
+            label=name,
+        )
         axes.plot(rows["params"], rows["predicted"], "--", color=COLOURS[k], linewidth=1)
     axes.set_xscale("log")
     axes.set_xlabel("parameters outside embedding and head")

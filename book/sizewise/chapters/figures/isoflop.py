@@ -43,9 +43,14 @@ def prediction(axes, table) -> None:
     """
     table = table.sort_values("size")
     axes.fill_between(
-        table["size"], table["run_low"], table["run_high"], color=COLOURS[0], alpha=0.2,
-        linewidth=0, label="95 % interval of a run",
-    )  # fmt: skip
+        table["size"],
+        table["run_low"],
+        table["run_high"],
+        color=COLOURS[0],
+        alpha=0.2,
+        linewidth=0,
+        label="95 % interval of a run",
+    )
     axes.semilogx(table["size"], table["predicted"], color=COLOURS[0], label="predicted")
     axes.semilogx(table["size"], table["loss"], "o", color=INK, label="measured")
     axes.set_xlabel("parameters outside embedding and head")

@@ -16,8 +16,9 @@ def shrinking(axes, table, steps) -> None:
         ends = [sizes.loc[model].min() / 1e9, sizes.loc[model].max() / 1e9]
         axes.plot(ends, [place, place], color=INK, linewidth=0.6)
     for colour, mark, step in zip(COLOURS, MARKS, steps, strict=False):
-        axes.plot(sizes[step] / 1e9, range(len(models)), mark, color=colour, label=step,
-                  markersize=7)  # fmt: skip
+        axes.plot(
+            sizes[step] / 1e9, range(len(models)), mark, color=colour, label=step, markersize=7
+        )
     axes.set_xscale("log")
     axes.set_yticks(range(len(models)), models)
     axes.set_ylim(len(models) - 0.5, -0.5)
@@ -51,10 +52,18 @@ def distortion(axes, codebook, sampled) -> None:
     ``bits``, ``variant`` and ``inner``, the error of inner products times the dimension.
     """
     bounds = codebook.drop_duplicates("bits").sort_values("bits")
-    axes.fill_between(bounds["bits"], bounds["lower"], bounds["upper"], color=INK, alpha=0.08,
-                      linewidth=0, label="between the bounds")  # fmt: skip
-    axes.semilogy(codebook["bits"], codebook["distortion"], "-", color=COLOURS[0],
-                  label="exact, vectors")  # fmt: skip
+    axes.fill_between(
+        bounds["bits"],
+        bounds["lower"],
+        bounds["upper"],
+        color=INK,
+        alpha=0.08,
+        linewidth=0,
+        label="between the bounds",
+    )
+    axes.semilogy(
+        codebook["bits"], codebook["distortion"], "-", color=COLOURS[0], label="exact, vectors"
+    )
     for colour, mark, (variant, rows) in zip(
         COLOURS, MARKS, sampled.groupby("variant", sort=False), strict=False
     ):
@@ -75,10 +84,16 @@ def loss(axes, table) -> None:
     for place, (method, rows) in enumerate(table.groupby("keys", sort=False)):
         rows = rows.sort_values("bits")
         colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
-        axes.plot(rows["bits"], 100 * rows["perplexity_change"], f"{mark}-", color=colour,
-                  label=method)  # fmt: skip
-        axes.vlines(rows["bits"], 100 * rows["perplexity_change_low"],
-                    100 * rows["perplexity_change_high"], color=colour, linewidth=1.2)  # fmt: skip
+        axes.plot(
+            rows["bits"], 100 * rows["perplexity_change"], f"{mark}-", color=colour, label=method
+        )
+        axes.vlines(
+            rows["bits"],
+            100 * rows["perplexity_change_low"],
+            100 * rows["perplexity_change_high"],
+            color=colour,
+            linewidth=1.2,
+        )
     axes.set_yscale("symlog", linthresh=1)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlabel("bits held for a number, metadata included")
@@ -93,8 +108,9 @@ def layers(axes, table, expected: dict) -> None:
     """
     for colour, (bits, rows) in zip(COLOURS, table.groupby("bits", sort=False), strict=False):
         for mark, (side, some) in zip("ox", rows.groupby("side"), strict=False):
-            axes.semilogy(some["layer"], some["error"], mark, color=colour,
-                          label=f"{side}, {bits} bits")  # fmt: skip
+            axes.semilogy(
+                some["layer"], some["error"], mark, color=colour, label=f"{side}, {bits} bits"
+            )
         axes.axhline(expected[bits], color=colour, linestyle="--", linewidth=1.2)
     axes.set_xlabel("layer")
     axes.set_ylabel("squared error over squared norm")

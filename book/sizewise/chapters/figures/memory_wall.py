@@ -13,8 +13,11 @@ def speed_by_size(axes, table) -> None:
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
     axes.annotate(
         "weights as large as one second of bandwidth",
-        (table["weights"].min() / 1e9, 1), xytext=(0, 4), fontsize=9, textcoords="offset points",
-    )  # fmt: skip
+        (table["weights"].min() / 1e9, 1),
+        xytext=(0, 4),
+        fontsize=9,
+        textcoords="offset points",
+    )
     axes.set_xlabel("bytes of weights read for a token (GB)")
     axes.set_ylabel("tokens a second, at best")
     axes.legend(fontsize=9.5)
@@ -46,9 +49,13 @@ def over_floor(axes, table, here=None) -> None:
             rows["batch"], rows["over_floor"], "o-", base=2, label=f"{context:,} tokens"
         )
         axes.fill_between(
-            rows["batch"], rows["best_over_floor"], rows["over_floor"],
-            color=line.get_color(), alpha=0.2, linewidth=0,
-        )  # fmt: skip
+            rows["batch"],
+            rows["best_over_floor"],
+            rows["over_floor"],
+            color=line.get_color(),
+            alpha=0.2,
+            linewidth=0,
+        )
     if here is not None:
         axes.plot(here["batch"], here["over_floor"], "x", color=INK, label="here, now")
     axes.axhline(1, color=INK, linewidth=0.8)

@@ -24,9 +24,14 @@ def arms(axes, table) -> None:
         shift = 1 + 0.04 * (k - 1)  # side by side, so that marks do not hide each other
         axes.semilogx(means.index * shift, means, LINES[k], color=COLOURS[k], linewidth=1.2)
         axes.plot(
-            rows["budget"] * shift, rows["val_loss"], MARKS[k], color=COLOURS[k], markersize=5,
-            label=arm, alpha=0.8,
-        )  # fmt: skip
+            rows["budget"] * shift,
+            rows["val_loss"],
+            MARKS[k],
+            color=COLOURS[k],
+            markersize=5,
+            label=arm,
+            alpha=0.8,
+        )
     budgets = sorted(table["budget"].unique())
     axes.set_xticks(budgets, [operations(n) for n in budgets])
     axes.minorticks_off()
@@ -45,8 +50,14 @@ def equivalents(axes, places) -> None:
     for k, (budget, ours, dense) in enumerate(places):
         means = dense.groupby("total")["val_loss"].mean()
         axes.semilogx(means.index, means, "-", color=COLOURS[k], linewidth=1.2)
-        axes.plot(dense["total"], dense["val_loss"], MARKS[k], color=COLOURS[k], markersize=5,
-                  label=f"{operations(budget)} operations")  # fmt: skip
+        axes.plot(
+            dense["total"],
+            dense["val_loss"],
+            MARKS[k],
+            color=COLOURS[k],
+            markersize=5,
+            label=f"{operations(budget)} operations",
+        )
         ends = [ours["active"].iloc[0], ours["total"].iloc[0]]
         axes.plot(ends, [ours["val_loss"].mean()] * 2, "--", color=COLOURS[k])
         ticks |= set(ends)
@@ -69,9 +80,15 @@ def experts(axes, table) -> None:
         axes.plot(number, middle, "o", color=COLOURS[0], markersize=7)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.annotate(
-        "the dense model", (1, 0), xycoords=("axes fraction", "data"), fontsize=9, ha="right",
-        va="bottom", xytext=(0, 2), textcoords="offset points",
-    )  # fmt: skip
+        "the dense model",
+        (1, 0),
+        xycoords=("axes fraction", "data"),
+        fontsize=9,
+        ha="right",
+        va="bottom",
+        xytext=(0, 2),
+        textcoords="offset points",
+    )
     axes.set_xscale("log", base=2)
     axes.set_xticks(table["experts"], [str(n) for n in table["experts"]])
     axes.minorticks_off()
@@ -119,10 +136,12 @@ def looks(axes, table, column: str, label: str, chance: str | None = None) -> No
     for k, (kind, rows) in enumerate(table.groupby("kind", sort=False)):
         one = rows.groupby("look")
         share, middle = one["share"].mean(), one[column].mean()
-        axes.fill_between(share, one[column].min(), one[column].max(), color=COLOURS[k], alpha=0.15,
-                          linewidth=0)  # fmt: skip
-        axes.plot(share, middle, LINES[k % 4], marker=MARKS[k], markersize=4, color=COLOURS[k],
-                  label=kind)  # fmt: skip
+        axes.fill_between(
+            share, one[column].min(), one[column].max(), color=COLOURS[k], alpha=0.15, linewidth=0
+        )
+        axes.plot(
+            share, middle, LINES[k % 4], marker=MARKS[k], markersize=4, color=COLOURS[k], label=kind
+        )
         if chance:
             axes.plot(share, one[chance].mean(), ":", color=COLOURS[k], linewidth=1.2)
     if chance:
@@ -141,8 +160,14 @@ def explained(axes, table) -> None:
     """
     for k, (label, rows) in enumerate(table.groupby("label", sort=False)):
         means = rows.groupby("layer")["share"].mean()
-        axes.plot(rows["layer"] + 0.02 * (k - 1.5), rows["share"], MARKS[k], color=COLOURS[k],
-                  markersize=4, alpha=0.5)  # fmt: skip
+        axes.plot(
+            rows["layer"] + 0.02 * (k - 1.5),
+            rows["share"],
+            MARKS[k],
+            color=COLOURS[k],
+            markersize=4,
+            alpha=0.5,
+        )
         axes.plot(means.index, means, LINES[k], marker=MARKS[k], color=COLOURS[k], label=label)
     axes.set_xticks(sorted(table["layer"].unique()))
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
@@ -158,10 +183,17 @@ def quarters(axes, table) -> None:
     """
     for k, (kind, rows) in enumerate(table.groupby("kind", sort=False)):
         one = rows.groupby("quarter")["dropped"]
-        axes.fill_between(one.mean().index, one.min(), one.max(), color=COLOURS[k], alpha=0.15,
-                          linewidth=0)  # fmt: skip
-        axes.plot(one.mean().index, one.mean(), LINES[k % 4], marker=MARKS[k], color=COLOURS[k],
-                  label=kind)  # fmt: skip
+        axes.fill_between(
+            one.mean().index, one.min(), one.max(), color=COLOURS[k], alpha=0.15, linewidth=0
+        )
+        axes.plot(
+            one.mean().index,
+            one.mean(),
+            LINES[k % 4],
+            marker=MARKS[k],
+            color=COLOURS[k],
+            label=kind,
+        )
     axes.set_xticks([1, 2, 3, 4], ["first", "second", "third", "last"])
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylim(bottom=0)

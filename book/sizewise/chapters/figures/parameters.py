@@ -44,18 +44,27 @@ def total_and_active(axes, table) -> None:
     for share, line in ((1, "-"), (0.1, "--"), (0.01, ":")):
         axes.plot(ends, [share * e for e in ends], line, color=INK, linewidth=0.8)
         axes.annotate(
-            f"{share:.0%} active", (ends[1], share * ends[1]), fontsize=9, ha="right",
-            va="bottom", xytext=(-2, 3), textcoords="offset points",
-        )  # fmt: skip
+            f"{share:.0%} active",
+            (ends[1], share * ends[1]),
+            fontsize=9,
+            ha="right",
+            va="bottom",
+            xytext=(-2, 3),
+            textcoords="offset points",
+        )
     named = table[table["label"]]
     for row in named.itertuples():
         ratios = named[["total", "active"]] / (row.total, row.active)
         crowded = (ratios["total"].between(1.01, 4) & ratios["active"].between(0.5, 2)).any()
         axes.annotate(
-            row.model, (row.total, row.active), fontsize=9, xytext=(-6 if crowded else 6, -9),
-            ha="right" if crowded else "left", va="top" if crowded else "baseline",
+            row.model,
+            (row.total, row.active),
+            fontsize=9,
+            xytext=(-6 if crowded else 6, -9),
+            ha="right" if crowded else "left",
+            va="top" if crowded else "baseline",
             textcoords="offset points",
-        )  # fmt: skip
+        )
     axes.set_xlabel("total parameters")
     axes.set_ylabel("active for one token")
 

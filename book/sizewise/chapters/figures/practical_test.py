@@ -1,6 +1,7 @@
 """Figures of the chapter on testing a task of one's own."""
 
 from sizewise.stats import paired
+
 from .style import COLOURS, INK
 
 SHARES = (0.1, 0.2, 0.4)
@@ -31,12 +32,23 @@ def sizes(axes, table, marks=()) -> None:
     ``marks`` are items at which a stroke stands.
     """
     for k, name in enumerate(list(table)[1:]):
-        axes.plot(table["items"], table[name], DASHES[k % len(DASHES)], color=COLOURS[k],
-                  label=f"models differ on {name.split()[0]} of items")  # fmt: skip
+        axes.plot(
+            table["items"],
+            table[name],
+            DASHES[k % len(DASHES)],
+            color=COLOURS[k],
+            label=f"models differ on {name.split()[0]} of items",
+        )
     for items in marks:
         axes.axvline(items, color=INK, linewidth=0.9, linestyle=":")
-        axes.annotate(f"{items} items", (items, 0.03), xycoords=("data", "axes fraction"),
-                      xytext=(4, 0), textcoords="offset points", fontsize=9)  # fmt: skip
+        axes.annotate(
+            f"{items} items",
+            (items, 0.03),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            fontsize=9,
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     for which, values in (("x", (10, 30, 100, 300, 1000, 3000)), ("y", (1, 2, 5, 10, 20, 40))):
@@ -55,8 +67,13 @@ def differences(axes, table) -> None:
     """
     for place, row in enumerate(table.itertuples()):
         axes.plot([row.low, row.high], [place, place], color=COLOURS[0], linewidth=2, alpha=0.5)
-        axes.plot(row.difference, place, "o", color=COLOURS[0],
-                  markerfacecolor=COLOURS[0] if row.shown else "none")  # fmt: skip
+        axes.plot(
+            row.difference,
+            place,
+            "o",
+            color=COLOURS[0],
+            markerfacecolor=COLOURS[0] if row.shown else "none",
+        )
     axes.axvline(0, color=INK, linewidth=0.9)
     axes.set_yticks(range(len(table)), table["label"])
     axes.set_ylim(len(table) - 0.5, -0.5)

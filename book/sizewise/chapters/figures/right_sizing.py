@@ -20,8 +20,14 @@ def scores(axes, table) -> None:
         for place, low, high in zip(y, rows["accuracy_low"], rows["accuracy_high"], strict=True):
             axes.plot([low, high], [place, place], color=colour, linewidth=1.6, alpha=0.45)
         fill = "none" if what == "prompted" else colour
-        axes.plot(rows["accuracy"], y, MARKS[k % len(MARKS)], color=colour, markerfacecolor=fill,
-                  label=f"{what}: {model}")  # fmt: skip
+        axes.plot(
+            rows["accuracy"],
+            y,
+            MARKS[k % len(MARKS)],
+            color=colour,
+            markerfacecolor=fill,
+            label=f"{what}: {model}",
+        )
     axes.set_yticks(range(len(sets)), sets)
     axes.set_ylim(len(sets) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -44,15 +50,31 @@ def curves(axes, table, against) -> None:
             k = names.index((what, model))
             rows = rows.sort_values("labels_used")
             colour = COLOURS[k % len(COLOURS)]
-            panel.plot(rows["labels_used"], rows["accuracy"], marker=MARKS[k % len(MARKS)],
-                       color=colour, linewidth=1.4, markersize=4,
-                       label=f"{what}: {model}")  # fmt: skip
-            panel.fill_between(rows["labels_used"], rows["accuracy_low"].astype(float),
-                               rows["accuracy_high"].astype(float), color=colour,
-                               alpha=0.1, linewidth=0)  # fmt: skip
+            panel.plot(
+                rows["labels_used"],
+                rows["accuracy"],
+                marker=MARKS[k % len(MARKS)],
+                color=colour,
+                linewidth=1.4,
+                markersize=4,
+                label=f"{what}: {model}",
+            )
+            panel.fill_between(
+                rows["labels_used"],
+                rows["accuracy_low"].astype(float),
+                rows["accuracy_high"].astype(float),
+                color=colour,
+                alpha=0.1,
+                linewidth=0,
+            )
         if name in against:
-            panel.axhline(against[name]["accuracy"], color=INK, linewidth=1.2, linestyle="--",
-                          label="best prompted language model")  # fmt: skip
+            panel.axhline(
+                against[name]["accuracy"],
+                color=INK,
+                linewidth=1.2,
+                linestyle="--",
+                label="best prompted language model",
+            )
         panel.set_xscale("log", base=2)
         steps = sorted(table["labels_used"].unique())[::2]
         panel.set_xticks(steps, [f"{int(step):,}" for step in steps])
@@ -79,8 +101,14 @@ def duels(axes, table) -> None:
         for place, row in zip(y, rows.itertuples(), strict=True):
             axes.plot([row.low, row.high], [place, place], color=COLOURS[k], linewidth=2, alpha=0.4)
         sure = (rows["found"] != "no").to_numpy()
-        axes.plot(rows["difference"], y, MARKS[k], color=COLOURS[k], markerfacecolor="none",
-                  label=measure.replace("macro_", "mean ").replace("f1", "F1"))  # fmt: skip
+        axes.plot(
+            rows["difference"],
+            y,
+            MARKS[k],
+            color=COLOURS[k],
+            markerfacecolor="none",
+            label=measure.replace("macro_", "mean ").replace("f1", "F1"),
+        )
         axes.plot(rows["difference"][sure], y[sure], MARKS[k], color=COLOURS[k])
     axes.axvline(0, color=INK, linewidth=0.9)
     axes.set_yticks(range(len(sets)), sets)
@@ -117,10 +145,25 @@ def reliability(axes, table) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, alpha=0.6)
     for k, row in enumerate(table.itertuples()):
         mark, colour = MARKS[k % len(MARKS)], COLOURS[k % len(COLOURS)]
-        axes.plot(row.confidence_at, row.right_in_bin, ":", marker=mark, color=colour,
-                  markerfacecolor="none", linewidth=1, label=f"{row.model}, as it is")  # fmt: skip
-        axes.plot(row.confidence_at_fitted, row.right_in_bin_fitted, "-", marker=mark,
-                  color=colour, linewidth=1.2, label=f"{row.model}, fitted")  # fmt: skip
+        axes.plot(
+            row.confidence_at,
+            row.right_in_bin,
+            ":",
+            marker=mark,
+            color=colour,
+            markerfacecolor="none",
+            linewidth=1,
+            label=f"{row.model}, as it is",
+        )
+        axes.plot(
+            row.confidence_at_fitted,
+            row.right_in_bin_fitted,
+            "-",
+            marker=mark,
+            color=colour,
+            linewidth=1.2,
+            label=f"{row.model}, fitted",
+        )
     axes.set_xlabel("probability of the choice taken")
     axes.set_ylabel("share right")
     axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)

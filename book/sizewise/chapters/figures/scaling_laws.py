@@ -15,9 +15,14 @@ def gains(axes, table, fitted) -> None:
         axes.loglog(rows["params"], rows["gain"], linestyle=line, label=law)
     axes.axvspan(*fitted, color=INK, alpha=0.08, linewidth=0)
     axes.annotate(
-        "sizes of the\nChinchilla runs", (fitted[0], 0.03), xycoords=("data", "axes fraction"),
-        xytext=(4, 0), textcoords="offset points", fontsize=9, va="bottom",
-    )  # fmt: skip
+        "sizes of the\nChinchilla runs",
+        (fitted[0], 0.03),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        fontsize=9,
+        va="bottom",
+    )
     axes.set_xlabel("parameters before the growth")
     axes.set_ylabel("nats won by ten times the size")
     axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)
@@ -31,13 +36,19 @@ def tokens_each(axes, table, band, largest: float) -> None:
     """
     for line, (law, rows) in zip(LINES, table.groupby("law", sort=False), strict=False):
         axes.loglog(rows["budget"], rows["tokens_each"], linestyle=line, label=law)
-    axes.fill_between(band["budget"], band["low"], band["high"], color=COLOURS[0], alpha=0.2,
-                      linewidth=0)  # fmt: skip
+    axes.fill_between(
+        band["budget"], band["low"], band["high"], color=COLOURS[0], alpha=0.2, linewidth=0
+    )
     axes.axvline(largest, color=INK, linewidth=0.8, linestyle=":")
     axes.annotate(
-        "most costly run fitted", (largest, 0.02), xycoords=("data", "axes fraction"),
-        xytext=(4, 0), textcoords="offset points", fontsize=9, va="bottom",
-    )  # fmt: skip
+        "most costly run fitted",
+        (largest, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        fontsize=9,
+        va="bottom",
+    )
     axes.set_xlabel("training operations")
     axes.set_ylabel("tokens for each parameter")
     axes.legend(fontsize=9.5)

@@ -32,9 +32,13 @@ def read(axes, table) -> None:
     """
     for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
         axes.loglog(
-            rows["batch"], rows["bytes"] / 1e9, linestyle=LINES[place], label=model,
-            linewidth=1.5 if place else 2.6, color=COLOURS[place],
-        )  # fmt: skip
+            rows["batch"],
+            rows["bytes"] / 1e9,
+            linestyle=LINES[place],
+            label=model,
+            linewidth=1.5 if place else 2.6,
+            color=COLOURS[place],
+        )
     axes.set_xscale("log", base=2)
     axes.set_xlabel(BATCH)
     axes.set_ylabel("GB of weights read for a token")
@@ -48,9 +52,12 @@ def ratio(axes, table) -> None:
     """
     for place, (against, rows) in enumerate(table.groupby("against", sort=False)):
         axes.loglog(
-            rows["batch"], rows["ratio"], linestyle=LINES[place], color=COLOURS[place],
+            rows["batch"],
+            rows["ratio"],
+            linestyle=LINES[place],
+            color=COLOURS[place],
             label=against,
-        )  # fmt: skip
+        )
     axes.axhline(1, color=INK, linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.set_xlabel(BATCH)
@@ -65,14 +72,24 @@ def memory_by_degree(axes, table, memory: float, device: str) -> None:
     """
     for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
         axes.loglog(
-            rows["degree"], rows["bytes"] / 1e9, marker="os^Dv<"[place], markersize=4,
-            linestyle=LINES[place], color=COLOURS[place], label=model,
-        )  # fmt: skip
+            rows["degree"],
+            rows["bytes"] / 1e9,
+            marker="os^Dv<"[place],
+            markersize=4,
+            linestyle=LINES[place],
+            color=COLOURS[place],
+            label=model,
+        )
     axes.axhline(memory / 1e9, color=INK, linewidth=1, linestyle="--")
     axes.annotate(
-        f"memory of one {device}", (table["degree"].max(), memory / 1e9), fontsize=9, ha="right",
-        va="bottom", xytext=(0, 3), textcoords="offset points",
-    )  # fmt: skip
+        f"memory of one {device}",
+        (table["degree"].max(), memory / 1e9),
+        fontsize=9,
+        ha="right",
+        va="bottom",
+        xytext=(0, 3),
+        textcoords="offset points",
+    )
     axes.set_xscale("log", base=2)
     axes.set_xlabel("devices that share the experts")
     axes.set_ylabel("GB of weights on each")
@@ -93,9 +110,14 @@ def dollars(axes, table, listed: float, name: str) -> None:
         )
     axes.axhline(listed, color=INK, linewidth=1, linestyle="--")
     axes.annotate(
-        f"listed price of {name}", (table["batch"].max(), listed), fontsize=9, ha="right",
-        va="bottom", xytext=(0, 3), textcoords="offset points",
-    )  # fmt: skip
+        f"listed price of {name}",
+        (table["batch"].max(), listed),
+        fontsize=9,
+        ha="right",
+        va="bottom",
+        xytext=(0, 3),
+        textcoords="offset points",
+    )
     axes.set_xscale("log", base=2)
     axes.set_xlabel(BATCH)
     axes.set_ylabel("dollars for a million answer tokens")

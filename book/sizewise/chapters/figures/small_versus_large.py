@@ -45,8 +45,13 @@ def differences(axes, table) -> None:
             axes.plot([row.low, row.high], [place, place], color=COLOURS[k], linewidth=2, alpha=0.4)
         sure = (rows["found"] != "no").to_numpy()
         axes.plot(rows["difference"], y, MARKS[k], color=COLOURS[k], markerfacecolor="none")
-        axes.plot(rows["difference"][sure], y[sure], MARKS[k], color=COLOURS[k],
-                  label=f"{large} over {small}")  # fmt: skip
+        axes.plot(
+            rows["difference"][sure],
+            y[sure],
+            MARKS[k],
+            color=COLOURS[k],
+            label=f"{large} over {small}",
+        )
     axes.axvline(0, color=INK, linewidth=0.9)
     _rows(axes, tasks)
     axes.set_xlabel("share right of the larger model less that of the smaller")
@@ -60,9 +65,15 @@ def cost(axes, table) -> None:
     """
     for k, (task, rows) in enumerate(table.groupby("task", sort=False)):
         rows = rows.sort_values("parameters")
-        axes.plot(rows["cpu_seconds"], rows["accuracy"], marker=MARKS[k % len(MARKS)],
-                  color=COLOURS[k % len(COLOURS)], linestyle="-" if k < len(COLOURS) else "--",
-                  linewidth=1.2, label=task)  # fmt: skip
+        axes.plot(
+            rows["cpu_seconds"],
+            rows["accuracy"],
+            marker=MARKS[k % len(MARKS)],
+            color=COLOURS[k % len(COLOURS)],
+            linestyle="-" if k < len(COLOURS) else "--",
+            linewidth=1.2,
+            label=task,
+        )
     axes.set_xscale("log")
     axes.set_ylim(-0.02, 1)
     axes.set_xlabel("processor seconds an item")
@@ -93,10 +104,22 @@ def distance(axes, table) -> None:
     """
     days = dates.date2num(list(table["date"]))
     for k, (kind, label) in enumerate((("model", "fifth model"), ("maker", "fifth maker"))):
-        axes.plot(days, table[kind], "-" if k == 0 else "--", marker=MARKS[k], color=COLOURS[k],
-                  label=label)  # fmt: skip
-        axes.errorbar(days, table[kind], table[f"{kind}_margin"].astype(float), fmt="none",
-                      ecolor=COLOURS[k], alpha=0.6)  # fmt: skip
+        axes.plot(
+            days,
+            table[kind],
+            "-" if k == 0 else "--",
+            marker=MARKS[k],
+            color=COLOURS[k],
+            label=label,
+        )
+        axes.errorbar(
+            days,
+            table[kind],
+            table[f"{kind}_margin"].astype(float),
+            fmt="none",
+            ecolor=COLOURS[k],
+            alpha=0.6,
+        )
     axes.xaxis.set_major_locator(dates.YearLocator())
     axes.xaxis.set_major_formatter(dates.DateFormatter("%Y"))
     axes.set_xlim(*dates.datestr2num(["2023-01-01", "2026-12-31"]))

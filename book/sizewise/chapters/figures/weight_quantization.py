@@ -112,11 +112,24 @@ def frontier(axes, table, best=None) -> None:
         COLOURS, MARKS, table.groupby("format", sort=False), strict=False
     ):
         rows = rows.sort_values("held_bytes")
-        axes.plot(rows["held_bytes"] / 1e6, rows["bits_per_byte"], f"{mark}-", color=colour,
-                  label=name, linewidth=1.2)  # fmt: skip
+        axes.plot(
+            rows["held_bytes"] / 1e6,
+            rows["bits_per_byte"],
+            f"{mark}-",
+            color=colour,
+            label=name,
+            linewidth=1.2,
+        )
     if best is not None:
-        axes.plot(best["held_bytes"] / 1e6, best["bits_per_byte"], "o", color=INK, markersize=12,
-                  fillstyle="none", label="surely less loss than all with fewer bytes")  # fmt: skip
+        axes.plot(
+            best["held_bytes"] / 1e6,
+            best["bits_per_byte"],
+            "o",
+            color=INK,
+            markersize=12,
+            fillstyle="none",
+            label="surely less loss than all with fewer bytes",
+        )
     axes.set_xscale("log")
     axes.set_xlabel("MB held")
     axes.set_ylabel("bits a byte")

@@ -61,10 +61,14 @@ def growth(models, contexts):
         spec = config.load(own.get(one, one) if isinstance(one, str) else one)
         model = from_config.from_config(config.build(spec), name=spec.name)
         lines += [
-            {"model": spec.name, "kind": kind(model), "context": context,
-             "bytes": memory.kv_cache_bytes(model, context)}
+            {
+                "model": spec.name,
+                "kind": kind(model),
+                "context": context,
+                "bytes": memory.kv_cache_bytes(model, context),
+            }
             for context in contexts
-        ]  # fmt: skip
+        ]
     return pd.DataFrame(lines)
 
 
@@ -125,19 +129,28 @@ def overall(differences, level: float = 0.95):
         mean = each["difference"].mean()
         off = _t(level, free) * noise * np.sqrt((1 / each["seeds"]).sum()) / len(each)
         below, above = int((each["high"] < 0).sum()), int((each["low"] > 0).sum())
-        lines.append({
-            "family": family, "difference": mean, "low": mean - off, "high": mean + off,
-            "places": len(each), "below": below, "above": above,
-            "neither": len(each) - below - above,
-        })  # fmt: skip
+        lines.append(
+            {
+                "family": family,
+                "difference": mean,
+                "low": mean - off,
+                "high": mean + off,
+                "places": len(each),
+                "below": below,
+                "above": above,
+                "neither": len(each) - below - above,
+            }
+        )
     return pd.DataFrame(lines)
 
 
 def places(line) -> str:
     """The counts of a line of `overall` in words."""
     n = int(line["places"])
-    return (f"lower at {int(line['below'])} of {n} places, higher at {int(line['above'])} and not "
-            f"told apart at {int(line['neither'])}")  # fmt: skip
+    return (
+        f"lower at {int(line['below'])} of {n} places, higher at {int(line['above'])} and not "
+        f"told apart at {int(line['neither'])}"
+    )
 
 
 def word(low: float, high: float) -> str:
@@ -153,13 +166,25 @@ def models(rows):
     lines = []
     for (family, budget, width), runs in arms(rows).groupby(["family", *PLACE], sort=False):
         one = runs.iloc[0]
-        bytes_at = dict(zip([one["context"], *one["cache_at"]],
-                            [one["cache_bytes"], *one["cache_bytes_at"]], strict=True))  # fmt: skip
-        lines.append({
-            "family": family, "budget": budget, "width": width, "seeds": len(runs),
-            "params": one["params_non_embedding"], "tokens": one["tokens"],
-            "loss": runs["val_loss"].mean(), "bytes": bytes_at,
-        })  # fmt: skip
+        bytes_at = dict(
+            zip(
+                [one["context"], *one["cache_at"]],
+                [one["cache_bytes"], *one["cache_bytes_at"]],
+                strict=True,
+            )
+        )
+        lines.append(
+            {
+                "family": family,
+                "budget": budget,
+                "width": width,
+                "seeds": len(runs),
+                "params": one["params_non_embedding"],
+                "tokens": one["tokens"],
+                "loss": runs["val_loss"].mean(),
+                "bytes": bytes_at,
+            }
+        )
     return pd.DataFrame(lines)
 
 
@@ -186,15 +211,24 @@ def equal_size(table, families=MIXERS):
     for budget, runs in table.groupby("budget"):
         dense = runs[runs["family"] == DENSE].sort_values("params")
         inside = runs["family"].isin(families) & runs["params"].between(
-            dense["params"].min(), dense["params"].max())  # fmt: skip
+            dense["params"].min(), dense["params"].max()
+        )
         for one in runs[inside].itertuples(index=False):
             at = np.interp(np.log(one.params), np.log(dense["params"]), dense["loss"])
-            lines.append({
-                "budget": budget, "family": one.family, "width": one.width, "params": one.params,
-                "loss": one.loss, "dense loss": at, "difference": one.loss - at,
-            })  # fmt: skip
-    return pd.DataFrame(lines, columns=["budget", "family", "width", "params", "loss",
-                                        "dense loss", "difference"])  # fmt: skip
+            lines.append(
+                {
+                    "budget": budget,
+                    "family": one.family,
+                    "width": one.width,
+                    "params": one.params,
+                    "loss": one.loss,
+                    "dense loss": at,
+                    "difference": one.loss - at,
+                }
+            )
+    return pd.DataFrame(
+        lines, columns=["budget", "family", "width", "params", "loss", "dense loss", "difference"]
+    )
 
 
 def smaller(table, families=MIXERS):
@@ -206,10 +240,15 @@ def smaller(table, families=MIXERS):
         best = dense.loc[dense["loss"].idxmin()]
         for family in families:
             ours = runs[(runs["family"] == family) & (runs["params"] < best["params"])]
-            lines.append({
-                "budget": budget, "family": family, "dense params": best["params"],
-                "tried": len(ours), "as good": int((ours["loss"] <= best["loss"]).sum()),
-            })  # fmt: skip
+            lines.append(
+                {
+                    "budget": budget,
+                    "family": family,
+                    "dense params": best["params"],
+                    "tried": len(ours),
+                    "as good": int((ours["loss"] <= best["loss"]).sum()),
+                }
+            )
     return pd.DataFrame(lines)
 
 

@@ -78,11 +78,17 @@ def equal_bytes(rows, few: str, many: str, sizes):
         gaps = [apart(others[left + step], row, sizes) for step in (0, 1)]
         share = place - left
         gain = Gap(*((1 - share) * one + share * two for one, two in zip(*gaps, strict=True)))
-        found.append({
-            "model": row["model"], "held": row["held_bytes"], few: row["bits_per_byte"],
-            many: row["bits_per_byte"] + gain.value, "gain": gain.value, "gain_low": gain.low,
-            "gain_high": gain.high,
-        })  # fmt: skip
+        found.append(
+            {
+                "model": row["model"],
+                "held": row["held_bytes"],
+                few: row["bits_per_byte"],
+                many: row["bits_per_byte"] + gain.value,
+                "gain": gain.value,
+                "gain_low": gain.low,
+                "gain_high": gain.high,
+            }
+        )
     return pandas.DataFrame(found)
 
 

@@ -52,11 +52,17 @@ def looks(rows):
             left = 1 - chance[look, layer]
             lines.append(
                 {name: row[name] for name in RUN}
-                | {"layer": layer + 1, "look": look, "share": share,
-                   "evenness": even[look, layer], "peak": peak[look, layer],
-                   "agreement": found[look, layer], "chance": chance[look, layer],
-                   "settled": (found[look, layer] - chance[look, layer]) / left if left else 1.0}
-            )  # fmt: skip
+                | {
+                    "layer": layer + 1,
+                    "look": look,
+                    "share": share,
+                    "evenness": even[look, layer],
+                    "peak": peak[look, layer],
+                    "agreement": found[look, layer],
+                    "chance": chance[look, layer],
+                    "settled": (found[look, layer] - chance[look, layer]) / left if left else 1.0,
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -119,11 +125,17 @@ def findings(rows):
     for name in judgements[0]:
         some = [one[name] for one in judgements if np.isfinite(one[name][0])]
         values, held = [value for value, _ in some], sum(agrees for _, agrees in some)
-        lines.append({
-            "finding": name, "mean": np.mean(values) if some else np.nan,
-            "least": min(values, default=np.nan), "most": max(values, default=np.nan),
-            "holds": held, "runs": len(some), "agrees": word(held, len(some)),
-        })  # fmt: skip
+        lines.append(
+            {
+                "finding": name,
+                "mean": np.mean(values) if some else np.nan,
+                "least": min(values, default=np.nan),
+                "most": max(values, default=np.nan),
+                "holds": held,
+                "runs": len(some),
+                "agrees": word(held, len(some)),
+            }
+        )
     return pd.DataFrame(lines)
 
 

@@ -8,11 +8,33 @@ AIMS = {"over_bf16": 2.5, "share_of_copy": 0.65}
 HEADLINE = "tq4"
 PACKED = ("tq4", "tq3", "tq2")
 SPEED = ["gpu", "method", "context", "batch", "group", "us"]
-COLUMNS = ("what", "method", "model", "context", "batch", "group", "us", "bytes", "share_of_copy",
-           "over_bf16", "over_fp32", "over_fp8", "tokens_per_second", "tokens")  # fmt: skip
-FORMATS = {"us": ",.1f", "over_bf16": ".2f", "over_fp16": ".2f", "over_fp32": ".2f",
-           "over_fp8": ".2f", "share_of_copy": ".0%", "tokens/s": ",.0f", "GB": ",.2f",
-           "times bf16": ".2f"}  # fmt: skip
+COLUMNS = (
+    "what",
+    "method",
+    "model",
+    "context",
+    "batch",
+    "group",
+    "us",
+    "bytes",
+    "share_of_copy",
+    "over_bf16",
+    "over_fp32",
+    "over_fp8",
+    "tokens_per_second",
+    "tokens",
+)
+FORMATS = {
+    "us": ",.1f",
+    "over_bf16": ".2f",
+    "over_fp16": ".2f",
+    "over_fp32": ".2f",
+    "over_fp8": ".2f",
+    "share_of_copy": ".0%",
+    "tokens/s": ",.0f",
+    "GB": ",.2f",
+    "times bf16": ".2f",
+}
 
 
 def measured(stem="gpu_kv"):
@@ -26,8 +48,9 @@ def measured(stem="gpu_kv"):
     for row in records.read(stem):
         name = row.get("device") or row["from"]["machine"]["gpu"]
         if name not in (None, "CPU") and not row.get("refused"):
-            found.append({**{key: value for key, value in row.items() if key != "from"},
-                          "gpu": name})  # fmt: skip
+            found.append(
+                {**{key: value for key, value in row.items() if key != "from"}, "gpu": name}
+            )
     frame = pandas.DataFrame(found)
     return frame.reindex(columns=list(dict.fromkeys(["gpu", *COLUMNS, *frame.columns])))
 
@@ -38,8 +61,9 @@ def attend(rows, method: str | None = None, least: int = 0):
     return some[some["over_bf16"].notna() & (some["context"] >= least)]
 
 
-def best(rows, method: str = HEADLINE, least: int = LONG, what: str = "attend",
-         over: str = "over_bf16"):  # fmt: skip
+def best(
+    rows, method: str = HEADLINE, least: int = LONG, what: str = "attend", over: str = "over_bf16"
+):
     """The fastest row of one method against a type of plain cache; None if there is none."""
     some = rows[(rows["what"] == what) & (rows["method"] == method) & rows[over].notna()]
     some = some[some["context"] >= least]
@@ -51,19 +75,24 @@ def aims(rows):
     import pandas
 
     some = attend(rows, HEADLINE, LONG)
-    names = {"over_bf16": ("times as fast as bf16", "{:.2f}"),
-             "share_of_copy": ("of the speed of a copy", "{:.0%}")}  # fmt: skip
+    names = {
+        "over_bf16": ("times as fast as bf16", "{:.2f}"),
+        "share_of_copy": ("of the speed of a copy", "{:.0%}"),
+    }
     found = []
     for column, aim in AIMS.items():
         label, form = names[column]
         values = some[column].dropna()
         reached = f"{int((values >= aim).sum())} of {len(values)}"
-        found.append({
-            "aim at four bits": label, "at least": form.format(aim),
-            "lowest": form.format(values.min()) if len(values) else NONE,
-            "highest": form.format(values.max()) if len(values) else NONE,
-            "shapes that reach it": reached if len(values) else NONE,
-        })  # fmt: skip
+        found.append(
+            {
+                "aim at four bits": label,
+                "at least": form.format(aim),
+                "lowest": form.format(values.min()) if len(values) else NONE,
+                "highest": form.format(values.max()) if len(values) else NONE,
+                "shapes that reach it": reached if len(values) else NONE,
+            }
+        )
     return pandas.DataFrame(found)
 
 
@@ -112,8 +141,11 @@ def sentence(rows) -> str:
         f"runs {row['over_bf16']:.2f} times as fast as bf16 on {row['gpu']}."
     )
     fewer = [(name, best(rows, name)) for name in PACKED if name != HEADLINE]
-    more = [f"{name} {one['over_bf16']:.2f} times ({_at(one)})"
-            for name, one in fewer if one is not None]  # fmt: skip
+    more = [
+        f"{name} {one['over_bf16']:.2f} times ({_at(one)})"
+        for name, one in fewer
+        if one is not None
+    ]
     return words + (f" With fewer bits: {', '.join(more)}." if more else "")
 
 
@@ -138,14 +170,26 @@ def promised(said: float, bounds: dict[str, float], rows):
     whole = best(rows)
     found = []
     for part, bound, value in (
-        ("times faster than keys in fp32, scores alone", bounds["fp32"],
-         None if scores is None else scores["over_fp32"]),
-        ("times faster than bf16, attention", bounds["bf16"],
-         None if whole is None else whole["over_bf16"]),
-    ):  # fmt: skip
+        (
+            "times faster than keys in fp32, scores alone",
+            bounds["fp32"],
+            None if scores is None else scores["over_fp32"],
+        ),
+        (
+            "times faster than bf16, attention",
+            bounds["bf16"],
+            None if whole is None else whole["over_bf16"],
+        ),
+    ):
         reached = round(bound if value is None else value) >= said
         holds = "no" if not reached else NONE if value is None else "yes"
-        found.append({"part": f"{said:g} {part}", "said": f"{said:g}", "bound": f"{bound:.2f}",
-                      "measured": NONE if value is None else f"{value:.2f}",
-                      "holds": holds})  # fmt: skip
+        found.append(
+            {
+                "part": f"{said:g} {part}",
+                "said": f"{said:g}",
+                "bound": f"{bound:.2f}",
+                "measured": NONE if value is None else f"{value:.2f}",
+                "holds": holds,
+            }
+        )
     return pandas.DataFrame(found)

@@ -8,28 +8,73 @@ the first row that is not a CPU's.
 from pathlib import Path
 
 from sizewise.data import records
-from .display import Table, table
 from sizewise.units import si
 
+from .display import Table, table
+
 COLUMNS = (
-    "device", "kind", "model", "format", "mode", "step", "batch", "context", "ended", "step_ms",
-    "floor_ms", "measured_over_floor", "tokens_per_second", "joules_per_token", "held_bytes",
-    "peak_bytes", "params", "layers_ms", "layers_low_ms", "layers_high_ms", "outlier_share",
-    "kernels", "span_ms", "gap_ms", "matmul_ms", "attention_ms", "dequantize_ms", "elementwise_ms",
+    "device",
+    "kind",
+    "model",
+    "format",
+    "mode",
+    "step",
+    "batch",
+    "context",
+    "ended",
+    "step_ms",
+    "floor_ms",
+    "measured_over_floor",
+    "tokens_per_second",
+    "joules_per_token",
+    "held_bytes",
+    "peak_bytes",
+    "params",
+    "layers_ms",
+    "layers_low_ms",
+    "layers_high_ms",
+    "outlier_share",
+    "kernels",
+    "span_ms",
+    "gap_ms",
+    "matmul_ms",
+    "attention_ms",
+    "dequantize_ms",
+    "elementwise_ms",
     "copy_ms",
-)  # fmt: skip
+)
 PARTS = {
-    "gap_ms": "waiting", "matmul_ms": "products", "dequantize_ms": "codes and scales",
-    "elementwise_ms": "small kernels", "attention_ms": "attention", "copy_ms": "copies",
-}  # fmt: skip
+    "gap_ms": "waiting",
+    "matmul_ms": "products",
+    "dequantize_ms": "codes and scales",
+    "elementwise_ms": "small kernels",
+    "attention_ms": "attention",
+    "copy_ms": "copies",
+}
 FORMS = {
-    "parameters": lambda v: si(v, "params"), "held": lambda v: si(v, "B"),
-    "peak": lambda v: si(v, "B"), "ms": ".3g", "over floor": ".2f", "against bf16": ".2f",
-    "J a token": ".3g", "eager over best": ".2f", "kernels": ",.0f", "int8 over bf16": ".2f",
-    "plain over bf16": ".2f", "detour": ".0%", "bf16": ".3g", "int8-plain": ".3g", "int8": ".3g",
-    "median (ms)": ".3g", "layer 4 over the median": ".3f", "low": ".3f", "high": ".3f",
-    "least": ".3f", "most": ".3f", **dict.fromkeys(PARTS.values(), ".0%"),
-}  # fmt: skip
+    "parameters": lambda v: si(v, "params"),
+    "held": lambda v: si(v, "B"),
+    "peak": lambda v: si(v, "B"),
+    "ms": ".3g",
+    "over floor": ".2f",
+    "against bf16": ".2f",
+    "J a token": ".3g",
+    "eager over best": ".2f",
+    "kernels": ",.0f",
+    "int8 over bf16": ".2f",
+    "plain over bf16": ".2f",
+    "detour": ".0%",
+    "bf16": ".3g",
+    "int8-plain": ".3g",
+    "int8": ".3g",
+    "median (ms)": ".3g",
+    "layer 4 over the median": ".3f",
+    "low": ".3f",
+    "high": ".3f",
+    "least": ".3f",
+    "most": ".3f",
+    **dict.fromkeys(PARTS.values(), ".0%"),
+}
 SAME = ["model", "format", "batch", "context"]  # what a step is, whatever the mode
 MAIN, CONTEXT = "llama-3.1-8b", 1024
 FOURTH = 3  # layers count from 0
@@ -142,11 +187,13 @@ def detour(rows, model: str = MAIN, context: int = CONTEXT):
     wide = wide.reindex(columns=names).dropna(subset=["bf16", "int8"]).reset_index()
     wide = wide.rename(columns={"context": "tokens"}).rename_axis(columns=None)
     wide = wide.sort_values("mode", key=lambda mode: mode == "prompt", kind="stable")
-    return wide.assign(**{
-        "int8 over bf16": wide["int8"] / wide["bf16"],
-        "plain over bf16": wide["int8-plain"] / wide["bf16"],
-        "detour": 1 - wide["int8-plain"] / wide["int8"],
-    })  # fmt: skip
+    return wide.assign(
+        **{
+            "int8 over bf16": wide["int8"] / wide["bf16"],
+            "plain over bf16": wide["int8-plain"] / wide["bf16"],
+            "detour": 1 - wide["int8-plain"] / wide["int8"],
+        }
+    )
 
 
 def reasons(rows, model: str = MAIN, context: int = CONTEXT):
@@ -162,10 +209,13 @@ def reasons(rows, model: str = MAIN, context: int = CONTEXT):
     parts = found[list(PARTS)].rename(columns=PARTS).div(found["span_ms"], axis=0)
     others = parts.drop(columns="products")
     same = found[keys].itertuples(index=False, name=None)
-    return found[[*keys, "kernels"]].assign(**{
-        "over floor": [over.get(key) for key in same], **{name: parts[name] for name in parts},
-        "mostly": others.idxmax(axis=1) if len(others) else [],
-    })  # fmt: skip
+    return found[[*keys, "kernels"]].assign(
+        **{
+            "over floor": [over.get(key) for key in same],
+            **{name: parts[name] for name in parts},
+            "mostly": others.idxmax(axis=1) if len(others) else [],
+        }
+    )
 
 
 def fourth(rows):
@@ -183,21 +233,30 @@ def fourth(rows):
         if len(times) <= FOURTH:
             continue
         median, others = np.median(times), np.delete(times, FOURTH)
-        found.append({
-            "model": row["model"], "format": row["format"], "step": row["step"],
-            "layers": len(times), "median (ms)": median,
-            "layer 4 over the median": times[FOURTH] / median,
-            "low": row["layers_low_ms"][FOURTH] / median,
-            "high": row["layers_high_ms"][FOURTH] / median,
-            "least": others.min() / median, "most": others.max() / median,
-        })  # fmt: skip
+        found.append(
+            {
+                "model": row["model"],
+                "format": row["format"],
+                "step": row["step"],
+                "layers": len(times),
+                "median (ms)": median,
+                "layer 4 over the median": times[FOURTH] / median,
+                "low": row["layers_low_ms"][FOURTH] / median,
+                "high": row["layers_high_ms"][FOURTH] / median,
+                "least": others.min() / median,
+                "most": others.max() / median,
+            }
+        )
     return pandas.DataFrame(found)
 
 
 NAMES = {
-    "step_ms": "ms", "measured_over_floor": "over floor", "held_bytes": "held",
-    "peak_bytes": "peak", "joules_per_token": "J a token",
-}  # fmt: skip
+    "step_ms": "ms",
+    "measured_over_floor": "over floor",
+    "held_bytes": "held",
+    "peak_bytes": "peak",
+    "joules_per_token": "J a token",
+}
 
 
 def _against(found, by: list[str]):
@@ -213,9 +272,9 @@ def _named(found, plain):
     named = found.rename(columns=NAMES)[
         ["format", "batch", "mode", "ms", "over floor", "held", "peak", "J a token"]
     ]
-    return named.assign(**{
-        "against bf16": pandas.Series(plain, named.index, dtype=float) / named["ms"]
-    })  # fmt: skip
+    return named.assign(
+        **{"against bf16": pandas.Series(plain, named.index, dtype=float) / named["ms"]}
+    )
 
 
 def _keys(rows):

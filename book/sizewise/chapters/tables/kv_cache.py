@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from sizewise.costs import memory, roofline
+from sizewise.costs.formats import cache_format
 from sizewise.data import catalog, records
 from sizewise.models import parameters
 from sizewise.models.architecture import Grouped, Latent, Model
-from sizewise.costs.formats import cache_format
 
 STEPS = ("every head its own", "heads shared or compressed", "windows", "4 bits", "3 bits")
 PRIOR = {  # cache formats with the year in which they were published, and by whom
@@ -30,9 +30,15 @@ def prior(dim: int = 128):
     """Published formats: bits a number with metadata, and how many times smaller than bf16."""
     import pandas
 
-    found = [{"year": year, "format": label, "bits a number": bits_held(name, dim),
-              "times smaller": 16 / bits_held(name, dim)}
-             for name, (year, label) in PRIOR.items()]  # fmt: skip
+    found = [
+        {
+            "year": year,
+            "format": label,
+            "bits a number": bits_held(name, dim),
+            "times smaller": 16 / bits_held(name, dim),
+        }
+        for name, (year, label) in PRIOR.items()
+    ]
     return pandas.DataFrame(found)
 
 
@@ -100,9 +106,15 @@ def hardware(name: str, contexts: Iterable[int], batches: Iterable[int], factor:
         for context in contexts:
             one = memory.total_memory(model, context=context, batch=batch)
             left = one.total_bytes - one.kv_bytes * (1 - 1 / factor)
-            found.append({"context": context, "batch": batch, "bytes": one.total_bytes,
-                          "cache": one.kv_bytes / one.total_bytes,
-                          "factor": one.total_bytes / left})  # fmt: skip
+            found.append(
+                {
+                    "context": context,
+                    "batch": batch,
+                    "bytes": one.total_bytes,
+                    "cache": one.kv_bytes / one.total_bytes,
+                    "factor": one.total_bytes / left,
+                }
+            )
     return pandas.DataFrame(found)
 
 
@@ -118,8 +130,11 @@ def filled(name: str, device, context: int, kv: str, devices: int = 1, price: fl
     if batch < 1:
         raise ValueError(f"{name} leaves no room for {context} tokens on {devices} {device.name}")
     floor = roofline.decode(model, device, context, batch, kv=kv, devices=devices, price=price)
-    return {"sequences": batch, "dollars": floor.dollars_per_million_tokens.low,
-            "bound": floor.bound}  # fmt: skip
+    return {
+        "sequences": batch,
+        "dollars": floor.dollars_per_million_tokens.low,
+        "bound": floor.bound,
+    }
 
 
 def cheaper(names: Iterable[str], device, contexts: Iterable[int], kv: str, devices: int = 1):
@@ -133,15 +148,22 @@ def cheaper(names: Iterable[str], device, contexts: Iterable[int], kv: str, devi
     for name in names:
         model = parameters.describe(name)
         for context in contexts:
-            one = [roofline.decode(model, device, context, kv=form, devices=devices).seconds
-                   for form in ("bf16", kv)]  # fmt: skip
+            one = [
+                roofline.decode(model, device, context, kv=form, devices=devices).seconds
+                for form in ("bf16", kv)
+            ]
             many = [filled(name, device, context, form, devices) for form in ("bf16", kv)]
-            found.append({
-                "model": name, "context": context, "alone": one[0] / one[1],
-                "sequences": many[0]["sequences"], "sequences packed": many[1]["sequences"],
-                "filled": many[0]["dollars"] / many[1]["dollars"],
-                "bound packed": many[1]["bound"],
-            })  # fmt: skip
+            found.append(
+                {
+                    "model": name,
+                    "context": context,
+                    "alone": one[0] / one[1],
+                    "sequences": many[0]["sequences"],
+                    "sequences packed": many[1]["sequences"],
+                    "filled": many[0]["dollars"] / many[1]["dollars"],
+                    "bound packed": many[1]["bound"],
+                }
+            )
     return pandas.DataFrame(found)
 
 
@@ -159,8 +181,13 @@ def everyone(context: int, batch: int, kv: str = "tq3", since: int = 2023):
         model = parameters.describe(name)
         before = memory.total_memory(model, context=context, batch=batch)
         after = memory.total_memory(model, kv=kv, context=context, batch=batch)
-        found.append({"model": name, "cache": before.kv_bytes,
-                      "factor": before.total_bytes / after.total_bytes})  # fmt: skip
+        found.append(
+            {
+                "model": name,
+                "cache": before.kv_bytes,
+                "factor": before.total_bytes / after.total_bytes,
+            }
+        )
     return pandas.DataFrame(found)
 
 
@@ -175,8 +202,13 @@ def held(layers: int, heads: int, dim: int, tokens: int, bits: Iterable[int]):
 
     from sizewise.quantization.kv.cache import TurboQuantCache, held_bytes
 
-    config = LlamaConfig(num_hidden_layers=layers, num_key_value_heads=heads, head_dim=dim,
-                         num_attention_heads=heads, hidden_size=heads * dim)  # fmt: skip
+    config = LlamaConfig(
+        num_hidden_layers=layers,
+        num_key_value_heads=heads,
+        head_dim=dim,
+        num_attention_heads=heads,
+        hidden_size=heads * dim,
+    )
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(1, heads, tokens, dim, generator=draw).bfloat16()
     found = []
@@ -186,8 +218,14 @@ def held(layers: int, heads: int, dim: int, tokens: int, bits: Iterable[int]):
             made.update(x.clone(), x.clone(), layer)
         size = held_bytes(made if width == 16 else made.trim())
         counted = 2 * layers * heads * tokens * (dim * width / 8 + (2 if width < 16 else 0))
-        found.append({"bits": width, "held": size, "counted": int(counted),
-                      "times smaller": 4 * layers * heads * tokens * dim / size})  # fmt: skip
+        found.append(
+            {
+                "bits": width,
+                "held": size,
+                "counted": int(counted),
+                "times smaller": 4 * layers * heads * tokens * dim / size,
+            }
+        )
     return pandas.DataFrame(found)
 
 

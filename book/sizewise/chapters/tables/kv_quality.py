@@ -4,9 +4,22 @@ from sizewise.data import hub_files, records
 
 NONE = "not measured"
 WAY = (  # what tells rows of a kind apart, but for how many documents were read
-    "model", "keys", "keys_bits", "values", "values_bits", "rotation", "residual", "seed", "text",
-    "context", "chunk", "layer", "side", "needles", "tokens",
-)  # fmt: skip
+    "model",
+    "keys",
+    "keys_bits",
+    "values",
+    "values_bits",
+    "rotation",
+    "residual",
+    "seed",
+    "text",
+    "context",
+    "chunk",
+    "layer",
+    "side",
+    "needles",
+    "tokens",
+)
 
 
 def chosen(what: str, model: str | None = None):
@@ -79,9 +92,13 @@ def percent(rows, *names: str):
     """Rows with ``perplexity_change`` and its interval as words: ``+8.41% (+7.90% to +8.80%)``."""
     words = [
         f"{change(one, 2)} ({change(low, 2)} to {change(high, 2)})"
-        for one, low, high in zip(rows["perplexity_change"], rows["perplexity_change_low"],
-                                  rows["perplexity_change_high"], strict=True)
-    ]  # fmt: skip
+        for one, low, high in zip(
+            rows["perplexity_change"],
+            rows["perplexity_change_low"],
+            rows["perplexity_change_high"],
+            strict=True,
+        )
+    ]
     shown = rows[[*names, "bits"]].assign(**{"perplexity added": words})
     return shown.assign(**{"KL": rows["kl"], "same token": rows["agreement"]})
 
@@ -127,8 +144,9 @@ def by_model(rows, ways):
     found = rows.set_index(["way", "model"])["perplexity_change"]
     table = pandas.DataFrame({"way": list(ways)})
     for model in models:
-        table[model] = [change(found[way, model]) if (way, model) in found.index else NONE
-                        for way in ways]  # fmt: skip
+        table[model] = [
+            change(found[way, model]) if (way, model) in found.index else NONE for way in ways
+        ]
     return table.assign(**{"most of all": [at_most(rows, way).split(" (")[0] for way in ways]})
 
 
@@ -154,8 +172,10 @@ def errors(rows):
     long = rows.melt(["model", "layer", "side", "dim"], names, value_name="error", var_name="name")
     parts = long["name"].str.extract(r"error_(\w+)_(\d)")
     long = long.assign(method=parts[0], bits=parts[1].astype(int))
-    exact = {(bits, dim): lloyd_max(bits, int(dim)).distortion
-             for bits, dim in {*zip(long["bits"], long["dim"], strict=True)}}  # fmt: skip
+    exact = {
+        (bits, dim): lloyd_max(bits, int(dim)).distortion
+        for bits, dim in {*zip(long["bits"], long["dim"], strict=True)}
+    }
     pairs = zip(long["bits"], long["dim"], strict=True)
     return long.assign(theory=[exact[pair] for pair in pairs]).drop(columns=["name", "dim"])
 
@@ -175,15 +195,20 @@ def longest_keys(rows, models):
             found.append({"model": model, "layer": NONE})
             continue
         one, share = keys.loc[keys["norm"].idxmax()], keys.get("constant")
-        found.append({
-            "model": model, "layer": f"{int(one['layer'])} of {len(keys)}",
-            "length": f"{one['norm']:.0f}", "median layer": f"{keys['norm'].median():.0f}",
-            "largest channel": f"{one['channel_spread']:.0f} x",
-            "constant": f"{one['constant']:.1%}" if share is not None and share.notna().all()
-            else NONE,
-            "TurboQuant, 3 bits": f"{one['error_turboquant_3']:.5f}",
-            "by channel, 3 bits": f"{one['error_kivi_3']:.5f}",
-        })  # fmt: skip
+        found.append(
+            {
+                "model": model,
+                "layer": f"{int(one['layer'])} of {len(keys)}",
+                "length": f"{one['norm']:.0f}",
+                "median layer": f"{keys['norm'].median():.0f}",
+                "largest channel": f"{one['channel_spread']:.0f} x",
+                "constant": f"{one['constant']:.1%}"
+                if share is not None and share.notna().all()
+                else NONE,
+                "TurboQuant, 3 bits": f"{one['error_turboquant_3']:.5f}",
+                "by channel, 3 bits": f"{one['error_kivi_3']:.5f}",
+            }
+        )
     return pandas.DataFrame(found).fillna(NONE)
 
 

@@ -42,10 +42,16 @@ def measure(name: str, formats: Iterable[str], *, documents: int = 32, context: 
             model = convert.convert(copy.deepcopy(original), form, device=device).model
             table = quality.measure(model, sample, original)
         token = torch.from_numpy(sample.windows[:1, :1]).to(device)
-        rows.append({
-            "model": name, "format": form, "device": device, **quality.compare(table, before),
-            "held_bytes": tensor_bytes.of(model).total, "ms_a_token": 1e3 * _seconds(model, token),
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": name,
+                "format": form,
+                "device": device,
+                **quality.compare(table, before),
+                "held_bytes": tensor_bytes.of(model).total,
+                "ms_a_token": 1e3 * _seconds(model, token),
+            }
+        )
     return pandas.DataFrame(rows)
 
 

@@ -103,11 +103,18 @@ def compared(table, other: str, by=("budget",)):
             found = difference(ours, theirs)
             lines.append(
                 dict(zip(by, cell, strict=True))
-                | {"against": other, "width": ours["width"].iloc[0],
-                   "its width": theirs["width"].iloc[0], "sparse": ours["val_loss"].mean(),
-                   "dense": theirs["val_loss"].mean(), "difference": found.mean,
-                   "low": found.low, "high": found.high, "seeds": found.n}
-            )  # fmt: skip
+                | {
+                    "against": other,
+                    "width": ours["width"].iloc[0],
+                    "its width": theirs["width"].iloc[0],
+                    "sparse": ours["val_loss"].mean(),
+                    "dense": theirs["val_loss"].mean(),
+                    "difference": found.mean,
+                    "low": found.low,
+                    "high": found.high,
+                    "seeds": found.n,
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -139,9 +146,15 @@ def equivalents(rows):
     lines = []
     for budget, ours, dense in readings(rows):
         active, total = float(ours["active"].iloc[0]), float(ours["total"].iloc[0])
-        line = {"budget": budget, "width": ours["width"].iloc[0], "tokens": ours["tokens"].iloc[0],
-                "seeds": len(ours), "active": active, "total": total,
-                "rule": float(sparse.geometric_mean(active, total))}  # fmt: skip
+        line = {
+            "budget": budget,
+            "width": ours["width"].iloc[0],
+            "tokens": ours["tokens"].iloc[0],
+            "seeds": len(ours),
+            "active": active,
+            "total": total,
+            "rule": float(sparse.geometric_mean(active, total)),
+        }
         try:
             found = sparse.dense_equivalent(dense["total"], dense["val_loss"], ours["val_loss"])
         except ValueError as error:
@@ -167,12 +180,20 @@ def same_tokens(rows):
         for arm, wide in sizes.items():
             theirs = dense[dense["wide"] == wide]
             found = difference(ours, theirs)
-            lines.append({
-                "budget": budget, "tokens": ours["tokens"].iloc[0], "against": arm,
-                "times": theirs["operations"].mean() / ours["operations"].mean(),
-                "sparse": ours["val_loss"].mean(), "dense": theirs["val_loss"].mean(),
-                "difference": found.mean, "low": found.low, "high": found.high, "seeds": found.n,
-            })  # fmt: skip
+            lines.append(
+                {
+                    "budget": budget,
+                    "tokens": ours["tokens"].iloc[0],
+                    "against": arm,
+                    "times": theirs["operations"].mean() / ours["operations"].mean(),
+                    "sparse": ours["val_loss"].mean(),
+                    "dense": theirs["val_loss"].mean(),
+                    "difference": found.mean,
+                    "low": found.low,
+                    "high": found.high,
+                    "seeds": found.n,
+                }
+            )
     return pd.DataFrame(lines)
 
 

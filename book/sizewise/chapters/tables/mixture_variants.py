@@ -54,16 +54,28 @@ def told(runs, dense, plain) -> dict:
     if set(runs["id"]) & set(plain["id"]):  # the plain one itself
         beside = results.Interval(np.nan, np.nan, np.nan, beside.n)
     return {
-        "experts": int(first["experts"]), "used": int(first["used"]),
-        "shared": int(first["shared"]), "balance": float(first["balance"]),
-        "capacity": float(first["capacity"]), "total": int(first["total"]),
-        "active": int(first["active"]), "loss": runs["val_loss"].mean(),
-        "to dense": against.mean, "dense low": against.low, "dense high": against.high,
-        "to plain": beside.mean, "plain low": beside.low, "plain high": beside.high,
-        "seeds": against.n, "evenness": _mean(runs["evenness"]), "peak": _mean(runs["peak"]),
-        "dead": _mean(runs["dead"]), "collapsed": int(sum(map(bool, runs["collapsed"]))),
-        "dropped": runs["dropped_125"].mean(), "dropped at one": runs["dropped_100"].mean(),
-    }  # fmt: skip
+        "experts": int(first["experts"]),
+        "used": int(first["used"]),
+        "shared": int(first["shared"]),
+        "balance": float(first["balance"]),
+        "capacity": float(first["capacity"]),
+        "total": int(first["total"]),
+        "active": int(first["active"]),
+        "loss": runs["val_loss"].mean(),
+        "to dense": against.mean,
+        "dense low": against.low,
+        "dense high": against.high,
+        "to plain": beside.mean,
+        "plain low": beside.low,
+        "plain high": beside.high,
+        "seeds": against.n,
+        "evenness": _mean(runs["evenness"]),
+        "peak": _mean(runs["peak"]),
+        "dead": _mean(runs["dead"]),
+        "collapsed": int(sum(map(bool, runs["collapsed"]))),
+        "dropped": runs["dropped_125"].mean(),
+        "dropped at one": runs["dropped_100"].mean(),
+    }
 
 
 def by_doubling(rows) -> results.Interval:
@@ -73,8 +85,9 @@ def by_doubling(rows) -> results.Interval:
     )
     slopes = [
         np.polyfit(np.log2(some["experts"]), some["val_loss"], 1)[0]
-        for _, some in runs.groupby("seed") if some["experts"].nunique() > 1
-    ]  # fmt: skip
+        for _, some in runs.groupby("seed")
+        if some["experts"].nunique() > 1
+    ]
     return results.interval(slopes)
 
 
@@ -97,8 +110,16 @@ def by_choice(rows):
     for number, some in runs[runs["experts"] > runs["used"]].groupby("experts"):
         found = results.difference(some, none)
         if found.n:
-            lines.append({"experts": number, "difference": found.mean, "low": found.low,
-                          "high": found.high, "seeds": found.n, "word": found.word})  # fmt: skip
+            lines.append(
+                {
+                    "experts": number,
+                    "difference": found.mean,
+                    "low": found.low,
+                    "high": found.high,
+                    "seeds": found.n,
+                    "word": found.word,
+                }
+            )
     return pd.DataFrame(lines)
 
 

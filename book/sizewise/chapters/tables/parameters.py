@@ -19,7 +19,7 @@ def llama(
     """Parameters of a dense Llama by part: no biases, gated MLP, grouped keys and values.
 
     Source: Touvron et al. 2023 (Llama 2), section 2.2 and table 1.
-    """  # fmt: skip
+    """
     return {
         "input embedding": vocab * width,
         "attention": layers * 2 * width * head_dim * (heads + kv_heads),

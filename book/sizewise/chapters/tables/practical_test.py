@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from sizewise import units
-from sizewise.data import records
 from sizewise.compare import report, run, scoring, synthetic_items
 from sizewise.compare import task as tasks
 from sizewise.compare.cost import Rates
 from sizewise.compare.endpoint import Asking
 from sizewise.compare.local import Local
 from sizewise.compare.models import Model
+from sizewise.data import records
 
 STEM = "practical_test"
 TASKS = ("example", "made")
@@ -27,7 +27,11 @@ def questions(task: str, number: int, seed: int) -> list[tasks.Item]:
     """The first ``number`` items of the example that is built in, or so many made by rule."""
     if task not in TASKS:
         raise units.unknown("task", task, TASKS)
-    return tasks.read(tasks.EXAMPLE)[:number] if task == "example" else synthetic_items.items(number, seed)
+    return (
+        tasks.read(tasks.EXAMPLE)[:number]
+        if task == "example"
+        else synthetic_items.items(number, seed)
+    )
 
 
 def digest(items: list[tasks.Item]) -> str:
@@ -56,7 +60,10 @@ class Recorded:
     def __init__(self, rows: list[Row]):
         self.rows = {
             (row["model"], name, repeat): {
-                "model": row["model"], "item": name, "repeat": repeat, "failed": "",
+                "model": row["model"],
+                "item": name,
+                "repeat": repeat,
+                "failed": "",
                 "text": row["texts"][at][repeat],
                 "prompt_tokens": row["prompt_tokens"][at],
                 "answer_tokens": row["answer_tokens"][at][repeat],
@@ -65,7 +72,7 @@ class Recorded:
             for row in rows
             for at, name in enumerate(row["names"])
             for repeat in range(row["repeats"])
-        }  # fmt: skip
+        }
 
     def of(self, config: dict[str, Any]) -> dict[str, Any]:
         """The row of what was asked."""
@@ -96,17 +103,24 @@ def differences(found: dict[str, dict[str, Any]]):
     """
     import pandas
 
-    return pandas.DataFrame([
-        {
-            "label": label, "items": one["items"], "difference": 100 * one["value"],
-            "low": 100 * one["low"], "high": 100 * one["high"],
-            "only_first": one["only_a"], "only_second": one["only_b"], "p": one["p_mid"],
-            "shown": one["shown"],
-            "detectable": None if one["detectable"] is None else 100 * one["detectable"],
-        }
-        for label, one in ((label, study["difference"]) for label, study in found.items())
-        if one
-    ])  # fmt: skip
+    return pandas.DataFrame(
+        [
+            {
+                "label": label,
+                "items": one["items"],
+                "difference": 100 * one["value"],
+                "low": 100 * one["low"],
+                "high": 100 * one["high"],
+                "only_first": one["only_a"],
+                "only_second": one["only_b"],
+                "p": one["p_mid"],
+                "shown": one["shown"],
+                "detectable": None if one["detectable"] is None else 100 * one["detectable"],
+            }
+            for label, one in ((label, study["difference"]) for label, study in found.items())
+            if one
+        ]
+    )
 
 
 def shown_by(a: Row, b: Row, size: int, draws: int = 1000, seed: int = 0) -> float:
@@ -129,8 +143,9 @@ def remarked(row: Row, rule: str) -> float:
     items = questions(row["task"], row["items"], row["seed"])
     scores = [
         scoring.score(replace(item, rule=rule) if _worded(item) else item, text)
-        for item, some in zip(items, row["texts"], strict=True) for text in some
-    ]  # fmt: skip
+        for item, some in zip(items, row["texts"], strict=True)
+        for text in some
+    ]
     return sum(scores) / len(scores)
 
 

@@ -47,11 +47,17 @@ def versus(small: str, large: str):
             raise ValueError(f"{small} and {large} print {name} in unlike units")
         unit, one, other = a[name]["unit"], a[name]["value"], b[name]["value"]
         lead = other - one if unit in LOWER_IS_BETTER else one - other
-        rows.append({
-            "benchmark": name, "unit": unit, "small": one, "large": other, "lead": round(lead, 6),
-            "small_wins": lead > 0,
-            "errors": (100 - other) / (100 - one) if unit == "%" else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "benchmark": name,
+                "unit": unit,
+                "small": one,
+                "large": other,
+                "lead": round(lead, 6),
+                "small_wins": lead > 0,
+                "errors": (100 - other) / (100 - one) if unit == "%" else None,
+            }
+        )
     columns = ["benchmark", "unit", "small", "large", "lead", "small_wins", "errors"]
     return pandas.DataFrame(rows, columns=columns)
 
@@ -91,8 +97,11 @@ def ratings():
         row = {"date": one["published"], "best": figures["best"]["value"]}
         for kind, figure in (("model", "fifth"), ("maker", "fifth_maker")):
             gap = figures["best"]["value"] - figures[figure]["value"]
-            row |= {kind: gap, f"{kind}_margin": _margin(figures["best"], figures[figure]),
-                    f"{kind}_wins": preferred(gap)}  # fmt: skip
+            row |= {
+                kind: gap,
+                f"{kind}_margin": _margin(figures["best"], figures[figure]),
+                f"{kind}_wins": preferred(gap),
+            }
         rows.append(row)
     return pandas.DataFrame(rows).sort_values("date", ignore_index=True)
 
@@ -110,11 +119,16 @@ def apart(snapshots, years: float = 2.0, slack: float = 0.25):
         for b in snapshots.itertuples():
             passed = (_day(b.date) - _day(a.date)).days / 365.25
             if abs(passed - years) <= slack:
-                rows.append({
-                    "before": a.date, "after": b.date,
-                    "model_before": a.model, "model_after": b.model,
-                    "maker_before": a.maker, "maker_after": b.maker,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "before": a.date,
+                        "after": b.date,
+                        "model_before": a.model,
+                        "model_after": b.model,
+                        "maker_before": a.maker,
+                        "maker_after": b.maker,
+                    }
+                )
     columns = ["before", "after", "model_before", "model_after", "maker_before", "maker_after"]
     return pandas.DataFrame(rows, columns=columns)
 

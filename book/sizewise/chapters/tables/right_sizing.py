@@ -23,9 +23,20 @@ MEASURES = ("accuracy", "macro_f1", "macro_recall")
 SAMPLES = 2000
 SEED_OF_DRAWS = 2000  # another one than that of items
 COLUMNS = [
-    "what", "model", "set", "labels_used", "seed", "accuracy", "macro_f1", "answers", "labels",
-    "label_names", "parameters", "cpu_seconds_per_1000", "calibration",
-]  # fmt: skip
+    "what",
+    "model",
+    "set",
+    "labels_used",
+    "seed",
+    "accuracy",
+    "macro_f1",
+    "answers",
+    "labels",
+    "label_names",
+    "parameters",
+    "cpu_seconds_per_1000",
+    "calibration",
+]
 
 
 def rows(stem=STEM):
@@ -64,8 +75,13 @@ def common(table):
     for name, part in made.groupby("set", sort=False):
         if part["labels"].nunique() > 1:
             raise ValueError(f"classifiers of {name} answered different items")
-    pairs = [*zip(made["labels"].map(classification.digits), made["answers"].map(classification.digits),
-                  strict=True)]  # fmt: skip
+    pairs = [
+        *zip(
+            made["labels"].map(classification.digits),
+            made["answers"].map(classification.digits),
+            strict=True,
+        )
+    ]
     made["items"] = [len(real) for real, _ in pairs]
     made["accuracy"] = [float((real == said).mean()) for real, said in pairs]
     made["macro_f1"] = [classification.macro_f1(real, said) for real, said in pairs]
@@ -147,9 +163,19 @@ def scores(table, labels: int, samples: int = SAMPLES):
     for name, part in asked.groupby("model", sort=False):
         for kind, row in _best(part).items():
             groups.append(((kind, "prompted", name, row["labels_used"]), row.to_frame().T))
-    return frame([_scored(key, part, samples) for key, part in groups],
-                 ["set", "what", "model", "parameters", "labels_used", "draws", "items",
-                  *(f"{m}{end}" for m in MEASURES for end in ("", "_low", "_high"))])  # fmt: skip
+    return frame(
+        [_scored(key, part, samples) for key, part in groups],
+        [
+            "set",
+            "what",
+            "model",
+            "parameters",
+            "labels_used",
+            "draws",
+            "items",
+            *(f"{m}{end}" for m in MEASURES for end in ("", "_low", "_high")),
+        ],
+    )
 
 
 def curves(table, samples: int = SAMPLES // 4):
@@ -168,14 +194,31 @@ def costs(table, against: Mapping, labels: int):
     for (name, what, model, _), part in learners(at(table, labels)):
         if name in against:
             rival, one = against[name], part[["parameters", "cpu_seconds_per_1000"]].mean()
-            made.append({
-                "set": name, "what": what, "model": model, "large": rival["model"],
-                "parameters": one["parameters"], "seconds": one["cpu_seconds_per_1000"],
-                "times_parameters": rival["parameters"] / one["parameters"],
-                "times_seconds": rival["cpu_seconds_per_1000"] / one["cpu_seconds_per_1000"],
-            })  # fmt: skip
-    return frame(made, ["set", "what", "model", "large", "parameters", "seconds",
-                        "times_parameters", "times_seconds"])  # fmt: skip
+            made.append(
+                {
+                    "set": name,
+                    "what": what,
+                    "model": model,
+                    "large": rival["model"],
+                    "parameters": one["parameters"],
+                    "seconds": one["cpu_seconds_per_1000"],
+                    "times_parameters": rival["parameters"] / one["parameters"],
+                    "times_seconds": rival["cpu_seconds_per_1000"] / one["cpu_seconds_per_1000"],
+                }
+            )
+    return frame(
+        made,
+        [
+            "set",
+            "what",
+            "model",
+            "large",
+            "parameters",
+            "seconds",
+            "times_parameters",
+            "times_seconds",
+        ],
+    )
 
 
 def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> float:
@@ -193,7 +236,9 @@ def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> fl
 
 def of_draws(part, items: int) -> np.ndarray:
     """The answers of the draws of one learner: (draws, items), by seed."""
-    return np.stack([classification.digits(one[:items]) for one in part.sort_values("seed")["answers"]])
+    return np.stack(
+        [classification.digits(one[:items]) for one in part.sort_values("seed")["answers"]]
+    )
 
 
 def over_draws(values: np.ndarray) -> np.ndarray:
@@ -224,6 +269,9 @@ def _scored(key, part, samples: int) -> dict:
     drawn = [measures(counts(one, truth, number, weights)) for one in all_of]
     for name in MEASURES:
         ends = np.percentile(over_draws(np.stack([one[name] for one in drawn], 1)), [2.5, 97.5])
-        made |= {name: float(np.mean([one[name][0] for one in here])),
-                 f"{name}_low": ends[0], f"{name}_high": ends[1]}  # fmt: skip
+        made |= {
+            name: float(np.mean([one[name][0] for one in here])),
+            f"{name}_low": ends[0],
+            f"{name}_high": ends[1],
+        }
     return made

@@ -10,7 +10,18 @@ import numpy as np
 
 from sizewise.evaluation import classification
 from sizewise.stats import bootstrap, paired
-from .right_sizing import LEARNERS, MEASURES, SAMPLES, at, counts, frame, measures, of_draws, over_draws
+
+from .right_sizing import (
+    LEARNERS,
+    MEASURES,
+    SAMPLES,
+    at,
+    counts,
+    frame,
+    measures,
+    of_draws,
+    over_draws,
+)
 
 LEVEL = 0.05  # chance of a false finding among all p-values of one table
 
@@ -59,15 +70,43 @@ def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 
         drawn = [crossing(steps, gap) for gap in np.stack(gaps, 1)]
         low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
         found = "met" if high <= steps[-1] else "not met" if low > steps[-1] else "open"
-        made.append({
-            "set": name, "what": what, "model": model, "large": rival["model"],
-            "times": rival["parameters"] / groups[-1]["parameters"].mean(), "items": len(truth),
-            "labels": crossing(steps, point), "low": low, "high": high, "first": steps[0],
-            "last": steps[-1], "small_right": right.mean() + point[-1], "large_right": right.mean(),
-            "found": found,
-        })  # fmt: skip
-    return frame(made, ["set", "what", "model", "large", "times", "items", "labels", "low", "high",
-                        "first", "last", "small_right", "large_right", "found"])  # fmt: skip
+        made.append(
+            {
+                "set": name,
+                "what": what,
+                "model": model,
+                "large": rival["model"],
+                "times": rival["parameters"] / groups[-1]["parameters"].mean(),
+                "items": len(truth),
+                "labels": crossing(steps, point),
+                "low": low,
+                "high": high,
+                "first": steps[0],
+                "last": steps[-1],
+                "small_right": right.mean() + point[-1],
+                "large_right": right.mean(),
+                "found": found,
+            }
+        )
+    return frame(
+        made,
+        [
+            "set",
+            "what",
+            "model",
+            "large",
+            "times",
+            "items",
+            "labels",
+            "low",
+            "high",
+            "first",
+            "last",
+            "small_right",
+            "large_right",
+            "found",
+        ],
+    )
 
 
 def told(value: float, first: float, last: float) -> str:
@@ -84,8 +123,16 @@ def span(table) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def duels(table, against: Mapping, what: str, model: str, labels: int, level: float = LEVEL,
-          samples: int = SAMPLES, seed: int = 0):  # fmt: skip
+def duels(
+    table,
+    against: Mapping,
+    what: str,
+    model: str,
+    labels: int,
+    level: float = LEVEL,
+    samples: int = SAMPLES,
+    seed: int = 0,
+):
     """One learner `at` so many labels less the rival of each set, by F1 and by recall.
 
     Columns ``set``, ``measure``, ``large``, ``labels_used``, ``items``, ``small_value``,
@@ -100,11 +147,33 @@ def duels(table, against: Mapping, what: str, model: str, labels: int, level: fl
         if name not in against:
             continue
         both = _together(part, against[name])
-        made += [{"set": name, "measure": measure, "large": against[name]["model"],
-                  "labels_used": part["labels_used"].iloc[0], "items": len(both[2]),
-                  **_duel(*both, measure, samples, seed)} for measure in MEASURES[1:]]  # fmt: skip
-    found = frame(made, ["set", "measure", "large", "labels_used", "items", "small_value",
-                         "large_value", "difference", "low", "high", "p"])  # fmt: skip
+        made += [
+            {
+                "set": name,
+                "measure": measure,
+                "large": against[name]["model"],
+                "labels_used": part["labels_used"].iloc[0],
+                "items": len(both[2]),
+                **_duel(*both, measure, samples, seed),
+            }
+            for measure in MEASURES[1:]
+        ]
+    found = frame(
+        made,
+        [
+            "set",
+            "measure",
+            "large",
+            "labels_used",
+            "items",
+            "small_value",
+            "large_value",
+            "difference",
+            "low",
+            "high",
+            "p",
+        ],
+    )
     found["p_holm"] = paired.corrected(found["p"]) if len(found) else []
     sure = (found["p_holm"] < level) & ((found["low"] > 0) | (found["high"] < 0))
     found["found"] = np.where(sure, np.where(found["difference"] > 0, "small", "large"), "no")
@@ -123,13 +192,21 @@ def guessing(against: Mapping, samples: int = SAMPLES, seed: int = 0):
         right = classification.digits(rival["answers"]) == truth
         always = truth == np.bincount(truth).argmax()
         found = paired.compare(right, always, samples=samples, seed=seed).drawn
-        made.append({
-            "set": name, "large": rival["model"], "items": len(truth), "large_right": right.mean(),
-            "commonest": always.mean(), "difference": found.value, "low": found.low,
-            "high": found.high,
-        })  # fmt: skip
-    return frame(made, ["set", "large", "items", "large_right", "commonest", "difference", "low",
-                        "high"])  # fmt: skip
+        made.append(
+            {
+                "set": name,
+                "large": rival["model"],
+                "items": len(truth),
+                "large_right": right.mean(),
+                "commonest": always.mean(),
+                "difference": found.value,
+                "low": found.low,
+                "high": found.high,
+            }
+        )
+    return frame(
+        made, ["set", "large", "items", "large_right", "commonest", "difference", "low", "high"]
+    )
 
 
 def _duel(small, large, truth, number: int, measure: str, samples: int, seed: int) -> dict:
@@ -147,9 +224,13 @@ def _duel(small, large, truth, number: int, measure: str, samples: int, seed: in
     as_far = np.abs(chance) >= abs(value - own) - 1e-12
     low, high = np.percentile(drawn, [2.5, 97.5])
     return {
-        "small_value": float(value), "large_value": float(own), "difference": float(value - own),
-        "low": low, "high": high, "p": float((1 + as_far.sum()) / (1 + samples)),
-    }  # fmt: skip
+        "small_value": float(value),
+        "large_value": float(own),
+        "difference": float(value - own),
+        "low": low,
+        "high": high,
+        "p": float((1 + as_far.sum()) / (1 + samples)),
+    }
 
 
 def by_label(table, against: Mapping, what: str, model: str, labels: int):
@@ -169,22 +250,38 @@ def by_label(table, against: Mapping, what: str, model: str, labels: int):
         other = counts(large, truth, number, once)[:, 0]  # (3, number)
         for k, label in enumerate(part["label_names"].iloc[0].split()):
             with np.errstate(invalid="ignore", divide="ignore"):
-                made.append({
-                    "set": name, "label": label, "items": int(other[2, k]),
-                    "small_recall": each[0, k] / each[2, k],
-                    "large_recall": other[0, k] / other[2, k],
-                    "small_precision": each[0, k] / each[1, k],
-                    "large_precision": other[0, k] / other[1, k],
-                })  # fmt: skip
-    return frame(made, ["set", "label", "items", "small_recall", "large_recall",
-                        "small_precision", "large_precision"])  # fmt: skip
+                made.append(
+                    {
+                        "set": name,
+                        "label": label,
+                        "items": int(other[2, k]),
+                        "small_recall": each[0, k] / each[2, k],
+                        "large_recall": other[0, k] / other[2, k],
+                        "small_precision": each[0, k] / each[1, k],
+                        "large_precision": other[0, k] / other[1, k],
+                    }
+                )
+    return frame(
+        made,
+        [
+            "set",
+            "label",
+            "items",
+            "small_recall",
+            "large_recall",
+            "small_precision",
+            "large_precision",
+        ],
+    )
 
 
 def _swapped(small, large, truth, number: int, flip: np.ndarray, measure: str) -> np.ndarray:
     """The difference where the two exchange the answers of the items in ``flip`` (draws, n)."""
     ways = [(small, 1 - flip, large, flip), (small, flip, large, 1 - flip)]
-    a, b = (measures(counts(x, truth, number, w) + counts(y, truth, number, v))[measure]
-            for x, w, y, v in ways)  # fmt: skip
+    a, b = (
+        measures(counts(x, truth, number, w) + counts(y, truth, number, v))[measure]
+        for x, w, y, v in ways
+    )
     return a - b
 
 

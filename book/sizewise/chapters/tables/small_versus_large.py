@@ -10,8 +10,9 @@ from itertools import pairwise
 import numpy as np
 
 from sizewise.data import records
-from . import chance_baseline
 from sizewise.stats import paired
+
+from . import chance_baseline
 from .chance_baseline import CHANCE
 
 STEM = "small_vs_large"
@@ -39,8 +40,10 @@ def answers(table):
         return pandas.DataFrame(columns=ANSWERS)
     lists = table[["model", "task", "items", "right"]].rename(columns={"items": "item"})
     known = table["answers"] if "answers" in table else [None] * len(table)
-    lists["answer"] = [given if isinstance(given, list) else [None] * len(items)
-                       for given, items in zip(known, lists["item"], strict=True)]  # fmt: skip
+    lists["answer"] = [
+        given if isinstance(given, list) else [None] * len(items)
+        for given, items in zip(known, lists["item"], strict=True)
+    ]
     found = lists.explode(["item", "right", "answer"], ignore_index=True)
     found["right"] = found["right"].astype(float)
     if (twice := found.duplicated(["model", "task", "item"])).any():
@@ -69,11 +72,18 @@ def scores(found, order=()):
             paired.accuracy(some["right"].to_numpy()),
             chance_baseline.share(task, some["answer"]),
         )
-        made.append({
-            "task": task, "model": model, "items": len(some), "accuracy": one.value,
-            "low": one.low, "high": one.high, "chance": chance,
-            "against": chance_baseline.against(one.low, one.high, chance),
-        })  # fmt: skip
+        made.append(
+            {
+                "task": task,
+                "model": model,
+                "items": len(some),
+                "accuracy": one.value,
+                "low": one.low,
+                "high": one.high,
+                "chance": chance,
+                "against": chance_baseline.against(one.low, one.high, chance),
+            }
+        )
     columns = ["task", "model", "items", "accuracy", "low", "high", "chance", "against"]
     table = pandas.DataFrame(made, columns=columns)
     place = [list(order).index(model) if model in order else len(order) for model in table["model"]]
@@ -101,8 +111,21 @@ def duels(found, order, level: float = LEVEL):
             both = wide[[small, large]].dropna()
             if len(both) > 1:
                 made.append({"task": task, "small": small, "large": large, **_duel(both)})
-    columns = ["task", "small", "large", "items", "only_small", "only_large", "difference", "low",
-               "high", "p", "p_holm", "found", "detectable"]  # fmt: skip
+    columns = [
+        "task",
+        "small",
+        "large",
+        "items",
+        "only_small",
+        "only_large",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "found",
+        "detectable",
+    ]
     table = pandas.DataFrame(made, columns=columns)
     if not len(table):
         return table
@@ -120,9 +143,14 @@ def _duel(both) -> dict:
     small, large = (both.iloc[:, k].to_numpy(float) for k in (0, 1))
     one = paired.compare(large, small)
     return {
-        "items": one.items, "only_small": one.only_b, "only_large": one.only_a,
-        "difference": one.drawn.value, "low": one.drawn.low, "high": one.drawn.high, "p": one.mid,
-    }  # fmt: skip
+        "items": one.items,
+        "only_small": one.only_b,
+        "only_large": one.only_a,
+        "difference": one.drawn.value,
+        "low": one.drawn.low,
+        "high": one.drawn.high,
+        "p": one.mid,
+    }
 
 
 def least(differ: int, items: int, level: float = LEVEL, power: float = POWER) -> float | None:
@@ -153,11 +181,16 @@ def upsets(found, small: str, large: str):
             continue
         both = wide[[small, large]].dropna()
         a, b = both[small].to_numpy(bool), both[large].to_numpy(bool)
-        made.append({
-            "task": task, "items": len(both), "upsets": (a & ~b).mean(),
-            "of_errors": (a & ~b).sum() / (~b).sum() if (~b).any() else None,
-            "guessing": CHANCE.get(task, 0.0), "either": (a | b).mean(),
-        })  # fmt: skip
+        made.append(
+            {
+                "task": task,
+                "items": len(both),
+                "upsets": (a & ~b).mean(),
+                "of_errors": (a & ~b).sum() / (~b).sum() if (~b).any() else None,
+                "guessing": CHANCE.get(task, 0.0),
+                "either": (a | b).mean(),
+            }
+        )
     columns = ["task", "items", "upsets", "of_errors", "guessing", "either"]
     return pandas.DataFrame(made, columns=columns)
 
@@ -178,17 +211,34 @@ def costs(table):
         right = float(sum(sum(part) for part in some["right"]))
         items, spent = sum(len(part) for part in some["items"]), some["cpu_seconds"].sum()
         chat = "chat" in some and some["chat"].eq(True).any()
-        made.append({
-            "task": task, "model": model, "parameters": int(some["parameters"].iloc[0]),
-            "items": items, "accuracy": right / items, "cpu_seconds": spent / items,
-            "tokens": None if chat
-            else (some["tokens_read"] + some["tokens_written"]).sum() / items,
-            "cpu_per_right": spent / right if right else None,
-            "held_bytes": some["held_bytes"].max(),
-            "peak_bytes": some["peak_bytes"].max() if "peak_bytes" in some else None,
-        })  # fmt: skip
-    columns = ["task", "model", "parameters", "items", "accuracy", "cpu_seconds", "tokens",
-               "cpu_per_right", "held_bytes", "peak_bytes"]  # fmt: skip
+        made.append(
+            {
+                "task": task,
+                "model": model,
+                "parameters": int(some["parameters"].iloc[0]),
+                "items": items,
+                "accuracy": right / items,
+                "cpu_seconds": spent / items,
+                "tokens": None
+                if chat
+                else (some["tokens_read"] + some["tokens_written"]).sum() / items,
+                "cpu_per_right": spent / right if right else None,
+                "held_bytes": some["held_bytes"].max(),
+                "peak_bytes": some["peak_bytes"].max() if "peak_bytes" in some else None,
+            }
+        )
+    columns = [
+        "task",
+        "model",
+        "parameters",
+        "items",
+        "accuracy",
+        "cpu_seconds",
+        "tokens",
+        "cpu_per_right",
+        "held_bytes",
+        "peak_bytes",
+    ]
     return pandas.DataFrame(made, columns=columns)
 
 

@@ -22,15 +22,20 @@ def against_print(theory, dim: int):
     found = some.pivot_table(index="bits", columns="variant", values=["distortion", "inner"])
     mse, prod = (kv_cache.fact(f"turboquant-{name}")["by_bits"] for name in ("mse", "prod"))
     limit = exact[0]
-    rows = [{
-        "bits": bits, "printed": mse[bits], "limit of large d": limit[bits],
-        f"exact, d = {dim}": exact.loc[bits, dim],
-        "sampled": found.loc[bits, ("distortion", "mse")],
-        "print off by": mse[bits] / limit[bits] - 1,
-        "prod, printed": prod[bits],
-        "prod, limit": math.pi / 2 * (limit[bits - 1] if bits > 1 else 1),
-        "prod, sampled": found.loc[bits, ("inner", "prod")],
-    } for bits in mse]  # fmt: skip
+    rows = [
+        {
+            "bits": bits,
+            "printed": mse[bits],
+            "limit of large d": limit[bits],
+            f"exact, d = {dim}": exact.loc[bits, dim],
+            "sampled": found.loc[bits, ("distortion", "mse")],
+            "print off by": mse[bits] / limit[bits] - 1,
+            "prod, printed": prod[bits],
+            "prod, limit": math.pi / 2 * (limit[bits - 1] if bits > 1 else 1),
+            "prod, sampled": found.loc[bits, ("inner", "prod")],
+        }
+        for bits in mse
+    ]
     table = pandas.DataFrame(rows)
     return table.assign(**{"prod off by": table["prod, printed"] / table["prod, limit"] - 1})
 
@@ -42,14 +47,20 @@ def encode_rates(device):
     """
     import pandas
 
-    printed, again = (kv_cache.fact(f"turboquant-encode-seconds{end}")["by_dimension"]
-                      for end in ("", "-again"))  # fmt: skip
-    return pandas.DataFrame([
-        {"dimension": d, "printed": 2e5 * d**2 / printed[d] / 1e12,
-         "run again": 2e5 * d**2 / again[d] / 1e12,
-         "printed over bf16 peak": 2e5 * d**2 / printed[d] / device.flops["bf16"]}
-        for d in printed
-    ])  # fmt: skip
+    printed, again = (
+        kv_cache.fact(f"turboquant-encode-seconds{end}")["by_dimension"] for end in ("", "-again")
+    )
+    return pandas.DataFrame(
+        [
+            {
+                "dimension": d,
+                "printed": 2e5 * d**2 / printed[d] / 1e12,
+                "run again": 2e5 * d**2 / again[d] / 1e12,
+                "printed over bf16 peak": 2e5 * d**2 / printed[d] / device.flops["bf16"],
+            }
+            for d in printed
+        ]
+    )
 
 
 def takes(
@@ -64,8 +75,8 @@ def takes(
     import torch
     import transformers
 
-    from sizewise.quantization.kv.evaluate import greedy
     from sizewise.quantization.kv.cache import TurboQuantCache
+    from sizewise.quantization.kv.evaluate import greedy
 
     rows = []
     for name in names:
@@ -82,16 +93,24 @@ def takes(
         )
         plain = greedy(model, ids, transformers.DynamicCache(config=config), 16)
         same = bool((greedy(model, ids, cache, 16) == plain).all())
-        rows.append({"class": name, "taken": True,
-                     "outcome": "same text" if same else "another text"})  # fmt: skip
+        rows.append(
+            {"class": name, "taken": True, "outcome": "same text" if same else "another text"}
+        )
     return pandas.DataFrame(rows)
 
 
 def _tiny(name: str) -> dict:
     if name == "Mamba":
         return {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
-    small = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}  # fmt: skip
+    small = {
+        "vocab_size": 64,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+    }
     if name == "Gemma3Text":
         small |= {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
     if name == "DeepseekV3":

@@ -7,7 +7,8 @@ one thing grown until the count reaches the total: they show what the total leav
 from collections.abc import Callable
 
 from sizewise.data import catalog
-from sizewise.models import config as configs, from_config, parameters
+from sizewise.models import config as configs
+from sizewise.models import from_config, parameters
 
 
 def deeper_and_wider(total: float, like: str = "llama-3.1-405b") -> configs.Spec:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sizewise.training import family_options
+
 from . import attention_variants as results
 
 FLOOR = 0.01  # share of repeated tokens that are foretold; less everywhere shows nothing
@@ -19,10 +20,16 @@ def positions(rows):
     for run in results.arms(rows).itertuples(index=False):
         step = run.context // run.bins
         lines += [
-            {"family": run.family, "budget": run.budget, "width": run.width, "seed": run.seed,
-             "upto": step * (k + 1), "loss": loss}
+            {
+                "family": run.family,
+                "budget": run.budget,
+                "width": run.width,
+                "seed": run.seed,
+                "upto": step * (k + 1),
+                "loss": loss,
+            }
             for k, loss in enumerate(run.nats_by_position)
-        ]  # fmt: skip
+        ]
     return pd.DataFrame(lines)
 
 
@@ -62,11 +69,16 @@ def repeated(rows, kind: str):
             whole = parts and distance % step == 0
             alone = nats[:parts].mean() - nats[parts : 2 * parts].mean() if whole else np.nan
             gain = run[f"{kind}_first"][k] - run[f"{kind}_second"][k]
-            lines.append({
-                **{key: run[key] for key in ("family", *results.PLACE, "seed")},
-                "distance": distance, "gain": gain, "position": alone, "beyond": gain - alone,
-                "right": run[f"{kind}_right"][k],
-            })  # fmt: skip
+            lines.append(
+                {
+                    **{key: run[key] for key in ("family", *results.PLACE, "seed")},
+                    "distance": distance,
+                    "gain": gain,
+                    "position": alone,
+                    "beyond": gain - alone,
+                    "right": run[f"{kind}_right"][k],
+                }
+            )
     return pd.DataFrame(lines)
 
 

@@ -9,9 +9,17 @@ from sizewise.models import parameters
 from sizewise.quantization.weights import convert
 
 LABEL_BITS = {
-    "fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "nf4": 4, "nf4-dq": 4, "fp4": 4, "fp4-dq": 4,
-    "hqq4": 4, "hqq8": 8,
-}  # fmt: skip
+    "fp32": 32,
+    "bf16": 16,
+    "fp16": 16,
+    "int8": 8,
+    "nf4": 4,
+    "nf4-dq": 4,
+    "fp4": 4,
+    "fp4-dq": 4,
+    "hqq4": 4,
+    "hqq8": 8,
+}
 LOSSY = ("int8", "nf4", "fp4", "hqq4")  # one of each kind, to draw
 PLAIN = ("fp32", "bf16")  # formats without a rest
 DRAWN = ("fp32", "bf16", "int8", "nf4", "nf4-dq", "fp4", "hqq4")
@@ -148,13 +156,22 @@ def both(quality, pruned, form: str):
             [row[f"loss_change{end}"] for row in (alone, plain, combined)]
             for end in ("", "_low", "_high")
         )
-        found.append({
-            "model": model, "share": share, "bytes alone": min(one, 1), "bytes quantized": two,
-            "bytes both": min(combined["sparse_bytes"] / whole, two), "product": one * two,
-            "loss pruned": added[0], "loss quantized": added[1], "loss both": added[2],
-            "both over sum": added[2] / (added[0] + added[1]),
-            "low": low[2] / (high[0] + high[1]), "high": high[2] / (low[0] + low[1]),
-        })  # fmt: skip
+        found.append(
+            {
+                "model": model,
+                "share": share,
+                "bytes alone": min(one, 1),
+                "bytes quantized": two,
+                "bytes both": min(combined["sparse_bytes"] / whole, two),
+                "product": one * two,
+                "loss pruned": added[0],
+                "loss quantized": added[1],
+                "loss both": added[2],
+                "both over sum": added[2] / (added[0] + added[1]),
+                "low": low[2] / (high[0] + high[1]),
+                "high": high[2] / (low[0] + low[1]),
+            }
+        )
     return pandas.DataFrame(found)
 
 
@@ -171,10 +188,14 @@ def recipe(formats, tolerances):
     for tolerance in sorted(set(tolerances)):
         fits = formats[(worst <= tolerance) | (formats["format"] == "fp32")]
         best = fits.loc[fits["held_bytes"].idxmin()]
-        found.append({
-            "loss given up": tolerance, "format": best["format"], "held": best["held_bytes"],
-            "of fp32": best["held_bytes"] / original["held_bytes"],
-        })  # fmt: skip
+        found.append(
+            {
+                "loss given up": tolerance,
+                "format": best["format"],
+                "held": best["held_bytes"],
+                "of fp32": best["held_bytes"] / original["held_bytes"],
+            }
+        )
     return pandas.DataFrame(found)
 
 
@@ -190,11 +211,16 @@ def published(batches: tuple[int, ...] = (1, 8, 32), context: int = 128):
         for form in ("bf16", "nf4", "nf4-dq", "int8"):
             seconds = entry["figures"][f"{form}_batch_{batch}"]["value"]
             floor = roofline.decode(model, device, context, batch, weights=form).seconds
-            found.append({
-                "batch": batch, "format": form, "ms a token": 1e3 * seconds,
-                "floor (ms)": 1e3 * floor, "over the floor": seconds / floor,
-                "against bf16": plain / seconds,
-            })  # fmt: skip
+            found.append(
+                {
+                    "batch": batch,
+                    "format": form,
+                    "ms a token": 1e3 * seconds,
+                    "floor (ms)": 1e3 * floor,
+                    "over the floor": seconds / floor,
+                    "against bf16": plain / seconds,
+                }
+            )
     return pandas.DataFrame(found)
 
 
@@ -233,12 +259,20 @@ def mixtures(mixed):
         if not {"uniform", "by sensitivity", "shuffled"} <= set(mean.index):
             continue  # a recording that is not finished
         even = mean.loc["uniform"]
-        found.append({
-            "model": model, "bits": mean.loc["by sensitivity", "bits"], "even bits": even["bits"],
-            **{name: mean.loc[name, "kl"] / even["kl"] for name in ("by sensitivity", "shuffled")},
-        })  # fmt: skip
-    return pandas.DataFrame(found, columns=["model", "bits", "even bits", "by sensitivity",
-                                            "shuffled"])  # fmt: skip
+        found.append(
+            {
+                "model": model,
+                "bits": mean.loc["by sensitivity", "bits"],
+                "even bits": even["bits"],
+                **{
+                    name: mean.loc[name, "kl"] / even["kl"]
+                    for name in ("by sensitivity", "shuffled")
+                },
+            }
+        )
+    return pandas.DataFrame(
+        found, columns=["model", "bits", "even bits", "by sensitivity", "shuffled"]
+    )
 
 
 def outlying(outliers) -> str:

@@ -34,12 +34,38 @@ def _tile(codes, token, inside, coordinate, stride, ALONG: tl.constexpr):
 # Splits vary with the shape: no new compilation for each number of them.
 @triton.jit(do_not_specialize=["SPLITS"])
 def split_kernel(
-    Q, SIZE, KC, KN, KT, VC, VN, VT, LENGTH, PARTIAL, LSE, SPLITS,
-    kc_batch, kc_head, kc_token, kn_batch, kn_head, vc_batch, vc_head, vc_token, vn_batch, vn_head,
-    HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
-    KBITS: tl.constexpr, VBITS: tl.constexpr, BLOCK: tl.constexpr,
-    LOOKUP: tl.constexpr, OVERLAP: tl.constexpr,
-):  # fmt: skip
+    Q,
+    SIZE,
+    KC,
+    KN,
+    KT,
+    VC,
+    VN,
+    VT,
+    LENGTH,
+    PARTIAL,
+    LSE,
+    SPLITS,
+    kc_batch,
+    kc_head,
+    kc_token,
+    kn_batch,
+    kn_head,
+    vc_batch,
+    vc_head,
+    vc_token,
+    vn_batch,
+    vn_head,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    D: tl.constexpr,
+    KBITS: tl.constexpr,
+    VBITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LOOKUP: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
     """Attention of one group of query heads over one share of one sequence's tokens."""
     program, split = tl.program_id(0), tl.program_id(1)
     batch, head = program // HEADS, program % HEADS
@@ -176,9 +202,14 @@ def steps(query, keys: Packed, values: Packed, lengths, scale: float, tuning: Tu
 
     def third(partial, lse):
         return merge(
-            partial, lse, query.shape, dtype or query.dtype, factor=d**-0.5,
-            rotation=values.rotation, overlap=tuning.overlap,
-        )  # fmt: skip
+            partial,
+            lse,
+            query.shape,
+            dtype or query.dtype,
+            factor=d**-0.5,
+            rotation=values.rotation,
+            overlap=tuning.overlap,
+        )
 
     return first, second, third
 
@@ -218,15 +249,33 @@ def _arguments(q, size, keys: Packed, values: Packed, lengths, tuning: Tuning):
     group, lookup = heads // kv_heads, chosen(tuning.lookup, q.device, keys, values)
     tables = [planes(p) if lookup == "prmt" else p.table() for p in (keys, values)]
     before = (
-        q, size, keys.codes, keys.norms, tables[0], values.codes, values.norms, tables[1], lengths,
-    )  # fmt: skip
+        q,
+        size,
+        keys.codes,
+        keys.norms,
+        tables[0],
+        values.codes,
+        values.norms,
+        tables[1],
+        lengths,
+    )
     after = (
-        *keys.codes.stride()[:3], *keys.norms.stride()[:2],
-        *values.codes.stride()[:3], *values.norms.stride()[:2],
-    )  # fmt: skip
+        *keys.codes.stride()[:3],
+        *keys.norms.stride()[:2],
+        *values.codes.stride()[:3],
+        *values.norms.stride()[:2],
+    )
     fixed = {
-        "HEADS": kv_heads, "GROUP": group, "ROWS": rows(group), "D": d, "KBITS": keys.bits,
-        "VBITS": values.bits, "BLOCK": tuning.block, "LOOKUP": lookup, "OVERLAP": tuning.overlap,
-        "num_warps": tuning.warps, "num_stages": tuning.stages,
-    }  # fmt: skip
+        "HEADS": kv_heads,
+        "GROUP": group,
+        "ROWS": rows(group),
+        "D": d,
+        "KBITS": keys.bits,
+        "VBITS": values.bits,
+        "BLOCK": tuning.block,
+        "LOOKUP": lookup,
+        "OVERLAP": tuning.overlap,
+        "num_warps": tuning.warps,
+        "num_stages": tuning.stages,
+    }
     return before, after, fixed

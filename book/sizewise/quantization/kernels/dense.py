@@ -17,11 +17,28 @@ from .rotate import rows
 # Splits vary with the shape: no new compilation for each number of them.
 @triton.jit(do_not_specialize=["SPLITS"])
 def plain_kernel(
-    Q, K, V, LENGTH, PARTIAL, LSE, SPLITS, factor,
-    k_batch, k_head, k_token, v_batch, v_head, v_token,
-    HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
-    BLOCK: tl.constexpr, WIDEN: tl.constexpr, OVERLAP: tl.constexpr,
-):  # fmt: skip
+    Q,
+    K,
+    V,
+    LENGTH,
+    PARTIAL,
+    LSE,
+    SPLITS,
+    factor,
+    k_batch,
+    k_head,
+    k_token,
+    v_batch,
+    v_head,
+    v_token,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WIDEN: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
     """One group of query heads over one share of one sequence's tokens."""
     if OVERLAP:
         tl.extra.cuda.gdc_launch_dependents()
@@ -69,9 +86,14 @@ def plain_kernel(
 
 
 def attend(
-    query, keys, values, lengths, scale: float | None = None, tuning: Tuning | None = None,
+    query,
+    keys,
+    values,
+    lengths,
+    scale: float | None = None,
+    tuning: Tuning | None = None,
     dtype=None,
-):  # fmt: skip
+):
     """softmax(scale q k) v: query (batch, query heads, d), keys and values (batch, kv heads,
     tokens, d), lengths int32 (batch). Returns query's shape, in ``dtype`` or the query's type."""
     first, second = steps(query, keys, values, lengths, scale, tuning, dtype)
@@ -79,9 +101,14 @@ def attend(
 
 
 def steps(
-    query, keys, values, lengths, scale: float | None = None, tuning: Tuning | None = None,
+    query,
+    keys,
+    values,
+    lengths,
+    scale: float | None = None,
+    tuning: Tuning | None = None,
     dtype=None,
-):  # fmt: skip
+):
     """The two launches as functions, the second of what the first returned."""
     tuning = tuning or Tuning()
     if keys.stride(-1) != 1 or values.stride(-1) != 1:
@@ -129,9 +156,15 @@ def _arguments(query, keys, values, lengths, scale: float | None, tuning: Tuning
     q = query.contiguous() if widen else query.contiguous().to(keys.dtype)
     factor = (d**-0.5 if scale is None else scale) * LOG2E
     fixed = {
-        "HEADS": kv_heads, "GROUP": group, "ROWS": rows(group), "D": d, "BLOCK": tuning.block,
-        "WIDEN": widen, "OVERLAP": tuning.overlap,
-        "num_warps": tuning.warps, "num_stages": tuning.stages,
-    }  # fmt: skip
+        "HEADS": kv_heads,
+        "GROUP": group,
+        "ROWS": rows(group),
+        "D": d,
+        "BLOCK": tuning.block,
+        "WIDEN": widen,
+        "OVERLAP": tuning.overlap,
+        "num_warps": tuning.warps,
+        "num_stages": tuning.stages,
+    }
     after = (factor, *keys.stride()[:3], *values.stride()[:3])
     return (q, keys, values, lengths), after, fixed

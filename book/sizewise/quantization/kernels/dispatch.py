@@ -78,9 +78,9 @@ def append(x, packed: Packed, positions) -> None:
         from . import torch_fallback
 
         return torch_fallback.append(x, packed, positions)
-    from . import append as write
+    from . import append_kernel
 
-    return write.append(x, packed, positions)
+    return append_kernel.append(x, packed, positions)
 
 
 def _shape(query) -> tuple[int, int, int]:

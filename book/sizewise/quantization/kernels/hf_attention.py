@@ -51,6 +51,7 @@ def forward(module, query, key, value, attention_mask, scaling=None, tuning=None
     import torch
 
     from sizewise.quantization.kv.layers import PackedView
+
     from . import attend
 
     if not isinstance(key, PackedView):

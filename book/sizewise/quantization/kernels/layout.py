@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from sizewise.validation import whole
-from sizewise.units import unknown
 from sizewise.quantization.turboquant.packing import width
+from sizewise.units import unknown
+from sizewise.validation import whole
 
 BITS = (2, 3, 4)
 LOOKUPS = ("auto", "gather", "prmt")

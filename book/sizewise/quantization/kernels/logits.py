@@ -15,11 +15,26 @@ from .rotate import rotate, rows
 
 @triton.jit
 def packed_kernel(
-    Q, SIZE, CODES, NORMS, TABLE, OUT, tokens,
-    c_batch, c_head, c_token, n_batch, n_head,
-    HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
-    BITS: tl.constexpr, BLOCK: tl.constexpr, LOOKUP: tl.constexpr,
-):  # fmt: skip
+    Q,
+    SIZE,
+    CODES,
+    NORMS,
+    TABLE,
+    OUT,
+    tokens,
+    c_batch,
+    c_head,
+    c_token,
+    n_batch,
+    n_head,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    D: tl.constexpr,
+    BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LOOKUP: tl.constexpr,
+):
     """Scores of one tile of tokens for one group of query heads."""
     program = tl.program_id(0)
     batch, head = program // HEADS, program % HEADS
@@ -63,10 +78,20 @@ def packed_kernel(
 
 @triton.jit
 def plain_kernel(
-    Q, K, OUT, tokens, scale, k_batch, k_head, k_token,
-    HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
+    Q,
+    K,
+    OUT,
+    tokens,
+    scale,
+    k_batch,
+    k_head,
+    k_token,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    D: tl.constexpr,
     BLOCK: tl.constexpr,
-):  # fmt: skip
+):
     """Scores of one tile of tokens for one group of query heads, keys as they are."""
     program = tl.program_id(0)
     batch, head = program // HEADS, program % HEADS
@@ -92,11 +117,24 @@ def packed(query, keys: Packed, scale: float, tuning: Tuning):
     q, size = rotate(query.contiguous(), keys, kv_heads, scale * d**-0.5)
     out = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
     packed_kernel[(batch * kv_heads, triton.cdiv(tokens, tuning.block))](
-        q, size, keys.codes, keys.norms, planes(keys) if lookup == "prmt" else keys.table(), out,
-        tokens, *keys.codes.stride()[:3], *keys.norms.stride()[:2],
-        HEADS=kv_heads, GROUP=group, ROWS=rows(group), D=d, BITS=keys.bits, BLOCK=tuning.block,
-        LOOKUP=lookup, num_warps=tuning.warps,
-    )  # fmt: skip
+        q,
+        size,
+        keys.codes,
+        keys.norms,
+        planes(keys) if lookup == "prmt" else keys.table(),
+        out,
+        tokens,
+        *keys.codes.stride()[:3],
+        *keys.norms.stride()[:2],
+        HEADS=kv_heads,
+        GROUP=group,
+        ROWS=rows(group),
+        D=d,
+        BITS=keys.bits,
+        BLOCK=tuning.block,
+        LOOKUP=lookup,
+        num_warps=tuning.warps,
+    )
     return out
 
 
@@ -109,8 +147,17 @@ def plain(query, keys, scale: float, tuning: Tuning):
     out = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
     group = heads // kv_heads
     plain_kernel[(batch * kv_heads, triton.cdiv(tokens, tuning.block))](
-        query.contiguous().to(keys.dtype), keys, out, tokens, scale, *keys.stride()[:3],
-        HEADS=kv_heads, GROUP=group, ROWS=rows(group), D=d, BLOCK=tuning.block,
+        query.contiguous().to(keys.dtype),
+        keys,
+        out,
+        tokens,
+        scale,
+        *keys.stride()[:3],
+        HEADS=kv_heads,
+        GROUP=group,
+        ROWS=rows(group),
+        D=d,
+        BLOCK=tuning.block,
         num_warps=tuning.warps,
-    )  # fmt: skip
+    )
     return out

@@ -98,27 +98,39 @@ REGISTERS2 = tl.constexpr(",".join(["=&r"] * 8 + ["r"] * 9))
 def permuted4(low, h0, h1, l0, l1):
     """Fields 0 and 1 of a tile of bytes as fp16 centroids; tables as `planes` has them."""
     return tl.inline_asm_elementwise(
-        ASM4, REGISTERS4, [low, h0, h1, l0, l1],
-        dtype=(tl.float16, tl.float16), is_pure=False, pack=4,
-    )  # fmt: skip
+        ASM4,
+        REGISTERS4,
+        [low, h0, h1, l0, l1],
+        dtype=(tl.float16, tl.float16),
+        is_pure=False,
+        pack=4,
+    )
 
 
 @triton.jit
 def permuted3(low, high, shift, h0, h1, l0, l1):
     """Fields 0 to 3 of a tile of low bytes, with the high plane's bytes and their shift."""
     return tl.inline_asm_elementwise(
-        ASM3, REGISTERS3, [low, high, shift, h0, h1, l0, l1],
-        dtype=(tl.float16, tl.float16, tl.float16, tl.float16), is_pure=False, pack=4,
-    )  # fmt: skip
+        ASM3,
+        REGISTERS3,
+        [low, high, shift, h0, h1, l0, l1],
+        dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
+        is_pure=False,
+        pack=4,
+    )
 
 
 @triton.jit
 def permuted2(low, h0, l0):
     """Fields 0 to 3 of a tile of bytes."""
     return tl.inline_asm_elementwise(
-        ASM2, REGISTERS2, [low, h0, l0],
-        dtype=(tl.float16, tl.float16, tl.float16, tl.float16), is_pure=False, pack=4,
-    )  # fmt: skip
+        ASM2,
+        REGISTERS2,
+        [low, h0, l0],
+        dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
+        is_pure=False,
+        pack=4,
+    )
 
 
 @triton.jit

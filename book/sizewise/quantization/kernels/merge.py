@@ -9,10 +9,19 @@ COLUMNS = 32  # of a program that rotates: batch 1 has few rows
 # Splits vary with the shape: no new compilation for each number of them.
 @triton.jit(do_not_specialize=["SPLITS"])
 def merge_kernel(
-    PARTIAL, LSE, ROT, OUT, SPLITS, factor,
-    PADDED: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, COLUMNS: tl.constexpr,
-    ROTATED: tl.constexpr, OVERLAP: tl.constexpr,
-):  # fmt: skip
+    PARTIAL,
+    LSE,
+    ROT,
+    OUT,
+    SPLITS,
+    factor,
+    PADDED: tl.constexpr,
+    D: tl.constexpr,
+    CHUNK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ROTATED: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
     """One query head: sum of partials weighed by 2**lse, then x = rotation^T y if ROTATED, of
     which a program makes COLUMNS coordinates."""
     program = tl.program_id(0)
@@ -67,8 +76,19 @@ def merge(partial, lse, shape, dtype, *, factor=1.0, rotation=None, overlap=Fals
     padded = triton.next_power_of_2(splits)
     launch = {"launch_pdl": True} if overlap else {}
     merge_kernel[(rows, d // COLUMNS if inside else 1)](
-        partial, lse, rotation if inside else partial, out, splits, factor,
-        PADDED=padded, D=d, CHUNK=min(d, max(16, 4096 // max(padded, COLUMNS))),
-        COLUMNS=COLUMNS, ROTATED=inside, OVERLAP=overlap, num_warps=4, **launch,
-    )  # fmt: skip
+        partial,
+        lse,
+        rotation if inside else partial,
+        out,
+        splits,
+        factor,
+        PADDED=padded,
+        D=d,
+        CHUNK=min(d, max(16, 4096 // max(padded, COLUMNS))),
+        COLUMNS=COLUMNS,
+        ROTATED=inside,
+        OVERLAP=overlap,
+        num_warps=4,
+        **launch,
+    )
     return (out @ rotation).to(dtype) if late else out

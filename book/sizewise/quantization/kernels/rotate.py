@@ -10,10 +10,20 @@ COLUMNS = 16  # of a program: batch 1 has few queries, so a rotation is spread o
 
 @triton.jit
 def rotate_kernel(
-    X, ROT, Y, SIZE, x_batch, x_head, factor,
-    HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr,
-    COLUMNS: tl.constexpr, OVERLAP: tl.constexpr,
-):  # fmt: skip
+    X,
+    ROT,
+    Y,
+    SIZE,
+    x_batch,
+    x_head,
+    factor,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    D: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
     """Some coordinates of the rotated queries of one group; fp16 out, of norm 1.
 
     A rotation keeps the norm, so that each program knows the scale without seeing the others'
@@ -48,10 +58,21 @@ def rotate(query, keys: Packed, kv_heads: int, factor: float, overlap: bool = Fa
     q = torch.empty_like(query, dtype=torch.float16)
     size = torch.empty(batch * heads, dtype=torch.float32, device=query.device)
     rotate_kernel[(batch * kv_heads, d // COLUMNS)](
-        query, keys.rotation, q, size, query.stride(0), query.stride(1), factor,
-        HEADS=kv_heads, GROUP=group, ROWS=rows(group), D=d, COLUMNS=COLUMNS, OVERLAP=overlap,
+        query,
+        keys.rotation,
+        q,
+        size,
+        query.stride(0),
+        query.stride(1),
+        factor,
+        HEADS=kv_heads,
+        GROUP=group,
+        ROWS=rows(group),
+        D=d,
+        COLUMNS=COLUMNS,
+        OVERLAP=overlap,
         num_warps=4,
-    )  # fmt: skip
+    )
     return q, size
 
 

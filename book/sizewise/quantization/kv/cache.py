@@ -17,6 +17,7 @@ values exist beside them.
 from transformers.cache_utils import Cache, DynamicCache
 
 from sizewise.validation import whole
+
 from .layers import PackedLayer, PackedWindowLayer
 from .store import codec, methods
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sizewise.validation import whole
 from sizewise.evaluation import likelihood
+from sizewise.validation import whole
 
 CHUNK = 64  # tokens that are read at once
 UNTOLD = ("final_logit_softcapping", "logits_scaling", "logit_scale")  # between head and logits
@@ -46,8 +46,9 @@ def original(model, windows: np.ndarray, *, chunk: int = CHUNK, batch: int = 8) 
 
     windows = _checked(model, windows)
     hidden, values = [], 0
-    for _, states, cache in _read(model, windows, lambda: DynamicCache(config=model.config),
-                                  chunk, batch):  # fmt: skip
+    for _, states, cache in _read(
+        model, windows, lambda: DynamicCache(config=model.config), chunk, batch
+    ):
         hidden.append(states.cpu())
         held = [one for layer in cache.layers for one in (layer.keys, layer.values)]
         values += sum(one.numel() for one in held)

@@ -7,6 +7,7 @@ decoded, or, where the kernels can read the bytes, a view of them.
 from transformers.cache_utils import CacheLayerMixin
 
 from sizewise.validation import whole
+
 from .store import Store
 
 

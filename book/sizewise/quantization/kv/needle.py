@@ -15,19 +15,48 @@ from typing import Any
 
 import numpy as np
 
-from sizewise.validation import whole
 from sizewise.evaluation import likelihood
+from sizewise.validation import whole
+
 from .evaluate import CHUNK
 
 FACT = "The secret word of {} is{}."
 NAMES = (
-    "Alice", "Bruno", "Clara", "David", "Elena", "Felix", "Greta", "Henry", "Irene", "Jacob",
-    "Karen", "Louis", "Maria", "Nolan", "Olga", "Peter",
-)  # fmt: skip
+    "Alice",
+    "Bruno",
+    "Clara",
+    "David",
+    "Elena",
+    "Felix",
+    "Greta",
+    "Henry",
+    "Irene",
+    "Jacob",
+    "Karen",
+    "Louis",
+    "Maria",
+    "Nolan",
+    "Olga",
+    "Peter",
+)
 WORDS = (
-    "banana", "tiger", "violin", "hammer", "candle", "rocket", "pepper", "castle", "guitar",
-    "monkey", "carpet", "lemon", "anchor", "pillow", "ladder", "basket",
-)  # fmt: skip
+    "banana",
+    "tiger",
+    "violin",
+    "hammer",
+    "candle",
+    "rocket",
+    "pepper",
+    "castle",
+    "guitar",
+    "monkey",
+    "carpet",
+    "lemon",
+    "anchor",
+    "pillow",
+    "ladder",
+    "basket",
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +88,10 @@ def haystack(
     needles = whole("the needles", needles, len(NAMES))
     draw = np.random.default_rng([context, seed])
     names, words = (draw.permutation(some)[:needles].tolist() for some in (NAMES, WORDS))
-    asked = [_ids(tokenizer, "\n" + FACT.split("{}.")[0].replace("{}", name).removesuffix("{}."))
-             for name in names]  # fmt: skip
+    asked = [
+        _ids(tokenizer, "\n" + FACT.split("{}.")[0].replace("{}", name).removesuffix("{}."))
+        for name in names
+    ]
     answers = [_ids(tokenizer, f" {word}") for word in words]
     room = context - max(map(len, asked)) - max(map(len, answers)) - 1
     filler = islice(cycle(sentences), int(draw.integers(len(sentences))), None)
@@ -96,15 +127,20 @@ def ask(model, stack: Haystack, make: Callable[[], Any], *, chunk: int = CHUNK):
             given = torch.tensor([one.ids + one.answer[:-1]], device=device)
             wanted = torch.tensor(one.answer, device=device)
             logits = model(
-                input_ids=given, past_key_values=copy.deepcopy(cache), use_cache=True,
+                input_ids=given,
+                past_key_values=copy.deepcopy(cache),
+                use_cache=True,
                 logits_to_keep=len(wanted),
-            ).logits[0]  # fmt: skip
+            ).logits[0]
             log_p = logits.float().log_softmax(-1)  # (answer, V)
-            rows.append({
-                "question": number, "distance": one.distance,
-                "nats": -log_p.gather(-1, wanted[:, None]).sum().item(),
-                "right": int((log_p.argmax(-1) == wanted).all()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "question": number,
+                    "distance": one.distance,
+                    "nats": -log_p.gather(-1, wanted[:, None]).sum().item(),
+                    "right": int((log_p.argmax(-1) == wanted).all()),
+                }
+            )
     return pandas.DataFrame(rows)
 
 

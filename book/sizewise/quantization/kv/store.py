@@ -48,15 +48,18 @@ def codec(method: str, bits: int, dim: int, side: str, rotation: str, seed: int)
 
     Raises ValueError for unknown methods, and for bits or dim that a method cannot do.
     """
-    from . import baselines
     from sizewise.quantization.turboquant import codec as turboquant
+
+    from . import baselines
 
     if method not in methods():
         raise units.unknown("cache method", method, methods())
     if method == "plain":
         return Plain()
     if method == "fp8":
-        return baselines.Float8(dim, scaled=False)  # one scale for all would have to know the future
+        return baselines.Float8(
+            dim, scaled=False
+        )  # one scale for all would have to know the future
     if method == "int8":
         return baselines.Int8(dim)
     if method == "uniform" or (method == "kivi" and side == "values"):

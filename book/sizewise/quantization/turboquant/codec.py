@@ -23,6 +23,7 @@ from typing import Any
 
 from sizewise import units
 from sizewise.validation import whole
+
 from . import lloyd_max, packing, rotations
 
 VARIANTS = ("mse", "prod", "prod-orthogonal", "norm-corrected", "eden-biased", "eden-unbiased")

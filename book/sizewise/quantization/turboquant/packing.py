@@ -59,8 +59,9 @@ def _pack(codes, bits: int):
     import torch
 
     d = codes.shape[-1]
-    packed = torch.empty((*codes.shape[:-1], width(bits, d)), dtype=torch.uint8,
-                         device=codes.device)  # fmt: skip
+    packed = torch.empty(
+        (*codes.shape[:-1], width(bits, d)), dtype=torch.uint8, device=codes.device
+    )
     start = low = 0
     for w in PLANES[bits]:
         f, n = 8 // w, d * w // 8

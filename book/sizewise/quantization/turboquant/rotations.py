@@ -19,7 +19,7 @@ from sizewise import units
 from sizewise.validation import whole
 
 KINDS = ("haar", "hadamard")
-DOMAIN = "sizewise.quantization"
+DOMAIN = "sizewise.quant"
 
 
 def of(kind: str, dim: int, seed: int = 0):

@@ -9,8 +9,9 @@ import math
 
 from sizewise import units
 from sizewise.validation import whole
-from .lloyd_max import lloyd_max
+
 from .codec import VARIANTS
+from .lloyd_max import lloyd_max
 
 GAP = math.sqrt(3) * math.pi / 2  # between the bounds: 2.72
 

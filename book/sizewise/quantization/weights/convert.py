@@ -13,6 +13,7 @@ from typing import Any
 
 from sizewise import units
 from sizewise.quantization import tensor_bytes
+
 from . import layers, select_layers
 from .select_layers import head, linear_layers
 
@@ -99,7 +100,11 @@ def convert(
     parameters = sum(one.numel() for one in model.parameters())
     chosen, notes = select_layers.choose(model, wanted, skip, only)
     weights = _count(model, chosen)
-    parents, made, names = select_layers.parents(model), {}, [path for path, _ in model.named_modules()]
+    parents, made, names = (
+        select_layers.parents(model),
+        {},
+        [path for path, _ in model.named_modules()],
+    )
     with torch.no_grad():
         for number, path in enumerate(names, 1):
             module = model.get_submodule(path)
@@ -117,9 +122,16 @@ def convert(
     left = {} if wanted.cast else _left(model, chosen)
     seconds = time.perf_counter() - started
     return Converted(
-        model, name, tensor_bytes.of(model), seconds, parameters, len(chosen), weights, left,
+        model,
+        name,
+        tensor_bytes.of(model),
+        seconds,
+        parameters,
+        len(chosen),
+        weights,
+        left,
         (*notes, *_said(left, parameters)),
-    )  # fmt: skip
+    )
 
 
 def expected(model, name: str, *, skip=None, only=None) -> tensor_bytes.Held:
@@ -137,8 +149,10 @@ def expected(model, name: str, *, skip=None, only=None) -> tensor_bytes.Held:
         rows, columns = select_layers.shape(module)
         sizes = wanted.sizes(rows, columns, module.weight.element_size())
         codes, scales, tables = (
-            codes + sizes.codes, scales + sizes.scales, tables + sizes.codebooks,
-        )  # fmt: skip
+            codes + sizes.codes,
+            scales + sizes.scales,
+            tables + sizes.codebooks,
+        )
         taken.add(id(module.weight))
     shared = {
         id(one)
@@ -192,7 +206,8 @@ def _settle(module, key, path, on, cast, fill, made, chosen) -> None:
 
 def _count(model, chosen) -> int:
     return sum(
-        rows * columns for rows, columns in map(select_layers.shape, map(model.get_submodule, chosen))
+        rows * columns
+        for rows, columns in map(select_layers.shape, map(model.get_submodule, chosen))
     )
 
 

@@ -30,9 +30,9 @@ class Format:
     """A weight format: its maker, its arithmetic and what it needs.
 
     ``make(linear, device)`` returns a module; ``sizes(rows, columns, itemsize)`` the bytes, with
-    ``itemsize`` that of the weights before. ``nominal`` is the name in `sizewise.costs.formats.WEIGHTS`
-    of the same format as it is described, if it is there. A plain format has a ``cast`` instead
-    of a maker.
+    ``itemsize`` that of the weights before. ``nominal`` is the name in
+    `sizewise.costs.formats.WEIGHTS` of the same format as it is described, if it is there. A plain
+    format has a ``cast`` instead of a maker.
     """
 
     name: str
@@ -73,9 +73,13 @@ def four_bit(kind: str, double: bool) -> Callable:
         cls = bitsandbytes.nn.Linear4bit if str(device).startswith("cuda") else linear_4bit()
         made = _meta(cls, linear, quant_type=kind, compress_statistics=double)
         made.weight = bitsandbytes.nn.Params4bit(
-            linear.weight.data.to(device), requires_grad=False, quant_type=kind,
-            compress_statistics=double, blocksize=BLOCK, module=made,
-        ).to(device)  # fmt: skip
+            linear.weight.data.to(device),
+            requires_grad=False,
+            quant_type=kind,
+            compress_statistics=double,
+            blocksize=BLOCK,
+            module=made,
+        ).to(device)
         made.bias = _bias(linear, device)
         return made.requires_grad_(False).eval()
 
@@ -203,32 +207,52 @@ TABLE = {
         _four("fp4-dq", "fp4, scales in 8 bits"),
         *(
             Format(
-                f"hqq{bits}", f"HQQ, {bits} bits in groups of 64", "hqq",
-                make=hqq(bits), sizes=_hqq_sizes(bits), group=BLOCK,
+                f"hqq{bits}",
+                f"HQQ, {bits} bits in groups of 64",
+                "hqq",
+                make=hqq(bits),
+                sizes=_hqq_sizes(bits),
+                group=BLOCK,
             )
             for bits in (8, 4, 3)
         ),
         Format(
-            "ao-int8", "torchao, int8 weights, a scale a row", "torchao",
-            make=torchao("Int8WeightOnlyConfig"), sizes=_ao_int8_sizes,
+            "ao-int8",
+            "torchao, int8 weights, a scale a row",
+            "torchao",
+            make=torchao("Int8WeightOnlyConfig"),
+            sizes=_ao_int8_sizes,
         ),
         Format(
-            "ao-int8-dyn", "torchao, int8 weights and activations", "torchao",
-            make=torchao("Int8DynamicActivationInt8WeightConfig"), sizes=_ao_int8_sizes,
+            "ao-int8-dyn",
+            "torchao, int8 weights and activations",
+            "torchao",
+            make=torchao("Int8DynamicActivationInt8WeightConfig"),
+            sizes=_ao_int8_sizes,
         ),
         Format(
-            "ao-fp8", "torchao, fp8 weights, a scale a row", "torchao",
-            make=torchao("Float8WeightOnlyConfig"), sizes=_ao_fp8_sizes,
+            "ao-fp8",
+            "torchao, fp8 weights, a scale a row",
+            "torchao",
+            make=torchao("Float8WeightOnlyConfig"),
+            sizes=_ao_fp8_sizes,
         ),
         Format(
-            "ao-fp8-dyn", "torchao, fp8 weights and activations", "torchao",
-            make=torchao("Float8DynamicActivationFloat8WeightConfig"), sizes=_ao_fp8_sizes,
-            gpu=_GPU_FP8, capability=(8, 9),
+            "ao-fp8-dyn",
+            "torchao, fp8 weights and activations",
+            "torchao",
+            make=torchao("Float8DynamicActivationFloat8WeightConfig"),
+            sizes=_ao_fp8_sizes,
+            gpu=_GPU_FP8,
+            capability=(8, 9),
         ),
         Format(
-            "ao-intx4", "torchao, integers of four bits, each kept in a byte", "torchao",
-            make=torchao("IntxWeightOnlyConfig", weight_dtype="int4"), sizes=_ao_int4_sizes,
+            "ao-intx4",
+            "torchao, integers of four bits, each kept in a byte",
+            "torchao",
+            make=torchao("IntxWeightOnlyConfig", weight_dtype="int4"),
+            sizes=_ao_int4_sizes,
             group=GROUP,
         ),
     )
-}  # fmt: skip
+}

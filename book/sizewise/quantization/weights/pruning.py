@@ -13,8 +13,15 @@ from typing import Any
 from sizewise import validation
 
 VALUE_BITS = {
-    "fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "nf4": 4, "nf4-dq": 4, "fp4": 4, "fp4-dq": 4,
-}  # fmt: skip
+    "fp32": 32,
+    "bf16": 16,
+    "fp16": 16,
+    "int8": 8,
+    "nf4": 4,
+    "nf4-dq": 4,
+    "fp4": 4,
+    "fp4-dq": 4,
+}
 
 
 @dataclass(frozen=True)

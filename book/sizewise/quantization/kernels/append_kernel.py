@@ -18,11 +18,28 @@ def _plane(code, D: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, LOW: 
 
 @triton.jit
 def append_kernel(
-    X, ROT, BOUND, CODES, NORMS, POSITION, NEW, TOTAL,
-    x_batch, x_head, x_token, c_batch, c_head, c_token, n_batch, n_head,
-    HEADS: tl.constexpr, D: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr,
+    X,
+    ROT,
+    BOUND,
+    CODES,
+    NORMS,
+    POSITION,
+    NEW,
+    TOTAL,
+    x_batch,
+    x_head,
+    x_token,
+    c_batch,
+    c_head,
+    c_token,
+    n_batch,
+    n_head,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    BITS: tl.constexpr,
+    ROWS: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """ROWS vectors: norm, rotation, nearest centroid by its boundaries, planes of bytes."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # of (batch, head, new)
     inside = row < TOTAL
@@ -73,7 +90,21 @@ def append(x, packed: Packed, positions, precision: str = "ieee") -> None:
         return
     size = 16 if total <= 4096 else 32
     append_kernel[(triton.cdiv(total, size),)](
-        x, packed.rotation, packed.boundaries(), packed.codes, packed.norms, positions, new, total,
-        *x.stride()[:3], *packed.codes.stride()[:3], *packed.norms.stride()[:2],
-        HEADS=heads, D=d, BITS=packed.bits, ROWS=size, PRECISION=precision, num_warps=4,
-    )  # fmt: skip
+        x,
+        packed.rotation,
+        packed.boundaries(),
+        packed.codes,
+        packed.norms,
+        positions,
+        new,
+        total,
+        *x.stride()[:3],
+        *packed.codes.stride()[:3],
+        *packed.norms.stride()[:2],
+        HEADS=heads,
+        D=d,
+        BITS=packed.bits,
+        ROWS=size,
+        PRECISION=precision,
+        num_warps=4,
+    )
