@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from sizewise.models import config as configs
 from sizewise.quantization.kv.cache import TurboQuantCache, held_bytes
 from sizewise.quantization.kv.store import GROUP, SLACK, methods
 from sizewise.training import models
@@ -235,7 +236,7 @@ def test_a_windowed_layer_gives_back_what_the_plain_windowed_layer_does(chunk):
 
 
 def test_a_window_that_lost_tokens_cannot_be_cropped_unless_it_records():
-    built_config = __import__("sizewise.models.config").configs.build(models.spec("windowed", 64))
+    built_config = configs.build(models.spec("windowed", 64))
     heads, dim = built_config.num_key_value_heads, built_config.head_dim
     k = torch.randn(1, heads, 40, dim)
     cache = TurboQuantCache(built_config)
