@@ -35,7 +35,9 @@ def fitted(most: float) -> tuple[scaling_laws.Fit, str]:
     rows = records.table("isoflop")
     kept = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
     rows = rows[kept & (rows["budget"] <= most)]
-    runs = scaling_laws.Runs.of(rows["params_non_embedding"], rows["tokens"], rows["val_loss"])
+    runs = scaling_laws.Runs.from_arrays(
+        rows["params_non_embedding"], rows["tokens"], rows["val_loss"]
+    )
     named = hashlib.sha256(" ".join(sorted(rows["id"])).encode()).hexdigest()
     return scaling_laws.fit(runs, bootstrap=SAMPLES, seed=SEED), named
 

@@ -1,163 +1,355 @@
-"""Fit published run tables again and record our results; the tables themselves stay where they are.
+"""Fit every public table of training runs by one estimator, and record our results.
 
     python scripts/refit_published.py
-    SIZEWISE_PUBLISHED=folder python scripts/refit_published.py     # without a web
+    SIZEWISE_PUBLISHED=folder:folder python scripts/refit_published.py     # without a web
+    python scripts/refit_published.py --list
 
-The runs behind figure 4 of Hoffmann et al. (2022), as Epoch read them off the drawing, come from
-their public repository at a pinned commit and are checked by SHA-256. Rows go to
-data/refit_published.jsonl; what has a row is not fitted again.
+The tables come from public repositories at pinned commits, are checked by SHA-256 and stay where
+they are (`sizewise.scaling_laws.public_runs`). Rows go to data/refit_published.jsonl; what has a
+row is not fitted again.
 """
 
 import argparse
+import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from sizewise import scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import solver, uncertainty, upstream
+from sizewise.scaling_laws import fitting, public_runs, solver, task_laws, uncertainty
 
 SEED = 0
 SAMPLES = 4000
-TABLE = "chinchilla-figure-4"
-ALL = 245  # with the five runs of the highest losses
-POINTS = (ALL - upstream.OUTLIERS, ALL)
+TRIALS, TRIAL_SAMPLES = 200, 300  # of the coverage of intervals
+CHINCHILLA, WITH_OUTLIERS = "chinchilla-240", "chinchilla-245"
 PUBLISHED = ("hoffmann-3", "hoffmann-3-tex", "besiroglu")
 SIZES = [float(f"1e{k}") for k in range(8, 14)]  # each grown tenfold
 EACH = (2, 20, 200)  # tokens for each parameter
 BUDGETS = [5.76e23, *(float(f"1e{k}") for k in range(18, 31))]  # the first is Chinchilla's own
-GRID = [
-    *({"what": "fit", "points": n, "samples": SAMPLES} for n in POINTS),
-    *(
-        {"what": "held_out", "points": n, "hidden": how}
-        for n in POINTS
-        for how in ("in turn", "largest")
-    ),
-    *({"what": "objective", "points": POINTS[0], "law": name} for name in PUBLISHED),
-    *({"what": "growth", "points": POINTS[0], "samples": SAMPLES, "params": n} for n in SIZES),
-    *(
-        {"what": "optimal_size", "points": POINTS[0], "samples": SAMPLES, "params": n}
-        for n in (1e12, 1e13)
-    ),
-    *(
-        {"what": "allocation", "points": POINTS[0], "samples": SAMPLES, "budget": c}
-        for c in BUDGETS
-    ),
-    *({"what": "joint", "points": n, "samples": SAMPLES} for n in POINTS),
-    *(
-        {"what": "loss", "points": n, "samples": SAMPLES, "params": size, "tokens": each * size}
-        for n in POINTS
-        for size in (1e8, 3e8, 1e9, 3e9, *SIZES[2:])
-        for each in EACH
-    ),
-]
+TRILLION, TEN = 1e12, 1e13
 
 
-@cache
-def fitted(points: int) -> scaling_laws.Fit:
-    return scaling_laws.fit(
-        upstream.chinchilla(outliers=points == ALL), bootstrap=SAMPLES, seed=SEED
+def our_ladder() -> scaling_laws.Runs:
+    """The dense runs of data/isoflop.jsonl, all parameters counted; seeds of one run a cluster."""
+    rows = records.table("isoflop")
+    dense = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
+    rows = rows[dense]
+    names = ("params", "tokens", "val_loss")
+    cluster = rows["budget"].astype(str) + " " + rows["width"].astype(str)
+    return scaling_laws.Runs.from_arrays(
+        *(rows[name] for name in names), flops=rows["operations"], cluster=cluster
     )
 
 
-def measure(what: str, points: int, **config) -> dict:
+TABLES: dict[str, Callable[[], scaling_laws.Runs]] = {
+    CHINCHILLA: public_runs.chinchilla,
+    WITH_OUTLIERS: lambda: public_runs.chinchilla(outliers=True),
+    **{f"gadre-{c}": lambda c=c: public_runs.gadre_runs(c) for c in public_runs.CORPORA},
+    "muennighoff-c4": public_runs.muennighoff,
+    "olmo-ladder": public_runs.olmo_runs,
+    "gemstones": public_runs.gemstones,
+    "our-ladder": our_ladder,
+}
+QUANTITIES: dict[str, Callable] = {  # of a law, each recorded with its interval
+    **{name: lambda law, name=name: getattr(law, name) for name in scaling_laws.NAMES},
+    "exponent": lambda law: law.exponent,
+    "loss_exponent": lambda law: law.loss_exponent,
+    "gain_early": lambda law: law.gain(1e9, 1e10),
+    "gain_late": lambda law: law.gain(TRILLION, TEN),
+    "early_over_late": lambda law: law.gain(1e9, 1e10) / law.gain(TRILLION, TEN),
+    "left": lambda law: law.size_term(TEN),
+    "next_factor": lambda law: next_factor(law.loss_exponent),
+}
+COVERED = ("E", "alpha", "beta", "exponent", "gain_early", "gain_late")
+
+
+def grid() -> list[dict]:
+    """The configurations of all rows."""
+    rows = [{"what": "fit", "table": table, "samples": SAMPLES} for table in TABLES]
+    rows += [
+        {"what": "held_out", "table": table, "hidden": hidden}
+        for table in TABLES
+        for hidden in ("in turn", "largest", "largest size")
+    ]
+    rows += [
+        {"what": "growth", "table": table, "samples": SAMPLES, "params": size}
+        for table in TABLES
+        for size in SIZES
+    ]
+    rows += [
+        {"what": "optimal_size", "table": table, "samples": SAMPLES, "params": TEN}
+        for table in TABLES
+    ]
+    rows += [
+        {"what": "coverage", "table": table, "trials": TRIALS, "samples": TRIAL_SAMPLES}
+        for table in TABLES
+    ]
+    rows += [{"what": "reproduced", "law": law} for law in ("besiroglu", "gadre-c4", "gemstones")]
+    rows += [{"what": "objective", "table": CHINCHILLA, "law": name} for name in PUBLISHED]
+    rows += [
+        {"what": "allocation", "table": CHINCHILLA, "samples": SAMPLES, "budget": budget}
+        for budget in BUDGETS
+    ]
+    for table in (CHINCHILLA, WITH_OUTLIERS):
+        rows.append({"what": "joint", "table": table, "samples": SAMPLES})
+        rows += [
+            {"what": "loss", "table": table, "samples": SAMPLES, "params": n, "tokens": each * n}
+            for n in (1e8, 3e8, 1e9, 3e9, *SIZES[2:])
+            for each in EACH
+        ]
+    rows += [
+        {"what": "error_law", "table": f"gadre-{corpus}", "samples": 1000}
+        for corpus in public_runs.CORPORA
+    ]
+    return rows
+
+
+@cache
+def fitted(table: str, samples: int = SAMPLES) -> scaling_laws.Fit:
+    return scaling_laws.fit(TABLES[table](), bootstrap=samples, seed=SEED)
+
+
+def measure(config: dict) -> dict:
     """The measurements of one row."""
-    one = fitted(points)
-    match what:
+    table, params = config.get("table"), config.get("params")
+    match config["what"]:
         case "fit":
-            return fit(one)
+            return fit_columns(fitted(table))
         case "held_out":
-            masks = scaling_laws.folds if config["hidden"] == "in turn" else scaling_laws.largest
-            errors = scaling_laws.held_out(one.runs, masks(one.runs))
-            return {"median_error": errors.median, "bias": errors.bias, "runs": len(errors.errors)}
-        case "objective":
-            return {"objective": objective(one.runs, scaling_laws.published(config["law"]))}
+            return held_out(fitted(table).runs, config["hidden"])
         case "growth":
-            n = config["params"]
-            return with_interval(one, "gain", lambda law: law.gain(n, 10 * n)) | with_interval(
-                one, "left", lambda law: law.size_term(n)
-            )
-        case "optimal_size":
-            size = config["params"]
             return with_interval(
-                one, "operations", lambda law: law.budget(size)[0]
-            ) | with_interval(one, "tokens", lambda law: law.budget(size)[1])
+                fitted(table), "gain", lambda law: law.gain(params, 10 * params)
+            ) | with_interval(fitted(table), "left", lambda law: law.size_term(params))
+        case "optimal_size":
+            columns = with_interval(fitted(table), "flops", lambda law: law.budget(params)[0])
+            return columns | with_interval(
+                fitted(table), "tokens", lambda law: law.budget(params)[1]
+            )
         case "allocation":
-            return allocation(one, config["budget"])
+            return allocation(fitted(table), config["budget"])
         case "joint":
-            return uncertainty.columns(one)
+            return uncertainty.columns(fitted(table))
         case "loss":
-            return loss(one, config["params"], config["tokens"])
-    raise ValueError(f"nothing to measure: {what}")
+            return loss(fitted(table), params, config["tokens"])
+        case "objective":
+            return {"objective": objective(fitted(table).runs, config["law"])}
+        case "coverage":
+            return coverage(fitted(table), config["trials"], config["samples"])
+        case "reproduced":
+            return reproduced(config["law"])
+        case "error_law":
+            return error_law(table.removeprefix("gadre-"), config["samples"])
+    raise ValueError(f"nothing to measure: {config['what']}")
 
 
-def fit(one: scaling_laws.Fit) -> dict:
-    """Coefficients with bootstrap and profile intervals, and how far the runs reach."""
-    runs, profiled, errors = one.runs, scaling_laws.profile(one), one.standard_errors()
-    found = {
-        "objective": one.objective,
-        "starts": one.starts,
-        "agreeing": one.agreeing,
-        "converged": one.converged,
-        "median_residual": float(np.median(np.abs(one.residuals))),
+def next_factor(exponent):
+    """The factor of compute that gains what the last tenfold gained; infinite past the floor.
+
+    The reducible loss falls as C^-exponent: of what a tenfold leaves, the next has to take as
+    much as it took.
+    """
+    rest = 2 - np.power(10.0, exponent)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(rest > 0, np.power(np.maximum(rest, 0), -1 / exponent), np.inf)[()]
+
+
+def fit_columns(fit: scaling_laws.Fit) -> dict:
+    """Coefficients and what follows from them, with intervals; and how far the runs reach."""
+    runs, errors = fit.runs, fit.standard_errors()
+    columns = {
+        "runs": len(runs),
+        "clusters": int(runs.clusters.max()) + 1,
+        "objective": fit.objective,
+        "starts": fit.starts,
+        "agreeing": fit.agreeing,
+        "converged": fit.converged,
+        "median_residual": float(np.median(np.abs(fit.residuals))),
         "most_params": float(runs.params.max()),
         "least_params": float(runs.params.min()),
         "most_tokens": float(runs.tokens.max()),
         "least_tokens_each": float((runs.tokens / runs.params).min()),
-        "most_operations": float(runs.operations.max()),
+        "most_flops": float(runs.flops.max()),
+        "least_loss": float(runs.loss.min()),
+        "times_beyond": TEN / float(runs.params.max()),
+        "spans_beyond": runs.reach(TEN)["spans"],
     }
-    for name in (*scaling_laws.NAMES, "exponent", "loss_exponent"):
-        found |= with_interval(one, name, lambda law, name=name: getattr(law, name))
-    found |= {f"{name}_se": errors[name] for name in (*scaling_laws.NAMES, "exponent")}
-    for name, (low, high) in profiled.items():
-        found |= {f"{name}_profile_low": low, f"{name}_profile_high": high}
-    return found
+    for name, quantity in QUANTITIES.items():
+        columns |= with_interval(fit, name, quantity)
+    columns |= {f"{name}_se": errors[name] for name in (*scaling_laws.NAMES, "exponent")}
+    for name, (low, high) in scaling_laws.profile(fit).items():
+        columns |= {f"{name}_profile_low": finite(low), f"{name}_profile_high": finite(high)}
+    return columns
 
 
-def objective(runs: scaling_laws.Runs, law) -> float:
-    """The sum of Huber losses of a law as it stands."""
-    table = solver.Table.of(runs.params, runs.tokens, runs.loss)
-    return float(solver.objective(law.theta[None], np.ones((1, len(runs))), table)[0])
+def held_out(runs: scaling_laws.Runs, hidden: str) -> dict:
+    """Errors of runs that the fit was made without."""
+    masks = {
+        "in turn": scaling_laws.folds,
+        "largest": scaling_laws.largest,
+        "largest size": scaling_laws.largest_size,
+    }
+    errors = scaling_laws.held_out(runs, masks[hidden](runs))
+    return {
+        "median_error": errors.median,
+        "rms_error": float(np.sqrt((errors.errors**2).mean())),
+        "bias": errors.bias,
+        "runs": len(errors.errors),
+    }
 
 
-def allocation(one: scaling_laws.Fit, budget: float) -> dict:
+def objective(runs: scaling_laws.Runs, law: str) -> float:
+    """The sum of Huber losses of a published law as it stands."""
+    table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
+    theta = scaling_laws.published(law).theta[None]
+    return float(solver.objective(theta, np.ones((1, len(runs))), table)[0])
+
+
+def allocation(fit: scaling_laws.Fit, budget: float) -> dict:
     """The best size and tokens for a budget, and tokens for each parameter."""
-    found = {}
+    columns = {}
     for place, name in enumerate(("best_params", "best_tokens")):
-        found |= with_interval(one, name, lambda law, k=place: law.optimum(budget)[k])
-    return found | with_interval(
-        one, "tokens_each", lambda law: law.optimum(budget)[1] / law.optimum(budget)[0]
+        columns |= with_interval(fit, name, lambda law, k=place: law.optimum(budget)[k])
+    return columns | with_interval(
+        fit, "tokens_each", lambda law: law.optimum(budget)[1] / law.optimum(budget)[0]
     )
 
 
-def loss(one: scaling_laws.Fit, params: float, tokens: float) -> dict:
+def loss(fit: scaling_laws.Fit, params: float, tokens: float) -> dict:
     """The loss at a point, and whether the point lies among the runs: in their convex hull."""
     from scipy.spatial import Delaunay
 
-    hull = Delaunay(np.log(np.stack([one.runs.params, one.runs.tokens], axis=1)))
+    hull = Delaunay(np.log(np.stack([fit.runs.params, fit.runs.tokens], axis=1)))
     inside = bool(hull.find_simplex(np.log([params, tokens])) >= 0)
-    return with_interval(one, "loss", lambda law: law.loss(params, tokens)) | {"inside": inside}
+    return with_interval(fit, "loss", lambda law: law.loss(params, tokens)) | {"inside": inside}
 
 
-def with_interval(one: scaling_laws.Fit, name: str, of) -> dict[str, float]:
-    """A quantity of the law with its 95 % interval."""
-    low, high = one.interval(of)
-    return {name: float(of(one.law)), f"{name}_low": low, f"{name}_high": high}
+def coverage(fit: scaling_laws.Fit, trials: int, samples: int) -> dict:
+    """How often 95 % intervals hold the truth, on synthetic tables of this one's shape.
+
+    The truth is the fitted law. Each cluster is off by a residual of the fit's cluster means with
+    a random sign, and its points by residuals about those means.
+    """
+    rng, inside = np.random.default_rng(SEED), dict.fromkeys(COVERED, 0)
+    for trial in range(trials):
+        synthetic = scaling_laws.fit(like(fit, rng), bootstrap=samples, seed=trial)
+        for name in COVERED:
+            low, high = synthetic.interval(QUANTITIES[name])
+            inside[name] += bool(low <= QUANTITIES[name](fit.law) <= high)
+    return {f"covered_{name}": count / trials for name, count in inside.items()}
+
+
+def like(fit: scaling_laws.Fit, rng) -> scaling_laws.Runs:
+    """A table with the sizes, tokens, clusters and scatter of the fitted one, and a known law."""
+    runs, cluster = fit.runs, fit.runs.clusters
+    clusters = cluster.max() + 1
+    means = np.bincount(cluster, fit.residuals) / np.bincount(cluster)
+    within = fit.residuals - means[cluster]
+    spread = np.sqrt(clusters / (clusters - len(scaling_laws.NAMES)))
+    noise = spread * (rng.choice(means, clusters) * rng.choice((-1, 1), clusters))[cluster]
+    if len(runs) > clusters:
+        noise = noise + rng.choice(within, len(runs)) * rng.choice((-1, 1), len(runs))
+    exact = fit.law.loss(runs.params, runs.tokens)
+    return scaling_laws.Runs(
+        runs.params, runs.tokens, exact * np.exp(noise), runs.spent, runs.cluster
+    )
+
+
+def reproduced(law: str) -> dict:
+    """A published law made again as its authors made it: ours, theirs, and the sum they minimize.
+
+    Gadre et al. take five runs, one exponent and least squares of the loss; the others are the
+    estimator of this script.
+    """
+    if law == "gadre-c4":
+        ours, runs = five_run_law(), public_runs.gadre_five()
+        total = float(((ours.loss(runs.params, runs.tokens) - runs.loss) ** 2).sum())
+        count = len(runs)
+    else:
+        fit = fitted({"besiroglu": CHINCHILLA, "gemstones": "gemstones"}[law])
+        ours, total, count = fit.law, fit.objective, len(fit.runs)
+    theirs = scaling_laws.published(law)
+    columns = {"runs": count, "objective": total}
+    for name in scaling_laws.NAMES:
+        columns |= {name: float(getattr(ours, name)), f"{name}_published": getattr(theirs, name)}
+    return columns
+
+
+def five_run_law() -> scaling_laws.Hoffmann:
+    """E + A N^-alpha + B D^-alpha through the five runs of Gadre et al., by least squares."""
+    from scipy.optimize import least_squares
+
+    runs = public_runs.gadre_five()
+
+    def errors(theta):
+        a, b, log_e, alpha = theta
+        law = scaling_laws.Hoffmann.from_theta([a, b, log_e, alpha, alpha])
+        return law.loss(runs.params, runs.tokens) - runs.loss
+
+    starts = [(a, a, e, alpha) for a in (4, 6) for e in (0.0, 0.7) for alpha in (0.1, 0.3)]
+    best = min(
+        (least_squares(errors, s, x_scale="jac", xtol=1e-15, ftol=1e-15) for s in starts),
+        key=lambda result: result.cost,
+    )
+    return scaling_laws.Hoffmann.from_theta([*best.x, best.x[3]])
+
+
+def error_law(corpus: str, samples: int) -> dict:
+    """Mean accuracy over 17 tasks as a function of the loss, and what a hundredth of a nat gains.
+
+    At the lowest loss of the table, in points; the interval reweights models.
+    """
+    table = public_runs.gadre_table(corpus)
+    loss, accuracy = table["loss"].to_numpy(float), table["accuracy"].to_numpy(float)
+    law, lowest = task_laws.fit_error_law(loss, accuracy), float(loss.min())
+    runs = public_runs.gadre_runs(corpus)
+    slopes = [
+        task_laws.fit_error_law(loss, accuracy, weights).slope(lowest)
+        for weights in fitting.resamples(runs, samples, SEED)
+    ]
+    low, high = fitting.percentiles(slopes)
+    return {
+        "models": len(table),
+        "epsilon": law.epsilon,
+        "k": law.k,
+        "gamma": law.gamma,
+        "at_loss": lowest,
+        "accuracy": float(law.accuracy(lowest)),
+        "scatter": float(np.std(accuracy - law.accuracy(loss))),
+        "points": float(law.slope(lowest)),
+        "points_low": low,
+        "points_high": high,
+    }
+
+
+def with_interval(fit: scaling_laws.Fit, name: str, quantity) -> dict[str, float | None]:
+    """A quantity of the law with its 95 % interval; None where it is not finite."""
+    low, high = fit.interval(quantity)
+    return {name: finite(float(quantity(fit.law))), f"{name}_low": low, f"{name}_high": high}
+
+
+def finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", help="another file than data/refit_published.jsonl")
-    words = parser.parse_args()
-    file = Path(words.output) if words.output else records.path("refit_published")
-    todo = records.missing(file, [{"table": TABLE} | config for config in GRID])
+    parser.add_argument("--list", action="store_true", help="print what would be fitted")
+    args = parser.parse_args()
+    file = Path(args.output) if args.output else records.path("refit_published")
+    todo = records.missing(file, grid())
     for place, config in enumerate(todo, 1):
-        measured = measure(**{k: v for k, v in config.items() if k not in ("table", "samples")})
-        records.append(file, config, measured, records.provenance(seed=SEED))
-        told = " ".join(
-            f"{value:g}" if isinstance(value, float) else str(value) for value in config.values()
-        )
-        print(f"[{place}/{len(todo)}] {told}", flush=True)
+        values = (f"{v:g}" if isinstance(v, float) else str(v) for v in config.values())
+        if not args.list:
+            try:
+                measured = measure(config)
+            except ValueError as error:
+                sys.exit(f"refit_published: {error}")
+            records.append(file, config, measured, records.provenance(seed=SEED))
+        print(f"[{place}/{len(todo)}] {' '.join(values)}", flush=True)
 
 
 if __name__ == "__main__":

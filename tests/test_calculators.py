@@ -238,7 +238,7 @@ def recorded_refits() -> dict:
     for points in sorted({points for _, points in rows}):
         law = forms.Hoffmann(*(rows["fit", points][name] for name in forms.NAMES))
         joint = rows.get(("joint", points))
-        found[f"refit of {points} runs"] = (law, joint and Joint.recorded(law, joint))
+        found[f"refit of {points} runs"] = (law, joint and Joint.from_row(law, joint))
     return found
 
 

@@ -36,7 +36,7 @@ def covariance(scale=1.0):
 
 @pytest.mark.parametrize(("params", "tokens"), POINTS)
 def test_changes_of_the_loss_are_its_derivatives(params, tokens):
-    one = Joint.of(LAW, *MIDDLE, covariance())
+    one = Joint.from_covariance(LAW, *MIDDLE, covariance())
     for direction in one.directions:
         found = one.change(direction, params, tokens)
         along = [getattr(direction, name) for name in uncertainty.COORDINATES]
@@ -46,12 +46,12 @@ def test_changes_of_the_loss_are_its_derivatives(params, tokens):
 @pytest.mark.parametrize(("params", "tokens"), POINTS)
 def test_the_variance_is_the_gradients_product_with_the_covariance(params, tokens):
     g = gradient(params, tokens)
-    found = Joint.of(LAW, *MIDDLE, covariance()).variance(params, tokens)
+    found = Joint.from_covariance(LAW, *MIDDLE, covariance()).variance(params, tokens)
     assert found == pytest.approx(g @ covariance() @ g, rel=1e-9)
 
 
 def test_directions_give_the_covariance_back():
-    found = Joint.of(LAW, *MIDDLE, covariance()).directions
+    found = Joint.from_covariance(LAW, *MIDDLE, covariance()).directions
     table = np.array([[getattr(one, name) for name in uncertainty.COORDINATES] for one in found])
     assert table.T @ table == pytest.approx(covariance(), rel=1e-9, abs=1e-18)
 
@@ -60,7 +60,7 @@ def test_directions_give_the_covariance_back():
 def test_a_sample_of_coefficients_spreads_as_the_variance_says(params, tokens):
     rng = np.random.default_rng(5)
     sample = moved(rng.multivariate_normal(np.zeros(5), covariance(0.1), 50_000), params, tokens)
-    one = Joint.of(LAW, *MIDDLE, covariance(0.1))
+    one = Joint.from_covariance(LAW, *MIDDLE, covariance(0.1))
     assert one.variance(params, tokens) == pytest.approx(np.var(sample), rel=0.03)
     low, high = np.percentile(sample, [2.5, 97.5])
     assert one.interval(params, tokens) == pytest.approx((low, high), abs=0.03 * (high - low))
@@ -82,12 +82,12 @@ def fitted():
         v.ravel() for v in np.meshgrid(np.geomspace(5e7, 1.6e10, 9), np.geomspace(1e9, 1e12, 9))
     )
     loss = LAW.loss(params, tokens) * np.exp(rng.normal(0, 0.005, len(params)))
-    return scaling_laws.fit(scaling_laws.Runs.of(params, tokens, loss), bootstrap=400)
+    return scaling_laws.fit(scaling_laws.Runs.from_arrays(params, tokens, loss), bootstrap=400)
 
 
 @pytest.mark.parametrize(("params", "tokens"), POINTS)
 def test_a_recorded_fit_gives_the_interval_of_its_own_bootstrap(fitted, params, tokens):
-    one = Joint.recorded(fitted.law, uncertainty.columns(fitted))
+    one = Joint.from_row(fitted.law, uncertainty.columns(fitted))
     sample = fitted.resampled.loss(params, tokens)
     assert one.variance(params, tokens) == pytest.approx(np.var(sample), rel=0.1)
     low, high = fitted.interval(lambda law: law.loss(params, tokens))
@@ -97,7 +97,7 @@ def test_a_recorded_fit_gives_the_interval_of_its_own_bootstrap(fitted, params, 
 def test_what_cannot_be_a_covariance_is_refused(fitted):
     for bad in (np.eye(4), np.full((5, 5), np.nan)):
         with pytest.raises(ValueError, match="25 finite numbers"):
-            Joint.of(LAW, *MIDDLE, bad)
+            Joint.from_covariance(LAW, *MIDDLE, bad)
     with pytest.raises(ValueError, match="a hundred"):
         uncertainty.columns(scaling_laws.fit(fitted.runs))
     samples = fitted.samples.copy()
@@ -129,7 +129,7 @@ def test_intervals_are_near_the_recorded_percentiles():
     joints = {}
     for row in recorded("joint"):
         law = Hoffmann(*(fits[row["points"]][name] for name in scaling_laws.NAMES))
-        joints[row["points"]] = Joint.recorded(law, row)
+        joints[row["points"]] = Joint.from_row(law, row)
     assert len(recorded("loss")) >= 40
     for row in recorded("loss"):
         one, at = joints[row["points"]], (row["params"], row["tokens"])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sizewise.data import records
-from sizewise.scaling_laws import emergence, plateau, public_runs, returns, scores, upstream
+from sizewise.scaling_laws import emergence, plateau, public_runs, returns, scores
 
 SIZES = np.array([1e9, 4e9, 16e9, 64e9, 256e9])
 BREAK = 30e9
@@ -36,8 +36,8 @@ def made(families=12, at=None, scatter=0.02, ceiling=1.0, seed=0):
 def folder():
     """The published tables, where their folder is at hand."""
     name = os.environ.get("SIZEWISE_PUBLISHED", "")
-    if not os.path.isfile(os.path.join(name, upstream.BENCHMARKS.name)):
-        pytest.skip(f"SIZEWISE_PUBLISHED names no folder with {upstream.BENCHMARKS.name}")
+    if not os.path.isfile(os.path.join(name, public_runs.BENCHMARKS.name)):
+        pytest.skip(f"SIZEWISE_PUBLISHED names no folder with {public_runs.BENCHMARKS.name}")
     return name
 
 
@@ -236,7 +236,8 @@ README = """# x
 
 
 def test_records_are_read_from_the_readme_of_the_first_track():
-    assert public_runs.speedrun("README.md", README) == [
+    rows = public_runs.SPEEDRUN.rows_of("README.md", README)
+    assert [tuple(row[name] for name in public_runs.SPEEDRUN.columns) for row in rows] == [
         ("1", "45", "2024-05-28"),
         ("21", "2.997", "2025-02-01"),
         ("66", "1.595", "2026-01-31"),
@@ -247,14 +248,16 @@ def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
     results = {"sciq": {"acc": 0.5, "acc_stderr": 0.1, "acc_norm": 0.6}}
     results |= {f"hendrycksTest-{k}": {"acc": k / 100, "acc_norm": 0.9} for k in range(57)}
     path = "evals/pythia-v1/pythia-1b-bf16/five-shot/1b-5shot_step143000.json"
-    rows = public_runs.pythia(path, json.dumps({"results": results}))
+    table = public_runs.PYTHIA
+    rows = table.rows_of(path, json.dumps({"results": results}))
+    rows = [tuple(row[name] for name in table.columns) for row in rows]
     assert rows[:2] == [
         ("1b-bf16", "five", 143000, "sciq", "acc", 0.5),
         ("1b-bf16", "five", 143000, "sciq", "acc_norm", 0.6),
     ]
     assert rows[2][3:] == ("mmlu_macro57", "acc", pytest.approx(0.28))
-    assert len(public_runs.PYTHIA.paths) == 32
-    assert path in public_runs.PYTHIA.paths
+    assert len(table.paths) == 32
+    assert path in table.paths
 
 
 def test_a_digest_knows_notation_and_order_from_content():
@@ -269,7 +272,7 @@ def test_other_rows_than_the_pinned_ones_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("SIZEWISE_PUBLISHED", str(tmp_path))
     with pytest.raises(ValueError, match=r"no speedrun_records\.csv"):
         scores.speedrun()
-    (tmp_path / "speedrun_records.csv").write_text("record,minutes,date\n1,45,2024-05-28\n")
+    (tmp_path / "speedrun_records.csv").write_text("record,minutes_8xH100,date\n1,45,2024-05-28\n")
     with pytest.raises(ValueError, match="other rows than KellerJordan/modded-nanogpt"):
         scores.speedrun()
 

@@ -19,12 +19,12 @@ def fit(number: int):
     rng = np.random.default_rng(number)
     params, tokens = np.exp(rng.uniform(np.log([5e7, 1e9]), np.log([1.6e10, 1e12]), (240, 2))).T
     law = scaling_laws.Hoffmann(E=1.8, A=480, B=2100, alpha=0.35, beta=0.37)
-    runs = scaling_laws.Runs.of(
+    runs = scaling_laws.Runs.from_arrays(
         params, tokens, law.loss(params, tokens) * np.exp(rng.normal(0, 5e-3, 240))
     )
     started = time.perf_counter()
     problems = fitting.problems(runs, bootstrap=4000, seed=number)
-    table = solver.Table.of(runs.params, runs.tokens, runs.loss)
+    table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
     found = solver.solve(problems.starts, problems.weights, table, which=problems.which)
     ours = time.perf_counter() - started
     x, y, z = np.log(params), np.log(tokens), np.log(runs.loss)

@@ -2,8 +2,7 @@
 
 from functools import cache
 
-from sizewise import paths
-from sizewise.scaling_laws import forms
+from sizewise import paths, scaling_laws
 
 from .parts import Named
 
@@ -28,9 +27,9 @@ def laws() -> dict[str, Named]:
 
 def law(name: str) -> Named:
     """The name of one law: "Hoffmann et al. (2022), all digits, in Epoch AI (2024)"."""
-    if name not in forms.entries():
+    if name not in scaling_laws.entries():
         return Named(((f"Our {name}", REFITS),))
-    source = forms.entries()[name]["source"]
+    source = scaling_laws.entries()[name]["source"]
     whose = OF.get(name, source)
     parts = [(authors(whose), f"cite:{whose}")]
     if name in WHICH:

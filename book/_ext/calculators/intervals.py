@@ -3,24 +3,36 @@
 from functools import cache
 from statistics import median
 
+from sizewise import scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import Hoffmann, Joint, forms
+from sizewise.scaling_laws import NAMES, Hoffmann, Joint
 
 REPLICATION, ITS_ERRORS = "besiroglu", "epoch-notebook"  # entries of facts/laws.yml
+CHINCHILLA = "chinchilla-"  # and the number of runs: the tables whose refits the page offers
 SHIFTS = ("floor_shift", "size_shift", "data_shift", "alpha_shift", "beta_shift")
 
 
 @cache
 def refits() -> dict[int, tuple[Hoffmann, Joint | None]]:
     """By how many runs were fitted: our law, and its joint uncertainty if that is recorded."""
+    joints = {points(row): row for row in recorded("joint")}
+    return {
+        points(row): (law, joint and Joint.from_row(law, joint))
+        for row in recorded("fit")
+        for law in [Hoffmann(*(row[name] for name in NAMES))]
+        for joint in [joints.get(points(row))]
+    }
+
+
+def recorded(what: str) -> list[dict]:
+    """The rows of a kind about Chinchilla's runs."""
     rows = records.read("refit_published")
-    kept = {row["points"]: row for row in rows if row["what"] == "joint"}
-    found = {}
-    for row in rows:
-        if row["what"] == "fit":
-            law, joint = Hoffmann(*(row[name] for name in forms.NAMES)), kept.get(row["points"])
-            found[row["points"]] = (law, joint and Joint.recorded(law, joint))
-    return found
+    return [row for row in rows if row["what"] == what and row["table"].startswith(CHINCHILLA)]
+
+
+def points(row: dict) -> int:
+    """How many of Chinchilla's runs a row is about."""
+    return int(row["table"].removeprefix(CHINCHILLA))
 
 
 def columns(joint: Joint | None) -> dict:
@@ -40,15 +52,14 @@ def misses() -> dict[str, list[float]]:
     By place: among the runs, for sizes above the largest run, and elsewhere.
     """
     found = {"among": [], "larger": [], "elsewhere": []}
-    rows = records.read("refit_published")
-    largest = {row["points"]: row["most_params"] for row in rows if row["what"] == "fit"}
-    for row in rows:
-        joint = refits()[row["points"]][1] if row["what"] == "loss" else None
+    largest = {points(row): row["most_params"] for row in recorded("fit")}
+    for row in recorded("loss"):
+        joint = refits()[points(row)][1]
         if joint is None:
             continue
         low, high = row["loss_low"], row["loss_high"]
         ours = joint.interval(row["params"], row["tokens"])
-        larger = "larger" if row["params"] > largest[row["points"]] else "elsewhere"
+        larger = "larger" if row["params"] > largest[points(row)] else "elsewhere"
         place = "among" if row["inside"] else larger
         found[place] += [
             abs(one - its) / (high - low) for one, its in zip(ours, (low, high), strict=True)
@@ -58,12 +69,10 @@ def misses() -> dict[str, list[float]]:
 
 def replication_distance() -> float:
     """How far our refit of the replication's points is from its coefficients, in its errors."""
-    errors = forms.entries()[ITS_ERRORS]["coefficients"]
+    errors = scaling_laws.entries()[ITS_ERRORS]["coefficients"]
     law, _ = refits()[min(refits())]
-    theirs = forms.published(REPLICATION)
-    return max(
-        abs(getattr(law, name) - getattr(theirs, name)) / errors[name] for name in forms.NAMES
-    )
+    theirs = scaling_laws.published(REPLICATION)
+    return max(abs(getattr(law, name) - getattr(theirs, name)) / errors[name] for name in NAMES)
 
 
 def note() -> str:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
+from sizewise import scaling_laws
 from sizewise.costs import formats
 from sizewise.data import catalog
 from sizewise.models import config, from_config, parameters
 from sizewise.models.architecture import Grouped, Layer, Model
-from sizewise.scaling_laws import forms
 
 from . import intervals
 from .parts import OWN
@@ -174,9 +174,9 @@ def cache_formats() -> dict[str, dict]:
 def laws() -> dict[str, dict]:
     """Laws of loss over parameters and tokens: published ones, and our refits of their runs."""
     found = {}
-    for name, entry in forms.entries().items():
+    for name, entry in scaling_laws.entries().items():
         if entry["form"] in SURFACES:
-            law = _law(forms.published(name))
+            law = _law(scaling_laws.published(name))
             found[name] = law | {"text": entry["data"], "counts": entry["counts"]}
     for points, (law, joint) in intervals.refits().items():
         found[f"refit of {points} runs"] = _law(law) | {
@@ -190,7 +190,7 @@ def laws() -> dict[str, dict]:
 def _law(law) -> dict:
     """The coefficients of a law, with its form. No joint uncertainty is known, unless added."""
     row = {"form": type(law).__name__, **intervals.columns(None)}
-    if isinstance(law, forms.DataConstrained):
+    if isinstance(law, scaling_laws.DataConstrained):
         inner = law.law
         row |= {"tokens_worth": law.tokens_worth, "params_worth": law.params_worth}
     else:

@@ -1,23 +1,18 @@
 """Scaling laws: evaluate them, fit them to runs, and say how far a fit may be trusted.
 
-`forms` holds the laws and their published coefficients, `runs` tables of runs, `fitting` the fit
-with its bootstrap, `trust` profiles and held-out runs, `isoflop` the two approaches that fit no
-surface, `joint` the interval of a loss, `upstream` the published tables. `solver` does the work.
+`forms` holds the laws, `published` the coefficients of others, `runs` tables of runs, `fitting` the
+fit with its bootstrap, `holdout` profiles and held-out runs, `isoflop` the approach that fits no
+surface, `uncertainty` the interval of a loss, `inference` the best size of a model that is served,
+`task_laws` the way from a loss to a task, `public_runs` the published tables. `solver` does the
+work.
 """
 
 from .fitting import Allocation, Fit, fit
-from .forms import (
-    NAMES,
-    Allocator,
-    DataConstrained,
-    Hoffmann,
-    Kaplan,
-    KaplanSurface,
-    entries,
-    published,
-)
-from .holdout import HeldOut, folds, held_out, largest, profile
-from .isoflop import envelope, exponents, parabolas, power_law
+from .forms import NAMES, Allocator, DataConstrained, Hoffmann, Kaplan, KaplanSurface
+from .holdout import HeldOut, folds, held_out, largest, largest_size, profile
+from .inference import cheapest, lifetime_flops, serving_weight
+from .isoflop import exponents, parabolas, power_law, surface_exponent
+from .published import effective, entries, published
 from .runs import Runs
 from .uncertainty import Joint
 
@@ -33,15 +28,20 @@ __all__ = [
     "Kaplan",
     "KaplanSurface",
     "Runs",
+    "cheapest",
+    "effective",
     "entries",
-    "envelope",
     "exponents",
     "fit",
     "folds",
     "held_out",
     "largest",
+    "largest_size",
+    "lifetime_flops",
     "parabolas",
     "power_law",
     "profile",
     "published",
+    "serving_weight",
+    "surface_exponent",
 ]

@@ -1,24 +1,24 @@
-"""The forms of scaling laws, and the coefficients that others published.
+"""The forms of scaling laws for dense models.
 
-Losses are in nats a token, C = 6 N D operations. What N counts (with embeddings or without) is
-part of a law: see ``counts`` of its entry in ``data/facts/laws.yml``.
+Losses are in nats a token, compute in FLOPs, C = 6 N D. What N counts (with embeddings or without)
+is part of a law: see ``counts`` of its entry in ``data/facts/laws.yml``.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
-from sizewise import units
-from sizewise.data import records
-
 NAMES = ("E", "A", "B", "alpha", "beta")
-OPERATIONS = 6  # for each parameter and token of training
+TRAIN_FLOPS = 6  # for each parameter and token: 2 forward, 4 backward
+SERVE_FLOPS = 2
 
 
 @dataclass(frozen=True)
 class Hoffmann:
-    """L(N, D) = E + A / N^alpha + B / D^beta: Hoffmann et al. 2022, equation 2."""
+    """L(N, D) = E + A / N^alpha + B / D^beta: Hoffmann et al. 2022, equation 2.
+
+    Coefficients may be arrays of shape [samples]: then so are all results.
+    """
 
     E: float
     A: float
@@ -27,13 +27,13 @@ class Hoffmann:
     beta: float
 
     @classmethod
-    def of(cls, theta) -> "Hoffmann":
+    def from_theta(cls, theta) -> "Hoffmann":
         """From log A, log B, log E, alpha, beta; arrays [..., 5] give arrays of coefficients."""
         theta = np.moveaxis(np.asarray(theta, dtype=float), -1, 0)
         with np.errstate(over="ignore"):  # a resample may say infinity
             a, b, e = np.exp(theta[:3])
-        found = (e, a, b, theta[3], theta[4])
-        return cls(*map(float, found)) if theta.ndim == 1 else cls(*found)
+        coefficients = (e, a, b, theta[3], theta[4])
+        return cls(*map(float, coefficients)) if theta.ndim == 1 else cls(*coefficients)
 
     @property
     def theta(self) -> np.ndarray:
@@ -44,16 +44,23 @@ class Hoffmann:
         return self.E + self.size_term(params) + self.data_term(tokens)
 
     def size_term(self, params):
-        """What a finite size costs, A / N^alpha: all that growth beyond N can still win."""
+        """A / N^alpha: all that growth beyond N could still gain on the same tokens, in nats."""
         return self.A * np.power(params, -self.alpha)
 
     def data_term(self, tokens):
-        """What finite data cost, B / D^beta."""
+        """B / D^beta: what finite data cost, in nats."""
         return self.B * np.power(tokens, -self.beta)
 
     def gain(self, params, larger):
-        """Nats won by growing from one size to a larger one on the same tokens."""
+        """Nats gained by growing from one size to a larger one on the same tokens."""
         return self.size_term(params) - self.size_term(larger)
+
+    def tokens_for(self, loss, params):
+        """Tokens on which ``params`` reach a loss; infinite where no number of tokens does."""
+        rest = loss - self.E - self.size_term(params)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            tokens = np.power(self.B / rest, 1 / self.beta)
+        return np.where(rest > 0, tokens, np.inf)[()]
 
     @property
     def exponent(self):
@@ -66,22 +73,22 @@ class Hoffmann:
         return self.alpha * self.beta / (self.alpha + self.beta)
 
     def optimum(self, budget):
-        """Parameters and tokens of least loss for ``budget`` operations, C = 6 N D.
+        """Parameters and tokens of least loss for ``budget`` FLOPs, C = 6 N D.
 
         Hoffmann et al. 2022, equation 4.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             ratio = self.alpha * self.A / (self.beta * self.B)
-            g = np.power(ratio, 1 / (self.alpha + self.beta))
-            params = g * np.power(np.divide(budget, OPERATIONS), self.exponent)
-            return params, np.divide(budget, OPERATIONS) / params
+            scale = np.power(ratio, 1 / (self.alpha + self.beta))
+            params = scale * np.power(np.divide(budget, TRAIN_FLOPS), self.exponent)
+            return params, np.divide(budget, TRAIN_FLOPS) / params
 
     def budget(self, params):
-        """Operations for which ``params`` is the optimum, and the tokens that go with them."""
+        """FLOPs for which ``params`` is the optimum, and the tokens that go with them."""
         tokens = np.power(
             self.beta * self.B / (self.alpha * self.A) * np.power(params, self.alpha), 1 / self.beta
         )
-        return OPERATIONS * params * tokens, tokens
+        return TRAIN_FLOPS * params * tokens, tokens
 
 
 @dataclass(frozen=True)
@@ -122,12 +129,12 @@ class Allocator:
 
     def optimum(self, budget):
         params = self.scale * np.power(budget, self.exponent)
-        return params, np.divide(budget, OPERATIONS) / params
+        return params, np.divide(budget, TRAIN_FLOPS) / params
 
     def budget(self, params):
-        """Operations for which ``params`` is the optimum, and the tokens that go with them."""
-        operations = np.power(np.divide(params, self.scale), 1 / self.exponent)
-        return operations, operations / (OPERATIONS * params)
+        """FLOPs for which ``params`` is the optimum, and the tokens that go with them."""
+        flops = np.power(np.divide(params, self.scale), 1 / self.exponent)
+        return flops, flops / (TRAIN_FLOPS * params)
 
 
 @dataclass(frozen=True)
@@ -143,11 +150,12 @@ class DataConstrained:
     params_worth: float
 
     def loss(self, params, tokens, unique=None):
-        """``tokens`` seen in training, of which ``unique`` differ (all, unless said)."""
+        """``tokens`` seen in training, of which ``unique`` differ (all by default)."""
         unique = tokens if unique is None else np.minimum(unique, tokens)
         deserved = np.minimum(self.deserved(unique), params)
         return self.law.loss(
-            _worth(params, deserved, self.params_worth), _worth(tokens, unique, self.tokens_worth)
+            _effective(params, deserved, self.params_worth),
+            _effective(tokens, unique, self.tokens_worth),
         )
 
     def deserved(self, unique):
@@ -157,40 +165,6 @@ class DataConstrained:
         return np.power(ratio, 1 / law.alpha)
 
 
-def _worth(used, first, limit):
+def _effective(used, first, limit):
     """``used`` in units of fresh ones: excess decays exponentially towards ``limit`` times."""
     return first * (1 + limit * -np.expm1(-(used / first - 1) / limit))
-
-
-@cache
-def entries() -> dict[str, dict]:
-    """Every entry of ``data/facts/laws.yml`` by name, in the file's order."""
-    return {row["name"]: row for row in records.facts("laws")}
-
-
-def published(name: str):
-    """A published law by name. Raises ValueError with the nearest name, or if it has no form."""
-    if name not in entries():
-        raise units.unknown("law", name, entries())
-    entry = entries()[name]
-    c = {key: float(value) for key, value in entry["coefficients"].items()}
-    match entry["form"]:
-        case "hoffmann":
-            return Hoffmann(**c)
-        case "hoffmann-logs":
-            return Hoffmann.of([c["a"], c["b"], c["e"], c["alpha"], c["beta"]])
-        case "gadre":  # A N^b + B 6^(b/2) D^b + E, as their code writes it
-            b = c["b"]
-            return Hoffmann(c["E"], c["A"], c["B"] * OPERATIONS ** (b / 2), -b, -b)
-        case "kaplan":
-            return Kaplan(**c)
-        case "kaplan-surface":
-            return KaplanSurface(**c)
-        case "data-constrained":
-            law = Hoffmann.of([c["a"], c["b"], c["e"], c["alpha"], c["beta"]])
-            return DataConstrained(law, c["tokens_worth"], c["params_worth"])
-        case "routed" | "fine-grained":
-            from . import sparse
-
-            return sparse.of(entry)
-    raise ValueError(f"{name} states exponents only: no law can be evaluated")

@@ -1,4 +1,4 @@
-"""How far a fit may be trusted: profile intervals, and runs that it was not shown."""
+"""How far a fit may be trusted: profile intervals, and runs that it was fitted without."""
 
 import math
 from dataclasses import dataclass
@@ -11,39 +11,41 @@ from .forms import NAMES, Hoffmann
 from .runs import Runs
 
 STARTS = 8  # for each fit without the hidden runs
+FEWEST_LEFT = 6  # one more than the law has coefficients
 OPEN = 40.0  # a coordinate that may go so far from the optimum has no end on that side
 PLACES = {"A": 0, "B": 1, "E": 2, "alpha": 3, "beta": 4}  # in the solver's coordinates
 CHI_SQUARE = 3.841458820694124  # 95 % point with one degree of freedom
 
 
 def profile(fitted: Fit) -> dict[str, tuple[float, float]]:
-    """95 % intervals: where holding one coefficient raises the least objective too far.
+    """95 % intervals: where fixing one coefficient raises the least objective too far.
 
     Too far is half the 95 % point of chi square, times the ratio E[psi^2] / E[psi'] that makes a
     difference of Huber losses behave like one of likelihoods (Huber and Ronchetti 2009, section
-    13.6). A side that never gets there is open: it ends at 0 or at infinity.
+    13.6). A side that never gets there is open: it ends at 0 or at infinity. Rows count as
+    independent, so with several points of one run the intervals are too narrow.
     """
     allowed = fitted.objective + 0.5 * CHI_SQUARE * _spread(fitted.residuals)
     runs = fitted.runs
-    table = solver.Table.of(runs.params, runs.tokens, runs.loss)
+    table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
     best = fitted.law.theta
-    held = np.repeat(np.arange(5), 2)  # ten problems: each coordinate, downwards and upwards
+    coordinate = np.repeat(np.arange(5), 2)  # ten problems: each one, downwards and upwards
     side = np.tile([-1.0, 1.0], 5)
-    ones, fixed = np.ones((10, len(runs))), np.arange(5) == held[:, None]
+    ones, fixed = np.ones((10, len(runs))), np.arange(5) == coordinate[:, None]
     near, far = np.zeros(10), np.full(10, np.inf)  # the last place allowed, the first beyond
     reach, warm, rows = np.full(10, 1e-3), np.tile(best, (10, 1)), np.arange(10)
     for _ in range(80):
         trial = warm.copy()
-        trial[rows, held] = best[held] + side * reach
-        found = solver.solve(trial, ones, table, fixed=fixed)
-        out = found.objective > allowed
+        trial[rows, coordinate] = best[coordinate] + side * reach
+        solution = solver.solve(trial, ones, table, fixed=fixed)
+        out = solution.objective > allowed
         far[out], near[~out] = reach[out], reach[~out]
-        warm[~out] = found.theta[~out]
+        warm[~out] = solution.theta[~out]
         reach = np.where(np.isinf(far), 2 * near, (near + np.where(np.isinf(far), 0, far)) / 2)
         if np.all((far - near < 1e-6 * far) | (near > OPEN)):
             break
-    ends = best[held] + side * np.where(near > OPEN, math.inf, near)
-    ends[held < 3] = np.exp(ends[held < 3])
+    ends = best[coordinate] + side * np.where(near > OPEN, math.inf, near)
+    ends[coordinate < 3] = np.exp(ends[coordinate < 3])
     pairs = ends.reshape(5, 2).tolist()
     return {name: tuple(pairs[PLACES[name]]) for name in NAMES}
 
@@ -81,38 +83,43 @@ class HeldOut:
 def held_out(runs: Runs, hidden) -> HeldOut:
     """Predict ``hidden`` runs from the others; each row of the mask [sets, runs] is one fit.
 
-    `folds` and `largest` make masks. Raises ValueError if a set leaves too few runs to fit.
+    `folds` and `largest` make masks. Raises ValueError if a set leaves fewer than six runs.
     """
     hidden = np.atleast_2d(np.asarray(hidden, bool))
-    for mask in hidden:
-        left = runs.subset(~mask)
-        Runs.of(left.params, left.tokens, left.loss)
+    if (fewest := int((~hidden).sum(1).min())) < FEWEST_LEFT:
+        raise ValueError(f"{fewest} runs are left to fit five coefficients")
     weights = (~hidden).astype(float)
     first = best_starts(runs, weights, STARTS)
-    found = solver.solve(
+    solution = solver.solve(
         first.reshape(-1, 5),
         weights,
-        solver.Table.of(runs.params, runs.tokens, runs.loss),
+        solver.Table.from_runs(runs.params, runs.tokens, runs.loss),
         which=np.repeat(np.arange(len(weights)), STARTS),
     )
-    best = found.objective.reshape(first.shape[:2]).argmin(1)
-    theta = found.theta.reshape(first.shape)[np.arange(len(hidden)), best]
+    best = solution.objective.reshape(first.shape[:2]).argmin(1)
+    theta = solution.theta.reshape(first.shape)[np.arange(len(hidden)), best]
     errors = [
-        runs.loss[mask] / Hoffmann.of(one).loss(runs.params[mask], runs.tokens[mask]) - 1
-        for mask, one in zip(hidden, theta, strict=True)
+        runs.loss[mask] / Hoffmann.from_theta(t).loss(runs.params[mask], runs.tokens[mask]) - 1
+        for mask, t in zip(hidden, theta, strict=True)
     ]
-    return HeldOut(np.concatenate(errors), Hoffmann.of(theta))
+    return HeldOut(np.concatenate(errors), Hoffmann.from_theta(theta))
 
 
 def folds(runs: Runs, count: int = 10, seed: int = 0) -> np.ndarray:
-    """Masks [count, runs] that hide every run once."""
-    order = np.random.default_rng(seed).permutation(len(runs)) % count
-    return order == np.arange(count)[:, None]
+    """Masks [count, runs] that hide every cluster of runs once; fewer where there are fewer."""
+    clusters = runs.clusters.max() + 1
+    order = np.random.default_rng(seed).permutation(clusters) % min(count, clusters)
+    return order[runs.clusters] == np.arange(min(count, clusters))[:, None]
 
 
 def largest(runs: Runs, share: float = 0.2) -> np.ndarray:
-    """A mask [1, runs] that hides the ``share`` of the runs with the most operations."""
+    """A mask [1, runs] that hides the ``share`` of the runs with the most FLOPs."""
     count = max(1, round(share * len(runs)))
     mask = np.zeros((1, len(runs)), bool)
-    mask[0, np.argsort(runs.operations, kind="stable")[-count:]] = True
+    mask[0, np.argsort(runs.flops, kind="stable")[-count:]] = True
     return mask
+
+
+def largest_size(runs: Runs) -> np.ndarray:
+    """A mask [1, runs] that hides all runs of the largest size."""
+    return (runs.params == runs.params.max())[None]

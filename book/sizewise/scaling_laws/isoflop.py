@@ -1,11 +1,13 @@
-"""Approaches 1 and 2 of Hoffmann et al. 2022: the best size for a budget, without a surface.
+"""Approach 2 of Hoffmann et al. 2022: the best size for a budget, without a surface.
 
-Both find optima at several budgets and put a line through them in logarithms.
+It finds optima at several budgets and puts a line through them in logarithms. The tokens of an
+optimum are its budget over the FLOPs that the runs themselves spent on a token of that size, not
+C / 6 N: where N leaves out the embedding and the head, 6 N D is far from what was spent.
 """
 
 import numpy as np
 
-from .forms import OPERATIONS, Allocator
+from .forms import Allocator
 
 FEWEST_SIZES = 4  # a parabola has three coefficients
 
@@ -25,15 +27,16 @@ def power_law(budgets, params) -> Allocator:
 def parabolas(runs, budgets=None, *, tolerance: float = 0.1):
     """Approach 2: for each budget a parabola of the loss over log N, and its lowest point.
 
-    ``runs`` is a `Runs`; ``budgets`` groups it, by default into runs whose 6 N D agree within
-    ``tolerance`` (a share). A data frame, one row a budget: ``operations``, ``params`` and
-    ``tokens`` of the optimum, ``loss`` there, ``curvature``, ``runs``, and ``inside``: whether
-    the optimum lies between the smallest and the largest size. A budget with fewer than four
-    sizes, or whose parabola opens downwards, has no optimum and is left out.
+    ``runs`` is a `Runs`; ``budgets`` groups it, by default into runs whose FLOPs agree within
+    ``tolerance`` (a share). A data frame, one row a budget: ``flops``, ``params`` and ``tokens``
+    of the optimum (tokens by the FLOPs that runs of about that size spent on one), ``loss``
+    there, ``curvature``, ``runs``, and ``inside``: whether the optimum lies between the smallest
+    and the largest size. A budget with fewer than four sizes, or whose parabola opens downwards,
+    has no optimum and is left out.
     """
     import pandas
 
-    spent = np.asarray(runs.operations if budgets is None else budgets, float)
+    spent = np.asarray(runs.flops if budgets is None else budgets, float)
     rows = []
     for group in _groups(spent, tolerance):
         x, y = np.log(runs.params[group]), runs.loss[group]
@@ -44,41 +47,20 @@ def parabolas(runs, budgets=None, *, tolerance: float = 0.1):
         if curve[2] <= 0:
             continue
         lowest = -curve[1] / (2 * curve[2])
-        size, operations = np.exp(lowest + middle), np.exp(np.log(spent[group]).mean())
+        size, flops = np.exp(lowest + middle), np.exp(np.log(spent[group]).mean())
         rows.append(
             {
-                "operations": operations,
+                "flops": flops,
                 "params": size,
-                "tokens": operations / (OPERATIONS * size),
+                "tokens": flops / float(runs.token_flops(size)),
                 "loss": curve[0] - curve[2] * lowest**2,
                 "curvature": curve[2],
                 "runs": len(x),
                 "inside": bool(x.min() <= lowest + middle <= x.max()),
             }
         )
-    columns = ("operations", "params", "tokens", "loss", "curvature", "runs", "inside")
+    columns = ("flops", "params", "tokens", "loss", "curvature", "runs", "inside")
     return pandas.DataFrame(rows, columns=columns)
-
-
-def envelope(runs, *, bins_a_decade: int = 4):
-    """Approach 1: in each bin of operations the run of least loss, from points along curves.
-
-    ``runs`` may hold several points of one training run. A data frame as of `parabolas`, with
-    ``operations``, ``params``, ``tokens`` and ``loss`` of the least loss in each bin. A bin
-    where one size alone was tried says nothing and is left out.
-    """
-    import pandas
-
-    spent = runs.operations
-    bins = np.floor(np.log10(spent) * bins_a_decade)
-    rows = []
-    for one in np.unique(bins):
-        here = np.flatnonzero(bins == one)
-        if len(np.unique(runs.params[here])) < 2:
-            continue
-        best = here[runs.loss[here].argmin()]
-        rows.append((spent[best], runs.params[best], runs.tokens[best], runs.loss[best]))
-    return pandas.DataFrame(rows, columns=["operations", "params", "tokens", "loss"])
 
 
 def exponents(runs, budgets, noise: float, *, samples: int = 400, seed: int = 0) -> np.ndarray:
@@ -88,13 +70,25 @@ def exponents(runs, budgets, noise: float, *, samples: int = 400, seed: int = 0)
     where fewer than two budgets keep an optimum.
     """
     rng = np.random.default_rng(seed)
-    found = np.full(samples, np.nan)
+    drawn = np.full(samples, np.nan)
     for sample in range(samples):
-        shaken = type(runs)(runs.params, runs.tokens, runs.loss + rng.normal(0, noise, len(runs)))
-        optima = parabolas(shaken, budgets)
+        loss = runs.loss + rng.normal(0, noise, len(runs))
+        optima = parabolas(type(runs)(runs.params, runs.tokens, loss, runs.spent), budgets)
         if len(optima) > 1:
-            found[sample] = power_law(optima["operations"], optima["params"]).exponent
-    return found
+            drawn[sample] = power_law(optima["flops"], optima["params"]).exponent
+    return drawn
+
+
+def surface_exponent(law, runs):
+    """a of N_opt ~ C^a by a fitted surface, with the FLOPs that the runs spent on a token.
+
+    With F(N) ~ N^p FLOPs a token, D = C / F(N), and the loss is least where N grows as
+    C^(beta / (alpha + p beta)). p is 1 for 6 N and less where N leaves out the embedding and the
+    head: Pearce and Song 2024, section 3, who count by N alone.
+    """
+    sizes = np.unique(runs.params)
+    slope = np.polyfit(np.log(sizes), np.log(runs.token_flops(sizes)), 1)[0]
+    return law.beta / (law.alpha + slope * law.beta)
 
 
 def _groups(spent: np.ndarray, tolerance: float) -> list[np.ndarray]:

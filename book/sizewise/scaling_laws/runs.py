@@ -1,4 +1,4 @@
-"""A table of training runs: read it, refuse what cannot be fitted, say how far it reaches."""
+"""A table of training runs: read it, refuse what cannot be fitted, name what a fit cannot tell."""
 
 import math
 from dataclasses import dataclass
@@ -8,61 +8,93 @@ import numpy as np
 
 from sizewise.data import records
 
-from .forms import OPERATIONS
+from .forms import TRAIN_FLOPS
 
-COLUMNS = ("params", "tokens", "loss")
-FEWEST = 10  # twice the parameters of the law
+FEWEST = 10  # twice the coefficients of the law
 FEWEST_VALUES = 3  # of sizes and of token counts: two cannot show a curve
+HEADERS = {  # what a column may be called where no name is given; case and "-" or " " don't matter
+    "params": ("params", "parameters", "n", "n_params", "num_params", "model_size", "size"),
+    "tokens": ("tokens", "d", "n_tokens", "num_tokens", "train_tokens", "training_tokens"),
+    "loss": ("loss", "l", "val_loss", "validation_loss", "eval_loss", "final_loss", "test_loss"),
+    "flops": ("flops", "c", "flop", "compute", "train_flops", "training_flops", "training_flop"),
+}
+OPTIONAL = "flops"
+UNIFORM = 12.5  # nats a token: above it a model would do better by guessing, log of 256k entries
+BYTES = 1.0  # nats a token: below it the losses are probably bits or nats a byte
+SMALLEST = 1000.0  # parameters: below it the column probably counts in millions or billions
+COLLINEAR = 0.1  # of log tokens about a line in log size: below it the two are one variable
+EQUAL = 0.1  # share by which the FLOPs of one budget may differ
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Sizes, training tokens and final losses (nats a token) of runs, each of shape [runs]."""
+    """Sizes, training tokens and final losses (nats a token) of runs, each of shape [runs].
+
+    ``spent`` are training FLOPs where they were counted, else None: then C = 6 N D.
+    ``cluster`` [runs] numbers the training runs from 0 where several rows are points of one, or
+    repeat one configuration: a bootstrap draws clusters. None: each row is a run of its own.
+    """
 
     params: np.ndarray
     tokens: np.ndarray
     loss: np.ndarray
+    spent: np.ndarray | None = None
+    cluster: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.loss)
 
     @property
-    def operations(self) -> np.ndarray:
-        """C = 6 N D of each run."""
-        return OPERATIONS * self.params * self.tokens
+    def flops(self) -> np.ndarray:
+        """Training FLOPs of each run: as counted, or 6 N D."""
+        return TRAIN_FLOPS * self.params * self.tokens if self.spent is None else self.spent
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """The cluster of each row, from 0."""
+        return np.arange(len(self)) if self.cluster is None else self.cluster
 
     @classmethod
-    def of(cls, params, tokens, loss, *, fewest: int = FEWEST) -> "Runs":
-        """Arrays as runs, in their order.
+    def from_arrays(
+        cls, params, tokens, loss, *, flops=None, cluster=None, fewest: int = FEWEST
+    ) -> "Runs":
+        """Arrays as runs, in their order; ``cluster`` may be labels of any kind.
 
         Raises ValueError that names the row (from 1) and the value if one is missing, not a
         number, not finite or not above 0; if lengths differ; if rows are fewer than ``fewest``;
         or if sizes or tokens take fewer than three values.
         """
-        given = dict(zip(COLUMNS, (params, tokens, loss), strict=True))
-        columns = {name: _numbers(name, values) for name, values in given.items()}
-        sizes = {len(values) for values in columns.values()}
-        if len(sizes) > 1:
-            raise ValueError(f"columns of different lengths: {sorted(sizes)}")
-        (count,) = sizes
+        given = {"params": params, "tokens": tokens, "loss": loss, "flops": flops}
+        columns = {name: _numbers(name, v) for name, v in given.items() if v is not None}
+        lengths = {len(values) for values in columns.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"columns of different lengths: {sorted(lengths)}")
+        (count,) = lengths
         if count < fewest:
             raise ValueError(
                 f"too few rows: five coefficients need at least {fewest} runs, got {count}"
             )
-        for name in COLUMNS[:2]:
+        for name in ("params", "tokens"):
             values = len(np.unique(columns[name]))
             if values < FEWEST_VALUES:
                 raise ValueError(
                     f"{name} takes {values} value{'s' * (values != 1)}; a curve needs at least "
                     f"{FEWEST_VALUES}"
                 )
-        return cls(**columns)
+        if cluster is not None:
+            cluster = np.unique(np.asarray(cluster), return_inverse=True)[1]
+        required = (columns[name] for name in ("params", "tokens", "loss"))
+        return cls(*required, spent=columns.get("flops"), cluster=cluster)
 
     @classmethod
-    def read(cls, path: str | Path, *, params: str = "params") -> "Runs":
-        """The runs of a .csv or .jsonl file; ``params`` names the column of sizes.
+    def read(cls, path: str | Path, **columns: str | None) -> "Runs":
+        """The runs of a .csv or .jsonl file.
 
-        Raises ValueError as `of` does, and for a file or a column that is not there.
+        ``params``, ``tokens``, ``loss`` and ``flops`` name columns; one that is not named is found
+        by `HEADERS`. FLOPs are taken where such a column is; without tokens they give the
+        tokens, C / 6 N.
+        Raises ValueError as `from_arrays` does, for a file or a column that is not there, and
+        where two columns could be meant.
         """
         import pandas
 
@@ -76,41 +108,143 @@ class Runs:
                 frame = pandas.read_csv(file, skipinitialspace=True)
         except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as e:
             raise ValueError(f"{file}: not a table of comma-separated values ({e})") from None
-        for column in (params, *COLUMNS[1:]):
-            if column not in frame:
+        names = {kind: _column(file, frame, kind, columns.get(kind)) for kind in HEADERS}
+        values = {kind: frame[name].tolist() for kind, name in names.items() if name is not None}
+        if "params" in values and "flops" in values and "tokens" not in values:
+            params, spent = (_numbers(kind, values[kind]) for kind in ("params", "flops"))
+            values["tokens"] = spent / (TRAIN_FLOPS * params)
+        for kind in ("params", "tokens", "loss"):
+            if kind not in values:
                 there = ", ".join(map(str, frame)) or "none"
-                raise ValueError(f"{file}: no column {column!r}; columns: {there[:200]}")
-        return cls.of(*(frame[column].tolist() for column in (params, *COLUMNS[1:])))
+                raise ValueError(
+                    f"{file}: no column {kind!r}; name it with --{kind}; columns: {there[:200]}"
+                )
+        return cls.from_arrays(**values)
 
     def subset(self, mask) -> "Runs":
         """The runs where ``mask`` is true, however few."""
-        return Runs(self.params[mask], self.tokens[mask], self.loss[mask])
+        spent = None if self.spent is None else self.spent[mask]
+        cluster = None
+        if self.cluster is not None:
+            cluster = np.unique(self.cluster[mask], return_inverse=True)[1]
+        return Runs(self.params[mask], self.tokens[mask], self.loss[mask], spent, cluster)
+
+    def token_flops(self, params):
+        """Training FLOPs a token at a size: 6 N, or read off the runs where FLOPs were counted.
+
+        Between the runs' sizes the logarithms are joined by straight lines, beyond them they go
+        on in proportion to the size. The head, attention and the embedding make it differ from
+        6 N, and most in small models.
+        """
+        if self.spent is None:
+            return TRAIN_FLOPS * np.asarray(params, float)
+        sizes, place = np.unique(self.params, return_inverse=True)
+        logs = np.log(self.spent / self.tokens)
+        means = np.bincount(place, logs) / np.bincount(place)
+        x = np.log(np.asarray(params, float))
+        inside = np.clip(x, np.log(sizes[0]), np.log(sizes[-1]))
+        return np.exp(np.interp(inside, np.log(sizes), means) + x - inside)
 
     def reach(self, params: float, tokens: float | None = None) -> dict[str, float]:
-        """How far a point lies beyond the runs: its size, tokens and operations over the largest.
+        """How far a point lies beyond the runs: its size, tokens and FLOPs over the largest.
 
         ``spans`` is the same for the size as a share of the range of sizes, both in logarithms:
         0 within the runs, 1 if the point lies as far beyond them as they reach.
         """
-        least, most = self.params.min(), self.params.max()
-        far = {"params": float(params / most)}
+        smallest, largest = self.params.min(), self.params.max()
+        times = {"params": float(params / largest)}
         if tokens is not None:
-            far["tokens"] = float(tokens / self.tokens.max())
-            far["operations"] = float(OPERATIONS * params * tokens / self.operations.max())
-        beyond = max(0.0, math.log(params / most))
-        return far | {"spans": beyond / math.log(most / least)}
+            times["tokens"] = float(tokens / self.tokens.max())
+            times["flops"] = float(self.token_flops(params) * tokens / self.flops.max())
+        beyond = max(0.0, math.log(params / largest))
+        return times | {"spans": beyond / math.log(largest / smallest)}
+
+    def distinct(self) -> tuple["Runs", int]:
+        """The runs without rows that repeat another exactly, and how many did."""
+        table = np.stack([self.params, self.tokens, self.loss], axis=1)
+        first = np.sort(np.unique(table, axis=0, return_index=True)[1])
+        repeated = len(self) - len(first)
+        return (self.subset(first), repeated) if repeated else (self, 0)
+
+    def warnings(self) -> list[str]:
+        """What this table cannot tell, or is probably not what it should be; one line each."""
+        return [*self._indistinct(), *self._units()]
+
+    def _indistinct(self) -> list[str]:
+        """Designs in which what size gains and what tokens gain can't be separated."""
+        x, y, z = np.log(self.params), np.log(self.tokens), np.log(self.loss)
+        line = np.polyfit(x, y, 1)
+        if self.flops.max() < (1 + EQUAL) * self.flops.min():
+            shape, by_budget = "one budget", 0.0
+        else:
+            shape, by_budget = "", np.polyfit(np.log(self.flops), z, 1)[0]
+            if np.std(y - np.polyval(line, x)) < COLLINEAR:
+                fixed = abs(line[0] - 1) < 0.1
+                shape = "fixed tokens for each parameter" if fixed else "tokens that follow size"
+        lines = []
+        if shape:
+            lines.append(f"all runs have {shape}: what size and tokens gain can't be separated")
+        design = np.stack([np.ones_like(x), x, y], axis=1)
+        _, by_size, by_tokens = np.linalg.lstsq(design, z, rcond=None)[0]
+        if by_budget > 0:
+            lines.append("losses rise with compute: the law has none that do")
+        elif not shape and max(by_size, by_tokens) > 0:
+            cause = "size" if by_size > 0 else "tokens"
+            lines.append(f"losses rise with {cause}: the law has none that do")
+        return lines
+
+    def _units(self) -> list[str]:
+        """Values that are probably in another unit."""
+        lines = []
+        for name, values in (("params", self.params), ("tokens", self.tokens)):
+            if values.max() < SMALLEST:
+                lines.append(
+                    f"{name} are {values.max():g} at most: is the column in millions or billions?"
+                )
+        if self.loss.max() > UNIFORM:
+            lines.append(
+                f"the highest loss is {self.loss.max():g}, worse than guessing: is it perplexity? "
+                "The law is of nats a token, the logarithm of perplexity"
+            )
+        elif np.median(self.loss) < BYTES:
+            lines.append(
+                f"the median loss is {np.median(self.loss):.3g}: is it bits a byte? The law is of "
+                "nats a token"
+            )
+        return lines
+
+
+def _column(file: Path, frame, kind: str, named: str | None) -> str | None:
+    """The column of a kind: as named, or the only one that `HEADERS` knows; None without any."""
+    if named is not None:
+        if named not in frame:
+            there = ", ".join(map(str, frame)) or "none"
+            raise ValueError(f"{file}: no column {named!r}; columns: {there[:200]}")
+        return named
+    plain = {name: str(name).strip().lower().replace("-", "_").replace(" ", "_") for name in frame}
+    if kind in plain:
+        return kind
+    matches = [name for name, header in plain.items() if header in HEADERS[kind]]
+    if len(matches) > 1:
+        raise ValueError(
+            f"{file}: columns {', '.join(map(repr, map(str, matches)))} could be {kind}; "
+            f"name one with --{kind}"
+        )
+    return matches[0] if matches else None
 
 
 def _numbers(name: str, values) -> np.ndarray:
     """The values as floats. Raises ValueError that names the first one that will not do."""
-    good = np.empty(len(values))
+    numbers = np.empty(len(values))
     for row, value in enumerate(values, 1):
         try:
             if isinstance(value, bool) or value is None:
                 raise TypeError
-            good[row - 1] = float(value)
+            numbers[row - 1] = float(value)
         except (TypeError, ValueError, OverflowError):
             raise ValueError(f"row {row}: {name} is {str(value)[:40]!r}, not a number") from None
-        if not 0 < good[row - 1] < math.inf:
-            raise ValueError(f"row {row}: {name} is {good[row - 1]:g}; it must be a number above 0")
-    return good
+        if not 0 < numbers[row - 1] < math.inf:
+            raise ValueError(
+                f"row {row}: {name} is {numbers[row - 1]:g}; it must be a number above 0"
+            )
+    return numbers

@@ -6,7 +6,7 @@ benchmarks. Everything that is left out or changed stands in this file.
 
 from dataclasses import dataclass
 
-from . import public_runs, upstream
+from . import public_runs
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def table(as_published: bool = False):
     """
     import pandas
 
-    rows = pandas.read_csv(upstream.fetch(upstream.BENCHMARKS)).rename(columns=COLUMNS)
+    rows = pandas.read_csv(public_runs.fetch(public_runs.BENCHMARKS)).rename(columns=COLUMNS)
     rows["params"] *= 1e9
     rows["tokens"] *= 1e12
     rows["operations"] *= 1e21
@@ -93,7 +93,7 @@ def emergent():
     """
     import pandas
 
-    rows = pandas.read_csv(upstream.fetch(upstream.EMERGENT)).rename(columns=COLUMNS)
+    rows = pandas.read_csv(public_runs.fetch(public_runs.EMERGENT)).rename(columns=COLUMNS)
     known = table()[["model", "family", "params", "tokens", "operations"]]
     return known.merge(rows, on="model", how="inner")
 
@@ -104,7 +104,7 @@ def pythia():
     Columns ``model``, ``shots``, ``task``, ``metric``, ``value``, ``params``. The names are sizes
     that count embeddings. Source: Biderman et al. (2023), the evaluations in their repository.
     """
-    rows = public_runs.fetch(public_runs.PYTHIA)
+    rows = public_runs.fetch_rows(public_runs.PYTHIA)
     size = rows["model"].str.split("-").str[0]
     rows["params"] = size.map(lambda s: float(s[:-1]) * {"m": 1e6, "b": 1e9}[s[-1]])
     return rows
@@ -118,7 +118,9 @@ def speedrun():
     """
     import pandas
 
-    rows = public_runs.fetch(public_runs.SPEEDRUN).drop_duplicates("record").reset_index(drop=True)
+    rows = public_runs.fetch_rows(public_runs.SPEEDRUN)
+    rows = rows.rename(columns={"minutes_8xH100": "minutes"})
+    rows = rows.drop_duplicates("record").reset_index(drop=True)
     dates = pandas.to_datetime(rows["date"])
     rows["days"] = (dates - dates.iloc[0]).dt.days.astype(float)
     return rows

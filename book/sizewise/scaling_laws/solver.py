@@ -29,10 +29,11 @@ class Table:
     loss: np.ndarray  # [runs]
 
     @classmethod
-    def of(cls, params, tokens, loss) -> "Table":
+    def from_runs(cls, params, tokens, loss) -> "Table":
         x, y, z = (np.log(np.asarray(v, dtype=float)) for v in (params, tokens, loss))
-        one = np.ones_like(x)
-        columns = [(one, -x), (one, -y), (one, -x, x * x), (one, -y, y * y), (one, -y, -x, x * y)]
+        ones = np.ones_like(x)
+        size, data, both = (ones, -x), (ones, -y), (ones, -y, -x, x * y)
+        columns = [size, data, (ones, -x, x * x), (ones, -y, y * y), both]
         return cls(*(np.stack(c, axis=1) for c in columns), z)
 
 
@@ -61,7 +62,7 @@ def solve(
     which=None,
     fixed=None,
     most: int = 400,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Solution:
     """Minimize every problem's objective from its start.
 
@@ -70,7 +71,7 @@ def solve(
     at its start. Newton's method on the exact second derivatives (the Huber
     loss has them almost everywhere), damped by those of iteratively reweighted least squares,
     which always point downhill: a step is taken only if it lowers the objective. A problem has
-    converged when the next step would lower it by less than a part in 10^12. ``told`` is called
+    converged when the next step would lower it by less than a part in 10^12. ``progress`` is called
     with the number of problems done and of all.
     """
     theta, weights = np.array(starts, dtype=float), np.asarray(weights, dtype=float)
@@ -88,8 +89,8 @@ def solve(
 
     def advance(i, renew: bool) -> None:
         """One step of the problems ``i``."""
-        held = None if free is None else free[i]
-        step = _step(gradient[i], newton[i], safe[i], damping[i], held)
+        free_here = None if free is None else free[i]
+        step = _step(gradient[i], newton[i], safe[i], damping[i], free_here)
         gain = -np.einsum("ij,ij->i", gradient[i], step)
         there = theta[i] + step
         with np.errstate(over="ignore", invalid="ignore"):
@@ -101,16 +102,16 @@ def solve(
         damping[i] = np.maximum(damping[i] * np.where(better, 0.2, 10.0), 1e-8)
         taken = i[better]
         theta[taken] = there[better]
-        for kept, fresh in zip((value, gradient, newton, safe), new, strict=False):
-            kept[taken] = fresh[better]
+        for current, fresh in zip((value, gradient, newton, safe), new, strict=False):
+            current[taken] = fresh[better]
 
     while steps < most and not done.all():
         steps += 1
         active = np.flatnonzero(~done)
         for block in _blocks(len(active), table):
             advance(active[block], renew=steps % RENEW == 0)
-        if told:
-            told(int(done.sum()), count)
+        if progress:
+            progress(int(done.sum()), count)
     return Solution(theta, value, done, steps)
 
 

@@ -6,11 +6,10 @@ of thumb that it lies at their geometric mean is the hypothesis that the weight 
 """
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
-from .forms import Hoffmann, entries, published
+from .forms import Hoffmann
 
 GEOMETRIC = 0.5  # the weight that the rule of thumb states
 
@@ -43,10 +42,10 @@ class RoutedLM:
 
     def effective(self, params, experts):
         """The dense size of equal loss, which the paper calls effective parameter count."""
-        one, routed = np.log10(self.start), np.log10(self.saturated(experts))
+        single, routed = np.log10(self.start), np.log10(self.saturated(experts))
         slope = self.a + self.c * routed
-        log_size = slope * np.log10(params) + self.b * (routed - one)
-        return 10 ** (log_size / (self.a + self.c * one))
+        log_size = slope * np.log10(params) + self.b * (routed - single)
+        return 10 ** (log_size / (self.a + self.c * single))
 
     @property
     def cutoff(self) -> float:
@@ -99,52 +98,6 @@ class Estimate:
     high: float | None = None
 
 
-def of(entry: dict) -> RoutedLM | FineGrained:
-    """The law of an entry of ``data/facts/laws.yml``. Raises ValueError for another form."""
-    known = {"routed": RoutedLM, "fine-grained": FineGrained}
-    if entry["form"] not in known:
-        raise ValueError(f"{entry['name']} is no law of sparse models")
-    return known[entry["form"]](**{k: float(v) for k, v in entry["coefficients"].items()})
-
-
-def effective(name: str, *arguments, **options) -> Estimate:
-    """The dense size by a published law, with the ends that its coefficients leave open.
-
-    ``arguments`` and ``options`` are those of the law's own ``effective``. The ends are the
-    extremes over all combinations of the coefficients' ``interval``, where the entry has one,
-    else of their ``rounding``: then they are no confidence interval, only what the printed digits
-    leave open, and the truth is less certain. Without either there are no ends.
-    Raises ValueError for a name that is not there and for a law of another form.
-    """
-    law = published(name)
-    entry = entries()[name]
-    of(entry)  # refuses laws of dense models
-    value = float(law.effective(*arguments, **options))
-    ends = _ends(entry)
-    if not ends:
-        return Estimate(value)
-    plain = {k: float(v) for k, v in entry["coefficients"].items()}
-    found = [
-        float(
-            type(law)(**plain | dict(zip(ends, corner, strict=True))).effective(
-                *arguments, **options
-            )
-        )
-        for corner in product(*ends.values())
-    ]
-    return Estimate(value, min(found), max(found))
-
-
-def _ends(entry: dict) -> dict[str, tuple[float, float]]:
-    """The two ends of each coefficient that has any."""
-    if "interval" in entry:
-        return {name: tuple(map(float, pair)) for name, pair in entry["interval"].items()}
-    return {
-        name: (entry["coefficients"][name] - off, entry["coefficients"][name] + off)
-        for name, off in entry.get("rounding", {}).items()
-    }
-
-
 def geometric_mean(active, total):
     """The dense size that the rule of thumb gives a sparse model."""
     return np.sqrt(np.multiply(active, total, dtype=float))
@@ -174,14 +127,14 @@ def dense_equivalent(
         raise ValueError("a dense equivalent needs dense runs of two sizes at least")
     if not len(sparse):
         raise ValueError("a dense equivalent needs a sparse run")
-    groups = [losses[sizes == one] for one in steps]
-    means = np.array([one.mean() for one in groups])
+    groups = [losses[sizes == size] for size in steps]
+    means = np.array([group.mean() for group in groups])
     if not (np.diff(means) < 0).all():
         raise ValueError("the mean losses of the dense runs do not fall with their size")
     rng = np.random.default_rng(seed)
     drawn = np.full(samples, np.nan)
     for sample in range(samples):
-        shaken = np.array([rng.choice(one, len(one)).mean() for one in groups])
+        shaken = np.array([rng.choice(group, len(group)).mean() for group in groups])
         if (np.diff(shaken) < 0).all():  # else no size can be read off
             drawn[sample] = _size_at(steps, shaken, rng.choice(sparse, len(sparse)).mean())
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])

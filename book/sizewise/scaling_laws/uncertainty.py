@@ -46,7 +46,7 @@ class Joint:
     directions: tuple[Direction, ...]
 
     @classmethod
-    def of(cls, law: Hoffmann, params: float, tokens: float, covariance) -> "Joint":
+    def from_covariance(cls, law: Hoffmann, params: float, tokens: float, covariance) -> "Joint":
         """From the covariance [5, 5] of the relative coordinates (see `coordinates`).
 
         Raises ValueError if it is of another shape or not finite.
@@ -56,32 +56,31 @@ class Joint:
             raise ValueError("a covariance of five coordinates has 25 finite numbers")
         sizes, axes = np.linalg.eigh(covariance)
         scaled = axes * np.sqrt(np.maximum(sizes, 0))  # [5, directions]; rounding may go below 0
-        return cls(law, params, tokens, tuple(Direction(*map(float, one)) for one in scaled.T))
+        return cls(law, params, tokens, tuple(Direction(*map(float, axis)) for axis in scaled.T))
 
     @classmethod
-    def recorded(cls, law: Hoffmann, row: dict) -> "Joint":
+    def from_row(cls, law: Hoffmann, row: dict) -> "Joint":
         """From the columns that `columns` gives."""
         covariance = np.empty((5, 5))
         for a, b in PAIRS:
             k, m = COORDINATES.index(a), COORDINATES.index(b)
             covariance[k, m] = covariance[m, k] = row[f"cov_{a}_{b}"]
-        return cls.of(law, row["middle_params"], row["middle_tokens"], covariance)
+        return cls.from_covariance(law, row["middle_params"], row["middle_tokens"], covariance)
 
-    def change(self, one: Direction, params, tokens):
+    def change(self, error: Direction, params, tokens):
         """Nats by which the loss moves, to first order, if the coefficients move that way."""
         size, data = self.law.size_term(params), self.law.data_term(tokens)
-        steeper_size = self.law.alpha * np.log(params / self.params) * one.alpha
-        steeper_data = self.law.beta * np.log(tokens / self.tokens) * one.beta
-        return (
-            self.law.E * one.E + size * (one.size - steeper_size) + data * (one.data - steeper_data)
-        )
+        steeper_size = self.law.alpha * np.log(params / self.params) * error.alpha
+        steeper_data = self.law.beta * np.log(tokens / self.tokens) * error.beta
+        by_size = size * (error.size - steeper_size)
+        return self.law.E * error.E + by_size + data * (error.data - steeper_data)
 
     def variance(self, params, tokens):
         """Variance of the loss, in nats squared: the squares of independent changes add up.
 
         The delta method: van der Vaart 1998, Asymptotic Statistics, theorem 3.1.
         """
-        return sum(self.change(one, params, tokens) ** 2 for one in self.directions)
+        return sum(self.change(error, params, tokens) ** 2 for error in self.directions)
 
     def interval(self, params, tokens):
         """95 % interval of the loss at a point, nats a token."""
@@ -94,20 +93,20 @@ def ends(loss, variance):
     return loss * np.exp(-share), loss * np.exp(share)
 
 
-def coordinates(of: Hoffmann, law: Hoffmann, params: float, tokens: float) -> np.ndarray:
-    """How far laws ``of`` are from ``law``: [..., 5] shares; for the exponents, log ratios."""
+def coordinates(other: Hoffmann, law: Hoffmann, params: float, tokens: float) -> np.ndarray:
+    """How far laws ``other`` are from ``law``: [..., 5] shares; for the exponents, log ratios."""
     pairs = [
-        (of.size_term(params), law.size_term(params)),
-        (of.data_term(tokens), law.data_term(tokens)),
+        (other.size_term(params), law.size_term(params)),
+        (other.data_term(tokens), law.data_term(tokens)),
     ]
     with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log([of.alpha / law.alpha, of.beta / law.beta])
-    shares = [of.E / law.E - 1, *(mine / theirs - 1 for mine, theirs in pairs)]
+        logs = np.log([other.alpha / law.alpha, other.beta / law.beta])
+    shares = [other.E / law.E - 1, *(term / base - 1 for term, base in pairs)]
     return np.moveaxis(np.stack([*shares, *logs]), 0, -1)
 
 
 def columns(fitted) -> dict[str, float]:
-    """The joint uncertainty of a `fitting.Fit` as columns of a row: see `Joint.recorded`.
+    """The joint uncertainty of a `fitting.Fit` as columns of a row: see `Joint.from_row`.
 
     Raises ValueError if there are fewer than a hundred bootstrap samples, or one whose
     coefficients are not all finite and above 0.
@@ -115,14 +114,14 @@ def columns(fitted) -> dict[str, float]:
     if len(fitted.samples) < 100:
         raise ValueError("joint uncertainty needs a hundred bootstrap samples")
     params, tokens = (
-        float(np.exp(np.log(of).mean())) for of in (fitted.runs.params, fitted.runs.tokens)
+        float(np.exp(np.log(values).mean())) for values in (fitted.runs.params, fitted.runs.tokens)
     )
-    found = coordinates(fitted.resampled, fitted.law, params, tokens)
-    if not np.isfinite(found).all():
+    drawn = coordinates(fitted.resampled, fitted.law, params, tokens)
+    if not np.isfinite(drawn).all():
         raise ValueError("a resample has a coefficient that is not finite and above 0")
-    covariance = np.cov(found, rowvar=False)
-    kept = {
+    covariance = np.cov(drawn, rowvar=False)
+    entries = {
         f"cov_{a}_{b}": float(covariance[COORDINATES.index(a), COORDINATES.index(b)])
         for a, b in PAIRS
     }
-    return {"middle_params": params, "middle_tokens": tokens} | kept
+    return {"middle_params": params, "middle_tokens": tokens} | entries
