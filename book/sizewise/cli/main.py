@@ -9,7 +9,7 @@ import typer
 
 from sizewise import __version__
 
-from . import compare, deploy, fit, quantize
+from . import book, compare, deploy, fit, quantize
 
 app = typer.Typer(
     name="sizewise",
@@ -200,6 +200,7 @@ def list_claims(
     show.claims(kept, json)
 
 
+app.command()(book.verify)
 app.command()(deploy.memory)
 app.command()(deploy.roofline)
 app.command()(fit.fit)
