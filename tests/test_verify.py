@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from sizewise import paths
 from sizewise.data import records, verify
 
 DESCRIPTION = """# some.jsonl
@@ -223,3 +224,9 @@ def test_the_command_prints_a_line_a_fault_and_ends_with_1(recorded, sizewise):
     assert err == "sizewise: 1 fault\n"
     assert sizewise("verify", "--renew").out.startswith("data/some.jsonl: changed\n")
     assert sizewise("verify").code == 0
+
+
+@pytest.mark.parametrize("stem", sorted(f.stem for f in (paths.root() / "data").glob("*.jsonl")))
+def test_rows_of_this_book_fit_their_seals(stem):
+    assert records.read(stem)
+    assert all("seal" in row for _, row in records.numbered(records.path(stem)))
