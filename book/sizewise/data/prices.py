@@ -81,6 +81,17 @@ def models(provider: str) -> dict:
     return _list()[provider]
 
 
+def context(provider: str, model: str) -> int | None:
+    """The longest prompt that the list gives for a model, in tokens; None where it gives none.
+
+    Raises ValueError for an unknown provider or model, with the nearest name.
+    """
+    known = models(provider)
+    if model not in known:
+        raise units.unknown(f"model at {provider}", model, known)
+    return known[model].context_window
+
+
 def list_version() -> str:
     """The package and its version: the only date that the list as a whole has."""
     return f"{PACKAGE} {metadata.version(PACKAGE)}"
