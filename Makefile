@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help book chapters site pdf release lighthouse test verify unit nbval site-test check lint lock
-.PHONY: manifest bench clean
+.PHONY: manifest stale bench clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -53,6 +53,9 @@ check: $(VENV)/.ready ## Everything in test, and the tests that take minutes
 
 bench: $(VENV)/.ready ## Time the book's speed claims, each as a ratio in one run
 	$(BIN)/python scripts/bench.py
+
+stale: $(VENV)/.ready ## Say which facts have grown old: catalogue, prices, deadlines of claims
+	$(BIN)/python scripts/stale.py
 
 lint: $(VENV)/.ready ## Style and common mistakes
 	$(BIN)/ruff check .
