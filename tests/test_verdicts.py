@@ -221,7 +221,7 @@ class TestInWords:
         ],
     )
     def test_a_number_has_one_form_of_three_digits(self, value, unit, words):
-        assert verdicts.shown(value, unit) == words
+        assert verdicts.number_text(value, unit) == words
 
     def test_the_card_shows_evidence_rule_and_flip(self):
         verdict = claims.decide(

@@ -120,10 +120,10 @@ def decide_by_facts(number: int, **computed: float) -> Verdict:
         numbers[name] = Evidence(value, **about) if about else value
     if computed:
         raise ValueError(f"claim {number} has no evidence named {', '.join(computed)}")
-    shown = {name: _in_text(number) for name, number in numbers.items()}
+    texts = {name: _in_text(number) for name, number in numbers.items()}
     return decide(
         number,
-        finding=claim.facts["finding"].format(**shown).strip(),
+        finding=claim.facts["finding"].format(**texts).strip(),
         rules=claim.facts["rules"],
         otherwise=claim.facts["otherwise"],
         **numbers,
@@ -133,9 +133,9 @@ def decide_by_facts(number: int, **computed: float) -> Verdict:
 def _in_text(number: float | Evidence) -> str:
     """A number for the sentence of a finding, which says its unit itself unless it is a sign."""
     if not isinstance(number, Evidence):
-        return verdicts.shown(number)
+        return verdicts.number_text(number)
     signs = ("%", "$", "params", "year")
-    return verdicts.shown(number.value, number.unit if number.unit in signs else "")
+    return verdicts.number_text(number.value, number.unit if number.unit in signs else "")
 
 
 def decide_all_by_facts() -> list[Verdict]:

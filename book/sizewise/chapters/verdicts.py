@@ -139,20 +139,21 @@ def weigh(
         if verdict not in VERDICTS:
             raise units.unknown("verdict", verdict, VERDICTS)
     plain, evidence = {}, {}
-    for name, given in numbers.items():
-        value = given.value if isinstance(given, Evidence) else given
+    for name, number_or_evidence in numbers.items():
+        weighed = number_or_evidence if isinstance(number_or_evidence, Evidence) else None
+        value = weighed.value if weighed else number_or_evidence
         if not _is_finite(value):
             raise ValueError(f"claim {number}: {name} is {value!r}, not a finite number")
         plain[name] = _plain(value)
-        if isinstance(given, Evidence):
-            if not given.low <= value <= given.high:
-                ends = f"{given.low:g} to {given.high:g}"
+        if weighed:
+            if not weighed.low <= value <= weighed.high:
+                ends = f"{weighed.low:g} to {weighed.high:g}"
                 raise ValueError(f"claim {number}: {name} is {value:g}, outside {ends}")
             evidence[name] = {
-                "words": given.words,
-                "low": _plain(given.low),
-                "high": _plain(given.high),
-                "unit": given.unit,
+                "words": weighed.words,
+                "low": _plain(weighed.low),
+                "high": _plain(weighed.high),
+                "unit": weighed.unit,
             }
     ordered = list(rules.items())
     return Verdict(
@@ -297,7 +298,7 @@ def _plain(value: float) -> float | int:
 # ------------------------------------------------------------------ in words
 
 
-def shown(value: float, unit: str = "") -> str:
+def number_text(value: float, unit: str = "") -> str:
     """A deciding number as every page writes it: three digits, and all those before the point."""
     if unit == "params":
         return units.si(value, "params")
@@ -336,11 +337,11 @@ def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Map
     def render(node, unit: str = "") -> str:
         match node:
             case ast.Constant():
-                return "always" if node.value is True else shown(node.value, unit)
+                return "always" if node.value is True else number_text(node.value, unit)
             case ast.Name() if node.id in evidence:
                 return evidence[node.id]["words"]
             case ast.Name() if evidence and node.id in numbers:
-                return shown(numbers[node.id], unit)
+                return number_text(numbers[node.id], unit)
             case ast.Name():
                 return node.id.replace("_", " ")
             case ast.BoolOp():
@@ -388,14 +389,17 @@ def evidence_in_words(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     numbers, evidence = verdict["numbers"], verdict.get("evidence", {})
     if evidence:
-        return [(about["words"], shown(numbers[n], about["unit"])) for n, about in evidence.items()]
+        return [
+            (about["words"], number_text(numbers[n], about["unit"]))
+            for n, about in evidence.items()
+        ]
     named = {
         node.id
         for _, rule in verdict["rules"]
         for node in ast.walk(ast.parse(rule))
         if isinstance(node, ast.Name)
     }
-    return [(n.replace("_", " "), shown(v)) for n, v in numbers.items() if n in named]
+    return [(n.replace("_", " "), number_text(v)) for n, v in numbers.items() if n in named]
 
 
 def flips_in_words(verdict: Mapping[str, Any], most: int = 2) -> list[str]:
@@ -403,7 +407,7 @@ def flips_in_words(verdict: Mapping[str, Any], most: int = 2) -> list[str]:
     sentences = []
     for flip in verdict.get("flips", ())[:most]:
         about = verdict["evidence"][flip["name"]]
-        limit = shown(flip["at"], about["unit"])
+        limit = number_text(flip["at"], about["unit"])
         if about["unit"] == "yes/no":
             where = f"the answer to “{about['words']}” were {limit}"
         elif isinstance(flip["at"], int):
