@@ -6,7 +6,8 @@ JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapters site pdf release lighthouse test unit nbval site-test check lint lock bench clean
+.PHONY: help book chapters site pdf release lighthouse test verify unit nbval site-test check lint lock
+.PHONY: manifest stale bench clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -29,7 +30,13 @@ release: site ## Build the site and pack it, with its checksums, into _build/rel
 lighthouse: $(VENV)/.ready ## Scores of the built pages on a phone and a desktop; takes minutes
 	$(BIN)/python scripts/lighthouse.py
 
-test: unit nbval site-test ## Unit, data and set-up tests, chapters against their outputs, the pages
+test: verify unit nbval site-test ## Unit, data and set-up tests, chapters against their outputs, the pages
+
+verify: $(VENV)/.ready ## Rows, facts and chapters against their seals and the manifest; seconds
+	$(BIN)/sizewise verify
+
+manifest: $(VENV)/.ready ## Write data/manifest.yml anew, after a change that was meant
+	$(BIN)/sizewise verify --renew
 
 unit: $(VENV)/.ready ## Tests of the library, the data, the command line and the set-up
 	$(PYTEST) -m "not slow" --ignore-glob 'tests/test_site*.py' tests
@@ -46,6 +53,9 @@ check: $(VENV)/.ready ## Everything in test, and the tests that take minutes
 
 bench: $(VENV)/.ready ## Time the book's speed claims, each as a ratio in one run
 	$(BIN)/python scripts/bench.py
+
+stale: $(VENV)/.ready ## Say which facts have grown old: catalogue, prices, deadlines of claims
+	$(BIN)/python scripts/stale.py
 
 lint: $(VENV)/.ready ## Style and common mistakes
 	$(BIN)/ruff check .

@@ -1,58 +1,62 @@
-"""Train attention, windows, state spaces and their mixture at equal operations, on longer windows.
+"""Train attention, windows, state spaces and their mixture at equal FLOPs, on longer sequences.
 
     python scripts/attention_variants.py
     python scripts/attention_variants.py --list
     python scripts/attention_variants.py --only arms --budgets 1e12 --seeds 5 --per-gpu 8
 
-Two experiments:
+Three experiments:
 
-arms     at each budget and width a dense model (Llama), one with windows (Gemma 3), a state-space
-         model (Mamba-2) and a mixture of that with attention (Bamba);
-windows  at one budget and width, models of one class (Gemma 3) that differ only in how far their
-         layers see: all of them everything, every second one a window of some size, all a window.
+arms      at each budget and width a dense model (Llama), one with sliding-window attention
+          (Gemma 3), a state-space model (Mamba-2) and a mixture of that with attention (Bamba);
+windows   at one budget and width, models of one class (Gemma 3) that differ only in how far their
+          layers see: all of them everything, every second one a window of some size, all a window;
+controls  what mixers have beside a state, given to attention: short convolutions, in the dense arm
+          at all places and in the two ends of `windows`; and the dense arm at other rates.
 
-Each row also tells the loss by position in the context, the bytes that one sequence keeps, and what
+Each row also has the loss by position in the context, the bytes that one sequence stores, and what
 the model gains when a sequence comes a second time. Rows go to data/attention_variants.jsonl; what
 has a row is not run again, and a run that was interrupted goes on from its checkpoint. With
 RAY_ADDRESS set the same command runs on that cluster.
 """
 
 import argparse
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 from sizewise import units, validation
 from sizewise.data import downloads, records
 from sizewise.experiments import options
-from sizewise.training import flops, models, run_config, tokenizer
+from sizewise.training import family_options, flops, models, run_config, tokenizer
 
-BUDGETS = (3e11, 1e12)  # training operations
+BUDGETS = (3e11, 1e12)  # training FLOPs
 SIZES = 2  # widths at each budget
 SEEDS = 2
 CONTEXT = 256
 FAMILIES = ("dense", "windowed", "hybrid", "state-space")
 PARTS = (16, 8, 2)  # windows are so small parts of the context; a quarter is among the arms
+CONVOLUTION = 4  # tokens, as in the mixers
+FACTORS = (0.5, 2.0)  # of the learning rate, in the controls
 BINS = 8  # of positions
-DISTANCES = (16, 64, 128)  # tokens from one saying of a sequence to the next
+DISTANCES = (16, 64, 128)  # tokens from one occurrence of a sequence to the next
 SEQUENCES = 128  # of each distance
 LENGTHS = (4096, 65_536)  # tokens of a sequence, beside the context, whose cache is counted
-ONLY = ("arms", "windows")
+ONLY = ("arms", "windows", "controls")
 
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
-    """Train one model and tell of its loss and of what it makes of its context."""
+    """Train one model; its loss and what it makes of its context."""
     from sizewise.training import context_use, loop
 
-    run = run_config.Run(**{field.name: config[field.name] for field in fields(run_config.Run)})
-    found = tokenizer.prepare(run.text, run.vocabulary)
+    run = run_config.Run.of(config)
+    tokens = tokenizer.prepare(run.text, run.vocabulary)
     checkpoint = downloads.cache() / "checkpoints" / f"{records.identity(config)}.pt"
-    model, measured = loop.fit(run, found, checkpoint=checkpoint)
-    if measured["ended"] != "done":  # a model of no numbers has nothing more to tell
+    model, measured = loop.fit(run, tokens, checkpoint=checkpoint)
+    if measured["ended"] != "done":  # nothing more can be read off weights that are no numbers
         return measured
     return measured | context_use.columns(
         model,
         run,
-        found,
+        tokens,
         bins=config["bins"],
         distances=config["distances"],
         sequences=config["sequences"],
@@ -60,85 +64,93 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def windows(words: argparse.Namespace) -> list[str]:
+def windows(args: argparse.Namespace) -> list[family_options.Windows]:
     """The families of the experiment `windows`, beside that with a quarter among the arms."""
-    sizes = [
-        words.context // validation.whole("--parts", part, words.context) for part in words.parts
-    ]
-    usual = models.Windows().size(words.context)
-    ends = [models.Windows(every=1), models.Windows(every=0)]
-    between = [models.Windows(window=size) for size in sizes if size != usual]
-    return [one.name for one in (*ends, *between)]
+    sizes = [args.context // validation.whole("--parts", p, args.context) for p in args.parts]
+    usual = family_options.Windows().size(args.context)
+    ends = [family_options.Windows(every=1), family_options.Windows(every=0)]
+    return ends + [family_options.Windows(window=size) for size in sizes if size != usual]
 
 
-def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every row: the arms at all budgets and widths, the windows at one of each."""
-    validation.whole("--seeds", words.seeds)
-    for what in words.only:
+def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every row: arms and controls at all budgets and widths, the windows at one of each."""
+    validation.whole("--seeds", args.seeds)
+    for what in args.only:
         if what not in ONLY:
             raise units.unknown("experiment", what, ONLY)
-    shape = {"vocabulary": words.vocabulary, "context": words.context}
-    at = words.at or max(words.budgets)
-    middle = words.width or run_config.around(at, 1, "dense", **shape)[0]
-    wanted = []
-    if "arms" in words.only:
-        wanted = [
-            ("arms", budget, width, family)
-            for budget in words.budgets
-            for width in words.widths or run_config.around(budget, words.sizes, "dense", **shape)
-            for family in words.families
-        ]
-    if "windows" in words.only:
-        wanted += [("windows", at, middle, family) for family in windows(words)]
-        if (usual := ("arms", at, middle, models.Windows().name)) not in wanted:
-            wanted.append(usual)  # with which the others compare
-    return [row(*one, words, seed) for one in wanted for seed in range(words.seeds)]
+    shape = {"vocabulary": args.vocabulary, "context": args.context}
+    at = args.at or max(args.budgets)
+    middle = args.width or run_config.around(at, 1, "dense", **shape)[0]
+    places = [
+        (budget, width)
+        for budget in args.budgets
+        for width in args.widths or run_config.around(budget, args.sizes, "dense", **shape)
+    ]
+    grid = []
+    if "arms" in args.only:
+        grid = [("arms", *place, family, 1) for place in places for family in args.families]
+    if "windows" in args.only:
+        grid += [("windows", at, middle, family.name, 1) for family in windows(args)]
+        usual = ("arms", at, middle, family_options.Windows().name, 1)
+        grid += [usual] if usual not in grid else []  # with which the others compare
+    if "controls" in args.only:
+        both = family_options.Dense(convolution=CONVOLUTION)
+        ends = [replace(end, convolution=CONVOLUTION).name for end in windows(args)[:2]]
+        grid += [("controls", *place, both.name, 1) for place in places]
+        grid += [("controls", at, middle, replace(both, sublayers=1).name, 1)]
+        grid += [("controls", at, middle, family, 1) for family in ends]
+        grid += [("controls", at, middle, "dense", factor) for factor in FACTORS]
+    return [row(*cell, args, seed) for cell in grid for seed in range(args.seeds)]
 
 
-def row(what: str, budget: float, width: int, family: str, words, seed: int) -> dict[str, Any]:
+def row(
+    what: str, budget: float, width: int, family: str, factor: float, args, seed: int
+) -> dict[str, Any]:
     """The configuration of one row."""
     run = run_config.at_budget(
         budget,
         width,
         family,
         seed=seed,
-        text=words.text,
-        vocabulary=words.vocabulary,
-        context=words.context,
-        lr=words.lr,
+        text=args.text,
+        vocabulary=args.vocabulary,
+        context=args.context,
+        lr=args.lr * factor,
     )
-    validation.whole("--sequences", words.sequences)
-    validation.whole("--bins", words.bins, words.context)
-    if words.context % words.bins:
-        raise ValueError(f"a context of {words.context} does not divide into {words.bins} bins")
-    looked = {
-        "bins": words.bins,
-        "distances": [
-            validation.whole("--distances", one, words.context // 2, 2) for one in words.distances
-        ],
-        "sequences": words.sequences,
-        "cache_at": [validation.whole("--lengths", one) for one in words.lengths],
+    validation.whole("--sequences", args.sequences)
+    validation.whole("--bins", args.bins, args.context)
+    if args.context % args.bins:
+        raise ValueError(f"a context of {args.context} does not divide into {args.bins} bins")
+    distances = [
+        validation.whole("--distances", distance, args.context // 2, 2)
+        for distance in args.distances
+    ]
+    looked_at = {
+        "bins": args.bins,
+        "distances": distances,
+        "sequences": args.sequences,
+        "cache_at": [validation.whole("--lengths", length) for length in args.lengths],
     }
-    return {"what": what, "budget": budget, **run.as_dict(), **looked}
+    return {"what": what, "budget": budget, **run.as_dict(), **looked_at}
 
 
 def cost(config: dict[str, Any]) -> float:
-    """Operations of training, two looks at the validation text, and repetitions of two kinds.
+    """FLOPs of training, two looks at the validation text, and repetitions of two kinds.
 
-    A look costs a third of training a token. State-space models do fewer operations a second.
+    A look costs a third of training a token. State-space models do fewer FLOPs a second.
     """
     spec = models.spec(config["family"], config["width"], config["vocabulary"], config["context"])
     repeated = 2 * config["sequences"] * sum(2 * distance for distance in config["distances"])
-    looked = 2 * config["validation_tokens"] + repeated
-    return flops.size(spec).operations_per_token * (config["tokens"] + looked / 3)
+    tokens = config["tokens"] + (2 * config["validation_tokens"] + repeated) / 3
+    return flops.size(spec).operations_per_token * tokens
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser, numbers = options.parser(__doc__), options.numbers
     add = parser.add_argument
-    add("--only", type=numbers(str), default=list(ONLY), help=f"some of {', '.join(ONLY)}")
-    add("--budgets", type=numbers(float), default=list(BUDGETS), help="of the arms, operations")
+    add("--only", type=numbers(str), default=list(ONLY), help=f"from {', '.join(ONLY)}")
+    add("--budgets", type=numbers(float), default=list(BUDGETS), help="of the arms, FLOPs")
     add("--sizes", type=int, default=SIZES, help="widths at each budget, around the best")
     add("--widths", type=numbers(int), help="these widths of the arms instead, a,b,c")
     add("--families", type=numbers(str), default=list(FAMILIES), help="of the arms")
@@ -147,22 +159,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--width", type=int, help="width of the windows; the best one if not said")
     add("--parts", type=numbers(int), default=list(PARTS), help="windows: context over these")
     add("--lr", type=float, default=run_config.LR, help="peak rate at the base width")
-    add(
-        "--bins", type=int, default=BINS, help="equal parts of the context for the loss by position"
-    )
-    add(
-        "--distances",
-        type=numbers(int),
-        default=list(DISTANCES),
-        help="tokens after which a sequence comes again",
-    )
+    add("--bins", type=int, default=BINS, help="parts of the context for the loss by position")
+    distances = "tokens after which a sequence comes again"
+    add("--distances", type=numbers(int), default=list(DISTANCES), help=distances)
     add("--sequences", type=int, default=SEQUENCES, help="that come again, of each distance")
-    add(
-        "--lengths",
-        type=numbers(int),
-        default=list(LENGTHS),
-        help="longer sequences whose cache is counted, tokens",
-    )
+    lengths = "longer sequences whose cache is counted, tokens"
+    add("--lengths", type=numbers(int), default=list(LENGTHS), help=lengths)
     options.common(parser, "attention_variants", CONTEXT)
     return parser.parse_args(words)
 

@@ -10,7 +10,6 @@ data/emergence.jsonl; what has a row is not run again.
 """
 
 import argparse
-from dataclasses import fields
 from typing import Any
 
 from sizewise.experiments import options
@@ -26,9 +25,9 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model, or load it, and count its right tokens."""
     from sizewise.training import checkpoints, token_accuracy
 
-    run = run_config.Run(**{field.name: config[field.name] for field in fields(run_config.Run)})
+    run = run_config.Run.of(config)
     made = checkpoints.trained(run)
-    found = token_accuracy.found(made.model, made.tokens, run.context, config["windows"])
+    found = token_accuracy.predict(made.model, made.tokens, run.context, config["windows"])
     told = {name: value for name, value in made.measured.items() if name != "tokens_per_second"}
     return told | token_accuracy.summary(found, config["first"])
 

@@ -11,13 +11,11 @@ same command runs on that cluster.
 """
 
 import argparse
-from dataclasses import fields
-from functools import partial
 from typing import Any
 
 from sizewise.data import downloads, records
 from sizewise.experiments import options
-from sizewise.training import loop, models, optimizer, run_config, tokenizer
+from sizewise.training import models, optimizer, run_config, tokenizer
 
 BUDGETS = (1e11, 3e11, 1e12, 3e12, 1e13, 3e13)  # training operations
 SIZES = 6
@@ -27,12 +25,14 @@ TUNED_WIDTHS = (16, 64)
 TUNED_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-def measure(config: dict[str, Any], graphs: bool = False) -> dict[str, Any]:
+def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one row's run; it goes on from its checkpoint in the cache where there is one."""
-    run = run_config.Run(**{field.name: config[field.name] for field in fields(run_config.Run)})
+    from sizewise.training import loop
+
+    run = run_config.Run.of(config)
     checkpoint = downloads.cache() / "checkpoints" / f"{records.identity(config)}.pt"
     found = tokenizer.prepare(run.text, run.vocabulary)
-    return loop.train(run, found, checkpoint=checkpoint, graphs=graphs)
+    return loop.train(run, found, checkpoint=checkpoint)
 
 
 def ladder(words: argparse.Namespace) -> list[dict[str, Any]]:
@@ -99,7 +99,6 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     add("--schedule", default="linear", help=", ".join(optimizer.SCHEDULES))
     add("--tune", action="store_true", help="record learning rates around --lr instead")
-    add("--graphs", action="store_true", help="capture whole steps as CUDA graphs")
     options.common(parser, "isoflop")
     return parser.parse_args(words)
 
@@ -112,7 +111,7 @@ def main() -> None:
         "isoflop",
         words,
         runs,
-        partial(measure, graphs=words.graphs),
+        measure,
         cost,
         told=told,
         longest_first=False,  # small budgets first: they predict the large ones

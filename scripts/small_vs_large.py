@@ -169,7 +169,7 @@ def loaded(name: str, dtype: str):
     found = pretrained.load(name, dtype)
     with torch.no_grad():
         found.model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
-    return found, tensor_bytes.of(found.model).total
+    return found, tensor_bytes.measure_bytes(found.model).total
 
 
 def forget_peak() -> bool:

@@ -26,13 +26,16 @@ CACHES = (
 )
 CLAIMS = """
 articles:
-  S0: {title: The first article, about: size}
-  S1: {title: The second article, about: cost}
+  S0: {title: The first article, about: size, dated: unknown, references: none}
+  S1: {title: The second article, about: cost, dated: unknown, references: none}
+topics: {size: How large, cost: What it costs}
 claims:
-  - {id: 1, articles: [S0], kind: arithmetic, claim: One is one., chapter: first}
-  - {id: 2, articles: [S0, S1], kind: arithmetic, claim: Two is <b>one</b>., chapter: first}
-  - {id: 3, articles: [S1], kind: opinion, claim: Three is best., reason: A matter of taste.}
-  - {id: 4, articles: [S1], kind: published, claim: Four is odd., chapter: second}
+  - {id: 1, articles: [S0], kind: arithmetic, topic: size, claim: One is one., chapter: first}
+  - {id: 2, articles: [S0, S1], kind: arithmetic, topic: size, claim: Two is <b>one</b>.,
+     understood: One as a number., chapter: first}
+  - {id: 3, articles: [S1], kind: opinion, topic: cost, claim: Three is best., status: undecidable,
+     reason: A matter of taste., needs: Agreement.}
+  - {id: 4, articles: [S1], kind: published, topic: cost, claim: Four is odd., chapter: second}
 """
 
 

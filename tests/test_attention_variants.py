@@ -139,7 +139,7 @@ def by_hand(family, width, length, window):
 @pytest.mark.parametrize("width", [32, 64])
 def test_bytes_kept_are_those_counted_by_hand_and_by_memory(family, width):
     spec, lengths = models.spec(family, width, 1024, 256), [16, 256, 4096]
-    found = context_use.kept(spec, lengths)
+    found = context_use.stored_bytes(spec, lengths)
     assert found == [by_hand(family, width, length, 64) for length in lengths]
     model = from_config.from_config(configs.build(spec))
     assert found == [memory.kv_cache_bytes(model, length) for length in lengths]
@@ -159,7 +159,9 @@ def test_the_mean_of_the_positions_is_the_validation_loss(family):
     assert len(told["nats_by_position"]) == 8
     assert np.mean(told["nats_by_position"]) == pytest.approx(measured["val_loss"], rel=1e-5)
     spec = models.spec(family, 16, 512, 32)
-    assert [told["cache_bytes"], *told["cache_bytes_at"]] == context_use.kept(spec, [32, 64])
+    assert [told["cache_bytes"], *told["cache_bytes_at"]] == context_use.stored_bytes(
+        spec, [32, 64]
+    )
     assert not model.training  # as the loop left it
 
 

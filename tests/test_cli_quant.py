@@ -6,6 +6,7 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from sizewise.cli import quantize
@@ -65,7 +66,7 @@ def test_json_has_the_figures_of_the_library(sizewise, folder, text):
     assert (code, err) == (0, "")
     found = json.loads(out)
     model, tokenizer, _ = load.load(load.find(str(folder)))
-    before = tensor_bytes.of(model)
+    before = tensor_bytes.measure_bytes(model)
     cut, sizes, _ = likelihood.documents(tokenizer, [WORDS], 32)
     some = quantize._spread(len(cut), 5)
     assert len(set(some)) == 5
@@ -73,7 +74,7 @@ def test_json_has_the_figures_of_the_library(sizewise, folder, text):
     made = convert.convert(model, "nf4-dq")
     second = likelihood.measure(model, cut[some], bytes_of_targets=sizes[some])
     assert found["bytes_before"] == before.as_dict()
-    assert found["bytes_after"] == made.held.as_dict()
+    assert found["bytes_after"] == made.stored.as_dict()
     assert found["bytes_after"]["total"] < found["bytes_before"]["total"]
     assert found["bits_per_parameter"] == made.bits
     assert found["layers_converted"] == 14
@@ -87,10 +88,123 @@ def test_json_has_the_figures_of_the_library(sizewise, folder, text):
     assert found["perplexity_after"] != found["perplexity_before"]
 
 
+def test_the_change_has_an_interval_and_the_least_that_the_text_shows(sizewise, folder, text):
+    words = ("quantize", folder, "--format", "int3", "--text", text, "--context", 32)
+    found = json.loads(sizewise(*words, "--windows", 20, "--json")[1])
+    before, after = found["perplexity_before"], found["perplexity_after"]
+    assert found["perplexity_change"] == pytest.approx(after / before - 1)
+    low, high = found["perplexity_change_low"], found["perplexity_change_high"]
+    assert low < found["perplexity_change"] < high
+    # Half an interval is 1.96 standard errors, and the least change shown 2.80 of them.
+    least = found["least_change_shown"]
+    assert least == pytest.approx((high - low) / 2 * 2.80 / 1.96, rel=0.2)
+    code, out, _ = sizewise(*words, "--windows", 20)
+    assert code == 0
+    assert f"this text shows changes from {least:.2%} on" in out
+    alone = json.loads(sizewise(*words, "--windows", 1, "--json")[1])
+    assert alone["perplexity_change"] is not None
+    assert alone["least_change_shown"] is None
+
+
+def test_a_calibrated_format_looks_at_other_windows_of_the_text(
+    sizewise, folder, text, monkeypatch
+):
+    from sizewise.quantization.weights import calibrated
+
+    asked = []
+    moments = calibrated.second_moments
+
+    def watched(model, windows, *args, **options):
+        asked.append(windows)
+        return moments(model, windows, *args, **options)
+
+    monkeypatch.setattr(calibrated, "second_moments", watched)
+    words = ("quantize", folder, "--format", "gptq4", "--text", text, "--context", 32)
+    found = json.loads(sizewise(*words, "--windows", 4, "--json")[1])
+    assert found["layers_converted"] == 12  # 176 columns of two layers are no multiple of 64
+    _, tokenizer, _ = load.load(load.find(str(folder)))
+    cut, _, _ = likelihood.documents(tokenizer, [WORDS], 32)
+    assert len(asked[0]) == len(cut) - 4
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("measure", [likelihood.perplexity, likelihood.bits_per_byte])
+def test_one_window_that_is_not_finite_is_no_perfect_model(measure, value):
+    table = pandas.DataFrame({"nats": [3.0, value], "tokens": [2, 2], "bytes": [4, 4]})
+    with pytest.raises(ValueError, match="the loss of 1 of 2 windows is not finite"):
+        measure(table)
+
+
+class TestNotFinite:
+    """Predictions that are no numbers are said, and the exit code is not 0."""
+
+    WORDS = ("--format", "nf4", "--context", 32, "--windows", 6)
+
+    def saved(self, folder, tmp_path, change):
+        from transformers import AutoModelForCausalLM
+
+        copied = changed(folder, tmp_path)
+        model = AutoModelForCausalLM.from_pretrained(copied)
+        with torch.no_grad():
+            change(model)
+        model.save_pretrained(copied)
+        return copied
+
+    def test_a_weight_that_is_no_number_is_named(self, sizewise, folder, tmp_path, text):
+        def spoil(model):
+            model.model.layers[0].mlp.up_proj.weight[3, 3] = math.nan
+
+        spoiled = self.saved(folder, tmp_path, spoil)
+        code, out, err = sizewise("quantize", spoiled, "--text", text, *self.WORDS)
+        assert (code, out) == (2, "")
+        assert "model.layers.0.mlp.up_proj holds weights that are not finite" in err
+
+    def test_logits_that_overflow_in_fp16_are_said(self, sizewise, folder, tmp_path, text):
+        def large(model):
+            model.model.norm.weight.fill_(6e4)
+            model.lm_head.weight.mul_(100)
+
+        enlarged = self.saved(folder, tmp_path, large)
+        words = ("quantize", enlarged, "--text", text, *self.WORDS, "--dtype", "fp16")
+        code, out, err = sizewise(*words)
+        assert code == 1
+        assert "not finite" in out
+        assert "6 of 6 windows are not finite before conversion" in err
+        code, out, _ = sizewise(*words, "--json")
+        found = json.loads(out)
+        assert code == 1
+        assert found["perplexity_before"] is None
+        assert found["perplexity_change"] is None
+        assert found["windows_not_finite_after"] == 6
+
+    def test_one_bad_window_of_many_is_not_left_out(self, sizewise, folder, tmp_path):
+        text = tmp_path / "bad.txt"
+        text.write_text(WORDS + " ~~~~ " + WORDS)
+        bad = load.load(load.find(str(folder)))[1]("~", add_special_tokens=False)["input_ids"][-1]
+
+        def spoil(model):
+            model.model.embed_tokens.weight[bad] = math.inf
+
+        spoiled = self.saved(folder, tmp_path, spoil)
+        words = ("quantize", spoiled, "--text", text, "--format", "nf4", "--context", 32)
+        code, out, _ = sizewise(*words, "--windows", 500, "--json")
+        found = json.loads(out)
+        assert code == 1
+        assert 0 < found["windows_not_finite_before"] < found["windows"] / 10
+        assert found["perplexity_before"] is None
+        assert found["bits_per_byte_after"] is None
+
+
 def test_a_table_says_what_was_saved_and_what_stayed(sizewise, folder, text):
     code, out, err = sizewise("quantize", folder, "--format", "int8", "--text", text)
     assert (code, err) == (0, "")
-    for words in ("bytes held", "high precision", "perplexity a token", "bits a byte", "14 layers"):
+    for words in (
+        "bytes in memory",
+        "high precision",
+        "perplexity a token",
+        "bits a byte",
+        "14 layers",
+    ):
         assert words in out
     assert "left in high precision: Embedding 32.8K, output head 32.8K" in out
 
@@ -143,7 +257,6 @@ def test_windows_are_spread_evenly_and_never_repeat():
         (["smolm2-135m"], "did you mean 'smollm2-135m'"),
         (["nobody/no-such-model"], "neither in the catalogue nor fetched from the hub"),
         (["x", "--format", "nf5"], "unknown weight format 'nf5'; did you mean 'nf4'"),
-        (["x", "--format", "ao-fp8-dyn"], "ao-fp8-dyn cannot be used here"),
         (["x", "--device", "mps"], "tried on cpu and cuda"),
         (["x", "--dtype", "fp64"], "unknown dtype 'fp64'"),
         (["x", "--context", "1"], "context must be from 2"),
@@ -295,15 +408,15 @@ def test_the_chapter_measures_a_folder_as_its_rows_were(folder, monkeypatch):
     from sizewise.evaluation import corpora
 
     monkeypatch.setattr(corpora, "fixed", lambda name: [f"{at} {WORDS}" for at in range(9)])
-    found = measure_here.measure(str(folder), ["fp32", "bf16", "nf4", "ao-fp8-dyn"], documents=4)
+    found = measure_here.measure(str(folder), ["fp32", "bf16", "nf4"], documents=4)
     found = found.set_index("format")
-    assert list(found.index) == ["fp32", "bf16", "nf4"]  # the last one needs a GPU
+    assert list(found.index) == ["fp32", "bf16", "nf4"]
     assert (found["documents"] == 4).all()
     assert (found["tokens_scored"] == 4 * 63).all()  # windows as long as the model's positions
     assert found.loc["fp32", "kl"] == 0 < found.loc["bf16", "kl"] < found.loc["nf4", "kl"]
     model = load.load(load.find(str(folder)))[0]
-    assert found.loc["fp32", "held_bytes"] == tensor_bytes.of(model).total
-    assert found.loc["nf4", "held_bytes"] == convert.convert(model, "nf4").held.total
+    assert found.loc["fp32", "held_bytes"] == tensor_bytes.measure_bytes(model).total
+    assert found.loc["nf4", "held_bytes"] == convert.convert(model, "nf4").stored.total
     assert (found["ms_a_token"] > 0).all()
     with pytest.raises(ValueError, match="no such file or folder"):
         measure_here.measure("./nothing", ["fp32"])

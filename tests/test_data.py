@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 from collections import Counter
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -93,7 +93,7 @@ def test_every_data_file_has_a_description():
 # ------------------------------------------------------------------ published facts
 
 LISTS = [f.name for f in sorted(FACTS.glob("*.yml")) if isinstance(loaded(f.name), list)]
-CITED = [name for name in LISTS if name != "article_figures.yml"]
+CITED = [name for name in LISTS if name not in ("article_figures.yml", "price_list.yml")]
 
 
 def words_for(name):
@@ -149,6 +149,18 @@ class TestFacts:
             if isinstance(yaml.safe_load(word), str)
         ]
         assert bad == []
+
+    @pytest.mark.parametrize("file", sorted(FACTS.glob("*.yml")), ids=lambda file: file.name)
+    def test_every_file_says_as_of_when(self, file):
+        first = file.read_text(encoding="utf-8").split("\n", 1)[0]
+        assert re.fullmatch(r"# as_of: \d{4}-\d\d-\d\d", first)
+        assert date.fromisoformat(first.removeprefix("# as_of: ")) >= date(2026, 11, 1)
+
+    def test_an_entry_is_no_newer_than_its_file(self):
+        for name in LISTS:
+            day = (FACTS / name).read_text(encoding="utf-8").split("\n", 1)[0][-10:]
+            for entry in loaded(name):
+                assert str(entry.get("as_of", day)) <= day, entry["name"]
 
     def test_figures_of_the_articles_name_their_article(self):
         for entry in loaded("article_figures.yml"):

@@ -59,7 +59,7 @@ def learned():
 
 def test_a_match_is_what_greedy_generation_gives(learned):
     model, text = learned
-    found = token_accuracy.found(model, text, 32, 40)
+    found = token_accuracy.predict(model, text, 32, 40)
     whole = np.stack([text.validation[p : p + 33] for p in starts(text, 32, 40)]).astype(np.int64)
     seen = []
     for length in (1, 2, 4, 8):
@@ -80,7 +80,7 @@ def starts(text, context, windows):
 
 def test_losses_and_documents_are_those_of_the_windows(learned):
     model, text = learned
-    found = token_accuracy.found(model, text, 32, 40)
+    found = token_accuracy.predict(model, text, 32, 40)
     nats, _ = loop.validate(model, text, plan_like(40))
     assert found.nats.mean() == pytest.approx(nats, rel=1e-4)
     for place, document in zip(starts(text, 32, 40), found.document, strict=True):
@@ -134,7 +134,7 @@ def test_errors_by_hand():
 
 def test_the_summary_counts_all_lengths_over_the_same_starts(learned):
     model, text = learned
-    found = token_accuracy.found(model, text, 32, 40)
+    found = token_accuracy.predict(model, text, 32, 40)
     told = token_accuracy.summary(found, 8)
     assert told["positions"] == 40 * (32 - 16 + 1 - 8)
     assert told["accuracy"] == pytest.approx(found.right[:, 8:17].mean())

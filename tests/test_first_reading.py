@@ -155,5 +155,5 @@ class TestElsewhere:
 
 def test_an_article_says_what_is_known_of_where_it_stood():
     for about in claims.articles().values():
-        assert {*about} == {"title", "about", "source"}
+        assert {*about} == {"title", "about", "dated", "references"}
         assert all(about.values())

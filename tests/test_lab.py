@@ -38,7 +38,6 @@ from sizewise.training import (
     run_config,
 )
 from sizewise.training import corpus as texts
-from sizewise.training import step as update
 from sizewise.training import tokenizer as token_files
 from torch.nn import functional
 
@@ -253,7 +252,7 @@ def test_cleaning_twice_changes_nothing(document):
 def test_repeated_paragraphs_are_kept_once_and_short_lines_always():
     long = "A paragraph that stands in two dictionaries word for word, comma for comma."
     documents = [f"Heading\n{long}\nfirst", f"Heading\n{long.upper()}\nsecond", long]
-    assert list(texts.once(documents)) == [f"Heading\n{long}\nfirst", "Heading\nsecond"]
+    assert list(texts.deduplicate(documents)) == [f"Heading\n{long}\nfirst", "Heading\nsecond"]
 
 
 def test_the_split_is_a_function_of_the_document_alone():
@@ -433,17 +432,6 @@ def test_each_lap_sees_every_window_once_and_targets_are_one_ahead(context, size
     assert sorted(starts[:count]) == sorted(starts[count : 2 * count]) == windows
 
 
-def test_a_text_on_the_device_gives_the_batches_of_the_mapped_one():
-    text = np.arange(65_536, dtype=np.uint16)[::-1][:5000]  # numbers that int16 reads as negative
-    held = torch.from_numpy(text.copy().view(np.int16))
-    for step in range(3):
-        mapped, there = (batches.batch(some, 16, 4, 1, step) for some in (text, held))
-        assert all(map(torch.equal, mapped, there))
-    assert batches.on(text, "cpu") is text
-    on_device = batches.on(text, "meta")
-    assert (on_device.dtype, on_device.shape) == (torch.int16, (5000,))
-
-
 def test_validation_windows_are_the_same_for_all_and_spread_over_the_text():
     text = np.arange(1601, dtype=np.uint16)
     ids, _ = batches.fixed(text, 16, 10)
@@ -522,17 +510,6 @@ def test_depthwise_filters_learn_as_vectors_do():
     assert sum(map(len, (matrices["params"], vectors["params"]))) == len([*model.parameters()]) - 1
 
 
-@pytest.mark.parametrize("family", models.CAUSAL)
-def test_attention_without_a_mask_computes_what_the_masked_one_does(family):
-    spec, ids = models.spec(family, 32, 512, 32), torch.arange(64).reshape(2, 32)
-    seen = []
-    for attention in ("eager", "sdpa", models.unmasked()):
-        model = models.build(spec, 0, attention)
-        seen.append(model.base_model(input_ids=ids, use_cache=False)[0])
-    assert torch.equal(seen[1], seen[2])
-    torch.testing.assert_close(seen[0], seen[2], rtol=1e-4, atol=1e-5)
-
-
 def test_the_ladder_climbs_in_steps_that_a_parabola_can_use():
     sizes = [flops.size(models.spec("dense", width)) for width in models.WIDTHS]
     params = [size.params_non_embedding for size in sizes]
@@ -600,6 +577,60 @@ def test_matrices_follow_the_width_and_decay_and_nothing_else_does():
         assert {p.ndim for p in matrices["params"]} == {2}
         assert {p.ndim for p in vectors["params"]} == {1}
         assert [p is model.get_input_embeddings().weight for p in embedding["params"]] == [True]
+
+
+def test_per_input_each_matrix_learns_by_its_own_inputs():
+    model = models.build(models.spec("moe:experts=1,used=1,wide=4", 24, 512, 16), 0)
+    groups = optimizer.make(model, 0.01, 0.1, per_input=True).param_groups
+    rates = {id(w): group["lr"] for group in groups for w in group["params"]}
+    mlp = models.shape(24)["mlp"]
+    for name, weight in model.named_parameters():
+        if "down_proj" in name:  # (experts, width, inputs)
+            assert rates[id(weight)] == pytest.approx(0.01 * 64 / (4 * mlp))
+        elif name.endswith(("q_proj.weight", "gate_up_proj", "lm_head.weight")):
+            assert rates[id(weight)] == pytest.approx(0.01 * 64 / 24)
+    plain = optimizer.make(model, 0.01, 0.1).param_groups
+    assert [group["lr"] for group in plain] == pytest.approx([0.01 * 64 / 24, 0.01, 0.1])
+
+
+def test_the_rule_of_rates_is_a_column_only_where_it_differs():
+    run = run_config.at_budget(1e9, 16)
+    assert "per_input" not in run.as_dict()
+    other = dataclasses.replace(run, per_input=True)
+    assert other.as_dict() == run.as_dict() | {"per_input": True}
+    for config in (run, other):
+        row = {"what": "arms", **config.as_dict(), "bins": 8}
+        assert run_config.Run.of(row) == config
+
+
+def test_a_short_convolution_starts_as_nothing_and_looks_back_alone():
+    family = "dense:convolution=3"
+    plain, mixed = (models.build(models.spec(f, 16, 64, 12), 5) for f in ("dense", family))
+    ids = torch.randint(1, 64, (2, 12), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(plain.base_model(ids)[0], mixed.base_model(ids)[0])
+    filters = [m for name, m in mixed.named_modules() if name.endswith(".convolution")]
+    assert len(filters) == 2 * 2  # before attention and MLP of two layers
+    hidden = torch.randn(1, 12, 16)
+    with torch.no_grad():
+        filters[0].filter.copy_(torch.randn(16, 1, 3))
+    x, w = hidden[0].double().numpy(), filters[0].filter[:, 0].detach().double().numpy()
+    past = np.concatenate([np.zeros((2, 16)), x])
+    by_hand = x + sum(w[:, k] * past[k : k + 12] for k in range(3))
+    np.testing.assert_allclose(filters[0](hidden)[0].detach().numpy(), by_hand, atol=1e-5)
+
+
+def test_filters_count_as_parameters_and_not_as_flops():
+    plain = flops.size(models.spec("dense", 32))
+    both, attention = (
+        flops.size(models.spec(f"dense:convolution=4{rest}", 32)) for rest in ("", ",sublayers=1")
+    )
+    assert both.params - plain.params == 2 * 4 * 32 * 2  # two sublayers, length, width, layers
+    assert attention.params - plain.params == 4 * 32 * 2
+    assert both.operations_per_token == plain.operations_per_token
+    model = models.build(models.spec("dense:convolution=4", 32), 0)
+    assert sum(p.numel() for p in model.parameters()) == both.params
+    with pytest.raises(ValueError, match="convolved sublayers"):
+        models.spec("windowed:convolution=4,sublayers=3", 32)
 
 
 @pytest.mark.parametrize(("schedule", "end"), [("linear", 0), ("cosine", 0.1), ("constant", 1)])
@@ -769,67 +800,6 @@ def test_a_rate_that_is_far_too_high_ends_as_a_row_and_not_as_an_error():
     ended = loop.train(tiny(lr=1e30), made_up())
     assert ended["ended"] == "not finite"
     assert ended["steps"] < 12
-
-
-class Replayed(update.Graph):
-    """A graph whose replay does its work again, so that all but the recording runs on a CPU."""
-
-    def _warm(self):
-        for _ in range(update.WARM):
-            self.adam.zero_grad(set_to_none=True)
-            self._step()
-
-    def _record(self):
-        def again():
-            self.adam.zero_grad(set_to_none=True)
-            self.value = self._step()
-
-        return again
-
-
-@pytest.mark.parametrize("resumed", [False, True])
-def test_a_step_that_is_replayed_is_the_step_that_is_launched(tmp_path, monkeypatch, resumed):
-    run, text, losses = tiny(steps=8), made_up(), []
-    model, adam = loop.start(run)
-    loop.steps(run, text, model, adam, losses)
-    again, other = [], loop.start(run)
-    if resumed:  # half of the way as eager steps
-        real = batches.batch
-        halt = iter([None] * 4)
-
-        def breaks(*words):
-            next(halt)
-            return real(*words)
-
-        monkeypatch.setattr(batches, "batch", breaks)
-        with pytest.raises(StopIteration):
-            loop.steps(run, text, *other, again)
-        monkeypatch.setattr(batches, "batch", real)
-        assert again == losses[:4]
-    monkeypatch.setattr(update, "Graph", Replayed)
-    loop.steps(run, text, *other, again, graphs=True)
-    assert again == pytest.approx(losses, rel=1e-6)
-    torch.testing.assert_close(other[0].state_dict(), model.state_dict(), rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("family", "device", "message"),
-    [
-        ("dense", "cpu", "graphs want a GPU, and this run is on the cpu"),
-        ("moe", "cuda", "a step of family 'moe' depends on where its tokens are sent"),
-    ],
-)
-def test_graphs_are_refused_where_they_cannot_be(family, device, message):
-    with pytest.raises(ValueError, match=message):
-        update.check(tiny(family=family), torch.device(device))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
-@pytest.mark.parametrize("family", ["dense", "windowed", "state-space", "hybrid"])
-def test_a_graph_on_a_gpu_ends_near_the_loss_of_plain_steps(family):
-    run = tiny(steps=100, width=32, family=family)
-    plain, graph = (loop.train(run, made_up(), graphs=graphs) for graphs in (False, True))
-    assert graph["val_loss"] == pytest.approx(plain["val_loss"], abs=0.1)
 
 
 def test_a_run_needs_no_package_that_only_makes_tokens_or_shows_progress(prepared, tmp_path):

@@ -1,4 +1,4 @@
-"""The ledger as a page shows it: what the filters ask for, deciding numbers, counts by verdict."""
+"""The ledger as a page shows it: what the filters ask for, evidence in words, how claims fare."""
 
 import html
 import json
@@ -6,108 +6,114 @@ import re
 
 import pytest
 from sizewise.chapters import claims
-from sizewise.chapters.tables import display
+from sizewise.chapters.tables import ledger as page
+from sizewise.chapters.verdicts import Evidence
 
 
-def decided(number: int, **numbers: float) -> list[dict]:
+def decided(number: int, ratio: float, **fixed: float) -> list[dict]:
     """The output of a cell that decided a claim by ``ratio`` alone."""
-    one = claims.decide(
-        number, finding="Counted.", rules={"supported": "ratio > 1"}, otherwise="partly", **numbers
+    verdict = claims.decide(
+        number,
+        finding="Counted <so>.",
+        rules={"supported": "ratio > 1"},
+        otherwise="partly",
+        ratio=Evidence(ratio, "ratio of the sizes", 0.1, 10),
+        **fixed,
     )
-    return [{"output_type": "display_data", "metadata": {}, "data": one._repr_mimebundle_()}]
+    return [{"output_type": "display_data", "metadata": {}, "data": verdict._repr_mimebundle_()}]
 
 
 @pytest.fixture
-def ledger(book):
+def rows(book):
     """The rows of a ledger in which the chapter `first` decided both of its claims."""
-    outputs = [decided(1, ratio=1.23456, aside=9), decided(2, ratio=0.5)]
+    outputs = [decided(1, 1.23456, aside=9), decided(2, 0.5)]
     book.chapter("first", *(("decide", output) for output in outputs))
     book.chapter("second", "nothing()")
     return {row["id"]: row for row in claims.table()}
 
 
-def test_the_numbers_of_a_row_are_those_that_its_rule_compares(ledger):
-    assert ledger[1]["numbers"] == {"ratio": 1.23456}
-    assert ledger[3]["numbers"] == ledger[4]["numbers"] == {}
-
-
-def test_a_row_shows_its_numbers_and_the_cell_that_decided_it(ledger):
-    shown = display.ledger(ledger.values()).html
+def test_a_row_shows_its_evidence_in_words_and_where_it_flips(rows):
+    shown = page.listing(rows.values()).html
     row = re.search(r'<tr id="ledger-1".*?</tr>', shown, re.DOTALL)[0]
-    assert "Compared: ratio 1.23. Decided in" in row
+    assert "Weighed: ratio of the sizes: 1.23." in row
+    assert "It would be partly if ratio of the sizes went below 1." in row
+    assert "Counted &lt;so&gt;." in row
     assert row.count('href="first.html#claim-1"') == 2  # the mark, and the words
     assert "aside" not in row
     assert "Decided in" not in re.search(r'<tr id="ledger-3".*?</tr>', shown, re.DOTALL)[0]
 
 
-def test_a_row_says_what_the_filters_ask_for(ledger):
-    shown = display.ledger(ledger.values()).html
-    assert (
-        '<tr id="ledger-2" data-articles="S0 S1" data-chapter="first" data-verdict="partly">'
-        in shown
+def test_a_row_says_what_the_filters_ask_for(rows):
+    shown = page.listing(rows.values()).html
+    attributes = re.findall(
+        r'<tr id="ledger-(.+?)" data-articles="(.+?)" data-topic="(.+?)" data-chapter="(.*?)"'
+        r' data-verdict="(.+?)">',
+        shown,
     )
-    assert (
-        '<tr id="ledger-3" data-articles="S1" data-chapter="" data-verdict="undecidable">' in shown
-    )
-    assert (
-        '<tr id="ledger-4" data-articles="S1" data-chapter="second" data-verdict="open">' in shown
-    )
+    assert attributes == [
+        ("1", "S0", "size", "first", "supported"),
+        ("2", "S0 S1", "size", "first", "partly"),
+        ("3", "S1", "cost", "", "undecidable"),
+        ("4", "S1", "cost", "second", "waiting"),
+    ]
+
+
+def test_a_grey_row_says_what_would_settle_it(rows):
+    shown = page.listing(rows.values()).html
+    row = re.search(r'<tr id="ledger-3".*?</tr>', shown, re.DOTALL)[0]
+    assert "A matter of taste." in row
+    assert "What would settle it: Agreement." in row
+    dated = page.listing([{**rows[3], "verdict": "open", "until": "2027-05-31"}]).html
+    assert "open until 2027-05-31" in dated
+
+
+def test_the_page_escapes_claims(rows):
+    shown = page.listing(rows.values())
+    assert "Two is &lt;b&gt;one&lt;/b&gt;." in shown.html
+    assert "We read: One as a number." in shown.html
+    assert shown.html.count("<tr") == 1 + 4
+    assert "A matter of taste." in shown.text
 
 
 def test_a_chapter_is_called_by_its_first_heading(book):
     file = book.chapter("first", ("decide", decided(1, ratio=2)))
-    assert ">First</a>" in display.ledger(claims.table()).html  # it has none
-    words = file.read_text().replace(
+    assert ">First</a>" in page.listing(claims.table()).html  # it has none
+    text = file.read_text().replace(
         '"cells": [',
         '"cells": [{"cell_type": "markdown", "metadata": {}, "source": "A word\\n# How <big>?"}, ',
         1,
     )
-    file.write_text(words)
-    assert ">How &lt;big&gt;?</a>" in display.ledger(claims.table()).html
+    file.write_text(text)
+    assert ">How &lt;big&gt;?</a>" in page.listing(claims.table()).html
 
 
-def test_verdicts_are_counted_in_one_order_and_lead_to_their_claims(ledger):
-    marks = display.verdict_marks(ledger.values())
-    assert marks.text == "1 supported, 1 partly, 1 undecidable, 1 open"
-    assert 'href="../chapters/ledger.html?verdict=open"' in marks.html
-    own = display.verdict_marks([ledger[1]], chapter="first")
+def test_verdicts_are_counted_in_one_order_and_lead_to_their_claims(rows):
+    marks = page.marks(rows.values())
+    assert marks.text == "1 supported, 1 partly, 1 undecidable, 1 waiting"
+    assert 'href="../chapters/ledger.html?verdict=waiting"' in marks.html
+    own = page.marks([rows[1]], chapter="first")
     assert own.text == "1 supported"
     assert 'href="../chapters/ledger.html?chapter=first&amp;verdict=supported"' in own.html
-    assert display.verdict_marks([]).html == ""
+    assert page.marks([]).html == ""
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (1_000_000_000, "1,000,000,000"),
-        (3722757.49638, "3,722,757"),
-        (224.7, "225"),
-        (-0.00586542307291, "−0.00587"),
-        (1428.57142857, "1,429"),
-        (5.12, "5.12"),
-        (0.0, "0"),
-        (0.000012345, "1.23e−05"),
-        (1.2345e16, "1.23e+16"),
-    ],
-)
-def test_a_deciding_number_is_shown_with_three_digits(ledger, value, shown):
-    row = {**ledger[1], "numbers": {"a_long_name": value}}
-    assert f"Compared: a long name {shown}. Decided" in display.ledger([row]).html
-
-
-def test_the_filters_can_say_titles(ledger):
-    names = re.search(r'data-names="([^"]*)"', display.ledger(ledger.values()).html)[1]
+def test_the_filters_can_say_titles(rows):
+    names = re.search(r'data-names="([^"]*)"', page.listing(rows.values()).html)[1]
     names = json.loads(html.unescape(names))
-    assert names["article"] == {key: one["title"] for key, one in claims.articles().items()}
+    assert names["article"] == {key: about["title"] for key, about in claims.articles().items()}
+    assert names["topic"] == {"size": "How large", "cost": "What it costs"}
     assert names["chapter"] == {"first": "First", "second": "Second"}
 
 
-def test_the_account_of_the_ledger_adds_up(ledger):
-    rows = list(ledger.values())
-    assert display.account(rows) == (
-        "Of 4 claims, a cell decided 2; 1 are undecidable; 1 still to be decided"
-    )
-    shown_so = [{**rows[0], "verdict": "undecidable"}, *rows[1:3]]
-    assert display.account(shown_so) == (
-        "Of 3 claims, a cell decided 1; 2 are undecidable, 1 of them shown so by a cell"
-    )
+def test_the_account_counts_what_holds_fails_and_is_grey(rows):
+    texts = page.account(rows.values())
+    names = ("claims", "holds", "fails", "undecidable", "open", "not_checked")
+    assert [texts[f"ledger_{name}"] for name in names] == ["4", "1", "0", "1", "0", "0"]
+
+
+def test_the_worst_topic_is_that_with_the_largest_share_of_failing_claims(rows):
+    failing = [{**rows[1], "topic": "cost", "verdict": "contradicted"}] * 6
+    holding = [{**rows[1], "topic": "cost"}] * 4 + [{**rows[1], "topic": "size"}] * 10
+    few = [{**rows[1], "topic": "size", "verdict": "contradicted", "finding": None}]
+    assert page.account([*failing, *holding, *few])["ledger_worst"] == "what it costs"
+    assert page.account([*failing[:2], *holding])["ledger_worst"] == "how large"

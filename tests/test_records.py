@@ -93,7 +93,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"^measured twice: n$"):
             records.append(file, {"n": 1}, {"n": 2}, SOURCE)
 
-    @pytest.mark.parametrize("name", ["id", "from"])
+    @pytest.mark.parametrize("name", ["id", "from", "seal"])
     def test_a_name_that_every_row_has_of_itself(self, file, name):
         with pytest.raises(ValueError, match=f"^a row has its own {name}$"):
             records.append(file, {name: 1}, {"x": 2}, SOURCE)
@@ -149,11 +149,12 @@ class TestInterruptions:
 
     SWEEP = """
 import pathlib, sys
-from sizewise import records
+from sizewise.data import records
 source = dict.fromkeys(records.PROVENANCE, "any")
 file, number = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-for config in records.missing(file, [{"n": n} for n in range(number)]):
-    records.append(file, config, {"square": config["n"] ** 2, "text": "é" * 3000}, source)
+with records.writing(file) as rows:
+    for config in rows.missing([{"n": n} for n in range(number)]):
+        rows.append(config, {"square": config["n"] ** 2, "text": "é" * 3000}, source)
 """
 
     def test_a_sweep_killed_again_and_again_ends_with_the_rows_of_an_unbroken_one(self, tmp_path):

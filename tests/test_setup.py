@@ -81,7 +81,7 @@ class TestRequirements:
 
 def targets():
     """The Makefile's public targets: name -> what its comment says, None if it has none."""
-    public = re.search(r"^\.PHONY: (.*)$", read("Makefile"), re.M)[1].split()
+    public = " ".join(re.findall(r"^\.PHONY: (.*)$", read("Makefile"), re.M)).split()
     said = dict(re.findall(r"^([\w-]+):.*?## (.+)$", read("Makefile"), re.M))
     return {name: said.get(name) for name in public}
 

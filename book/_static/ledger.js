@@ -1,14 +1,16 @@
-// The ledger's filters: by article, verdict, chapter and words. The choice stands in the address,
+// The ledger's filters: by words, verdict, topic, article and chapter. The choice stands in the address,
 // so it can be sent on; without this script the page shows every claim.
 "use strict";
 (() => {
   const table = document.querySelector("table.sw-ledger");
   if (!table) return;
   const rows = [...table.tBodies[0].rows];
-  const FIELDS = ["article", "verdict", "chapter", "words"];
+  const FIELDS = ["words", "verdict", "topic", "article", "chapter"];
+  const CHOICES = FIELDS.slice(1);
 
   const of = {
     article: row => row.dataset.articles.split(" "),
+    topic: row => [row.dataset.topic],
     verdict: row => [row.dataset.verdict],
     chapter: row => row.dataset.chapter ? [row.dataset.chapter] : [],
   };
@@ -28,12 +30,14 @@
   form.setAttribute("aria-label", "Claims");
   const fields = {};
   const LABELS = {
-    article: "Article", verdict: "Verdict", chapter: "Chapter", words: "Words or number",
+    article: "Article", topic: "Topic", verdict: "Verdict", chapter: "Chapter",
+    words: "Words or number",
   };
-  // The titles of articles and chapters by the names that stand in the rows.
+  // The titles of articles, topics and chapters by the names that stand in the rows.
   const names = JSON.parse(table.dataset.names || "{}");
   const told = {
     article: value => names.article?.[value] ? `${value}: ${names.article[value]}` : value,
+    topic: value => names.topic?.[value] || value,
     verdict: value => value[0].toUpperCase() + value.slice(1),
     chapter: value => names.chapter?.[value] || value,
   };
@@ -46,7 +50,11 @@
     form.append(label);
   }
 
-  for (const name of ["article", "verdict", "chapter"]) {
+  const words = document.createElement("input");
+  words.type = "search";
+  words.autocomplete = "off";
+  add("words", words);
+  for (const name of CHOICES) {
     const select = document.createElement("select");
     select.append(new Option("All", ""));
     const found = [...counts(name)];
@@ -55,10 +63,6 @@
       select.append(new Option(`${told[name](value)} (${count})`, value));
     add(name, select);
   }
-  const words = document.createElement("input");
-  words.type = "search";
-  words.autocomplete = "off";
-  add("words", words);
 
   const clear = document.createElement("button");
   clear.type = "reset";
@@ -68,7 +72,7 @@
   form.append(clear, status);
 
   function matches(row) {
-    for (const name of ["article", "verdict", "chapter"])
+    for (const name of CHOICES)
       if (fields[name].value && !of[name](row).includes(fields[name].value)) return false;
     const asked = fields.words.value.trim();
     // A number alone is first of all a claim's own.

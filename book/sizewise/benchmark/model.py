@@ -96,4 +96,4 @@ def build(name: str, format: str, device: str, seed: int = 0) -> Built:
                 module.state.threshold = 0.0
     described = parameters.describe(wanted)
     dtype = getattr(torch, kept)
-    return Built(model, model.config, described, format, dtype, device, done.held.total)
+    return Built(model, model.config, described, format, dtype, device, done.stored.total)

@@ -1,79 +1,51 @@
 """The ledger: what is claimed, who answers for it, and the verdict that a cell computed.
 
-``data/claims.yml`` holds the claims and no verdicts. A chapter calls `decide`, which applies
-rules to numbers; its output is stored in the chapter's notebook, and `verdicts` collects those.
+``data/claims.yml`` holds the claims and no verdicts. A chapter calls `decide`, which applies rules
+to numbers (`verdicts` says how to state them); its output is stored in the chapter's notebook, and
+`stored` collects those. A claim that facts alone decide names them in the same file and belongs to
+the chapter ``ledger``, which calls `decide_by_facts`.
 """
 
-import ast
-import html
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
 from functools import cache
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from sizewise import paths, units
+from sizewise.data import records
 
-from . import notebook
+from . import notebook, verdicts
+from .verdicts import MIME, VERDICTS, Evidence, Verdict  # noqa: F401 - chapters read them here
 
-VERDICTS = {
-    "supported": "the evidence agrees with it",
-    "partly": "true in part, or only under conditions it leaves out",
-    "misleading": "its figures may be right, its conclusion does not follow from them",
-    "contradicted": "the evidence speaks against it",
-    "undecidable": "no arithmetic, published figure or measurement can decide it",
-}
-MIME = "application/vnd.sizewise.verdict+json"
-FUNCTIONS = {"abs": abs, "min": min, "max": max}  # what a rule may call
-GRAMMAR = (
-    ast.Expression,
-    ast.Compare,
-    ast.cmpop,
-    ast.BoolOp,
-    ast.boolop,
-    ast.UnaryOp,
-    ast.unaryop,
-    ast.BinOp,
-    ast.operator,
-    ast.Call,
-    ast.Name,
-    ast.Load,
-    ast.Constant,
-)
+GREYS = ("undecidable", "open", "not checked")  # verdicts that no cell has to compute
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the articles, in our words. It has a chapter or a reason, never both."""
+    """One claim of the articles, in our words.
+
+    It has a ``chapter`` that decides it, or a ``status`` of `GREYS` with a ``reason``. Then
+    ``needs`` says which fact would settle an undecidable claim, ``until`` the day on which an open
+    one falls due, and ``searched`` where an unchecked one was looked for in vain. ``facts`` holds
+    evidence and rules where published facts alone decide. ``understood`` says how we read a word
+    that the verdict hangs on.
+    """
 
     id: int
     articles: tuple[str, ...]
     kind: str
+    topic: str
     claim: str
+    understood: str | None = None
     chapter: str | None = None
+    status: str | None = None
     reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a cell decided: ``rules`` were tried in order on ``numbers``, the first true one won."""
-
-    id: int
-    verdict: str
-    finding: str
-    numbers: dict[str, float]
-    rules: dict[str, str] = field(default_factory=dict)
-    otherwise: str = ""
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
-        in_order = [list(rule) for rule in self.rules.items()]  # notebooks are stored sorted
-        return {
-            MIME: asdict(self) | {"rules": in_order},
-            "text/html": _card(self),
-            "text/plain": f"claim {self.id}: {self.verdict}. {self.finding}",
-        }
+    needs: str | None = None
+    until: date | None = None
+    searched: str | None = None
+    facts: Mapping[str, Any] | None = None
 
 
 @cache
@@ -85,9 +57,14 @@ def _file() -> dict[str, Any]:
     return yaml.load(source, Loader=loader)  # noqa: S506 - a safe loader
 
 
-def articles() -> dict[str, dict[str, str]]:
-    """The articles by key (S0 and so on), each with its title and what it argues."""
+def articles() -> dict[str, dict[str, Any]]:
+    """The articles by key (S0 and so on): title, what it argues, and what is known of it."""
     return _file()["articles"]
+
+
+def topics() -> dict[str, str]:
+    """What the claims are about: the title of each topic by its key."""
+    return _file()["topics"]
 
 
 @cache
@@ -104,141 +81,157 @@ def decide(
     finding: str,
     rules: Mapping[str, str],
     otherwise: str,
-    **numbers: float,
+    **numbers: float | Evidence,
 ) -> Verdict:
     """Decide claim ``number``: the first rule that ``numbers`` satisfy names the verdict.
 
-    A rule is a comparison in the names of ``numbers``, such as ``"0.9 <= ratio <= 1.1"``, with
-    ``and``, ``or`` and ``not``. The page shows rules and numbers, so a reader sees what would
-    have led elsewhere.
-    Raises ValueError for a claim that is not in the ledger, a verdict that is not one of
-    `VERDICTS`, a number that is not finite, and a rule that names something not given.
+    Raises ValueError for a claim that is not in the ledger, and as `verdicts.weigh` does.
     """
     if number not in ledger():
         raise ValueError(f"no claim {number} in data/claims.yml")
-    for verdict in (*rules, otherwise):
-        if verdict not in VERDICTS:
-            raise units.unknown("verdict", verdict, VERDICTS)
-    for name, value in numbers.items():
-        if not _is_finite(value):
-            raise ValueError(f"claim {number}: {name} is {value!r}, not a finite number")
-    won = next((v for v, rule in rules.items() if _holds(rule, numbers)), otherwise)
-    plain = {name: _plain(value) for name, value in numbers.items()}
-    return Verdict(number, won, finding, plain, dict(rules), otherwise)
+    claim = ledger()[number]
+    return verdicts.weigh(
+        number,
+        claim.claim,
+        claim.articles,
+        finding=finding,
+        rules=rules,
+        otherwise=otherwise,
+        **numbers,
+    )
 
 
-def verdicts(chapter: str | None = None) -> dict[int, dict[str, Any]]:
+def decide_by_facts(number: int, **computed: float) -> Verdict:
+    """Decide a claim by the evidence and the rules that its entry in the ledger names.
+
+    A number is a published fact (``reports/open-lag-2026/lag``), or ``computed`` here; without
+    words and a range it is fixed. The finding may name numbers in braces.
+    Raises ValueError for a claim without ``facts``, for a fact that is not there, and for a
+    computed number that the entry does not ask for.
+    """
+    claim = ledger()[number]
+    if claim.facts is None:
+        raise ValueError(f"claim {number} names no facts to decide it by")
+    numbers: dict[str, float | Evidence] = dict(claim.facts.get("fixed", {}))
+    for name, about in claim.facts["evidence"].items():
+        about = dict(about)
+        source = about.pop("fact", None)
+        value = fact(source) if source else computed.pop(name)
+        numbers[name] = Evidence(value, **about) if about else value
+    if computed:
+        raise ValueError(f"claim {number} has no evidence named {', '.join(computed)}")
+    texts = {name: _in_text(number) for name, number in numbers.items()}
+    return decide(
+        number,
+        finding=claim.facts["finding"].format(**texts).strip(),
+        rules=claim.facts["rules"],
+        otherwise=claim.facts["otherwise"],
+        **numbers,
+    )
+
+
+def _in_text(number: float | Evidence) -> str:
+    """A number for the sentence of a finding, which says its unit itself unless it is a sign."""
+    if not isinstance(number, Evidence):
+        return verdicts.number_text(number)
+    signs = ("%", "$", "params", "year")
+    return verdicts.number_text(number.value, number.unit if number.unit in signs else "")
+
+
+def decide_all_by_facts() -> list[Verdict]:
+    """The verdicts on all claims whose entries name a published fact for every number."""
+    return [
+        decide_by_facts(number)
+        for number, claim in ledger().items()
+        if claim.facts and all("fact" in about for about in claim.facts["evidence"].values())
+    ]
+
+
+def verdict_of(number: int) -> str | None:
+    """The verdict that a chapter's stored output holds for a claim; None before it has one."""
+    return stored(ledger()[number].chapter).get(number, {}).get("verdict")
+
+
+def fact(place: str) -> float:
+    """A published number: ``FILE/ENTRY/FIGURE``, or ``FILE/ENTRY/FIGURE.low`` for an end.
+
+    Raises ValueError, with the nearest name, for a place that is not there.
+    """
+    file, entry, figure = place.split("/")
+    figure, _, end = (
+        figure.partition(".") if figure.endswith((".low", ".high")) else (figure, "", "")
+    )
+    entries = {row["name"]: row for row in records.facts(file)}
+    if entry not in entries:
+        raise units.unknown(f"entry of {file}", entry, entries)
+    figures = entries[entry]["figures"]
+    if figure not in figures:
+        raise units.unknown(f"figure of {entry}", figure, figures)
+    return figures[figure][end or "value"]
+
+
+def stored(chapter: str | None = None) -> dict[int, dict[str, Any]]:
     """The verdicts stored in the chapters' outputs, by claim, each with its ``chapter``.
 
     Raises ValueError if two cells decide one claim, or a chapter decides one it does not own.
     """
-    found: dict[int, dict[str, Any]] = {}
+    decided: dict[int, dict[str, Any]] = {}
     for name, file in paths.chapters().items():
         if chapter not in (None, name) or not file.exists():
             continue
-        for one in _stored(file):
-            if one["id"] not in ledger():
-                raise ValueError(f"{name} decides claim {one['id']}, not in data/claims.yml")
-            owner = ledger()[one["id"]].chapter
+        for verdict in _outputs(file):
+            number = verdict["id"]
+            if number not in ledger():
+                raise ValueError(f"{name} decides claim {number}, not in data/claims.yml")
+            owner = ledger()[number].chapter
             if owner != name:
-                raise ValueError(f"{name} decides claim {one['id']}, which {owner} owns")
-            if one["id"] in found:
-                raise ValueError(f"claim {one['id']} is decided twice in {name}")
-            found[one["id"]] = {**one, "chapter": name}
-    return found
+                raise ValueError(f"{name} decides claim {number}, which {owner} owns")
+            if number in decided:
+                raise ValueError(f"claim {number} is decided twice in {name}")
+            decided[number] = {**verdict, "chapter": name}
+    return decided
 
 
-def table() -> list[dict[str, Any]]:
-    """The whole ledger, one row a claim: its verdict, or the reason why it has none.
-
-    ``numbers`` are those that the rules of the deciding cell compare, in the cell's order.
-    """
-    decided = verdicts()
-    rows = []
-    for claim in ledger().values():
-        one = decided.get(claim.id, {})
-        reason = claim.reason
-        if claim.chapter and not one:
-            reason = f"open: the chapter {claim.chapter} has not decided it yet"
-        rows.append(
-            {
-                "id": claim.id,
-                "article": ", ".join(claim.articles),
-                "kind": claim.kind,
-                "claim": claim.claim,
-                "chapter": claim.chapter,
-                "verdict": one.get("verdict") or ("undecidable" if claim.reason else None),
-                "finding": one.get("finding"),
-                "reason": reason,
-                "numbers": _compared(one),
-            }
-        )
-    return rows
-
-
-def _compared(one: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a stored verdict that its rules name; all of them if it has no rule."""
-    numbers, rules = one.get("numbers", {}), [rule for _, rule in one.get("rules", ())]
-    named = {
-        node.id for r in rules for node in ast.walk(ast.parse(r)) if isinstance(node, ast.Name)
-    }
-    return {name: value for name, value in numbers.items() if not rules or name in named}
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except (TypeError, OverflowError):
-        return False
-
-
-def _holds(rule: str, numbers: Mapping[str, float]) -> bool:
-    """Whether a rule holds: arithmetic and comparisons with Python's meaning, nothing else."""
-    try:
-        tree = ast.parse(rule, mode="eval")
-        for node in ast.walk(tree):
-            if not isinstance(node, GRAMMAR):
-                raise ValueError(f"a rule has no {type(node).__name__}")
-        names = {"__builtins__": {}} | FUNCTIONS | dict(numbers)
-        return bool(eval(compile(tree, "rule", "eval"), names))  # noqa: S307 - GRAMMAR only
-    except Exception as error:
-        raise ValueError(f"the rule {rule!r} cannot be applied: {error}") from error
-
-
-def _plain(value: float) -> float | int:
-    """A number that is written the same on every machine: 12 significant digits."""
-    if isinstance(value, Integral):
-        return int(value)
-    return float(f"{float(value):.12g}")
-
-
-def _stored(file: Path):
+def _outputs(file: Path):
     for cell in notebook.read(file)["cells"]:
         for output in cell.get("outputs", ()):
             if MIME in output.get("data", {}):
-                yield output["data"][MIME]
+                verdict = output["data"][MIME]
+                evidence = {about["name"]: about for about in verdict.get("evidence", ())}
+                yield verdict | {"evidence": evidence}
 
 
-def _card(one: Verdict) -> str:
-    claim = ledger()[one.id]
-    rules = "; ".join(
-        f"{verdict} if <code>{html.escape(r)}</code>" for verdict, r in one.rules.items()
-    )
-    rules = f"{rules}; otherwise {one.otherwise}" if rules else one.otherwise
-    given = ", ".join(
-        f"<code>{name}</code> = {shown(value)}" for name, value in one.numbers.items()
-    )
-    return (
-        f'<div class="sw-verdict sw-verdict--{one.verdict}" id="claim-{one.id}">\n'
-        f'<p class="sw-verdict__head"><span class="sw-verdict__mark">{one.verdict}</span> '
-        f"Claim {one.id} ({', '.join(claim.articles)})</p>\n"
-        f'<p class="sw-verdict__claim">{html.escape(claim.claim)}</p>\n'
-        f'<p class="sw-verdict__finding">{html.escape(one.finding)}</p>\n'
-        f'<p class="sw-verdict__rule">{given}. Rule: {rules}.</p>\n'
-        "</div>"
-    )
+def table(fresh: Iterable[Verdict] = ()) -> list[dict[str, Any]]:
+    """The whole ledger, one row a claim: its verdict, and what it rests on or why there is none.
+
+    ``fresh`` are verdicts of the running chapter, whose stored outputs are of its last run.
+    ``verdict`` is None where a chapter has still to decide.
+    """
+    decided = stored()
+    for verdict in fresh:
+        content = verdict.stored() | {"evidence": verdict.evidence}
+        decided[verdict.id] = content | {"chapter": ledger()[verdict.id].chapter}
+    return [_row(claim, decided.get(claim.id)) for claim in ledger().values()]
 
 
-def shown(value: float) -> str:
-    """A deciding number as pages show it: whole, or with four digits."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+def _row(claim: Claim, verdict: dict[str, Any] | None) -> dict[str, Any]:
+    reason = claim.reason
+    if claim.chapter and not verdict:
+        reason = f"The chapter {claim.chapter} has not decided it yet."
+    return {
+        "id": claim.id,
+        "article": ", ".join(claim.articles),
+        "kind": claim.kind,
+        "topic": claim.topic,
+        "claim": claim.claim,
+        "understood": claim.understood,
+        "chapter": claim.chapter,
+        "verdict": verdict["verdict"] if verdict else claim.status,
+        "finding": verdict["finding"] if verdict else None,
+        "evidence": verdicts.evidence_in_words(verdict) if verdict else [],
+        "flips": verdicts.flips_in_words(verdict) if verdict else [],
+        "reason": reason,
+        "needs": claim.needs,
+        "until": claim.until.isoformat() if claim.until else None,
+        "searched": claim.searched,
+    }

@@ -117,7 +117,9 @@ def fingerprint(file: Path) -> str:
     """A hash of all that a chapter's outputs follow from, and of the outputs themselves."""
     home = paths.root()
     files = [file, *sorted((home / "book" / "sizewise").rglob("*.py"))]
-    files += sorted(p for p in (home / "data").rglob("*") if p.is_file())
+    # The manifest follows from the chapters and the data: no chapter follows from it.
+    data = (p for p in (home / "data").rglob("*") if p.is_file() and p.stem != "manifest")
+    files += sorted(data)
     files += [home / "requirements.txt", home / "_toc.yml"]
     if reads_chapters(file):
         files += [f for f in paths.chapters().values() if f.exists() and f != file]

@@ -9,7 +9,7 @@ import typer
 
 from sizewise import __version__
 
-from . import compare, deploy, fit, quantize
+from . import book, compare, deploy, fit, quantize
 
 app = typer.Typer(
     name="sizewise",
@@ -173,9 +173,9 @@ def run(
 def list_claims(
     chapter: Annotated[str, typer.Option(help="Only claims that this chapter owns.")] = "",
     article: Annotated[str, typer.Option(help="Only claims of this article: S0 to S4.")] = "",
-    open_only: Annotated[
-        bool, typer.Option("--open", help="Only those that a chapter owns and has not decided.")
-    ] = False,
+    verdict: Annotated[
+        str, typer.Option(help="Only claims with this verdict, such as contradicted, or waiting.")
+    ] = "",
     json: Json = False,
 ):
     """Show the ledger: each claim, the chapter that owns it, and the verdict it computed."""
@@ -190,16 +190,19 @@ def list_claims(
         raise units.unknown("chapter", chapter, owners)
     if article and article not in claims.articles():
         raise units.unknown("article", article, claims.articles())
+    if verdict not in ("", "waiting", *claims.VERDICTS):
+        raise units.unknown("verdict", verdict, ("waiting", *claims.VERDICTS))
     kept = [
         row
         for row in rows
         if chapter in ("", row["chapter"])
         and (not article or article in row["article"].split(", "))
-        and not (open_only and row["verdict"])
+        and verdict in ("", row["verdict"] or "waiting")
     ]
     show.claims(kept, json)
 
 
+app.command()(book.verify)
 app.command()(deploy.memory)
 app.command()(deploy.roofline)
 app.command()(fit.fit)

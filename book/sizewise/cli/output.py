@@ -11,7 +11,10 @@ MARKS = {
     "partly": "yellow",
     "misleading": "magenta",
     "contradicted": "red",
+    "undecidable in part": "blue",
     "undecidable": "dim",
+    "open": "dim",
+    "not checked": "dim",
 }
 
 
@@ -153,17 +156,17 @@ def claims(rows: list[dict[str, Any]], json: bool) -> None:
     if json:
         as_json(rows)
         return
+    from collections import Counter
+
     from rich.text import Text
 
-    made = table("", "id>", "article", "chapter", "verdict", "claim", show_lines=False)
+    ledger = table("", "id>", "article", "chapter", "verdict", "claim", show_lines=False)
+    totals = Counter(row["verdict"] or "waiting" for row in rows)
     for row in rows:
-        verdict = row["verdict"] or "open"
-        marked = Text(verdict, MARKS.get(verdict, "cyan"))
-        made.add_row(str(row["id"]), row["article"], row["chapter"] or "-", marked, row["claim"])
-    console().print(made)
-    totals: dict[str, int] = {}
-    for row in rows:
-        totals[row["verdict"] or "open"] = totals.get(row["verdict"] or "open", 0) + 1
+        verdict = row["verdict"] or "waiting"
+        label = Text(verdict, MARKS.get(verdict, "cyan"))
+        ledger.add_row(str(row["id"]), row["article"], row["chapter"] or "-", label, row["claim"])
+    console().print(ledger)
     print(f"{len(rows)} claims: " + ", ".join(f"{n} {v}" for v, n in sorted(totals.items())))
 
 

@@ -52,11 +52,10 @@ def price(
     """
     day = _day(on)
     prompt, hour = whole("prompt tokens", prompt, least=0), whole("hour", hour, 23, least=0)
-    known = models(provider)
-    if model not in known:
-        raise units.unknown(f"model at {provider}", model, known)
     # The package reads the clock where it is not told the time: always tell it.
-    listed = known[model].get_prices(datetime(day.year, day.month, day.day, hour, tzinfo=UTC))
+    listed = _model(provider, model).get_prices(
+        datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+    )
     rates = [getattr(listed, name, None) for name in ("input_mtok", "output_mtok")]
     if None in rates:
         raise ValueError(f"{provider} lists no price for input and output tokens of {model}")
@@ -81,9 +80,24 @@ def models(provider: str) -> dict:
     return _list()[provider]
 
 
+def context(provider: str, model: str) -> int | None:
+    """The longest prompt that the list gives for a model, in tokens; None where it gives none.
+
+    Raises ValueError for an unknown provider or model, with the nearest name.
+    """
+    return _model(provider, model).context_window
+
+
 def list_version() -> str:
     """The package and its version: the only date that the list as a whole has."""
     return f"{PACKAGE} {metadata.version(PACKAGE)}"
+
+
+def _model(provider: str, model: str):
+    listed = models(provider)
+    if model not in listed:
+        raise units.unknown(f"model at {provider}", model, listed)
+    return listed[model]
 
 
 @cache
@@ -91,7 +105,7 @@ def _list() -> dict[str, dict]:
     # Not the package's current snapshot, which a program may have renewed over the network.
     from genai_prices.data import providers
 
-    return {one.id: {model.id: model for model in one.models} for one in providers}
+    return {seller.id: {model.id: model for model in seller.models} for seller in providers}
 
 
 def _day(on: str | date) -> date:

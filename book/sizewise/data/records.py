@@ -1,18 +1,22 @@
 """Rows and facts: the only door to the files under ``data/``.
 
-A recorded row is one JSON object a line: a run's configuration, its measurements, its ``id``
-(a hash of the configuration, so that a sweep can go on where it stopped) and, under ``from``,
-where it came from: commit, command, machine, versions, seed, time.
+A recorded row is one JSON object a line: its ``id`` (a hash of the configuration, so that a sweep
+can go on where it stopped), the run's configuration, its measurements, under ``from`` where it
+came from (commit, command, machine, versions, seed, time), and a ``seal``: how many columns are
+the configuration, and the SHA-256 of all of it. A seal shows that a row was changed after it was
+recorded; it is no signature, and whoever changes a row can also make a new seal.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import shlex
+import stat
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -21,7 +25,10 @@ from typing import Any
 
 from sizewise import paths
 
+Row = dict[str, Any]
+
 PROVENANCE = ("commit", "dirty", "time", "command", "seed", "machine", "versions")
+NO_COLUMN = ("id", "from", "seal")  # a row's own fields, beside configuration and measurements
 PACKAGES = (
     "torch",
     "transformers",
@@ -64,18 +71,33 @@ def facts_csv(stem: str):
     return pandas.read_csv(paths.root() / "data" / "facts" / f"{stem}.csv")
 
 
-def read(stem_or_path: str | Path) -> list[dict[str, Any]]:
-    """All rows of a file, in order; no file, no rows.
+# ---------------------------------------------------------------- reading
+
+
+def read(stem_or_path: str | Path) -> list[Row]:
+    """All rows of a file, in order and without their seals; no file, no rows.
 
     A last line cut short by a kill is left out, so that the sweep makes that row again. One that
     only lacks its newline is a row.
-    Raises ValueError for any other line that is not a JSON object.
+    Raises ValueError for any other line that is not a JSON object, and for a row that its seal
+    does not fit. A row without a seal, in a file of the reader's own, is taken as it is.
     """
     file = stem_or_path if isinstance(stem_or_path, Path) else path(stem_or_path)
-    if not file.exists():
-        return []
-    lines = file.read_bytes().split(b"\n")
     rows = []
+    for number, row in numbered(file):
+        if "seal" in row:
+            if fault := seal_fault(row):
+                raise ValueError(f"{file}:{number}: {fault}")
+            del row["seal"]
+        rows.append(row)
+    return rows
+
+
+def numbered(file: Path) -> Iterator[tuple[int, Row]]:
+    """(number of its line, row as it is stored) of each row. Errors are those of `read`."""
+    if not file.exists():
+        return
+    lines = file.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -83,12 +105,11 @@ def read(stem_or_path: str | Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (UnicodeDecodeError, json.JSONDecodeError):
             if number == len(lines):  # no newline after it: the writer was stopped here
-                break
+                return
             raise ValueError(f"{file}:{number}: not JSON") from None
         if not isinstance(row, dict):
             raise ValueError(f"{file}:{number}: not an object")
-        rows.append(row)
-    return rows
+        yield number, row
 
 
 def table(stem_or_path: str | Path):
@@ -98,43 +119,226 @@ def table(stem_or_path: str | Path):
     return pandas.json_normalize(read(stem_or_path), max_level=1)
 
 
-def identity(config: dict[str, Any]) -> str:
+# ---------------------------------------------------------------- ids and seals
+
+
+def identity(config: Row) -> str:
     """The identity of a run: the first 16 hex digits of SHA-256 over its configuration."""
-    words = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(words.encode()).hexdigest()[:16]
+    return _sha256(config)[:16]
 
 
-def append(file: Path, config: dict[str, Any], measured: dict[str, Any], source: dict) -> dict:
-    """Write one row, whole or not at all, and return it.
+def seal(config: Row, measured: Row, source: Row) -> dict[str, Any]:
+    """What shows that a row is as it was recorded.
 
-    Raises ValueError if ``measured`` repeats a name of ``config``, if either holds ``id``,
-    ``from`` or a number that is not finite, or if the provenance ``source`` (see `provenance`)
-    lacks a field.
+    ``config`` says how many of the columns are the configuration, from which the id can be made
+    again; ``sha256`` is over configuration, measurements and provenance, each apart, so that no
+    column can pass from one to the other.
     """
-    if both := config.keys() & measured.keys():
-        raise ValueError(f"measured twice: {', '.join(sorted(both))}")
-    if kept := {"id", "from"} & (config.keys() | measured.keys()):
-        raise ValueError(f"a row has its own {', '.join(sorted(kept))}")
-    if missing := [name for name in PROVENANCE if name not in source]:
-        raise ValueError(f"provenance lacks {', '.join(missing)}")
-    row = {"id": identity(config), **config, **measured, "from": source}
-    try:
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError:
-        raise ValueError(f"not finite, so no JSON: {measured}") from None
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _end_last_line(file)
-    with file.open("a", encoding="utf-8") as out:
-        out.write(line)
-        out.flush()
-        os.fsync(out.fileno())
-    return row
+    return {"config": len(config), "sha256": _sha256([config, measured, source])}
 
 
-def missing(file: Path, configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def parts(row: Row) -> tuple[Row, Row]:
+    """(configuration, measurements) of a sealed row."""
+    columns = [(name, value) for name, value in row.items() if name not in NO_COLUMN]
+    count = row["seal"]["config"]
+    return dict(columns[:count]), dict(columns[count:])
+
+
+def seal_fault(row: Row) -> str | None:
+    """What is wrong with a sealed row's id or seal, None if nothing is."""
+    stored = row["seal"]
+    if not isinstance(stored, dict) or type(stored.get("config")) is not int:
+        return "its seal is none"
+    config, measured = parts(row)
+    if row.get("id") != identity(config):
+        return f"its id is {row.get('id')}, but its configuration has {identity(config)}"
+    if stored != seal(config, measured, row.get("from")):
+        return "its seal does not fit: it was changed after it was recorded"
+    return None
+
+
+def seal_file(file: Path) -> int:
+    """Seal the rows of a file that have no seal yet, and say how many.
+
+    For rows that were recorded before rows had seals. The configuration of such a row is the
+    first columns whose hash is its id. Raises ValueError for a row whose id no such columns
+    have: its configuration was changed.
+    """
+    with _locked(file):
+        lines, count = [], 0
+        for number, row in numbered(file):
+            if "seal" not in row:
+                row["seal"] = _seal_of_old(row, f"{file}:{number}")
+                count += 1
+            lines.append(_line(row))
+        if count:
+            aside = file.with_name(f"{file.name}.half")
+            aside.write_text("".join(lines), encoding="utf-8")
+            os.replace(aside, file)
+    return count
+
+
+def _seal_of_old(row: Row, name: str) -> dict[str, Any]:
+    columns = [(key, value) for key, value in row.items() if key not in NO_COLUMN]
+    for count in range(1, len(columns) + 1):
+        if identity(dict(columns[:count])) == row.get("id"):
+            return seal(dict(columns[:count]), dict(columns[count:]), row.get("from"))
+    raise ValueError(f"{name}: no columns of its have the id {row.get('id')}: it was changed")
+
+
+def _sha256(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ---------------------------------------------------------------- writing
+
+
+class Writer:
+    """The one process that adds rows to a file; see `writing`."""
+
+    def __init__(self, file: Path, handle: int):
+        self.file, self.handle = file, handle
+        self.ids = {row["id"] for row in read(file)}
+
+    def missing(self, configs: Iterable[Row]) -> list[Row]:
+        """The configurations that have no row yet, in their order."""
+        return [config for config in configs if identity(config) not in self.ids]
+
+    def append(self, config: Row, measured: Row, source: Row) -> Row:
+        """Write one row, sealed, whole or not at all, and return it as `read` does.
+
+        Raises ValueError if ``measured`` repeats a name of ``config``, if either holds ``id``,
+        ``from``, ``seal`` or a number that is not finite, if the provenance ``source`` (see
+        `provenance`) lacks a field, if the run has a row already, and if it cannot be written.
+        """
+        if both := config.keys() & measured.keys():
+            raise ValueError(f"measured twice: {', '.join(sorted(both))}")
+        if reserved := set(NO_COLUMN) & (config.keys() | measured.keys()):
+            raise ValueError(f"a row has its own {', '.join(sorted(reserved))}")
+        if missing := [name for name in PROVENANCE if name not in source]:
+            raise ValueError(f"provenance lacks {', '.join(missing)}")
+        row = {"id": identity(config), **config, **measured, "from": source}
+        if row["id"] in self.ids:
+            raise ValueError(f"{self.file}: this run has a row already: {config}")
+        try:
+            line = _line(row | {"seal": seal(config, measured, source)})
+        except ValueError:
+            raise ValueError(f"not finite, so no JSON: {measured}") from None
+        write_line(self.handle, self.file, line)
+        self.ids.add(row["id"])
+        return row
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[Writer]:
+    """Open a file of rows, before the work for the first one begins.
+
+    One process at a time: raises ValueError if another one writes to it, or if it cannot be
+    written to. A last line that a killed writer left torn is cut. A file that gets no row is
+    not left behind.
+    """
+    with _locked(file) as handle:
+        end_last_line(handle)
+        yield Writer(file, handle)
+
+
+def append(file: Path, config: Row, measured: Row, source: Row) -> Row:
+    """Write one row; see `Writer.append`. Who writes several opens the file once: `writing`."""
+    with writing(file) as writer:
+        return writer.append(config, measured, source)
+
+
+def missing(file: Path, configs: Iterable[Row]) -> list[Row]:
     """The configurations that have no row in ``file`` yet, in their order."""
     done = {row["id"] for row in read(file)}
     return [config for config in configs if identity(config) not in done]
+
+
+def open_locked(file: Path, mode: int = 0o644) -> int:
+    """A handle to read and append, of a file that no other process holds in this way.
+
+    Raises ValueError if one does, if it cannot be opened, or if it is no regular file.
+    """
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
+        except OSError as error:
+            raise ValueError(f"{file}: cannot be written ({error.strerror})") from None
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):  # a pipe would not end when read
+                raise ValueError(f"{file}: is no file that rows can be kept in")
+            _lock(handle, file)
+            # Who held it before may have removed it or put another in its place meanwhile.
+            if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def write_line(handle: int, file: Path, line: str) -> None:
+    """Add a line, whole or not at all: what a full disk took of it is cut again.
+
+    Raises ValueError if it cannot be written.
+    """
+    content = line.encode("utf-8", "backslashreplace")  # JSON may hold a lone surrogate
+    size = os.fstat(handle).st_size
+    try:
+        if os.write(handle, content) < len(content):
+            raise OSError(0, "the disk is full")
+        os.fsync(handle)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, size)
+        raise ValueError(f"{file}: cannot be written ({error.strerror})") from None
+
+
+def end_last_line(handle: int) -> None:
+    """End a whole last line that lacks its newline, and cut one that a killed writer left torn."""
+    content = os.pread(handle, os.fstat(handle).st_size, 0)
+    last = content[content.rfind(b"\n") + 1 :]
+    if not last:
+        return
+    try:
+        whole = bool(json.loads(last))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        whole = False
+    if whole:
+        os.write(handle, b"\n")
+    else:  # never rewritten: a kill here must not cost other rows
+        os.ftruncate(handle, len(content) - len(last))
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[int]:
+    handle = open_locked(file)
+    try:
+        yield handle
+    finally:
+        if os.fstat(handle).st_size == 0:
+            file.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(handle: int, file: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ValueError(f"{file}: another run is writing to it") from None
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+# ---------------------------------------------------------------- where a row comes from
 
 
 def provenance(seed: int | None = None) -> dict[str, Any]:
@@ -151,59 +355,40 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
     }
 
 
-def _relative(word: str) -> str:
+def _relative(argument: str) -> str:
     """A path inside the checkout without the checkout: rows do not tell where a person lives."""
-    file = Path(word)
+    file = Path(argument)
     home = paths.root()
-    return str(file.relative_to(home)) if file.is_absolute() and home in file.parents else word
-
-
-def _end_last_line(file: Path) -> None:
-    """End a whole last line that lacks its newline, and cut one that a killed writer left torn."""
-    if not file.exists():
-        return
-    with file.open("r+b") as out:  # never rewritten: a kill here must not cost other rows
-        content = out.read()
-        last = content[content.rfind(b"\n") + 1 :]
-        try:
-            whole = not last or bool(json.loads(last))
-        except (UnicodeDecodeError, json.JSONDecodeError):
-            whole = False
-        if not whole:
-            out.truncate(len(content) - len(last))
-        elif last:
-            out.write(b"\n")
+    return str(file.relative_to(home)) if file.is_absolute() and home in file.parents else argument
 
 
 def _commit() -> tuple[str, bool]:
     """The commit and whether code differs from it. Rows under data/ may have grown meanwhile."""
-    given = os.environ.get("SIZEWISE_COMMIT", "")
+    stated = os.environ.get("SIZEWISE_COMMIT", "")
     try:
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--", ":!data/*.jsonl", ":!chapters/*.ipynb")
     except (OSError, subprocess.CalledProcessError):
-        if not given:
+        if not stated:
             raise ValueError("no git checkout here: say the commit in SIZEWISE_COMMIT") from None
-        return given.removesuffix("-dirty"), given.endswith("-dirty")
+        return stated.removesuffix("-dirty"), stated.endswith("-dirty")
     return commit, bool(changed)
 
 
-def _git(*words: str) -> str:
+def _git(*arguments: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(paths.root()), *words], check=True, capture_output=True, text=True
+        ["git", "-C", str(paths.root()), *arguments], check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
 
 
 @cache
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 @cache
@@ -211,7 +396,7 @@ def _machine() -> dict[str, Any]:
     """What ran it: processor, cores, memory, and the GPU with its driver where torch sees one."""
     import psutil
 
-    told: dict[str, Any] = {
+    machine: dict[str, Any] = {
         "system": platform.system(),
         "cpu": _processor(),
         "cores": len(psutil.Process().cpu_affinity())
@@ -221,20 +406,18 @@ def _machine() -> dict[str, Any]:
         "gpu": None,
         "driver": None,
     }
-    torch = sys.modules.get("torch")  # a row that never needed torch has no GPU to tell of
+    torch = sys.modules.get("torch")  # a row that never needed torch has no GPU to name
     if torch is not None and torch.cuda.is_available():
-        told["gpu"] = torch.cuda.get_device_name()
-        told["driver"] = _driver()
-    return told
+        machine["gpu"] = torch.cuda.get_device_name()
+        machine["driver"] = _driver()
+    return machine
 
 
 def _processor() -> str:
-    try:
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 

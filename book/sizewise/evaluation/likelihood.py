@@ -119,13 +119,28 @@ BITS_PER_BYTE = ("nats", "bytes", 1 / math.log(2))  # top, bottom and scale for 
 
 
 def bits_per_byte(table) -> float:
-    """Bits that the model needs for a byte of text, of a table that `measure` made."""
-    return float(table.nats.sum() / table.bytes.sum() / math.log(2))
+    """Bits that the model needs for a byte of text, of a table that `measure` made.
+
+    Raises ValueError where a window's loss is not finite.
+    """
+    return _nats(table) / float(table.bytes.sum()) / math.log(2)
 
 
 def perplexity(table) -> float:
-    """exp of the mean nats a token. Compares only models of one tokenizer."""
-    return math.exp(table.nats.sum() / table.tokens.sum())
+    """exp of the mean nats a token; inf above 1e304. Compares only models of one tokenizer.
+
+    Raises ValueError where a window's loss is not finite.
+    """
+    mean = _nats(table) / float(table.tokens.sum())
+    return math.exp(mean) if mean < 700 else math.inf
+
+
+def _nats(table) -> float:
+    """The sum of the losses. pandas would leave NaN out, and call a broken model perfect."""
+    broken = int((~np.isfinite(table.nats.to_numpy())).sum())
+    if broken:
+        raise ValueError(f"the loss of {broken} of {len(table)} windows is not finite")
+    return float(table.nats.sum())
 
 
 def sums(model, ids, targets, reference=None) -> dict:

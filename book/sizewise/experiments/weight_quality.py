@@ -116,7 +116,7 @@ def compared(row: Row, model) -> Row:
 
 def bytes_held(model, row: Row) -> Row:
     """The bytes of a converted model by role, and the parameters of its subject."""
-    sizes = tensor_bytes.of(model).as_dict()
+    sizes = tensor_bytes.measure_bytes(model).as_dict()
     named = {f"{role}_bytes": size for role, size in sizes.items() if role != "total"}
     parameters = sum(one.numel() for one in subject(row).model.parameters())
     return {"parameters": parameters, "held_bytes": sizes["total"], **named}
@@ -160,7 +160,7 @@ def pruned(row: Row) -> Row:
     return compared(row, model) | {
         "elements": done.elements,
         "zeros": done.zeros,
-        "held_bytes": tensor_bytes.of(model).total,
+        "held_bytes": tensor_bytes.measure_bytes(model).total,
         "dense_bytes": dense,
         "sparse_bytes": pruning.sparse_bytes(dense, done, row["format"]),
     }
@@ -168,7 +168,7 @@ def pruned(row: Row) -> Row:
 
 def matrix_bytes(model, done: pruning.Pruned, form: str) -> int:
     """Bytes of the matrices that pruning went through, as the format holds them."""
-    sizes = tensor_bytes.of(model)
+    sizes = tensor_bytes.measure_bytes(model)
     if sizes.codes:
         return sizes.codes + sizes.scales + sizes.codebooks
     return done.elements * pruning.VALUE_BITS[form] // 8

@@ -162,7 +162,7 @@ def embedded(row: Row) -> Row:
         made = convert.convert(encoder.model, row["format"])
         sizes = {
             f"{name}_bytes".replace("total", "held"): size
-            for name, size in made.held.as_dict().items()
+            for name, size in made.stored.as_dict().items()
         }
     now = before if row["format"] == "fp32" else encoder.embed(list(labels[0]))
     return _apart(now, before, labels[1], row["seed"]) | {

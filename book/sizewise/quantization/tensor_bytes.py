@@ -22,6 +22,7 @@ SCALES = {
     "zero_point",
     "offset",
     "mean",
+    "column_scales",
 }
 CODEBOOKS = {"code", "codebook", "quant_map", "table"}
 CODES = {"w_q", "qdata", "cb", "codes", "packed"}
@@ -39,7 +40,7 @@ STILL = {
 
 
 @dataclass(frozen=True)
-class Held:
+class TensorBytes:
     """Bytes by role; ``kept`` splits what is in high precision by the class of its module."""
 
     codes: int = 0
@@ -57,7 +58,7 @@ class Held:
         return {"total": self.total} | {role: getattr(self, role) for role in ROLES}
 
 
-def of(model) -> Held:
+def measure_bytes(model) -> TensorBytes:
     """The bytes of every tensor storage of a torch module, each counted once.
 
     Tensors that share a storage (a tied head, a view) are one; on the meta device a storage has
@@ -72,7 +73,7 @@ def of(model) -> Held:
         bytes_of[role] += storage.nbytes()
         if role == "high_precision":
             kept[owner] = kept.get(owner, 0) + storage.nbytes()
-    return Held(**bytes_of, kept=dict(sorted(kept.items(), key=lambda item: -item[1])))
+    return TensorBytes(**bytes_of, kept=dict(sorted(kept.items(), key=lambda item: -item[1])))
 
 
 def storages(model) -> Iterator[tuple[str, str, Any]]:

@@ -1,10 +1,10 @@
 """The training laboratory: small models of real `transformers` classes, trained from scratch.
 
-`text` finds documents in pinned packages, `tokens` makes token files of them, `models` shrinks
-configuration classes, `flops` counts operations, `plan` turns a budget into a run, `loop` trains,
-one `update` after the other, `kept` keeps what was trained, `exact` counts what it predicts right.
+`corpus` finds documents in pinned packages, `tokenizer` makes token files of them, `models` shrinks
+configuration classes, `flops` counts, `run_config` turns a budget into a run, `loop` trains it,
+`checkpoints` stores what was trained, `token_accuracy` counts what it predicts right.
 
 >>> from sizewise.training import loop, run_config, tokenizer
->>> run = plan.at_budget(1e11, width=32)
->>> loop.train(run, tokens.prepare(run.text))["val_loss"]        # doctest: +SKIP
+>>> run = run_config.at_budget(1e11, width=32)
+>>> loop.train(run, tokenizer.prepare(run.text))["val_loss"]        # doctest: +SKIP
 """

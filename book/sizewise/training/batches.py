@@ -8,7 +8,7 @@ from sizewise import validation
 
 
 def batch(tokens, context: int, size: int, seed: int, step: int):
-    """Inputs and targets of one step: two int64 tensors (size, context), where ``tokens`` are.
+    """Inputs and targets of one step: two int64 tensors (size, context).
 
     The text is cut into windows of ``context`` tokens and one more; each pass over it sees every
     window once, in an order of its own. Raises ValueError if there is not one window.
@@ -19,19 +19,6 @@ def batch(tokens, context: int, size: int, seed: int, step: int):
         lap, within = divmod(place, count)
         starts.append(int(_order(count, seed, lap)[within]) * context)
     return _cut(tokens, starts, context)
-
-
-def on(tokens, device):
-    """The text as `batch` wants it for a device: a GPU holds all of it, two bytes a token.
-
-    Batches are then cut on the GPU, and a step waits for no copy but that of its few places.
-    """
-    import torch
-
-    if torch.device(device).type == "cpu":
-        return tokens
-    # torch indexes no uint16: the same bits as int16, taken back by `_cut`
-    return torch.from_numpy(np.array(tokens, np.uint16).view(np.int16)).to(device)
 
 
 def fixed(tokens, context: int, number: int):
@@ -57,13 +44,6 @@ def _order(count: int, seed: int, lap: int) -> np.ndarray:
 def _cut(tokens, starts: list[int], context: int):
     import torch
 
-    if isinstance(tokens, torch.Tensor):  # int16, of `on`
-        places = torch.tensor(starts)
-        if tokens.is_cuda:
-            places = places.pin_memory().to(tokens.device, non_blocking=True)
-        span = torch.arange(context + 1, device=tokens.device)
-        whole = tokens[places[:, None] + span].long() & 0xFFFF  # (size, context + 1)
-    else:
-        cut = np.stack([tokens[start : start + context + 1] for start in starts])
-        whole = torch.from_numpy(cut.astype(np.int64))  # (size, context + 1)
-    return whole[:, :-1].contiguous(), whole[:, 1:].contiguous()
+    windows = np.stack([tokens[start : start + context + 1] for start in starts])
+    ids = torch.from_numpy(windows.astype(np.int64))  # (size, context + 1)
+    return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()

@@ -1,4 +1,4 @@
-"""Models of the laboratory that were trained once and are kept: weights and what was measured.
+"""Models of the laboratory that are trained once and stored: weights and what was measured.
 
 A chapter or an experiment that needs a small trained model asks here. The first to ask trains it,
 which an interrupted run takes up again; the others load it, after its SHA-256.
@@ -24,7 +24,7 @@ WEIGHTS, MEASURED = "model.safetensors", "kept.json"
 
 
 @dataclass(frozen=True)
-class Kept:
+class Checkpoint:
     """A trained model on the CPU in fp32, the tokens that it read, and what was measured."""
 
     model: Any = field(repr=False)
@@ -33,20 +33,20 @@ class Kept:
     sha256: str  # of the file of weights
 
 
-def trained(run: run_config.Run, *, progress: bool = False) -> Kept:
+def trained(run: run_config.Run, *, progress: bool = False) -> Checkpoint:
     """The model of a run: from ``models/`` in the user's cache, or trained now and put there.
 
     The folder's name is a hash of the run and of its tokens. A folder comes into place whole; of
     two processes that train the same run at once, the second one's work is thrown away.
-    Raises ValueError if the run does not end with a finite loss, or if kept weights are not those
-    that were written.
+    Raises ValueError if the run does not end with a finite loss, or if stored weights are not
+    those that were written.
     """
     tokens = token_files.prepare(run.text, run.vocabulary, progress=progress)
     folder = place(run, tokens)
     if not (folder / MEASURED).exists():
         checkpoint = downloads.cache() / "checkpoints" / f"{folder.name}.pt"
-        with _shown(run, progress) as told:
-            model, measured = loop.fit(run, tokens, checkpoint=checkpoint, told=told)
+        with _progress(run, progress) as on_step:
+            model, measured = loop.fit(run, tokens, checkpoint=checkpoint, on_step=on_step)
         if measured["ended"] != "done":
             raise ValueError(
                 f"the run ended after {measured['steps']} steps: its loss is not finite ({run})"
@@ -67,40 +67,40 @@ def write(model, run: run_config.Run, tokens, measured: dict[str, Any], folder: 
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
-        made = Path(aside) / "model"
-        made.mkdir()
+        new = Path(aside) / "model"
+        new.mkdir()
         state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(state, made / WEIGHTS)
-        told = {
+        save_file(state, new / WEIGHTS)
+        summary = {
             "run": run.as_dict(),
             "tokens_sha256": tokens.sha256,
-            "sha256": _sha256(made / WEIGHTS),
+            "sha256": _sha256(new / WEIGHTS),
             "measured": measured,
         }
-        (made / MEASURED).write_text(json.dumps(told, indent=1))
+        (new / MEASURED).write_text(json.dumps(summary, indent=1))
         try:
-            os.rename(made, folder)
+            os.rename(new, folder)
         except OSError:  # another process was first, or left a folder half removed
             if not (folder / MEASURED).exists():
                 shutil.rmtree(folder)
-                os.rename(made, folder)
+                os.rename(new, folder)
 
 
-def load(folder: Path, run: run_config.Run, tokens) -> Kept:
+def load(folder: Path, run: run_config.Run, tokens) -> Checkpoint:
     """The model in a folder that `write` made. Raises ValueError for any other weights."""
     from safetensors.torch import load_file
 
-    told = json.loads((folder / MEASURED).read_text())
-    found = _sha256(folder / WEIGHTS) if (folder / WEIGHTS).exists() else "that of no file"
-    if found != told["sha256"]:
+    summary = json.loads((folder / MEASURED).read_text())
+    digest = _sha256(folder / WEIGHTS) if (folder / WEIGHTS).exists() else "that of no file"
+    if digest != summary["sha256"]:
         raise ValueError(
-            f"{folder / WEIGHTS}: SHA-256 is {found}, but {told['sha256']} was written; "
+            f"{folder / WEIGHTS}: SHA-256 is {digest}, but {summary['sha256']} was written; "
             "remove the folder to train it again"
         )
     model = models.build(models.spec(run.family, run.width, run.vocabulary, run.context), run.seed)
     model.load_state_dict(load_file(folder / WEIGHTS))
     model.eval()
-    return Kept(model, tokens, told["measured"], found)
+    return Checkpoint(model, tokens, summary["measured"], digest)
 
 
 def _sha256(file: Path) -> str:
@@ -109,8 +109,8 @@ def _sha256(file: Path) -> str:
 
 
 @contextmanager
-def _shown(run: run_config.Run, progress: bool) -> Iterator[Callable[[int], None] | None]:
-    """What the loop tells of its steps to, None where nobody looks."""
+def _progress(run: run_config.Run, progress: bool) -> Iterator[Callable[[int], None] | None]:
+    """What is called after each step, None where nobody looks."""
     if not progress:
         yield None
         return

@@ -1,4 +1,4 @@
-"""What a trained model makes of its context: loss by position, gain from a repetition, bytes kept.
+"""What a trained model makes of its context: loss by position, gain from repetition, bytes stored.
 
 A model that uses what is far behind has a lower loss late in a window than early in it. A model
 that can look up finds what stood behind a token the last time that the token was there: then the
@@ -31,13 +31,15 @@ def scores(model, ids, targets) -> tuple[np.ndarray, np.ndarray]:
     model.eval()
     try:
         with torch.no_grad():
-            for some, true in zip(ids.split(ROWS), targets.split(ROWS), strict=True):
-                hidden = model.base_model(input_ids=some.to(weight.device), use_cache=False)[0]
+            for inputs, true in zip(ids.split(ROWS), targets.split(ROWS), strict=True):
+                hidden = model.base_model(input_ids=inputs.to(weight.device), use_cache=False)[0]
                 flat, true = hidden.flatten(0, 1), true.to(weight.device).flatten()
-                for rows, these in zip(flat.split(loss.ROWS), true.split(loss.ROWS), strict=True):
+                for rows, following in zip(
+                    flat.split(loss.ROWS), true.split(loss.ROWS), strict=True
+                ):
                     logits = rows @ weight.T  # (rows, vocabulary)
-                    nats.append(functional.cross_entropy(logits, these, reduction="none").cpu())
-                    right.append((logits.argmax(-1) == these).cpu())
+                    nats.append(functional.cross_entropy(logits, following, reduction="none").cpu())
+                    right.append((logits.argmax(-1) == following).cpu())
     finally:
         model.train(training)
     each = torch.cat(nats).double().numpy().reshape(targets.shape)
@@ -56,7 +58,7 @@ def by_position(each: np.ndarray, bins: int) -> list[float]:
 
 
 def repeated(first):
-    """Inputs and targets of sequences that are said twice: (sequences, 2 length) each.
+    """Inputs and targets of sequences that come twice: (sequences, 2 length) each.
 
     ``first`` (sequences, length) is an int64 tensor. The last target is the first token again.
     """
@@ -91,7 +93,7 @@ def text_tokens(tokens, length: int, number: int):
 def recall(model, first) -> dict[str, float]:
     """Loss the ``first`` and the ``second`` time, nats a token; share ``right`` the second time.
 
-    ``first`` (sequences, length) is said twice. All three are of the same targets, those that
+    ``first`` (sequences, length) comes twice. All three are of the same targets, those that
     follow a token inside the sequence: that its beginning comes again could not be known. A model
     that looks at the last token only has the same loss twice.
     """
@@ -104,8 +106,8 @@ def recall(model, first) -> dict[str, float]:
     }
 
 
-def kept(spec: config.Spec, lengths: list[int]) -> list[int]:
-    """Bytes that one sequence of each length keeps for its next token, by `memory`.
+def stored_bytes(spec: config.Spec, lengths: list[int]) -> list[int]:
+    """Bytes that one sequence of each length stores for its next token, by `memory`.
 
     Keys and values in 16 bits, recurrent states in fp32. A window stays what it was in training,
     however long the sequence.
@@ -126,22 +128,24 @@ def columns(
 ) -> dict:
     """The measured columns of ``data/attention_variants.md`` beside those of the loop.
 
-    ``run`` is the `plan.Run` that made ``model``. Raises ValueError for a repetition that is longer
-    than the context, and what `by_position` and `random_tokens` raise.
+    ``run`` is the `run_config.Run` that made ``model``. Raises ValueError for a repetition that is
+    longer than the context, and what `by_position` and `random_tokens` raise.
     """
     for distance in distances:
         validation.whole("the distance of a repetition", distance, run.context // 2, 2)
     rows = max(1, run.validation_tokens // run.context)
     ids, targets = batches.fixed(tokens.validation, run.context, rows)
     each, _ = scores(model, ids, targets)
-    told = {"nats_by_position": by_position(each, bins)}
+    measured = {"nats_by_position": by_position(each, bins)}
     for distance in distances:
-        for name, said in {
+        for name, first in {
             "random": random_tokens(run.vocabulary, distance, sequences),
             "text": text_tokens(tokens, distance, sequences),
         }.items():
-            for side, value in recall(model, said).items():
-                told.setdefault(f"{name}_{side}", []).append(value)
+            for side, value in recall(model, first).items():
+                measured.setdefault(f"{name}_{side}", []).append(value)
     spec = models.spec(run.family, run.width, run.vocabulary, run.context)
-    told["cache_bytes"], *told["cache_bytes_at"] = kept(spec, [run.context, *lengths])
-    return told
+    measured["cache_bytes"], *measured["cache_bytes_at"] = stored_bytes(
+        spec, [run.context, *lengths]
+    )
+    return measured

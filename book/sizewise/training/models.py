@@ -9,41 +9,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from sizewise import units, validation
-from sizewise.models import config as configs
+from sizewise.models import config
+from sizewise.units import unknown
+from sizewise.validation import whole
 
-from . import capacity, load_balancing
-from .family_options import EXPERTS, EXPERTS_USED, OF, Mixture, Windows
-
-__all__ = [
-    "CAUSAL",
-    "CHUNK",
-    "EXPERTS",
-    "EXPERTS_USED",
-    "FAMILIES",
-    "WIDTHS",
-    "WRITES",
-    "Mixture",
-    "Windows",
-    "build",
-    "is_matrix",
-    "kind",
-    "shape",
-    "spec",
-    "unmasked",
-]
+from .family_options import OF, Dense, Mixture, Windows
 
 # From one thousand to 170 million parameters outside the embeddings. The lowest rungs are for the
 # smallest budgets, at which the head costs more than all layers.
 WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768)
-CAUSAL = ("dense", "moe", "hybrid")  # families whose every attention sees all that came before
 WRITES = ("o_proj", "down_proj", "out_proj")  # matrices that write to the residual stream
 CHUNK = 32  # tokens that a state-space layer works through at a time
-
-
-def kind(family: str) -> str:
-    """The family without its options: ``moe`` for ``moe:experts=16``."""
-    return family.partition(":")[0]
 
 
 def shape(width: int) -> dict[str, int]:
@@ -51,7 +27,7 @@ def shape(width: int) -> dict[str, int]:
 
     Raises ValueError unless the width is a multiple of its head's width.
     """
-    width = validation.whole("the width", width, 16_384, 8)
+    width = whole("the width", width, 16_384, 8)
     head = 8 if width < 32 else 16 if width < 128 else 32 if width < 512 else 64
     if width % head:
         raise ValueError(f"the width must be a multiple of {head}, got {width}")
@@ -75,57 +51,53 @@ def _attention(rung: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _dense(rung: dict[str, int], context: int) -> dict[str, Any]:
-    return {"model_type": "llama", **_attention(rung)}
+def _dense(rung: dict[str, int], context: int, options: Dense) -> dict[str, Any]:
+    return {"model_type": "llama", **_attention(rung), **_convolution(options)}
 
 
-def _moe(rung: dict[str, int], context: int, options: Mixture | None = None) -> dict[str, Any]:
-    """Two experts of eight unless said otherwise, each half as wide: a dense layer in use.
+def _convolution(options: Dense | Windows) -> dict[str, int]:
+    """No field of these classes, which keep what they do not know; `build` reads it."""
+    if not options.convolution:
+        return {}
+    return {
+        "short_convolution": whole("the convolution", options.convolution, 64),
+        "convolved_sublayers": whole("the convolved sublayers", options.sublayers, 2),
+    }
 
-    Qwen3-MoE; with a shared expert HunYuan-MoE, which differs in taking the norm of queries and
-    keys after their rotation. A token's weights sum to one, except where it uses one expert of
-    several: then the weight is the router's probability (Fedus et al. 2021, equation 2), or it
-    would learn nothing.
+
+def _moe(rung: dict[str, int], context: int, options: Mixture) -> dict[str, Any]:
+    """Qwen3-MoE; two experts of eight unless said otherwise, each half as wide as a dense MLP.
+
+    A token's weights sum to one, except where it uses one expert of several: then the weight is
+    the router's probability (Fedus et al. 2021, equation 2), or it would learn nothing.
     """
-    options = options or Mixture()
-    wide = options.check(rung["mlp"])
-    routed = {"num_experts": options.experts}
-    if options.shared:
-        routed |= {
-            "model_type": "hunyuan_v1_moe",
-            "moe_topk": options.used,
-            "intermediate_size": wide,
-            "rms_norm_eps": 1e-6,
-        }
-    else:
-        routed |= {
-            "model_type": "qwen3_moe",
-            "num_experts_per_tok": options.used,
-            "moe_intermediate_size": wide,
-            "norm_topk_prob": options.used > 1 or options.experts == 1,
-            "decoder_sparse_step": 1,
-            "mlp_only_layers": [],
-        }
-    if options.balance:
-        routed["router_aux_loss_coef"] = options.balance
-    if options.capacity:  # no field of these classes, which keep what they do not know
-        routed["expert_capacity"] = options.capacity
-    return {**_attention(rung), **routed}
+    balance = {"router_aux_loss_coef": options.balance} if options.balance else {}
+    return {
+        "model_type": "qwen3_moe",
+        **_attention(rung),
+        **balance,
+        "num_experts": options.experts,
+        "num_experts_per_tok": options.used,
+        "moe_intermediate_size": options.expert_width(rung["mlp"]),
+        "norm_topk_prob": options.used > 1 or options.experts == 1,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
 
 
-def _windowed(rung: dict[str, int], context: int, options: Windows | None = None) -> dict[str, Any]:
+def _windowed(rung: dict[str, int], context: int, options: Windows) -> dict[str, Any]:
     """Every second layer, from the first, sees a quarter of the context unless said otherwise."""
-    options = options or Windows()
     return {
         "model_type": "gemma3_text",
         **_attention(rung),
         "sliding_window": options.size(context),
         "layer_types": options.types(rung["layers"]),
         "query_pre_attn_scalar": rung["head"],
+        **_convolution(options),
     }
 
 
-def _state_space(rung: dict[str, int], context: int) -> dict[str, Any]:
+def _state_space(rung: dict[str, int], context: int, options=None) -> dict[str, Any]:
     """Mamba-2 (Dao and Gu 2024): two mixers, of 6 width^2 each, for a layer of the others.
 
     `transformers` has no CPU kernel of it but the chunked form in plain products: at width 64
@@ -145,7 +117,7 @@ def _state_space(rung: dict[str, int], context: int) -> dict[str, Any]:
     }
 
 
-def _hybrid(rung: dict[str, int], context: int) -> dict[str, Any]:
+def _hybrid(rung: dict[str, int], context: int, options=None) -> dict[str, Any]:
     """Bamba: Mamba-2 mixers and attention in turn, from a mixer, each followed by an MLP."""
     return {
         "model_type": "bamba",
@@ -171,30 +143,30 @@ FAMILIES: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) -> configs.Spec:
+def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) -> config.Spec:
     """The configuration of one rung of a family, as `sizewise.models.parameters` takes it.
 
     The output head is a matrix of its own: embedding and head want different learning rates.
     Raises ValueError for a family that is not there, and for bad sizes.
     """
-    kind, _, options = family.partition(":")
-    if kind not in FAMILIES or (options and kind not in OF):
-        raise units.unknown("family", family, FAMILIES)
-    given = (OF[kind].of(family),) if options else ()
+    kind, _, given = family.partition(":")
+    if kind not in FAMILIES or (given and kind not in OF):
+        raise unknown("family", family, FAMILIES)
+    options = OF[kind].of(family) if kind in OF else None
     rung = shape(width)
-    context = validation.whole("the context", context, 1 << 20, 2)
+    context = whole("the context", context, 1 << 20, 2)
     fields = {
         "hidden_size": rung["width"],
-        "vocab_size": validation.whole("the vocabulary", vocabulary, 1 << 20, 2),
+        "vocab_size": whole("the vocabulary", vocabulary, 1 << 20, 2),
         "max_position_embeddings": context,
         "tie_word_embeddings": False,
         "use_cache": False,
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
-        **FAMILIES[kind](rung, context, *given),
+        **FAMILIES[kind](rung, context, options),
     }
-    return configs.Spec(f"{family}-{width}", fields, "lab")
+    return config.Spec(f"{family}-{width}", fields, "lab")
 
 
 def is_matrix(weight) -> bool:
@@ -202,7 +174,7 @@ def is_matrix(weight) -> bool:
     return weight.ndim >= 2 and weight.shape[-2] > 1
 
 
-def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
+def build(spec: config.Spec, seed: int, attention: str = "sdpa"):
     """The model with fresh fp32 weights on the CPU, a function of the seed alone.
 
     Matrices start normal with variance 1 / inputs, those that write to the residual stream
@@ -213,15 +185,17 @@ def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = configs.build(spec)
-    config._attn_implementation = attention if "num_attention_heads" in spec.fields else "eager"
-    config._experts_implementation = "eager"  # grouped products are no faster at this size
+    from . import load_balancing, short_convolution
+
+    settings = config.build(spec)
+    settings._attn_implementation = attention if "num_attention_heads" in spec.fields else "eager"
+    settings._experts_implementation = "eager"  # grouped products are no faster at this size
     with torch.random.fork_rng(devices=[]):  # the class draws weights of its own; ours replace them
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     scale = float(getattr(model.get_input_embeddings(), "embed_scale", 1))  # Gemma's, sqrt(width)
-    deep = (2 * config.num_hidden_layers) ** -0.5
+    deep = (2 * settings.num_hidden_layers) ** -0.5
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight is head:
@@ -238,8 +212,8 @@ def build(spec: configs.Spec, seed: int, attention: str = "sdpa"):
                 weight.zero_()
     if coefficient := spec.fields.get("router_aux_loss_coef"):
         load_balancing.attach(model, coefficient)
-    if factor := spec.fields.get("expert_capacity"):
-        capacity.attach(model, factor, spec.fields["max_position_embeddings"])
+    if length := spec.fields.get("short_convolution"):
+        short_convolution.attach(model, length, spec.fields["convolved_sublayers"])
     return model
 
 
@@ -253,17 +227,3 @@ def _time_steps(heads: int, generator):
     low, high = math.log(1e-3), math.log(0.1)
     step = torch.exp(torch.rand(heads, generator=generator) * (high - low) + low)
     return step + torch.log(-torch.expm1(-step))
-
-
-def unmasked() -> str:
-    """The name of an attention that is torch's own, told to be causal instead of given a mask.
-
-    `transformers` makes no mask for attention it did not bring. For its own it makes one whenever
-    a step is compiled or recorded as a graph, which keeps torch from its fastest kernel, and else
-    waits for the device to learn that none is needed. Right for `CAUSAL` families, unpadded.
-    """
-    from transformers import AttentionInterface
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    AttentionInterface.register("sizewise_unmasked", sdpa_attention_forward)
-    return "sizewise_unmasked"

@@ -1,9 +1,10 @@
 """A run as data: everything that decides its result, and how a budget becomes one."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
-from sizewise import validation
+from sizewise.validation import positive, whole
 
 from . import flops, models, optimizer
 
@@ -35,14 +36,25 @@ class Run:
     clip: float  # largest norm of the gradient
     seed: int
     validation_tokens: int
+    per_input: bool = False  # a matrix's rate by its own inputs, not by the width (`optimizer`)
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Self:
+        """The run in a row's configuration, which may have other columns beside."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: config[name] for name in names if name in config})
 
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
         return self.tokens // (self.batch * self.context)
 
-    def as_dict(self) -> dict:
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """The fields; ``per_input`` only where true, so that older rows keep their identity."""
+        values = asdict(self)
+        if not self.per_input:
+            del values["per_input"]
+        return values
 
 
 def at_budget(
@@ -56,9 +68,10 @@ def at_budget(
     context: int = 128,
     lr: float = LR,
     schedule: str = "linear",
+    per_input: bool = False,
     validation_tokens: int = 65_536,
 ) -> Run:
-    """The run that spends ``budget`` training operations on one rung, to within half a step.
+    """The run that spends ``budget`` training FLOPs on one rung, to within half a step.
 
     The batch grows with the square root of the tokens, in whole sequences and without steps:
     doublings would put kinks into the curves. Raises ValueError if fewer than two steps fit.
@@ -66,12 +79,12 @@ def at_budget(
     rung = models.shape(width)
     spec = models.spec(family, width, vocabulary, context)
     cost = flops.size(spec).operations_per_token
-    tokens = validation.positive("the budget", budget) / cost
+    tokens = positive("the budget", budget) / cost
     batch = max(2, round(BATCH_RULE * math.sqrt(tokens) / context))
     steps = round(tokens / (batch * context))
     if steps < 2:
         raise ValueError(
-            f"a budget of {budget:.3g} operations is {tokens:.3g} tokens at width {width}: "
+            f"a budget of {budget:.3g} FLOPs is {tokens:.3g} tokens at width {width}: "
             "under two steps"
         )
     optimizer.factor(0, steps, 0.1, schedule)  # refuses an unknown schedule now, not in a worker
@@ -84,13 +97,14 @@ def at_budget(
         text=text,
         tokens=steps * batch * context,
         batch=batch,
-        lr=validation.positive("the learning rate", lr),
+        lr=positive("the learning rate", lr),
         schedule=schedule,
         warmup=0.1,
         weight_decay=0.1,
         clip=1.0,
-        seed=validation.whole("the seed", seed, 2**31 - 1, 0),
-        validation_tokens=validation.whole("the validation tokens", validation_tokens),
+        seed=whole("the seed", seed, 2**31 - 1, 0),
+        validation_tokens=whole("the validation tokens", validation_tokens),
+        per_input=per_input,
     )
 
 
@@ -101,14 +115,14 @@ def around(
 
     Raises ValueError for more sizes than the ladder has.
     """
-    validation.whole("the number of sizes", sizes, len(models.WIDTHS))
+    whole("the number of sizes", sizes, len(models.WIDTHS))
 
-    def off(width: int) -> float:
-        """How far from balance: the logarithm of tokens over elements, less that of `BALANCE`."""
-        found = flops.size(models.spec(family, width, vocabulary, context))
-        tokens = validation.positive("the budget", budget) / found.operations_per_token
-        return abs(math.log(tokens / found.matrices / BALANCE))
+    def imbalance(width: int) -> float:
+        """The logarithm of tokens over matrix elements, less that of `BALANCE`."""
+        size = flops.size(models.spec(family, width, vocabulary, context))
+        tokens = positive("the budget", budget) / size.operations_per_token
+        return abs(math.log(tokens / size.matrices / BALANCE))
 
-    middle = min(range(len(models.WIDTHS)), key=lambda place: off(models.WIDTHS[place]))
+    middle = min(range(len(models.WIDTHS)), key=lambda place: imbalance(models.WIDTHS[place]))
     first = min(max(0, middle - (sizes - 1) // 2), len(models.WIDTHS) - sizes)
     return list(models.WIDTHS[first : first + sizes])

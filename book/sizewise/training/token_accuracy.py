@@ -17,7 +17,7 @@ ROWS = 32  # windows at a time
 
 
 @dataclass(frozen=True)
-class Found:
+class Predictions:
     """Right or not, window by window, with what says how far the windows are independent."""
 
     right: np.ndarray  # (windows, context), bool: the most likely token is the true one
@@ -25,7 +25,7 @@ class Found:
     document: np.ndarray  # (windows,): the document in which a window starts
 
 
-def found(model, tokens, context: int, windows: int) -> Found:
+def predict(model, tokens, context: int, windows: int) -> Predictions:
     """Predictions on ``windows`` windows, evenly spaced over the validation side."""
     import torch
     from torch.nn import functional
@@ -33,15 +33,15 @@ def found(model, tokens, context: int, windows: int) -> Found:
     ids, targets = batches.fixed(tokens.validation, context, windows)  # (windows, context)
     right, nats = [], []
     with torch.no_grad():
-        for some, true in zip(ids.split(ROWS), targets.split(ROWS), strict=True):
-            logits = model(input_ids=some, use_cache=False).logits.float()  # (rows, context, V)
+        for inputs, true in zip(ids.split(ROWS), targets.split(ROWS), strict=True):
+            logits = model(input_ids=inputs, use_cache=False).logits.float()  # (rows, context, V)
             right.append(logits.argmax(-1) == true)
             nats.append(functional.cross_entropy(logits.mT, true, reduction="none"))
     ends = np.cumsum(np.asarray(tokens.validation) == 0)  # token 0 ends a document
     count = batches.windows(tokens.validation, context)
     starts = [place * count // len(ids) * context for place in range(len(ids))]
     document = np.array([ends[start - 1] if start else 0 for start in starts])
-    return Found(torch.cat(right).numpy(), torch.cat(nats).numpy(), document)
+    return Predictions(torch.cat(right).numpy(), torch.cat(nats).numpy(), document)
 
 
 def matches(right: np.ndarray, length: int, first: int, last: int) -> np.ndarray:
@@ -58,27 +58,29 @@ def matches(right: np.ndarray, length: int, first: int, last: int) -> np.ndarray
     return spans[:, first:last].all(-1)
 
 
-def summary(found: Found, first: int) -> dict[str, float]:
+def summary(predictions: Predictions, first: int) -> dict[str, float]:
     """Accuracy, exact matches and loss, each with its standard error, over the same starts.
 
     Starts have ``first`` tokens of context or more, and room for the longest match. Raises
     ValueError if a window has none.
     """
-    context = found.right.shape[1]
+    context = predictions.right.shape[1]
     last = context - max(LENGTHS) + 1
     if not 0 <= first < last:
         raise ValueError(
             f"a match of {max(LENGTHS)} tokens after {first} does not fit a window of {context}"
         )
-    told: dict[str, float] = {}
+    measured: dict[str, float] = {}
     for length in LENGTHS:
         name = "accuracy" if length == 1 else f"exact_{length}"
-        some = matches(found.right, length, first, last)
-        told[name], told[f"{name}_se"] = mean(some, found.document)
-    told["loss"], told["loss_se"] = mean(found.nats[:, first:last], found.document)
-    return told | {
-        "positions": len(found.right) * (last - first),
-        "documents": len(np.unique(found.document)),
+        exact = matches(predictions.right, length, first, last)
+        measured[name], measured[f"{name}_se"] = mean(exact, predictions.document)
+    measured["loss"], measured["loss_se"] = mean(
+        predictions.nats[:, first:last], predictions.document
+    )
+    return measured | {
+        "positions": len(predictions.right) * (last - first),
+        "documents": len(np.unique(predictions.document)),
     }
 
 

@@ -45,8 +45,8 @@ def prepare(name: str, vocabulary: int = 1024, *, progress: bool = False) -> Tok
     plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
     folder = downloads.cache() / "tokens" / f"{plain}-{vocabulary}-v{FORMAT}"
     if not (folder / "meta.json").exists():
-        found = list(_shown(texts.documents(name), "reading text", progress))
-        write(found, folder, name, vocabulary, progress=progress)
+        documents = list(_progress(texts.documents(name), "reading text", progress))
+        write(documents, folder, name, vocabulary, progress=progress)
     return load(folder)
 
 
@@ -73,38 +73,38 @@ def write(
     sides: dict[str, list[str]] = {"train": [], "validation": []}
     for document in documents:
         sides["validation" if texts.validates(document) else "train"].append(document)
-    for side, some in sides.items():
-        if not some:
+    for side, part in sides.items():
+        if not part:
             raise ValueError(f"{name}: {len(documents)} documents leave none to {side}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
-        made = Path(aside) / "tokens"
-        made.mkdir()
-        tokenizer = learn(sides["train"], vocabulary)
-        tokenizer.save(str(made / "tokenizer.json"))
+        new = Path(aside) / "tokens"
+        new.mkdir()
+        tokenizer = train_bpe(sides["train"], vocabulary)
+        tokenizer.save(str(new / "tokenizer.json"))
         digest = hashlib.sha256()
-        for side, some in sides.items():
-            with (made / f"{side}.bin").open("wb") as out:
-                for ids in _shown(_encoded(tokenizer, some), f"encoding {side}", progress):
+        for side, part in sides.items():
+            with (new / f"{side}.bin").open("wb") as out:
+                for ids in _progress(_encoded(tokenizer, part), f"encoding {side}", progress):
                     out.write(ids.tobytes())
                     digest.update(ids.tobytes())
-        _bytes_of(tokenizer, vocabulary).tofile(made / "bytes_of.bin")
+        _bytes_of(tokenizer, vocabulary).tofile(new / "bytes_of.bin")
         meta = {
             "name": name,
             "vocabulary": vocabulary,
             "sha256": digest.hexdigest(),
             "documents": {side: len(some) for side, some in sides.items()},
         }
-        (made / "meta.json").write_text(json.dumps(meta))
+        (new / "meta.json").write_text(json.dumps(meta))
         try:
-            os.rename(made, folder)
+            os.rename(new, folder)
         except OSError:  # another process was first, or left a folder half removed
             if not (folder / "meta.json").exists():
                 shutil.rmtree(folder)
-                os.rename(made, folder)
+                os.rename(new, folder)
 
 
-def learn(documents: Iterable[str], vocabulary: int):
+def train_bpe(documents: Iterable[str], vocabulary: int):
     """A byte-level BPE tokenizer of at most ``vocabulary`` entries (fewer for tiny texts)."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -117,25 +117,29 @@ def learn(documents: Iterable[str], vocabulary: int):
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_some(documents, LEARN_FROM), trainer)
+    tokenizer.train_from_iterator(_sample(documents, LEARN_FROM), trainer)
     return tokenizer
 
 
-def _some(documents: Iterable[str], characters: int) -> Iterator[str]:
+def _sample(documents: Iterable[str], characters: int) -> Iterator[str]:
     """A fixed sample across all documents: those of lowest hash, up to so many characters."""
     taken = 0
-    for document in sorted(documents, key=lambda words: hashlib.sha256(words.encode()).digest()):
+    for document in sorted(documents, key=_digest):
         if taken and taken + len(document) > characters:
             return
         taken += len(document)
         yield document
 
 
+def _digest(document: str) -> bytes:
+    return hashlib.sha256(document.encode()).digest()
+
+
 def _encoded(tokenizer, documents: list[str]) -> Iterator[np.ndarray]:
     rest = iter(documents)
     end = np.zeros(1, np.uint16)
-    while some := list(islice(rest, 64)):
-        for encoded in tokenizer.encode_batch(some):
+    while batch := list(islice(rest, 64)):
+        for encoded in tokenizer.encode_batch(batch):
             yield np.concatenate([np.asarray(encoded.ids, np.uint16), end])
 
 
@@ -147,7 +151,7 @@ def _bytes_of(tokenizer, vocabulary: int) -> np.ndarray:
     return counted
 
 
-def _shown(items: Iterable, what: str, progress: bool) -> Iterable:
+def _progress(items: Iterable, what: str, progress: bool) -> Iterable:
     if not progress:
         return items
     from rich.progress import track

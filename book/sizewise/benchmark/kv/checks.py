@@ -85,9 +85,8 @@ def check_append(config: dict, bench: Bench) -> dict:
     """The share of coordinates whose code differs from float64's: those beside a boundary."""
     import torch
 
-    from sizewise.quantization import kernels
+    from sizewise.quantization import kernels, packing
     from sizewise.quantization.kernels import reference
-    from sizewise.quantization.turboquant import packing
 
     method, batch, new = config["method"], config["batch"], config["context"]
     packed = inputs.encoded(batch, new, method, 1, bench)

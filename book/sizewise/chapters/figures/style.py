@@ -12,48 +12,57 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from urllib.parse import quote
+
+from sizewise import paths
 
 INK = "#010203"  # stands for the page's text colour; becomes currentColor
 FAINT = "#040506"  # the same, faint: grid lines
 # Okabe and Ito's colours, the light ones darkened: told apart by most eyes, on white and black.
 COLOURS = ("#1f7bbf", "#d9730d", "#0a9168", "#b3589a", "#b8860b", "#c8452f", "#5c6bc0", "#7a7a7a")
-# A phone shows a figure at 24rem: drawn at this share of its nominal size, and with no letter
-# below this many points, it has letters of about 9 px there.
-SHARE, LEAST = 0.87, 10.6
+# A phone of 360 px shows a figure 326 px wide: drawn at this share of its nominal size, and with
+# no letter below this many points, it has letters of about 9 px there.
+SHARE, LEAST = 0.8, 11.5
+MOST_ROWS = 4000  # of a CSV: beyond this the page would carry more numbers than figure
 NOMINAL = (7.2, 4.0)  # inches
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LETTERS = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3))
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A finished figure. ``alt`` says what it shows, ``caption`` what to see in it."""
+    """A finished figure: ``title`` is its finding, ``alt`` says what it shows without looking."""
 
     svg: str
     alt: str
     caption: str
-    numbers: str = ""  # an HTML table
-    data: str = ""  # every drawn point as CSV (`drawn.as_csv`)
+    title: str = ""
+    numbers: str = ""  # an HTML table, shown folded
+    csv: str = ""  # the frame that was drawn
+    sources: tuple[str, ...] = ()  # files of the checkout: recorded rows, facts, what draws it
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         return {"text/html": self._html(), "text/plain": f"Figure: {self.alt}"}
 
     def _html(self) -> str:
-        from .data import as_address
-
-        table = link = ""
+        title = table = link = ""
+        if self.title:
+            title = f'<p class="sw-figure__title">{html.escape(self.title)}</p>\n'
         if self.numbers:
             table = f"<details><summary>The numbers</summary>\n{self.numbers}\n</details>\n"
-        if self.data:
+        if self.csv:
+            address = "data:text/csv;charset=utf-8," + quote(self.csv, safe=" ,:;()/+*=!~_.-")
             link = (
-                f'<p class="sw-figure__data"><a href="{as_address(self.data)}" '
-                'download="figure.csv">Drawn numbers (CSV)</a></p>\n'
+                f'<p class="sw-figure__data"><a href="{address.replace(" ", "%20")}" '
+                'download="figure.csv">Numbers (CSV)</a></p>\n'
             )
-        drawn = self.svg.replace(
+        picture = self.svg.replace(
             "<svg ", f'<svg role="img" aria-label="{html.escape(self.alt)}" ', 1
         )
         return (
-            f'<figure class="sw-figure">\n{drawn}\n'
-            f"<figcaption>{html.escape(self.caption)}</figcaption>\n{table}{link}</figure>"
+            f'<figure class="sw-figure" data-sources="{html.escape(" ".join(self.sources))}">\n'
+            f"{title}{picture}\n<figcaption>{html.escape(self.caption)}</figcaption>\n"
+            f"{table}{link}</figure>"
         )
 
 
@@ -88,7 +97,7 @@ def _look() -> dict:
         "axes.prop_cycle": cycler(color=COLOURS),
         "grid.color": FAINT,
         "grid.linewidth": 0.6,
-        "font.size": 11,
+        "font.size": 11.5,
         "legend.frameon": False,
         "legend.labelcolor": INK,
         "lines.linewidth": 1.8,
@@ -96,34 +105,71 @@ def _look() -> dict:
     }
 
 
-def show(draw, *args, alt: str, caption: str, numbers=None, size=None, **options) -> Figure:
+def show(
+    draw,
+    *args,
+    caption: str,
+    alt: str = "",
+    title: str = "",
+    rows: str | tuple[str, ...] = (),
+    data=None,
+    numbers=None,
+    size=None,
+    **options,
+) -> Figure:
     """Draw ``draw(axes, *args, **options)`` in the book's style and make a `Figure` of it.
 
-    ``numbers`` is a data frame that goes below the figure, folded. ``size`` is in inches, of
-    which it gets `SHARE`.
-    Raises ValueError without an alternative text.
+    ``title`` is the finding, above the figure. ``alt`` is its alternative text, unless ``draw``
+    returns it. ``rows`` names the recorded rows behind it ("isoflop" is data/isoflop.jsonl,
+    "facts/laws" the published facts). The CSV beside the figure holds ``data``: by default the
+    first frame among ``args``, else ``numbers``, a frame that also goes below the figure, folded.
+    ``size`` is in inches, of which it gets `SHARE`.
+    Raises ValueError without an alternative text or a caption, and for rows that are not there.
     """
-    if not alt.strip() or not caption.strip():
-        raise ValueError("a figure needs an alternative text and a caption")
-    from .data import as_csv
-
     with style():
         import matplotlib.pyplot as plt
 
         figure, axes = plt.subplots(figsize=[SHARE * side for side in size or NOMINAL])
         try:
-            draw(axes, *args, **options)
+            returned = draw(axes, *args, **options)
+            alt = alt or (returned if isinstance(returned, str) else "")
+            if not alt.strip() or not caption.strip():
+                raise ValueError("a figure needs an alternative text and a caption")
             readable(figure)
-            drawn = svg(figure)
-            data = as_csv(figure)
+            picture = svg(figure)
         finally:
             plt.close(figure)
+    if data is None:
+        frames = [arg for arg in args if hasattr(arg, "to_csv") and hasattr(arg, "columns")]
+        data = frames[0] if frames else numbers
     table = ""
     if numbers is not None:
         from sizewise.chapters.tables import display
 
         table = display.table(numbers).html
-    return Figure(drawn, alt, caption, table, data)
+    return Figure(picture, alt, caption, title, table, _csv(data), _sources(rows, draw))
+
+
+def _csv(data) -> str:
+    """A frame as CSV with six digits; empty where it is longer than a page should carry."""
+    if data is None or not 0 < len(data) <= MOST_ROWS:
+        return ""
+    return data.to_csv(index=data.index.name is not None, float_format="%.6g")
+
+
+def _sources(rows: str | tuple[str, ...], draw) -> tuple[str, ...]:
+    """Files of the checkout behind a figure: its recorded rows, its facts, and what draws it."""
+    home, files = paths.root(), []
+    for stem in [rows] if isinstance(rows, str) else rows:
+        names = [f"data/{stem}{suffix}" for suffix in (".jsonl", ".yml", ".csv")]
+        file = next((name for name in names if (home / name).is_file()), None)
+        if file is None:
+            raise ValueError(f"no recorded rows or facts named {stem} in data/")
+        files.append(file)
+    module = getattr(draw, "__module__", None) or ""
+    if module.startswith("sizewise."):
+        files.append(f"book/{module.replace('.', '/')}.py")
+    return tuple(files)
 
 
 def readable(figure) -> None:
@@ -150,10 +196,10 @@ def readable(figure) -> None:
 
 
 def _powers(was):
-    """Ticks as ``was`` chooses them: 0.01, 100, then 1M and 1B, or 1e21 where letters end.
+    """Ticks as ``was`` chooses them: 0.01, 100, then 1M and 1B, or 10²¹ where letters end.
 
-    On an axis of bytes they end before B, which would not be read as a billion there. Operations
-    have none: budgets are told as 1e21 everywhere.
+    On an axis of bytes they end before B, which would not be read as a billion there. FLOPs have
+    none: budgets are written as 10²¹ everywhere.
     """
     from matplotlib.ticker import Formatter
 
@@ -168,7 +214,8 @@ def _powers(was):
 
         def __call__(self, x, pos=None):
             named = self.axis.get_label_text().lower()
-            last = 0 if "operations" in named else 1e9 if "byte" in named else 1e15
+            compute = "flop" in named or "operations" in named
+            last = 0 if compute else 1e9 if "byte" in named else 1e15
             letters = max(map(abs, self.axis.get_view_interval())) < last
             return self.fix_minus(power(x, letters)) if was(x, pos) else ""
 
@@ -176,7 +223,7 @@ def _powers(was):
 
 
 def power(value: float, letters: bool = True) -> str:
-    """A number at a tick, on one line: 0.01, 100, 10K, 1B; from 10,000 on 1e4 without letters."""
+    """A number at a tick, on one line: 0.01, 100, 10K, 1B; from 10,000 on 10⁴ without letters."""
     size = abs(value)
     if letters and 1e4 <= size < 1e15:
         letter, one = next(pair for pair in LETTERS if size >= pair[1])
@@ -184,7 +231,8 @@ def power(value: float, letters: bool = True) -> str:
     if 1e-3 <= size < 1e4 or size == 0:
         return f"{value:.6g}"
     digits, _, exponent = f"{value:e}".partition("e")
-    return f"{float(digits):g}e{int(exponent)}"
+    ten = "10" + str(int(exponent)).translate(RAISED)
+    return {1.0: ten, -1.0: f"-{ten}"}.get(float(digits), f"{float(digits):g}×{ten}")
 
 
 def svg(figure) -> str:

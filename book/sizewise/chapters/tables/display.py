@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 # A cell such as "0.983 (0.954 to 1.012)".
@@ -98,7 +98,7 @@ def _counted(seeds: list) -> str:
 def say(**numbers: str | Table) -> None:
     """Glue texts under their names, for ``{glue:text}`` in the prose of any page.
 
-    What `verdict_marks` made is glued as well, for ``{glue}``.
+    A finished `Table`, such as the ledger's marks, is glued as well, for ``{glue}``.
     """
     from myst_nb import glue
 
@@ -106,132 +106,6 @@ def say(**numbers: str | Table) -> None:
         if not isinstance(words, (str, Table)):
             raise ValueError(f"{name}: format the number first, {words!r} is no text")
         glue(name, words, display=False)
-
-
-LEDGER_HEAD = ("no.", "article", "claim", "verdict", "because")
-
-
-def ledger(rows: Iterable[Mapping]) -> Table:
-    """The ledger's rows (`claims.table`) as a page shows them, each verdict linked to its cell.
-
-    A row says in ``data-`` attributes what the page's filters ask for; the table's
-    ``data-names`` holds the titles of articles and chapters, for the filters to show.
-    """
-    import json
-
-    from sizewise.chapters import claims
-
-    rows = list(rows)
-    chapters = dict.fromkeys(row["chapter"] for row in rows if row["chapter"])
-    names = {
-        "article": {key: about["title"].strip("()") for key, about in claims.articles().items()},
-        "chapter": {chapter: _title(chapter) for chapter in chapters},
-    }
-    meaning = "\n".join(
-        f'<span class="sw-ledger__meaning">{_mark(verdict)} {html.escape(words)}</span>'
-        for verdict, words in claims.VERDICTS.items()
-    )
-    head = "".join(f'<th scope="col">{name}</th>' for name in LEDGER_HEAD)
-    as_html = (
-        f'<table class="sw-table sw-ledger" data-names="{html.escape(json.dumps(names))}">\n'
-        f"<caption>\n{meaning}\n</caption>\n"
-        f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n"
-        + "\n".join(_ledger_row(row) for row in rows)
-        + "\n</tbody>\n</table>"
-    )
-    texts = (
-        f"{row['id']:>3} {row['verdict'] or 'open'}: {row['finding'] or row['reason']}"
-        for row in rows
-    )
-    return Table(as_html, "\n".join(texts))
-
-
-def _mark(verdict: str, words: str = "") -> str:
-    return f'<span class="sw-mark sw-mark--{verdict}">{words or verdict}</span>'
-
-
-def _ledger_row(row: Mapping) -> str:
-    verdict = row["verdict"] or "open"
-    mark, numbers = _mark(verdict), ""
-    if row["finding"]:
-        cell = f"{row['chapter']}.html#claim-{row['id']}"
-        mark = f'<a href="{cell}">{mark}</a>'
-        given = ", ".join(
-            f"{name.replace('_', ' ')} {_three_digits(value)}"
-            for name, value in row["numbers"].items()
-        )
-        numbers = (
-            f'\n<span class="sw-ledger__numbers">{f"Compared: {given}. " if given else ""}'
-            f'Decided in <a href="{cell}">{html.escape(_title(row["chapter"]))}</a></span>'
-        )
-    return (
-        f'<tr id="ledger-{row["id"]}" data-articles="{row["article"].replace(",", "")}"'
-        f' data-chapter="{row["chapter"] or ""}" data-verdict="{verdict}">'
-        f'<td class="sw-number"><a href="#ledger-{row["id"]}">{row["id"]}</a></td>\n'
-        f"<td>{html.escape(row['article'])}</td>\n<td>{html.escape(row['claim'])}</td>\n"
-        f"<td>{mark}</td>\n<td>{html.escape(row['finding'] or row['reason'])}{numbers}</td></tr>"
-    )
-
-
-def _three_digits(value: float) -> str:
-    """A deciding number for reading: three digits, and all those before the point."""
-    if isinstance(value, int) or 100 <= abs(value) < 1e15:
-        return f"{value:,.0f}".replace("-", "−")
-    return f"{value:.3g}".replace("-", "−")
-
-
-def account(rows: Iterable[Mapping]) -> str:
-    """How the ledger stands, in one sentence whose numbers add up to all of its claims."""
-    rows = list(rows)
-    undecidable = [row for row in rows if row["verdict"] == "undecidable"]
-    shown = sum(bool(row["finding"]) for row in undecidable)
-    answered = sum(bool(row["finding"]) for row in rows) - shown
-    waiting = sum(not row["verdict"] for row in rows)
-    parts = [
-        f"a cell decided {answered:,}",
-        f"{len(undecidable):,} are undecidable"
-        + (f", {shown:,} of them shown so by a cell" if shown else ""),
-        f"{waiting:,} still to be decided" if waiting else "",
-    ]
-    return f"Of {len(rows):,} claims, {'; '.join(filter(None, parts))}"
-
-
-def verdict_marks(rows: Iterable[Mapping], **chosen: str) -> Table:
-    """How many of the ledger's rows have which verdict: marks that lead to them in the ledger.
-
-    ``chosen`` is added to the address, such as ``chapter="parameters"`` for rows of one chapter.
-    A page that shows them lies one folder deep, as all pages of the book do.
-    """
-    from urllib.parse import urlencode
-
-    from sizewise.chapters import claims
-
-    found = [row["verdict"] or "open" for row in rows]
-    counts = {v: found.count(v) for v in (*claims.VERDICTS, "open") if v in found}
-    marks = [
-        f'<a class="sw-marked" href="../chapters/ledger.html?'
-        f'{html.escape(urlencode({**chosen, "verdict": verdict}))}">'
-        f"{_mark(verdict, f'{number} {verdict}')}</a>"
-        for verdict, number in counts.items()
-    ]
-    return Table(" ".join(marks), ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
-
-
-def _title(chapter: str) -> str:
-    """The question that a chapter asks: its first heading, or its name as words.
-
-    A chapter that is still to be written has claims, but no file.
-    """
-    from sizewise import paths
-    from sizewise.chapters import notebook
-
-    file = paths.chapters().get(chapter)
-    for cell in notebook.read(file)["cells"] if file and file.is_file() else ():
-        if cell["cell_type"] == "markdown":
-            for line in "".join(cell["source"]).splitlines():
-                if line.startswith("# "):
-                    return line.removeprefix("# ").strip()
-    return chapter.replace("-", " ").capitalize()
 
 
 def _shown(value, form) -> str:

@@ -48,7 +48,7 @@ def measure(name: str, formats: Iterable[str], *, documents: int = 32, context: 
                 "format": form,
                 "device": device,
                 **quality.compare(table, before),
-                "held_bytes": tensor_bytes.of(model).total,
+                "held_bytes": tensor_bytes.measure_bytes(model).total,
                 "ms_a_token": 1e3 * _seconds(model, token),
             }
         )

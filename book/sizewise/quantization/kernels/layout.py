@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from sizewise.quantization.turboquant.packing import width
+from sizewise.quantization.packing import width
 from sizewise.units import unknown
 from sizewise.validation import whole
 

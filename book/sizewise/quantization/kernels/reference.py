@@ -1,6 +1,6 @@
 """Decode attention and quantization in float64, written for reading: the truth of the kernels."""
 
-from sizewise.quantization.turboquant.packing import pack, unpack
+from sizewise.quantization.packing import pack, unpack
 
 from .layout import Packed
 

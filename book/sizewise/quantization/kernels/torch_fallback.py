@@ -3,7 +3,7 @@
 It unpacks the whole cache for each call, so it is right, not fast.
 """
 
-from sizewise.quantization.turboquant.packing import pack, unpack
+from sizewise.quantization.packing import pack, unpack
 
 from .layout import Packed
 

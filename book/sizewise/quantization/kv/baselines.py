@@ -8,7 +8,7 @@ a tensor, and are counted: `Coded.nbytes` is the sum of what is stored. Sources:
 from dataclasses import dataclass
 from typing import Any
 
-from sizewise.quantization.turboquant import packing
+from sizewise.quantization import packing
 from sizewise.validation import whole
 
 E4M3_LARGEST = 448.0

@@ -1,1 +1,1 @@
-"""TurboQuant: random rotations, optimal scalar codebooks, packing, theory."""
+"""TurboQuant: random rotations, optimal scalar codebooks, theory."""

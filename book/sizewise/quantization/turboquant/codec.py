@@ -22,9 +22,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from sizewise import units
+from sizewise.quantization import packing
 from sizewise.validation import whole
 
-from . import lloyd_max, packing, rotations
+from . import lloyd_max, rotations
 
 VARIANTS = ("mse", "prod", "prod-orthogonal", "norm-corrected", "eden-biased", "eden-unbiased")
 LARGEST_NORM = 65504.0  # of float16

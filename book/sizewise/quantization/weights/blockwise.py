@@ -82,12 +82,17 @@ def quantize(x: "Tensor", table, block: int = 64, double: bool = False) -> Quant
 
 def dequantize(q: Quantized, dtype=None) -> "Tensor":
     """The values that ``q`` stands for, in its shape; products are in fp32, then cast."""
+    scales = scales_of(q).repeat_interleave(q.block)[: prod(q.shape)]  # (n,)
+    return (q.table[codes_of(q).long()] * scales).reshape(q.shape).to(dtype or q.dtype)
+
+
+def codes_of(q: Quantized) -> "Tensor":
+    """One code a value, uint8 (n,), unpacked."""
     import torch
 
-    n = prod(q.shape)
-    codes = torch.stack([q.codes >> 4, q.codes & 15], -1).reshape(-1)[:n] if q.packed else q.codes
-    scales = scales_of(q).repeat_interleave(q.block)[:n]  # (n,)
-    return (q.table[codes.long()] * scales).reshape(q.shape).to(dtype or q.dtype)
+    if not q.packed:
+        return q.codes
+    return torch.stack([q.codes >> 4, q.codes & 15], -1).reshape(-1)[: prod(q.shape)]
 
 
 def scales_of(q: Quantized) -> "Tensor":

@@ -1,24 +1,26 @@
 """The door to weight formats: convert a model in place, and say what stayed as it was.
 
-Linear layers are replaced one by one, so that a model is never held twice. Embeddings, norms,
-biases, experts that are stored as one 3-D parameter, and by default the output head stay in the
-precision they came in; how much that is is part of the answer.
+Linear layers are replaced one by one, so that a model is never in memory twice; so are the
+matrices of experts, which `transformers` keeps in one 3-D parameter a layer. Embeddings, norms,
+biases, routers and by default the output head stay in the precision they came in; how much that
+is is part of the answer.
 """
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sizewise import units
 from sizewise.quantization import tensor_bytes
 
-from . import layers, select_layers
-from .select_layers import head, linear_layers
+from . import layers
+from .layers import Format
 
-__all__ = ["FORMATS", "Converted", "convert", "expected", "head", "linear_layers", "refusal"]
-FORMATS = tuple(layers.TABLE)
+__all__ = ["FORMATS", "Converted", "convert", "expert_matrices", "head", "linear_layers", "refusal"]
+FORMATS = tuple(layers.FORMATS)
+HEADS = ("lm_head", "embed_out")  # of models that do not say which module is their head
 Fill = Callable[[str, Any], None]
 
 
@@ -27,12 +29,13 @@ class Converted:
     """A model in its new format, the bytes it holds and what was left out.
 
     ``parameters`` counts the weights of the model before, tied ones once; ``layers`` and
-    ``weights`` count what was converted; ``left`` the matrices that were not, by class.
+    ``weights`` count what was converted (a layer's experts are one of ``layers`` a parameter);
+    ``left`` the matrices that were not, by class.
     """
 
     model: Any = field(repr=False)
     format: str
-    held: tensor_bytes.Held
+    stored: tensor_bytes.TensorBytes
     seconds: float
     parameters: int
     layers: int
@@ -42,28 +45,26 @@ class Converted:
 
     @property
     def bits(self) -> float:
-        """Bits really held for each parameter of the whole model."""
-        return 8 * self.held.total / self.parameters
+        """Bits in memory for each parameter of the whole model."""
+        return 8 * self.stored.total / self.parameters
 
 
 def refusal(name: str, device: str = "cpu") -> str | None:
     """Why this machine cannot hold or run a format on a device; None if it can.
 
-    Raises ValueError for a name that is none, with the nearest one.
+    Raises ValueError for an unknown name, with the nearest one.
     """
-    wanted, kind = _format(name), str(device).split(":")[0]
+    form, kind = _format(name), str(device).split(":")[0]
     if kind not in ("cpu", "cuda"):
         return f"weight formats are tried on cpu and cuda, not on {device!r}"
-    if wanted.package and importlib.util.find_spec(wanted.package) is None:
-        return f"the package {wanted.package} is not installed"
+    if form.package and importlib.util.find_spec(form.package) is None:
+        return f"the package {form.package} is not installed"
     if kind == "cuda":
         import torch
 
         if not torch.cuda.is_available():
             return "torch sees no GPU here"
-        if torch.cuda.get_device_capability(device) < wanted.capability:
-            return wanted.gpu
-    return wanted.gpu if wanted.gpu and kind == "cpu" else None
+    return None
 
 
 def convert(
@@ -74,115 +75,199 @@ def convert(
     skip: Iterable[str] | None = None,
     only: Iterable[str] | None = None,
     fill: Fill | None = None,
+    calibration=None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Converted:
-    """Convert the linear layers of a torch ``model`` to a format, in place and one by one.
+    """Convert the linear layers and experts of a torch ``model``, in place and one by one.
 
-    ``skip`` and ``only`` are suffixes of module names; by default all layers but the output head
-    are converted, as `transformers` does it. A plain format casts every parameter and no buffer
-    (rotary frequencies stay in fp32). With ``device``, each tensor moves there when its turn
-    comes. ``fill(name, tensor)`` gives values to the tensors of a model made on the meta device,
-    one layer at a time, so that a model larger than memory can be made in its small format.
-    ``progress`` is told (modules done, modules).
+    ``skip`` and ``only`` are suffixes of names; by default all but the output head is converted,
+    as `transformers` does it. A plain format casts every parameter and no buffer (rotary
+    frequencies stay in fp32). With ``device``, each tensor moves there when its turn comes.
+    ``fill(name, tensor)`` gives values to the tensors of a model made on the meta device, one
+    layer at a time, so that a model larger than memory can be made in its small format.
+    ``calibration``, windows of tokens (n, T), is what GPTQ and AWQ look at. ``progress`` gets
+    (modules done, modules).
     Raises ValueError for an unknown or refused format, suffixes that name no layer, a model on
-    the meta device without ``fill``, and a model that has no layer to convert.
+    the meta device without ``fill``, a calibrated format without ``calibration`` or of a model
+    with experts, a model with nothing to convert, and weights that are not finite.
     """
     import torch
 
-    wanted, started = _format(name), time.perf_counter()
-    on = torch.device(device) if device is not None else _device(model)
-    if on.type == "meta":
+    form, started = _format(name), time.perf_counter()
+    place = torch.device(device) if device is not None else _device(model)
+    if place.type == "meta":
         raise ValueError("the model is on the meta device: name the device that will hold it")
-    if reason := refusal(name, str(on)):
+    if reason := refusal(name, str(place)):
         raise ValueError(f"{name} cannot be used here: {reason}")
-    if fill is None and any(one.is_meta for one in model.parameters()):
+    if fill is None and any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("the model has no weights yet (meta device), and no fill was given")
-    parameters = sum(one.numel() for one in model.parameters())
-    chosen, notes = select_layers.choose(model, wanted, skip, only)
-    weights = _count(model, chosen)
-    parents, made, names = (
-        select_layers.parents(model),
-        {},
-        [path for path, _ in model.named_modules()],
-    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    selected, notes = select_layers(model, form, skip, only)
+    moments = _moments(model, form, selected, calibration)
+    linear, experts = linear_layers(model), expert_matrices(model)
+    weights = sum(_product(experts.get(path) or linear[path]) for path in selected)
+    parents, filled, names = _parents(model), {}, [path for path, _ in model.named_modules()]
     with torch.no_grad():
         for number, path in enumerate(names, 1):
             module = model.get_submodule(path)
             for key in list(module._parameters):
-                _settle(module, key, path, on, wanted.cast, fill, made, path in chosen)
+                full = f"{path}.{key}" if path else key
+                coded = full in selected or (path in selected and key == "weight")
+                _settle(module, key, full, place, form.cast, fill, filled, coded)
             for key, buffer in list(module._buffers.items()):
                 if buffer is not None:
-                    module._buffers[key] = buffer.to(on)
-            if path in chosen:
-                replaced = wanted.make(select_layers.linear(module), on)
+                    module._buffers[key] = buffer.to(place)
+            if path in selected:
+                layer = form.make(_as_linear(module, path), place, moments.get(path))
                 for parent, attribute in parents[path]:
-                    setattr(parent, attribute, replaced)
+                    setattr(parent, attribute, layer)
+            for key in [key for key in module._parameters if f"{path}.{key}" in selected]:
+                _replace_experts(module, key, form, place, f"{path}.{key}")
             if progress:
                 progress(number, len(names))
-    left = {} if wanted.cast else _left(model, chosen)
+    left = {} if form.cast else _left(model, selected)
     seconds = time.perf_counter() - started
-    return Converted(
-        model,
-        name,
-        tensor_bytes.of(model),
-        seconds,
-        parameters,
-        len(chosen),
-        weights,
-        left,
-        (*notes, *_said(left, parameters)),
-    )
+    stored = tensor_bytes.measure_bytes(model)
+    notes = (*notes, *_note_on_rest(left, parameters))
+    return Converted(model, name, stored, seconds, parameters, len(selected), weights, left, notes)
 
 
-def expected(model, name: str, *, skip=None, only=None) -> tensor_bytes.Held:
-    """The bytes that `convert` would leave, by arithmetic on shapes alone.
+# --- what can be converted
 
-    The model may be on the meta device. Raises ValueError as `convert` does, but not for what
-    this machine lacks.
+
+def linear_layers(model) -> dict[str, tuple[int, int]]:
+    """Name and (rows, columns) = (out, in) of every linear layer in plain precision."""
+    shapes = {path: _shape(module) for path, module in model.named_modules() if path}
+    return {path: shape for path, shape in shapes.items() if shape}
+
+
+def expert_matrices(model) -> dict[str, tuple[int, int, int]]:
+    """Name and (experts, out, in) of every 3-D parameter that holds one matrix an expert."""
+    matrices = {}
+    for path, module in model.named_modules():
+        count = getattr(module, "num_experts", getattr(module, "num_local_experts", None))
+        for key, parameter in module._parameters.items():
+            if parameter is not None and parameter.ndim == 3 and parameter.shape[0] == count:
+                sizes = tuple(parameter.shape)
+                if getattr(module, "is_transposed", False):
+                    sizes = (sizes[0], sizes[2], sizes[1])
+                matrices[f"{path}.{key}"] = sizes
+    return matrices
+
+
+def head(model) -> tuple[str, ...]:
+    """The names of the modules that are the output head; none for an encoder."""
+    module = getattr(model, "get_output_embeddings", lambda: None)()
+    if module is not None:
+        return tuple(path for path, other in model.named_modules() if other is module)
+    return tuple(path for path in linear_layers(model) if path.split(".")[-1] in HEADS)
+
+
+def select_layers(model, form: Format, skip, only) -> tuple[set[str], list[str]]:
+    """The names of the layers and experts to convert, and a note on those that do not fit."""
+    if form.cast:
+        if skip or only:
+            raise ValueError(f"{form.name} casts the whole model: it takes no skip and no only")
+        return set(), []
+    every = linear_layers(model) | expert_matrices(model)
+    skip = head(model) if skip is None else _checked(skip, every, "skip")
+    kept = {path for path in every if _ends(path, skip)}
+    if only is not None:
+        kept |= {path for path in every if not _ends(path, _checked(only, every, "only"))}
+    fit = {path for path in every if path not in kept and not every[path][-1] % form.group}
+    if not fit:
+        raise ValueError(f"the model has no linear layer that can be converted to {form.name}")
+    misfits = len(every) - len(kept) - len(fit)
+    if not misfits:
+        return fit, []
+    return fit, [f"{misfits} layers are no multiple of {form.group} wide and stay as they are"]
+
+
+def _shape(module) -> tuple[int, int] | None:
+    """(out, in) of a linear layer in plain precision, None for anything else.
+
+    Layers of other libraries derive from `torch.nn.Linear` too, so the class must be its own.
     """
-    wanted = _format(name)
-    chosen, _ = select_layers.choose(model, wanted, skip, only)
-    codes = scales = tables = 0
-    taken: set[int] = set()
-    for path in chosen:
-        module = model.get_submodule(path)
-        rows, columns = select_layers.shape(module)
-        sizes = wanted.sizes(rows, columns, module.weight.element_size())
-        codes, scales, tables = (
-            codes + sizes.codes,
-            scales + sizes.scales,
-            tables + sizes.codebooks,
-        )
-        taken.add(id(module.weight))
-    shared = {
-        id(one)
-        for path, module in model.named_modules()
-        if path not in chosen
-        for one in module._parameters.values()
-    }
-    plain = sum(
-        one.numel() * (_itemsize(wanted.cast) or one.element_size())
-        for one in model.parameters()
-        if id(one) not in taken or id(one) in shared
-    )
-    buffers = {one.untyped_storage()._cdata: one.untyped_storage() for one in model.buffers()}
-    plain += sum(one.nbytes() for one in buffers.values())
-    return tensor_bytes.Held(codes, scales, tables, plain)
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, torch.nn.Parameter) or not weight.is_floating_point():
+        return None
+    if type(module) is torch.nn.Linear and type(weight) is torch.nn.Parameter:
+        plain = type(weight.data) is torch.Tensor  # not a subclass that is quantized already
+        return (weight.shape[0], weight.shape[1]) if plain else None
+    return (weight.shape[1], weight.shape[0]) if type(module) is Conv1D else None
 
 
-def _format(name: str) -> layers.Format:
-    if name not in layers.TABLE:
+def _format(name: str) -> Format:
+    if name not in layers.FORMATS:
         raise units.unknown("weight format", name, FORMATS)
-    return layers.TABLE[name]
+    return layers.FORMATS[name]
 
 
-def _device(model):
+def _checked(suffixes: Iterable[str], every: Collection[str], what: str) -> tuple[str, ...]:
+    suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+    for suffix in suffixes:
+        if not any(_ends(path, (suffix,)) for path in every):
+            raise units.unknown(f"layer in {what}", suffix, every)
+    return suffixes
+
+
+def _ends(path: str, suffixes: Iterable[str]) -> bool:
+    return any(path == suffix or path.endswith(f".{suffix}") for suffix in suffixes)
+
+
+# --- how it is done
+
+
+def _moments(model, form: Format, selected: set[str], calibration) -> dict:
+    if not form.calibrated:
+        return {}
+    from . import calibrated
+
+    if calibration is None:
+        raise ValueError(f"{form.name} looks at a layer's inputs: it needs a calibration text")
+    if not selected <= set(linear_layers(model)):
+        raise ValueError(f"{form.name} is not made for experts: which tokens reach them differs")
+    return calibrated.second_moments(model, calibration, sorted(selected))
+
+
+def _as_linear(module, path: str):
+    """A `torch.nn.Linear` with the same weights; GPT-2's Conv1D stores them (in, out)."""
     import torch
 
-    return next((one.device for one in model.parameters()), torch.device("cpu"))
+    if not module.weight.isfinite().all():
+        raise ValueError(f"{path} holds weights that are not finite")
+    if type(module) is torch.nn.Linear:
+        return module
+    return layers.linear_of(module.weight.data.T.contiguous(), module.bias)
 
 
-def _settle(module, key, path, on, cast, fill, made, chosen) -> None:
+def _replace_experts(module, key: str, form: Format, place, full: str) -> None:
+    """Put coded matrices where a 3-D parameter was, and have the experts run one by one."""
+    from .coded import ExpertMatrices
+
+    parameter, transposed = module._parameters.pop(key), getattr(module, "is_transposed", False)
+    if not parameter.isfinite().all():
+        raise ValueError(f"{full} holds weights that are not finite")
+    each = (matrix.T.contiguous() if transposed else matrix for matrix in parameter.data)
+    coded = [form.make(layers.linear_of(matrix), place) for matrix in each]
+    setattr(module, key, ExpertMatrices(coded, form.decode, transposed, parameter.dtype))
+    if hasattr(module, "config"):  # other implementations multiply the 3-D parameter at once
+        module.config._experts_implementation = "eager"
+
+
+def _parents(model) -> dict[str, list[tuple[Any, str]]]:
+    """Where each module hangs: a shared one in several places."""
+    places: dict[int, list] = {}
+    for parent in model.modules():
+        for attribute, child in parent._modules.items():
+            places.setdefault(id(child), []).append((parent, attribute))
+    return {path: places.get(id(module), []) for path, module in model.named_modules()}
+
+
+def _settle(module, key, full, place, cast, fill, filled, coded) -> None:
     """One parameter filled, cast and moved. What is quantized next is moved by its maker."""
     import torch
 
@@ -191,50 +276,50 @@ def _settle(module, key, path, on, cast, fill, made, chosen) -> None:
         return
     dtype = getattr(torch, cast) if cast else old.dtype
     if not old.is_meta:
-        if not (chosen and key == "weight"):
-            old.data = old.data.to(on, dtype)  # the parameter stays, and with it what is tied
+        if not coded:
+            old.data = old.data.to(place, dtype)  # the parameter stays, and with it what is tied
         return
-    if id(old) not in made:
-        new = torch.empty(old.shape, dtype=dtype, device=on)
-        fill(f"{path}.{key}" if path else key, new)
+    if id(old) not in filled:
+        new = torch.empty(old.shape, dtype=dtype, device=place)
+        fill(full, new)
         # The old one is kept beside it, so that nothing else gets its id.
-        made[id(old)] = (old, torch.nn.Parameter(new, requires_grad=False))
-    module._parameters[key] = made[id(old)][1]
-    if chosen and key == "weight":
-        made.pop(id(old))
+        filled[id(old)] = (old, torch.nn.Parameter(new, requires_grad=False))
+    module._parameters[key] = filled[id(old)][1]
+    if coded:
+        filled.pop(id(old))
 
 
-def _count(model, chosen) -> int:
-    return sum(
-        rows * columns
-        for rows, columns in map(select_layers.shape, map(model.get_submodule, chosen))
-    )
+def _device(model):
+    import torch
+
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def _left(model, chosen) -> dict[str, int]:
+def _product(sizes: Iterable[int]) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total
+
+
+def _left(model, selected: set[str]) -> dict[str, int]:
     """Elements of matrices that stayed in high precision, by the class of their module."""
-    found, seen, last = {}, set(), head(model)
+    left, seen, last = {}, set(), head(model)
     for path, module in model.named_modules():
-        if path in chosen or any(path.startswith(f"{one}.") for one in chosen):
+        if any(path == name or path.startswith(f"{name}.") for name in selected):
             continue
-        for one in module._parameters.values():
-            if one is not None and one.ndim >= 2 and id(one) not in seen:
-                seen.add(id(one))
+        for parameter in module._parameters.values():
+            if parameter is not None and parameter.ndim >= 2 and id(parameter) not in seen:
+                seen.add(id(parameter))
                 kind = "output head" if path in last else type(module).__name__
-                kind += f" ({one.ndim}-D)" if one.ndim > 2 else ""
-                found[kind] = found.get(kind, 0) + one.numel()
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+                kind += f" ({parameter.ndim}-D)" if parameter.ndim > 2 else ""
+                left[kind] = left.get(kind, 0) + parameter.numel()
+    return dict(sorted(left.items(), key=lambda item: -item[1]))
 
 
-def _said(left: dict[str, int], parameters: int) -> list[str]:
+def _note_on_rest(left: dict[str, int], parameters: int) -> list[str]:
     if not left:
         return []
     share = sum(left.values()) / parameters
-    words = ", ".join(f"{kind} {units.si(number, 'params')}" for kind, number in left.items())
-    return [f"{share:.1%} of the parameters are matrices left in high precision: {words}"]
-
-
-def _itemsize(cast: str) -> int:
-    import torch
-
-    return getattr(torch, cast).itemsize if cast else 0
+    kinds = ", ".join(f"{kind} {units.si(number, 'params')}" for kind, number in left.items())
+    return [f"{share:.1%} of the parameters are matrices left in high precision: {kinds}"]

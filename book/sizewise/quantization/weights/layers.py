@@ -1,179 +1,147 @@
-"""One linear layer in a weight format: how it is made, and what it holds by arithmetic.
+"""Weight formats by name: how a linear layer is made in each, and the weight it then stands for.
 
 Each maker takes a `torch.nn.Linear` and a device and returns the module that stands in its place.
-Only one layer's weights are held twice, and only while it is made.
+Only one layer's weights are in memory twice, and only while it is made.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
+from functools import cache
+from typing import Any
 
-from .bnb_cpu import bnb, linear_4bit
+from . import calibrated, codecs
 
-BLOCK = 64  # values that share a scale: bitsandbytes' default, and the group of HQQ here
-SCALE_BLOCK = 256
+BLOCK = 64  # values that share a scale: bitsandbytes' default
 OUTLIER = 6.0  # magnitude from which LLM.int8() keeps a column of activations in 16 bits
-GROUP = 32  # of torchao's integers of four bits
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Bytes of one layer by role, its bias apart."""
-
-    codes: int
-    scales: int
-    codebooks: int = 0
 
 
 @dataclass(frozen=True)
 class Format:
-    """A weight format: its maker, its arithmetic and what it needs.
+    """A weight format.
 
-    ``make(linear, device)`` returns a module; ``sizes(rows, columns, itemsize)`` the bytes, with
-    ``itemsize`` that of the weights before. ``nominal`` is the name in
-    `sizewise.costs.formats.WEIGHTS` of the same format as it is described, if it is there. A plain
-    format has a ``cast`` instead of a maker.
+    ``make(linear, device, moments)`` returns a module and ``decode(module)`` its weight (out, in);
+    ``moments`` are the second moments of the layer's inputs where it is ``calibrated``, else None.
+    A plain format has a ``cast`` instead of a maker. ``bits`` is the width of a code; columns must
+    be a multiple of ``group``; ``package`` must be installed.
     """
 
     name: str
     note: str
+    bits: int
     package: str = ""
-    nominal: str = ""
     cast: str = ""
     make: Callable | None = None
-    sizes: Callable | None = None
-    group: int = 1  # columns must be a multiple of it
-    gpu: str = ""  # why it needs a GPU
-    capability: tuple[int, int] = (0, 0)
+    decode: Callable | None = None
+    group: int = 1
+    calibrated: bool = False
 
 
 # --- bitsandbytes
 
 
-def int8(linear, device):
+def bnb():
+    """The module bitsandbytes, without its remarks on casts and on optional kernels."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import bitsandbytes
+
+    return bitsandbytes
+
+
+def int8(linear, device, moments=None):
     """LLM.int8(): a scale a row, activations with outliers kept in fp16 (Dettmers et al. 2022)."""
     import torch
 
     bitsandbytes = bnb()
-    made = _meta(bitsandbytes.nn.Linear8bitLt, linear, has_fp16_weights=False, threshold=OUTLIER)
+    layer = _empty(linear_8bit(), linear, has_fp16_weights=False, threshold=OUTLIER)
     weight = linear.weight.data.to(device, torch.float16)  # (out, in)
     codes, scales, _ = bitsandbytes.functional.int8_vectorwise_quant(weight)
-    made.weight = bitsandbytes.nn.Int8Params(
+    layer.weight = bitsandbytes.nn.Int8Params(
         codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales
     )
-    made.bias = _bias(linear, device)
-    return made.requires_grad_(False).eval()
+    layer.bias = _bias(linear, device)
+    return layer.requires_grad_(False).eval()
+
+
+@cache
+def linear_8bit():
+    """Bitsandbytes' `Linear8bitLt` for inputs of any number of axes.
+
+    In 0.50.2 the fallback on CPUs takes two or three: the four of latent attention fail in it.
+    """
+
+    class Linear8bitLt(bnb().nn.Linear8bitLt):
+        def forward(self, x):  # (..., in)
+            return super().forward(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+    return Linear8bitLt
+
+
+def decoded_int8(layer):
+    return layer.weight.CB.float() * layer.weight.SCB[:, None].float() / 127
 
 
 def four_bit(kind: str, double: bool) -> Callable:
     """NF4 or FP4 in blocks of 64 (QLoRA, Dettmers et al. 2023), scales in 8 bits if ``double``."""
 
-    def make(linear, device):
+    def make(linear, device, moments=None):
         bitsandbytes = bnb()
         cls = bitsandbytes.nn.Linear4bit if str(device).startswith("cuda") else linear_4bit()
-        made = _meta(cls, linear, quant_type=kind, compress_statistics=double)
-        made.weight = bitsandbytes.nn.Params4bit(
+        layer = _empty(cls, linear, quant_type=kind, compress_statistics=double)
+        layer.weight = bitsandbytes.nn.Params4bit(
             linear.weight.data.to(device),
             requires_grad=False,
             quant_type=kind,
             compress_statistics=double,
             blocksize=BLOCK,
-            module=made,
+            module=layer,
         ).to(device)
-        made.bias = _bias(linear, device)
-        return made.requires_grad_(False).eval()
+        layer.bias = _bias(linear, device)
+        return layer.requires_grad_(False).eval()
 
     return make
 
 
-def _int8_sizes(rows, columns, itemsize):
-    return Sizes(rows * columns, 4 * rows)
+@cache
+def linear_4bit():
+    """Bitsandbytes' `Linear4bit` with a forward pass for CPUs that is the same on all of them.
+
+    In 0.50.2, its own pass on a CPU with AVX512-BF16 rewrites the weights at the first call
+    (scales in bf16, double quantization undone) and multiplies in bf16; and its AVX-512 kernel
+    reads the wrong scales where a row is no multiple of the block. Here the weights are
+    dequantized as one row, where that kernel agrees with the others, in the activations' type.
+    """
+    import torch
+
+    class Linear4bitOnCPU(bnb().nn.Linear4bit):
+        def forward(self, x):  # (..., in)
+            weight = decoded_4bit(self).to(x.dtype)  # (out, in)
+            bias = None if self.bias is None else self.bias.to(x.dtype)
+            return torch.nn.functional.linear(x, weight, bias)
+
+    return Linear4bitOnCPU
 
 
-def _four_bit_sizes(double: bool) -> Callable:
-    def sizes(rows, columns, itemsize):
-        blocks = ceil(rows * columns / BLOCK)
-        table = 16 * 4  # one for each layer
-        if not double:
-            return Sizes(ceil(rows * columns / 2), 4 * blocks, table)
-        scales = blocks + 4 * ceil(blocks / SCALE_BLOCK) + 4  # codes, scales of scales, their mean
-        return Sizes(ceil(rows * columns / 2), scales, table + 256 * 4)
+def decoded_4bit(layer):
+    """The weight (out, in) that a `Linear4bit` stands for."""
+    import torch
+    from bitsandbytes import functional
 
-    return sizes
-
-
-# --- HQQ
-
-
-def hqq(bits: int) -> Callable:
-    """Half-Quadratic Quantization in groups of 64 along a row (Badri and Shaji 2023)."""
-
-    def make(linear, device):
-        from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
-
-        config = BaseQuantizeConfig(nbits=bits, group_size=BLOCK, axis=1)
-        made = HQQLinear(
-            linear, config, compute_dtype=linear.weight.dtype, device=str(device), del_orig=False
-        )
-        made.linear_layer = None
-        return made.eval()
-
-    return make
+    state = layer.weight.quant_state
+    scales = state.absmax
+    if state.nested:
+        scales = functional.dequantize_blockwise(scales, state.state2) + state.offset
+    flat = (1, state.shape.numel())  # one row; see `linear_4bit`
+    weight = torch.ops.bitsandbytes.dequantize_4bit(
+        layer.weight.data, scales, state.blocksize, state.quant_type, flat, state.dtype
+    )
+    return weight.reshape(state.shape)
 
 
-def _hqq_sizes(bits: int) -> Callable:
-    def sizes(rows, columns, itemsize):
-        groups = rows * columns // BLOCK
-        # Three bits are packed ten to an int32, along the groups.
-        codes = ceil(groups / 10) * BLOCK * 4 if bits == 3 else ceil(groups * bits / 8) * BLOCK
-        return Sizes(codes, 2 * groups * itemsize)
-
-    return sizes
-
-
-# --- torchao
-
-
-def torchao(config: str, **words) -> Callable:
-    """A configuration of torchao's, applied to one layer."""
-
-    def make(linear, device):
-        import torch
-        from torchao import quantization
-
-        if "weight_dtype" in words:
-            given = {
-                "weight_dtype": getattr(torch, words["weight_dtype"]),
-                "granularity": quantization.PerGroup(GROUP),
-            }
-        else:
-            given = words
-        holder = torch.nn.Sequential(linear.to(device))
-        quantization.quantize_(holder, getattr(quantization, config)(**given))
-        return holder[0].requires_grad_(False).eval()
-
-    return make
-
-
-def _ao_int8_sizes(rows, columns, itemsize):
-    return Sizes(rows * columns, rows * (4 + 1))  # an fp32 scale and a zero point of a byte
-
-
-def _ao_fp8_sizes(rows, columns, itemsize):
-    return Sizes(rows * columns, rows * 4)
-
-
-def _ao_int4_sizes(rows, columns, itemsize):
-    return Sizes(rows * columns, rows * columns // GROUP * (itemsize + 1))  # a code is a whole byte
-
-
-# --- what all share
-
-
-def _meta(cls, linear, **words):
+def _empty(cls, linear, **options):
     """A layer of ``cls`` without weights."""
     bias = linear.bias is not None
-    return cls(linear.in_features, linear.out_features, bias=bias, device="meta", **words)
+    return cls(linear.in_features, linear.out_features, bias=bias, device="meta", **options)
 
 
 def _bias(linear, device):
@@ -184,75 +152,65 @@ def _bias(linear, device):
     return torch.nn.Parameter(linear.bias.data.to(device), requires_grad=False)
 
 
-def _of_bnb(name, note, make, sizes):
-    return Format(name, note, "bitsandbytes", name, make=make, sizes=sizes)
+# --- this package's codecs
 
 
-def _four(name, note):
-    kind, double = name.removesuffix("-dq"), name.endswith("-dq")
-    return _of_bnb(name, note, four_bit(kind, double), _four_bit_sizes(double))
+def coded(codec: codecs.Codec, needs_moments: bool = False) -> Callable:
+    """A maker of layers that hold a codec's tensors."""
+
+    def make(linear, device, moments=None):
+        from .coded import CodedLinear
+
+        weight = linear.weight.data.to(device).float()
+        given = (weight, moments.to(device)) if needs_moments else (weight,)
+        return CodedLinear(codec, codec.encode(*given), _bias(linear, device)).eval()
+
+    return make
 
 
-_GPU_FP8 = "products in fp8 need a GPU of compute capability 8.9 or more"
-TABLE = {
-    one.name: one
-    for one in (
-        Format("fp32", "four bytes a weight", nominal="fp32", cast="float32"),
-        Format("bf16", "bfloat16", nominal="bf16", cast="bfloat16"),
-        Format("fp16", "IEEE half precision", nominal="fp16", cast="float16"),
-        _of_bnb("int8", "LLM.int8() with outliers from 6.0", int8, _int8_sizes),
+def _from_codec(codec: codecs.Codec, needs_moments: bool) -> Format:
+    return Format(
+        codec.name,
+        codec.note,
+        codec.bits,
+        make=coded(codec, needs_moments),
+        decode=lambda layer: layer.decoded(),
+        group=codec.group,
+        calibrated=needs_moments,
+    )
+
+
+def _from_bnb(name: str, note: str, bits: int, make: Callable, decode: Callable) -> Format:
+    return Format(name, note, bits, "bitsandbytes", make=make, decode=decode)
+
+
+def _four(name: str, note: str) -> Format:
+    make = four_bit(name.removesuffix("-dq"), name.endswith("-dq"))
+    return _from_bnb(name, note, 4, make, decoded_4bit)
+
+
+FORMATS: dict[str, Format] = {
+    form.name: form
+    for form in (
+        Format("fp32", "four bytes a weight", 32, cast="float32"),
+        Format("bf16", "bfloat16", 16, cast="bfloat16"),
+        Format("fp16", "IEEE half precision", 16, cast="float16"),
+        _from_bnb("int8", "LLM.int8() with outliers from 6.0", 8, int8, decoded_int8),
         _four("nf4", "NormalFloat in blocks of 64"),
         _four("nf4-dq", "nf4, scales in 8 bits"),
         _four("fp4", "four-bit float in blocks of 64"),
         _four("fp4-dq", "fp4, scales in 8 bits"),
-        *(
-            Format(
-                f"hqq{bits}",
-                f"HQQ, {bits} bits in groups of 64",
-                "hqq",
-                make=hqq(bits),
-                sizes=_hqq_sizes(bits),
-                group=BLOCK,
-            )
-            for bits in (8, 4, 3)
-        ),
-        Format(
-            "ao-int8",
-            "torchao, int8 weights, a scale a row",
-            "torchao",
-            make=torchao("Int8WeightOnlyConfig"),
-            sizes=_ao_int8_sizes,
-        ),
-        Format(
-            "ao-int8-dyn",
-            "torchao, int8 weights and activations",
-            "torchao",
-            make=torchao("Int8DynamicActivationInt8WeightConfig"),
-            sizes=_ao_int8_sizes,
-        ),
-        Format(
-            "ao-fp8",
-            "torchao, fp8 weights, a scale a row",
-            "torchao",
-            make=torchao("Float8WeightOnlyConfig"),
-            sizes=_ao_fp8_sizes,
-        ),
-        Format(
-            "ao-fp8-dyn",
-            "torchao, fp8 weights and activations",
-            "torchao",
-            make=torchao("Float8DynamicActivationFloat8WeightConfig"),
-            sizes=_ao_fp8_sizes,
-            gpu=_GPU_FP8,
-            capability=(8, 9),
-        ),
-        Format(
-            "ao-intx4",
-            "torchao, integers of four bits, each kept in a byte",
-            "torchao",
-            make=torchao("IntxWeightOnlyConfig", weight_dtype="int4"),
-            sizes=_ao_int4_sizes,
-            group=GROUP,
-        ),
+        *(_from_codec(codec, False) for codec in codecs.CODECS.values()),
+        *(_from_codec(codec, True) for codec in calibrated.CALIBRATED.values()),
     )
 }
+
+
+def linear_of(weight, bias: Any = None):
+    """A `torch.nn.Linear` around a weight (out, in) that is there already."""
+    import torch
+
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+    layer.bias = bias
+    return layer

@@ -1,0 +1,45 @@
+"""The figure of the ledger: one square a claim."""
+
+from matplotlib.patches import Rectangle
+
+from .style import INK
+
+COLOURS = {
+    "supported": "#0a9168",
+    "partly": "#b8860b",
+    "misleading": "#d9730d",
+    "contradicted": "#c8452f",
+    "undecidable in part": "#8d7fb5",
+    "undecidable": "#7a7a7a",
+    "open": "#a9a9a9",
+    "not checked": "#d0d0d0",
+}
+
+
+def waffle(axes, table) -> str:
+    """One square a claim, one row a topic, squares in the order of verdicts.
+
+    ``table`` has ``topic`` (its title) and ``verdict``. Returns the counts as a sentence.
+    """
+    topics, sentences = list(dict.fromkeys(table["topic"])), []
+    for line, topic in enumerate(topics):
+        counts = table.loc[table["topic"] == topic, "verdict"].value_counts()
+        axes.annotate(topic, (0, line), xytext=(0, 17), textcoords="offset points", va="center")
+        start = 0
+        for verdict, colour in COLOURS.items():
+            count = int(counts.get(verdict, 0))
+            for place in range(start, start + count):
+                axes.add_patch(Rectangle((place, line - 0.18), 0.88, 0.5, color=colour))
+            start += count
+        parts = ", ".join(f"{counts[v]} {v}" for v in COLOURS if v in counts)
+        sentences.append(f"{topic}: {parts}.")
+    longest = table["topic"].value_counts().max()
+    step = longest / 2.85
+    for place, verdict in enumerate(v for v in COLOURS if v in set(table["verdict"])):
+        across, down = (place % 3) * step, len(topics) + 0.45 * (place // 3)
+        axes.add_patch(Rectangle((across, down - 0.14), 0.8, 0.28, color=COLOURS[verdict]))
+        axes.annotate(verdict, (across + 1.1, down), va="center", color=INK, fontsize=9)
+    axes.set_xlim(-0.1, longest + 0.5)
+    axes.set_ylim(len(topics) + 1.2, -0.75)
+    axes.axis("off")
+    return "One square a claim, by topic. " + " ".join(sentences)

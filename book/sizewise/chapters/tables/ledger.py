@@ -1,0 +1,155 @@
+"""What the ledger's page shows: the list of claims, marks that lead into it, and its account."""
+
+import html
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlencode
+
+from sizewise import paths
+from sizewise.chapters import claims, notebook
+from sizewise.chapters.verdicts import VERDICTS
+
+from .display import Table
+
+HEAD = ("no.", "article", "claim", "verdict", "because")
+WAITING = "waiting"  # a chapter has still to decide
+
+
+def listing(rows: Iterable[Mapping]) -> Table:
+    """The ledger's rows (`claims.table`) as a page shows them, each verdict linked to its cell.
+
+    A row says in ``data-`` attributes what the page's filters ask for; the table's ``data-names``
+    holds the titles of articles, topics and chapters, for the filters to show.
+    """
+    rows = list(rows)
+    chapters = dict.fromkeys(row["chapter"] for row in rows if row["chapter"])
+    names = {
+        "article": {key: about["title"].strip("()") for key, about in claims.articles().items()},
+        "topic": claims.topics(),
+        "chapter": {chapter: title(chapter) for chapter in chapters},
+    }
+    meaning = "\n".join(
+        f'<span class="sw-ledger__meaning">{mark(verdict)} {html.escape(words)}</span>'
+        for verdict, words in VERDICTS.items()
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    as_html = (
+        f'<table class="sw-table sw-ledger" data-names="{html.escape(json.dumps(names))}">\n'
+        f"<caption>\n{meaning}\n</caption>\n"
+        f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n"
+        + "\n".join(_row(row) for row in rows)
+        + "\n</tbody>\n</table>"
+    )
+    texts = (
+        f"{row['id']:>3} {row['verdict'] or WAITING}: {row['finding'] or row['reason']}"
+        for row in rows
+    )
+    return Table(as_html, "\n".join(texts))
+
+
+def mark(verdict: str, words: str = "") -> str:
+    """A verdict as a small coloured label."""
+    kind = verdict.replace(" ", "-")
+    return f'<span class="sw-mark sw-mark--{kind}">{words or verdict}</span>'
+
+
+def _row(row: Mapping) -> str:
+    verdict = row["verdict"] or WAITING
+    words = f"open until {row['until']}" if verdict == "open" and row["until"] else verdict
+    label = mark(verdict, words)
+    if row["finding"]:
+        label = f'<a href="{_cell(row)}">{label}</a>'
+    claim = html.escape(row["claim"])
+    if row["understood"]:
+        claim += f'\n<span class="sw-ledger__read">We read: {html.escape(row["understood"])}</span>'
+    return (
+        f'<tr id="ledger-{row["id"]}" data-articles="{row["article"].replace(",", "")}"'
+        f' data-topic="{row["topic"]}" data-chapter="{row["chapter"] or ""}"'
+        f' data-verdict="{verdict}">'
+        f'<td class="sw-number"><a href="#ledger-{row["id"]}">{row["id"]}</a></td>\n'
+        f"<td>{html.escape(row['article'])}</td>\n<td>{claim}</td>\n"
+        f"<td>{label}</td>\n<td>{_because(row)}</td></tr>"
+    )
+
+
+def _cell(row: Mapping) -> str:
+    return f"{row['chapter']}.html#claim-{row['id']}"
+
+
+def _because(row: Mapping) -> str:
+    """Why a row has its verdict: the finding, then evidence, flip and cell; or the reason."""
+    notes = []
+    if row["finding"]:
+        weighed = "; ".join(f"{words}: {number}" for words, number in row["evidence"])
+        turns = "; ".join(row["flips"])
+        notes = [
+            html.escape(f"Weighed: {weighed}.") if weighed else "",
+            html.escape(f"It would be {turns}.") if turns else "",
+            f'Decided in <a href="{_cell(row)}">{html.escape(title(row["chapter"]))}</a>',
+        ]
+    elif row["needs"]:
+        notes = [html.escape(f"What would settle it: {row['needs']}")]
+    elif row["searched"]:
+        notes = [html.escape(f"Searched: {row['searched']}")]
+    lines = "".join(f'\n<span class="sw-ledger__numbers">{note}</span>' for note in notes if note)
+    return html.escape(row["finding"] or row["reason"]) + lines
+
+
+def marks(rows: Iterable[Mapping], **filters: str) -> Table:
+    """How many of the ledger's rows have which verdict: marks that lead to them in the ledger.
+
+    ``filters`` are added to the address, such as ``chapter="parameters"`` for one chapter's rows.
+    A page that shows them lies one folder deep, as all pages of the book do.
+    """
+    counts = Counter(row["verdict"] or WAITING for row in rows)
+    links = [
+        f'<a class="sw-marked" href="../chapters/ledger.html?'
+        f'{html.escape(urlencode({**filters, "verdict": verdict}))}">'
+        f"{mark(verdict, f'{counts[verdict]} {verdict}')}</a>"
+        for verdict in (*VERDICTS, WAITING)
+        if counts[verdict]
+    ]
+    text = ", ".join(f"{counts[v]} {v}" for v in (*VERDICTS, WAITING) if counts[v])
+    return Table(" ".join(links), text)
+
+
+def account(rows: Iterable[Mapping]) -> dict[str, str]:
+    """How the claims fare, as texts to glue: all claims, and those that hold, fail or are grey.
+
+    ``ledger_worst`` is the topic (of ten decided claims or more) of which the largest share fails.
+    """
+    rows = list(rows)
+    counts = Counter(row["verdict"] for row in rows)
+    texts = {
+        "ledger_claims": len(rows),
+        "ledger_holds": counts["supported"],
+        "ledger_fails": counts["contradicted"],
+        "ledger_undecidable": counts["undecidable"],
+        "ledger_open": counts["open"],
+        "ledger_not_checked": counts["not checked"],
+    }
+    texts = {name: f"{count:,}" for name, count in texts.items()}
+    shares = {topic: _failing(rows, topic) for topic in claims.topics()}
+    worst = claims.topics()[max(shares, key=shares.__getitem__)]
+    return texts | {"ledger_worst": worst[0].lower() + worst[1:]}
+
+
+def _failing(rows: list[Mapping], topic: str, least: int = 10) -> float:
+    """The share of a topic's decided claims that fail; nothing for fewer than ``least``."""
+    decided = [r["verdict"] for r in rows if r["topic"] == topic and r["finding"]]
+    return decided.count("contradicted") / len(decided) if len(decided) >= least else 0.0
+
+
+def title(chapter: str) -> str:
+    """The question that a chapter asks: its first heading, or its name as words.
+
+    A chapter that is still to be written has claims, but no file.
+    """
+    file = paths.chapters().get(chapter)
+    for cell in notebook.read(file)["cells"] if file and file.is_file() else ():
+        if cell["cell_type"] == "markdown":
+            for line in "".join(cell["source"]).splitlines():
+                if line.startswith("# "):
+                    return line.removeprefix("# ").strip()
+    return chapter.replace("-", " ").capitalize()

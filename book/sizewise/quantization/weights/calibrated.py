@@ -1,0 +1,164 @@
+"""Codes that look at what enters a layer: GPTQ and activation-aware scaling, on any device.
+
+Both see a layer's inputs x (n, in) through their second moments H = mean(x x^T) alone, since the
+squared error of its outputs is tr((W - Q) H (W - Q)^T). Inputs are those of the model in full
+precision, of all layers in one pass (the papers go layer by layer, through what is quantized
+already). Both store even steps in groups of `codecs.GROUP`, as rounding to the nearest does.
+"""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from . import codecs
+from .codecs import GROUP, Codec, Tensors
+
+DAMPING = 0.01  # of H's mean diagonal, added to it: GPTQ section 3.3
+STRENGTHS = 20  # exponents from 0 to 1 that AWQ tries: its section 3.2
+
+
+def second_moments(
+    model,
+    windows: np.ndarray,
+    paths: Iterable[str],
+    *,
+    batch: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict:
+    """H, fp32 (in, in), of each linear layer in ``paths`` over the tokens of ``windows`` (n, T).
+
+    Raises ValueError for a layer that these tokens never reach.
+    """
+    import torch
+
+    moments, counts = {}, {}
+
+    def watch(path: str) -> Callable:
+        def hook(module, inputs) -> None:
+            x = inputs[0].detach().flatten(0, -2).float()  # (tokens, in)
+            moments[path] = moments.get(path, 0) + x.T @ x
+            counts[path] = counts.get(path, 0) + len(x)
+
+        return hook
+
+    hooks = [model.get_submodule(path).register_forward_pre_hook(watch(path)) for path in paths]
+    ids, device = torch.as_tensor(np.asarray(windows)), next(model.parameters()).device
+    training = model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            for first in range(0, len(ids), batch):
+                model(input_ids=ids[first : first + batch].to(device))
+                if progress:
+                    progress(min(first + batch, len(ids)), len(ids))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    if missing := [path for path in paths if path not in moments]:
+        raise ValueError(f"no token of the calibration text reaches {missing[0]}")
+    return {path: moments[path] / counts[path] for path in moments}
+
+
+def output_error(weight, other, moments) -> float:
+    """Mean squared error of a layer's outputs, summed over them: tr((W - Q) H (W - Q)^T)."""
+    apart = (weight - other).double()
+    return float((apart @ moments.double() * apart).sum())
+
+
+def encode_gptq(weight, moments, bits: int) -> Tensors:
+    """GPTQ (Frantar et al. 2022, algorithm 1): round a column, move its error to those not yet
+    rounded.
+
+    A group's grid is set before its first column, on the weights as moved so far. A row whose
+    nearest rounding happens to do better keeps that one, so that no layer gets worse.
+    """
+    import torch
+
+    nearest_step, nearest_offset = codecs.grid(weight, bits)
+    nearest = codecs.integers(weight, nearest_step, nearest_offset, bits)
+    damped = moments.double().clone()
+    damped.diagonal().add_(DAMPING * damped.diagonal().mean().clamp(min=1e-12))
+    # Row i of U, upper triangular with U^T U = H^-1, is what column i's error does to the rest.
+    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    left, upper = weight.clone().float(), upper.float()
+    step, offset = torch.empty_like(nearest_step), torch.empty_like(nearest_offset)
+    codes = torch.empty_like(nearest)
+    for number, first in enumerate(range(0, weight.shape[1], GROUP)):
+        here = slice(first, first + GROUP)
+        step[:, number], offset[:, number] = (
+            part[:, 0] for part in codecs.grid(left[:, here].contiguous(), bits)
+        )
+        fine, low = step[:, number].float(), offset[:, number].float()
+        fine = fine.masked_fill(fine == 0, 1.0)
+        errors = torch.empty_like(left[:, here])
+        for column in range(first, first + GROUP):
+            code = ((left[:, column] - low) / fine).round().clamp(0, 2**bits - 1)
+            codes[:, column] = code.byte()
+            error = (left[:, column] - (code * fine + low)) / upper[column, column]
+            left[:, column + 1 : here.stop] -= torch.outer(
+                error, upper[column, column + 1 : here.stop]
+            )
+            errors[:, column - first] = error
+        left[:, here.stop :] -= errors @ upper[here, here.stop :]
+    decode = codecs.decode_integers(bits)
+
+    def losses(codes, step, offset):
+        apart = weight - decode(codecs.stored_integers(codes, step, offset, bits))
+        return (apart.double() @ moments.double() * apart).sum(1)  # (out,)
+
+    worse = losses(codes, step, offset) > losses(nearest, nearest_step, nearest_offset)
+    codes[worse], step[worse], offset[worse] = (
+        part[worse] for part in (nearest, nearest_step, nearest_offset)
+    )
+    return codecs.stored_integers(codes, step, offset, bits)
+
+
+def encode_awq(weight, moments, bits: int) -> Tensors:
+    """Columns scaled by the size of their inputs before rounding, the exponent by search.
+
+    AWQ (Lin et al. 2023, section 3.2): s = size^a, a of 0 to 1 with the least output error. The
+    size is the root mean square here, the mean magnitude there. Scales are kept in fp16 with the
+    layer; AWQ folds them into what comes before it. An exponent of 0 is plain rounding.
+    """
+    import torch
+
+    size = moments.diagonal().clamp(min=1e-12).sqrt()  # (in,)
+    best, least = None, float("inf")
+    for strength in torch.linspace(0, 1, STRENGTHS + 1)[:-1].tolist():
+        scale = size**strength
+        scale = (scale / (scale.max() * scale.min()).sqrt()).half()
+        coded = codecs.CODECS[f"int{bits}"].encode(weight * scale.float()) | {
+            "column_scales": scale
+        }
+        error = output_error(weight, decode_awq(bits)(coded), moments)
+        if error < least:
+            best, least = coded, error
+    return best
+
+
+def decode_awq(bits: int) -> Callable:
+    def decode(tensors: Tensors):
+        return codecs.decode_integers(bits)(tensors) / tensors["column_scales"].float()
+
+    return decode
+
+
+def _gptq(bits: int) -> Codec:
+    def encode(weight, moments) -> Tensors:
+        return encode_gptq(weight, moments, bits)
+
+    note = "even steps in groups of 64, GPTQ"
+    return Codec(f"gptq{bits}", note, bits, encode, codecs.decode_integers(bits), GROUP)
+
+
+def _awq(bits: int) -> Codec:
+    def encode(weight, moments) -> Tensors:
+        return encode_awq(weight, moments, bits)
+
+    note = "even steps in groups of 64, columns scaled by their inputs"
+    return Codec(f"awq{bits}", note, bits, encode, decode_awq(bits), GROUP)
+
+
+# ``encode(weight, moments)`` here: a codec of `codecs.CODECS` needs the weight alone.
+CALIBRATED = {codec.name: codec for codec in (_gptq(4), _gptq(3), _awq(4), _awq(3))}

@@ -1,0 +1,232 @@
+"""What `sizewise verify` catches: each way in which rows, facts and chapters go wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from sizewise import paths
+from sizewise.data import records, verify
+
+DESCRIPTION = """# some.jsonl
+
+| column | unit | meaning |
+|---|---|---|
+| `id` | - | hash of the configuration |
+| `n` | runs | the number |
+| `seed` | - | of the weights |
+| `loss` | nats/token | after the last step |
+| `from` | - | provenance |
+"""
+
+
+def git(folder, *words):
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(
+        ["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def recorded(book, monkeypatch):
+    """A committed book with six rows, facts, a chapter and a manifest: (its root, its file)."""
+    root = book.root
+    (root / "scripts").mkdir()
+    (root / "scripts" / "some.py").write_text("measure\n")
+    (root / "data" / "some.md").write_text(DESCRIPTION)
+    (root / "data" / "facts" / "laws.yml").write_text("- {name: a, value: 3}\n")
+    book.chapter("first", ("1", [{"output_type": "stream", "name": "stdout", "text": "7"}]))
+    (root / ".gitignore").write_text("_build/\n")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "all")
+    monkeypatch.setattr(sys, "argv", ["scripts/some.py"])
+    with records.writing(records.path("some")) as rows:
+        for n in range(6):
+            rows.append({"n": n, "seed": 0}, {"loss": 2.5 + n}, records.provenance(seed=0))
+    assert verify.renew() != []
+    return root, records.path("some")
+
+
+def rows_of(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def write(file, rows):
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def seal_anew(row):
+    config, measured = records.parts(row)
+    row["seal"] = records.seal(config, measured, row["from"])
+
+
+def test_what_was_recorded_has_no_fault(recorded):
+    assert verify.faults() == []
+    assert verify.unchecked() is None
+
+
+CHANGES = {
+    "a number by one percent": (lambda r: r.update(loss=r["loss"] * 1.01), "its seal does not fit"),
+    "a configuration": (lambda r: r.update(n=77), "but its configuration has"),
+    "a false id": (lambda r: r.update(id="0" * 16), "its id is 0000000000000000"),
+    "a seed": (lambda r: r["from"].update(seed=1), "its seed is 0, but its provenance says 1"),
+    "a commit": (lambda r: r["from"].update(commit="0" * 40), "commit 000000000000 is not in this"),
+    "no commit": (lambda r: r["from"].update(commit="main"), "its commit is none: main"),
+    "a year long ago": (
+        lambda r: r["from"].update(time="1970-01-01T00:00:00+00:00"),
+        "its time 1970-01-01T00:00:00+00:00 cannot be",
+    ),
+    "a time before the commit": (
+        lambda r: r["from"].update(time="2026-11-02T00:00:00+00:00"),
+        "is before its commit",
+    ),
+    "a time to come": (
+        lambda r: r["from"].update(time="2999-01-01T00:00:00+00:00"),
+        "cannot be",
+    ),
+    "a time without a zone": (
+        lambda r: r["from"].update(time="2026-11-30T00:00:00"),
+        "has no zone",
+    ),
+    "uncommitted code": (lambda r: r["from"].update(dirty=True), "made by uncommitted code"),
+    "another script": (
+        lambda r: r["from"].update(command="python scripts/other.py"),
+        "its command is no call of scripts/some.py",
+    ),
+    "a folder of a machine": (
+        lambda r: r["from"].update(command="python scripts/some.py --out /home/x"),
+        "its command is no call of scripts/some.py",
+    ),
+    "no machine": (lambda r: r["from"].update(machine={}), "its machine is not described"),
+    "a GPU without a driver": (
+        lambda r: r["from"]["machine"].update(gpu="H200"),
+        "its machine is not described",
+    ),
+    "no versions": (lambda r: r["from"].update(versions={}), "its versions are not given"),
+    "no provenance": (lambda r: r["from"].pop("machine"), "its provenance is not complete"),
+    "a column more": (lambda r: r.update(gain=1), "column gain is not in data/some.md"),
+    "a word for a number": (lambda r: r.update(loss="low"), "loss is 'low', which has no unit"),
+    "no seal": (lambda r: r.pop("seal"), "no seal"),
+    "half a seal": (lambda r: r.update(seal={"sha256": "0"}), "its seal is none"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_changed_row_is_named_with_its_line(recorded, change, sealed):
+    _, file = recorded
+    rows = rows_of(file)
+    alter, fault = CHANGES[change]
+    alter(rows[3])
+    if sealed and "seal" in rows[3] and "config" in rows[3]["seal"] and change != "no provenance":
+        seal_anew(rows[3])
+    write(file, rows)
+    faults = verify.faults()
+    # Who makes a new seal still meets the manifest, and whatever else the change breaks.
+    assert any("data/some.jsonl: not as the manifest says" in line for line in faults)
+    if not sealed or change not in ("a number by one percent", "a configuration"):
+        assert any(line.startswith("data/some.jsonl:4: ") and fault in line for line in faults)
+    assert all(len(line.splitlines()) == 1 for line in faults)
+
+
+def test_a_row_twice_and_a_row_less_are_found(recorded):
+    _, file = recorded
+    rows = rows_of(file)
+    write(file, [*rows, rows[2]])
+    assert "data/some.jsonl:7: the run of line 3 again" in verify.faults()
+    write(file, rows[:2] + rows[3:])
+    assert verify.faults() == ["data/some.jsonl: 5 rows, but the manifest says 6"]
+    file.write_text("")
+    assert "data/some.jsonl: no rows" in verify.faults()
+
+
+def test_a_torn_or_foreign_line_is_found(recorded):
+    _, file = recorded
+    whole = file.read_text()
+    file.write_text(whole[:-9])
+    assert "data/some.jsonl: its last line is torn" in verify.faults()
+    file.write_text("nonsense\n" + whole)
+    assert "data/some.jsonl:1: not JSON" in verify.faults()
+
+
+@pytest.mark.parametrize("name", ["facts/laws.yml", "claims.yml"])
+def test_a_changed_fact_is_found(recorded, name):
+    file = recorded[0] / "data" / name
+    file.write_text(file.read_text().replace("a", "e", 1))
+    assert verify.faults() == [
+        f"data/{name}: not as the manifest says (make manifest, if it was meant)"
+    ]
+    file.unlink()
+    assert verify.faults() == [f"data/{name}: in the manifest, but there is no such file"]
+
+
+def test_a_new_file_and_a_changed_output_are_found(recorded):
+    root, _ = recorded
+    (root / "data" / "facts" / "new.csv").write_text("a,b\n")
+    chapter = root / "chapters" / "first.ipynb"
+    chapter.write_text(chapter.read_text().replace('"7"', '"8"'))
+    assert verify.faults() == [
+        "chapters/first.ipynb: not as the manifest says (make manifest, if it was meant)",
+        "data/facts/new.csv: not in the manifest",
+    ]
+    changed = verify.renew()
+    assert changed == ["chapters/first.ipynb: changed", "data/facts/new.csv: new"]
+    assert (verify.faults(), verify.renew()) == ([], [])
+
+
+def test_a_column_without_a_unit_and_a_file_without_a_script_are_found(recorded):
+    root, _ = recorded
+    description = root / "data" / "some.md"
+    description.write_text(DESCRIPTION.replace("| runs |", "| |"))
+    assert verify.faults() == ["data/some.jsonl: column n has no unit"]
+    description.write_text(DESCRIPTION)
+    (root / "scripts" / "some.py").unlink()
+    assert verify.faults() == ["data/some.jsonl: there is no scripts/some.py"]
+
+
+def test_without_the_history_commits_are_not_checked_and_that_is_said(recorded, monkeypatch):
+    root, file = recorded
+    rows = rows_of(file)
+    rows[0]["from"]["commit"] = "0" * 40
+    seal_anew(rows[0])
+    write(file, rows)
+    verify.renew()
+    assert verify.faults() == ["data/some.jsonl:1: its commit 000000000000 is not in this history"]
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(root.parent))
+    (root / ".git").rename(root.parent / "history")
+    assert verify.faults() == []
+    assert "commits are not checked" in verify.unchecked()
+
+
+def test_rows_of_before_there_were_seals_are_sealed_once(recorded):
+    _, file = recorded
+    rows = rows_of(file)
+    write(file, [{k: v for k, v in row.items() if k != "seal"} for row in rows])
+    assert records.seal_file(file) == 6
+    assert rows_of(file) == rows
+    assert records.seal_file(file) == 0
+    del rows[1]["seal"]
+    rows[1]["n"] = 9
+    write(file, rows)
+    with pytest.raises(ValueError, match=r"some\.jsonl:2: .* it was changed$"):
+        records.seal_file(file)
+    assert rows_of(file) == rows
+
+
+def test_the_command_prints_a_line_a_fault_and_ends_with_1(recorded, sizewise):
+    _, file = recorded
+    assert sizewise("verify") == (0, "6 rows, 2 files of facts and claims, 1 chapter\n", "")
+    write(file, rows_of(file)[:5])
+    code, out, err = sizewise("verify")
+    assert (code, out) == (1, "data/some.jsonl: 5 rows, but the manifest says 6\n")
+    assert err == "sizewise: 1 fault\n"
+    assert sizewise("verify", "--renew").out.startswith("data/some.jsonl: changed\n")
+    assert sizewise("verify").code == 0
+
+
+@pytest.mark.parametrize("stem", sorted(f.stem for f in (paths.root() / "data").glob("*.jsonl")))
+def test_rows_of_this_book_fit_their_seals(stem):
+    assert records.read(stem)
+    assert all("seal" in row for _, row in records.numbered(records.path(stem)))
