@@ -152,7 +152,7 @@ def points(name: str) -> plateau.Points:
 
 @cache
 def told(name: str, curve: str, at: float | None):
-    return plateau.foretell(points(name), curve, at)
+    return plateau.predict(points(name), curve, at)
 
 
 def gain(config: dict) -> dict:

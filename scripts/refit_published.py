@@ -29,6 +29,7 @@ SIZES = [float(f"1e{k}") for k in range(8, 14)]  # each grown tenfold
 EACH = (2, 20, 200)  # tokens for each parameter
 BUDGETS = [5.76e23, *(float(f"1e{k}") for k in range(18, 31))]  # the first is Chinchilla's own
 TRILLION, TEN = 1e12, 1e13
+GPT2, GPT3 = 124_439_808, 174_604_259_328  # the smallest and the largest of the early years
 
 
 def our_ladder() -> scaling_laws.Runs:
@@ -59,6 +60,8 @@ QUANTITIES: dict[str, Callable] = {  # of a law, each recorded with its interval
     "gain_early": lambda law: law.gain(1e9, 1e10),
     "gain_late": lambda law: law.gain(TRILLION, TEN),
     "early_over_late": lambda law: law.gain(1e9, 1e10) / law.gain(TRILLION, TEN),
+    "doubling_early": lambda law: law.gain(GPT2, 2 * GPT2),
+    "doubling_late": lambda law: law.gain(GPT3, 2 * GPT3),
     "left": lambda law: law.size_term(TEN),
     "next_factor": lambda law: next_factor(law.loss_exponent),
 }
@@ -124,10 +127,7 @@ def measure(config: dict) -> dict:
                 fitted(table), "gain", lambda law: law.gain(params, 10 * params)
             ) | with_interval(fitted(table), "left", lambda law: law.size_term(params))
         case "optimal_size":
-            columns = with_interval(fitted(table), "flops", lambda law: law.budget(params)[0])
-            return columns | with_interval(
-                fitted(table), "tokens", lambda law: law.budget(params)[1]
-            )
+            return optimal_size(fitted(table), params)
         case "allocation":
             return allocation(fitted(table), config["budget"])
         case "joint":
@@ -205,6 +205,13 @@ def objective(runs: scaling_laws.Runs, law: str) -> float:
     table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
     theta = scaling_laws.published(law).theta[None]
     return float(solver.objective(theta, np.ones((1, len(runs))), table)[0])
+
+
+def optimal_size(fit: scaling_laws.Fit, params: float) -> dict:
+    """FLOPs and tokens for which a size is the best one, and tokens for each parameter."""
+    columns = with_interval(fit, "flops", lambda law: law.budget(params)[0])
+    columns |= with_interval(fit, "tokens", lambda law: law.budget(params)[1])
+    return columns | with_interval(fit, "tokens_each", lambda law: law.budget(params)[1] / params)
 
 
 def allocation(fit: scaling_laws.Fit, budget: float) -> dict:

@@ -36,8 +36,8 @@ def made(families=12, at=None, scatter=0.02, ceiling=1.0, seed=0):
 def folder():
     """The published tables, where their folder is at hand."""
     name = os.environ.get("SIZEWISE_PUBLISHED", "")
-    if not os.path.isfile(os.path.join(name, public_runs.BENCHMARKS.name)):
-        pytest.skip(f"SIZEWISE_PUBLISHED names no folder with {public_runs.BENCHMARKS.name}")
+    if not name:
+        pytest.skip("SIZEWISE_PUBLISHED names no folder")
     return name
 
 
@@ -138,7 +138,7 @@ def test_a_plateau_is_found_where_there_is_one(seed):
     one = plateau.kept_slope(points, BREAK, samples=60)
     assert one["low"] < 0.1
     assert one["high"] < 0.5
-    told = plateau.foretell(points, "plateau", BREAK), plateau.foretell(points, "smooth")
+    told = plateau.predict(points, "plateau", BREAK), plateau.predict(points, "smooth")
     assert plateau.better(*told, samples=200) > 0.9
 
 
@@ -149,7 +149,7 @@ def test_no_plateau_is_found_where_there_is_none(seed):
     assert plateau.bic(points, smooth) + 10 < plateau.bic(points, flat)
     one = plateau.kept_slope(points, BREAK, samples=60)
     assert one["low"] > 0.5
-    told = plateau.foretell(points, "smooth"), plateau.foretell(points, "plateau", BREAK)
+    told = plateau.predict(points, "smooth"), plateau.predict(points, "plateau", BREAK)
     assert plateau.better(*told, samples=200) > 0.9
 
 
@@ -165,7 +165,7 @@ def test_a_fit_without_scatter_returns_what_made_it():
     one = plateau.fit(points, "bent", BREAK)
     assert one.slopes == pytest.approx([0.35, 0], abs=1e-4)
     assert one.rss < 1e-8
-    told = plateau.foretell(points, "plateau", BREAK)
+    told = plateau.predict(points, "plateau", BREAK)
     assert np.abs(told["observed"] - told["predicted"]).max() < 0.003  # offsets lie on a grid
 
 

@@ -1,9 +1,9 @@
-"""Abilities that seem to appear at once: how sharp they are, and whether less computing told them.
+"""Abilities that seem to appear at once: how sharp they are, and whether small models predict them.
 
 A score that asks for k right tokens in a row is about the k-th power of the score of one token,
 so it stays near nothing and then climbs, where the score of one token rises evenly (Schaeffer et
-al. 2023). Two questions can be put to published scores: over how many powers of ten of computing
-does a score climb, and does a smooth curve through the smaller models foretell the larger ones?
+al. 2023). Two questions can be put to published scores: over how many powers of ten of compute
+does a score climb, and does a smooth curve through the smaller models predict the larger ones?
 """
 
 from dataclasses import dataclass
@@ -61,12 +61,12 @@ def climb(x, y, chance: float = 0.0, top: float | None = None) -> Climb:
     starts = [[np.log(steep), np.median(x)] for steep in (0.7, 2.0, 5.0)]
     if top is None:
         starts = [[*start, 0.0] for start in starts]
-    found = min(
+    best = min(
         (least_squares(errors, start, method="lm", max_nfev=400) for start in starts),
-        key=lambda one: one.cost,
+        key=lambda result: result.cost,
     )
-    high = top if top is not None else chance + (1 - chance) * expit(found.x[2])
-    return Climb(float(_steep(found.x[0])), float(found.x[1]), float(high), chance)
+    high = top if top is not None else chance + (1 - chance) * expit(best.x[2])
+    return Climb(float(_steep(best.x[0])), float(best.x[1]), float(high), chance)
 
 
 def hidden(table, coarse: str, fine: str, by: str = "operations", least: float = 0.005) -> dict:
@@ -95,8 +95,8 @@ def excess(
     """By how many points the models beyond a curve through smaller ones exceed it, on average.
 
     ``table`` has ``family``, ``by`` and the score. The curve goes to 1 and is fitted to the
-    ``share`` of models of least ``by``; the others are foretold. The 95 % interval draws
-    families, and fits anew. A capability that exceeds what smaller models foretell is above 0.
+    ``share`` of models of least ``by``; the others are predicted. The 95 % interval draws
+    families, and fits anew. A capability that exceeds what smaller models predict is above 0.
     """
     rows = table.dropna(subset=[score, by]).reset_index(drop=True)
     cut = float(rows[by].quantile(share))
@@ -108,12 +108,12 @@ def excess(
         small = x[at] <= cut
         if small.sum() < FEWEST_MODELS or small.all():
             return None
-        told = climb(x[at][small], y[at][small], chance, top=1.0).score(x[at][~small])
-        return 100 * float((y[at][~small] - told).mean())
+        predicted = climb(x[at][small], y[at][small], chance, top=1.0).score(x[at][~small])
+        return 100 * float((y[at][~small] - predicted).mean())
 
     spread = []
-    for one in draws(len(groups), samples, seed):
-        value = mean_excess(np.concatenate([groups[k] for k in one]))
+    for sample in draws(len(groups), samples, seed):
+        value = mean_excess(np.concatenate([groups[k] for k in sample]))
         if value is not None:
             spread.append(value)
     low, high = np.percentile(spread, [2.5, 97.5])

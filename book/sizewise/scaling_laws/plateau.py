@@ -88,8 +88,8 @@ class Curve:
         if self.name in STRAIGHT:
             return float(np.mean(y - base))
         tried = OFFSETS - base.mean()
-        told = self.chance + (self.ceiling - self.chance) * expit(tried[:, None] + base)
-        return float(tried[((told - y) ** 2).sum(1).argmin()])
+        scores = self.chance + (self.ceiling - self.chance) * expit(tried[:, None] + base)
+        return float(tried[((scores - y) ** 2).sum(1).argmin()])
 
 
 def fit(points: Points, name: str, at: float | None = None) -> Curve:
@@ -105,7 +105,7 @@ def fit(points: Points, name: str, at: float | None = None) -> Curve:
         return _fit(points, name, np.log2(at))
     inside = np.sort(points.x)[[len(points.x) // 4, -4]]  # three models at least lie beyond
     tried = [_fit(points, name, place, 1) for place in np.linspace(*inside, STEPS)]
-    return min(tried, key=lambda one: one.rss)
+    return min(tried, key=lambda curve: curve.rss)
 
 
 def bic(points: Points, curve: Curve) -> float:
@@ -114,7 +114,7 @@ def bic(points: Points, curve: Curve) -> float:
     return n * np.log(curve.rss / n) + k * np.log(n)
 
 
-def foretell(points: Points, name: str, at: float | None = None):
+def predict(points: Points, name: str, at: float | None = None):
     """Each model from its smaller siblings, by a curve whose shape other families gave.
 
     A family is left out, the shape fitted to all others; its own offset comes from the smaller
@@ -129,21 +129,21 @@ def foretell(points: Points, name: str, at: float | None = None):
         for place in range(1, len(own.x)):
             known = own.x < own.x[place]
             if known.any():
-                told = curve.score(
+                score = curve.score(
                     own.x[place : place + 1], curve.offset(own.x[known], own.y[known])
                 )
-                rows.append((family, own.x[place], own.y[place], float(told[0])))
+                rows.append((family, own.x[place], own.y[place], float(score[0])))
     return pandas.DataFrame(rows, columns=["family", "x", "observed", "predicted"])
 
 
-def better(one, other, samples: int = 2000, seed: int = 0) -> float:
-    """Share of resamples of families in which ``one`` has the smaller squared error.
+def better(first, second, samples: int = 2000, seed: int = 0) -> float:
+    """Share of resamples of families in which ``first`` has the smaller squared error.
 
-    Both are tables of `foretell` on the same points.
+    Both are tables of `predict` on the same points.
     """
     a, b = (
         ((table["observed"] - table["predicted"]) ** 2).groupby(table["family"]).sum().to_numpy()
-        for table in (one, other)
+        for table in (first, second)
     )
     drawn = draws(len(a), samples, seed)
     return float((a[drawn].sum(1) < b[drawn].sum(1)).mean())
@@ -157,15 +157,15 @@ def kept_slope(points: Points, at: float, samples: int = 400, seed: int = 0) -> 
     """
     families = np.unique(points.family)
 
-    def ratio(one: Points) -> float:
-        before, after = fit(one, "bent", at).slopes
+    def ratio(sample: Points) -> float:
+        before, after = fit(sample, "bent", at).slopes
         return after / before
 
     spread = []
     for drawn in draws(len(families), samples, seed):
-        one = points.take(families[drawn])
-        if (one.x > np.log2(at)).any():
-            spread.append(ratio(one))
+        sample = points.take(families[drawn])
+        if (sample.x > np.log2(at)).any():
+            spread.append(ratio(sample))
     low, high = np.percentile(spread, [2.5, 97.5])
     return {"value": float(ratio(points)), "low": float(low), "high": float(high)}
 
@@ -187,8 +187,8 @@ def power(points: Points, at: float, simulations: int = 200, seed: int = 0) -> d
         taken = 0
         for _ in range(simulations):
             y = np.clip(clean + rng.normal(0, scatter, len(clean)), 0, 1)
-            made = Points(points.x, y, points.family, points.chance)
-            taken += fit(made, "plateau", at).rss < fit(made, "smooth").rss
+            synthetic = Points(points.x, y, points.family, points.chance)
+            taken += fit(synthetic, "plateau", at).rss < fit(synthetic, "smooth").rss
         shares[name] = taken / simulations
     return shares | {"scatter": float(scatter)}
 
@@ -230,8 +230,8 @@ def _logistic(points: Points, linear, first, families: int, capped: bool):
 
     def errors(theta):
         room = expit(theta[-1]) if capped else 1.0
-        told = points.chance + high * room * expit(linear @ theta[:width])
-        return np.append(told - points.y, TIE * theta[:families])
+        scores = points.chance + high * room * expit(linear @ theta[:width])
+        return np.append(scores - points.y, TIE * theta[:families])
 
     def gradient(theta):
         room = expit(theta[-1]) if capped else 1.0
@@ -242,6 +242,6 @@ def _logistic(points: Points, linear, first, families: int, capped: bool):
         return np.vstack([inner, tie])
 
     start = np.append(first, 3.0) if capped else first
-    found = least_squares(errors, start, gradient, method="lm", xtol=1e-10, ftol=1e-10)
-    room = float(expit(found.x[-1])) if capped else 1.0
-    return found.x[:width], room, float((found.fun[: len(points.y)] ** 2).sum())
+    solution = least_squares(errors, start, gradient, method="lm", xtol=1e-10, ftol=1e-10)
+    room = float(expit(solution.x[-1])) if capped else 1.0
+    return solution.x[:width], room, float((solution.fun[: len(points.y)] ** 2).sum())

@@ -47,17 +47,19 @@ def pairs(table, benchmark):
     return pandas.DataFrame(rows, columns=columns)
 
 
-def average(rows, column: str, of=np.mean, samples: int = SAMPLES, seed: int = 0) -> dict:
+def average(rows, column: str, statistic=np.mean, samples: int = SAMPLES, seed: int = 0) -> dict:
     """A statistic of a column with its 95 % interval over families: value, low, high."""
     values = rows[column].to_numpy(float)
     groups = [np.flatnonzero(rows["family"] == name) for name in rows["family"].unique()]
-    found = {"value": float(of(values)) if len(values) else None, "low": None, "high": None}
+    result = {"value": float(statistic(values)) if len(values) else None, "low": None, "high": None}
     if len(groups) < FEWEST:
-        return found
-    drawn = draws(len(groups), samples, seed)
-    spread = [of(values[np.concatenate([groups[k] for k in one])]) for one in drawn]
-    found["low"], found["high"] = map(float, np.percentile(spread, [2.5, 97.5]))
-    return found
+        return result
+    spread = [
+        statistic(values[np.concatenate([groups[k] for k in sample])])
+        for sample in draws(len(groups), samples, seed)
+    ]
+    result["low"], result["high"] = map(float, np.percentile(spread, [2.5, 97.5]))
+    return result
 
 
 def rank(table, score: str, by: str, samples: int = SAMPLES, seed: int = 0) -> dict:
@@ -69,8 +71,8 @@ def rank(table, score: str, by: str, samples: int = SAMPLES, seed: int = 0) -> d
     places = pandas.Series(range(len(rows))).groupby(rows["family"].to_numpy())
     groups = [index.to_numpy() for _, index in places]
     spread = []
-    for one in draws(len(groups), samples, seed):
-        at = np.concatenate([groups[k] for k in one])
+    for sample in draws(len(groups), samples, seed):
+        at = np.concatenate([groups[k] for k in sample])
         spread.append(_spearman(x[at], y[at]))
     low, high = np.percentile(spread, [2.5, 97.5])
     return {"value": _spearman(x, y), "low": float(low), "high": float(high), "models": len(rows)}
@@ -87,8 +89,8 @@ def smaller_wins(table, score: str, times: float, samples: int = SAMPLES, seed: 
     lost = value[large] < value[small]
     codes, names = rows["family"].factorize()
     spread = []
-    for one in draws(len(names), samples, seed):
-        weight = np.bincount(one, minlength=len(names))[codes]
+    for sample in draws(len(names), samples, seed):
+        weight = np.bincount(sample, minlength=len(names))[codes]
         both = weight[small] * weight[large]
         if both.any():  # with few families a resample may hold no pair
             spread.append(np.average(lost, weights=both))
@@ -110,14 +112,14 @@ def doubling_times(days, minutes, samples: int = SAMPLES, block: int = 8, seed: 
     for _ in range(samples):
         starts = rng.integers(0, len(y) - block + 1, -(-len(y) // block))
         at = (starts[:, None] + np.arange(block)).ravel()[: len(y)]
-        one = _line(days, flat["fitted"] + (y - flat["fitted"])[at])
-        two = _broken(days, bent["fitted"] + (y - bent["fitted"])[at])
+        straight = _line(days, flat["fitted"] + (y - flat["fitted"])[at])
+        broken = _broken(days, bent["fitted"] + (y - bent["fitted"])[at])
         spread.append(
             [
-                -1 / one["slope"] / month,
-                two["break"],
-                -1 / two["before"] / month,
-                -1 / two["after"] / month,
+                -1 / straight["slope"] / month,
+                broken["break"],
+                -1 / broken["before"] / month,
+                -1 / broken["after"] / month,
             ]
         )
     names = ("line", "break_day", "before", "after")
@@ -127,13 +129,13 @@ def doubling_times(days, minutes, samples: int = SAMPLES, block: int = 8, seed: 
         -1 / bent["before"] / month,
         -1 / bent["after"] / month,
     )
-    found = {"ends": float((days[-1] - days[0]) / month / (y[0] - y[-1]))}
+    result = {"ends": float((days[-1] - days[0]) / month / (y[0] - y[-1]))}
     for k, name in enumerate(names):
         low, high = np.percentile(np.array(spread)[:, k], [2.5, 97.5])
-        found |= {name: float(values[k]), f"{name}_low": float(low), f"{name}_high": float(high)}
+        result |= {name: float(values[k]), f"{name}_low": float(low), f"{name}_high": float(high)}
     n = len(y)
-    found["bic_gain"] = float(n * np.log(flat["rss"] / bent["rss"]) - 2 * np.log(n))
-    return found
+    result["bic_gain"] = float(n * np.log(flat["rss"] / bent["rss"]) - 2 * np.log(n))
+    return result
 
 
 def _line(x, y) -> dict:
@@ -147,14 +149,14 @@ def _broken(x, y) -> dict:
     best = None
     for at in np.linspace(x[5], x[-6], 2 * len(x)):
         matrix = np.stack([np.ones_like(x), x, np.maximum(x - at, 0)], axis=1)  # [points, 3]
-        found, *_ = np.linalg.lstsq(matrix, y, rcond=None)
-        fitted = matrix @ found
+        result, *_ = np.linalg.lstsq(matrix, y, rcond=None)
+        fitted = matrix @ result
         rss = float(((y - fitted) ** 2).sum())
         if best is None or rss < best["rss"]:
             best = {
                 "break": at,
-                "before": found[1],
-                "after": found[1] + found[2],
+                "before": result[1],
+                "after": result[1] + result[2],
                 "fitted": fitted,
                 "rss": rss,
             }

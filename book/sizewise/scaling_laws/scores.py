@@ -23,8 +23,8 @@ class Benchmark:
 
 
 BENCHMARKS = {
-    one.name: one
-    for one in (
+    benchmark.name: benchmark
+    for benchmark in (
         Benchmark("MMLU", "knowledge", 0.25, 30e9),
         Benchmark("GSM8K", "reasoning", 0.0, 70e9),
         Benchmark("ARC-C", "reasoning", 0.25, 70e9),
