@@ -1,19 +1,15 @@
 """Scaling laws against published coefficients, published fits, scipy, and known generators."""
 
-import json
 import os
-import subprocess
-import sys
 
 import numpy as np
-import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sizewise import paths, scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import Hoffmann, fitting, public_runs, solver
+from sizewise.scaling_laws import Hoffmann, fitting, inference, public_runs, solver
 
 TRUE = Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 FIVE = ("hoffmann-3", "hoffmann-3-tex", "besiroglu", "refit", "muennighoff-c4")
@@ -341,116 +337,7 @@ def test_a_budget_with_three_sizes_has_no_parabola():
     ).empty
 
 
-# ------------------------------------------------------------------ bad tables, and the command
-
-
-def written(folder, frame, name="runs.csv"):
-    file = folder / name
-    frame.to_csv(file, index=False)
-    return file
-
-
-@pytest.fixture
-def frame():
-    runs = made(0, sizes=6)
-    return pandas.DataFrame({"params": runs.params, "tokens": runs.tokens, "loss": runs.loss})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda t: t.head(4), "too few rows"),
-        (lambda t: t.drop(columns="tokens"), "no column 'tokens'"),
-        (lambda t: t.assign(loss=t["loss"].where(t.index != 3)), "row 4: loss is nan"),
-        (lambda t: t.assign(params=t["params"].where(t.index != 0, 0)), "row 1: params is 0"),
-        (lambda t: t.assign(tokens=t["tokens"].where(t.index != 1, -5)), "row 2: tokens is -5"),
-        (lambda t: t.assign(loss=t["loss"].where(t.index != 1, np.inf)), "row 2: loss is inf"),
-        (
-            lambda t: t.astype(object).replace({"loss": {t["loss"][2]: "low"}}),
-            "row 3: loss is 'low'",
-        ),
-        (lambda t: t.assign(params=1e9), "params takes 1 value;"),
-        (lambda t: t.head(0), "too few rows"),
-    ],
-)
-def test_a_bad_table_is_refused_in_one_line(tmp_path, frame, spoil, words):
-    with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
-        scaling_laws.Runs.read(written(tmp_path, spoil(frame)))
-    assert words in str(error.value)
-
-
-def test_a_file_that_is_empty_or_missing_or_a_folder_is_refused(tmp_path):
-    (tmp_path / "empty.csv").write_text("")
-    for name in ("empty.csv", "missing.csv", "."):
-        with pytest.raises(ValueError, match=r"^\S[^\n]*$"):
-            scaling_laws.Runs.read(tmp_path / name)
-
-
-def test_jsonl_and_csv_hold_the_same_runs(tmp_path, frame):
-    lines = tmp_path / "runs.jsonl"
-    lines.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")))
-    one, other = scaling_laws.Runs.read(lines), scaling_laws.Runs.read(written(tmp_path, frame))
-    assert one.loss.tolist() == pytest.approx(other.loss.tolist())
-
-
-def test_a_changed_table_is_not_taken_for_the_published_one(tmp_path, monkeypatch):
-    (tmp_path / public_runs.CHINCHILLA.name).write_text("Model Size,Training FLOP,loss\n1,2,3\n")
-    monkeypatch.setenv("SIZEWISE_PUBLISHED", str(tmp_path))
-    with pytest.raises(ValueError, match="SHA-256"):
-        public_runs.fetch(public_runs.CHINCHILLA)
-
-
-def test_an_unknown_law_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="besiroglu"):
-        scaling_laws.published("besirolgu")
-    with pytest.raises(ValueError, match="exponents only"):
-        scaling_laws.published("kaplan-allocation")
-
-
-def sizewise(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "sizewise", *words], capture_output=True, text=True, timeout=120
-    )
-
-
-def test_the_command_gives_coefficients_intervals_and_the_optimum(tmp_path, frame):
-    file = written(tmp_path, frame)
-    done = sizewise("fit", str(file), "--budget", "1e21", "--bootstrap", "200", "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    for name in scaling_laws.NAMES:
-        low, high = found["ci"][name]
-        assert low < found[name] < high
-    assert found["alpha"] == pytest.approx(TRUE.alpha, rel=0.1)
-    assert found["objective"] > 0
-    assert 6 * found["params"] * found["tokens"] == pytest.approx(1e21)
-    assert found["params_ci"][0] < found["params"] < found["params_ci"][1]
-    assert found["params"] == pytest.approx(TRUE.optimum(1e21)[0], rel=0.2)
-
-
-def test_the_command_shows_a_table_and_counts_sizes_in_another_column(tmp_path, frame):
-    file = written(tmp_path, frame.rename(columns={"params": "non_embedding"}))
-    done = sizewise("fit", str(file), "--params", "non_embedding", "--bootstrap", "0")
-    assert done.returncode == 0, done.stderr
-    assert "alpha" in done.stdout
-    assert "profile" in done.stdout
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("missing.csv",),
-        ("{}", "--budget", "-1"),
-        ("{}", "--bootstrap", "-3"),
-        ("{}", "--params", "n"),
-    ],
-)
-def test_the_command_refuses_bad_input_in_one_line(tmp_path, frame, words):
-    file = written(tmp_path, frame)
-    done = sizewise("fit", *(word.replace("{}", str(file)) for word in words))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.strip().split("\n")) == 1
+# ------------------------------------------------------------------ budgets and counted FLOPs
 
 
 def isoflop_table():
@@ -476,3 +363,117 @@ def test_more_noise_between_seeds_spreads_the_exponent():
     little, much = (scaling_laws.exponents(runs, budgets, n, samples=60) for n in (1e-4, 1e-3))
     assert np.nanstd(much) > 3 * np.nanstd(little) > 0
     assert np.array_equal(little, scaling_laws.exponents(runs, budgets, 1e-4, samples=60))
+
+
+def our_ladder(column="params_non_embedding"):
+    rows = records.table("isoflop")
+    rows = rows[(rows["what"] == "ladder") & (rows["family"] == "dense")]
+    runs = scaling_laws.Runs.from_arrays(
+        *(rows[name] for name in (column, "tokens", "val_loss")), flops=rows["operations"]
+    )
+    return runs, rows["budget"].to_numpy()
+
+
+def test_tokens_of_an_optimum_are_those_that_its_budget_pays_for():
+    # C / 6 N, N without embedding and head, says 198, 74, 71, 58, 40 and 40.
+    runs, budgets = our_ladder()
+    optima = scaling_laws.parabolas(runs, budgets)
+    each = (optima["tokens"] / optima["params"]).round().astype(int).tolist()
+    assert each == [47, 25, 29, 29, 24, 27]
+    assert optima["inside"].all()
+
+
+def test_surface_and_parabolas_agree_once_the_surface_counts_the_flops_spent():
+    runs, budgets = our_ladder()
+    optima = scaling_laws.parabolas(runs, budgets)
+    assert scaling_laws.power_law(optima["flops"], optima["params"]).exponent == pytest.approx(
+        0.63, abs=0.005
+    )
+    law = scaling_laws.fit(runs).law
+    assert law.exponent == pytest.approx(0.52, abs=0.005)  # as if a token cost 6 N
+    assert scaling_laws.surface_exponent(law, runs) == pytest.approx(0.60, abs=0.005)
+
+
+def test_the_best_size_by_counted_flops_is_the_least_loss_on_the_budget():
+    params = np.geomspace(1e6, 1e9, 12)
+    sizes, tokens = np.repeat(params, 6), np.tile(np.geomspace(1e8, 1e11, 6), 12)
+    head = 3e7  # a head that every size has: 6 (N + head) FLOPs a token
+    flops = 6 * (sizes + head) * tokens
+    runs = scaling_laws.Runs.from_arrays(sizes, tokens, TRUE.loss(sizes, tokens), flops=flops)
+    best = scaling_laws.fit(runs).allocate(1e19)
+    trials = np.geomspace(1e6, 1e9, 20001)
+    exact = TRUE.loss(trials, 1e19 / (6 * (trials + head)))
+    assert best.params == pytest.approx(trials[exact.argmin()], rel=0.06)  # read off 12 sizes
+    assert best.params > TRUE.optimum(1e19)[0]
+    assert runs.token_flops(1e9) * best.tokens > 1e19  # no size costs 6 N of the largest
+
+
+def test_points_of_one_run_are_weighted_together():
+    runs = scaling_laws.Runs.from_arrays(
+        *(np.tile(v, 3) for v in (made(0).params, made(0).tokens, made(0).loss)),
+        cluster=np.tile([f"run {k}" for k in range(81)], 3),
+    )
+    weights = fitting.resamples(runs, 5, 0)
+    assert np.array_equal(weights[:, :81], weights[:, 81:162])
+    assert weights.sum(1) == pytest.approx([243] * 5)
+    clustered, alone = (
+        scaling_laws.fit(runs, bootstrap=200),
+        scaling_laws.fit(made(0), bootstrap=200),
+    )
+    for name in ("alpha", "beta"):  # three copies of each point tell nothing new
+        low, high = clustered.ci()[name]
+        assert high - low == pytest.approx(np.diff(alone.ci()[name])[0], rel=0.15)
+    assert scaling_laws.folds(runs)[:, :81].tolist() == scaling_laws.folds(runs)[:, 81:162].tolist()
+
+
+# ------------------------------------------------------------------ models that are served
+
+SARDANA = Hoffmann(E=1.69, A=406.4, B=410.7, alpha=0.336, beta=0.283)  # their section 3
+
+
+def test_the_worked_example_of_sardana_comes_out():
+    # 13B quality, two trillion tokens served: 7B instead saves 1.7e22 FLOPs, 17 %.
+    size, served = 13e9, 2e12
+    budget, tokens = SARDANA.budget(size)
+    params, more = scaling_laws.cheapest(SARDANA, budget, served)
+    assert params == pytest.approx(7e9, rel=0.01)
+    assert SARDANA.loss(params, more) == pytest.approx(SARDANA.loss(size, tokens))
+    plain = scaling_laws.lifetime_flops(size, tokens, served)
+    saved = plain - scaling_laws.lifetime_flops(params, more, served)
+    assert saved == pytest.approx(1.7e22, rel=0.01)
+    assert saved / plain == pytest.approx(0.17, abs=0.005)
+
+
+@given(st.floats(18, 26), st.floats(8, 16), st.floats(1, 100))
+def test_the_cheapest_model_is_cheaper_than_its_neighbours(budget, served, weight):
+    budget, served = 10**budget, 10**served
+    params, tokens = scaling_laws.cheapest(TRUE, budget, served, weight)
+    loss = TRUE.loss(*TRUE.optimum(budget))
+    assert TRUE.loss(params, tokens) == pytest.approx(loss)
+    least = scaling_laws.lifetime_flops(params, tokens, weight * served)
+    for size in params * np.array([0.97, 1.03]):
+        other = TRUE.tokens_for(loss, size)
+        assert scaling_laws.lifetime_flops(size, other, weight * served) >= least
+
+
+def test_nothing_served_is_the_plain_optimum_and_more_makes_it_smaller():
+    plain = TRUE.optimum(1e22)
+    assert scaling_laws.cheapest(TRUE, 1e22, 1.0) == pytest.approx(plain, rel=1e-6)
+    sizes = [scaling_laws.cheapest(TRUE, 1e22, 10.0**k)[0] for k in range(9, 16)]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_arrays_of_laws_give_arrays_and_a_law_without_an_optimum_nan():
+    laws = Hoffmann(*(np.array([getattr(TRUE, n)] * 2) for n in scaling_laws.NAMES))
+    bent = Hoffmann(laws.E, laws.A, laws.B, np.array([0.35, -0.1]), laws.beta)
+    params, _ = scaling_laws.cheapest(bent, 1e22, 1e12)
+    assert params[0] == pytest.approx(scaling_laws.cheapest(TRUE, 1e22, 1e12)[0])
+    assert np.isnan(params[1])
+
+
+def test_serving_waits_for_memory_below_the_ridge_and_costs_as_training_above():
+    h100 = {"bandwidth": 3.35e12, "peak": 989.4e12, "utilization": 0.4}
+    # By hand: 2 bytes / 3.35e12 a weight and step, against 2 FLOPs / (0.4 x 989.4e12).
+    assert inference.serving_weight(batch=1, **h100) == pytest.approx(118.1, abs=0.1)
+    assert inference.serving_weight(batch=64, **h100) == pytest.approx(118.1 / 64, abs=0.01)
+    assert inference.serving_weight(batch=1024, **h100) == 1

@@ -21,7 +21,7 @@ HEADERS = {  # what a column may be called where no name is given; case and "-" 
 OPTIONAL = "flops"
 UNIFORM = 12.5  # nats a token: above it a model would do better by guessing, log of 256k entries
 BYTES = 1.0  # nats a token: below it the losses are probably bits or nats a byte
-SMALLEST = 1000.0  # parameters: below it the column probably counts in millions or billions
+SMALLEST = {"params": 1e4, "tokens": 1e5}  # at most so many: probably in millions or billions
 COLLINEAR = 0.1  # of log tokens about a line in log size: below it the two are one variable
 EQUAL = 0.1  # share by which the FLOPs of one budget may differ
 
@@ -197,7 +197,7 @@ class Runs:
         """Values that are probably in another unit."""
         lines = []
         for name, values in (("params", self.params), ("tokens", self.tokens)):
-            if values.max() < SMALLEST:
+            if values.max() < SMALLEST[name]:
                 lines.append(
                     f"{name} are {values.max():g} at most: is the column in millions or billions?"
                 )

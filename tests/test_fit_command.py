@@ -1,0 +1,234 @@
+"""Tables of runs that people have, and the command that fits them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas
+import pytest
+from sizewise import scaling_laws
+from sizewise.scaling_laws import public_runs
+
+TRUE = scaling_laws.Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
+
+
+def table(params, tokens, noise=0.005):
+    """Runs of a known law, losses off by ``noise``."""
+    params, tokens = np.asarray(params, float), np.asarray(tokens, float)
+    scatter = np.exp(np.random.default_rng(0).normal(0, noise, len(params)))
+    loss = TRUE.loss(params, tokens) * scatter
+    return pandas.DataFrame({"params": params, "tokens": tokens, "loss": loss})
+
+
+def written(folder, frame, name="runs.csv"):
+    file = folder / name
+    frame.to_csv(file, index=False)
+    return file
+
+
+@pytest.fixture
+def frame():
+    return table(np.repeat(np.geomspace(5e7, 1.6e10, 6), 6), np.tile(np.geomspace(1e9, 1e12, 6), 6))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda t: t.head(4), "too few rows"),
+        (lambda t: t.drop(columns="tokens"), "no column 'tokens'"),
+        (lambda t: t.assign(loss=t["loss"].where(t.index != 3)), "row 4: loss is nan"),
+        (lambda t: t.assign(params=t["params"].where(t.index != 0, 0)), "row 1: params is 0"),
+        (lambda t: t.assign(tokens=t["tokens"].where(t.index != 1, -5)), "row 2: tokens is -5"),
+        (lambda t: t.assign(loss=t["loss"].where(t.index != 1, np.inf)), "row 2: loss is inf"),
+        (
+            lambda t: t.astype(object).replace({"loss": {t["loss"][2]: "low"}}),
+            "row 3: loss is 'low'",
+        ),
+        (lambda t: t.assign(params=1e9), "params takes 1 value;"),
+        (lambda t: t.head(0), "too few rows"),
+    ],
+)
+def test_a_bad_table_is_refused_in_one_line(tmp_path, frame, spoil, words):
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
+        scaling_laws.Runs.read(written(tmp_path, spoil(frame)))
+    assert words in str(error.value)
+
+
+def test_a_file_that_is_empty_or_missing_or_a_folder_is_refused(tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    for name in ("empty.csv", "missing.csv", "."):
+        with pytest.raises(ValueError, match=r"^\S[^\n]*$"):
+            scaling_laws.Runs.read(tmp_path / name)
+
+
+def test_jsonl_and_csv_hold_the_same_runs(tmp_path, frame):
+    lines = tmp_path / "runs.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")))
+    one, other = scaling_laws.Runs.read(lines), scaling_laws.Runs.read(written(tmp_path, frame))
+    assert one.loss.tolist() == pytest.approx(other.loss.tolist())
+
+
+def test_a_changed_table_is_not_taken_for_the_published_one(tmp_path, monkeypatch):
+    (tmp_path / public_runs.CHINCHILLA.name).write_text("Model Size,Training FLOP,loss\n1,2,3\n")
+    monkeypatch.setenv("SIZEWISE_PUBLISHED", str(tmp_path))
+    with pytest.raises(ValueError, match="SHA-256"):
+        public_runs.fetch(public_runs.CHINCHILLA)
+
+
+def test_an_unknown_law_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="besiroglu"):
+        scaling_laws.published("besirolgu")
+    with pytest.raises(ValueError, match="exponents only"):
+        scaling_laws.published("kaplan-allocation")
+
+
+def sizewise(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "sizewise", *words], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_command_gives_coefficients_intervals_and_the_optimum(tmp_path, frame):
+    file = written(tmp_path, frame)
+    done = sizewise("fit", str(file), "--budget", "1e21", "--bootstrap", "200", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for name in scaling_laws.NAMES:
+        low, high = found["ci"][name]
+        assert low < found[name] < high
+    assert found["alpha"] == pytest.approx(TRUE.alpha, rel=0.1)
+    assert found["objective"] > 0
+    assert 6 * found["params"] * found["tokens"] == pytest.approx(1e21)
+    assert found["params_ci"][0] < found["params"] < found["params_ci"][1]
+    assert found["params"] == pytest.approx(TRUE.optimum(1e21)[0], rel=0.2)
+
+
+def test_the_command_shows_a_table_and_counts_sizes_in_another_column(tmp_path, frame):
+    file = written(tmp_path, frame.rename(columns={"params": "non_embedding"}))
+    done = sizewise("fit", str(file), "--params", "non_embedding", "--bootstrap", "0")
+    assert done.returncode == 0, done.stderr
+    assert "alpha" in done.stdout
+    assert "profile" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("missing.csv",),
+        ("{}", "--budget", "-1"),
+        ("{}", "--bootstrap", "-3"),
+        ("{}", "--params", "size_in_bytes"),
+        ("{}", "--loss", "perplexity"),
+        ("{}", "--served", "1e12"),
+        ("{}", "--budget", "1e21", "--served", "-1"),
+    ],
+)
+def test_the_command_refuses_bad_input_in_one_line(tmp_path, frame, words):
+    file = written(tmp_path, frame)
+    done = sizewise("fit", *(word.replace("{}", str(file)) for word in words))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().split("\n")) == 1
+
+
+def fitted(tmp_path, frame, *words):
+    """What the command says of a table: its JSON, in which NaN is an error, and its stderr."""
+    done = sizewise("fit", str(written(tmp_path, frame)), "--json", "--bootstrap", "100", *words)
+    assert done.returncode == 0, done.stderr
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(done.stdout, parse_constant=refuse), done.stderr
+
+
+@pytest.mark.parametrize("rows", [10, 11])
+def test_ten_and_eleven_rows_are_enough(tmp_path, frame, rows):
+    few = frame.iloc[np.linspace(0, len(frame) - 1, rows).astype(int)]
+    result, _ = fitted(tmp_path, few, "--budget", "1e21")
+    assert result["runs"] == rows
+    assert result["alpha"] == pytest.approx(TRUE.alpha, rel=0.3)
+    assert 0 < result["held_out_error"] < 0.05
+
+
+SIZES = np.geomspace(1e8, 1e10, 12)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda t: table(SIZES, 20 * SIZES), "fixed tokens for each parameter"),
+        (lambda t: table(SIZES, 1e21 / 6 / SIZES), "one budget"),
+        (lambda t: table(SIZES, 1e3 * SIZES**0.9), "tokens that follow size"),
+        (lambda t: t.assign(loss=6 - t["loss"]), "losses rise with compute"),
+        (lambda t: t.assign(params=t["params"] / 1e9), "params are 16 at most: is the column in"),
+        (lambda t: t.assign(tokens=t["tokens"] / 1e9), "millions or billions"),
+        (lambda t: t.assign(loss=np.exp(t["loss"] + 0.5)), "is it perplexity?"),
+        (lambda t: t.assign(loss=t["loss"] / 3), "is it bits a byte?"),
+        (lambda t: pandas.concat([t, t.head(5)]), "5 rows repeat another exactly"),
+    ],
+)
+def test_a_table_that_cannot_tell_is_warned_of_in_words(tmp_path, frame, spoil, words):
+    result, told = fitted(tmp_path, spoil(frame), "--budget", "1e21")
+    assert any(words in line for line in result["warnings"]), result["warnings"]
+    assert words in told
+    low, high = 0.01, 1.5
+    credible = low <= result["alpha"] <= high and low <= result["beta"] <= high
+    assert credible or any("no scaling law has" in line for line in result["warnings"])
+    assert result["params"] is None or result["params"] > 0
+
+
+def test_a_good_table_is_not_warned_of(tmp_path, frame):
+    result, told = fitted(tmp_path, frame, "--budget", "1e21")
+    assert result["warnings"] == []
+    assert told == ""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("N", "D", "L"),
+        ("Params", "Tokens", "val_loss"),
+        ("n_params", "train tokens", "Validation Loss"),
+        ("Model Size", "training-tokens", "final_loss"),
+    ],
+)
+def test_headers_that_people_write_are_understood(tmp_path, frame, names):
+    plain = scaling_laws.Runs.read(written(tmp_path, frame))
+    renamed = scaling_laws.Runs.read(written(tmp_path, frame.set_axis(names, axis=1)))
+    for name in ("params", "tokens", "loss"):
+        assert getattr(renamed, name).tolist() == getattr(plain, name).tolist()
+
+
+def test_all_columns_can_be_named_and_two_that_could_be_meant_are_refused(tmp_path, frame):
+    file = written(tmp_path, frame.set_axis(["a", "b", "c"], axis=1).assign(d=1e20))
+    runs = scaling_laws.Runs.read(file, params="a", tokens="b", loss="c", flops="d")
+    assert (runs.flops == 1e20).all()
+    both = frame.rename(columns={"loss": "val_loss"}).assign(eval_loss=frame["loss"])
+    with pytest.raises(ValueError, match="'val_loss', 'eval_loss' could be loss"):
+        scaling_laws.Runs.read(written(tmp_path, both))
+
+
+def test_counted_flops_decide_the_allocation_and_stand_in_for_tokens(tmp_path, frame):
+    flops = 12 * frame["params"] * frame["tokens"]  # twice as dear as 6 N D
+    result, _ = fitted(tmp_path, frame.assign(flops=flops), "--budget", "2e21")
+    plain, _ = fitted(tmp_path, frame, "--budget", "1e21")
+    assert (result["flops_from"], plain["flops_from"]) == ("column", "6 N D")
+    assert result["params"] == pytest.approx(plain["params"], rel=0.01)
+    assert result["tokens"] == pytest.approx(plain["tokens"], rel=0.01)
+    without = frame.assign(c=6 * frame["params"] * frame["tokens"]).drop(columns="tokens")
+    runs = scaling_laws.Runs.read(written(tmp_path, without))
+    assert runs.tokens.tolist() == pytest.approx(frame["tokens"].tolist())
+
+
+def test_serving_asks_for_a_smaller_model_on_more_tokens(tmp_path, frame):
+    result, _ = fitted(tmp_path, frame, "--budget", "1e21", "--served", "1e13")
+    assert result["served_params"] < result["params"]
+    assert result["served_tokens"] > result["tokens"]
+    law = scaling_laws.Hoffmann(*(result[name] for name in scaling_laws.NAMES))
+    assert law.loss(result["served_params"], result["served_tokens"]) == pytest.approx(
+        law.loss(result["params"], result["tokens"])
+    )
+    low, high = result["served_params_ci"]
+    assert low < result["served_params"] < high
