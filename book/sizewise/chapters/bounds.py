@@ -58,7 +58,7 @@ class Model:
             return
         if not value.strip() or any(not character.isprintable() for character in value):
             raise ValueError("names no model")
-        if value not in catalog.models() and "/" not in value and not Path(value).exists():
+        if "/" not in value and not Path(value).exists() and value not in catalog.models():
             raise units.unknown("model", value, catalog.models())
 
 
@@ -94,6 +94,7 @@ def _column(stem: str, column: str) -> Callable[[], list[str]]:
 SHARE = Number(1e-6, 1 - 1e-6)
 BOUNDS: dict[str, Any] = {
     "answer_tokens": Number(1, 1e6, "tokens"),
+    "as_of": Day(),
     "article": Choice("article", claims.articles, or_empty=True),
     "batch": Number(1, 1e6, "sequences"),
     "benchmark": Choice("benchmark", _column("published_scores", "benchmark")),
@@ -140,14 +141,14 @@ def check(chapters: Mapping[str, Path], values: Mapping[str, Any]) -> None:
         known = notebook.parameters(file)
         for name, value in values.items():
             if name not in known:
-                raise ValueError(
-                    f"{chapter}: {units.unknown('parameter', name, known or ['(none)'])}"
-                )
+                error = units.unknown("parameter", name, known or ["(none)"])
+                raise ValueError(f"{chapter}: {error}")
             default = known[name]
             if default is not None and not _same_kind(default, value):
-                raise ValueError(
-                    f"{chapter}: {name} is {type(default).__name__} ({default!r}), not {value!r}"
-                )
+                kind = f"{type(default).__name__} ({default!r})"
+                raise ValueError(f"{chapter}: {name} is {kind}, not {value!r}")
+    for chapter in chapters:
+        for name, value in values.items():
             bound = BOUNDS.get(f"{chapter}.{name}", BOUNDS.get(name))
             try:
                 if bound is not None:
