@@ -150,14 +150,14 @@ class TestFacts:
         assert claims.fact("reports/price-of-a-level/fall.high") == 900
 
     @pytest.mark.parametrize(
-        ("place", "words"),
+        ("place", "message"),
         [
             ("reports/mcp-download/monthly", "did you mean 'mcp-downloads'"),
             ("reports/open-lag-2025/leg", "did you mean 'lag'"),
         ],
     )
-    def test_a_place_that_is_not_there_comes_with_the_nearest_name(self, place, words):
-        with pytest.raises(ValueError, match=words):
+    def test_a_place_that_is_not_there_comes_with_the_nearest_name(self, place, message):
+        with pytest.raises(ValueError, match=message):
             claims.fact(place)
 
     def test_a_claim_without_facts_cannot_be_decided_by_them(self):

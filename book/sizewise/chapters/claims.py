@@ -105,7 +105,7 @@ def decide_by_facts(number: int, **computed: float) -> Verdict:
     """Decide a claim by the evidence and the rules that its entry in the ledger names.
 
     A number is a published fact (``reports/open-lag-2026/lag``), or ``computed`` here; without
-    words and a range it is fixed. The finding may name numbers in braces.
+    a label and a range it is fixed. The finding may name numbers in braces.
     Raises ValueError for a claim without ``facts``, for a fact that is not there, and for a
     computed number that the entry does not ask for.
     """

@@ -30,8 +30,8 @@ def listing(rows: Iterable[Mapping]) -> Table:
         "chapter": {chapter: title(chapter) for chapter in chapters},
     }
     meaning = "\n".join(
-        f'<span class="sw-ledger__meaning">{mark(verdict)} {html.escape(words)}</span>'
-        for verdict, words in VERDICTS.items()
+        f'<span class="sw-ledger__meaning">{mark(verdict)} {html.escape(text)}</span>'
+        for verdict, text in VERDICTS.items()
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
     as_html = (
@@ -48,16 +48,16 @@ def listing(rows: Iterable[Mapping]) -> Table:
     return Table(as_html, "\n".join(texts))
 
 
-def mark(verdict: str, words: str = "") -> str:
+def mark(verdict: str, text: str = "") -> str:
     """A verdict as a small coloured label."""
     kind = verdict.replace(" ", "-")
-    return f'<span class="sw-mark sw-mark--{kind}">{words or verdict}</span>'
+    return f'<span class="sw-mark sw-mark--{kind}">{text or verdict}</span>'
 
 
 def _row(row: Mapping) -> str:
     verdict = row["verdict"] or WAITING
-    words = f"open until {row['until']}" if verdict == "open" and row["until"] else verdict
-    label = mark(verdict, words)
+    text = f"open until {row['until']}" if verdict == "open" and row["until"] else verdict
+    label = mark(verdict, text)
     if row["finding"]:
         label = f'<a href="{_cell(row)}">{label}</a>'
     claim = html.escape(row["claim"])
@@ -81,7 +81,7 @@ def _because(row: Mapping) -> str:
     """Why a row has its verdict: the finding, then evidence, flip and cell; or the reason."""
     notes = []
     if row["finding"]:
-        weighed = "; ".join(f"{words}: {number}" for words, number in row["evidence"])
+        weighed = "; ".join(f"{text}: {number}" for text, number in row["evidence"])
         turns = "; ".join(row["flips"])
         notes = [
             html.escape(f"Weighed: {weighed}.") if weighed else "",
@@ -142,7 +142,7 @@ def _failing(rows: list[Mapping], topic: str, least: int = 10) -> float:
 
 
 def title(chapter: str) -> str:
-    """The question that a chapter asks: its first heading, or its name as words.
+    """The question that a chapter asks: its first heading, or its name as text.
 
     A chapter that is still to be written has claims, but no file.
     """
