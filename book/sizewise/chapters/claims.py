@@ -29,7 +29,8 @@ class Claim:
     It has a ``chapter`` that decides it, or a ``status`` of `GREYS` with a ``reason``. Then
     ``needs`` says which fact would settle an undecidable claim, ``until`` the day on which an open
     one falls due, and ``searched`` where an unchecked one was looked for in vain. ``facts`` holds
-    evidence and rules where published facts alone decide. ``understood`` says how we read a word
+    evidence and rules where published facts alone decide; ``ranges`` holds the labels and plausible
+    ranges of numbers that a chapter computes. ``understood`` says how we read a word
     that the verdict hangs on.
     """
 
@@ -46,6 +47,7 @@ class Claim:
     until: date | None = None
     searched: str | None = None
     facts: Mapping[str, Any] | None = None
+    ranges: Mapping[str, Any] | None = None
 
 
 @cache
@@ -85,11 +87,15 @@ def decide(
 ) -> Verdict:
     """Decide claim ``number``: the first rule that ``numbers`` satisfy names the verdict.
 
+    A plain number for which the ledger states a range counts as `Evidence` with that range.
     Raises ValueError for a claim that is not in the ledger, and as `verdicts.weigh` does.
     """
     if number not in ledger():
         raise ValueError(f"no claim {number} in data/claims.yml")
     claim = ledger()[number]
+    for name, about in (claim.ranges or {}).items():
+        if name in numbers and not isinstance(numbers[name], Evidence):
+            numbers[name] = Evidence(numbers[name], **about)
     return verdicts.weigh(
         number,
         claim.claim,
