@@ -19,10 +19,11 @@ a literal, and let what cannot be known lead to "undecidable in part" by a rule:
     )
 
 Labels and ranges may stand in ``data/claims.yml`` instead, under ``ranges`` and the numbers' names;
-then the cell gives plain numbers. The first rule that holds names the verdict. The card prints rule and evidence in words, and where
-the verdict flips when one piece of evidence moves and the rest stays (`flips`). A test sweeps every
-stored rule over the ranges of its evidence (`reachable`) and fails if a verdict that the rule names
-can't be reached, if no piece of evidence has a range, or if a value lies outside its own.
+then the cell gives plain numbers. The first rule that holds names the verdict. The card prints
+rule and evidence in words, and where the verdict flips when one piece of evidence moves and the
+rest stays (`flips`). A test sweeps every stored rule over the ranges of its evidence (`reachable`)
+and fails if a verdict that the rule names can't be reached, if no piece of evidence has a range, or
+if a value lies outside its own.
 """
 
 import ast
