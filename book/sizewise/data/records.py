@@ -46,6 +46,7 @@ PACKAGES = (
     "hqq",
     "turboquant-torch",
     "lm_eval",
+    "pyarrow",
 )
 
 
