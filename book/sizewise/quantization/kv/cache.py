@@ -1,4 +1,4 @@
-"""A cache for `transformers` that holds keys and values as packed bytes, and nothing else.
+"""A cache for `transformers` that holds keys and values as packed bytes, and nothing else::
 
     cache = TurboQuantCache(model.config, bits=4)
     model.generate(**inputs, past_key_values=cache)
