@@ -67,6 +67,23 @@ def test_a_grey_row_says_what_would_settle_it(rows):
     assert "open until 2027-05-31" in dated
 
 
+def test_a_row_names_what_was_read_for_it():
+    row = next(row for row in claims.table() if row["id"] == 103)
+    listing = page.listing([row]).html
+    assert (
+        'Read: <a href="https://epoch.ai/data-insights/open-closed-eci-gap">Open models' in listing
+    )
+
+
+@pytest.mark.parametrize(
+    "claim", [c for c in claims.ledger().values() if c.facts], ids=lambda c: c.id
+)
+def test_every_claim_that_facts_decide_names_a_source_of_the_bibliography(claim):
+    keys = claims.sources(claim)
+    assert keys or claim.id in (35, 110)  # these rest on other verdicts, and on the catalogue
+    assert all(page._reference(key) for key in keys)
+
+
 def test_the_page_escapes_claims(rows):
     listing = page.listing(rows.values())
     assert "Two is &lt;b&gt;one&lt;/b&gt;." in listing.html

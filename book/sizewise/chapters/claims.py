@@ -158,6 +158,19 @@ def verdict_of(number: int) -> str | None:
     return stored(ledger()[number].chapter).get(number, {}).get("verdict")
 
 
+def sources(claim: Claim) -> list[str]:
+    """What was read to decide a claim by facts, as keys of ``book/references.bib``."""
+    if claim.facts is None:
+        return []
+    keys = list(claim.facts.get("sources", ()))
+    for about in claim.facts["evidence"].values():
+        if "fact" in about:
+            file, entry, figure = about["fact"].split("/")
+            row = next(row for row in records.facts(file) if row["name"] == entry)
+            keys.append(row["figures"][figure.split(".")[0]].get("source", row["source"]))
+    return list(dict.fromkeys(keys))
+
+
 def fact(place: str) -> float:
     """A published number: ``FILE/ENTRY/FIGURE``, or ``FILE/ENTRY/FIGURE.low`` for an end.
 
@@ -236,6 +249,7 @@ def _row(claim: Claim, verdict: dict[str, Any] | None) -> dict[str, Any]:
         "finding": verdict["finding"] if verdict else None,
         "evidence": verdicts.evidence_in_words(verdict) if verdict else [],
         "flips": verdicts.flips_in_words(verdict) if verdict else [],
+        "sources": sources(claim),
         "reason": reason,
         "needs": claim.needs,
         "until": claim.until.isoformat() if claim.until else None,

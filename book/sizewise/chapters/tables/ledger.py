@@ -2,8 +2,10 @@
 
 import html
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from urllib.parse import urlencode
 
 from sizewise import paths
@@ -86,6 +88,7 @@ def _because(row: Mapping) -> str:
         notes = [
             html.escape(f"Weighed: {weighed}.") if weighed else "",
             html.escape(f"It would be {turns}.") if turns else "",
+            f"Read: {'; '.join(map(_reference, row['sources']))}" if row["sources"] else "",
             f'Decided in <a href="{_cell(row)}">{html.escape(title(row["chapter"]))}</a>',
         ]
     elif row["needs"]:
@@ -94,6 +97,25 @@ def _because(row: Mapping) -> str:
         notes = [html.escape(f"Searched: {row['searched']}")]
     lines = "".join(f'\n<span class="sw-ledger__numbers">{note}</span>' for note in notes if note)
     return html.escape(row["finding"] or row["reason"]) + lines
+
+
+def _reference(key: str) -> str:
+    """The title of a source, linked to its address where it has one."""
+    fields = _references()[key].fields
+    title = html.escape(re.sub(r"[{}\\]", "", fields["title"]))
+    address = fields.get("url", "")
+    if not address and "doi" in fields:
+        address = f"https://doi.org/{fields['doi']}"
+    if not address and "eprint" in fields:
+        address = f"https://arxiv.org/abs/{fields['eprint']}"
+    return f'<a href="{html.escape(address)}">{title}</a>' if address else title
+
+
+@cache
+def _references():
+    from pybtex.database import parse_file
+
+    return parse_file(str(paths.root() / "book" / "references.bib")).entries
 
 
 def marks(rows: Iterable[Mapping], **filters: str) -> Table:
