@@ -22,30 +22,32 @@ from sizewise.quantization.weights import convert
 from sizewise.units import unknown
 
 Row = dict[str, Any]
-SUBJECT, SUBJECT_TOKENS, CONTEXT, WINDOWS = "dense-128", 1_500_000, 512, 200
+SUBJECT, SUBJECT_TOKENS, CONTEXT, WINDOWS = "dense-192", 750_000, 512, 200
+FEWER = 60  # windows of the second text, and of roundings whose groups begin elsewhere
 LADDER, LADDER_CONTEXT = "dense-64", 128  # one size, trained on more and more
-LADDER_TOKENS = (250_000, 750_000, 2_250_000, 6_750_000)
-LADDER_FORMATS = ("fp32", "int8", "nf4", "int4", "nf3", "int3")
+LADDER_TOKENS = (250_000, 750_000, 2_250_000)
+LADDER_FORMATS = ("fp32", "int8", "nf4", "fp4", "nf3")
 GGUF = ("smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 ENCODERS = ("minilm-l6", "mpnet-base")
 FORMATS = (
     *("fp32", "bf16", "int8", "fp8", "q8_0", "nf4", "nf4-dq", "fp4", "mxfp4", "nvfp4", "q4_0"),
     *("int4", "hqq4", "awq4", "gptq4", "nf3", "int3", "hqq3", "awq3", "gptq3"),
 )
-GROUPED = tuple(form for form in FORMATS if form not in ("fp32", "bf16", "int8", "fp8"))
+GROUPED = ("nf4", "fp4", "mxfp4", "nvfp4", "q4_0", "int4", "gptq4", "nf3")
 SHIFTS = (0, 11, 23, 41)  # columns by which the beginnings of groups are moved; of no common factor
 SECOND = ("fp32", "bf16", "int8", "nf4", "fp4", "q8_0", "mxfp4", "nvfp4", "q4_0", "gptq4")
 SHARE = 0.5  # of the weights that pruning sets to zero
 
 
 def quality(formats) -> Iterator[Row]:
-    """The laboratory's model in every format, on two texts; on the first with moved groups."""
+    """The laboratory's model in every format, on two texts; and with groups that begin elsewhere."""
     common = {"model": SUBJECT, "trained_tokens": SUBJECT_TOKENS, "trained_context": CONTEXT}
-    for text in LAB_TEXTS:
+    for text, windows in zip(LAB_TEXTS, (WINDOWS, FEWER), strict=True):
         for form in formats:
-            shifts = SHIFTS if form in GROUPED and text == LAB_TEXTS[0] else (0,)
-            for shift in shifts:
-                yield common | _read(form, text, CONTEXT, WINDOWS) | {"shift": shift}
+            yield common | _read(form, text, CONTEXT, windows)
+    for form in (form for form in formats if form in ("fp32", *GROUPED)):
+        for shift in SHIFTS if form in GROUPED else (0,):
+            yield common | _read(form, LAB_TEXTS[0], CONTEXT, FEWER) | {"shift": shift}
     yield from _second_rounding(formats)
 
 
