@@ -31,6 +31,7 @@ def main() -> int:
     LOG.write_text("", encoding="utf-8")
     try:
         stage("tools: KaTeX's style and fonts, PurgeCSS", vendor)
+        stage("reference: one page a room of the library", reference)
         stage("pages: Sphinx, warnings as errors", build_pages)
     except subprocess.CalledProcessError as error:
         print(f"site: {Path(error.cmd[0]).name} failed; the whole log is {LOG.relative_to(ROOT)}")
@@ -83,6 +84,19 @@ def vendor() -> str:
     shutil.copytree(work / "node_modules", VENDOR / "tools" / "node_modules", ignore=for_pages)
     shutil.copyfile(LOCK, made_from)
     return "fetched"
+
+
+def reference() -> str:
+    """Write book/api: a page for each public package, filled from its docstrings by autodoc."""
+    library, out = ROOT / "book" / "sizewise", ROOT / "book" / "api"
+    hidden = [library / name for name in ("cli", "chapters", "benchmark", "experiments")]
+    shutil.rmtree(out, ignore_errors=True)
+    options = ["--force", "--module-first", "--no-toc", "-q", "--output-dir", str(out)]
+    environment = os.environ | {"SPHINX_APIDOC_OPTIONS": "members"}
+    command = [script("sphinx-apidoc"), *options, str(library), *map(str, hidden)]
+    subprocess.run([*command, str(library / "__main__.py")], check=True, env=environment)
+    (out / "sizewise.rst").unlink()
+    return f"{len(list(out.glob('*.rst')))} pages"
 
 
 def build_pages() -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from sizewise import units
 from sizewise.data import records
-from sizewise.experiments import engine, kv_quality, weight_uses
+from sizewise.experiments import engine, kv_quality
 from sizewise.experiments.kv_quality import way
 from sizewise.models import pretrained
 from sizewise.quantization.kv import evaluate
@@ -112,7 +112,7 @@ def rows(what: str, words) -> Iterator[Row]:
                     "documents": words.documents if first else words.documents // 2,
                 }
         elif what == "layer":
-            for layer in range(weight_uses.depth(model)):
+            for layer in range(pretrained.entry(model).layers):
                 for side in ("keys", "values"):
                     yield {
                         "what": what,

@@ -1,7 +1,7 @@
 """Measure the built pages with Lighthouse: speed, accessibility, good practice, search engines.
 
     make lighthouse
-    .venv/bin/python scripts/lighthouse.py --pages book/index chapters/ledger --repeat 3
+    .venv/bin/python scripts/lighthouse.py --pages index chapters/ledger --repeat 3
 
 Serves _build/html as a web server would, compressed, and opens the pages in the installed Chromium:
 once as a phone (a slow network and a processor slowed to a quarter) and once as a desktop. Prints
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gzip
 import http.server
+import io
 import json
 import os
 import shutil
@@ -42,27 +44,27 @@ TIMES = {  # audit: (name, unit of what it reports, times this)
     "cumulative-layout-shift": ("shift", "", 1),
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+TEXTS = {".html", ".css", ".js", ".svg", ".xml", ".txt", ".json", ".csv"}
 FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-extensions"
 
 
 class Compressed(http.server.SimpleHTTPRequestHandler):
-    """Serves FILE.br or FILE.gz in place of FILE to a browser that reads it."""
+    """Sends texts packed by gzip to a browser that reads it, as a host does."""
 
     protocol_version = "HTTP/1.1"
 
     def send_head(self):
         path = Path(self.translate_path(self.path))
-        accepted = self.headers.get("Accept-Encoding", "")
-        for suffix, encoding in ((".br", "br"), (".gz", "gzip")):
-            packed = Path(f"{path}{suffix}")
-            if encoding in accepted and packed.is_file():
-                self.send_response(200)
-                self.send_header("Content-Type", self.guess_type(str(path)))
-                self.send_header("Content-Encoding", encoding)
-                self.send_header("Content-Length", str(packed.stat().st_size))
-                self.end_headers()
-                return packed.open("rb")
-        return super().send_head()
+        reads = "gzip" in self.headers.get("Accept-Encoding", "")
+        if not reads or path.suffix not in TEXTS or not path.is_file():
+            return super().send_head()
+        packed = gzip.compress(path.read_bytes())
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(str(path)))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(packed)))
+        self.end_headers()
+        return io.BytesIO(packed)
 
     def end_headers(self):
         self.send_header("Cache-Control", "max-age=600")  # what GitHub Pages sends
@@ -121,7 +123,8 @@ def arguments() -> argparse.Namespace:
 
 def built(site: Path) -> list[str]:
     """Every page of the book in a built site, without its suffix."""
-    files = (file for folder in FOLDERS for file in sorted((site / folder).glob("*.html")))
+    front = [site / "index.html"] if (site / "index.html").is_file() else []
+    files = front + [file for name in FOLDERS for file in sorted((site / name).glob("*.html"))]
     return [file.relative_to(site).with_suffix("").as_posix() for file in files]
 
 

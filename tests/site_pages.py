@@ -10,6 +10,7 @@ import fcntl
 import functools
 import http.server
 import os
+import posixpath
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ SOURCES = [
     ".npmrc",
     "scripts/build_site.py",
     "chapters/*.ipynb",
+    "index.md",
     "book/*.*",
     "book/_*/*.*",
     "book/sizewise/*.py",  # the calculators' formulas are traced from these
@@ -50,10 +52,16 @@ def pages_of(contents: dict) -> list[str]:
     return [page.removesuffix(".md").removesuffix(".ipynb") for page in found]
 
 
-CONTENTS = pages_of(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+EVERY = pages_of(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+REFERENCE = [page for page in EVERY if page.startswith("book/api/")]
+# The reference's pages are of one kind: the browser looks at one of them.
+CONTENTS = [page for page in EVERY if page not in REFERENCE[1:]]
 PAGES = [*CONTENTS, "search"]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-REDIRECTS = CONFIG["sphinx"]["config"].get("sizewise_redirects", {})
+REDIRECTS = {  # old page: new page, from the site's root
+    old: posixpath.normpath(posixpath.join(posixpath.dirname(old), new)).removesuffix(".html")
+    for old, new in CONFIG["sphinx"]["config"]["redirects"].items()
+}
 
 in_a_browser = pytest.mark.browser
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sizewise.chapters import claims
+from sizewise.cli import book as book_commands
 from sizewise.cli import main
 from sizewise.data import catalog
 from sizewise.models import parameters
@@ -275,13 +276,13 @@ class TestHelp:
         helps = [["--help"], *([name, "--help"] for name in COMMANDS)]
         words = f"""
 import contextlib, io, sys
-from sizewise import cli
+from sizewise.cli import main
 heavy = "torch transformers pandas numpy scipy matplotlib papermill nbformat IPython".split()
 for words in {[*helps, *lists, ["--version"], ["count", "nosuch"]]!r}:
     sys.argv = ["sizewise", *words]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
-            cli.main()
+            main.main()
         except SystemExit:
             pass
     found = [name for name in heavy if name in sys.modules]
@@ -361,7 +362,7 @@ class TestRun:
         ],
     )
     def test_values_are_what_they_look_like(self, words, value):
-        name, read = main._parameter(words)
+        name, read = book_commands._parameter(words)
         assert name == "x"
         assert read == value
         assert type(read) is type(value)

@@ -34,37 +34,37 @@ STEMS = sorted(file.stem for file in DATA.glob("*.jsonl"))
 
 def described(stem):
     """The columns that ``data/STEM.md`` describes: name -> (unit, meaning)."""
-    found = {}
+    columns = {}
     for line in (DATA / f"{stem}.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if line.startswith("| `") and len(cells) == 3:
-            found[cells[0].strip("`")] = cells[1:]
-    return found
+            columns[cells[0].strip("`")] = cells[1:]
+    return columns
 
 
 @pytest.mark.parametrize("stem", STEMS)
 class TestRecordedRows:
     def test_every_row_says_where_it_comes_from(self, stem):
         for row in records.read(stem):
-            told = row["from"]
-            assert told.keys() == set(records.PROVENANCE)
-            assert re.fullmatch("[0-9a-f]{40}", told["commit"])
-            assert datetime.fromisoformat(told["time"]).tzinfo is not None
-            assert told["seed"] is None or isinstance(told["seed"], int)
-            assert told["machine"]["cpu"]
-            assert told["machine"]["cores"] >= 1
-            assert {"memory_gb", "gpu", "driver"} <= told["machine"].keys()
-            assert told["machine"]["gpu"] is None or told["machine"]["driver"]
-            assert told["versions"]["python"]
+            source = row["from"]
+            assert source.keys() == set(records.PROVENANCE)
+            assert re.fullmatch("[0-9a-f]{40}", source["commit"])
+            assert datetime.fromisoformat(source["time"]).tzinfo is not None
+            assert source["seed"] is None or isinstance(source["seed"], int)
+            assert source["machine"]["cpu"]
+            assert source["machine"]["cores"] >= 1
+            assert {"memory_gb", "gpu", "driver"} <= source["machine"].keys()
+            assert source["machine"]["gpu"] is None or source["machine"]["driver"]
+            assert source["versions"]["python"]
 
     def test_no_row_was_made_by_uncommitted_code(self, stem):
         assert [row["id"] for row in records.read(stem) if row["from"]["dirty"] is not False] == []
 
     def test_the_command_names_the_script_and_no_folder_of_a_machine(self, stem):
         for row in records.read(stem):
-            words = row["from"]["command"].split()
-            assert f"scripts/{stem}.py" in words
-            assert [word for word in words if word.startswith(("/", "~"))] == []
+            command = row["from"]["command"].split()
+            assert f"scripts/{stem}.py" in command
+            assert [word for word in command if word.startswith(("/", "~"))] == []
 
     def test_every_column_is_described_with_a_unit(self, stem):
         columns = described(stem)
@@ -117,14 +117,14 @@ class TestFacts:
         assert len(allowed) >= 3
         for entry in loaded(name):
             inside = list(figures_of(entry)) or [(entry["name"], entry)]
-            for label, one in inside:
-                assert one["source"] in REFERENCES, label
-                assert one["checked"] in allowed, label
+            for label, figure in inside:
+                assert figure["source"] in REFERENCES, label
+                assert figure["checked"] in allowed, label
 
     @pytest.mark.parametrize("name", LISTS)
     def test_names_are_unique(self, name):
         names = Counter(entry["name"] for entry in loaded(name))
-        assert [one for one, times in names.items() if times > 1] == []
+        assert [name for name, times in names.items() if times > 1] == []
 
     @pytest.mark.parametrize("name", LISTS)
     def test_amounts_are_numbers_with_a_unit(self, name):
@@ -229,17 +229,17 @@ NAMES = {re.split(r"[-.\d]", name)[0] for name in catalog.models()} | {
 def typed_decimals(text):
     """Decimal numbers in running text that are no part of a name such as Llama 3.1."""
     text = NO_PROSE.sub(" ", text)
-    found = []
+    decimals = []
     for match in DECIMAL.finditer(text):
         before = text[: match.start()]
         word = re.search(r"([A-Za-z]+)[ -]?$", before)
         if not (word and word[1].lower() in NAMES) and not before.endswith("-"):
-            found.append(text[max(0, match.start() - 20) : match.end() + 10])
-    return found
+            decimals.append(text[max(0, match.start() - 20) : match.end() + 10])
+    return decimals
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "count"),
     [
         ("Llama 3.1 in section 2.1 and gpt-5.4 or Qwen2.5", 0),
         ("`3.5`, $x = 3.5$ and {glue:text}`x1.5`", 0),
@@ -249,8 +249,8 @@ def typed_decimals(text):
         (":width: 3.5\n", 0),
     ],
 )
-def test_typed_decimals_are_found_and_names_are_left_alone(text, found):
-    assert len(typed_decimals(text)) == found
+def test_typed_decimals_are_found_and_names_are_left_alone(text, count):
+    assert len(typed_decimals(text)) == count
 
 
 class Chapter:
@@ -267,8 +267,8 @@ class Chapter:
     def pages(self):
         """The HTML of the outputs."""
         for output in self.outputs:
-            if shown := output.get("data", {}).get("text/html"):
-                yield "".join(shown)
+            if page := output.get("data", {}).get("text/html"):
+                yield "".join(page)
 
 
 @pytest.fixture(params=CHAPTERS)
@@ -278,12 +278,12 @@ def chapter(request):
 
 class TestChapters:
     def test_it_was_run_from_top_to_bottom_without_an_error(self, chapter):
-        assert [one for one in chapter.outputs if one["output_type"] == "error"] == []
+        assert [o for o in chapter.outputs if o["output_type"] == "error"] == []
         numbers = [cell["execution_count"] for cell in chapter.code]
         assert numbers == list(range(1, len(chapter.code) + 1))
         assert chapter.outputs
-        streams = [one for one in chapter.outputs if one["output_type"] == "stream"]
-        assert [one["text"] for one in streams if one["name"] == "stderr"] == []
+        streams = [o for o in chapter.outputs if o["output_type"] == "stream"]
+        assert [o["text"] for o in streams if o["name"] == "stderr"] == []
 
     def test_it_has_parameters(self, chapter):
         tagged = [c for c in chapter.code if "parameters" in c["metadata"].get("tags", ())]
@@ -294,7 +294,7 @@ class TestChapters:
         assert {name: size for name, size in sizes.items() if size > 25} == {}
 
     def test_no_decimal_number_is_typed_in_its_prose(self, chapter):
-        assert [found for text in chapter.prose for found in typed_decimals(text)] == []
+        assert [d for text in chapter.prose for d in typed_decimals(text)] == []
 
     def test_it_begins_with_its_question_as_title(self, chapter):
         assert chapter.cells[0]["cell_type"] == "markdown"
@@ -308,8 +308,8 @@ class TestChapters:
                 assert re.search(r'(aria-label|alt)="[^"]{20,}"', picture), picture[:200]
         for text in chapter.prose:
             assert not re.search(r"!\[\s*\]", text)
-        shown = {kind for output in chapter.outputs for kind in output.get("data", {})}
-        assert not shown & {"image/png", "image/jpeg", "image/svg+xml"}  # these carry none
+        kinds = {kind for output in chapter.outputs for kind in output.get("data", {})}
+        assert not kinds & {"image/png", "image/jpeg", "image/svg+xml"}  # these carry none
 
     def test_names_inside_its_outputs_are_unique(self, chapter):
         names = Counter(n for page in chapter.pages() for n in re.findall(r'\bid="([^"]+)"', page))
@@ -340,8 +340,17 @@ def test_no_decimal_number_is_typed_in_the_prose_of_a_page(page):
 
 def tracked():
     """Every file that is, or is about to be, in git."""
-    words = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(words, capture_output=True, text=True)
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip("not a git checkout")
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
@@ -351,15 +360,15 @@ def test_no_file_tells_where_it_was_written():
     # Put together here, so that this file is not found itself.
     folders = ("/work" + "/main", "/work" + "/shared", "shared/" + "reference", "/tm" + "p/w/")
     homes = re.compile(r"/(?:home|Users)/(?!you\b|user\b|runner\b)\w+|/root" + r"/\.")
-    found = []
+    places = []
     for file in tracked():
         try:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
-        words = [folder for folder in folders if folder in text] + homes.findall(text)
-        found += [f"{Path(file).relative_to(ROOT)}: {word}" for word in words]
-    assert found == []
+        hits = [folder for folder in folders if folder in text] + homes.findall(text)
+        places += [f"{Path(file).relative_to(ROOT)}: {hit}" for hit in hits]
+    assert places == []
 
 
 def test_no_file_is_larger_than_two_megabytes():

@@ -23,8 +23,8 @@ DAY = "2026-04-15"
     ],
 )
 def test_prices_are_those_that_the_vendor_announced(provider, model, dollars):
-    found = prices.price(provider, model, DAY)
-    assert (found.input, found.output) == dollars
+    price = prices.price(provider, model, DAY)
+    assert (price.input, price.output) == dollars
 
 
 def test_a_price_cut_holds_from_its_day_on():
@@ -65,10 +65,10 @@ def test_a_day_may_be_a_date_or_a_text(on):
 
 
 def test_every_price_names_its_list_and_its_day():
-    found = prices.price("openai", "gpt-4o", DAY)
-    assert found.source.startswith("genai-prices ")
-    assert found.source.endswith(DAY)
-    assert prices.list_version() in found.source
+    price = prices.price("openai", "gpt-4o", DAY)
+    assert price.source.startswith("genai-prices ")
+    assert price.source.endswith(DAY)
+    assert prices.list_version() in price.source
 
 
 TEXT_MODELS = [
@@ -106,7 +106,7 @@ def test_a_request_costs_what_the_package_itself_computes(which, day, hour, prom
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (("opnai", "gpt-4o", DAY), "unknown provider 'opnai'; did you mean 'openai'?"),
         (("openai", "gpt-4o-mni", DAY), "unknown model at openai .*did you mean 'gpt-4o-mini'?"),
@@ -116,8 +116,8 @@ def test_a_request_costs_what_the_package_itself_computes(which, day, hour, prom
         (("openai", "gpt-4o", None), "a day is written YYYY-MM-DD, got None"),
     ],
 )
-def test_bad_names_and_days_raise_one_line_that_names_them(arguments, words):
-    with pytest.raises(ValueError, match=words) as raised:
+def test_bad_names_and_days_raise_one_line_that_names_them(arguments, message):
+    with pytest.raises(ValueError, match=message) as raised:
         prices.price(*arguments)
     assert "\n" not in str(raised.value)
 

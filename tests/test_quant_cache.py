@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from sizewise.models import config as configs
+from sizewise.quantization.kv import rope
 from sizewise.quantization.kv.cache import TurboQuantCache, held_bytes
 from sizewise.quantization.kv.store import GROUP, SLACK, methods
 from sizewise.training import models
@@ -90,6 +91,7 @@ GROWTH = """
 import ctypes, gc, sys, psutil, torch
 torch.set_num_threads(1)
 from transformers import LlamaConfig
+from sizewise.quantization.kv import rope
 from sizewise.quantization.kv.cache import TurboQuantCache
 bits, heads, dim, tokens, layers = int(sys.argv[1]), 8, 128, 4096, 24
 config = LlamaConfig(num_hidden_layers=layers, num_attention_heads=heads,
@@ -359,3 +361,133 @@ def test_a_positive_crop_is_refused():
     cache = TurboQuantCache(config(1))
     with pytest.raises(ValueError, match="crop takes 0 or a negative"):
         cache.crop(3)
+
+
+# --- keys with a constant part, plain tokens, large norms
+
+
+def through(cache, x, chunk=7):
+    """What a layer gives back of keys (batch, heads, tokens, d) that come in chunks."""
+    for part in x.split(chunk, 2):
+        keys, _ = cache.update(part, part, 0)
+    return keys
+
+
+def constant_keys(tokens=96, d=64, size=40.0):
+    """Keys that share a part many times longer than what differs, as a bias makes them."""
+    draw = torch.Generator().manual_seed(3)
+    shared = torch.randn(1, 2, 1, d, generator=draw) * size
+    return shared + torch.randn(2, 2, tokens, d, generator=draw)
+
+
+def llama(**more):
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    return LlamaConfig(**shape, head_dim=64, hidden_size=128, **more)
+
+
+def error(keys, x):
+    """Squared error over the squared length of what differs from the mean key."""
+    return float((keys - x).square().sum() / (x - x.mean(2, keepdim=True)).square().sum())
+
+
+def test_a_mean_key_taken_out_leaves_the_error_of_what_differs():
+    x = constant_keys()
+    plain, centered = (
+        error(through(TurboQuantCache(llama(), bits=4, center=center), x), x)
+        for center in (None, "mean")
+    )
+    assert plain > 3
+    assert centered < 0.02  # 0.0094 of what differs, and what the mean of the first chunk misses
+
+
+def test_the_rotary_embedding_is_undone_to_what_the_projection_gave():
+    """Keys before their rotation, by a hook, against those in the cache turned back."""
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = llama(vocab_size=64, intermediate_size=64)
+    model, seen = LlamaForCausalLM(config).eval(), []
+    hook = model.model.layers[0].self_attn.k_proj.register_forward_hook(
+        lambda module, inputs, output: seen.append(output)
+    )
+    cache = DynamicCache(config=config)
+    with torch.no_grad():
+        model(input_ids=torch.arange(20)[None], past_key_values=cache)
+    hook.remove()
+    before = seen[0].view(1, 20, 2, 64).transpose(1, 2)
+    turned = cache.layers[0].keys
+    embedding = rope.of_layer(config, 0)
+    assert torch.allclose(embedding.undo(turned, 0), before, atol=1e-5)
+    assert torch.allclose(embedding.apply(before, 0), turned, atol=1e-5)
+    assert torch.allclose(embedding.undo(turned[:, :, 7:], 7), before[:, :, 7:], atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 96])
+def test_a_bias_before_the_rotation_is_found_only_by_undoing_it(chunk):
+    x = rope.of_layer(llama(), 0).apply(constant_keys(), 0)
+    errors = {}
+    for center in ("mean", "rope"):
+        cache = TurboQuantCache(llama(), bits=4, center=center)
+        errors[center] = float((through(cache, x, chunk) - x).square().mean())
+    assert errors["rope"] < 0.05 * errors["mean"]
+
+
+def test_layers_of_gemma_are_turned_back_by_their_own_base():
+    from transformers import Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"], head_dim=64
+    )
+    assert [rope.of_layer(config, layer).theta for layer in (0, 1)] == [1e4, 1e6]
+
+
+def test_an_embedding_that_is_not_undone_is_refused():
+    scaled = llama(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
+    with pytest.raises(ValueError, match="rotary embedding of type 'linear': not undone"):
+        TurboQuantCache(scaled, center="rope")
+    with pytest.raises(ValueError, match="did you mean 'mean'"):
+        TurboQuantCache(llama(), center="men")
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 40])
+def test_first_and_newest_tokens_stay_as_they_are_and_are_counted(chunk):
+    x = torch.randn(1, 2, 40, 64, generator=torch.Generator().manual_seed(1))
+    cache = TurboQuantCache(llama(), bits=2, sink=4, residual=8, plain="bf16")
+    keys = through(cache, x, chunk)
+    exact = x.bfloat16().float()
+    assert torch.equal(keys[:, :, :4], exact[:, :, :4])
+    assert torch.equal(keys[:, :, -8:], exact[:, :, -8:])
+    assert not torch.equal(keys[:, :, 4:-8], exact[:, :, 4:-8])
+    assert cache.trim().nbytes == 2 * 2 * (12 * 128 + 28 * (16 + 2))
+    cache.crop(-30)
+    again = through(cache, x[:, :, 10:], chunk)
+    assert torch.equal(again[:, :, :4], exact[:, :, :4])
+    assert again.shape == keys.shape
+
+
+def test_a_window_drops_its_oldest_plain_tokens_too():
+    from transformers import Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        num_hidden_layers=1,
+        layer_types=["sliding_attention"],
+        sliding_window=16,
+        head_dim=64,
+        num_key_value_heads=2,
+    )
+    x = torch.randn(1, 2, 60, 64, generator=torch.Generator().manual_seed(1))
+    wide, narrow = (TurboQuantCache(config, bits=8, sink=sink, residual=4) for sink in (4, 0))
+    assert torch.equal(through(wide, x, 1), through(narrow, x, 1))
+
+
+@pytest.mark.parametrize("stored", ["turboquant", "kivi", "int8", "fp8"])
+def test_norms_past_half_precision_come_back_in_the_middle_of_a_text(stored):
+    x = torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(1))
+    x[:, :, 40] *= 1e5
+    cache = TurboQuantCache(llama(), bits=4, keys=(stored, 4), values=(stored, 4))
+    keys = through(cache, x, 8)
+    assert torch.isfinite(keys).all()
+    apart = ((keys - x) ** 2).sum(-1) / (x**2).sum(-1)
+    assert apart[:, :, 40].max() < 0.05
+    if stored != "kivi":  # whose 32 tokens share a range
+        assert apart.max() < 0.05

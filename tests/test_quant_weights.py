@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.costs import formats
-from sizewise.experiments import sensitivity
 from sizewise.models import config as configs
 from sizewise.models import gguf as gguf_file
 from sizewise.models import parameters, random_weights
@@ -673,21 +672,6 @@ def test_the_columns_that_llm_int8_keeps_are_those_that_bitsandbytes_finds():
     assert row.outlier_columns == len(columns) > 0
     assert row.share_columns == pytest.approx(len(columns) / seen["x"].shape[-1])
     assert not any(one._forward_pre_hooks for one in model.modules())
-
-
-# --- sensitivity
-
-
-def test_groups_by_layer_are_the_blocks_of_the_model():
-    assert list(sensitivity.groups(small())) == ["model.layers.0", "model.layers.1"]
-    deep = small(num_hidden_layers=12)
-    assert list(sensitivity.groups(deep))[9:] == [f"model.layers.{at}" for at in (9, 10, 11)]
-    assert len(sensitivity.groups(deep, "module")) == 12 * 7
-    with pytest.raises(ValueError, match="unknown grouping 'layers'; did you mean 'layer'"):
-        sensitivity.groups(deep, "layers")
-
-
-# --- GGUF
 
 
 def test_a_gguf_file_is_read_as_it_is(tmp_path):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from conftest import Book, forget
+from sizewise.chapters import bounds
 from sizewise.chapters import notebook as notebooks
 from sizewise.chapters import run as runner
 
@@ -48,7 +49,7 @@ def write_chapters(book):
 
 def run(*names, **options):
     told = []
-    results = runner.run(runner.resolve(names), told=lambda *words: told.append(words), **options)
+    results = runner.run(runner.resolve(names), report=lambda *said: told.append(said), **options)
     return {one.chapter: one for one in results}, told
 
 
@@ -231,7 +232,7 @@ def test_a_broken_state_means_that_nothing_is_known(ran, content):
 def test_given_values_are_used_and_never_written_into_the_chapters(ran, tmp_path):
     stored = {name: file.read_bytes() for name, file in ran.files.items()}
     given = {"who": 'it\'s "you"', "number": 7, "share": 3, "fast": True, "many": ["x"]}
-    results, _ = run("first", output=tmp_path / "new" / "folder", given=given)
+    results, _ = run("first", output=tmp_path / "new" / "folder", values=given)
     output = tmp_path / "new" / "folder" / "first.ipynb"
     assert results["first"].error is None
     assert results["first"].output == output
@@ -242,7 +243,7 @@ def test_given_values_are_used_and_never_written_into_the_chapters(ran, tmp_path
 
 
 def test_a_failure_is_at_the_cell_of_the_chapter_even_where_one_was_injected(ran, tmp_path):
-    results, _ = run("failing", output=tmp_path, given={"divisor": 0.0})
+    results, _ = run("failing", output=tmp_path, values={"divisor": 0.0})
     assert results["failing"].error.startswith("failing: cell 2, line 3: ZeroDivisionError")
     assert not (tmp_path / "failing.ipynb").exists()
 
@@ -273,17 +274,17 @@ def test_defaults_are_read_from_the_chapter(ran):
 )
 def test_a_parameter_of_another_name_or_type_is_refused(ran, given, words):
     with pytest.raises(ValueError, match=words):
-        runner.check_parameters(runner.resolve(["first"]), given)
+        bounds.check(runner.resolve(["first"]), given)
 
 
 @pytest.mark.parametrize("given", [{"share": 1}, {"share": 1e-3}, {"many": []}, {"number": -1}])
 def test_a_parameter_of_the_same_kind_is_taken(ran, given):
-    runner.check_parameters(runner.resolve(["first"]), given)
+    bounds.check(runner.resolve(["first"]), given)
 
 
 def test_a_chapter_without_parameters_takes_none(ran):
     with pytest.raises(ValueError, match=r"^second: unknown parameter 'who'"):
-        runner.check_parameters(runner.resolve(["second"]), {"who": "x"})
+        bounds.check(runner.resolve(["second"]), {"who": "x"})
 
 
 # ------------------------------------------------------------------ which chapters

@@ -1,6 +1,7 @@
 """The sandbox: what code can do in it, what it cannot, and that nothing outlives it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_nor_can_the_environment_of_the_parent_be_read_around_the_back(monkeypat
     assert Path(f"/proc/{os.getpid()}/environ").read_bytes()  # or the test says nothing
     found = sandbox.run(code)
     assert found.ended == "failed"
-    assert "PermissionError" in found.stderr
+    assert "FileNotFoundError" in found.stderr  # no other process is even seen
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,10 @@ def test_nor_can_the_environment_of_the_parent_be_read_around_the_back(monkeypat
         "import subprocess\nsubprocess.run(['/bin/echo', 'hello'])",
         "import os\nos.kill(os.getppid(), 0)",
         "import ctypes\nctypes.CDLL(None).fork()",
+        "import _posixsubprocess\n_posixsubprocess.fork_exec(*range(23))",
+        "import sys\ndel sys.modules['_posixsubprocess']\nimport _posixsubprocess",
+        "import importlib, sys\ndel sys.modules['_posixsubprocess']\n"
+        "importlib.import_module('_posixsubprocess').fork_exec()",
     ],
 )
 @posix
@@ -187,6 +192,46 @@ def test_without_namespaces_the_network_is_what_only_python_refuses(server, monk
     monkeypatch.setattr(sandbox, "_namespaces", lambda: ())
     assert sandbox.run(CONNECT.format(server)).ended == "done"
     assert any("network" in one for one in sandbox.missing())
+
+
+mounts = pytest.mark.skipif(
+    sandbox._namespaces()[-2:] != sandbox.MOUNTS, reason="no mount namespaces here"
+)
+
+
+@mounts
+def test_nothing_outside_its_folder_can_be_written_or_deleted(tmp_path):
+    kept = tmp_path / "kept.txt"
+    kept.write_text("kept")
+    for code in (
+        f"open({str(kept)!r}, 'w')",
+        f"import os\nos.remove({str(kept)!r})",
+        f"import shutil\nshutil.rmtree({str(tmp_path)!r})",
+        "open('/tmp/left-by-a-sandbox', 'w')",
+        "open('/dev/shm/left-by-a-sandbox', 'w')",
+    ):
+        result = sandbox.run(code, files=1000)
+        assert result.ended == "failed"
+        assert "Read-only file system" in result.stderr
+    assert kept.read_text() == "kept"
+    inside = "open('a.txt', 'w').write('x')\nimport os\nos.mkdir('b')\nos.rename('a.txt', 'b/c')"
+    assert sandbox.run(inside, files=1000).ended == "done"
+
+
+@mounts
+def test_what_is_read_only_cannot_be_made_writable_again():
+    """With the right to mount, or by a library that is loaded again."""
+    status = "print(open('/proc/self/status').read())"
+    printed = sandbox.run(status).stdout
+    assert re.search(r"^CapEff:\s+0+$", printed, re.M)
+    assert re.search(r"^NoNewPrivs:\s+1$", printed, re.M)
+    assert sandbox.run("import ctypes").ended == "failed"
+
+
+def test_without_mounts_that_is_named(monkeypatch):
+    monkeypatch.setattr(sandbox, "_namespaces", lambda: ("unshare", *sandbox.NAMESPACES))
+    assert any("files outside its folder" in one for one in sandbox.missing())
+    assert not any("network" in one for one in sandbox.missing())
 
 
 def living(folder: Path) -> list[str]:
@@ -247,6 +292,28 @@ def test_children_are_seen_while_they_live(tmp_path):
     finally:
         child.kill()
         child.wait()
+    assert gone(tmp_path)
+
+
+@linux
+@pytest.mark.parametrize("inside", [True, False])
+def test_it_ends_when_the_process_that_runs_it_is_killed(inside, tmp_path):
+    code = "import time\ntime.sleep(120)"
+    script = (
+        "import sys, tempfile\n"
+        "from sizewise.evaluation import sandbox\n"
+        f"tempfile.tempdir = {str(tmp_path)!r}\n"
+        + ("" if inside else "sandbox._namespaces = lambda: ()\n")
+        + f"sandbox.run({code!r}, seconds=100)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    until = time.monotonic() + 20
+    while not living(tmp_path) and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert living(tmp_path)
+    parent.kill()
+    parent.wait()
     assert gone(tmp_path)
 
 

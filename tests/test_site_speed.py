@@ -1,4 +1,4 @@
-"""The lighter pages and the social cards, on small made-up sites."""
+"""The lighter pages, on small synthetic sites."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PURGE = ROOT / "_build" / "vendor" / "tools" / "node_modules" / "purgecss" / "bin" / "purgecss.js"
 
-brotli = pytest.importorskip("brotli", reason="needs brotli, as the build does")
+pytest.importorskip("brotli", reason="needs brotli, as the build does")
 
 
 def module(name: str, folder: str):
@@ -29,7 +29,6 @@ def module(name: str, folder: str):
 fonts = module("sizewise_fonts", "book/_ext")
 quick = module("sizewise_quick", "book/_ext")
 speed = module("sizewise_speed", "book/_ext")
-cards = module("sizewise_cards", "book/_ext")
 lighthouse = module("lighthouse", "scripts")
 
 HEAD = """<!DOCTYPE html><html><head>
@@ -231,65 +230,6 @@ def test_files_that_nothing_names_go_and_licences_stay(site):
     assert not left & {"first.js", "first.js.map", "fontawesome.js", "idle.png"}
 
 
-def test_compressed_copies_hold_the_same_text_and_come_out_the_same_twice(tmp_path):
-    page = tmp_path / "page.html"
-    page.write_text("<p>words</p>" * 500)
-    (tmp_path / "small.txt").write_text("a packet anyway")
-    speed.compress(tmp_path)
-    first = (tmp_path / "page.html.gz").read_bytes()
-    assert gzip.decompress(first) == page.read_bytes()
-    assert brotli.decompress((tmp_path / "page.html.br").read_bytes()) == page.read_bytes()
-    assert not (tmp_path / "small.txt.gz").exists()
-    speed.compress(tmp_path)
-    assert (tmp_path / "page.html.gz").read_bytes() == first
-
-
-# ---- social cards ----------------------------------------------------------------------------
-
-ANSWER = '<p class="admonition-title">Short answer{}</p>\n<p>{}</p></div>'
-LONG = "It costs <span>12.5</span> times as much &amp; " + "takes longer than was said " * 12
-
-
-def test_a_description_is_the_short_answer_cut_at_a_word():
-    told = cards.description("<p>Some other opening paragraph of it.</p>" + ANSWER.format("", LONG))
-    assert told.startswith("It costs 12.5 times as much & takes longer")
-    assert told.endswith(" …")
-    assert len(told) <= cards.LONGEST
-
-
-def test_a_page_without_an_answer_of_its_own_is_told_by_its_first_paragraph():
-    opening = "What the book asks, in one sentence that is long enough."
-    answers = ANSWER.format("s so far", LONG)
-    assert cards.description(f"<p>Short.</p><p>{opening}</p>{answers}") == opening
-    assert cards.description("") == ""
-    after = f"<p>{opening}</p><p>{opening} And more.</p>"
-    assert cards.description(after, title=opening) == f"{opening} And more."
-
-
-def test_the_words_of_a_card_are_escaped_and_its_picture_has_a_whole_address():
-    head = cards.tags("chapters/a", 'A "b" <c>', "d", "Book", "https://example.org/book/")
-    found = dict(cards.META.findall(head))
-    assert found["og:title"] == "A &quot;b&quot; &lt;c&gt;"
-    assert found["og:image"] == "https://example.org/book/_static/cards/chapters-a.png"
-    assert found["og:url"] == "https://example.org/book/chapters/a.html"
-    assert found["twitter:card"] == "summary_large_image"
-    assert found["og:type"] == "article"
-    bare = dict(cards.META.findall(cards.tags("chapters/a", "A", "d", "Book", "")))
-    assert bare["og:image"] == "../_static/cards/chapters-a.png"
-    assert "og:url" not in bare
-
-
-def test_a_card_is_a_picture_of_the_stated_size_and_the_same_twice(tmp_path):
-    from PIL import Image
-
-    for name in ("a.png", "b.png"):
-        cards.draw(tmp_path / name, "Book", "What does it cost at $5 and $6?", "One, two. " * 12)
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.size == cards.SIZE
-        assert len(picture.convert("RGB").getcolors(1 << 20)) > 50  # there is writing on it
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
 # ---- Lighthouse ------------------------------------------------------------------------------
 
 
@@ -317,20 +257,17 @@ def test_a_score_below_the_aim_is_marked_with_the_audit_that_failed():
 
 
 def test_all_pages_that_people_read_are_measured_unless_some_are_named(tmp_path):
-    for name in ("index", "book/index", "book/glossary", "chapters/ledger", "_static/x"):
+    for name in ("index", "book/glossary", "chapters/ledger", "_static/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{name}.html").touch()
-    assert lighthouse.built(tmp_path) == ["book/glossary", "book/index", "chapters/ledger"]
+    assert lighthouse.built(tmp_path) == ["index", "book/glossary", "chapters/ledger"]
     assert lighthouse.built(tmp_path / "nowhere") == []
 
 
-@pytest.mark.parametrize(
-    ("accepted", "encoding"), [("br, gzip", "br"), ("gzip", "gzip"), ("", None)]
-)
+@pytest.mark.parametrize(("accepted", "encoding"), [("br, gzip", "gzip"), ("", None)])
 def test_the_measuring_server_sends_what_the_browser_reads(tmp_path, accepted, encoding):
     text = "<p>words</p>" * 500
     (tmp_path / "page.html").write_text(text)
-    speed.compress(tmp_path)
     with lighthouse.serve(tmp_path) as origin:
         connection = HTTPConnection(urlsplit(origin).netloc)
         connection.request("GET", "/page.html", headers={"Accept-Encoding": accepted})
@@ -339,7 +276,7 @@ def test_the_measuring_server_sends_what_the_browser_reads(tmp_path, accepted, e
         assert answer.headers["Content-Type"].startswith("text/html")
         connection.close()
     assert sent == encoding
-    unpack = {"br": brotli.decompress, "gzip": gzip.decompress, None: bytes}[encoding]
+    unpack = {"gzip": gzip.decompress, None: bytes}[encoding]
     assert unpack(data).decode() == text
 
 

@@ -60,9 +60,9 @@ def test_a_claim_whose_day_has_come_is_named(monkeypatch):
 def test_nothing_is_read_into_the_ledger_that_the_pinned_price_list_does_not_know():
     assert stale.unread_models() == []
     for maker in stale.records.facts("price_list"):
-        known = stale.prices.models(maker["provider"])
-        assert set(maker["models"]) <= known.keys()
-        assert {maker.get("flagship"), maker.get("top_before")} - {None} <= known.keys()
+        listed = stale.prices.models(maker["provider"])
+        assert set(maker["models"]) <= listed.keys()
+        assert {maker.get("flagship"), maker.get("top_before")} - {None} <= listed.keys()
 
 
 def test_accepting_records_what_the_list_knows(tmp_path, monkeypatch):

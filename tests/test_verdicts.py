@@ -98,10 +98,10 @@ class TestNumbers:
             decide(rules={"supported": "ratio > 1"}, ratio=value)
 
     def test_an_unknown_verdict_comes_with_the_nearest_name(self):
-        words = r"^unknown verdict 'suported'; did you mean 'supported'\?$"
-        with pytest.raises(ValueError, match=words):
+        sentence = r"^unknown verdict 'suported'; did you mean 'supported'\?$"
+        with pytest.raises(ValueError, match=sentence):
             decide(rules={"suported": "x > 1"}, x=2)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=sentence):
             decide(otherwise="suported", x=2)
 
     def test_an_unknown_claim_is_named(self):
@@ -182,7 +182,7 @@ class TestFlips:
 
 class TestInWords:
     @pytest.mark.parametrize(
-        ("rule", "words"),
+        ("rule", "sentence"),
         [
             ("share >= 0.8", "the share is at least 0.8"),
             ("0.8 <= share / stated <= 1.25", "the share ÷ 5 lies between 0.8 and 1.25"),
@@ -200,13 +200,13 @@ class TestInWords:
             ("True", "always"),
         ],
     )
-    def test_a_rule_is_read_as_a_sentence(self, rule, words):
+    def test_a_rule_is_read_as_a_sentence(self, rule, sentence):
         units = {"count": "models", "cost": "$", "size": "params", "seen": "yes/no", "share": ""}
-        evidence = {name: {"words": f"the {name}", "unit": unit} for name, unit in units.items()}
-        assert verdicts.in_words(rule, {"stated": 5}, evidence) == words
+        evidence = {name: {"label": f"the {name}", "unit": unit} for name, unit in units.items()}
+        assert verdicts.in_words(rule, {"stated": 5}, evidence) == sentence
 
     @pytest.mark.parametrize(
-        ("value", "unit", "words"),
+        ("value", "unit", "sentence"),
         [
             (1_000_000_000, "", "1,000,000,000"),
             (3722757.49638, "", "3,722,757"),
@@ -220,8 +220,8 @@ class TestInWords:
             (8.03e9, "params", "8.03B"),
         ],
     )
-    def test_a_number_has_one_form_of_three_digits(self, value, unit, words):
-        assert verdicts.number_text(value, unit) == words
+    def test_a_number_has_one_form_of_three_digits(self, value, unit, sentence):
+        assert verdicts.number_text(value, unit) == sentence
 
     def test_the_card_shows_evidence_rule_and_flip(self):
         verdict = claims.decide(

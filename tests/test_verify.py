@@ -96,7 +96,7 @@ CHANGES = {
         "its command is no call of scripts/some.py",
     ),
     "a folder of a machine": (
-        lambda r: r["from"].update(command="python scripts/some.py --out /home/x"),
+        lambda r: r["from"].update(command="python scripts/some.py --out /home/you"),
         "its command is no call of scripts/some.py",
     ),
     "no machine": (lambda r: r["from"].update(machine={}), "its machine is not described"),

@@ -1,7 +1,6 @@
 """What quantization and pruning cost: masks and bytes worked by hand, losses of known models."""
 
 import copy
-import dataclasses
 import importlib.util
 import math
 import re
@@ -17,9 +16,9 @@ from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.chapters.tables import bytes_frontier, weight_quantization
 from sizewise.data import records
-from sizewise.experiments import mixed_precision, weight_quality, weight_uses
+from sizewise.experiments import weight_quality
 from sizewise.quantization import quality
-from sizewise.quantization.weights import codebooks, least_error, pruning
+from sizewise.quantization.weights import codebooks, convert, least_error, pruning
 from torch import nn
 
 torch.set_num_threads(1)
@@ -215,7 +214,8 @@ def test_a_model_compared_with_itself_has_changed_nothing():
 ROW = {
     "model": "dense-32",
     "trained_tokens": 1000,
-    "text": weight_quality.SIDES[0],
+    "trained_context": 16,
+    "text": weight_quality.LAB_TEXTS[0],
     "context": 16,
     "documents": 4,
     "seed": 0,
@@ -224,163 +224,118 @@ ROW = {
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """A laboratory model of width 32 with weights at random, in place of a trained one."""
+    """A laboratory model of width 64 with weights at random, in place of a trained one."""
     from sizewise.training import models
 
-    model = models.build(models.spec("dense", 32, 512, 16), 0)
+    model = models.build(models.spec("dense", 64, 512, 16), 0)
     torch.nn.init.normal_(model.get_output_embeddings().weight, 0, 0.3)
     tokens = np.random.default_rng(0).integers(0, 512, 4000).astype(np.uint16)
     text = SimpleNamespace(validation=tokens, bytes_of=np.full(512, 3, np.uint16))
 
     def sample(context, documents, name):
-        both = quality.of_tokens(text, context, 2 * documents)
-        return both.every(2, weight_quality.SIDES.index(name))
+        return quality.of_tokens(text, context, documents)
 
-    made = weight_quality.Subject("dense-32", model.eval(), sample, "0" * 64)
-    for one in (weight_quality, weight_uses):
-        monkeypatch.setattr(one, "named", lambda name, tokens=None: made)
+    def calibration(context):
+        return tokens[: 8 * context].astype(np.int64).reshape(8, context)
+
+    subject = weight_quality.Subject("dense-32", model.eval(), sample, calibration, "0" * 64)
+    monkeypatch.setattr(weight_quality, "named", lambda *_: subject)
     weight_quality._original.cache_clear()
-    yield made
+    yield subject
     weight_quality._original.cache_clear()
 
 
 def test_a_format_changes_the_copy_and_leaves_the_subject(tiny):
-    before = {name: one.clone() for name, one in tiny.model.state_dict().items()}
-    exact = weight_quality.in_format(ROW | {"format": "fp32", "rest": "fp32"})
-    coarse = weight_quality.in_format(ROW | {"format": "nf4", "rest": "fp32"})
-    assert all(torch.equal(one, before[name]) for name, one in tiny.model.state_dict().items())
+    before = {name: tensor.clone() for name, tensor in tiny.model.state_dict().items()}
+    exact = weight_quality.in_format(ROW | {"format": "fp32"})
+    coarse = weight_quality.in_format(ROW | {"format": "nf4"})
+    assert all(torch.equal(t, before[name]) for name, t in tiny.model.state_dict().items())
     assert (exact["kl"], exact["agreement"], exact["loss_change"]) == (0, 1, 0)
     assert coarse["kl"] > 0
     assert coarse["agreement"] < 1
-    assert exact["held_bytes"] > coarse["held_bytes"]
-    parts = ("codes", "scales", "codebooks", "high_precision")
-    assert sum(coarse[f"{part}_bytes"] for part in parts) == coarse["held_bytes"]
-    assert coarse["parameters"] == sum(one.numel() for one in tiny.model.parameters())
+    parameters = sum(p.numel() for p in tiny.model.parameters())
+    assert exact["stored_bytes"] == 4 * parameters == 4 * coarse["parameters"]
+    rest = 2 * (parameters - coarse["elements"])
+    assert coarse["stored_bytes"] - rest == coarse["elements"] * coarse["bits"] / 8
 
 
-def test_the_rest_of_a_model_can_be_in_bf16(tiny):
-    whole = weight_quality.in_format(ROW | {"format": "nf4", "rest": "fp32"})
-    half = weight_quality.in_format(ROW | {"format": "nf4", "rest": "bf16"})
-    assert half["codes_bytes"] == whole["codes_bytes"]
-    assert half["high_precision_bytes"] < 0.6 * whole["high_precision_bytes"]
-
-
-def test_four_bits_with_half_the_weights_gone_take_three_and_a_half(tiny):
-    found = weight_quality.pruned(ROW | {"format": "nf4", "share": 0.5})
-    elements = 2 * (4 * 32 * 32 + 3 * 32 * 80)  # two layers: attention, and an MLP of 80
-    tables = 2 * 7 * 16 * 4
-    assert (found["elements"], found["zeros"]) == (elements, elements // 2)
-    assert found["dense_bytes"] == elements * 4.5 / 8 + tables
-    assert found["sparse_bytes"] == elements * 3.5 / 8 + tables
-    plain = weight_quality.pruned(ROW | {"format": "fp32", "share": 0.5})
-    assert plain["dense_bytes"] == 4 * elements
-    assert (
-        plain["held_bytes"]
-        == weight_quality.in_format(ROW | {"format": "fp32", "rest": "fp32"})["held_bytes"]
-    )
-
-
-def test_the_two_texts_of_a_laboratory_model_share_no_window(tiny):
-    one, other = (tiny.sample(16, 40, name).windows for name in weight_quality.SIDES)
-    starts = {tuple(window) for window in one.tolist()}
-    assert len(starts) == 40
-    assert not starts & {tuple(window) for window in other.tolist()}
-
-
-def test_bits_of_one_group_are_those_of_the_mixture_with_only_it(tiny):
-    names = mixed_precision.names("dense-32")
-    assert names == list(mixed_precision.groups(ROW))
-    alone = mixed_precision.in_group(ROW | {"group": names[3], "bits_of_group": 3})
-    assert alone["kl"] > 0
-    even = mixed_precision.mixed(ROW | {"bits_of_groups": " ".join("4" * len(names))})
-    assert even["bits"] == 4.5
-    assert even["elements"] == sum(
-        mixed_precision.in_group(ROW | {"group": name, "bits_of_group": 3})["elements"]
-        for name in names
-    )
-
-
-def test_a_model_beside_another_is_compared_on_the_same_documents(tiny, monkeypatch):
-    small = tiny.model
-    other = copy.deepcopy(small)
-    torch.nn.init.normal_(other.get_output_embeddings().weight, 0, 0.3)
-    worse = dataclasses.replace(tiny, model=other)
-    monkeypatch.setattr(
-        weight_quality, "named", lambda name, _: tiny if name == "dense-32" else worse
-    )
-    found = weight_quality.beside(ROW | {"model": "dense-64", "against": "dense-32"})
-    losses = [
-        quality.compare(table, table)["bits_per_byte"]
-        for table in (
-            quality.measure(one, tiny.sample(16, 4, weight_quality.SIDES[0]))
-            for one in (other, small)
+def test_rounded_values_are_those_of_the_converted_model(tiny):
+    """Quality is measured on values put back, which are what the layers in memory stand for."""
+    for form in ("nf4", "mxfp4", "q4_0", "gptq4"):
+        rounded, sizes = weight_quality.rounded(
+            tiny.model, ROW | {"format": form}, lambda: tiny.calibration(16)
         )
-    ]
-    assert found["loss_change"] == pytest.approx(losses[0] - losses[1])
-    assert found["loss_change_low"] <= found["loss_change"] <= found["loss_change_high"]
-    longer = dataclasses.replace(
-        worse, sample=lambda *_: tiny.sample(8, 4, weight_quality.SIDES[0])
-    )
-    monkeypatch.setattr(
-        weight_quality, "named", lambda name, _: tiny if name == "dense-32" else longer
-    )
-    weight_quality._original.cache_clear()
-    with pytest.raises(ValueError, match="dense-64 and dense-32 do not read the same tokens"):
-        weight_quality.beside(ROW | {"model": "dense-64", "against": "dense-32"})
+        other = copy.deepcopy(tiny.model)
+        done = convert.convert(other, form, calibration=tiny.calibration(16))
+        ids = torch.arange(16)[None]
+        with torch.no_grad():
+            apart = (rounded(input_ids=ids).logits - other(input_ids=ids).logits).abs().max()
+        assert apart < 2e-5, form
+        stored = done.stored.codes + done.stored.scales + done.stored.codebooks
+        assert sizes["bits"] == pytest.approx(8 * stored / done.weights)
 
 
-def test_measured_columns_are_described_and_none_is_measured_twice(tiny):
+@pytest.mark.parametrize("form", ["nf4", "q4_0", "gptq3"])
+def test_groups_that_begin_elsewhere_are_another_rounding_of_the_same_bits(tiny, form):
+    here, moved = (
+        weight_quality.in_format(ROW | {"format": form, "shift": shift}) for shift in (0, 11)
+    )
+    assert here["bits"] == moved["bits"]
+    assert here["kl"] != moved["kl"]
+    assert 0.3 < here["kl"] / moved["kl"] < 3
+
+
+def test_a_scale_a_row_knows_no_shift(tiny):
+    here, moved = (
+        weight_quality.in_format(ROW | {"format": "fp8", "shift": shift}) for shift in (0, 11)
+    )
+    assert here["kl"] == pytest.approx(moved["kl"], rel=1e-3)
+
+
+def test_four_bits_with_half_the_weights_gone_take_as_many_as_three_dense_ones(tiny):
+    found = weight_quality.pruned(ROW | {"format": "nf4", "share": 0.5})
+    tables = 14 * 16 * 32 / found["elements"]  # one of sixteen levels for each of 14 matrices
+    assert found["bits"] == pytest.approx(1 + 0.5 * 4 + 0.5 + tables)
+    dense = weight_quality.in_format(ROW | {"format": "nf3"})
+    assert dense["bits"] == pytest.approx(3.5, abs=0.1)
+    alone = weight_quality.pruned(ROW | {"format": "fp32", "share": 0.5})
+    assert alone["bits"] == 17
+
+
+def test_the_interval_of_documents_covers_the_change_of_simulated_models():
+    """Of 300 pairs of models with a known difference, 95 % intervals hold it about so often."""
+    draw, inside, truth = np.random.default_rng(0), 0, 0.03
+    for trial in range(300):
+        hard = draw.normal(2, 0.5, 40)  # what makes a document hard, shared by both models
+        tables = [
+            pd.DataFrame(
+                {
+                    "document": np.arange(40),
+                    "nats": 100 * (hard + shift * math.log(2) * 4 + draw.normal(0, 0.05, 40)),
+                    "bytes": 400,
+                    "tokens": 100,
+                    "kl": 0.0,
+                    "agree": 100,
+                }
+            )
+            for shift in (truth, 0.0)
+        ]
+        change = quality.compare(*tables, seed=trial)
+        inside += change["loss_change_low"] <= truth <= change["loss_change_high"]
+    assert 0.90 < inside / 300 < 0.98
+
+
+def test_measured_columns_are_described(tiny):
     text = (paths.root() / "data" / "weight_quality.md").read_text(encoding="utf-8")
     described = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
     made = [
-        (ROW | {"format": "nf4", "rest": "fp32"}, weight_quality.in_format),
+        (ROW | {"format": "nf4", "shift": 11}, weight_quality.in_format),
         (ROW | {"format": "nf4", "share": 0.5}, weight_quality.pruned),
-        (
-            ROW | {"group": mixed_precision.names("dense-32")[0], "bits_of_group": 3},
-            mixed_precision.in_group,
-        ),
-        (ROW | {"codebook": "int4", "block": 64}, weight_uses.rounded),
-        (ROW | {"layer": 0, "threshold": 6.0}, weight_uses.outlying),
-        (ROW | {"against": "dense-32"}, weight_quality.beside),
     ]
-    for config, measure in made:
-        measured = measure(config)
-        assert not config.keys() & measured.keys()
-        assert config.keys() | measured.keys() <= described
-        assert all(math.isfinite(value) for value in measured.values() if type(value) is float)
-
-
-def test_the_error_of_a_codebook_is_near_that_of_normal_weights(tiny):
-    # Fresh weights of a laboratory model are normal, each matrix with one variance.
-    found = weight_uses.rounded(ROW | {"codebook": "nf4", "block": 64})
-    assert found["relative_error"] == pytest.approx(found["theory"], rel=0.03)
-    assert found["bits"] > 4.5
-
-
-def test_an_unknown_codebook_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'nf4'"):
-        weight_uses.codebook("nf5", 64)
-
-
-# --- bits by sensitivity
-
-
-def test_bits_go_where_they_win_most_and_the_mean_stays():
-    assert mixed_precision.allocate([10] * 4, [100.0, 1.0, 1.0, 0.01], 4) == [5, 4, 4, 3]
-    assert mixed_precision.allocate([10] * 3, [1.0, 1.0, 1.0], 4) == [4, 4, 4]
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.tuples(st.sampled_from([16, 32, 64]), st.floats(1e-6, 1)), min_size=1))
-def test_a_mixture_never_takes_more_than_the_even_bits(groups):
-    elements, losses = ([one[at] for one in groups] for at in (0, 1))
-    bits = mixed_precision.allocate(elements, losses, 4)
-    assert set(bits) <= {3, 4, 5}
-    spent = sum(size * one for size, one in zip(elements, bits, strict=True))
-    assert spent <= 4 * sum(elements)
-    again = mixed_precision.shuffled(elements, bits, 0)
-    assert sum(size * one for size, one in zip(elements, again, strict=True)) == spent
-    assert sorted(zip(elements, again, strict=True)) == sorted(zip(elements, bits, strict=True))
+    for row, measure in made:
+        measured = measure(row)
+        assert not set(row) & set(measured)
+        assert (set(row) | set(measured)) - {"id"} <= described
 
 
 # --- the script
@@ -388,35 +343,30 @@ def test_a_mixture_never_takes_more_than_the_even_bits(groups):
 
 @pytest.fixture(scope="module")
 def script():
-    file = paths.root() / "scripts" / "weight_quality.py"
-    spec = importlib.util.spec_from_file_location("weight_quality_script", file)
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    spec = importlib.util.spec_from_file_location(
+        "weight_quality_script", paths.root() / "scripts" / "weight_quality.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_no_two_rows_are_the_same_and_mixed_waits_for_layers(script, tmp_path):
-    words = script.arguments(["--output", str(tmp_path / "rows.jsonl")])
-    every = [row for what in words.what for row in script.rows(what, words)]
-    names = [records.identity(row) for row in every]
-    assert len(names) == len(set(names)) > 200
-    kinds = {row["what"] for row in every}
-    assert kinds == set(script.KINDS) - {"mixed"}
-    source = {
-        "commit": "0" * 40,
-        "dirty": False,
-        "time": "",
-        "command": "",
-        "seed": 0,
-        "machine": {},
-        "versions": {},
-    }
-    for place, row in enumerate(script.rows("layers", words)):
-        measured = {"kl": 1e-3 * (place + 1), "elements": 1000}
-        records.append(words.output, row, measured, source)
-    mixed = script.rows("mixed", words)
-    assert {row["model"] for row in mixed} == {"smollm2-135m", "dense-192"}
-    assert {row["allocation"] for row in mixed} == {"uniform", "by sensitivity", "shuffled"}
+def test_no_two_rows_are_the_same_and_every_format_is_there(script):
+    rows = script.rows(script.arguments([]))
+    assert len({records.identity(row) for row in rows}) == len(rows)
+    quality_rows = [row for row in rows if row["what"] == "quality"]
+    lab = [row for row in quality_rows if row["model"] == script.SUBJECT]
+    assert {row["format"] for row in lab} == set(script.FORMATS)
+    assert {row["text"] for row in lab} == set(weight_quality.LAB_TEXTS)
+    whole = [
+        row for row in lab if row["text"] == weight_quality.LAB_TEXTS[0] and "shift" not in row
+    ]
+    assert {row["format"] for row in whole} == set(script.FORMATS)
+    assert min(row["context"] * row["documents"] for row in whole) >= 100_000
+    shifts = {row["shift"] for row in lab if row["format"] == "nf4" and "shift" in row}
+    assert shifts == set(script.SHIFTS)
+    ladder = {row["trained_tokens"] for row in rows if row["what"] == "training"}
+    assert ladder == set(script.LADDER_TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -424,6 +374,7 @@ def test_no_two_rows_are_the_same_and_mixed_waits_for_layers(script, tmp_path):
     [
         (["--what", "qualty"], "did you mean 'quality'"),
         (["--formats", "nf5"], "did you mean 'nf4'"),
+        (["--models", "minilm-l5"], "did you mean 'minilm-l6'"),
     ],
 )
 def test_a_word_that_is_none_is_refused_before_anything_is_loaded(script, words, says):

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import sizewise_figures
-import sizewise_files
 import sizewise_search
 import sizewise_terms
 from docutils.nodes import strong
@@ -65,9 +64,9 @@ NO_INDEX = '<meta name="robots" content="noindex">\n'
 def setup(app: Sphinx) -> dict:
     """Connect the mends; Sphinx calls this once."""
     use_installed_node()
-    app.add_config_value("sizewise_redirects", {}, "html")
     app.config.html_use_index = False  # the glossary is in order of the alphabet already
     sizewise_search.connect(app)
+    app.connect("autodoc-process-docstring", keep_bars)
     app.connect("html-page-context", add_scripts)
     app.connect("html-page-context", name_page)
     # After every other handler has added its scripts (the default priority is 500) ...
@@ -76,6 +75,11 @@ def setup(app: Sphinx) -> dict:
     # ... and before sphinx_external_toc writes a bare redirect of its own.
     app.connect("build-finished", finish_pages, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def keep_bars(app, what, name, subject, options, lines) -> None:
+    """A bar in a docstring is a norm, |x|, and no substitution of reStructuredText."""
+    lines[:] = [line.replace("|", "\\|") for line in lines]
 
 
 def use_installed_node() -> None:
@@ -152,7 +156,7 @@ def report_bad_formulas(app, pagename, templatename, context, doctree) -> None:
 
 
 def finish_pages(app: Sphinx, exception: Exception | None) -> None:
-    """Mend every page, explain its terms, give its figures their files; write what is beside."""
+    """Mend every page, explain its terms, give its figures their files; patch the search."""
     if exception is not None or app.builder.name != "html":
         return
     site = Path(app.outdir)
@@ -162,10 +166,11 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
             continue
         name = path.relative_to(site).with_suffix("").as_posix()
         page = mend(path.read_text(encoding="utf-8"))
+        if "/" not in name:  # an output of a chapter, shown on the front page, links from a folder
+            page = page.replace('href="../', 'href="')
         page = sizewise_figures.finish(app, name, sizewise_terms.explain(page, meanings))
         path.write_text(page, encoding="utf-8")
     sizewise_search.patch(site / "_static" / "searchtools.js")
-    sizewise_files.write(app)
 
 
 def mend(page: str) -> str:

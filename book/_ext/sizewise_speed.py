@@ -1,16 +1,15 @@
-"""Lighter pages: one style, one deferred script, the glyphs that occur, and compressed copies.
+"""Lighter pages: one style, one deferred script and the glyphs that occur.
 
 The theme loads a dozen styles and scripts on every page, among them 1.5 MB of icons of which the
 book shows some twenty. When all pages are finished this extension joins the styles that every
-page has into one file without the rules that no page uses, joins the scripts likewise, cuts the
-fonts to the characters that occur, and writes a .gz and a .br beside each file for servers that
-send those. What it looks at is the finished site alone, so it works with any theme; the names of
-files that it treats specially stand in the tables below.
+page has into one file without the rules that no page uses, joins the scripts likewise, and cuts
+the fonts to the characters that occur. What it looks at is the finished site alone, so it works
+with any theme; the names of files that it treats specially stand in the tables below. It is ours
+because no kept extension does it, and without it a phone scores 47 to 74 in Lighthouse, not 95.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import posixpath
 import re
@@ -19,7 +18,6 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-import brotli
 import sizewise_fonts
 from sizewise_quick import SOURCE, quicken, size_images, target
 from sphinx.application import Sphinx
@@ -53,8 +51,6 @@ PATCHES = {
     ),
 }
 
-COMPRESSED = {".html", ".css", ".js", ".svg", ".xml", ".txt", ".json", ".csv"}
-
 SHEET = re.compile(r'[ \t]*<link\b(?=[^>]*\brel="stylesheet")[^>]*\bhref="([^"]+)"[^>]*>\n?')
 SCRIPT = re.compile(r"[ \t]*<script\b([^>]*)>(.*?)</script>\n?", re.DOTALL)
 URL = re.compile(r"url\(\s*([\"']?)(?!data:|https?:|//|#)([^)\"']+)\1\s*\)")
@@ -79,7 +75,6 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
     for page, text in pages.items():
         page.write_text(size_images(page, quicken(text)), encoding="utf-8")
     remove_unused(site, joined + styles)
-    compress(site)
 
 
 def whole_pages(site: Path) -> dict[Path, str]:
@@ -273,13 +268,3 @@ def remove_unused(site: Path, joined: list[Path]) -> None:
     for folder in sorted((path for path in beside if path.is_dir()), reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()
-
-
-def compress(site: Path) -> None:
-    """Write FILE.gz and FILE.br beside each text of more than one packet; the same every time."""
-    for path in sorted(site.rglob("*")):
-        if path.suffix in COMPRESSED and "_sources" not in path.parts and path.is_file():
-            data = path.read_bytes()
-            if len(data) > 1400:
-                Path(f"{path}.gz").write_bytes(gzip.compress(data, 9, mtime=0))
-                Path(f"{path}.br").write_bytes(brotli.compress(data, quality=9))

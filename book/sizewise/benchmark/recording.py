@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sizewise.data import records
+from sizewise.experiments import workers
 from sizewise.experiments.workers import Worker
 
 TIME_UP = "stopped: the time is up"
@@ -47,7 +49,7 @@ class Recording:
         self.start = records.provenance()  # the code that is loaded is the code of now
         dirty = "-dirty" if self.start["dirty"] else ""
         self.environment = {"SIZEWISE_COMMIT": self.start["commit"] + dirty, **(environment or {})}
-        self.worker = Worker(measure, self.environment)
+        self.worker = Worker(partial(workers.answer, measure), self.environment)
         self.place: dict = {}
 
     def __enter__(self) -> "Recording":
@@ -78,11 +80,12 @@ class Recording:
         times = [one for one in (self.seconds_left(), limit) if one is not None]
         if times and not self.worker.pipe.poll(max(min(times), 0)):
             self.worker.stop()
-            self.worker = Worker(self.measure, self.environment)
+            self.worker = Worker(partial(workers.answer, self.measure), self.environment)
             late = min(times) == limit
             return {"ended": f"{LATE} {limit:.0f} s"} if late else TIME_UP
-        found = self.worker.take()
-        if found is None:
+        message = self.worker.take()
+        found = message and message[1]
+        if message is None:
             words = f"failed: its process died (exit code {self.worker.process.exitcode})"
         elif isinstance(found, Exception):
             words = f"failed: {found}"
@@ -92,7 +95,7 @@ class Recording:
                 return measured
             words = measured
         self.worker.stop()
-        self.worker = Worker(self.measure, self.environment)
+        self.worker = Worker(partial(workers.answer, self.measure), self.environment)
         return words
 
     def run(

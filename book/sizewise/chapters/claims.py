@@ -29,7 +29,8 @@ class Claim:
     It has a ``chapter`` that decides it, or a ``status`` of `GREYS` with a ``reason``. Then
     ``needs`` says which fact would settle an undecidable claim, ``until`` the day on which an open
     one falls due, and ``searched`` where an unchecked one was looked for in vain. ``facts`` holds
-    evidence and rules where published facts alone decide. ``understood`` says how we read a word
+    evidence and rules where published facts alone decide; ``ranges`` holds the labels and plausible
+    ranges of numbers that a chapter computes. ``understood`` says how we read a word
     that the verdict hangs on.
     """
 
@@ -46,6 +47,7 @@ class Claim:
     until: date | None = None
     searched: str | None = None
     facts: Mapping[str, Any] | None = None
+    ranges: Mapping[str, Any] | None = None
 
 
 @cache
@@ -85,11 +87,15 @@ def decide(
 ) -> Verdict:
     """Decide claim ``number``: the first rule that ``numbers`` satisfy names the verdict.
 
+    A plain number for which the ledger states a range counts as `Evidence` with that range.
     Raises ValueError for a claim that is not in the ledger, and as `verdicts.weigh` does.
     """
     if number not in ledger():
         raise ValueError(f"no claim {number} in data/claims.yml")
     claim = ledger()[number]
+    for name, about in (claim.ranges or {}).items():
+        if name in numbers and not isinstance(numbers[name], Evidence):
+            numbers[name] = Evidence(numbers[name], **about)
     return verdicts.weigh(
         number,
         claim.claim,
@@ -105,7 +111,7 @@ def decide_by_facts(number: int, **computed: float) -> Verdict:
     """Decide a claim by the evidence and the rules that its entry in the ledger names.
 
     A number is a published fact (``reports/open-lag-2026/lag``), or ``computed`` here; without
-    words and a range it is fixed. The finding may name numbers in braces.
+    a label and a range it is fixed. The finding may name numbers in braces.
     Raises ValueError for a claim without ``facts``, for a fact that is not there, and for a
     computed number that the entry does not ask for.
     """
@@ -150,6 +156,19 @@ def decide_all_by_facts() -> list[Verdict]:
 def verdict_of(number: int) -> str | None:
     """The verdict that a chapter's stored output holds for a claim; None before it has one."""
     return stored(ledger()[number].chapter).get(number, {}).get("verdict")
+
+
+def sources(claim: Claim) -> list[str]:
+    """What was read to decide a claim by facts, as keys of ``book/references.bib``."""
+    if claim.facts is None:
+        return []
+    keys = list(claim.facts.get("sources", ()))
+    for about in claim.facts["evidence"].values():
+        if "fact" in about:
+            file, entry, figure = about["fact"].split("/")
+            row = next(row for row in records.facts(file) if row["name"] == entry)
+            keys.append(row["figures"][figure.split(".")[0]].get("source", row["source"]))
+    return list(dict.fromkeys(keys))
 
 
 def fact(place: str) -> float:
@@ -230,6 +249,7 @@ def _row(claim: Claim, verdict: dict[str, Any] | None) -> dict[str, Any]:
         "finding": verdict["finding"] if verdict else None,
         "evidence": verdicts.evidence_in_words(verdict) if verdict else [],
         "flips": verdicts.flips_in_words(verdict) if verdict else [],
+        "sources": sources(claim),
         "reason": reason,
         "needs": claim.needs,
         "until": claim.until.isoformat() if claim.until else None,

@@ -9,13 +9,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sizewise import paths, units
+from sizewise.experiments import workers
 
 from . import notebook
 
@@ -29,7 +29,7 @@ class Result:
     error: str | None = None
 
 
-Told = Callable[[str, str, float], None]  # (chapter, what happened, share done)
+Report = Callable[[str, str, float], None]  # (chapter, what happened, share done)
 
 
 def resolve(names: Iterable[str]) -> dict[str, Path]:
@@ -43,41 +43,28 @@ def resolve(names: Iterable[str]) -> dict[str, Path]:
     for name in wanted:
         if name not in known:
             raise units.unknown("chapter", name, known)
-    chosen = {name: file for name, file in known.items() if not wanted or name in wanted}
-    for name, file in chosen.items():
+    chapters = {name: file for name, file in known.items() if not wanted or name in wanted}
+    for name, file in chapters.items():
         if not file.is_file():
             raise ValueError(f"{name}: in _toc.yml, but there is no {file}")
-    return chosen
-
-
-def check_parameters(chapters: Mapping[str, Path], given: Mapping[str, Any]) -> None:
-    """Raises ValueError for a parameter that a chapter lacks, or a value of another type."""
-    for name, file in chapters.items():
-        known = notebook.parameters(file)
-        for key, value in given.items():
-            if key not in known:
-                raise ValueError(f"{name}: {units.unknown('parameter', key, known or ['(none)'])}")
-            default = known[key]
-            if default is not None and not _same_kind(default, value):
-                raise ValueError(
-                    f"{name}: {key} is {type(default).__name__} ({default!r}), not {value!r}"
-                )
+    return chapters
 
 
 def run(
     chapters: Mapping[str, Path],
     *,
     output: Path | None = None,
-    given: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     force: bool = False,
-    told: Told = lambda *_: None,
+    report: Report = lambda *_: None,
 ) -> list[Result]:
     """Run chapters, ``jobs`` at a time, and give their results in order.
 
     With ``output`` None they run in place and unchanged ones are skipped unless ``force``.
-    Otherwise each is written to that folder. Chapters that read other chapters' outputs run
-    after these. A failed chapter leaves its notebook as it was and does not stop the others.
+    Otherwise each is written to that folder. ``values`` are parameters. Chapters that read other
+    chapters' outputs run after these. A failed chapter leaves its notebook as it was and does
+    not stop the others.
     """
     if output is not None:
         try:
@@ -92,10 +79,10 @@ def run(
         for name, file in wave.items():
             if output is None and not force and state.fresh(name, file):
                 results[name] = Result(name, file, 0.0, skipped=True)
-                told(name, "unchanged", 1.0)
+                report(name, "unchanged", 1.0)
             else:
                 todo[name] = file
-        for result in _run_wave(todo, output, dict(given or {}), jobs, told):
+        for result in _run_wave(todo, output, dict(values or {}), jobs, report):
             results[result.chapter] = result
             if output is None and not result.error:
                 state.done(result.chapter, result.output)
@@ -115,66 +102,72 @@ def quiet_kernels() -> None:
         os.environ["SIZEWISE_HOME"] = str(paths.root().resolve())
 
 
-def _run_wave(todo, output, given, jobs, told) -> list[Result]:
-    if not todo:
+def _run_wave(
+    chapters: Mapping[str, Path],
+    output: Path | None,
+    values: dict[str, Any],
+    jobs: int | None,
+    report: Report,
+) -> list[Result]:
+    if not chapters:
         return []
     quiet_kernels()
-    jobs = max(1, min(jobs or os.cpu_count() or 1, len(todo)))
-    context = get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        queue = manager.Queue()
-        waiting = {pool.submit(_run_one, n, f, output, given, queue) for n, f in todo.items()}
-        finished = []
-        while waiting:
-            done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
-            while not queue.empty():
-                told(*queue.get())
-            for one in done:
-                result = one.result()
-                finished.append(result)
-                told(result.chapter, "failed" if result.error else "done", 1.0)
+    todo = [{"name": name, "file": str(file)} for name, file in chapters.items()]
+    run_one = partial(_run_chapter, output=output, values=values)
+    finished = []
+    for config, result in workers.in_processes(
+        run_one,
+        todo,
+        jobs or workers.cores(),
+        on_note=lambda config, share: report(config["name"], "running", share),
+    ):
+        if isinstance(result, Exception):  # its worker died
+            name = config["name"]
+            result = Result(name, chapters[name], 0.0, error=f"{name}: {result}")
+        finished.append(result)
+        report(result.chapter, "failed" if result.error else "done", 1.0)
     return finished
 
 
-def _run_one(name: str, file: Path, output: Path | None, given: dict, queue) -> Result:
+def _run_chapter(config: dict[str, str], output: Path | None, values: dict[str, Any]) -> Result:
     """Run one chapter in this process's kernel; called in a worker process."""
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    _tell_cells(name, queue)
+    _note_cells()
+    name, file = config["name"], Path(config["file"])
     scratch = paths.root() / "_build" / "running" / f"{name}.ipynb"
     scratch.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
+    target = file if output is None else output / f"{name}.ipynb"
     error = None
     try:
         papermill.execute_notebook(
             str(file),
             str(scratch),
-            parameters=given,
+            parameters=values,
             engine_name="sizewise",
             kernel_name="python3",
             language="python",
             progress_bar=False,
             cwd=str(paths.root() / "chapters"),
         )
-    except PapermillExecutionError as failed:
-        error = notebook.describe(name, file, failed, bool(given))
-    except Exception as failed:  # a kernel that died, a notebook that is none
-        error = f"{name}: {type(failed).__name__}: {' '.join(str(failed).split())}"
-    target = file if output is None else output / f"{name}.ipynb"
-    if error is None:
         target.parent.mkdir(parents=True, exist_ok=True)
         notebook.write(nbformat.read(scratch, as_version=4), target)
         scratch.unlink()
-    elif scratch.exists():
+    except PapermillExecutionError as failed:
+        error = notebook.describe(name, file, failed, bool(values))
+    except Exception as failed:  # a kernel that died, a notebook that is none, a full disk
+        error = f"{name}: {type(failed).__name__}: {' '.join(str(failed).split())}"
+    if error and scratch.exists():
         target = paths.root() / "_build" / "failed" / f"{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(scratch, target)
     return Result(name, target, time.perf_counter() - started, error=error)
 
 
-def _tell_cells(name: str, queue) -> None:
+def _note_cells() -> None:
     """Have papermill say, after each cell, how far the chapter is."""
     from papermill.engines import NBClientEngine, papermill_engines
 
@@ -183,20 +176,12 @@ def _tell_cells(name: str, queue) -> None:
         def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
             total, complete = max(1, len(nb_man.nb.cells)), nb_man.cell_complete
 
-            def tell(cell, cell_index=None, **more):
+            def note(cell, cell_index=None, **more):
                 complete(cell, cell_index=cell_index, **more)
-                queue.put((name, "running", ((cell_index or 0) + 1) / total))
+                workers.note(((cell_index or 0) + 1) / total)
 
-            nb_man.cell_complete = tell
-            queue.put((name, "running", 0.0))
+            nb_man.cell_complete = note
+            workers.note(0.0)
             return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
     papermill_engines.register("sizewise", Engine)
-
-
-def _same_kind(default: Any, value: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, int | float) and isinstance(value, int | float):
-        return isinstance(default, float) or isinstance(value, int)
-    return isinstance(value, type(default))

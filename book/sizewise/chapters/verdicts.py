@@ -18,10 +18,12 @@ a literal, and let what cannot be known lead to "undecidable in part" by a rule:
         least=0.8,
     )
 
-The first rule that holds names the verdict. The card prints rule and evidence in words, and where
-the verdict flips when one piece of evidence moves and the rest stays (`flips`). A test sweeps every
-stored rule over the ranges of its evidence (`reachable`) and fails if a verdict that the rule names
-can't be reached, if no piece of evidence has a range, or if a value lies outside its own.
+Labels and ranges may stand in ``data/claims.yml`` instead, under ``ranges`` and the numbers' names;
+then the cell gives plain numbers. The first rule that holds names the verdict. The card prints
+rule and evidence in words, and where the verdict flips when one piece of evidence moves and the
+rest stays (`flips`). A test sweeps every stored rule over the ranges of its evidence (`reachable`)
+and fails if a verdict that the rule names can't be reached, if no piece of evidence has a range, or
+if a value lies outside its own.
 """
 
 import ast
@@ -73,14 +75,15 @@ SAMPLES = 20_000  # points of the sweep; enough for each verdict of a rule over 
 class Evidence:
     """A number that a rule weighs.
 
-    ``words`` says what it is, as a noun ("share of the pairs that save 80%"). ``low`` and ``high``
+    ``label`` says what it is, as a noun ("share of the pairs that save 80%"). ``low`` and ``high``
     bound the values that were plausible before anyone looked; two whole ends mean that only whole
-    values are possible, such as 0 and 1 for a question of yes or no. ``unit`` follows the number
-    ("%", "months"); "params" and "$" are written as the field writes them.
+    values are possible. ``unit`` follows the number ("%", "months"); "params" and "$" are written
+    as the field writes them, "year" without a comma, and "yes/no" is for 1 and 0, whose label is
+    then a statement.
     """
 
     value: float
-    words: str
+    label: str
     low: float
     high: float
     unit: str = ""
@@ -150,7 +153,7 @@ def weigh(
                 ends = f"{weighed.low:g} to {weighed.high:g}"
                 raise ValueError(f"claim {number}: {name} is {value:g}, outside {ends}")
             evidence[name] = {
-                "words": weighed.words,
+                "label": weighed.label,
                 "low": _plain(weighed.low),
                 "high": _plain(weighed.high),
                 "unit": weighed.unit,
@@ -328,7 +331,7 @@ ARITHMETIC = {ast.Add: "+", ast.Sub: "−", ast.Mult: "×", ast.Div: "÷", ast.P
 
 
 def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Mapping]) -> str:
-    """A rule as a sentence: evidence by its words, fixed numbers by their values."""
+    """A rule as a sentence: evidence by its label, fixed numbers by their values."""
 
     def unit_of(*nodes) -> str:
         names = [node.id for node in nodes if isinstance(node, ast.Name)]
@@ -339,7 +342,7 @@ def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Map
             case ast.Constant():
                 return "always" if node.value is True else number_text(node.value, unit)
             case ast.Name() if node.id in evidence:
-                return evidence[node.id]["words"]
+                return evidence[node.id]["label"]
             case ast.Name() if evidence and node.id in numbers:
                 return number_text(numbers[node.id], unit)
             case ast.Name():
@@ -383,14 +386,14 @@ def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Map
 
 
 def evidence_in_words(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The deciding numbers of a stored verdict as (words, number), in the cell's order.
+    """The deciding numbers of a stored verdict as (label, number), in the cell's order.
 
-    Numbers without words of their own are shown only if a rule names them.
+    Numbers without a label are shown only if a rule names them.
     """
     numbers, evidence = verdict["numbers"], verdict.get("evidence", {})
     if evidence:
         return [
-            (about["words"], number_text(numbers[n], about["unit"]))
+            (about["label"], number_text(numbers[n], about["unit"]))
             for n, about in evidence.items()
         ]
     named = {
@@ -409,11 +412,11 @@ def flips_in_words(verdict: Mapping[str, Any], most: int = 2) -> list[str]:
         about = verdict["evidence"][flip["name"]]
         limit = number_text(flip["at"], about["unit"])
         if about["unit"] == "yes/no":
-            where = f"the answer to “{about['words']}” were {limit}"
+            where = f"the answer to “{about['label']}” were {limit}"
         elif isinstance(flip["at"], int):
-            where = f"{about['words']} {'rose' if flip['side'] == 'above' else 'fell'} to {limit}"
+            where = f"{about['label']} {'rose' if flip['side'] == 'above' else 'fell'} to {limit}"
         else:
-            where = f"{about['words']} went {flip['side']} {limit}"
+            where = f"{about['label']} went {flip['side']} {limit}"
         sentences.append(f"{flip['verdict']} if {where}")
     return sentences
 
@@ -427,8 +430,8 @@ def card(verdict: Verdict) -> str:
     )
     rules = f"{rules}; otherwise <em>{verdict.otherwise}</em>" if rules else verdict.otherwise
     weighed = "; ".join(
-        f"{html.escape(words)}: <strong>{number}</strong>"
-        for words, number in evidence_in_words(stored)
+        f"{html.escape(label)}: <strong>{number}</strong>"
+        for label, number in evidence_in_words(stored)
     )
     turns = "; ".join(map(html.escape, flips_in_words(stored)))
     lines = [

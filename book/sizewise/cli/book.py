@@ -1,9 +1,86 @@
 """The commands on the book itself."""
 
+import re
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+
+def run(
+    chapters: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHAPTER...]", help="All, if none is named.")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a chapter's parameter."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Chapters at once; default: cores.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the notebooks; default: _build/runs.")
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option(help="Renew the chapters themselves; unchanged ones are skipped.")
+    ] = False,
+    force: Annotated[bool, typer.Option(help="With --in-place: run unchanged ones too.")] = False,
+):
+    """Run chapters headless, with your own parameters if you like.
+
+    Example: sizewise run parameters -p model=qwen3-8b
+    """
+    from sizewise import paths
+    from sizewise.chapters import bounds
+    from sizewise.chapters import run as runner
+
+    from . import output as show
+
+    values = dict(_parameter(argument) for argument in parameter or ())
+    if in_place and (values or output):
+        raise ValueError("--in-place renews the book's own pages: no -p and no --output with it")
+    wanted = runner.resolve(chapters or ())
+    bounds.check(wanted, values)
+    folder = None if in_place else (output or paths.root() / "_build" / "runs").resolve()
+    with show.Progress(wanted) as progress:
+        results = runner.run(
+            wanted, output=folder, values=values, jobs=jobs, force=force, report=progress.report
+        )
+    show.results(results)
+    raise typer.Exit(1 if any(result.error for result in results) else 0)
+
+
+def list_claims(
+    chapter: Annotated[str, typer.Option(help="Only claims that this chapter owns.")] = "",
+    article: Annotated[str, typer.Option(help="Only claims of this article: S0 to S4.")] = "",
+    verdict: Annotated[
+        str, typer.Option(help="Only claims with this verdict, such as contradicted, or waiting.")
+    ] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+):
+    """Show the ledger: each claim, the chapter that owns it, and the verdict it computed."""
+    from sizewise import units
+    from sizewise.chapters import claims
+
+    from . import output as show
+
+    rows = claims.table()
+    owners = sorted({row["chapter"] for row in rows if row["chapter"]})
+    if chapter and chapter not in owners:
+        raise units.unknown("chapter", chapter, owners)
+    if article and article not in claims.articles():
+        raise units.unknown("article", article, claims.articles())
+    if verdict not in ("", "waiting", *claims.VERDICTS):
+        raise units.unknown("verdict", verdict, ("waiting", *claims.VERDICTS))
+    wanted = [
+        row
+        for row in rows
+        if chapter in ("", row["chapter"])
+        and (not article or article in row["article"].split(", "))
+        and verdict in ("", row["verdict"] or "waiting")
+    ]
+    show.claims(wanted, json)
 
 
 def verify(
@@ -31,3 +108,24 @@ def verify(
         print(f"sizewise: {count}", file=sys.stderr)
         raise typer.Exit(1)
     print(checks.summary())
+
+
+def _parameter(words: str) -> tuple[str, Any]:
+    """``name=value`` with the value read as YAML, so that 3, 1e13, true and [1, 2] are what
+    they look like, and a path is one from here."""
+    import yaml
+
+    name, equals, value = words.partition("=")
+    if not equals or not name.isidentifier():
+        raise ValueError(f"-p takes name=value, not {words!r}")
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name, value
+    if not isinstance(read, str):
+        return name, read
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", read):  # YAML wants 1e13 as 1.0e+13
+        return name, int(float(read)) if float(read).is_integer() else float(read)
+    if ("/" in read or read.endswith(".json")) and Path(read).exists():
+        return name, str(Path(read).resolve())  # a chapter runs in a folder of its own
+    return name, read

@@ -1,9 +1,7 @@
 """The command line. Each command reads its words, calls the library and shows what came back."""
 
-import re
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -126,106 +124,11 @@ def list_devices(json: Json = False):
     show.devices(list(catalog.devices().values()), json)
 
 
-@app.command()
-def run(
-    chapters: Annotated[
-        list[str] | None, typer.Argument(metavar="[CHAPTER...]", help="All, if none is named.")
-    ] = None,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a chapter's parameter."),
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Chapters at once; default: cores.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for the notebooks; default: _build/runs.")
-    ] = None,
-    in_place: Annotated[
-        bool, typer.Option(help="Renew the chapters themselves; unchanged ones are skipped.")
-    ] = False,
-    force: Annotated[bool, typer.Option(help="With --in-place: run unchanged ones too.")] = False,
-):
-    """Run chapters headless, with your own parameters if you like.
-
-    Example: sizewise run parameters -p model=qwen3-8b
-    """
-    from sizewise import paths
-    from sizewise.chapters import run as runner
-
-    from . import output as show
-
-    given = dict(_parameter(words) for words in parameter or ())
-    if in_place and (given or output):
-        raise ValueError("--in-place renews the book's own pages: no -p and no --output with it")
-    wanted = runner.resolve(chapters or ())
-    runner.check_parameters(wanted, given)
-    folder = None if in_place else (output or paths.root() / "_build" / "runs").resolve()
-    with show.Progress(wanted) as progress:
-        results = runner.run(
-            wanted, output=folder, given=given, jobs=jobs, force=force, told=progress.told
-        )
-    show.results(results)
-    raise typer.Exit(1 if any(result.error for result in results) else 0)
-
-
-@app.command(name="claims")
-def list_claims(
-    chapter: Annotated[str, typer.Option(help="Only claims that this chapter owns.")] = "",
-    article: Annotated[str, typer.Option(help="Only claims of this article: S0 to S4.")] = "",
-    verdict: Annotated[
-        str, typer.Option(help="Only claims with this verdict, such as contradicted, or waiting.")
-    ] = "",
-    json: Json = False,
-):
-    """Show the ledger: each claim, the chapter that owns it, and the verdict it computed."""
-    from sizewise import units
-    from sizewise.chapters import claims
-
-    from . import output as show
-
-    rows = claims.table()
-    owners = sorted({row["chapter"] for row in rows if row["chapter"]})
-    if chapter and chapter not in owners:
-        raise units.unknown("chapter", chapter, owners)
-    if article and article not in claims.articles():
-        raise units.unknown("article", article, claims.articles())
-    if verdict not in ("", "waiting", *claims.VERDICTS):
-        raise units.unknown("verdict", verdict, ("waiting", *claims.VERDICTS))
-    kept = [
-        row
-        for row in rows
-        if chapter in ("", row["chapter"])
-        and (not article or article in row["article"].split(", "))
-        and verdict in ("", row["verdict"] or "waiting")
-    ]
-    show.claims(kept, json)
-
-
+app.command()(book.run)
+app.command(name="claims")(book.list_claims)
 app.command()(book.verify)
 app.command()(deploy.memory)
 app.command()(deploy.roofline)
 app.command()(fit.fit)
 app.command()(quantize.quantize)
 app.command()(compare.compare)
-
-
-def _parameter(words: str) -> tuple[str, Any]:
-    """``name=value`` with the value read as YAML, so that 3, 1e13, true and [1, 2] are what
-    they look like, and a path is one from here."""
-    import yaml
-
-    name, equals, value = words.partition("=")
-    if not equals or not name.isidentifier():
-        raise ValueError(f"-p takes name=value, not {words!r}")
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value
-    if not isinstance(read, str):
-        return name, read
-    if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", read):  # YAML wants 1e13 as 1.0e+13
-        return name, int(float(read)) if float(read).is_integer() else float(read)
-    if ("/" in read or read.endswith(".json")) and Path(read).exists():
-        return name, str(Path(read).resolve())  # a chapter runs in a folder of its own
-    return name, read

@@ -200,7 +200,7 @@ class Progress:
     def __exit__(self, *_):
         self.bars.stop()
 
-    def told(self, chapter: str, state: str, share: float) -> None:
+    def report(self, chapter: str, state: str, share: float) -> None:
         """What the runner says of a chapter."""
         task = self.tasks[chapter]
         self.bars.start_task(task)

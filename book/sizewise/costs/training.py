@@ -1,6 +1,6 @@
 """What training holds and takes: optimizer state, sharding, activations, time, energy, money.
 
-Figures that rest on an assumption (utilization, power, price) are `Range`s, and every result
+Each figure that rests on an assumption (utilization, power, price) is a `Range`; every result
 names its assumptions. Per-device figures divide evenly; real shards are rounded up to whole
 rows (FSDP) or whole tensors (ZeroRedundancyOptimizer).
 """

@@ -45,6 +45,11 @@ class Device:
     checked: str
     aliases: tuple[str, ...] = ()
     note: str = ""
+    memory_real_bytes: float | None = None  # as the driver shows it
+    sms: int | None = None  # streaming multiprocessors or compute units
+    l2_bytes: float | None = None
+    link_bandwidth: float | None = None  # bytes a second to its peers, one way
+    as_of: str = ""
 
 
 @cache
@@ -107,6 +112,11 @@ def _device(row: dict[str, Any]) -> Device:
         checked=row["checked"],
         aliases=tuple(row.get("aliases", ())),
         note=row.get("note", ""),
+        memory_real_bytes=row.get("memory_real_bytes"),
+        sms=row.get("sms"),
+        l2_bytes=row.get("l2_bytes"),
+        link_bandwidth=row.get("link_bandwidth"),
+        as_of=str(row["as_of"]),
     )
 
 

@@ -46,6 +46,7 @@ PACKAGES = (
     "hqq",
     "turboquant-torch",
     "lm_eval",
+    "pyarrow",
 )
 
 
@@ -376,10 +377,9 @@ def _commit() -> tuple[str, bool]:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(paths.root()), *arguments], check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
+    # Without optional locks: a status that is killed would leave one, and git refuse to commit.
+    command = ["git", "--no-optional-locks", "-C", str(paths.root()), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @cache

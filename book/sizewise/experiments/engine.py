@@ -7,6 +7,7 @@ sweep killed at any moment goes on where it stopped and ends with the rows of an
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,24 @@ from sizewise.data import records
 from . import progress
 from . import workers as processes
 
-Measure = Callable[[dict[str, Any]], dict[str, Any]]
+Config = dict[str, Any]
+Measure = Callable[[Config], Config]
 BACKENDS = ("here", "process", "ray")
 ENVIRONMENT = ("PYTHONPATH", "SIZEWISE_CACHE", "SIZEWISE_HOME")  # that a Ray worker needs too
 
 
 def run_all(
     measure: Measure,
-    configs: list[dict[str, Any]],
+    configs: list[Config],
     file: Path,
     *,
     workers: int | None = None,
     backend: str | None = None,
     per_gpu: int = 1,
     retries: int = 2,
-    cost: Callable[[dict[str, Any]], float] | None = None,
-) -> list[dict[str, Any]]:
+    cost: Callable[[Config], float] | None = None,
+    recorded: Callable[[Config], None] = lambda config: None,
+) -> list[records.Row]:
     """Measure what has no row in ``file`` yet and append a row each; all rows of ``configs``.
 
     ``backend``: "here"; "process", that many ``workers`` on this machine; "ray", the cluster at
@@ -39,11 +42,13 @@ def run_all(
     worker, else "process". ``workers`` None is one a GPU times ``per_gpu``, or one a core
     where there is no GPU ("process"), or as many as the cluster holds ("ray"). A worker that
     dies is replaced and its run tried again, ``retries`` times. ``cost`` weighs the runs in the
-    time left. ``measure`` must be a function of a module or of the script itself.
+    time left. ``measure`` must be a function of a module or of the script itself. ``recorded``
+    is called for each run whose row is on the disk: what was kept in case it was lost can go.
 
-    Raises ValueError for a bad option or two equal configurations; RuntimeError, after all other
-    runs, if a run raised or its workers kept dying. Those have no row, so that a restart tries
-    them again.
+    The file is opened and locked before the first run. Raises ValueError for a bad option, two
+    equal configurations, and a file that cannot be written or that another run writes to;
+    RuntimeError, after all other runs, if a run raised or its workers kept dying. Those have no
+    row, so that a restart tries them again.
     """
     if backend is not None and backend not in BACKENDS:
         raise units.unknown("backend", backend, BACKENDS)
@@ -58,41 +63,58 @@ def run_all(
     if backend is None:
         alone = "here" if workers == 1 else "process"
         backend = "ray" if os.environ.get("RAY_ADDRESS") else alone
-    todo = records.missing(file, configs)
-    failed = []
-    if todo:
+    with records.writing(file) as rows:
+        todo = rows.missing(configs)
+        failures = []
         start = records.provenance()  # the code that is loaded is the code of now
-        told = f"{start['commit']}-dirty" if start["dirty"] else start["commit"]
-        source = _sources(measure, todo, backend, workers, per_gpu, retries, told)
+        commit = f"{start['commit']}-dirty" if start["dirty"] else start["commit"]
         with progress.Progress(todo, cost) as shown:
-            for config, answer in source:
-                if isinstance(answer, Exception):
-                    failed.append((config, answer))
-                    shown.failed(config, answer)
+            results = _results(measure, todo, backend, workers, per_gpu, retries, commit)
+            for config, result in results:
+                if isinstance(result, Exception):
+                    failures.append((config, result))
+                    shown.failed(config, result)
                     continue
-                measured, place = answer
+                measured, place = result
                 now = records.provenance(seed=config.get("seed"))
                 same = {key: start[key] for key in ("commit", "dirty")}
-                row = records.append(file, config, measured, now | same | place)
+                row = rows.append(config, measured, now | same | place)
+                recorded(config)
                 shown.done(config, row)
-    if failed:
-        config, error = failed[0]
+    if failures:
+        config, error = failures[0]
         raise RuntimeError(
-            f"{len(failed)} of {len(todo)} runs failed; the first, {config}: {error}"
+            f"{len(failures)} of {len(todo)} runs failed; the first, {config}: {error}"
         )
     wanted = set(names)
     return [row for row in records.read(file) if row["id"] in wanted]
 
 
-def _sources(measure, todo, backend, number, per_gpu, retries, commit) -> Iterator[tuple]:
+def _results(measure, todo, backend, number, per_gpu, retries, commit) -> Iterator[tuple]:
     """(configuration, (measured, place) or an exception) of each run, as they end."""
+    if not todo:
+        return
     if backend == "ray":
-        return _on_ray(measure, todo, number, per_gpu, retries, commit)
-    if backend == "process":
+        yield from _on_ray(measure, todo, number, per_gpu, retries, commit)
+    elif backend == "process":
         gpus = processes.visible_gpus()
-        number = number or (len(gpus) * per_gpu or processes.cores())
-        return processes.in_processes(measure, todo, min(number, len(todo)), gpus, retries, commit)
-    return ((config, processes.answer(measure, config)) for config in todo)
+        number = min(number or len(gpus) * per_gpu or processes.cores(), len(todo))
+        threads = str(max(1, processes.cores() // number))  # torch's default: all cores, for each
+        yield from processes.in_processes(
+            partial(processes.answer, measure),
+            todo,
+            number,
+            retries=retries,
+            gpus=gpus,
+            environment={
+                "SIZEWISE_COMMIT": commit,
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+            },
+        )
+    else:
+        for config in todo:
+            yield config, processes.answer(measure, config)
 
 
 def _on_ray(measure, todo, number, per_gpu, retries, commit) -> Iterator[tuple]:
@@ -108,7 +130,7 @@ def _on_ray(measure, todo, number, per_gpu, retries, commit) -> Iterator[tuple]:
         _join(ray, number, commit)
     gpus = 1 / per_gpu if ray.cluster_resources().get("GPU") else 0
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=retries)(processes.answer)
-    pending: dict[Any, dict] = {}
+    pending: dict[Any, Config] = {}
     rest = iter(todo)
     try:
         while True:
@@ -134,9 +156,11 @@ def _on_ray(measure, todo, number, per_gpu, retries, commit) -> Iterator[tuple]:
 
 
 def _join(ray, number, commit) -> None:
-    """Connect to the cluster at RAY_ADDRESS, or start one here. Never a bare ``ray.init()``, which
-    may find a stale one. Tokens are Ray's own affair (RAY_AUTH_MODE): a cluster that starts here
-    asks for one unless told not to, since its ports are open to the network.
+    """Connect to the cluster at RAY_ADDRESS, or start one here.
+
+    Never a bare ``ray.init()``, which may find a stale one. Tokens are Ray's own affair
+    (RAY_AUTH_MODE): a cluster that starts here asks for one unless told not to, since its ports
+    are open to the network.
     """
     address = os.environ.get("RAY_ADDRESS") or "local"
     carried = {name: _absolute(os.environ[name]) for name in ENVIRONMENT if name in os.environ}
@@ -156,4 +180,4 @@ def _join(ray, number, commit) -> None:
 
 def _absolute(folders: str) -> str:
     """A list of folders as a worker elsewhere on the file system reads it."""
-    return os.pathsep.join(os.path.abspath(one) for one in folders.split(os.pathsep) if one)
+    return os.pathsep.join(os.path.abspath(name) for name in folders.split(os.pathsep) if name)

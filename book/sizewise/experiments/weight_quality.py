@@ -1,8 +1,8 @@
 """The measurements behind ``data/weight_quality.jsonl``: one function for each kind of row.
 
 Each takes a row's configuration and returns its measured columns. Laboratory models are called
-dense-WIDTH; every other name is one of `sizewise.models.pretrained`. The model of the last row
-is kept, so rows of one model should follow one another.
+dense-WIDTH; every other name is one of `sizewise.models.pretrained`. The model of the last row is
+kept, so rows of one model should follow one another.
 """
 
 import copy
@@ -11,11 +11,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sizewise.quantization import quality, tensor_bytes
-from sizewise.quantization.weights import convert, pruning
+import numpy as np
+
+from sizewise.quantization import quality
+from sizewise.quantization.weights import convert, layers, pruning, rounding
+from sizewise.stats import bootstrap
 
 LAB = "dense-"
-SIDES = ("validation", "validation, other windows")  # texts of laboratory models
+LAB_TEXTS = ("validation", "bbc")  # of what it was trained on, and news that it never saw
+CALIBRATION = 32  # windows for GPTQ and AWQ, none of those measured
+PROBED, TRAINED, TESTED = "rotten-tomatoes", 500, 500
+NEIGHBOURS = 10
 Row = dict[str, Any]
 
 
@@ -26,167 +32,240 @@ class Subject:
     name: str
     model: Any
     sample: Callable[[int, int, str], quality.Sample]  # (context, documents, text)
+    calibration: Callable[[int], np.ndarray]  # (context) -> windows
     weights_sha256: str
-    tokenizer: Any = None
+
+
+# --- models
 
 
 def subject(row: Row) -> Subject:
     """The model of a row: trained or fetched once, then from the cache."""
-    return named(row["model"], row.get("trained_tokens"))
+    trained = (row.get("trained_tokens"), row.get("trained_context", row["context"]))
+    return named(row["model"], *(trained if row["model"].startswith(LAB) else (None, None)))
 
 
 @lru_cache(maxsize=1)
-def named(name: str, trained_tokens: int | None = None) -> Subject:
-    """The model of this name; a laboratory model also needs the tokens that it was trained on."""
+def named(name: str, tokens: int | None = None, context: int | None = None) -> Subject:
+    """The model of this name; a laboratory model also needs what it was trained on."""
     if name.startswith(LAB):
-        return _of_laboratory(name, trained_tokens)
+        return _laboratory(name, tokens, context)
     from sizewise.evaluation import corpora
     from sizewise.models import pretrained
 
-    found = pretrained.load(name, dtype="fp32")
+    loaded = pretrained.load(name, dtype="fp32")
 
     def sample(context: int, documents: int, text: str) -> quality.Sample:
-        return quality.of_texts(found.tokenizer, corpora.fixed(text), context, documents)
+        return quality.of_texts(loaded.tokenizer, corpora.fixed(text), context, documents)
 
-    return Subject(name, found.model.eval(), sample, found.sha256, found.tokenizer)
+    def calibration(context: int) -> np.ndarray:
+        return sample(context, CALIBRATION, "brown").windows
+
+    return Subject(name, loaded.model.eval(), sample, calibration, loaded.sha256)
 
 
-def lab_run(name: str, tokens: float):
-    """The training run behind dense-WIDTH: `plan.Run`, equal tokens whatever the width.
-
-    Those of `scripts/emergence.py`, so that a model is trained once for both.
-    """
+def lab_run(name: str, tokens: float, context: int):
+    """The training run behind dense-WIDTH: equal tokens whatever the width."""
     from sizewise.training import flops, models, run_config
 
     width = int(name.removeprefix(LAB))
-    cost = flops.size(models.spec("dense", width)).operations_per_token
-    return run_config.at_budget(tokens * cost, width)
+    cost = flops.size(models.spec("dense", width, 1024, context)).operations_per_token
+    return run_config.at_budget(tokens * cost, width, context=context)
 
 
-def _of_laboratory(name: str, tokens: int) -> Subject:
-    from sizewise.training import checkpoints
+def _laboratory(name: str, tokens: int, context: int) -> Subject:
+    from sizewise.training import batches, checkpoints
 
-    found = checkpoints.trained(lab_run(name, tokens), progress=True)
+    trained = checkpoints.trained(lab_run(name, tokens, context), progress=True)
 
     def sample(context: int, documents: int, text: str) -> quality.Sample:
-        both = quality.of_tokens(found.tokens, context, 2 * documents)
-        return both.every(2, SIDES.index(text))
+        if text == LAB_TEXTS[0]:
+            return quality.of_tokens(trained.tokens, context, documents)
+        return _news(trained.tokens, context, documents, text)
 
-    return Subject(name, found.model.eval(), sample, found.sha256)
+    def calibration(context: int) -> np.ndarray:
+        return batches.fixed(trained.tokens.train, context, CALIBRATION)[0].numpy()
 
-
-def original(row: Row):
-    """The sample of a row and the table of its subject's own losses in fp32."""
-    return _original(*(row.get(name) for name in READS))
-
-
-READS = ("model", "trained_tokens", "context", "documents", "text")
+    return Subject(name, trained.model.eval(), sample, calibration, trained.sha256)
 
 
-@lru_cache(maxsize=1)
-def _original(name: str, trained: int | None, context: int, documents: int, text: str):
-    chosen = named(name, trained)
-    sample = chosen.sample(context, documents, text)
-    return sample, quality.measure(chosen.model, sample)
+def _news(tokens, context: int, documents: int, text: str) -> quality.Sample:
+    """The first window of each of some labelled texts, by the laboratory's own tokenizer."""
+    from sizewise.evaluation import corpora
+    from sizewise.training import tokenizer
+
+    encoder, windows = tokenizer.reader(tokens), []
+    for article in corpora.labelled(text).texts:
+        ids = encoder.encode(article[: 16 * context]).ids
+        if len(ids) > context:
+            windows.append(ids[: context + 1])
+        if len(windows) == documents:
+            break
+    else:
+        raise ValueError(f"only {len(windows)} texts of {text} have {context + 1} tokens")
+    windows = np.array(windows, np.int64)
+    return quality.Sample(
+        windows, tokens.bytes_of[windows[:, 1:]].astype(np.int64), np.arange(documents)
+    )
 
 
-def converted(model, row: Row, prune: float = 0.0):
-    """A copy of ``model`` in the row's format, and what pruning did to it (or None).
-
-    ``rest`` is the precision of what the format does not convert.
-    """
-    made = copy.deepcopy(model)
-    pruned = pruning.prune(made, prune) if prune else None
-    if row.get("rest", "fp32") != "fp32":
-        convert.convert(made, row["rest"])
-    if row["format"] != row.get("rest", "fp32"):
-        made = convert.convert(made, row["format"]).model
-    return made, pruned
-
-
-def compared(row: Row, model) -> Row:
-    """What a model loses against its subject, on the row's text."""
-    sample, before = original(row)
-    table = before
-    if model is not subject(row).model:
-        table = quality.measure(model, sample, subject(row).model)
-    found = quality.compare(table, before, seed=row["seed"])
-    return {name: value for name, value in found.items() if name != "documents"}
-
-
-def bytes_held(model, row: Row) -> Row:
-    """The bytes of a converted model by role, and the parameters of its subject."""
-    sizes = tensor_bytes.measure_bytes(model).as_dict()
-    named = {f"{role}_bytes": size for role, size in sizes.items() if role != "total"}
-    parameters = sum(one.numel() for one in subject(row).model.parameters())
-    return {"parameters": parameters, "held_bytes": sizes["total"], **named}
+# --- language models
 
 
 def in_format(row: Row) -> Row:
     """A row of `quality`: a language model in a format against itself in fp32."""
     chosen = subject(row)
-    plain = row["format"] == row["rest"] == "fp32"
-    model = chosen.model if plain else converted(chosen.model, row)[0]
-    sizes = bytes_held(model, row)
-    return compared(row, model) | sizes | {"weights_sha256": chosen.weights_sha256}
-
-
-def beside(row: Row) -> Row:
-    """A row of `sizes`: a model in fp32 less another one, on the same documents.
-
-    Raises ValueError if the two models do not read the same tokens.
-    """
-    import numpy as np
-
-    from sizewise.evaluation import likelihood
-    from sizewise.stats import bootstrap
-
-    sample, before = original(row | {"model": row["against"]})
-    again, table = original(row)
-    if not np.array_equal(sample.windows, again.windows):
-        raise ValueError(f"{row['model']} and {row['against']} do not read the same tokens")
-    found = bootstrap.paired(table, before, *likelihood.BITS_PER_BYTE, seed=row["seed"])
-    return {
-        "tokens_scored": sample.tokens,
-        "bytes_scored": int(sample.bytes.sum()),
-        **quality.interval("loss_change", found.difference),
-    }
+    model, stored = rounded(chosen.model, row, lambda: chosen.calibration(row["context"]))
+    return compared(row, model) | stored | {"weights_sha256": chosen.weights_sha256}
 
 
 def pruned(row: Row) -> Row:
-    """A row of `pruning`: the smallest weights zero, then perhaps a format."""
-    model, done = converted(subject(row).model, row, row["share"])
-    dense = matrix_bytes(model, done, row["format"])
-    return compared(row, model) | {
+    """A row of `pruning`: the smallest weights zero, then perhaps a format.
+
+    ``bits`` are those of a weight with a bit map of what is left, if that is less than storing
+    the zeros.
+    """
+    model = copy.deepcopy(subject(row).model)
+    done = pruning.prune(model, row["share"])
+    model, stored = rounded(model, row, None)
+    width = layers.FORMATS[row["format"]].bits
+    sparse = stored["bits"] - width + 1 + (1 - done.zeros / done.elements) * width
+    sizes = {"zeros": done.zeros, "bits": min(stored["bits"], sparse)}
+    return compared(row, model) | stored | sizes
+
+
+def rounded(
+    model, row: Row, calibration: Callable | None, in_place: bool = False
+) -> tuple[Any, Row]:
+    """A model in the row's format, and what its matrices and the whole then take.
+
+    ``stored_bytes`` is the model as it would be used: what the format leaves alone in bf16.
+    """
+    form, parameters = layers.FORMATS[row["format"]], sum(p.numel() for p in model.parameters())
+    changed = model if in_place or form.name == "fp32" else copy.deepcopy(model)
+    if form.cast:
+        convert.convert(changed, form.name)
+        return changed, {
+            "parameters": parameters,
+            "elements": parameters,
+            "bits": float(form.bits),
+            "stored_bytes": parameters * form.bits // 8,
+        }
+    windows = calibration() if form.calibrated else None
+    shift = row.get("shift", 0)
+    done = rounding.round_matrices(changed, form.name, shift=shift, calibration=windows)
+    return changed, {
+        "parameters": parameters,
         "elements": done.elements,
-        "zeros": done.zeros,
-        "held_bytes": tensor_bytes.measure_bytes(model).total,
-        "dense_bytes": dense,
-        "sparse_bytes": pruning.sparse_bytes(dense, done, row["format"]),
+        "bits": 8 * done.nbytes / done.elements,
+        "stored_bytes": done.nbytes + 2 * (parameters - done.elements),
     }
 
 
-def matrix_bytes(model, done: pruning.Pruned, form: str) -> int:
-    """Bytes of the matrices that pruning went through, as the format holds them."""
-    sizes = tensor_bytes.measure_bytes(model)
-    if sizes.codes:
-        return sizes.codes + sizes.scales + sizes.codebooks
-    return done.elements * pruning.VALUE_BITS[form] // 8
+def compared(row: Row, model) -> Row:
+    """What a model loses against its subject, on the row's text."""
+    key = tuple(row.get(name) for name in READS)
+    sample, before = _original(key)
+    table = before
+    if model is not subject(row).model:
+        table = quality.measure(model, sample, subject(row).model)
+    measured = quality.compare(table, before, seed=row["seed"])
+    return {name: value for name, value in measured.items() if name != "documents"}
+
+
+READS = ("model", "trained_tokens", "trained_context", "context", "documents", "text")
+
+
+@lru_cache(maxsize=2)
+def _original(key: tuple):
+    """The sample of a row and the table of its subject's own losses in fp32."""
+    row = dict(zip(READS, key, strict=True))
+    if row["trained_context"] is None:
+        row.pop("trained_context")
+    chosen = subject(row)
+    sample = chosen.sample(row["context"], row["documents"], row["text"])
+    return sample, quality.measure(chosen.model, sample)
 
 
 def stored(row: Row) -> Row:
     """A row of `file`: a GGUF file by its tensor types, against its label."""
     from sizewise.models import gguf, pretrained
 
-    found = pretrained.fetch(row["model"])
-    file = gguf.read(found.folder / found.files[0].name)
+    fetched = pretrained.fetch(row["model"])
+    file = gguf.read(fetched.folder / fetched.files[0].name)
+    shares = (f"{kind.type} {kind.elements / file.all.elements:.1%}" for kind in file.types)
     return {
-        "label": found.stored,
+        "label": fetched.stored,
         "file_bytes": file.file_bytes,
         "tensor_bytes": file.all.bytes,
-        "parameters": found.parameters,
+        "parameters": fetched.parameters,
         "elements": file.all.elements,
-        "types": ", ".join(
-            f"{one.type} {one.elements / file.all.elements:.1%}" for one in file.types
-        ),
+        "types": ", ".join(shares),
+    }
+
+
+# --- sentence encoders
+
+
+def embedded(row: Row) -> Row:
+    """A row of `encoder`: angles to the fp32 vectors, neighbours kept, a probe's right answers.
+
+    The probe is trained on vectors of the same format. Intervals draw the tested texts.
+    """
+    from sizewise.models import pretrained
+
+    (texts, labels), before = _vectors(row["model"])
+    encoder = pretrained.encoder(row["model"])
+    windows = _windows(encoder.tokenizer)
+    _, sizes = rounded(encoder.model, row, lambda: windows, in_place=True)
+    after = before if row["format"] == "fp32" else encoder.embed(list(texts))
+    return _apart(after, before, labels, row["seed"]) | sizes
+
+
+def _windows(tokenizer, context: int = 64) -> np.ndarray:
+    """Windows of running text for calibration: reviews that the probe does not use."""
+    from sizewise.evaluation import corpora
+
+    reviews = corpora.labelled(PROBED).texts[TRAINED + TESTED :]
+    ids = tokenizer(" ".join(reviews[:400]), add_special_tokens=False)["input_ids"]
+    return np.array(ids[: CALIBRATION * context]).reshape(CALIBRATION, context)
+
+
+@lru_cache(maxsize=1)
+def _vectors(name: str):
+    """The texts and labels, trained on first, and their vectors in fp32."""
+    from sizewise.evaluation import corpora
+    from sizewise.models import pretrained
+
+    first, last = corpora.labelled(PROBED).split(TRAINED, TESTED)
+    texts = (*first.texts, *last.texts)
+    return (texts, [*first.labels, *last.labels]), pretrained.encoder(name).embed(list(texts))
+
+
+def _apart(after, before, labels, seed: int) -> Row:
+    import pandas
+
+    from sizewise.evaluation import embedding
+
+    def probe(vectors):
+        return embedding.probe(
+            vectors[:TRAINED], labels[:TRAINED], vectors[TRAINED:], labels[TRAINED:]
+        )
+
+    table = pandas.DataFrame(
+        {
+            "item": range(len(after)),
+            "error": (1 - embedding.cosine(after, before)).clip(0),  # rounding gives -1e-8
+            "kept": embedding.recall(after, before, NEIGHBOURS),
+        }
+    )
+    right, original = probe(after), probe(before)
+    by = {"by": "item", "seed": seed}
+    change = bootstrap.paired(right, original, "right", **by).difference
+    return {
+        "texts": len(after),
+        **quality.interval("cosine_error", bootstrap.ratio(table, "error", **by)),
+        **quality.interval("recall", bootstrap.ratio(table, "kept", **by)),
+        **quality.interval("probe_accuracy", bootstrap.ratio(right, "right", **by)),
+        **quality.interval("probe_change", change),
     }

@@ -1,7 +1,8 @@
 """Worker processes of one machine: each takes a run, answers, and is replaced if it dies.
 
 The pools of the standard library give up as a whole when one worker is killed, as happens when
-memory runs out; here the run goes to a fresh worker and the others go on.
+memory runs out; here the run goes to a fresh worker and the others go on. A worker ends with its
+parent however that ends, and takes with it whatever it started.
 """
 
 import contextlib
@@ -10,28 +11,45 @@ import os
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import connection
 from typing import Any
 
 from sizewise.data import records
 
-HERE = ("machine", "versions")  # what a worker tells of itself; the rest is the parent's
+Config = dict[str, Any]
+Measure = Callable[[Config], Any]
+
+HERE = ("machine", "versions")  # what a worker says of itself; the rest is the parent's
+NOTE, ANSWER = "note", "answer"  # what a worker sends
+
+_pipe = None  # to the parent, in a worker
 
 
-def answer(measure, config: dict[str, Any]):
+def answer(measure: Measure, config: Config):
     """(measured, where) of one run, or the exception that it raised, as a RuntimeError.
 
-    A run that raises would raise again, so it is told and not retried.
+    A run that raises would raise again, so it is reported and not retried.
     """
     try:
         measured = measure(dict(config))
         source = records.provenance()
         return measured, {name: source[name] for name in HERE}
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{os.path.basename(last.filename)}:{last.lineno}"
-        return RuntimeError(f"{type(error).__name__} at {where}: {' '.join(str(error).split())}")
+        return failure(error)
+
+
+def failure(error: Exception) -> RuntimeError:
+    """An exception in one line, with where it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"
+    return RuntimeError(f"{type(error).__name__} at {where}: {' '.join(str(error).split())}")
+
+
+def note(value: Any) -> None:
+    """Send the parent word of a run that goes on; nothing where there is no parent."""
+    if _pipe is not None:
+        _pipe.send((NOTE, value))
 
 
 def cores() -> int:
@@ -49,9 +67,9 @@ def visible_gpus() -> list[str]:
     import shutil
     import subprocess
 
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name for name in given.split(",") if name.strip() and name.strip() != "-1"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip() and name.strip() != "-1"]
     if shutil.which("nvidia-smi") is None:
         return []
     done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -60,31 +78,31 @@ def visible_gpus() -> list[str]:
 
 
 class Worker:
-    """One process, the pipe to it, and the run that it holds."""
+    """One process, the pipe to it, and the run that it has."""
 
-    def __init__(self, measure, environment: dict[str, str]):
+    def __init__(self, answer_of: Measure, environment: dict[str, str]):
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads
         self.environment = environment
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(measure, theirs), daemon=True)
-        held = {name: os.environ.get(name) for name in environment}
+        self.process = context.Process(target=_serve, args=(answer_of, theirs), daemon=True)
+        before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)  # the child reads it before it imports anything
         try:
             self.process.start()
         finally:
-            for name, value in held.items():
+            for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
         theirs.close()
-        self.config: dict[str, Any] | None = None
+        self.config: Config | None = None
 
-    def give(self, config: dict[str, Any]) -> None:
+    def give(self, config: Config) -> None:
         """Start a run. A worker that died meanwhile is found out by `take`."""
         self.config = config
         with contextlib.suppress(OSError):
             self.pipe.send(config)
 
-    def take(self):
-        """The answer of the run, or None if the worker died."""
+    def take(self) -> tuple[str, Any] | None:
+        """(NOTE or ANSWER, what it is), or None if the worker died."""
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
@@ -92,59 +110,100 @@ class Worker:
             return None
 
     def stop(self) -> None:
-        """End the process, in the middle of a run if need be."""
+        """End the process, in the middle of a run if need be, and what it started."""
         self.pipe.close()
+        if self.config is not None and self.process.pid:
+            kill_children(self.process.pid)
         self.process.kill()
         self.process.join()
 
 
 def in_processes(
-    measure, todo: list[dict], number: int, gpus: list[str], retries: int, commit: str
-) -> Iterator[tuple]:
-    """(configuration, answer) of each run, as they end, by ``number`` worker processes."""
-    threads = str(max(1, cores() // number))  # torch's default would put all cores under each
-    common = {"SIZEWISE_COMMIT": commit, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    waiting, died = deque(todo), {}
-    team = []
+    answer_of: Measure,
+    todo: list[Config],
+    number: int,
+    *,
+    retries: int = 0,
+    environment: dict[str, str] | None = None,
+    gpus: list[str] | None = None,
+    on_note: Callable[[Config, Any], None] = lambda *_: None,
+) -> Iterator[tuple[Config, Any]]:
+    """(configuration, answer) of each run, as they end, by ``number`` worker processes.
+
+    ``answer_of`` is a function of a module; what it returns is the answer, and a RuntimeError
+    is the answer of a run whose worker died more than ``retries`` times. ``environment`` is what
+    the workers have beside this process's own, ``gpus`` are dealt to them in turn, ``on_note``
+    gets what a run sends with `note`.
+    """
+    waiting, deaths = deque(todo), {}
+    team: list[Worker] = []
     try:
-        for place in range(number):
-            here = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {}
-            team.append(Worker(measure, common | here))
+        for place in range(min(number, len(todo))):
+            own = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {}
+            team.append(Worker(answer_of, (environment or {}) | own))
             team[-1].give(waiting.popleft())
-        while busy := [worker for worker in team if worker.config is not None]:
-            for pipe in connection.wait([worker.pipe for worker in busy]):
-                worker = next(one for one in busy if one.pipe is pipe)
-                config, found = worker.config, worker.take()
+        while busy := {worker.pipe: worker for worker in team if worker.config is not None}:
+            for pipe in connection.wait(list(busy)):
+                worker = busy[pipe]
+                config, message = worker.config, worker.take()
+                if message and message[0] == NOTE:
+                    on_note(config, message[1])
+                    continue
                 worker.config = None
-                if found is None:
+                result = message[1] if message else None
+                if message is None:
                     code = worker.process.exitcode
                     name = records.identity(config)
-                    died[name] = died.get(name, 0) + 1
-                    team[team.index(worker)] = worker = Worker(measure, worker.environment)
-                    if died[name] <= retries:
+                    deaths[name] = deaths.get(name, 0) + 1
+                    replaced = Worker(answer_of, worker.environment)
+                    team[team.index(worker)] = worker = replaced
+                    if deaths[name] <= retries:
                         worker.give(config)
                         continue
-                    found = RuntimeError(f"its worker died {died[name]} times (exit code {code})")
+                    times = "once" if deaths[name] == 1 else f"{deaths[name]} times"
+                    result = RuntimeError(f"its worker died {times} (exit code {code})")
                 if waiting:
                     worker.give(waiting.popleft())
-                yield config, found
+                yield config, result
     finally:
         for worker in team:
             worker.stop()
 
 
-def _serve(measure, pipe) -> None:
-    """What a worker process does: answer runs until the parent closes the pipe or is gone."""
+def kill_children(pid: int) -> None:
+    """Kill whatever a process started, and what that started."""
+    import psutil
+
+    # Twice: a child may start another one between the look and the kill.
+    for _ in range(2):
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+
+
+def end_with_parent() -> None:
+    """End this worker process, with what it started, as soon as its parent is gone.
+
+    A parent that was killed can stop nobody, so its workers watch it.
+    """
     parent = multiprocessing.parent_process()
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        kill_children(os.getpid())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _serve(answer_of: Measure, pipe) -> None:
+    """What a worker process does: answer runs until the parent closes the pipe or is gone."""
+    global _pipe
+    _pipe = pipe
+    end_with_parent()
     try:
         while True:
-            pipe.send(answer(measure, pipe.recv()))
+            pipe.send((ANSWER, answer_of(pipe.recv())))
     except (EOFError, OSError, KeyboardInterrupt):
         return
-
-
-def _end_with(sentinel) -> None:
-    """A parent that was killed can stop nobody, so its workers watch it."""
-    connection.wait([sentinel])
-    os._exit(1)

@@ -42,12 +42,24 @@ def prepare(name: str, vocabulary: int = 1024, *, progress: bool = False) -> Tok
     under 512 or over 65,536 entries.
     """
     vocabulary = limits.whole("the vocabulary", vocabulary, 65_536, 512)
-    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-    folder = downloads.cache() / "tokens" / f"{plain}-{vocabulary}-v{FORMAT}"
+    folder = _folder(name, vocabulary)
     if not (folder / "meta.json").exists():
         documents = list(_progress(texts.documents(name), "reading text", progress))
         write(documents, folder, name, vocabulary, progress=progress)
     return load(folder)
+
+
+def reader(tokens: Tokens):
+    """The tokenizer (of the package tokenizers) that made ``tokens``, for other texts."""
+    from tokenizers import Tokenizer
+
+    folder = _folder(tokens.name, tokens.vocabulary)
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _folder(name: str, vocabulary: int) -> Path:
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return downloads.cache() / "tokens" / f"{plain}-{vocabulary}-v{FORMAT}"
 
 
 def load(folder: Path) -> Tokens:

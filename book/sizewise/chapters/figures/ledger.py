@@ -4,15 +4,15 @@ from matplotlib.patches import Rectangle
 
 from .style import INK
 
-COLOURS = {
+COLOURS = {  # as the marks of the page have them, in tones for white and black
     "supported": "#0a9168",
-    "partly": "#b8860b",
-    "misleading": "#d9730d",
+    "partly": "#1f7bbf",
+    "misleading": "#b8860b",
     "contradicted": "#c8452f",
-    "undecidable in part": "#8d7fb5",
-    "undecidable": "#7a7a7a",
-    "open": "#a9a9a9",
-    "not checked": "#d0d0d0",
+    "undecidable in part": "#5d6570",
+    "undecidable": "#8a8f96",
+    "open": "#aeb2b7",
+    "not checked": "#d0d3d6",
 }
 
 

@@ -254,6 +254,44 @@ def svg(figure) -> str:
     drawn = re.sub(rf"stroke: {FAINT}", "stroke: currentColor; stroke-opacity: 0.15", drawn)
     drawn = re.sub(r' (width|height)="[\d.]+pt"', "", drawn, count=2)  # the viewBox remains
     drawn = re.sub(r"\n\s*\n+", "\n", drawn).strip()
-    # Figures of one size have equal ticks under equal names; on one page names must differ.
-    own = "f" + hashlib.sha256(drawn.encode()).hexdigest()[:8]
-    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}-", drawn)
+    return named(rounded(drawn))
+
+
+def rounded(drawn: str) -> str:
+    """SVG with places to a tenth of a point, shapes of markers to a hundredth.
+
+    That is a fraction of a pixel. Another processor's last digits, some 1e-6 of a point, then
+    give the same file; and a page is a tenth smaller.
+    """
+    places = re.compile(r'\b(d|x|y|width|height|points|transform|viewBox)="([^"]*)"')
+
+    def shorten(number: re.Match, digits: int) -> str:
+        return f"{round(float(number[0]), digits) + 0.0:.{digits}f}".rstrip("0").rstrip(".")
+
+    def in_part(part: str) -> str:
+        digits = 2 if part.startswith("<defs>") else 1
+        return places.sub(
+            lambda found: (
+                f'{found[1]}="'
+                + re.sub(r"-?\d+\.\d+", lambda number: shorten(number, digits), found[2])
+                + '"'
+            ),
+            part,
+        )
+
+    return "".join(map(in_part, re.split(r"(<defs>.*?</defs>)", drawn, flags=re.DOTALL)))
+
+
+def named(drawn: str) -> str:
+    """SVG whose names are counted, with a beginning of the figure's own.
+
+    matplotlib names a marker by a hash of its exact shape, which differs between processors.
+    Figures of one size have equal ticks; on one page names must differ.
+    """
+    names: dict[str, str] = {}
+    pattern = re.compile(r'(\bid="|url\(#|href="#)([\w-]+)')
+    for found in pattern.finditer(drawn):
+        names.setdefault(found[2], f"n{len(names)}")
+    plain = pattern.sub(lambda found: found[1] + names[found[2]], drawn)
+    own = "f" + hashlib.sha256(plain.encode()).hexdigest()[:8]
+    return pattern.sub(lambda found: f"{found[1]}{own}-{found[2]}", plain)

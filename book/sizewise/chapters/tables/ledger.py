@@ -2,8 +2,10 @@
 
 import html
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from urllib.parse import urlencode
 
 from sizewise import paths
@@ -30,8 +32,8 @@ def listing(rows: Iterable[Mapping]) -> Table:
         "chapter": {chapter: title(chapter) for chapter in chapters},
     }
     meaning = "\n".join(
-        f'<span class="sw-ledger__meaning">{mark(verdict)} {html.escape(words)}</span>'
-        for verdict, words in VERDICTS.items()
+        f'<span class="sw-ledger__meaning">{mark(verdict)} {html.escape(text)}</span>'
+        for verdict, text in VERDICTS.items()
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
     as_html = (
@@ -48,16 +50,16 @@ def listing(rows: Iterable[Mapping]) -> Table:
     return Table(as_html, "\n".join(texts))
 
 
-def mark(verdict: str, words: str = "") -> str:
+def mark(verdict: str, text: str = "") -> str:
     """A verdict as a small coloured label."""
     kind = verdict.replace(" ", "-")
-    return f'<span class="sw-mark sw-mark--{kind}">{words or verdict}</span>'
+    return f'<span class="sw-mark sw-mark--{kind}">{text or verdict}</span>'
 
 
 def _row(row: Mapping) -> str:
     verdict = row["verdict"] or WAITING
-    words = f"open until {row['until']}" if verdict == "open" and row["until"] else verdict
-    label = mark(verdict, words)
+    text = f"open until {row['until']}" if verdict == "open" and row["until"] else verdict
+    label = mark(verdict, text)
     if row["finding"]:
         label = f'<a href="{_cell(row)}">{label}</a>'
     claim = html.escape(row["claim"])
@@ -81,11 +83,12 @@ def _because(row: Mapping) -> str:
     """Why a row has its verdict: the finding, then evidence, flip and cell; or the reason."""
     notes = []
     if row["finding"]:
-        weighed = "; ".join(f"{words}: {number}" for words, number in row["evidence"])
+        weighed = "; ".join(f"{text}: {number}" for text, number in row["evidence"])
         turns = "; ".join(row["flips"])
         notes = [
             html.escape(f"Weighed: {weighed}.") if weighed else "",
             html.escape(f"It would be {turns}.") if turns else "",
+            f"Read: {'; '.join(map(_reference, row['sources']))}" if row["sources"] else "",
             f'Decided in <a href="{_cell(row)}">{html.escape(title(row["chapter"]))}</a>',
         ]
     elif row["needs"]:
@@ -94,6 +97,25 @@ def _because(row: Mapping) -> str:
         notes = [html.escape(f"Searched: {row['searched']}")]
     lines = "".join(f'\n<span class="sw-ledger__numbers">{note}</span>' for note in notes if note)
     return html.escape(row["finding"] or row["reason"]) + lines
+
+
+def _reference(key: str) -> str:
+    """The title of a source, linked to its address where it has one."""
+    fields = _references()[key].fields
+    title = html.escape(re.sub(r"[{}\\]", "", fields["title"]))
+    address = fields.get("url", "")
+    if not address and "doi" in fields:
+        address = f"https://doi.org/{fields['doi']}"
+    if not address and "eprint" in fields:
+        address = f"https://arxiv.org/abs/{fields['eprint']}"
+    return f'<a href="{html.escape(address)}">{title}</a>' if address else title
+
+
+@cache
+def _references():
+    from pybtex.database import parse_file
+
+    return parse_file(str(paths.root() / "book" / "references.bib")).entries
 
 
 def marks(rows: Iterable[Mapping], **filters: str) -> Table:
@@ -142,7 +164,7 @@ def _failing(rows: list[Mapping], topic: str, least: int = 10) -> float:
 
 
 def title(chapter: str) -> str:
-    """The question that a chapter asks: its first heading, or its name as words.
+    """The question that a chapter asks: its first heading, or its name as text.
 
     A chapter that is still to be written has claims, but no file.
     """

@@ -1,8 +1,9 @@
 """What TurboQuant is compared with: the same door, ``encode``, ``decode``, ``nbytes``.
 
-All take vectors (..., tokens, dim). Metadata are stored as 16-bit floats, but for the one scale of
-a tensor, and are counted: `Coded.nbytes` is the sum of what is stored. Sources: KIVI (Liu et al.
-2024) for keys by channel and values by token; e4m3 is the 8-bit float of Micikevicius et al. 2022.
+All take vectors (..., tokens, dim). Metadata are stored as 16-bit floats, of 32 bits where one is
+past their range, and are counted: `Coded.nbytes` is the sum of what is stored. Sources: KIVI (Liu
+et al. 2024) for keys by channel and values by token; e4m3 is the 8-bit float of Micikevicius et
+al. 2022.
 """
 
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class PerToken:
         return count * (packing.width(self.bits, self.dim) + 4 * self.dim // self.group)
 
     def encode(self, x) -> Coded:
-        """x (..., tokens, dim) to codes. Raises ValueError for ranges that float16 cannot hold."""
+        """x (..., tokens, dim) to codes. Raises ValueError for what is not finite."""
         _expect(x, self.dim)
         grouped = x.float().unflatten(-1, (-1, self.group))  # (..., groups, group)
         codes, scales, zeros = _even(grouped, self.bits, -1)
@@ -81,7 +82,7 @@ class PerChannel:
         return count * packing.width(self.bits, self.dim) + -(-count // self.group) * self.dim * 4
 
     def encode(self, x) -> Coded:
-        """x (..., tokens, dim) to codes. Raises ValueError for ranges that float16 cannot hold."""
+        """x (..., tokens, dim) to codes. Raises ValueError for what is not finite."""
         import torch
 
         _expect(x, self.dim, 2)
@@ -115,13 +116,12 @@ class Int8:
         return whole("the count", count, least=0) * (self.dim + 2)
 
     def encode(self, x) -> Coded:
-        """x (..., dim) to codes. Raises ValueError for ranges that float16 cannot hold."""
+        """x (..., dim) to codes. Raises ValueError for what is not finite."""
         import torch
 
         _expect(x, self.dim)
         x = x.float()
-        scales = (x.abs().amax(-1, keepdim=True) / 127).half()
-        _finite(scales)
+        scales = _stored(x.abs().amax(-1, keepdim=True) / 127)
         codes = (x / _above_zero(scales)).round_().clamp_(-127, 127)
         return Coded(codes.to(torch.int8).view(torch.uint8), scales[..., 0])
 
@@ -133,19 +133,19 @@ class Int8:
 
 
 class Float8:
-    """e4m3 numbers. ``scaled``: one scale for the whole tensor, from its largest number, in fp32.
+    """e4m3 numbers, with one scale a token: its largest number becomes 448.
 
-    Otherwise numbers are stored as they are, and those above 448 become 448.
+    A scale for a whole tensor, as some servers have it, would have to know what comes later.
     """
 
     bits = 8
 
-    def __init__(self, dim: int, *, scaled: bool = True):
-        self.dim, self.scaled = whole("the dimension", dim), scaled
+    def __init__(self, dim: int):
+        self.dim = whole("the dimension", dim)
 
     def nbytes(self, count: int) -> int:
-        """Bytes for ``count`` tokens of one tensor."""
-        return whole("the count", count, least=0) * self.dim + 4 * self.scaled
+        """Bytes for ``count`` tokens: a byte a number, and a scale of two bytes."""
+        return whole("the count", count, least=0) * (self.dim + 2)
 
     def encode(self, x) -> Coded:
         """x (..., dim) to codes. Raises ValueError for what is not finite."""
@@ -153,18 +153,13 @@ class Float8:
 
         _expect(x, self.dim)
         x = x.float()
-        largest = x.abs().amax() if x.numel() else x.new_zeros(())
-        _finite(largest)
-        scale = (largest / E4M3_LARGEST).float() if self.scaled else None
-        if scale is not None:
-            x = x / _above_zero(scale)
-        # a cast beyond the largest number gives NaN, not the largest
-        return Coded(x.clamp(-E4M3_LARGEST, E4M3_LARGEST).to(torch.float8_e4m3fn), scale)
+        scales = _stored(x.abs().amax(-1, keepdim=True) / E4M3_LARGEST)
+        scaled = (x / _above_zero(scales)).clamp(-E4M3_LARGEST, E4M3_LARGEST)
+        return Coded(scaled.to(torch.float8_e4m3fn), scales[..., 0])
 
     def decode(self, coded: Coded, dtype=None):
         """Codes to (..., dim), of float32 if no dtype is said."""
-        x = coded.packed.float()
-        return _to(x if coded.scales is None else x * coded.scales, dtype)
+        return _to(coded.packed.float() * coded.scales[..., None].float(), dtype)
 
 
 def _even(x, bits: int, along: int):
@@ -175,24 +170,29 @@ def _even(x, bits: int, along: int):
     import torch
 
     low, high = x.amin(along, keepdim=True), x.amax(along, keepdim=True)
-    zeros = low.half()
-    scales = ((high - zeros.float()) / ((1 << bits) - 1)).half()
-    _finite(zeros, scales)
+    zeros = _stored(low)
+    scales = _stored((high - zeros.float()) / ((1 << bits) - 1))
     codes = ((x - zeros.float()) / _above_zero(scales)).round_().clamp_(0, (1 << bits) - 1)
     return codes.to(torch.uint8), scales, zeros
+
+
+def _stored(values):
+    """Values in float16, or all of them as they are where one is past its range.
+
+    Raises ValueError for a value that is not finite.
+    """
+    import torch
+
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("vectors hold what is not a finite number")
+    half = values.half()
+    return half if bool(torch.isfinite(half).all()) else values
 
 
 def _above_zero(scales):
     """Scales in float32, and 1 where there is nothing to scale."""
     scales = scales.float()
     return scales.masked_fill(scales <= 0, 1.0)
-
-
-def _finite(*stored) -> None:
-    import torch
-
-    if not all(bool(torch.isfinite(part).all()) for part in stored):
-        raise ValueError("a range exceeds what a 16-bit float holds, or is not a number")
 
 
 def _expect(x, dim: int, least: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""A cache for `transformers` that holds keys and values as packed bytes, and nothing else.
+"""A cache for `transformers` that holds keys and values as packed bytes, and nothing else::
 
     cache = TurboQuantCache(model.config, bits=4)
     model.generate(**inputs, past_key_values=cache)
@@ -16,20 +16,27 @@ values exist beside them.
 
 from transformers.cache_utils import Cache, DynamicCache
 
+from sizewise.units import unknown
 from sizewise.validation import whole
 
+from . import rope
 from .layers import PackedLayer, PackedWindowLayer
-from .store import codec, methods
+from .store import Remedy, Store, codec, methods
+
+CENTERS = (None, "mean", "rope")
 
 
 class TurboQuantCache(Cache):
     """Packed keys and values for every layer of a model's configuration.
 
-    ``keys`` and ``values`` are a method, or (method, bits), of `cache_store.methods`; where not
-    said "turboquant" at ``bits``. "turboquant", "prod" and EDEN's variants take 1, 2, 3, 4 or 8
-    bits (sketches up to 4), "kivi" and "uniform" the same; "int8" and "fp8" are 8, "plain" is the
-    model's type. The newest ``residual`` tokens stay in the model's type. ``rotation`` and ``seed``
-    are `TurboQuant`'s. ``fused`` hands packed views to attention where it can read them.
+    ``keys`` and ``values`` are a method, or (method, bits), of `store.methods`; where not said
+    "turboquant" at ``bits``. "turboquant", "prod" and EDEN's variants take 1, 2, 3, 4 or 8 bits
+    (sketches up to 4), "kivi" and "uniform" the same; "int8" and "fp8" are 8, "plain" keeps the
+    numbers. The first ``sink`` and the newest ``residual`` tokens stay as they are, in the model's
+    type or in ``plain`` ("bf16", "fp16"). ``center`` takes what keys have in common out of them
+    before they are encoded: "mean" the mean key of a head, "rope" the same after undoing the
+    rotary embedding. ``rotation`` and ``seed`` are `TurboQuant`'s. ``fused`` hands packed views to
+    attention where it can read them.
 
     Raises ValueError for unknown methods, impossible bits, and models whose layers keep something
     other than a key and a value a token: latent, state-space or indexed attention, by name.
@@ -43,26 +50,42 @@ class TurboQuantCache(Cache):
         values=None,
         residual: int = 0,
         *,
+        sink: int = 0,
+        plain: str | None = None,
+        center: str | None = None,
         rotation: str = "haar",
         seed: int = 0,
         fused: bool = False,
     ):
-        residual = whole("the residual window", residual, least=0)
+        import torch
+
+        kinds = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
+        if plain not in kinds:
+            raise unknown("type of plain tokens", plain, [kind for kind in kinds if kind])
+        if center not in CENTERS:
+            raise unknown("way to center keys", center, CENTERS[1:])
+        whole("the residual window", residual, least=0), whole("the sink", sink, least=0)
         self.methods = {"keys": _said("keys", keys, bits), "values": _said("values", values, bits)}
         for side, (method, width) in self.methods.items():
             codec(method, width, 64, side, rotation, seed)  # bad options are refused here
 
-        def make(side: str, dim: int):
-            return codec(*self.methods[side], dim, side, rotation, seed)
+        def maker(number: int):
+            rotary = rope.of_layer(config, number) if center == "rope" else None
+            remedies = {"keys": Remedy(center is not None, rotary), "values": Remedy()}
+
+            def make(side: str, dim: int) -> Store:
+                coder = codec(*self.methods[side], dim, side, rotation, seed)
+                return Store(coder, residual, sink, kinds[plain], remedies[side])
+
+            return make
 
         layers = []
         for number, layer in enumerate(_plain_layers(config)):
             kind = type(layer).__name__
             if kind == "DynamicLayer":
-                layers.append(PackedLayer(make, residual, fused))
+                layers.append(PackedLayer(maker(number), fused))
             elif kind == "DynamicSlidingWindowLayer":
-                window = layer.sliding_window
-                layers.append(PackedWindowLayer(make, window, residual=residual, fused=fused))
+                layers.append(PackedWindowLayer(maker(number), layer.sliding_window, fused))
             elif kind == "DummyLayer":  # shares another layer's cache
                 layers.append(layer)
             else:

@@ -1,6 +1,6 @@
 """Layers of a packed cache: what a layer of a model holds of its tokens, and gives back of them.
 
-A layer has two sides, keys and values, each a `cache_store.Store`. What it returns to attention is
+A layer has two sides, keys and values, each a `store.Store`. What it returns to attention is
 decoded, or, where the kernels can read the bytes, a view of them.
 """
 
@@ -26,15 +26,15 @@ class PackedLayer(CacheLayerMixin):
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self, make, residual: int = 0, fused: bool = False):
+    def __init__(self, make, fused: bool = False):
         super().__init__()
-        self._make, self.residual, self.fused = make, residual, fused
+        self._make, self.fused = make, fused  # (side, dim) -> Store
         self.sides, self.seen = (), 0
 
     def lazy_initialization(self, key_states, value_states) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self.sides = tuple(
-            Store(self._make(side, states.shape[-1]), self.residual)
+            self._make(side, states.shape[-1])
             for side, states in (("keys", key_states), ("values", value_states))
         )
         self.is_initialized = True
@@ -65,13 +65,16 @@ class PackedLayer(CacheLayerMixin):
 
     def _readable(self) -> bool:
         """Whether the kernels read what both sides hold."""
+        import torch
+
         return all(
             getattr(side.codec, "variant", "prod") != "prod"
             and not getattr(side.codec, "sketched", True)
             and side.codec.bits in (2, 3, 4)
             and side.codec.dim in (64, 128, 256)
             and side.buffers
-            and not side.recent.shape[2]
+            and side.buffers["norms"].dtype == torch.float16
+            and side.untouched
             for side in self.sides
         )
 
@@ -141,8 +144,8 @@ class PackedWindowLayer(PackedLayer):
 
     is_sliding = True
 
-    def __init__(self, make, sliding_window: int, **options):
-        super().__init__(make, **options)
+    def __init__(self, make, sliding_window: int, fused: bool = False):
+        super().__init__(make, fused)
         self.sliding_window = whole("the window", sliding_window)
         self.record_past = False
 

@@ -2,13 +2,22 @@
 
 What a method stores for a token (codes, norms, scales) lies in one buffer a field, tokens along
 axis 2. A method that shares ranges among tokens (KIVI's keys) stores whole groups; tokens of an
-unfinished group wait in full precision, as do the newest ``residual`` ones.
+unfinished group wait in full precision, as do the first ``sink`` and the newest ``residual`` ones.
+
+Keys may have a large part in common with all others of their head (a bias of the projection, in
+Qwen 2.5), which every code rounds again and again. ``Remedy`` takes it out before encoding: the
+mean of the first tokens that were encoded, after undoing the rotary embedding if it is told how,
+since a constant that was rotated by its position is constant no more.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from sizewise import units
+from sizewise.units import unknown
 from sizewise.validation import whole
+
+from .rope import Rope
 
 GROUP = 32  # tokens that share a channel's range: KIVI, Liu et al. 2024
 SLACK = 64  # tokens; buffers grow by an eighth, in steps of this
@@ -16,7 +25,7 @@ FIELDS = ("packed", "norms", "signs", "residuals", "scales", "zeros")
 
 
 class Plain:
-    """Vectors as they are."""
+    """Vectors as they are, or in another type."""
 
     def encode(self, x):
         return Stored(x)
@@ -26,12 +35,20 @@ class Plain:
 
 
 class Stored:
-    """Fields of a method by name, those it has not being None."""
+    """Fields of a method by name, None for those it lacks."""
 
     def __init__(self, packed, **others):
         self.packed = packed
         for name in FIELDS[1:]:
             setattr(self, name, others.get(name))
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What is taken out of vectors before they are encoded: their mean, their rotary embedding."""
+
+    mean: bool = False
+    rope: Rope | None = None
 
 
 def methods() -> tuple[str, ...]:
@@ -53,13 +70,11 @@ def codec(method: str, bits: int, dim: int, side: str, rotation: str, seed: int)
     from . import baselines
 
     if method not in methods():
-        raise units.unknown("cache method", method, methods())
+        raise unknown("cache method", method, methods())
     if method == "plain":
         return Plain()
     if method == "fp8":
-        return baselines.Float8(
-            dim, scaled=False
-        )  # one scale for all would have to know the future
+        return baselines.Float8(dim)
     if method == "int8":
         return baselines.Int8(dim)
     if method == "uniform" or (method == "kivi" and side == "values"):
@@ -73,26 +88,33 @@ def codec(method: str, bits: int, dim: int, side: str, rotation: str, seed: int)
 class Store:
     """One side of one layer.
 
-    ``first`` and ``length`` bound the encoded tokens within the buffers; ``recent`` holds the
-    newest ones, (batch, heads, tokens, d), in the model's type.
+    ``first`` and ``length`` bound the encoded tokens within the buffers; ``sinks`` and ``recent``
+    hold the oldest and the newest ones, (batch, heads, tokens, d), in ``plain`` (None: the
+    model's type). ``dropped`` counts tokens that a window has left behind.
     """
 
-    def __init__(self, coder, residual: int = 0):
-        self.codec, self.residual = coder, whole("the residual window", residual, least=0)
-        self.group = getattr(coder, "group", 1) if type(coder).__name__ == "PerChannel" else 1
-        self.forget()
-
-    def forget(self) -> None:
-        self.buffers, self.first, self.length, self.recent = {}, 0, 0, None
+    def __init__(self, coder, residual: int = 0, sink: int = 0, plain=None, remedy=None):
+        self.codec, self.plain, self.remedy = coder, plain, remedy or Remedy()
+        self.residual = whole("the residual window", residual, least=0)
+        self.sink = whole("the sink", sink, least=0)
+        self.group = coder.group if type(coder).__name__ == "PerChannel" else 1
+        self.buffers: dict[str, Any] = {}
+        self.first = self.length = self.dropped = 0
+        self.sinks = self.recent = self.mean = None
 
     def __len__(self) -> int:
-        """Tokens held."""
-        return self.length - self.first + (0 if self.recent is None else self.recent.shape[2])
+        """Tokens in the store."""
+        return self.length - self.first + _tokens(self.sinks) + _tokens(self.recent)
 
     def append(self, x) -> None:
         """Take new vectors (batch, heads, new, d); those that leave ``recent`` are encoded."""
         import torch
 
+        x = x if self.plain is None else x.to(self.plain)
+        room = self.sink - self.dropped - _tokens(self.sinks)
+        if room > 0 and self.length == self.first and not _tokens(self.recent):
+            taken, x = x[:, :, :room], x[:, :, room:]
+            self.sinks = taken.clone() if self.sinks is None else torch.cat([self.sinks, taken], 2)
         pending = x if self.recent is None else torch.cat([self.recent, x], 2)
         ready = max(0, pending.shape[2] - self.residual) // self.group * self.group
         if ready:
@@ -101,21 +123,29 @@ class Store:
         self.recent = pending[:, :, ready:].clone() if ready else pending
 
     def decoded(self, dtype):
-        """All tokens held, (batch, heads, tokens, d)."""
+        """All tokens in the store, (batch, heads, tokens, d)."""
         import torch
 
-        if self.length == self.first:
-            return self.recent
-        old = self.codec.decode(self._stored(), dtype)
-        return old if not self.recent.shape[2] else torch.cat([old, self.recent], 2)
+        parts = [] if self.sinks is None else [self.sinks.to(dtype)]
+        if self.length > self.first:
+            parts.append(self._decoded(0, self.length - self.first, dtype))
+        if _tokens(self.recent) or not parts:
+            parts.append(self.recent.to(dtype))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def drop_first(self, count: int) -> None:
         """Forget the oldest tokens, whole groups of them."""
         count = min(count, len(self))
-        encoded = min(count, self.length - self.first) // self.group * self.group
+        early = min(count, _tokens(self.sinks))
+        if early:
+            self.sinks = self.sinks[:, :, early:].clone()
+        encoded = min(count - early, self.length - self.first) // self.group * self.group
         self.first += encoded
-        if self.first == self.length and count > encoded and self.group == 1:
-            self.recent = self.recent[:, :, count - encoded :].clone()
+        late = 0
+        if self.first == self.length and count > early + encoded and self.group == 1:
+            late = count - early - encoded
+            self.recent = self.recent[:, :, late:].clone()
+        self.dropped += early + encoded + late
 
     def drop_last(self, count: int) -> None:
         """Forget the newest tokens. Of a group that is cut, the rest waits decoded."""
@@ -123,22 +153,27 @@ class Store:
 
         if not count:
             return
-        waiting = self.recent.shape[2]
+        waiting = _tokens(self.recent)
         if count <= waiting:
             self.recent = self.recent[:, :, : waiting - count].clone()
             return
-        empty = self.recent[:, :, :0].clone()
-        kept = max(0, self.length - self.first - (count - waiting))
+        empty, count = self.recent[:, :, :0].clone(), count - waiting
+        here = self.length - self.first
+        kept = max(0, here - count)
         whole_groups = kept // self.group * self.group
         if kept > whole_groups:
-            part = self.codec.decode(self._stored(), empty.dtype)[:, :, whole_groups:kept]
+            part = self._decoded(whole_groups, kept, empty.dtype)
             empty = torch.cat([part, empty], 2)
         self.length, self.recent = self.first + whole_groups, empty
+        if count > here and self.sinks is not None:
+            self.sinks = self.sinks[:, :, : max(0, _tokens(self.sinks) - (count - here))].clone()
 
     def rows(self, pick) -> None:
         """Apply ``pick`` (a tensor in, another number of rows out) to all tensors."""
         self.buffers = {name: pick(tensor) for name, tensor in self.buffers.items()}
-        self.recent = None if self.recent is None else pick(self.recent)
+        for name in ("sinks", "recent", "mean"):
+            if getattr(self, name) is not None:
+                setattr(self, name, pick(getattr(self, name)))
 
     def trim(self) -> None:
         """Give back what is allocated and not filled."""
@@ -146,20 +181,24 @@ class Store:
             self._resize(self.length - self.first)
 
     def tensors(self) -> list:
-        return [*self.buffers.values(), *([] if self.recent is None else [self.recent])]
+        plain = [part for part in (self.sinks, self.recent, self.mean) if part is not None]
+        return [*self.buffers.values(), *plain]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether all tokens are in the buffers, as their codec made them of the vectors."""
+        return not (_tokens(self.sinks) or _tokens(self.recent)) and self.remedy == Remedy()
 
     @property
     def nbytes(self) -> int:
         """Bytes of what is filled."""
-        total = 0 if self.recent is None else self.recent.numel() * self.recent.element_size()
-        for name, tensor in self.buffers.items():
-            filled = tensor[:, :, self._span(name)]
-            total += filled.numel() * filled.element_size()
-        return total
+        filled = [self.view(name) for name in self.buffers]
+        plain = [part for part in (self.sinks, self.recent, self.mean) if part is not None]
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*filled, *plain))
 
     def view(self, name: str):
         """The filled part of a field's buffer."""
-        return self.buffers[name][:, :, self._span(name)]
+        return self.buffers[name][:, :, self._span(name, 0, self.length - self.first)]
 
     def reserve(self, count: int) -> int:
         """Room for ``count`` more encoded tokens; where the first of them goes."""
@@ -173,8 +212,16 @@ class Store:
         return self.length
 
     def _encode(self, x) -> None:
+        import torch
+
+        if self.remedy.rope is not None:
+            x = self.remedy.rope.undo(x, self._position(self.length - self.first))
+        if self.remedy.mean:
+            if self.mean is None:  # of these tokens, for good: codes of later ones rely on it
+                self.mean = x.float().mean(2, keepdim=True).to(x.dtype)  # (batch, heads, 1, d)
+            x = x - self.mean
         coded = self.codec.encode(x)
-        present = {f: getattr(coded, f, None) for f in FIELDS}
+        present = {field: getattr(coded, field, None) for field in FIELDS}
         present = {name: tensor for name, tensor in present.items() if tensor is not None}
         if not self.buffers:
             self.buffers = {
@@ -183,29 +230,47 @@ class Store:
             }
         start = self.reserve(x.shape[2])
         for name, tensor in present.items():
-            at = start // self._tokens(name)
+            if tensor.dtype == torch.float32 != self.buffers[name].dtype:  # past fp16's range
+                self.buffers[name] = self.buffers[name].float()
+            at = start // self._each(name)
             self.buffers[name][:, :, at : at + tensor.shape[2]] = tensor
         self.length = start + x.shape[2]
 
-    def _stored(self):
-        return Stored(**{name: self.view(name) for name in self.buffers})
+    def _decoded(self, start: int, end: int, dtype):
+        """Encoded tokens from ``start`` to ``end``, counted from the first that is there."""
+        fields = {name: self.buffers[name][:, :, self._span(name, start, end)]
+                  for name in self.buffers}  # fmt: skip
+        x = self.codec.decode(Stored(**fields), dtype)
+        if self.mean is not None:
+            x = x + self.mean.to(x.dtype)
+        if self.remedy.rope is not None:
+            x = self.remedy.rope.apply(x, self._position(start))
+        return x
 
-    def _tokens(self, name: str) -> int:
+    def _position(self, place: int) -> int:
+        """The position in the text of the encoded token at a place."""
+        return self.dropped + _tokens(self.sinks) + place
+
+    def _each(self, name: str) -> int:
         """Tokens that an entry of a field stands for."""
         return self.group if name in ("scales", "zeros") else 1
 
-    def _span(self, name: str) -> slice:
-        each = self._tokens(name)
-        return slice(self.first // each, self.length // each)
+    def _span(self, name: str, start: int, end: int) -> slice:
+        each = self._each(name)
+        return slice((self.first + start) // each, -(-(self.first + end) // each))
 
     def _capacity(self) -> int:
         return self.buffers["packed"].shape[2] if self.buffers else 0
 
     def _resize(self, capacity: int) -> None:
         for name, tensor in self.buffers.items():
-            each = self._tokens(name)
+            each = self._each(name)
             new = tensor.new_empty((*tensor.shape[:2], -(-capacity // each), *tensor.shape[3:]))
-            filled = tensor[:, :, self._span(name)]
+            filled = self.view(name)
             new[:, :, : filled.shape[2]] = filled
             self.buffers[name] = new
         self.first, self.length = 0, self.length - self.first
+
+
+def _tokens(part) -> int:
+    return 0 if part is None else part.shape[2]

@@ -28,7 +28,6 @@ from sizewise.validation import whole
 from . import lloyd_max, rotations
 
 VARIANTS = ("mse", "prod", "prod-orthogonal", "norm-corrected", "eden-biased", "eden-unbiased")
-LARGEST_NORM = 65504.0  # of float16
 CHUNK = {"cpu": 2**18, "cuda": 2**25}  # coordinates at once: what a core's cache holds
 
 
@@ -93,10 +92,11 @@ class TurboQuant:
     def encode(self, x, *, check: bool = True) -> Codes:
         """Vectors x (..., dim) of any floating dtype to codes; ``x`` is left as it is.
 
-        Norms are stored in float16. A zero vector is kept exactly; norms below 6e-5 lose digits
-        and those below 3e-8 become 0, so that such data want a factor first. Raises ValueError
-        where a norm, with its scale, exceeds 65,504 or is not a number; with ``check=False``,
-        which spares a GPU the wait for the answer, such a vector decodes to no finite numbers.
+        Norms are stored in float16, and in float32 where one, with its scale, exceeds 65,504. A
+        zero vector is kept exactly; norms below 6e-5 lose digits and those below 3e-8 become 0, so
+        that such data want a factor first. Raises ValueError for what is not finite; with
+        ``check=False``, which spares a GPU the wait for the answer, norms stay in float16 and such
+        vectors decode to no finite numbers.
         """
         import torch
 
@@ -104,20 +104,18 @@ class TurboQuant:
         lead, flat = x.shape[:-1], x.detach().reshape(-1, self.dim)  # (n, dim)
         n, made = len(flat), {"dtype": torch.uint8, "device": x.device}
         packed = torch.empty((n, self.dim * self.code_bits // 8), **made)
-        norms = torch.empty(n, dtype=torch.float16, device=x.device)
+        norms, residuals = [], []
         signs = torch.empty((n, self.dim // 8), **made) if self.sketched else None
-        residuals = torch.empty_like(norms) if self.sketched else None
         for here in self._chunks(n, x.device):
             y, length = self._directions(flat[here])
             codes = self._nearest(y)  # uint8 (rows, dim)
-            norms[here] = self._scaled(length, y, codes)
+            norms.append(_stored(self._scaled(length, y, codes), check))
             if codes is not None:
                 packed[here] = packing._pack(codes, self.code_bits)
             if self.sketched:
-                signs[here], residuals[here] = self._leftover(y, length, norms[here], codes)
-        if check:
-            self._refuse_unstored(norms, residuals)
-        parts = (packed, norms, signs, residuals)
+                signs[here], left = self._leftover(y, length, norms[-1], codes)
+                residuals.append(_stored(left, check))
+        parts = (packed, _joined(norms, x), signs, _joined(residuals, x) if residuals else None)
         return Codes(*(p if p is None else p.view((*lead, *p.shape[1:])) for p in parts))
 
     def decode(self, codes: Codes, dtype=None):
@@ -248,12 +246,22 @@ class TurboQuant:
         if x.shape[-1] != self.dim:
             raise ValueError(f"this code is for vectors of {self.dim}, got {x.shape[-1]}")
 
-    @staticmethod
-    def _refuse_unstored(*stored) -> None:
-        import torch
 
-        for numbers in stored:
-            if numbers is not None and not bool(torch.isfinite(numbers).all()):
-                raise ValueError(
-                    f"a vector has a norm above {LARGEST_NORM:.0f} or holds what is no number"
-                )
+def _stored(norms, check: bool):
+    """Norms in float16, or as they are where one is past its range; see `TurboQuant.encode`."""
+    import torch
+
+    half = norms.half()
+    if not check or bool(torch.isfinite(half).all()):
+        return half
+    if not bool(torch.isfinite(norms).all()):
+        raise ValueError("a vector holds what is not a finite number")
+    return norms
+
+
+def _joined(parts: list, like):
+    """Parts (rows,) one after another; of float32 if one is."""
+    import torch
+
+    empty = torch.empty(0, dtype=torch.float16, device=like.device)
+    return torch.cat(parts) if parts else empty

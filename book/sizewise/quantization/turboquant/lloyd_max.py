@@ -24,7 +24,7 @@ TOLERANCE = 1e-10  # of a centroid, in units of the standard deviation of a coor
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """2**bits centroids, the boundaries between them, and the error they leave.
+    """``2**bits`` centroids, the boundaries between them, and the error they leave.
 
     ``dim`` is d, and centroids are those of coordinates of unit vectors; for None they are those
     of N(0, 1). ``distortion`` is E |u - c(u)|^2 over unit vectors u, exact: d times the error of

@@ -227,16 +227,16 @@ def table_codec(name: str, note: str, bits: int, levels: Callable) -> Codec:
     def encode(weight) -> Tensors:
         from . import blockwise
 
-        coded = blockwise.quantize(weight, levels(), GROUP)
+        coded = blockwise.quantize(weight, levels(), GROUP)  # the rows one after another
         codes = blockwise.codes_of(coded).reshape(weight.shape)
         return {"codes": pack(codes, bits), "scales": coded.scales, "table": coded.table}
 
     def decode(tensors: Tensors):
         values = tensors["table"][_unpacked(tensors["codes"], bits).long()]  # (out, in)
-        scales = tensors["scales"].repeat_interleave(GROUP)
+        scales = tensors["scales"].repeat_interleave(GROUP)[: values.numel()]
         return values * scales.view(values.shape)
 
-    return Codec(name, note, bits, encode, decode, GROUP)
+    return Codec(name, note, bits, encode, decode, group=8)  # whole bytes a row
 
 
 def _normal_float(bits: int) -> Callable:

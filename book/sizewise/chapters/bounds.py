@@ -1,0 +1,165 @@
+"""What a chapter's parameters may be, checked before a kernel starts.
+
+The names, types and defaults stand in the chapter's own cell. The bounds stand here: the same
+name means the same in every chapter. They hold off a slip (a minus sign, nine zeros too many),
+so that it costs a line instead of a minute, and no chapter allocates more than a gigabyte or
+computes for more than some seconds.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from sizewise import units
+from sizewise.costs import formats
+from sizewise.data import catalog, prices, records
+
+from . import claims, notebook
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from ``low`` to ``high``; an end that is left out is not in the range."""
+
+    low: float
+    high: float
+    unit: str = ""
+
+    def check(self, value: Any) -> None:
+        if value is not None and not self.low <= value <= self.high:
+            unit = f" {self.unit}" if self.unit else ""
+            raise ValueError(f"must be from {self.low:,.12g} to {self.high:,.12g}{unit}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A name from a list that is read when it is needed."""
+
+    kind: str
+    known: Callable[[], Iterable[str]]
+    or_empty: bool = False
+
+    def check(self, value: Any) -> None:
+        known = list(self.known())
+        if value not in known and not (self.or_empty and value == ""):
+            raise units.unknown(self.kind, value, known)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name of the catalogue, a file, or a hub id."""
+
+    or_empty: bool = False
+
+    def check(self, value: Any) -> None:
+        if self.or_empty and value == "":
+            return
+        if not value.strip() or any(not character.isprintable() for character in value):
+            raise ValueError("names no model")
+        if "/" not in value and not Path(value).exists() and value not in catalog.models():
+            raise units.unknown("model", value, catalog.models())
+
+
+class Day:
+    """A day for which a price list of today can have prices."""
+
+    def check(self, value: Any) -> None:
+        try:
+            day = date.fromisoformat(str(value))
+        except ValueError:
+            raise ValueError("must be a day such as 2026-04-15") from None
+        if not date(2023, 1, 1) <= day <= datetime.now(UTC).date():
+            raise ValueError("must be a day from 2023-01-01 to today")
+
+
+class Pair:
+    """Two models, or none."""
+
+    def check(self, value: Any) -> None:
+        if len(value) not in (0, 2) or not all(isinstance(name, str) for name in value):
+            raise ValueError("must be two names, or []")
+        for name in value:
+            Choice("recorded model", _column("small_vs_large", "model")).check(name)
+
+
+def _column(stem: str, column: str) -> Callable[[], list[str]]:
+    """The values of a column of recorded rows, in their order."""
+    return lambda: list(
+        dict.fromkeys(row[column] for row in records.read(stem) if row.get(column) is not None)
+    )
+
+
+SHARE = Number(1e-6, 1 - 1e-6)
+BOUNDS: dict[str, Any] = {
+    "answer_tokens": Number(1, 1e6, "tokens"),
+    "as_of": Day(),
+    "article": Choice("article", claims.articles, or_empty=True),
+    "batch": Number(1, 1e6, "sequences"),
+    "benchmark": Choice("benchmark", _column("published_scores", "benchmark")),
+    "bits": Number(1, 8, "bits"),
+    "budget": Number(1e9, 1e30, "FLOPs"),
+    "context": Number(1, 1e8, "tokens"),
+    "cheap": None,  # the price list names the nearest
+    "confidence": Choice("confidence", _column("cascade", "confidence")),
+    "core_hour": Number(1e-6, 1e3, "dollars"),
+    "dear": None,
+    "device": Choice("device", catalog.devices),
+    "devices": Number(1, 1e7, "devices"),
+    "dim": Number(2, 4096, "coordinates"),
+    "discordant": SHARE,
+    "encoder": Choice("encoder", _column("classifiers", "model")),
+    "format": Choice("format", lambda: formats.WEIGHTS),
+    "label_price": Number(0, 1e4, "dollars"),
+    "labels": Number(1, 1e6, "labels"),
+    "large": Choice("model", _column("classifiers", "model"), or_empty=True),
+    "length": Number(1, 10_000, "tokens"),
+    "level": SHARE,
+    "live": None,  # true or false
+    "model": Model(),
+    "attention-variants.model": Model(or_empty=True),
+    "turboquant.model": Choice("recorded model", _column("kv_quality", "model")),
+    "weight-quantization.model": None,  # with live, whatever can be loaded
+    "most": Number(1e9, 1e30, "FLOPs"),
+    "negligible": Number(0, 100, "points"),
+    "next_budget": Number(1e9, 1e30, "FLOPs"),
+    "pair": Pair(),
+    "points": Number(0.1, 100, "points"),
+    "price_date": Day(),
+    "prompt_tokens": Number(1, 1e7, "tokens"),
+    "size": Number(1e3, 1e16, "parameters"),
+    "tokens": Number(1e3, 1e18, "tokens"),
+    "tolerance": Number(0, 1, "as a share"),
+    "vendor": Choice("provider", prices.providers),
+}
+
+
+def check(chapters: Mapping[str, Path], values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a parameter that a chapter lacks, or a value that it cannot have."""
+    for chapter, file in chapters.items():
+        known = notebook.parameters(file)
+        for name, value in values.items():
+            if name not in known:
+                error = units.unknown("parameter", name, known or ["(none)"])
+                raise ValueError(f"{chapter}: {error}")
+            default = known[name]
+            if default is not None and not _same_kind(default, value):
+                kind = f"{type(default).__name__} ({default!r})"
+                raise ValueError(f"{chapter}: {name} is {kind}, not {value!r}")
+    for chapter in chapters:
+        for name, value in values.items():
+            bound = BOUNDS.get(f"{chapter}.{name}", BOUNDS.get(name))
+            try:
+                if bound is not None:
+                    bound.check(value)
+            except ValueError as error:
+                raise ValueError(f"{chapter}: {name} {value!r}: {error}") from None
+
+
+def _same_kind(default: Any, value: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, int | float) and isinstance(value, int | float):
+        return isinstance(default, float) or isinstance(value, int)
+    return isinstance(value, type(default))

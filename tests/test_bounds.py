@@ -1,0 +1,64 @@
+"""Bounds of chapters' parameters: what makes no sense is refused before a kernel starts."""
+
+import re
+
+import pytest
+from sizewise import paths
+from sizewise.chapters import bounds
+from sizewise.chapters import notebook as notebooks
+from sizewise.chapters import run as runner
+
+ABSURD = [
+    ("scaling-laws", {"budget": -5}, "budget -5: must be from 1,000,000,000 to 1e+30 FLOPs"),
+    ("scaling-laws", {"budget": 0}, "must be from"),
+    ("scaling-laws", {"size": float("nan")}, "must be from"),
+    ("scaling-laws", {"tokens": float("inf")}, "must be from"),
+    ("memory-wall", {"context": -1}, "must be from 1 to 100,000,000 tokens"),
+    ("memory-wall", {"batch": 10**9}, "must be from 1 to 1,000,000 sequences"),
+    ("memory-wall", {"device": "H1000"}, "unknown device 'H1000'; did you mean 'H100'?"),
+    ("memory-wall", {"model": "lama-3.1-8b"}, "did you mean 'llama-3.1-8b'?"),
+    ("memory-wall", {"model": "  "}, "names no model"),
+    ("parameters", {"model": "llama\x1b[31m"}, "names no model"),
+    ("kv-cache", {"context": 0}, "must be from"),
+    ("kv-cache", {"batch": 0}, "must be from"),
+    ("cost-and-energy", {"devices": 0}, "must be from 1 to 10,000,000 devices"),
+    ("cost-and-energy", {"tokens": -1.0}, "must be from"),
+    ("cost-and-energy", {"price_date": "yesterday"}, "must be a day such as 2026-04-15"),
+    ("cost-and-energy", {"price_date": "1970-01-01"}, "must be a day from 2023-01-01"),
+    ("diminishing-returns", {"benchmark": "MMLUX"}, "did you mean 'MMLU'?"),
+    ("diminishing-returns", {"length": 10**9}, "must be from 1 to 10,000 tokens"),
+    ("isoflop", {"most": -1}, "must be from"),
+    ("isoflop", {"next_budget": 1e40}, "must be from"),
+    ("mixture-of-experts", {"most": 1}, "must be from"),
+    ("attention-variants", {"most": 0}, "must be from"),
+    ("practical-test", {"points": 0}, "must be from 0.1 to 100 points"),
+    ("practical-test", {"discordant": 1.5}, "must be from"),
+    ("small-versus-large", {"level": 0.0}, "must be from"),
+    ("small-versus-large", {"pair": ["smollm2-135m"]}, "must be two names, or []"),
+    ("small-versus-large", {"pair": ["smollm2-135m", "gpt-9"]}, "unknown recorded model 'gpt-9'"),
+    ("right-sizing", {"labels": 0}, "must be from"),
+    ("right-sizing", {"core_hour": -0.5}, "must be from"),
+    ("serving-experts", {"format": "fp7"}, "unknown format 'fp7'"),
+    ("serving-experts", {"batch": -64}, "must be from"),
+    ("turboquant", {"dim": 10**7}, "must be from 2 to 4,096 coordinates"),
+    ("turboquant", {"bits": 0}, "must be from 1 to 8 bits"),
+    ("weight-quantization", {"tolerance": -0.1}, "must be from"),
+    ("ledger", {"article": "S9"}, "unknown article 'S9'"),
+]
+
+
+@pytest.mark.parametrize(("chapter", "values", "message"), ABSURD)
+def test_an_absurd_value_is_refused_in_a_line_before_a_kernel_starts(chapter, values, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        bounds.check(runner.resolve([chapter]), values)
+    assert len(str(refused.value).splitlines()) == 1
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("chapter", paths.chapters())
+def test_every_parameter_of_every_chapter_has_a_bound_that_its_default_meets(chapter):
+    file = paths.chapters()[chapter]
+    for name, default in notebooks.parameters(file).items():
+        assert {name, f"{chapter}.{name}"} & bounds.BOUNDS.keys(), name
+        if default is not None:
+            bounds.check({chapter: file}, {name: default})

@@ -1,0 +1,213 @@
+"""Kernel fits, rules on rows, and the forecast: against known generators and hand counts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sizewise.costs import kernel_fits
+from sizewise.data import catalog, kernel_tables, records
+from sizewise.experiments import kernel_reduction, servings
+from sizewise.models import parameters
+
+H100 = catalog.device("H100")
+CHIP = kernel_reduction.chip(H100)
+TRUE = {
+    "launch": 4e-6,
+    "bandwidth": 0.8,
+    "peak": 0.7,
+    "sharpness": 2.0,
+    "reduction": 2e-10,
+    "waves": 0.3,
+}
+
+
+@pytest.fixture
+def products():
+    """A table made by known numbers, with 3 % of noise."""
+    sizes = np.array(
+        [(m, n, k) for m in 2 ** np.arange(13) for n in (512, 2048, 8192) for k in (1024, 4096)]
+    )
+    m, n, k = sizes.T.astype(float)
+    kind = kernel_fits.KINDS["bf16"]
+    exact = kernel_fits.gemm_seconds(
+        m, n, k, kind, CHIP.bandwidth, CHIP.peaks["bf16"], CHIP.units, TRUE
+    )
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.03, len(m)))
+    return pd.DataFrame({"m": m, "n": n, "k": k, "seconds": exact * noise})
+
+
+class TestFits:
+    def test_a_known_generator_is_found_again(self, products):
+        result = kernel_reduction.reduce_gemm(products, "bf16", CHIP)
+        for name in ("launch", "bandwidth", "peak"):
+            assert result["numbers"][name] == pytest.approx(TRUE[name], rel=0.15)
+        assert result["error_median"] < 4
+
+    def test_one_row_of_one_product_by_hand(self):
+        numbers = {**TRUE, "sharpness": 8.0, "reduction": 0.0, "waves": 0.0}
+        kind = kernel_fits.KINDS["bf16"]
+        seconds = kernel_fits.gemm_seconds(1, 8192, 8192, kind, 1e12, 1e15, 132, numbers)
+        assert seconds == pytest.approx(4e-6 + (2 * 8192**2 + 4 * 8192) / 0.8e12, rel=1e-6)
+
+    def test_waves_cost_nothing_on_a_full_chip_and_everything_for_one_tile(self):
+        assert kernel_fits.unfilled(128 * 132, 128, 132) == 1
+        assert kernel_fits.unfilled(1, 1, 132) == 132
+        assert kernel_fits.unfilled(128 * 133, 128, 132) == pytest.approx(2 * 132 / 133)
+
+    def test_the_same_half_is_fitted_everywhere(self):
+        half = kernel_fits.half(np.arange(4000), np.full(4000, 7))
+        assert 0.45 < half.mean() < 0.55
+        assert list(half[:8]) == list(kernel_fits.half(np.arange(8), np.full(8, 7)))
+
+    def test_too_few_rows_are_refused(self):
+        with pytest.raises(ValueError, match="too few"):
+            kernel_fits.fit(kernel_fits.GEMM, lambda i, x: x, np.ones(10))
+
+    def test_experts_that_all_are_reached(self):
+        kind = kernel_fits.KINDS["bf16"]
+        moved, flops = kernel_fits.moe_parts(10**6, 1024, 512, 2, 8, 1, 1, kind)
+        assert moved == pytest.approx(8 * 3 * 1024 * 512 * 2 + 2e6 * (2 * 1024 + 3 * 512) * 2)
+        assert flops == 6 * 1024 * 512 * 2e6
+
+
+class TestRowsOfKernels:
+    def test_a_table_timed_from_python_keeps_no_numbers(self, products):
+        slow = products.assign(seconds=products["seconds"] + 2e-4)
+        result = kernel_reduction.reduce_gemm(slow, "bf16", CHIP)
+        assert result["rows"] == 0
+        assert result["dropped"] == {"host": len(products)}
+
+    def test_small_matrices_and_formats_without_arithmetic_are_dropped(self, products):
+        thin = pd.concat([products, products.assign(n=128.0)])
+        dropped = kernel_reduction.reduce_gemm(thin, "bf16", CHIP)["dropped"]
+        assert dropped == {"small": len(products)}
+        assert kernel_reduction.reduce_gemm(products, "nvfp4", CHIP)["rows"] == 0
+
+    def test_a_cache_that_stays_in_l2_does_not_count(self):
+        batch = np.repeat([1, 8, 64, 256], 40)
+        step = np.tile(2 ** np.arange(4, 14), 16)
+        frame = pd.DataFrame({"batch_size": batch, "step": step, "isl": 1})
+        frame["num_heads"] = np.tile([32, 64], 80)
+        frame["num_key_value_heads"] = 8
+        frame["head_dim"] = 128
+        moved = batch * (step + 1.0) * 8 * 128 * 4
+        frame["seconds"] = 5e-6 + moved / (0.8 * H100.bandwidth)
+        warm = moved <= 1.5 * H100.l2_bytes
+        frame.loc[warm & (moved > 5e5), "seconds"] = 1e-6  # from the cache: faster than memory
+        result = kernel_reduction.reduce_attention(frame, "bf16", CHIP)
+        assert result["dropped"]["warm-cache"] == warm.sum()
+        assert result["below_floor"] == 0
+        assert result["numbers"]["bandwidth"] == pytest.approx(0.8, rel=0.02)
+
+    def test_a_table_faster_than_its_memory_keeps_no_numbers(self):
+        frame = pd.DataFrame({"batch_size": np.tile([1, 256], 60), "isl": 1})
+        frame["step"] = np.where(frame["batch_size"] == 1, 16, 8191)
+        frame["num_heads"] = np.tile(2 ** np.arange(3, 7), 30)
+        frame["num_key_value_heads"] = frame["num_heads"] // 4
+        frame["head_dim"] = 128
+        frame["seconds"] = 2e-6
+        result = kernel_reduction.reduce_attention(frame, "bf16", CHIP)
+        assert result["numbers"] is None
+        assert result["dropped"]["below-floor"] > 0
+
+    def test_experts_read_faster_than_memory_drop_their_group(self):
+        frame = pd.DataFrame({"num_tokens": 2 ** np.arange(12)}).merge(
+            pd.DataFrame({"kernel_source": ["honest", "broken"]}), how="cross"
+        )
+        for name, value in {
+            "hidden_size": 7168, "inter_size": 2048, "topk": 8, "num_experts": 256,
+            "moe_tp_size": 1, "moe_ep_size": 1, "distribution": "balanced",
+        }.items():  # fmt: skip
+            frame[name] = value
+        kind = kernel_fits.KINDS["fp8"]
+        moved, _ = kernel_fits.moe_parts(*kernel_reduction.expert_parts(frame, kind), kind)
+        slower = np.where(frame["kernel_source"] == "honest", 1.5, 0.6)
+        frame["seconds"] = slower * moved / H100.bandwidth
+        groups, below, large = kernel_reduction.impossible_groups(frame, kind, CHIP)
+        assert groups == ["broken/", "broken/7168-2048-8-256"] or set(groups) == {
+            "broken/",
+            "broken/7168-2048-8-256",
+        }
+        assert (below, large) == (12, 24)
+
+
+def served(**changes):
+    """One row of the sample, as it stands in the file."""
+    row = {
+        "id": "llama_h100_sxm_vllm_agg_1024x1024_c8_tp4_ep1_1",
+        "silicon_data_source": "source_file=2026-03-25.csv; silicon_concurrency=8; "
+        "measured=2026-03-20T00:00:00Z",
+        "backend": "vllm", "backend_version": "0.19.0", "mode": "agg", "isl": 1024, "osl": 1024,
+        "model_path": "meta-llama/Llama-3.1-70B", "system": "h100_sxm", "precision": "fp8",
+        "batch_size": 8.0, "tp_size": 4.0, "attention_dp_size": 1.0, "moe_tp_size": 1.0,
+        "moe_ep_size": 1.0, "silicon_ttft_ms": 100.0, "silicon_tpot_ms": 12.0,
+    }  # fmt: skip
+    return row | changes
+
+
+def parsed(*rows):
+    return servings.parse(pd.DataFrame(list(rows)))
+
+
+class TestRowsOfServings:
+    def test_gpus_are_those_of_the_id_not_their_square(self):
+        squares = parsed(
+            served(tp_size=16.0, moe_tp_size=4.0, moe_ep_size=4.0),
+            served(id="x", tp_size=64.0, moe_tp_size=8.0, moe_ep_size=8.0),
+            served(id="x", tp_size=2.0, attention_dp_size=8.0, moe_ep_size=8.0),
+        )
+        assert list(squares["gpus"]) == [4, 8, 8]
+
+    def test_concurrency_is_not_the_batch_column(self):
+        row = parsed(served(batch_size=1.0, attention_dp_size=8.0)).iloc[0]
+        assert row["concurrency"] == 8
+
+    def test_an_empty_precision_is_bf16(self):
+        assert parsed(served(precision=None)).iloc[0]["precision"] == "bf16"
+
+    @pytest.mark.parametrize(
+        ("rule", "row"),
+        [
+            ("plain-checkpoint", {"model_path": "nvidia/DeepSeek-R1-NVFP4"}),
+            ("one-server", {"id": "a_tp16_b", "tp_size": 16.0}),
+            ("concurrency", {"silicon_data_source": "source_file=a.csv"}),
+            ("attention-groups", {"attention_dp_size": 0.0}),
+            ("fits", {"silicon_data_source": "silicon_concurrency=4096"}),
+            ("first-token", {"silicon_ttft_ms": 20_000.0}),
+            (
+                "one-token-a-step",
+                {
+                    "model_path": "deepseek-ai/DeepSeek-R1",
+                    "backend": "trtllm",
+                    "backend_version": "1.2.0rc6.post3",
+                    "system": "b200_sxm",
+                    "id": "r1_tp8_",
+                },
+            ),
+        ],
+    )
+    def test_each_rule_drops_what_it_is_for(self, rule, row, models):
+        rows, dropped = servings.keep(parsed(served(), served(**row)), models)
+        assert {name: n for name, n in dropped.items() if n} == {rule: 1}
+        assert len(rows) == 1
+
+    def test_copies_count_once_and_two_times_of_one_key_not_at_all(self, models):
+        rows, dropped = servings.keep(parsed(served(), served()), models)
+        assert (len(rows), dropped["one-copy"]) == (1, 1)
+        rows, dropped = servings.keep(parsed(served(), served(silicon_tpot_ms=18.0)), models)
+        assert (len(rows), dropped["one-time"]) == (0, 2)
+
+    @pytest.fixture(scope="class")
+    def models(self):
+        described = {"llama-3.1-70b": parameters.describe("llama-3.1-70b")}
+        return described | {"deepseek": parameters.describe("deepseek-v3")}
+
+
+class TestTables:
+    def test_formats_and_gpus_are_those_of_the_catalogue(self):
+        assert set(kernel_tables.FORMATS.values()) <= set(kernel_fits.KINDS)
+        for name in kernel_tables.GPUS.values():
+            assert kernel_reduction.chip(catalog.device(name)).bandwidth > 0
+
+    def test_every_rule_has_a_reason(self):
+        recorded = {reason for row in records.read("silicon") for reason in row["dropped"]}
+        assert recorded <= set(kernel_reduction.REASONS)
