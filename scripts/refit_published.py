@@ -106,6 +106,10 @@ def grid() -> list[dict]:
         {"what": "error_law", "table": f"gadre-{corpus}", "samples": 1000}
         for corpus in public_runs.CORPORA
     ]
+    rows += [
+        {"what": "returns", "table": table, "multiple": 1}
+        for table in (*(f"gadre-{corpus}" for corpus in public_runs.CORPORA), "olmo-ladder")
+    ]
     return rows
 
 
@@ -142,6 +146,8 @@ def measure(config: dict) -> dict:
             return reproduced(config["law"])
         case "error_law":
             return error_law(table.removeprefix("gadre-"), config["samples"])
+        case "returns":
+            return returns(table, config["multiple"])
     raise ValueError(f"nothing to measure: {config['what']}")
 
 
@@ -329,6 +335,32 @@ def error_law(corpus: str, samples: int) -> dict:
         "points_low": low,
         "points_high": high,
     }
+
+
+def returns(table: str, multiple: float) -> dict:
+    """What runs gained for each tenfold of compute, early and late, as measured.
+
+    Between runs at ``multiple`` times 20 tokens a parameter: from the smallest size to the one
+    nearest to the middle of the range of compute, and from there to the largest.
+    """
+    if table == "olmo-ladder":
+        runs = public_runs.olmo_table()
+        tasks = [f"acc_{task}" for task in public_runs.OLMO_TASKS]
+        runs["accuracy"] = runs[tasks].mean(axis=1)
+    else:
+        runs = public_runs.gadre_table(table.removeprefix("gadre-"))
+    runs = runs[runs["multiple"] == multiple]
+    means = runs.groupby("params")[["tokens", "loss", "accuracy"]].mean()
+    decades = np.log10(means.index * means["tokens"])
+    middle = (decades - (decades.iloc[0] + decades.iloc[-1]) / 2).abs().idxmin()
+    columns = {"middle_params": float(middle)}
+    ends = {"early": (means.index[0], middle), "late": (middle, means.index[-1])}
+    for name, (first, last) in ends.items():
+        step = decades[last] - decades[first]
+        columns[f"{name}_nats"] = float((means["loss"][first] - means["loss"][last]) / step)
+        gained = means["accuracy"][last] - means["accuracy"][first]
+        columns[f"{name}_points"] = float(100 * gained / step)
+    return columns
 
 
 def with_interval(fit: scaling_laws.Fit, name: str, quantity) -> dict[str, float | None]:

@@ -1,71 +1,189 @@
 """Figures of the chapter on scaling laws."""
 
+import numpy as np
+
+from sizewise.units import si
+
 from .style import COLOURS, INK
 
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
 
-
-def gains(axes, table, fitted) -> None:
-    """What ten times the parameters win in nats, over the size from which they grow.
-
-    ``table`` has ``law``, ``params`` and ``gain``; ``fitted`` is the smallest and the largest
-    size behind most of the fits, which is shaded.
-    """
-    for line, (law, rows) in zip(LINES, table.groupby("law", sort=False), strict=False):
-        axes.loglog(rows["params"], rows["gain"], linestyle=line, label=law)
-    axes.axvspan(*fitted, color=INK, alpha=0.08, linewidth=0)
+def _label(axes, text, x, y, colour=INK, dx=5, dy=0, **options) -> None:
+    """Words beside a point of the data."""
     axes.annotate(
-        "sizes of the\nChinchilla runs",
-        (fitted[0], 0.03),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, 0),
+        text,
+        (x, y),
+        xytext=(dx, dy),
         textcoords="offset points",
-        fontsize=9,
-        va="bottom",
+        color=colour,
+        va=options.pop("va", "center"),
+        **options,
     )
+
+
+def gains(axes, growth, lines) -> str:
+    """Nats gained by ten times the parameters, over the size before, one line a table.
+
+    ``growth`` has ``table``, ``name``, ``params``, ``gain``, ``gain_low`` and ``gain_high``;
+    ``lines`` names the tables drawn with their interval as a band. Returns the alternative text.
+    """
+    ends = []
+    for colour, table in zip(COLOURS, lines, strict=False):
+        rows = growth[growth["table"] == table].sort_values("params")
+        rows = rows[rows["params"] < 1e13]
+        axes.fill_between(
+            rows["params"],
+            rows["gain_low"],
+            rows["gain_high"],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
+        axes.loglog(rows["params"], rows["gain"], color=colour)
+        last = rows.iloc[-1]
+        _label(axes, rows["name"].iloc[0].split(",")[0], last["params"], last["gain"], colour)
+        ends.append(f"{rows['name'].iloc[0]} {rows['gain'].iloc[1]:.2f} and {last['gain']:.3f}")
+    axes.set_xlim(right=3e14)
+    axes.set_xticks([1e8, 1e9, 1e10, 1e11, 1e12])
+    axes.set_ylim(1e-3, 1)
     axes.set_xlabel("parameters before the growth")
-    axes.set_ylabel("nats won by ten times the size")
-    axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)
+    axes.set_ylabel("nats a token gained by ten times the size")
+    return "Nats gained by growing tenfold from 1B and from 1T: " + "; ".join(ends) + "."
 
 
-def tokens_each(axes, table, band, largest: float) -> None:
+def exponents(axes, fits) -> str:
+    """The compute-optimal exponent with its interval, one table a row, with its largest model.
+
+    ``fits`` has ``name``, ``exponent``, ``exponent_low``, ``exponent_high`` and ``most_params``.
+    """
+    for place, row in enumerate(fits.itertuples()):
+        ends = [row.exponent_low, row.exponent_high]
+        axes.plot(ends, [place, place], color=COLOURS[0], linewidth=3, alpha=0.4)
+        axes.plot(row.exponent, place, "o", color=COLOURS[0], markersize=7)
+    axes.axvline(0.5, color=INK, linewidth=0.9, linestyle="--")
+    _label(axes, "size and data\nin step", 0.5, -0.75, va="top")
+    labels = [f"{row.name} ({si(row.most_params, 'params')})" for row in fits.itertuples()]
+    axes.set_yticks(range(len(fits)), labels)
+    axes.set_ylim(len(fits) - 0.5, -0.9)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("a: the best size grows as compute to this power")
+    return (
+        "Compute-optimal exponents with 95 % intervals: "
+        + "; ".join(
+            f"{row.name} {row.exponent:.2f} ({row.exponent_low:.2f} to {row.exponent_high:.2f})"
+            for row in fits.itertuples()
+        )
+        + "."
+    )
+
+
+def predicted(axes, frame) -> str:
+    """Accuracy predicted with its interval and accuracy measured, one task a row, two models.
+
+    ``frame`` has ``name``, ``target``, ``predicted``, ``low``, ``high`` and ``measured``.
+    """
+    names = list(dict.fromkeys(frame["name"]))
+    for k, (target, rows) in enumerate(frame.groupby("target", sort=False)):
+        places = np.array([names.index(name) for name in rows["name"]]) + 0.3 * k - 0.15
+        for place, low, high in zip(places, rows["low"], rows["high"], strict=True):
+            axes.plot([low, high], [place, place], color=COLOURS[k], linewidth=4, alpha=0.4)
+        axes.plot(rows["measured"], places, "x", color=COLOURS[k], markersize=7, markeredgewidth=2)
+        _label(axes, target, rows["high"].iloc[0], places[0], COLOURS[k])
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("accuracy, %: interval predicted, cross measured")
+    return (
+        "Measured against predicted accuracy: "
+        + "; ".join(
+            f"{r.name} {r.target} {r.measured:.0f} ({r.low:.0f} to {r.high:.0f})"
+            for r in frame.itertuples()
+        )
+        + "."
+    )
+
+
+def returns(axes, rows) -> str:
+    """Loss and accuracy gained a tenfold of compute, early and late, one line a table.
+
+    ``rows`` has ``name``, ``early_nats``, ``late_nats``, ``early_points`` and ``late_points``.
+    """
+    axes.axhline(1, color=INK, linewidth=0.9, linestyle="--")
+    for k, kind in enumerate(("nats", "points")):
+        for row in rows.itertuples():
+            ratio = getattr(row, f"late_{kind}") / getattr(row, f"early_{kind}")
+            axes.plot([0, 1], [1, ratio], "o-", color=COLOURS[k])
+        words = ("loss", "accuracy")[k]
+        _label(axes, words, 1, ratio, COLOURS[k], dx=8)
+    axes.set_xticks([0, 1], ["earlier\ntenfold", "later\ntenfold"])
+    axes.set_xlim(-0.15, 1.5)
+    axes.set_ylim(0, 1.6)
+    axes.set_ylabel("gained, earlier tenfold = 1")
+    return (
+        "Gained by a later tenfold of compute over an earlier one: "
+        + "; ".join(
+            f"{r.name} loss {r.late_nats / r.early_nats:.2f}, "
+            f"accuracy {r.late_points / r.early_points:.2f}"
+            for r in rows.itertuples()
+        )
+        + "."
+    )
+
+
+def serving(axes, frame, size: float) -> str:
+    """The cheapest size as good as a training optimum of ``size``, by tokens served.
+
+    ``frame`` has ``served``, ``params``, ``low`` and ``high``.
+    """
+    axes.fill_between(
+        frame["served"], frame["low"], frame["high"], color=COLOURS[0], alpha=0.2, linewidth=0
+    )
+    axes.loglog(frame["served"], frame["params"], color=COLOURS[0])
+    axes.axhline(size, color=INK, linewidth=0.9, linestyle="--")
+    _label(axes, "best for training alone", frame["served"].iloc[0], size, dx=0, dy=8)
+    last = frame.iloc[-1]
+    _label(axes, si(last["params"], "params"), last["served"], last["params"], COLOURS[0], dx=-34)
+    axes.set_xlabel("tokens served over the model's life")
+    axes.set_ylabel("parameters")
+    return (
+        f"Cheapest size as good as {si(size, 'params')}: "
+        + "; ".join(
+            f"{si(row.params, 'params')} for {si(row.served, 'params')} tokens served"
+            for row in frame.iloc[:: max(1, len(frame) // 4)].itertuples()
+        )
+        + "."
+    )
+
+
+def tokens_each(axes, table, band, largest: float) -> str:
     """Best tokens for each parameter over the budget, one line a law, with one law's interval.
 
-    ``table`` has ``law``, ``budget`` and ``tokens_each``; ``band`` has ``budget``, ``low`` and
-    ``high`` and belongs to the first law. ``largest`` is the most costly run that was fitted.
+    ``table`` has ``law``, ``budget`` and ``tokens_each``; ``band`` has ``budget``,
+    ``tokens_each_low`` and ``tokens_each_high`` and belongs to the first law. ``largest`` is the
+    most costly run that was fitted.
     """
-    for line, (law, rows) in zip(LINES, table.groupby("law", sort=False), strict=False):
-        axes.loglog(rows["budget"], rows["tokens_each"], linestyle=line, label=law)
     axes.fill_between(
-        band["budget"], band["low"], band["high"], color=COLOURS[0], alpha=0.2, linewidth=0
+        band["budget"],
+        band["tokens_each_low"],
+        band["tokens_each_high"],
+        color=COLOURS[0],
+        alpha=0.2,
+        linewidth=0,
     )
+    for colour, (law, rows) in zip(COLOURS, table.groupby("law", sort=False), strict=False):
+        axes.loglog(rows["budget"], rows["tokens_each"], color=colour)
+        last = rows.iloc[-1]
+        _label(axes, law, last["budget"], last["tokens_each"], colour)
     axes.axvline(largest, color=INK, linewidth=0.8, linestyle=":")
-    axes.annotate(
-        "most costly run fitted",
-        (largest, 0.02),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        fontsize=9,
-        va="bottom",
-    )
-    axes.set_xlabel("training operations")
+    axes.set_xlim(right=1e38)
+    axes.set_xticks([1e18, 1e22, 1e26, 1e30])
+    axes.set_xlabel("training FLOPs; dotted: the most costly run fitted")
     axes.set_ylabel("tokens for each parameter")
-    axes.legend(fontsize=9.5)
-
-
-def budgets(axes, table) -> None:
-    """Operations at which a size is the best, one law a line, with an interval where there is one.
-
-    ``table`` has ``law``, ``operations``, ``low`` and ``high`` (missing where not known).
-    """
-    places = range(len(table))
-    axes.plot(table["operations"], places, "o", markersize=7)
-    for place, row in zip(places, table.itertuples(), strict=True):
-        if row.low == row.low:  # not missing
-            axes.plot([row.low, row.high], [place, place], color=COLOURS[0], linewidth=3, alpha=0.4)
-    axes.set_xscale("log")
-    axes.set_yticks(places, table["law"])
-    axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("training operations (logarithmic)")
+    return (
+        "Best tokens for each parameter at 10^30 FLOPs: "
+        + "; ".join(
+            f"{law} {rows['tokens_each'].iloc[-1]:.0f}"
+            for law, rows in table.groupby("law", sort=False)
+        )
+        + "."
+    )

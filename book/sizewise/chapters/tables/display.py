@@ -95,15 +95,15 @@ def _counted(seeds: list) -> str:
     return f"{rows}, seed{'s' if len(known) > 1 else ''} {', '.join(map(str, known))}"
 
 
-def say(**numbers: str | Table) -> None:
+def say(**numbers) -> None:
     """Glue texts under their names, for ``{glue:text}`` in the prose of any page.
 
-    A finished `Table`, such as the ledger's marks, is glued as well, for ``{glue}``.
+    A finished table or figure, such as the one of the answer, is glued as well, for ``{glue}``.
     """
     from myst_nb import glue
 
     for name, words in numbers.items():
-        if not isinstance(words, (str, Table)):
+        if not (isinstance(words, str) or hasattr(words, "_repr_mimebundle_")):
             raise ValueError(f"{name}: format the number first, {words!r} is no text")
         glue(name, words, display=False)
 
