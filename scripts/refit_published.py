@@ -85,10 +85,6 @@ def grid() -> list[dict]:
         {"what": "optimal_size", "table": table, "samples": SAMPLES, "params": TEN}
         for table in TABLES
     ]
-    rows += [
-        {"what": "coverage", "table": table, "trials": TRIALS, "samples": TRIAL_SAMPLES}
-        for table in TABLES
-    ]
     rows += [{"what": "reproduced", "law": law} for law in ("besiroglu", "gadre-c4", "gemstones")]
     rows += [{"what": "objective", "table": CHINCHILLA, "law": name} for name in PUBLISHED]
     rows += [
@@ -109,6 +105,10 @@ def grid() -> list[dict]:
     rows += [
         {"what": "returns", "table": table, "multiple": 1}
         for table in (*(f"gadre-{corpus}" for corpus in public_runs.CORPORA), "olmo-ladder")
+    ]
+    rows += [
+        {"what": "coverage", "table": table, "trials": TRIALS, "samples": TRIAL_SAMPLES}
+        for table in TABLES
     ]
     return rows
 
