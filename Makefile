@@ -51,6 +51,22 @@ check: $(VENV)/.ready ## Everything in test, and the tests that take minutes
 	$(PYTEST) --ignore-glob 'tests/test_site*.py' tests
 	$(MAKE) nbval site-test
 
+mutate: $(VENV)/.ready ## 200 random changes of data and library; prints what no test saw; an hour or two
+	$(PYTHON) -m venv _build/mutate/venv
+	_build/mutate/venv/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+	_build/mutate/venv/bin/python scripts/mutate.py --python $(BIN)/python --seed $(or $(SEED),0)
+
+kills: $(VENV)/.ready ## 20 kills each of a sweep, a chapter, a comparison, a download; ten minutes
+	$(BIN)/python scripts/kills.py
+
+kernels: $(VENV)/.ready ## Tests of the GPU kernels, in Triton's interpreter
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "triton==3.6.0"
+	$(PYTEST) tests/test_quant_kernels.py tests/test_device_kv.py
+
+cluster: $(VENV)/.ready ## Tests of a Ray cluster of two nodes, one killed in mid-run; a minute
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "ray==2.60.0"
+	$(BIN)/python -m pytest tests/test_engine.py -k "ray or nodes"
+
 bench: $(VENV)/.ready ## Time the book's speed claims, each as a ratio in one run
 	$(BIN)/python scripts/bench.py
 
@@ -61,20 +77,36 @@ lint: $(VENV)/.ready ## Style and common mistakes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-lock: ## Renew requirements.txt from requirements.in
+COMPILE := _build/lock/bin/pip-compile --quiet --strip-extras --no-emit-index-url \
+  --no-emit-find-links --no-emit-trusted-host
+
+lock: ## Renew requirements.txt and requirements-hashed.txt from requirements.in
 	$(PYTHON) -m venv _build/lock
 	_build/lock/bin/pip install --quiet pip-tools==7.6.2
-	_build/lock/bin/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host --output-file requirements.txt requirements.in
+	$(COMPILE) --output-file requirements.txt requirements.in
+	$(COMPILE) --no-annotate --allow-unsafe --generate-hashes --output-file requirements-hashed.txt \
+	  requirements.txt
 	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.txt
 
 clean: ## Remove what was built; the environment stays
 	rm -rf _build
 
-# A half-made environment has no .ready and is made again.
-$(VENV)/.ready: requirements.txt pyproject.toml
+# A half-made environment has no .ready and is made again. requirements.txt installs on any machine.
+# LOCK=requirements-hashed.txt checks every file by its SHA-256, but fits only what the workflow
+# runs on (Linux, x86-64, Python 3.11, the CPU build of torch): torch from PyPI wants packages of
+# NVIDIA's that the CPU build does not, so no list of hashes is right for both. With TORCH_INDEX
+# torch alone comes from there, and everything else from the default index.
+LOCK ?= requirements.txt
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(VENV)/.ready: $(LOCK) pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+ifneq ($(TORCH_INDEX),)
+	awk '/^torch==/ {go = 1} go; go && !/\\$$/ {exit}' $(LOCK) > $(VENV)/torch.txt
+	$(PIP) --no-deps --index-url $(TORCH_INDEX) -r $(VENV)/torch.txt
+endif
+	$(PIP) -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
