@@ -9,14 +9,26 @@ BATCH = "concurrent requests (batch size)"
 def slowdown(axes, table) -> str:
     """Time of a token over that of a dense model of the active size, by batch: a line a model.
 
-    ``table`` has ``model``, ``batch`` and ``ratio``. A label stands at the top of its line.
+    ``table`` has ``model``, ``batch`` and ``ratio``. Names stand in the order of the lines, with
+    the highest value of each.
     """
     tops = []
-    for colour, (model, rows) in zip(COLOURS, table.groupby("model", sort=False), strict=False):
+    order = table.groupby("model")["ratio"].max().sort_values(ascending=False).index
+    for place, (colour, model) in enumerate(zip(COLOURS, order, strict=False)):
+        rows = table[table["model"] == model]
         axes.plot(rows["batch"], rows["ratio"], color=colour)
         top = rows.loc[rows["ratio"].idxmax()]
         tops.append(f"{model} {top['ratio']:.1f} at {top['batch']:,.0f}")
-        _label(axes, model, (top["batch"], top["ratio"]), colour, (0, 3), "center", "bottom")
+        # Curves lie inside each other: their names stand beside them, in the order of their tops.
+        height = 0.94 - 0.085 * place
+        axes.annotate(
+            f"{model} {top['ratio']:.1f}",
+            (0.99, height),
+            xycoords="axes fraction",
+            ha="right",
+            va="top",
+            color=colour,
+        )
     axes.axhline(1, color=INK, linewidth=0.8)
     axes.set_ylim(0.5, 1.12 * table["ratio"].max())
     axes.set_ylabel("times as long as the dense model")
@@ -32,7 +44,7 @@ def reached(axes, table) -> str:
 
     ``table`` has ``shape``, ``batch`` and ``share``.
     """
-    heights, shares = (0.85, 0.6, 0.35), []
+    heights, shares = (0.7, 0.5, 0.3), []
     for place, (shape, rows) in enumerate(table.groupby("shape", sort=False)):
         colour, height = COLOURS[place], heights[place % len(heights)]
         axes.plot(rows["batch"], 100 * rows["share"], color=colour)
@@ -49,7 +61,7 @@ def reached(axes, table) -> str:
 def dollars(axes, table, listed: float, name: str) -> str:
     """Floor of a million output tokens by batch, a band a model, under a listed price.
 
-    ``table`` has ``model``, ``batch``, ``low`` and ``high`` in dollars.
+    ``table`` has ``model``, ``batch``, ``low`` and ``high`` in dollars, the cheapest model first.
     """
     ends = []
     for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
@@ -59,11 +71,14 @@ def dollars(axes, table, listed: float, name: str) -> str:
         )
         axes.loglog(rows["batch"], rows["high"], color=colour, linewidth=1.2)
         start, end = rows.iloc[0], rows.iloc[-1]
-        _label(axes, model, (1, start["high"]), colour, (4, 5), "left", "bottom")
+        if place:
+            _label(axes, model, (1, start["high"]), colour, (4, 5), "left", "bottom")
+        else:  # the first one is the cheapest in the end
+            _label(axes, model, (1, start["low"]), colour, (4, -4), "left", "top")
         ends.append(f"{model} from ${start['high']:,.0f} to ${end['high']:.2f}")
     axes.axhline(listed, color=INK, linewidth=1, linestyle="--")
     _label(axes, f"listed: {name}", (4096, listed), INK, (0, 3), "right", "bottom")
-    axes.set_ylim(0.8 * table["low"].min(), 3 * table["high"].max())
+    axes.set_ylim(0.7 * table["low"].min(), 3 * table["high"].max())
     axes.set_ylabel("dollars a million output tokens")
     _batches(axes)
     return f"Falling bands of dollars for a million output tokens: {'; '.join(ends)}."

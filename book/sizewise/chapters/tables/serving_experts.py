@@ -3,9 +3,31 @@
 import numpy as np
 import pandas as pd
 
-from sizewise.costs import expert_serving, roofline
+from sizewise.costs import expert_serving, memory, roofline
 from sizewise.costs.expert_serving import SparseModel
+from sizewise.costs.training import Range
 
+LABELS = {
+    "mixtral-8x7b": "Mixtral 8x7B",
+    "qwen3-30b-a3b": "Qwen3 30B-A3B",
+    "qwen3-235b-a22b": "Qwen3 235B",
+    "qwen3-next-80b-a3b": "Qwen3-Next 80B",
+    "qwen3.5-35b-a3b": "Qwen3.5 35B",
+    "deepseek-v3": "DeepSeek-V3",
+    "deepseek-v4-flash": "DeepSeek-V4-Flash",
+    "deepseek-v4-pro": "DeepSeek-V4-Pro",
+    "kimi-k2": "Kimi K2",
+    "kimi-k3": "Kimi K3",
+    "kimi-linear-48b-a3b": "Kimi Linear 48B",
+    "gpt-oss-120b": "gpt-oss-120b",
+    "olmoe-1b-7b": "OLMoE",
+    "grok-1": "Grok-1",
+    "llama-4-scout": "Llama 4 Scout",
+    "glm-4.5-air": "GLM-4.5-Air",
+    "glm-4.7-flash": "GLM-4.7-Flash",
+    "glm-5": "GLM-5",
+    "minimax-m2": "MiniMax-M2",
+}
 BATCHES = np.unique(np.round(2 ** np.arange(0, 13.01, 0.25)).astype(int))  # 1 to 8,192
 
 
@@ -143,3 +165,39 @@ def affordable_batch(
         middle = (first + last) // 2
         first, last = (first, middle) if high(middle) <= dollars else (middle, last)
     return last
+
+
+def cache_matters(models: dict[str, SparseModel], device, context: int, batch: int, **formats: str):
+    """Time over that of a dense model of the active size at one batch, without caches and with.
+
+    ``cache`` is what one request's KV cache moves, in bytes.
+    """
+    lines = []
+    for name, model in models.items():
+        ratios = []
+        for tokens in (1, context):  # with one token of context the cache is as good as none
+            ours, theirs = (
+                expert_serving.step_seconds(model, batch, device, tokens, dense=dense, **formats)
+                for dense in (None, model.active)
+            )
+            ratios.append(ours / theirs)
+        cache = roofline.kv_read_bytes(model.model, context)
+        lines.append({"model": name, "cache": cache, "without": ratios[0], "with": ratios[1]})
+    return pd.DataFrame(lines)
+
+
+def entrance_fee(models: dict[str, SparseModel], device, format: str, price, tensor: int = 8):
+    """Bytes of the weights and the fewest devices that store them, with their rent by the hour."""
+    lines = []
+    for name, model in models.items():
+        devices = expert_serving.min_devices(model, device.memory_bytes, format, tensor)
+        lines.append(
+            {
+                "model": name,
+                "stored / active": model.total / model.active,
+                "weights": memory.weights_bytes(model.count.total, format),
+                f"fewest {device.name}": devices,
+                "dollars an hour": Range.of(price, "price").high * devices,
+            }
+        )
+    return pd.DataFrame(lines)
