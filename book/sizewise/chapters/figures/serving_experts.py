@@ -74,7 +74,7 @@ def dollars(axes, table, listed: float, name: str) -> str:
         if place:
             _label(axes, model, (1, start["high"]), colour, (4, 5), "left", "bottom")
         else:  # the first one is the cheapest in the end
-            _label(axes, model, (1, start["low"]), colour, (4, -4), "left", "top")
+            _label(axes, model, (1, start["low"]), colour, (4, -14), "left", "top")
         ends.append(f"{model} from ${start['high']:,.0f} to ${end['high']:.2f}")
     axes.axhline(listed, color=INK, linewidth=1, linestyle="--")
     _label(axes, f"listed: {name}", (4096, listed), INK, (0, 3), "right", "bottom")
