@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help book chapters site pdf release lighthouse test verify unit nbval site-test check lint lock
-.PHONY: manifest stale bench clean
+.PHONY: manifest stale bench sphinx-check clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -73,9 +73,11 @@ bench: $(VENV)/.ready ## Time the book's speed claims, each as a ratio in one ru
 stale: $(VENV)/.ready ## Say which facts have grown old: catalogue, prices, deadlines of claims
 	$(BIN)/python scripts/stale.py
 
-lint: $(VENV)/.ready ## Style and common mistakes
+lint: $(VENV)/.ready ## Style, common mistakes, arrows between rooms, types of the public rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 COMPILE := _build/lock/bin/pip-compile --quiet --strip-extras --no-emit-index-url \
   --no-emit-find-links --no-emit-trusted-host
@@ -87,6 +89,19 @@ lock: ## Renew requirements.txt and requirements-hashed.txt from requirements.in
 	$(COMPILE) --no-annotate --allow-unsafe --generate-hashes --output-file requirements-hashed.txt \
 	  requirements.txt
 	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.txt
+
+# jupyter-book's own extensions go, and Sphinx 9 stands before the book's Sphinx 7 on the path.
+sphinx-check: $(VENV)/.ready ## Build the same sources with plain Sphinx 9, the way out when jupyter-book 1 ages
+	$(PYTHON) -m venv _build/sphinx9
+	_build/sphinx9/bin/pip install --quiet --disable-pip-version-check "sphinx>=9,<10" "sphinx-book-theme>=1.4" \
+	  "myst-nb>=1.4" sphinx-design sphinx-external-toc sphinx-togglebutton sphinx-copybutton sphinx-exercise \
+	  sphinxcontrib-bibtex sphinx-thebe sphinxcontrib-katex sphinx-sitemap sphinx-reredirects sphinxext-opengraph
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(_build/sphinx9/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/book.pth"
+	$(BIN)/jupyter-book config sphinx . >/dev/null
+	sed -i -E "s/'(jupyter_book|sphinx_comments|sphinx_jupyterbook_latex|sizewise_speed)', //g" conf.py
+	echo 'import sys; sys.path[:0] = ["book/_ext", "book"]' >> conf.py
+	_build/sphinx9/bin/sphinx-build -q -b html . _build/plain; status=$$?; rm conf.py; exit $$status
 
 clean: ## Remove what was built; the environment stays
 	rm -rf _build
