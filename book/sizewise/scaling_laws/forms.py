@@ -189,7 +189,7 @@ def published(name: str):
         case "data-constrained":
             law = Hoffmann.of([c["a"], c["b"], c["e"], c["alpha"], c["beta"]])
             return DataConstrained(law, c["tokens_worth"], c["params_worth"])
-        case "routed" | "fine-grained":
+        case "routed" | "fine-grained" | "joint-experts" | "sparsity":
             from . import sparse
 
             return sparse.of(entry)

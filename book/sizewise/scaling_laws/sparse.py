@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 
 from .forms import Hoffmann, entries, published
+from .mixture_laws import JointExperts, Sparsity
 
 GEOMETRIC = 0.5  # the weight that the rule of thumb states
 
@@ -99,9 +100,14 @@ class Estimate:
     high: float | None = None
 
 
-def of(entry: dict) -> RoutedLM | FineGrained:
+def of(entry: dict) -> RoutedLM | FineGrained | JointExperts | Sparsity:
     """The law of an entry of ``data/facts/laws.yml``. Raises ValueError for another form."""
-    known = {"routed": RoutedLM, "fine-grained": FineGrained}
+    known = {
+        "routed": RoutedLM,
+        "fine-grained": FineGrained,
+        "joint-experts": JointExperts,
+        "sparsity": Sparsity,
+    }
     if entry["form"] not in known:
         raise ValueError(f"{entry['name']} is no law of sparse models")
     return known[entry["form"]](**{k: float(v) for k, v in entry["coefficients"].items()})
