@@ -34,33 +34,33 @@ Row = dict[str, Any]
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 GREEDY, DRAWN = 0.0, 0.7  # temperatures: the likeliest token, and one that applications use
 REPEATS = 3  # where tokens are drawn
-AGAIN = 2  # greedy answers, to see whether they come again
-ONCE = ("qwen2.5-coder-1.5b",)  # the slowest: greedy answers to the example alone, each once
+WORDINGS = 3  # of the example, to see what a wording is worth
+ONCE = ("qwen2.5-coder-1.5b",)  # the slowest: nothing is drawn
 EXAMPLE, MADE = 20, 60  # items
-MOST = 24  # tokens of an answer; all items ask for a word, a number or a line
+MOST = 64  # tokens of an answer; all items ask for a word, a number or a line
 
 
 def grid(words) -> list[Row]:
     """A row for each model, task and temperature."""
-    found = []
+    rows = []
     for model in words.models:
-        once = model in words.once
-        plans = [("example", EXAMPLE, GREEDY, 1 if once else AGAIN)]
-        if not once:
-            plans += [("made", words.items, GREEDY, 1), ("example", EXAMPLE, DRAWN, words.repeats)]
-        found += [
+        plans = [("example", EXAMPLE, GREEDY, 1, WORDINGS), ("made", words.items, GREEDY, 1, 1)]
+        if model not in words.once:
+            plans.append(("example", EXAMPLE, DRAWN, words.repeats, 1))
+        rows += [
             {
                 "model": model,
                 "task": task,
                 "items": items,
                 "temperature": temperature,
                 "repeats": repeats,
+                "wordings": wordings,
                 "most": words.most,
                 "seed": 0,
             }
-            for task, items, temperature, repeats in plans
+            for task, items, temperature, repeats, wordings in plans
         ]
-    return found
+    return rows
 
 
 def measure(config: Row, threads: int = 1) -> Row:
@@ -81,7 +81,7 @@ def measure(config: Row, threads: int = 1) -> Row:
     }
     if failed := [row for row in rows if row["failed"]]:
         raise RuntimeError(f"{failed[0]['item']}: {failed[0]['failed']}")
-    return told(items, rows) | spent | about(config["model"]) | {"threads": threads}
+    return lists(items, rows) | spent | about(config["model"]) | {"threads": threads}
 
 
 @lru_cache(maxsize=1)
@@ -93,17 +93,25 @@ def loaded(name: str) -> Local:
     return found
 
 
-def told(items, rows: list[Row]) -> Row:
-    """Lists with an entry for each item; those of answers have lists of repeats inside."""
-    of = {item.name: [row for row in rows if row["item"] == item.name] for item in items}
+def lists(items, rows: list[Row]) -> Row:
+    """Lists with an entry for each item; inside are lists with one for each request."""
+    requests = [[row for row in rows if row["item"] == item.name] for item in items]
+
+    def column(name: str) -> list[list]:
+        return [[row[name] for row in part] for part in requests]
+
     return {
         "asked": practical_test.digest(items),
         "names": [item.name for item in items],
-        "texts": [[row["text"] for row in of[item.name]] for item in items],
-        "scores": [[scoring.score(item, row["text"]) for row in of[item.name]] for item in items],
-        "prompt_tokens": [of[item.name][0]["prompt_tokens"] for item in items],
-        "answer_tokens": [[row["answer_tokens"] for row in of[item.name]] for item in items],
-        "answer_seconds": [[round(row["seconds"], 4) for row in of[item.name]] for item in items],
+        "texts": column("text"),
+        "finishes": column("finish"),
+        "scores": [
+            [scoring.score(item, row["text"]) for row in part]
+            for item, part in zip(items, requests, strict=True)
+        ],
+        "prompt_tokens": column("prompt_tokens"),
+        "answer_tokens": column("answer_tokens"),
+        "answer_seconds": [[round(row["seconds"], 4) for row in part] for part in requests],
     }
 
 
@@ -122,7 +130,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--once",
         type=names,
         default=list(ONCE),
-        help="models that are asked the example alone, each item once; '' for none",
+        help="models from which nothing is drawn; '' for none",
     )
     add("--items", type=int, default=MADE, help="items made by rule; fewer are the first of more")
     add(

@@ -26,7 +26,7 @@ class Server(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.pause, self.stall = 0.0, 1.0  # seconds
-        self.redirect, self.said = "", ""
+        self.redirect, self.said, self.code = "", "", 400
         self.kept = threading.Event()  # a stalled answer ends when the server does
 
     @property
@@ -108,6 +108,66 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(total(prompt))
 
+    # -- models that think, and servers that have ways of their own
+
+    def be_thinks(self, body, prompt, number) -> None:
+        """A thought in the text, or in a field of its own, or both counted apart."""
+        kind = body["model"].split("-", 1)[1]
+        right = total(prompt)
+        thought = f"Is it {right + 1}? No."
+        if kind == "tags":
+            self.answer(f"<think>{thought}</think>\n\n{right}")
+        elif kind == "prompted":  # the template opened the thought
+            self.answer(f"{thought}</think>\n\n{right}")
+        elif kind == "channels":
+            self.answer(
+                f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant"
+                f"<|channel|>final<|message|>{right}<|return|>"
+            )
+        elif kind == "apart":
+            usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 125}
+            self.answer(right, usage=usage, reasoning_content=thought)
+        elif kind == "cut":  # every other one
+            if number % 2:
+                self.answer(f"<think>{thought}", finish="length")
+            else:
+                self.answer(right, reasoning=thought)
+        elif kind == "silent":
+            self.answer(None, reasoning=thought, finish="length")
+
+    def be_filtered(self, body, prompt, number) -> None:
+        self.answer("", finish="content_filter")
+
+    def be_streams(self, body, prompt, number) -> None:
+        """Events, though nobody asked for them."""
+        parts = [*({"reasoning": one} for one in ("Let ", "me see.")), {"content": "It is "},
+                 {"content": str(total(prompt))}]  # fmt: skip
+        events = [{"choices": [{"delta": part, "finish_reason": None}]} for part in parts]
+        if body["model"] != "streams-torn":
+            events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        usage = {"prompt_tokens": 20, "completion_tokens": 9,
+                 "completion_tokens_details": {"reasoning_tokens": 4}}  # fmt: skip
+        events.append({"choices": [], "usage": usage})
+        lines = [f"data: {json.dumps(event)}\n\n" for event in events]
+        content = ": a comment\n\n" + "".join(lines) + "data: [DONE]\n\n"
+        self.send(200, content.encode(), **{"Content-Type": "text/event-stream"})
+
+    def be_error200(self, body, prompt, number) -> None:
+        """An error that calls itself a success."""
+        self.send(200, {"error": {"message": self.server.said, "code": self.server.code}})
+
+    def be_strict(self, body, prompt, number) -> None:
+        """Refuses a temperature, as models that think do."""
+        if "temperature" in body:
+            said = "Unsupported value: 'temperature' does not support 0 with this model."
+            self.send(400, {"error": {"message": said}})
+        else:
+            self.answer(total(prompt))
+
+    def be_formal(self, body, prompt, number) -> None:
+        """Right where the last line is to hold the answer, else not."""
+        self.answer(f"Answer: {total(prompt) if 'last line' in prompt else 1}")
+
     def fault(self, kind: str, prompt: str) -> None:
         said = {"error": {"message": f"no \x1b[31m {self.headers['Authorization']}"}}
         if kind == "good":
@@ -152,10 +212,10 @@ class Handler(BaseHTTPRequestHandler):
 
     # -- how they say it
 
-    def answer(self, text) -> None:
-        message = {"role": "assistant", "content": str(text)}
-        usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    def answer(self, text, finish="stop", usage=None, **message) -> None:
+        message |= {"role": "assistant", "content": None if text is None else str(text)}
+        usage = usage or {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
         self.send(200, {"object": "chat.completion", "choices": [choice], "usage": usage})
 
     def send(self, status: int, body, claims: int | None = None, **headers) -> None:

@@ -24,12 +24,12 @@ from calculators import (
     worked,
 )
 from calculators.parts import OWN
-from sizewise import paths
+from sizewise import paths, scaling_laws
 from sizewise.costs import formats, memory, roofline, training
 from sizewise.data import catalog, records
 from sizewise.models import parameters as counting
 from sizewise.models.architecture import Grouped, Layer, Model
-from sizewise.scaling_laws import Joint, forms
+from sizewise.scaling_laws import Joint
 
 CASES = 200
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
@@ -218,9 +218,9 @@ def train_truth(case: dict) -> dict:
         }
     else:
         found |= dict.fromkeys(SPENT)
-    for name in forms.entries():
-        if forms.entries()[name]["form"] in tables.SURFACES:
-            found |= _law_truth(name, forms.published(name), operations, case)
+    for name in scaling_laws.entries():
+        if scaling_laws.entries()[name]["form"] in tables.SURFACES:
+            found |= _law_truth(name, scaling_laws.published(name), operations, case)
     for name, (law, joint) in recorded_refits().items():
         found |= _law_truth(name, law, operations, case, joint)
     return found
@@ -230,13 +230,13 @@ def train_truth(case: dict) -> dict:
 def recorded_refits() -> dict:
     """Our refits by name, each a law and its joint uncertainty, as the rows have them."""
     rows = {
-        (row["what"], row["points"]): row
+        (row["what"], int(row["table"].removeprefix("chinchilla-"))): row
         for row in records.read("refit_published")
-        if row["what"] in ("fit", "joint")
+        if row["what"] in ("fit", "joint") and row["table"].startswith("chinchilla-")
     }
     found = {}
     for points in sorted({points for _, points in rows}):
-        law = forms.Hoffmann(*(rows["fit", points][name] for name in forms.NAMES))
+        law = scaling_laws.Hoffmann(*(rows["fit", points][name] for name in scaling_laws.NAMES))
         joint = rows.get(("joint", points))
         found[f"refit of {points} runs"] = (law, joint and Joint.from_row(law, joint))
     return found
@@ -246,10 +246,10 @@ ENDS = ("low", "high")
 
 
 def _law_truth(name: str, law, operations: float, case: dict, joint: Joint | None = None) -> dict:
-    more = {"unique": case["unique"]} if isinstance(law, forms.DataConstrained) else {}
+    more = {"unique": case["unique"]} if isinstance(law, scaling_laws.DataConstrained) else {}
     found = {f"{name}/loss": float(law.loss(case["params"], case["tokens"], **more))}
     found |= dict.fromkeys(f"{name}/best_{one}" for one in ("params", "tokens", "loss", *ENDS))
-    if isinstance(law, forms.Hoffmann):
+    if isinstance(law, scaling_laws.Hoffmann):
         params, tokens = law.optimum(operations)
         found |= {f"{name}/best_params": float(params), f"{name}/best_tokens": float(tokens)}
         found |= {f"{name}/best_loss": float(law.loss(params, tokens))}
@@ -340,7 +340,7 @@ def cache_truth(case: dict) -> dict:
 
 
 # Every number that the page of a calculator must show.
-LAWS = {name for name, one in forms.entries().items() if one["form"] in tables.SURFACES}
+LAWS = {name for name, one in scaling_laws.entries().items() if one["form"] in tables.SURFACES}
 NAMED = {
     "fit": {
         "weights_bytes",
@@ -590,7 +590,7 @@ def test_the_page_says_how_far_its_intervals_are_off():
 
 def test_intervals_are_worst_where_small_models_see_little_text():
     def miss(row):
-        ends = intervals.refits()[row["points"]][1].interval(row["params"], row["tokens"])
+        ends = intervals.refits()[intervals.points(row)][1].interval(row["params"], row["tokens"])
         its = (row["loss_low"], row["loss_high"])
         return max(abs(a - b) for a, b in zip(ends, its, strict=True)) / (its[1] - its[0])
 

@@ -44,7 +44,7 @@ def tiny(folder, seed=0, template=TEMPLATE):
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=256,
+        max_position_embeddings=512,
         eos_token_id=256,
         bos_token_id=None,
         initializer_range=0.3,
@@ -184,7 +184,10 @@ class TestMarking:
             ({"answer": 4, "score": "number"}, "GPT-4", 1),
             ({"answer": 4, "score": "number"}, "four", 0),
             ({"answer": 0, "score": "number"}, "0.0", 1),
-            ({"answer": 12, "score": "number"}, "12, not 13", 0),
+            ({"answer": 12, "score": "number"}, "12, not 13", 1),
+            ({"answer": "Paris"}, "It was hot that day.\n\nAnswer: Paris", 1),
+            ({"answer": "Paris"}, "\\boxed{Paris}", 1),
+            ({"answer": "Paris"}, '{"answer": "Paris"}', 1),
             ({"answer": "B", "choices": ["x", "y"]}, "B", 1),
             ({"answer": "B", "choices": ["x", "y"]}, "(b)", 1),
             ({"answer": "y", "choices": ["x", "y"]}, "B. y", 1),
@@ -234,7 +237,7 @@ class TestFigures:
         up = (differ + least) / 2
         draw = np.random.default_rng(0)
         counts = draw.multinomial(items, [up, differ - up, 1 - differ], 400)
-        found = [report.shown(int(one), int(two), items) for one, two, _ in counts]
+        found = [report.significant(int(one), int(two), items) for one, two, _ in counts]
         assert np.mean(found) == pytest.approx(0.8, abs=0.07)
         assert report._detectable(0, 3) is None
         assert report._detectable(0, 30) > 0.1
@@ -254,16 +257,16 @@ class TestFigures:
         said = report.verdict(found, ["x", "y"])
         assert said.startswith("no difference shown: McNemar's test (p = 0.0312) and the interval")
         assert "x over y (-0.1 to 16.2 points) disagree" in said
-        assert not report.shown(0, 5, 60)
-        assert report.shown(6, 0, 60)
-        assert not report.shown(21, 10, 60)  # the interval alone is away from 0
+        assert not report.significant(0, 5, 60)
+        assert report.significant(6, 0, 60)
+        assert not report.significant(21, 10, 60)  # the interval alone is away from 0
 
     @given(st.integers(1, 300), st.integers(0, 300), st.integers(0, 300))
     def test_what_is_shown_has_an_interval_on_one_side_of_nothing(self, items, a, b):
         a = min(a, items)
         b = min(b, items - a)
         found = report.paired.difference_interval(a, b, items)
-        if report.shown(a, b, items):
+        if report.significant(a, b, items):
             assert found.low * found.high > 0
             assert report.paired.mcnemar(a, b)[1] < 0.05
 
@@ -314,7 +317,7 @@ class TestFigures:
 class TestLocalModels:
     def words(self, task, two, *more):
         pair = ("--model", two[0], "--model", two[1], "--most", "8")
-        return ("compare", "--task", task, *pair, *more)
+        return ("compare", "--task", task, *pair, "--wordings", "0", *more)
 
     def test_answers_are_those_of_the_model_itself(self, sizewise, task, two):
         from sizewise.models import load
@@ -363,12 +366,12 @@ class TestLocalModels:
         assert before[0].config["weights"] != after[0].config["weights"]
 
     def test_a_prompt_that_does_not_fit_is_named(self, sizewise, tmp_path, two):
-        long = {"id": "long", "prompt": "word " * 100, "answer": "x"}
+        long = {"id": "long", "prompt": "word " * 200, "answer": "x"}
         for more in ((), ("--temperature", "0.5")):
             said = sizewise(*self.words(written(tmp_path, *LINES, long), two, *more))
             assert said.code == 1
             assert "not answered by A: long: a prompt of " in said.out
-            assert "over the context 256" in said.out
+            assert "over the context 512" in said.out
 
     def test_a_template_without_a_system_has_it_in_the_turn(self, tmp_path):
         from sizewise.compare.endpoint import Asking

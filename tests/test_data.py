@@ -330,7 +330,9 @@ class TestChapters:
         assert len({cell["id"] for cell in chapter.cells}) == len(chapter.cells)
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "book").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [ROOT / "index.md", *sorted((ROOT / "book").glob("*.md"))], ids=lambda page: page.stem
+)
 def test_no_decimal_number_is_typed_in_the_prose_of_a_page(page):
     assert typed_decimals(page.read_text(encoding="utf-8")) == []
 

@@ -10,10 +10,10 @@ from sizewise import paths
 from sizewise.chapters import claims, notebook
 
 ROOT = Path(__file__).resolve().parents[1]
-FRONT = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+FRONT = (ROOT / "index.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
 CHAPTERS = {name: file for name, file in paths.chapters().items() if file.exists()}
-GLUED = re.compile(r"\{glue:text\}`\.\./chapters/([\w-]+)\.ipynb::([\w-]+):s`")
+GLUED = re.compile(r"\{glue:text\}`chapters/([\w-]+)\.ipynb::([\w-]+):s`")
 
 
 def prose(name):
@@ -39,7 +39,7 @@ def glued(name):
 def answers():
     """The front page's answers: chapter -> (title, text as the reader meets it)."""
     box = FRONT[FRONT.index(":::{admonition}") :]
-    items = re.findall(r"\*\*\[(.+?)\]\(\.\./chapters/([\w-]+)\.ipynb\)\*\*[^\n]*\n([^\n]+)", box)
+    items = re.findall(r"\*\*\[(.+?)\]\(chapters/([\w-]+)\.ipynb\)\*\*[^\n]*\n([^\n]+)", box)
     texts = {}
     for title, chapter, text in items:
         whole = GLUED.sub(lambda m: glued(m[1]).get(m[2], f"?{m[2]}?"), text)
@@ -95,7 +95,7 @@ class TestGlossary:
 
 
 def test_no_number_is_glued_for_nobody():
-    pages = [file.read_text(encoding="utf-8") for file in (ROOT / "book").glob("*.md")]
+    pages = [FRONT, *(file.read_text(encoding="utf-8") for file in (ROOT / "book").glob("*.md"))]
     read = "\n".join([*pages, *("\n".join(prose(name)) for name in CHAPTERS)])
     used = set(re.findall(r"\{glue(?::\w+)?\}`(?:[^`]*::)?([\w-]+)(?::\w+)?`", read))
     assert [key for name in CHAPTERS for key in glued(name) if key not in used] == []

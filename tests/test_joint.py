@@ -114,10 +114,10 @@ def recorded(what):
 
 
 def test_recorded_covariances_hold_the_recorded_standard_errors():
-    fits = {row["points"]: row for row in recorded("fit")}
-    assert {row["points"] for row in recorded("joint")} == fits.keys()
+    fits = {row["table"]: row for row in recorded("fit")}
+    assert {row["table"] for row in recorded("joint")} <= fits.keys()
     for row in recorded("joint"):
-        fit = fits[row["points"]]
+        fit = fits[row["table"]]
         assert fit["E"] * row["cov_E_E"] ** 0.5 == pytest.approx(fit["E_se"], rel=1e-3)
         for name in ("alpha", "beta"):  # of the logarithm: alike while errors are small
             error = fit[name] * row[f"cov_{name}_{name}"] ** 0.5
@@ -125,17 +125,17 @@ def test_recorded_covariances_hold_the_recorded_standard_errors():
 
 
 def test_intervals_are_near_the_recorded_percentiles():
-    fits = {row["points"]: row for row in recorded("fit")}
+    fits = {row["table"]: row for row in recorded("fit")}
     joints = {}
     for row in recorded("joint"):
-        law = Hoffmann(*(fits[row["points"]][name] for name in scaling_laws.NAMES))
-        joints[row["points"]] = Joint.from_row(law, row)
+        law = Hoffmann(*(fits[row["table"]][name] for name in scaling_laws.NAMES))
+        joints[row["table"]] = Joint.from_row(law, row)
     assert len(recorded("loss")) >= 40
     for row in recorded("loss"):
-        one, at = joints[row["points"]], (row["params"], row["tokens"])
+        one, at = joints[row["table"]], (row["params"], row["tokens"])
         assert one.law.loss(*at) == pytest.approx(row["loss"], rel=1e-12)
         width = row["loss_high"] - row["loss_low"]
-        larger = row["params"] > fits[row["points"]]["most_params"]
+        larger = row["params"] > fits[row["table"]]["most_params"]
         assert one.interval(*at) == pytest.approx(
-            (row["loss_low"], row["loss_high"]), abs=(0.1 if larger else 0.25) * width
+            (row["loss_low"], row["loss_high"]), abs=(0.1 if larger else 0.3) * width
         )

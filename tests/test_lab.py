@@ -113,15 +113,18 @@ def registry(tmp_path, monkeypatch):
     return folder, asked
 
 
-def test_a_file_is_downloaded_once_and_checked_every_time(registry):
+def test_a_file_is_downloaded_once_and_checked_every_time(registry, capsys):
     folder, asked = registry
     wanted = package(folder / "a.whl", b"words")
     assert downloads.fetch(wanted).read_bytes() == b"words"
     kept = downloads.fetch(wanted)
     assert asked == ["somewhere"]
     kept.write_bytes(b"other words")
-    with pytest.raises(ValueError, match=wanted.sha256):
-        downloads.fetch(wanted)
+    assert downloads.fetch(wanted).read_bytes() == b"words"
+    assert asked == ["somewhere", "somewhere"]
+    assert (
+        f"but somewhere 1.0 is pinned to {wanted.sha256}; it is removed" in capsys.readouterr().err
+    )
 
 
 def test_a_wrong_hash_is_refused_naming_both_and_nothing_is_kept(registry, tmp_path):
@@ -148,13 +151,13 @@ def test_the_ordinary_clients_are_asked_and_run_nothing(tmp_path, monkeypatch, r
     wanted = package(tmp_path / "a.tgz", b"words", registry=registry_name)
     commands = []
 
-    def client(command, **_):
+    def client(command, progress):
         commands.append(command)
         into = command[command.index("--dest" if "--dest" in command else "--pack-destination") + 1]
         Path(into, "a.tgz").write_bytes(b"words")
-        return subprocess.CompletedProcess(command, 0, "", "")
+        return 0, ""
 
-    monkeypatch.setattr(downloads.subprocess, "run", client)
+    monkeypatch.setattr(downloads, "_client", client)
     monkeypatch.setattr(downloads.shutil, "which", lambda *a, **k: "npm")
     downloads.fetch(wanted, tmp_path / "cache")
     assert ("--only-binary=:all:" if registry_name == "pypi" else "--ignore-scripts") in commands[0]
@@ -162,8 +165,8 @@ def test_the_ordinary_clients_are_asked_and_run_nothing(tmp_path, monkeypatch, r
 
 
 def test_a_client_that_fails_gives_one_line(tmp_path, monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "", "WARNING: x\nERROR: no network\n\n")
-    monkeypatch.setattr(downloads.subprocess, "run", lambda *a, **k: failed)
+    failed = 1, "WARNING: x\nERROR: no network\n\n"
+    monkeypatch.setattr(downloads, "_client", lambda *_: failed)
     with pytest.raises(ValueError, match=r"1\.0 cannot be downloaded: ERROR: no network$"):
         downloads.fetch(package(tmp_path / "a.whl", b"x"), tmp_path / "cache")
 

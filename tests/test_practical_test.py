@@ -21,7 +21,7 @@ from test_compare import tiny
 
 torch.set_num_threads(1)
 FILE = paths.root() / "scripts" / "practical_test.py"
-LISTS = ("texts", "scores", "answer_tokens", "answer_seconds")
+LISTS = ("texts", "finishes", "scores", "prompt_tokens", "answer_tokens", "answer_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def config(model, temperature=0.0, repeats=1, items=6):
         "items": items,
         "temperature": temperature,
         "repeats": repeats,
+        "wordings": 1,
         "most": 5,
         "seed": 0,
     }
@@ -50,8 +51,7 @@ def config(model, temperature=0.0, repeats=1, items=6):
 @pytest.fixture(scope="module")
 def rows(folders):
     """Two random models on six items, thrice each, with tokens drawn."""
-    found = runpy.run_path(str(FILE))
-    measure = found["measure"]
+    measure = runpy.run_path(str(FILE))["measure"]
     measure.__globals__["about"] = lambda name: {"parameters": 1, "weights_sha256": "0" * 64}
     return [one | measure(one) for one in (config(folder, 1.0, 3) for folder in folders)]
 
@@ -127,15 +127,15 @@ class TestRows:
             told = {(one.config["item"], one.config["repeat"]): one.config for one in plan}
             for at, name in enumerate(row["names"]):
                 for repeat in range(3):
-                    one = answers.of(told[name, repeat])
+                    one = answers.row(told[name, repeat])
                     assert row["texts"][at][repeat] == one["text"]
                     assert row["answer_tokens"][at][repeat] == one["answer_tokens"] <= 5
-                    assert row["prompt_tokens"][at] == one["prompt_tokens"] > 0
+                    assert row["prompt_tokens"][at][repeat] == one["prompt_tokens"] > 0
+                    assert row["finishes"][at][repeat] == one["finish"]
 
     def test_lists_have_an_entry_for_each_item_and_repeat(self, rows):
         for row in rows:
             assert row["names"] == [item.name for item in synthetic_items.items(6)]
-            assert len(row["prompt_tokens"]) == 6
             assert all([len(one) for one in row[name]] == [3] * 6 for name in LISTS)
             assert 0 < sum(map(sum, row["answer_seconds"])) < row["seconds"]
             assert len({text for one in row["texts"] for text in one}) > 6  # they are drawn
@@ -168,7 +168,11 @@ class TestRows:
             [["?"] for _ in range(6)],
         ]
         texts[0][5], texts[1][5] = texts[1][5], texts[0][5]  # 5 of 6 against 1
-        a, b = (row | {"repeats": 1, "texts": some} for row, some in zip(rows, texts, strict=True))
+        finishes = [["stop"]] * 6
+        a, b = (
+            row | {"repeats": 1, "texts": some, "finishes": finishes}
+            for row, some in zip(rows, texts, strict=True)
+        )
         (one,) = practical_test.differences({"x": practical_test.compared(a, b)}).itertuples()
         assert (one.label, one.items, one.only_first, one.only_second) == ("x", 6, 5, 1)
         assert one.difference == pytest.approx(100 * 4 / 6)
@@ -181,10 +185,12 @@ class TestRows:
             return {"scores": [[value] for value in right]}
 
         better, worse = row([1] * 60), row([0] * 50 + [1] * 10)
-        assert practical_test.shown_by(better, worse, 30) == 1
-        assert practical_test.shown_by(better, better, 30) == 0
-        assert practical_test.shown_by(better, worse, 4) == 0  # 4 of 4 one way: mid-p 1/16
-        some = practical_test.shown_by(better, worse, 6)  # all 6, or 5, of the differing: p < 0.05
+        assert practical_test.share_significant(better, worse, 30) == 1
+        assert practical_test.share_significant(better, better, 30) == 0
+        assert practical_test.share_significant(better, worse, 4) == 0  # 4 of 4 one way: mid-p 1/16
+        some = practical_test.share_significant(
+            better, worse, 6
+        )  # all 6, or 5, of the differing: p < 0.05
         chance = sum(hypergeom.pmf(k, 60, 50, 6) for k in (5, 6))
         assert some == pytest.approx(chance, abs=0.05)
 
@@ -203,7 +209,7 @@ class TestRows:
     def test_tokens_are_pairs_of_each_request(self, rows):
         pairs = practical_test.tokens(rows[0])
         assert len(pairs) == 18
-        assert pairs[3] == (rows[0]["prompt_tokens"][1], rows[0]["answer_tokens"][1][0])
+        assert pairs[3] == (rows[0]["prompt_tokens"][1][0], rows[0]["answer_tokens"][1][0])
 
 
 class TestScript:
@@ -213,13 +219,15 @@ class TestScript:
         greedy = [o for o in grid if (o["task"], o["temperature"]) == ("example", 0)]
         assert [one["model"] for one in greedy] == list(script.MODELS)
         assert {one["items"] for one in greedy} == {len(tasks.read("example"))}
+        assert {one["wordings"] for one in greedy} == {3}
         assert {o["repeats"] for o in grid if o["model"] in script.ONCE} == {1}
         drawn = [one for one in grid if one["temperature"]]
         assert len(drawn) == len(script.MODELS) - len(script.ONCE)
 
     def test_an_item_without_an_answer_makes_no_row(self, script, folders):
+        script.measure.__globals__["loaded"](folders[0]).model.config.max_position_embeddings = 9
         with pytest.raises(RuntimeError, match="over the context"):
-            script.measure(config(folders[0]) | {"most": 250})
+            script.measure(config(folders[0]))
 
     def test_every_column_is_described(self, rows):
         text = (paths.root() / "data" / "practical_test.md").read_text(encoding="utf-8")

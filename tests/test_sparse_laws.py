@@ -176,3 +176,60 @@ def test_its_interval_holds_the_known_size_about_as_often_as_it_says():
 def test_runs_that_say_nothing_of_a_size_are_refused(sizes, losses, ours, message):
     with pytest.raises(ValueError, match=message):
         sparse.dense_equivalent(sizes, losses, ours)
+
+
+# What the paper's Table 4 prints: the joint law as a law of size and tokens for E experts.
+TABLE_4 = {
+    1: (30.3640, -0.1817, 53.9838, -0.1965),
+    2: (27.7982, -0.1780, 66.8401, -0.2065),
+    4: (24.8462, -0.1731, 87.7022, -0.2192),
+    8: (21.8330, -0.1676, 119.9126, -0.2338),
+    16: (19.0159, -0.1617, 167.5073, -0.2494),
+    32: (16.5424, -0.1557, 234.6726, -0.2652),
+}
+# Three of its runs: active parameters, width, experts, all parameters (appendix E).
+RUNS = [(321e6, 1024, 32, 5.0e9), (1.3e9, 1792, 4, 3.8e9), (118e6, 640, 8, 376e6)]
+
+
+@pytest.mark.parametrize(("experts", "row"), TABLE_4.items())
+def test_the_joint_law_reduces_to_the_rows_that_its_paper_prints(experts, row):
+    law = scaling_laws.published("ludziejewski-joint")
+    routed = law.saturated(experts)
+    reduced = (
+        law.a * routed**law.delta,
+        law.alpha + law.gamma * math.log(routed),
+        law.b * routed**law.omega,
+        law.beta + law.zeta * math.log(routed),
+    )
+    assert reduced == pytest.approx(row, rel=3e-3)  # the coefficients are rounded too
+    m, mu, n, nu = row
+    by_hand = m * 1e9**mu + n * 2e10**nu + 1.3637
+    assert law.loss(1e9, 2e10, experts) == pytest.approx(by_hand, rel=1e-3)
+
+
+@pytest.mark.parametrize(("active", "width", "experts", "total"), RUNS)
+def test_totals_are_those_of_the_papers_runs(active, width, experts, total):
+    law = scaling_laws.published("ludziejewski-joint")
+    assert 2 * width * 50_257 + 13 * width**3 / 64 == pytest.approx(active, rel=0.04)
+    assert law.total(active, experts) == pytest.approx(total, rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "at"), [("ludziejewski-joint", 8), ("abnar-sparsity", 0.875)])
+def test_the_effective_size_of_a_joint_law_has_the_loss_of_the_sparse_model(name, at):
+    law = scaling_laws.published(name)
+    size = law.effective(1e9, 2e10, at)
+    assert law.loss(size, 2e10) == pytest.approx(law.loss(1e9, 2e10, at), rel=1e-9)
+    nothing = 1 if name == "ludziejewski-joint" else 0.0
+    assert law.effective(1e9, 2e10, nothing) == pytest.approx(1e9, rel=1e-6)
+
+
+def test_sparsity_by_hand():
+    law = scaling_laws.published("abnar-sparsity")
+    by_hand = (
+        16612.5 / 1e9**0.5962
+        + 5455.67 / 1e11**0.3954
+        + 0.4598 / 0.25**-0.1666
+        + 17.26 / (0.25**0.1603 * 1e9**0.1595)
+        + 0.94
+    )
+    assert law.loss(1e9, 1e11, 0.75) == pytest.approx(by_hand, rel=1e-12)

@@ -1,15 +1,21 @@
-"""The command that compares two models on a reader's own questions."""
+"""The command that compares two models on a reader's own questions, and what it prints."""
 
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 MOST_REPEATS = 1000
 AT_ONCE = 64  # questions
+LINES = 20  # items in sight
+REASONS = 3  # kinds of failure in sight, for each model
+ANSWER = 60  # characters of an answer in sight
+NAME = 300  # of a model's name with its address: it is folded, since its end may tell it apart
+DECIDED = "decided"
 
 
 def compare(
@@ -42,14 +48,28 @@ def compare(
         ),
     ] = "",
     system: Annotated[str, typer.Option(help="A system message for every question.")] = "",
-    most: Annotated[int, typer.Option(metavar="TOKENS", help="Length of an answer.")] = 256,
+    most: Annotated[
+        int, typer.Option(metavar="TOKENS", help="Length of an answer, thoughts included.")
+    ] = 4096,
     temperature: Annotated[
         str, typer.Option(help="0 to 2, or `default` for the endpoint's own.")
     ] = "0",
+    wordings: Annotated[
+        int,
+        typer.Option(help="Ways to word each question, up to 3; 0: as the file has it."),
+    ] = 1,
     repeats: Annotated[int, typer.Option(help="Times each question is asked.")] = 1,
+    until: Annotated[
+        str,
+        typer.Option(metavar="decided", help="Stop as soon as the better model is known."),
+    ] = "",
+    margin: Annotated[
+        float,
+        typer.Option(metavar="POINTS", help="With --until: a difference too small to matter."),
+    ] = 5.0,
     sample: Annotated[int | None, typer.Option(help="Take so many of the items.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample and of what local models draw.")] = 0,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 300.0,
     retries: Annotated[int, typer.Option(help="Further tries of a request that failed.")] = 4,
     concurrency: Annotated[int, typer.Option(help="Questions at once at an endpoint.")] = 4,
     device: Annotated[str, typer.Option(help="Of local models: cpu or cuda.")] = "cpu",
@@ -73,6 +93,12 @@ def compare(
     name at an OpenAI-compatible endpoint. With --endpoint URL a bare NAME is there, and NAME@local
     runs here. A key is read from the environment, sent to one host, and written nowhere.
 
+    Thoughts are put aside and kept; what is marked is the answer that a model states, whatever
+    its style. Answers cut at --most tokens are counted apart. With --wordings 3 each question is
+    put in three ways, so that a difference of style is seen as one. With --until decided the items
+    come in random order and the run stops when it is known which model is better, or that they
+    are within --margin points; the interval then holds although one looked again and again.
+
     Every answer is kept: after a stop, the same command goes on, and asks again what failed. Exit
     code 1 says that some questions have no answer.
 
@@ -85,21 +111,31 @@ def compare(
     from sizewise.compare.endpoint import Asking
 
     from . import output as show
-    from . import show_compare
 
     validation.whole("most", most, 1 << 20), validation.whole("repeats", repeats, MOST_REPEATS)
     validation.whole("seed", seed, least=0), validation.whole("retries", retries, 100, 0)
     validation.whole("concurrency", concurrency, AT_ONCE)
+    validation.whole("wordings", wordings, len(tasks.WORDINGS), 0)
+    if until not in ("", DECIDED):
+        raise ValueError(f"--until takes the word {DECIDED}, got {until!r}")
+    if not 0 <= margin <= 100:
+        raise ValueError(f"margin must be from 0 to 100 points, got {margin:g}")
     asking = Asking(system, most, _temperature(temperature), _timeout(timeout), retries)
     items = tasks.sample(tasks.read(task, score or None), sample, seed)
     pair = models.parse(model, endpoint, key_env, insecure)
     rates = [cost.rates(*both) for both in zip(pair, (price_a, price_b), strict=True)]
     _check_local(pair, device, dtype)
-    settings = run.Settings(asking, repeats, seed, concurrency, device, dtype)
+    settings = run.Settings(asking, repeats, seed, concurrency, device, dtype, wordings)
+    if until:
+        items = tasks.shuffled(items, seed)
     file = output or _beside(task)
     try:
-        with _progress() as (started, told):
-            answers, plans = run.ask_all(pair, items, settings, file, told, started)
+        with _progress(pair, items) as watch:
+            if until:
+                watch.enough = lambda plans, answers: report.settled(
+                    items, plans, answers, margin / 100
+                )
+            answers, plans = run.ask_all(pair, items, settings, file, watch)
     except KeyboardInterrupt:
         print(
             f"sizewise: stopped; {file} has what came, and the same command goes on",
@@ -110,24 +146,39 @@ def compare(
         if isinstance(error, BrokenPipeError):
             raise
         raise ValueError(f"{error.filename or file}: {error.strerror or error}") from None
-    found = report.compare(items, pair, plans, answers, rates, seed)
-    found = {"task": task, "file": str(file), "settings": _told(settings)} | found
+    result = report.compare(
+        items, pair, plans, answers, rates, seed, margin / 100 if until else None
+    )
+    result = {
+        "task": task,
+        "file": str(file),
+        "of_items": len(items),
+        "settings": {
+            "system": system,
+            "most": most,
+            "temperature": asking.temperature,
+            "wordings": wordings,
+            "repeats": repeats,
+            "seed": seed,
+            "until": until,
+        },
+    } | result
     if json:
-        show.as_json(found)
+        show.as_json(result)
     else:
-        show_compare.compared(found)
-    raise typer.Exit(1 if any(one["failed"] for one in found["models"]) else 0)
+        print_report(result)
+    raise typer.Exit(1 if any(described["failed"] for described in result["models"]) else 0)
 
 
-def _temperature(words: str) -> float | None:
-    if words == "default":
+def _temperature(given: str) -> float | None:
+    if given == "default":
         return None
     try:
-        value = float(words)
+        value = float(given)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 2:
-        raise ValueError(f"temperature must be from 0 to 2, or default, got {words!r}")
+        raise ValueError(f"temperature must be from 0 to 2, or default, got {given!r}")
     return value
 
 
@@ -166,51 +217,221 @@ def _beside(task: str) -> Path:
     return path.with_name(f"{path.stem}.compare.jsonl")
 
 
-def _told(settings) -> dict:
-    asking = settings.asking
-    return {
-        "system": asking.system,
-        "most": asking.most,
-        "temperature": asking.temperature,
-        "repeats": settings.repeats,
-        "seed": settings.seed,
-    }
+# -- while it runs
 
 
-def _shown(question) -> dict:
-    """What of a request tells people which one it is."""
-    from sizewise.compare.models import CALL
+class Running:
+    """The two scores so far, each with its interval, as a line of text."""
 
-    config = question.config
-    where = {"endpoint": (config["endpoint"] or "here").removesuffix(CALL)}
-    return {"model": config["model"]} | where | {n: config[n] for n in ("item", "repeat")}
+    def __init__(self, pair):
+        self.pair = pair
+        self.scores: dict[str, list[float]] = {}
+
+    def add(self, question, reply) -> None:
+        from sizewise.compare import endpoint, scoring
+
+        if endpoint.outcome(vars(reply)) == "answered":
+            key = question.config["model"], question.config["endpoint"]
+            value = scoring.score(question.item, reply.text)
+            self.scores.setdefault(key, []).append(value)
+
+    def __str__(self) -> str:
+        from sizewise.stats import paired
+
+        parts = []
+        for letter, model in zip("AB", self.pair, strict=True):
+            values = self.scores.get((model.name, model.place), [])
+            if not values:
+                parts.append(f"{letter} -")
+                continue
+            mean = paired.wilson(sum(values) / len(values), len(values))
+            parts.append(f"{letter} {100 * mean.value:.0f} ({100 * mean.low:.0f} to "
+                         f"{100 * mean.high:.0f}) of {len(values)}")  # fmt: skip
+        return "   ".join(parts)
 
 
 @contextmanager
-def _progress():
-    """Two functions for `run.ask_all`: a table of the last answers where someone watches."""
+def _progress(pair, items):
+    """A `run.Watch`; where someone looks on, with a bar and the running scores."""
+    from sizewise.compare.run import Watch
+
     if not sys.stderr.isatty():
-        yield None, None
+        yield Watch()
         return
     from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    from sizewise.experiments.progress import Progress
+    running = Running(pair)
+    bars = Progress(
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("score, % (95 % interval): {task.description}"),
+        console=Console(file=sys.stderr),
+    )
+    bar = bars.add_task("", total=None)
 
-    from .show_compare import cut
+    def replied(question, reply) -> None:
+        running.add(question, reply)
+        bars.update(bar, advance=1, description=str(running))
 
-    shown: list[Progress] = []
+    with bars:
+        yield Watch(lambda todo: bars.update(bar, total=len(todo)), replied)
 
-    def started(todo) -> None:
-        if todo:
-            bar = Progress([_shown(one) for one in todo], console=Console(file=sys.stderr))
-            shown.append(bar.__enter__())
 
-    def told(question, reply) -> None:
-        row = {"failed": reply.failed} if reply.failed else {"answer": cut(reply.text, 60)}
-        shown[0].done(_shown(question), row | {"s": reply.seconds or 0.0})
+# -- the report
 
-    try:
-        yield started, told
-    finally:
-        for bar in shown:
-            bar.__exit__(None, None, None)
+
+def cut(text: str, most: int = ANSWER) -> str:
+    """A text on one line, without what moves a terminal's cursor, cut to ``most`` characters."""
+    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
+def print_report(result: dict[str, Any]) -> None:
+    """The items that differ, the figures side by side, the verdict, and what has no answer."""
+    _answers(result["answers"])
+    _figures(result)
+    if result["difference"]:
+        print(cut(_difference(result["difference"]), 10_000))
+    if result["items"] < result["of_items"]:
+        print(f"Decided after {result['items']} of {result['of_items']} items.")
+    print(f"\nVerdict: {cut(result['verdict'], 10_000)}")
+    _unanswered(result["models"])
+    print(f"All answers are in {cut(result['file'], 1000)}")
+
+
+def _answers(lines: list[dict[str, Any]]) -> None:
+    from .output import print_table, table
+
+    lines = [line for line in lines if None not in line["scores"]]
+    differing = [line for line in lines if len(set(line["scores"])) > 1]
+    if not lines:  # nothing that both answered
+        return
+    if not differing:
+        print("No item is scored differently.")
+        return
+    rows = table("items scored differently", "item", "wanted", "A", "B", "A>", "B>")
+    for line in differing[:LINES]:
+        answers = [cut(answer or "") for answer in line["answers"]]
+        scores = [f"{value:.2g}" for value in line["scores"]]
+        rows.add_row(cut(line["item"], 24), cut(" or ".join(line["wanted"]), 30), *answers, *scores)
+    print_table(rows)
+    if len(differing) > LINES:
+        print(f"{len(differing) - LINES} more; --json has them all")
+
+
+def _figures(result: dict[str, Any]) -> None:
+    from .output import print_table, table
+
+    a, b = result["models"]
+    rows = table(f"{cut(result['task'])}: {result['items']} items", "", "A>", "B>")
+    rows.add_row("model", cut(a["name"], NAME), cut(b["name"], NAME))
+    lines = (
+        ("requests answered", _answered),
+        ("  cut at --most tokens, left out", lambda one: _left_out(one, "cut")),
+        ("  filtered, left out", lambda one: _left_out(one, "filtered")),
+        ("  answers guessed at, none stated", lambda one: str(one["guessed"] or "")),
+        ("score, percent", _score),
+        ("  in each wording", _by_wording),
+        ("repeats alike, percent", _reliability),
+        ("tokens of a prompt, mean", lambda one: _number(one["tokens"]["prompt"], 1)),
+        ("tokens of an answer, mean", lambda one: _number(one["tokens"]["answer"], 1)),
+        ("  of these thoughts", lambda one: _thoughts(one["tokens"])),
+        ("dollars a thousand requests", lambda one: _number(one["dollars_per_thousand_requests"])),
+        ("  price from", lambda one: cut(one["price"]["source"])),
+        ("seconds, median", lambda one: _seconds(one, "median")),
+        ("seconds, 95th percentile", lambda one: _seconds(one, "p95")),
+    )
+    for name, form in lines:
+        values = form(a), form(b)
+        if any(values):  # what neither has needs no line
+            rows.add_row(name, *values)
+    print_table(rows)
+
+
+def _difference(figures: dict[str, Any]) -> str:
+    low, high = figures["low"] * 100, figures["high"] * 100
+    text = (
+        f"A minus B on the {figures['items']} items that both answered: "
+        f"{figures['value'] * 100:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    )
+    if figures["interval"] == "at any time":
+        return f"{text}, at every number of items (confidence sequence)"
+    if figures["p_mid"] is None:
+        return f"{text} (bootstrap; scores between 0 and 1, so no McNemar test)"
+    drawn = f"bootstrap {figures['drawn_low'] * 100:+.1f} to {figures['drawn_high'] * 100:+.1f}"
+    counts = f"{figures['only_a']} right in A alone, {figures['only_b']} in B alone"
+    p = f"p = {figures['p_mid']:.3g} (exact {figures['p_exact']:.3g})"
+    return f"{text}, {drawn}; {counts}: McNemar {p}"
+
+
+def _unanswered(models: list[dict[str, Any]]) -> None:
+    """What has no answer, by reason, with a few names: ten lines for ten thousand items."""
+    for letter, model in zip("AB", models, strict=True):
+        for kind in ("cut", "filtered"):
+            if rows := model[kind]:
+                print(f"  {kind}, {letter}: {_few([row['item'] for row in rows])}")
+        reasons = Counter(cut(row["reason"], 200) for row in model["failed"])
+        for reason, _ in reasons.most_common(REASONS):
+            items = [r["item"] for r in model["failed"] if cut(r["reason"], 200) == reason]
+            print(f"  not answered by {letter}: {_few(items)}: {reason}")
+        if len(reasons) > REASONS:
+            rest = sum(sorted(reasons.values())[:-REASONS])
+            print(f"  not answered by {letter} for other reasons: {rest}; --json has them")
+    if any(model["failed"] for model in models):
+        print("The same command asks these again.")
+
+
+def _few(items: list[str], most: int = 3) -> str:
+    names = ", ".join(cut(name, 24) for name in items[:most])
+    return names if len(items) <= most else f"{names} and {len(items) - most} more"
+
+
+def _answered(model: dict[str, Any]) -> str:
+    every = model["answered"] + sum(len(model[kind]) for kind in ("failed", "cut", "filtered"))
+    return f"{model['answered']} of {every}"
+
+
+def _left_out(model: dict[str, Any], kind: str) -> str:
+    return str(len(model[kind]) or "")
+
+
+def _score(model: dict[str, Any]) -> str:
+    score = model["score"]
+    if not score:
+        return "not measured"
+    if score["low"] is None:
+        return f"{score['value'] * 100:.1f}"
+    ends = f"{score['low'] * 100:.1f} to {score['high'] * 100:.1f}"
+    return f"{score['value'] * 100:.1f} ({ends})"
+
+
+def _by_wording(model: dict[str, Any]) -> str:
+    means = model["by_wording"] or []
+    return ", ".join("-" if mean is None else f"{mean * 100:.1f}" for mean in means)
+
+
+def _thoughts(tokens: dict[str, Any]) -> str:
+    return "" if not tokens["thought"] else f"{tokens['thought']:.1f}"
+
+
+def _reliability(model: dict[str, Any]) -> str:
+    alike = model["reliability"]
+    return "not measured" if alike is None else f"{alike * 100:.1f}"
+
+
+def _seconds(model: dict[str, Any], which: str) -> str:
+    return _number((model["seconds"] or {}).get(which))
+
+
+def _number(value: float | None, digits: int | None = None) -> str:
+    if value is None:
+        return "not known"
+    return f"{value:.{digits}f}" if digits is not None else f"{value:.3g}"

@@ -1,6 +1,7 @@
 """What the command line prints: tables for people, JSON for programs."""
 
 import json as _json
+import os
 import sys
 from typing import Any
 
@@ -28,7 +29,7 @@ def console():
     from rich.console import Console
 
     # A pipe gets wide lines, a terminal its own width. A path may hold [brackets]: no markup.
-    width = None if sys.stdout.isatty() else 160
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 160
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -44,6 +45,27 @@ def table(title: str, *columns: str, **options):
     return made
 
 
+def print_table(rows) -> None:
+    """Print a table; where its words would be broken to fit, a block of lines for each row."""
+    from rich.measure import Measurement
+
+    screen = console()
+    columns = rows.columns
+    if Measurement.get(screen, screen.options, rows).minimum <= screen.width or len(columns) < 2:
+        screen.print(rows)
+        return
+    if rows.title:
+        screen.print(rows.title)
+    cells = [list(column.cells) for column in columns]
+    width = max(len(str(column.header)) for column in columns)
+    for number in range(rows.row_count):
+        screen.print(soft_wrap=True)
+        for column, values in zip(columns, cells, strict=True):
+            if str(values[number]):
+                screen.print(f"{column.header!s:<{width}}  ", values[number], sep="",
+                             soft_wrap=True)  # fmt: skip
+
+
 def counts(found: list) -> None:
     """One model by kind of module, or several side by side."""
     if len(found) > 1:
@@ -51,7 +73,7 @@ def counts(found: list) -> None:
         for one in found:
             active = _exact(one.active), _exact(one.active_without_input_embedding)
             made.add_row(one.model, _exact(one.total), *active, _exact(one.embedding))
-        console().print(made)
+        print_table(made)
         return
     (one,) = found
     made = table(f"{one.model} ({one.built_as})", "", "parameters>", ">", "of the total>")
@@ -66,7 +88,7 @@ def counts(found: list) -> None:
     made.add_section()
     for kind, value in one.by_kind.items():
         made.add_row(kind, _exact(value), *_share(value, one.total))
-    console().print(made)
+    print_table(made)
     print(_remarks(one))
 
 
@@ -123,7 +145,7 @@ def models(entries: list, json: bool) -> None:
             row["checked"],
             row["source"],
         )
-    console().print(made)
+    print_table(made)
 
 
 def devices(found: list, json: bool) -> None:
@@ -148,7 +170,7 @@ def devices(found: list, json: bool) -> None:
             power,
             one.checked,
         )
-    console().print(made)
+    print_table(made)
 
 
 def claims(rows: list[dict[str, Any]], json: bool) -> None:
@@ -166,7 +188,7 @@ def claims(rows: list[dict[str, Any]], json: bool) -> None:
         verdict = row["verdict"] or "waiting"
         label = Text(verdict, MARKS.get(verdict, "cyan"))
         ledger.add_row(str(row["id"]), row["article"], row["chapter"] or "-", label, row["claim"])
-    console().print(ledger)
+    print_table(ledger)
     print(f"{len(rows)} claims: " + ", ".join(f"{n} {v}" for v, n in sorted(totals.items())))
 
 

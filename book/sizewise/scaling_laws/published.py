@@ -7,6 +7,7 @@ from sizewise.data import records
 from sizewise.units import unknown
 
 from .forms import TRAIN_FLOPS, DataConstrained, Hoffmann, Kaplan, KaplanSurface
+from .mixture_laws import JointExperts, Sparsity
 from .sparse import Estimate, FineGrained, RoutedLM
 
 
@@ -45,6 +46,10 @@ def law_of(form: str, c: dict[str, float], name: str = "this law"):
             return RoutedLM(**c)
         case "fine-grained":
             return FineGrained(**c)
+        case "joint-experts":
+            return JointExperts(**c)
+        case "sparsity":
+            return Sparsity(**c)
     raise ValueError(f"{name} states exponents only: no law can be evaluated")
 
 
@@ -58,7 +63,7 @@ def effective(name: str, *arguments, **options) -> Estimate:
     Raises ValueError for a name that is not there and for a law of another form.
     """
     law = published(name)
-    if not isinstance(law, RoutedLM | FineGrained):
+    if not isinstance(law, RoutedLM | FineGrained | JointExperts | Sparsity):
         raise ValueError(f"{name} is no law of sparse models")
     entry = entries()[name]
     coefficients = {key: float(value) for key, value in entry["coefficients"].items()}

@@ -11,14 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizewise import units
 from sizewise.validation import whole
 
 from . import bootstrap
 
 MOST = 10**9  # items
-METHODS = ("wilson", "exact")
-CORRECTIONS = ("holm", "benjamini-hochberg")
 
 
 class Interval(NamedTuple):
@@ -98,7 +95,7 @@ def mcnemar(only_a: int, only_b: int) -> tuple[float, float]:
     return exact, float(exact - as_likely / 2)
 
 
-def needed(
+def required_sample_size(
     discordant_share: float, difference: float, *, power: float = 0.8, level: float = 0.05
 ) -> int:
     """Items at which McNemar's test finds a ``difference`` of accuracies with this ``power``.
@@ -123,56 +120,38 @@ def detectable(
 ) -> float:
     """The least difference of accuracies that ``items`` show with this ``power``.
 
-    `needed` solved for the difference. Raises ValueError where even the largest difference
-    possible, the discordant share itself, would not be found.
+    `required_sample_size` solved for the difference. Raises ValueError where even the largest
+    difference possible, the discordant share itself, would not be found.
     """
     share, items = _share("the discordant share", discordant_share), whole("the items", items, MOST)
     z_level, z_power = quantiles(power, level)
     inside = items + z_power**2 - z_level**2  # from the quadratic in the difference
     root = z_level * math.sqrt(items) + z_power * math.sqrt(max(inside, 0.0))
-    found = math.sqrt(share) * root / (items + z_power**2)
-    if inside < 0 or found > share:
+    least = math.sqrt(share) * root / (items + z_power**2)
+    if inside < 0 or least > share:
         raise ValueError(f"{items} items are too few to find any difference at a share {share:g}")
-    return found
+    return least
 
 
-def corrected(p_values, method: str = "holm") -> np.ndarray:
+def holm(p_values) -> np.ndarray:
     """P-values adjusted for their number, in their order: below a level means found at it.
 
-    ``holm`` bounds the chance of any false finding (Holm 1979), ``benjamini-hochberg`` the
-    expected share of false ones among the found (1995, for independent or positively dependent
-    tests). Raises ValueError for an unknown method, and for numbers that are no p-values.
+    Bounds the chance of any false finding (Holm 1979). Raises ValueError for numbers that are no
+    p-values.
     """
-    from scipy.stats import false_discovery_control
-
-    if method not in CORRECTIONS:
-        raise units.unknown("correction", method, CORRECTIONS)
     p = np.asarray(p_values, float)
     if p.ndim != 1 or not len(p) or not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p-values must be a list of numbers from 0 to 1")
-    if method != "holm":
-        return false_discovery_control(p)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(adjusted, 1)
 
 
-def accuracy(right, method: str = "wilson", level: float = 0.05) -> Interval:
-    """The share of right answers (items,) with its interval of 1 - ``level``.
-
-    ``wilson`` covers ``level`` on average, ``exact`` (Clopper and Pearson 1934) at least.
-    """
-    from scipy.stats import binomtest
-
-    if method not in METHODS:
-        raise units.unknown("interval", method, METHODS)
+def accuracy(right, level: float = 0.05) -> Interval:
+    """The share of right answers (items,) with Wilson's interval of 1 - ``level``."""
     right = answers("right", right)
-    if method == "wilson":
-        return wilson(float(right.mean()), len(right), level)
-    test = binomtest(int(right.sum()), len(right))
-    found = test.proportion_ci(1 - _share("the level", level), method)
-    return Interval(float(right.mean()), float(found.low), float(found.high))
+    return wilson(float(right.mean()), len(right), level)
 
 
 def wilson(share: float, items: int, level: float = 0.05) -> Interval:
@@ -193,10 +172,10 @@ def wilson(share: float, items: int, level: float = 0.05) -> Interval:
 
 def answers(what: str, right) -> np.ndarray:
     """Right and wrong as 1.0 and 0.0: (items,). Raises ValueError for anything else."""
-    found = np.asarray(right, float)
-    if found.ndim != 1 or not len(found) or not np.isin(found, (0, 1)).all():
+    values = np.asarray(right, float)
+    if values.ndim != 1 or not len(values) or not np.isin(values, (0, 1)).all():
         raise ValueError(f"{what} must be a list of right (1) and wrong (0), one an item")
-    return found
+    return values
 
 
 def quantiles(power: float = 0.8, level: float = 0.05) -> tuple[float, float]:

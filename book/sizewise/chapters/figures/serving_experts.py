@@ -1,124 +1,104 @@
-"""Figures of the chapter on serving mixtures of experts."""
+"""Figures of the chapter on serving mixtures of experts. Each returns its alternative text."""
 
 from .style import COLOURS, INK
 
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
-BATCH = "sequences at once"
+TICKS = [1, 4, 16, 64, 256, 1024, 4096]
+BATCH = "concurrent requests (batch size)"
 
 
-def touched(axes, table, drawn) -> None:
-    """Share of a layer's experts that a step touches over the batch, one line a shape.
+def slowdown(axes, table) -> str:
+    """Time of a token over that of a dense model of the active size, by batch: a line a model.
 
-    ``table`` has ``shape``, ``batch``, ``share``, and ``uneven``, the share under unequal loads;
-    ``drawn`` has ``shape``, ``batch`` and ``share`` of simulated batches.
+    ``table`` has ``model``, ``batch`` and ``ratio``. Names stand in the order of the lines, with
+    the highest value of each.
     """
-    for colour, (shape, rows) in zip(COLOURS, table.groupby("shape", sort=False), strict=False):
-        axes.semilogx(rows["batch"], rows["share"], color=colour, base=2, label=shape)
-        axes.plot(rows["batch"], rows["uneven"], ":", color=colour, linewidth=1.2)
-        some = drawn[drawn["shape"] == shape]
-        axes.plot(some["batch"], some["share"], "o", color=colour, markersize=4)
-    axes.plot([], [], "o", color=INK, markersize=4, label="drawn at random")
-    axes.plot([], [], ":", color=INK, linewidth=1.2, label="with unequal loads")
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel(BATCH)
-    axes.set_ylabel("share of the experts touched")
-    axes.figure.legend(loc="outside right upper", fontsize=9.5)
-
-
-def read(axes, table) -> None:
-    """Gigabytes of weights read for a token over the batch, one line a model.
-
-    ``table`` has ``model``, ``batch`` and ``bytes``; the first model gets the strongest line.
-    """
-    for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
-        axes.loglog(
-            rows["batch"],
-            rows["bytes"] / 1e9,
-            linestyle=LINES[place],
-            label=model,
-            linewidth=1.5 if place else 2.6,
-            color=COLOURS[place],
-        )
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel(BATCH)
-    axes.set_ylabel("GB of weights read for a token")
-    axes.legend(fontsize=9.5)
-
-
-def ratio(axes, table) -> None:
-    """Floor of a sparse model's token over a dense one's, over the batch, one line a dense size.
-
-    ``table`` has ``against``, ``batch`` and ``ratio``.
-    """
-    for place, (against, rows) in enumerate(table.groupby("against", sort=False)):
-        axes.loglog(
-            rows["batch"],
-            rows["ratio"],
-            linestyle=LINES[place],
-            color=COLOURS[place],
-            label=against,
+    tops = []
+    order = table.groupby("model")["ratio"].max().sort_values(ascending=False).index
+    for place, (colour, model) in enumerate(zip(COLOURS, order, strict=False)):
+        rows = table[table["model"] == model]
+        axes.plot(rows["batch"], rows["ratio"], color=colour)
+        top = rows.loc[rows["ratio"].idxmax()]
+        tops.append(f"{model} {top['ratio']:.1f} at {top['batch']:,.0f}")
+        # Curves lie inside each other: their names stand beside them, in the order of their tops.
+        height = 0.94 - 0.085 * place
+        axes.annotate(
+            f"{model} {top['ratio']:.1f}",
+            (0.99, height),
+            xycoords="axes fraction",
+            ha="right",
+            va="top",
+            color=colour,
         )
     axes.axhline(1, color=INK, linewidth=0.8)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel(BATCH)
-    axes.set_ylabel("time of the sparse over the dense")
-    axes.legend(fontsize=9.5, title="dense model as large as")
-
-
-def memory_by_degree(axes, table, memory: float, device: str) -> None:
-    """Bytes of weights on each device over the devices that share the experts, a line a model.
-
-    ``table`` has ``model``, ``degree`` and ``bytes``. A line marks the ``memory`` of a ``device``.
-    """
-    for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
-        axes.loglog(
-            rows["degree"],
-            rows["bytes"] / 1e9,
-            marker="os^Dv<"[place],
-            markersize=4,
-            linestyle=LINES[place],
-            color=COLOURS[place],
-            label=model,
-        )
-    axes.axhline(memory / 1e9, color=INK, linewidth=1, linestyle="--")
-    axes.annotate(
-        f"memory of one {device}",
-        (table["degree"].max(), memory / 1e9),
-        fontsize=9,
-        ha="right",
-        va="bottom",
-        xytext=(0, 3),
-        textcoords="offset points",
+    axes.set_ylim(0.5, 1.12 * table["ratio"].max())
+    axes.set_ylabel("times as long as the dense model")
+    _batches(axes)
+    return (
+        "Time for a token over that of a dense model of the active size, by batch: lines that "
+        f"start and end at one. The highest point of each: {', '.join(tops)} requests."
     )
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("devices that share the experts")
-    axes.set_ylabel("GB of weights on each")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
 
 
-def dollars(axes, table, listed: float, name: str) -> None:
-    """Floor of a million answer tokens over the batch, a band a model, and a listed price.
+def reached(axes, table) -> str:
+    """Share of a layer's experts that a step reads, by batch: a line a shape.
 
-    ``table`` has ``model``, ``batch``, ``low`` and ``high`` in dollars.
+    ``table`` has ``shape``, ``batch`` and ``share``.
     """
+    heights, shares = (0.7, 0.5, 0.3), []
+    for place, (shape, rows) in enumerate(table.groupby("shape", sort=False)):
+        colour, height = COLOURS[place], heights[place % len(heights)]
+        axes.plot(rows["batch"], 100 * rows["share"], color=colour)
+        at = rows.iloc[(rows["share"] - height).abs().argmin()]
+        _label(axes, shape, (at["batch"], 100 * at["share"]), colour, (7, -2), "left", "top")
+        at = rows.iloc[(rows["batch"] - 64).abs().argmin()]
+        shares.append(f"{shape} {at['share']:.0%}")
+    axes.set_ylim(0, 102)
+    axes.set_ylabel("% of a layer's experts read")
+    _batches(axes)
+    return f"Rising curves of the share of experts read. At 64 requests: {', '.join(shares)}."
+
+
+def dollars(axes, table, listed: float, name: str) -> str:
+    """Floor of a million output tokens by batch, a band a model, under a listed price.
+
+    ``table`` has ``model``, ``batch``, ``low`` and ``high`` in dollars, the cheapest model first.
+    """
+    ends = []
     for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
+        colour = COLOURS[place]
         axes.fill_between(
-            rows["batch"], rows["low"], rows["high"], color=COLOURS[place], alpha=0.2, linewidth=0
+            rows["batch"], rows["low"], rows["high"], color=colour, alpha=0.25, linewidth=0
         )
-        axes.loglog(
-            rows["batch"], rows["high"], linestyle=LINES[place], color=COLOURS[place], label=model
-        )
+        axes.loglog(rows["batch"], rows["high"], color=colour, linewidth=1.2)
+        start, end = rows.iloc[0], rows.iloc[-1]
+        if place:
+            _label(axes, model, (1, start["high"]), colour, (4, 5), "left", "bottom")
+        else:  # the first one is the cheapest in the end
+            _label(axes, model, (1, start["low"]), colour, (4, -14), "left", "top")
+        ends.append(f"{model} from ${start['high']:,.0f} to ${end['high']:.2f}")
     axes.axhline(listed, color=INK, linewidth=1, linestyle="--")
+    _label(axes, f"listed: {name}", (4096, listed), INK, (0, 3), "right", "bottom")
+    axes.set_ylim(0.7 * table["low"].min(), 3 * table["high"].max())
+    axes.set_ylabel("dollars a million output tokens")
+    _batches(axes)
+    return f"Falling bands of dollars for a million output tokens: {'; '.join(ends)}."
+
+
+def _label(axes, words: str, place, colour, offset, side: str, height: str) -> None:
     axes.annotate(
-        f"listed price of {name}",
-        (table["batch"].max(), listed),
-        fontsize=9,
-        ha="right",
-        va="bottom",
-        xytext=(0, 3),
+        words,
+        place,
+        xytext=offset,
         textcoords="offset points",
+        ha=side,
+        va=height,
+        color=colour,
+        fontsize=10.6,
     )
+
+
+def _batches(axes) -> None:
     axes.set_xscale("log", base=2)
+    axes.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS])
+    axes.minorticks_off()
     axes.set_xlabel(BATCH)
-    axes.set_ylabel("dollars for a million answer tokens")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)

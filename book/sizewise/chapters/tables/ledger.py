@@ -118,15 +118,15 @@ def _references():
     return parse_file(str(paths.root() / "book" / "references.bib")).entries
 
 
-def marks(rows: Iterable[Mapping], **filters: str) -> Table:
+def marks(rows: Iterable[Mapping], address: str = "chapters/ledger.html", **filters: str) -> Table:
     """How many of the ledger's rows have which verdict: marks that lead to them in the ledger.
 
-    ``filters`` are added to the address, such as ``chapter="parameters"`` for one chapter's rows.
-    A page that shows them lies one folder deep, as all pages of the book do.
+    ``address`` is the ledger's, from the page that shows them; by default the front page's.
+    ``filters`` are added to it, such as ``chapter="parameters"`` for one chapter's rows.
     """
     counts = Counter(row["verdict"] or WAITING for row in rows)
     links = [
-        f'<a class="sw-marked" href="../chapters/ledger.html?'
+        f'<a class="sw-marked" href="{address}?'
         f'{html.escape(urlencode({**filters, "verdict": verdict}))}">'
         f"{mark(verdict, f'{counts[verdict]} {verdict}')}</a>"
         for verdict in (*VERDICTS, WAITING)

@@ -35,9 +35,12 @@ def questions(task: str, number: int, seed: int) -> list[tasks.Item]:
 
 
 def digest(items: list[tasks.Item]) -> str:
-    """A hash of what was asked: names and prompts."""
-    asked = json.dumps([[item.name, item.prompt] for item in items])
-    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+    """A hash of what was asked: names and prompts, in all wordings."""
+    asked = [
+        [item.name, item.prompt, *(item.asked(wording) for wording in range(len(tasks.WORDINGS)))]
+        for item in items
+    ]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def ask(local: Local, config: Row, items: list[tasks.Item]) -> list[Row]:
@@ -47,36 +50,37 @@ def ask(local: Local, config: Row, items: list[tasks.Item]) -> list[Row]:
     """
     settings = _settings(config)
     local.asking = settings.asking
-    found = []
-    for one in run.plan(Model(config["model"]), items, settings):
-        reply = local.ask(one.item.prompt, run.draw_seed(one, settings.seed))
-        found.append(one.config | reply.as_dict())
-    return found
+    rows = []
+    for question in run.plan(Model(config["model"]), items, settings):
+        reply = local.ask(question.prompt, run.draw_seed(question, settings.seed))
+        rows.append(question.config | reply.as_dict())
+    return rows
 
 
 class Recorded:
-    """Answers by model, item and repeat, looked up as those of a file of answers."""
+    """Answers of recorded rows, looked up as those of a file of answers."""
 
     def __init__(self, rows: list[Row]):
-        self.rows = {
-            (row["model"], name, repeat): {
-                "model": row["model"],
-                "item": name,
-                "repeat": repeat,
-                "failed": "",
-                "text": row["texts"][at][repeat],
-                "prompt_tokens": row["prompt_tokens"][at],
-                "answer_tokens": row["answer_tokens"][at][repeat],
-                "seconds": row["answer_seconds"][at][repeat],
-            }
-            for row in rows
-            for at, name in enumerate(row["names"])
-            for repeat in range(row["repeats"])
-        }
+        self.rows: dict[str, Row] = {}
+        for row in rows:
+            requests: dict[str, int] = dict.fromkeys(row["names"], 0)
+            items = questions(row["task"], row["items"], row["seed"])
+            for question in run.plan(Model(row["model"]), items, _settings(row)):
+                name = question.item.name
+                at, number = row["names"].index(name), requests[name]
+                requests[name] += 1
+                self.rows[records.identity(question.config)] = question.config | {
+                    "failed": "",
+                    "text": row["texts"][at][number],
+                    "finish": row["finishes"][at][number],
+                    "prompt_tokens": row["prompt_tokens"][at][number],
+                    "answer_tokens": row["answer_tokens"][at][number],
+                    "seconds": row["answer_seconds"][at][number],
+                }
 
-    def of(self, config: dict[str, Any]) -> dict[str, Any]:
+    def row(self, config: dict[str, Any]) -> dict[str, Any]:
         """The row of what was asked."""
-        return self.rows[config["model"], config["item"], config["repeat"]]
+        return self.rows[records.identity(config)]
 
 
 def compared(
@@ -91,7 +95,9 @@ def compared(
         raise ValueError(f"{a['model']} and {b['model']}: not asked what {a['task']} asks now")
     items = every if items is None else items
     models = (Model(a["model"]), Model(b["model"]))
-    plans = [run.plan(one, items, _settings(row)) for one, row in zip(models, (a, b), strict=True)]
+    plans = [
+        run.plan(model, items, _settings(row)) for model, row in zip(models, (a, b), strict=True)
+    ]
     return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2, seed)
 
 
@@ -123,19 +129,19 @@ def differences(found: dict[str, dict[str, Any]]):
     )
 
 
-def shown_by(a: Row, b: Row, size: int, draws: int = 1000, seed: int = 0) -> float:
+def share_significant(a: Row, b: Row, size: int, draws: int = 1000, seed: int = 0) -> float:
     """The share of random samples of ``size`` of the items that show a difference of two rows.
 
-    Shown is what `report.shown` says, on the first answers that are wholly right.
+    By `report.significant`, on the first answers that are wholly right.
     """
     import numpy as np
 
     right = np.array([[part[0] == 1 for part in row["scores"]] for row in (a, b)])  # (2, items)
-    rng, found = np.random.default_rng(seed), 0
+    rng, count = np.random.default_rng(seed), 0
     for _ in range(draws):
         x, y = right[:, rng.choice(right.shape[1], size, replace=False)]
-        found += report.shown(int((x & ~y).sum()), int((y & ~x).sum()), size)
-    return found / draws
+        count += report.significant(int((x & ~y).sum()), int((y & ~x).sum()), size)
+    return count / draws
 
 
 def remarked(row: Row, rule: str) -> float:
@@ -143,24 +149,21 @@ def remarked(row: Row, rule: str) -> float:
     items = questions(row["task"], row["items"], row["seed"])
     scores = [
         scoring.score(replace(item, rule=rule) if _worded(item) else item, text)
-        for item, some in zip(items, row["texts"], strict=True)
-        for text in some
+        for item, texts in zip(items, row["texts"], strict=True)
+        for text in texts
     ]
     return sum(scores) / len(scores)
 
 
 def tokens(row: Row) -> list[tuple[int, int]]:
     """Tokens read and written of each request."""
-    return [
-        (read, one)
-        for read, written in zip(row["prompt_tokens"], row["answer_tokens"], strict=True)
-        for one in written
-    ]
+    pairs = zip(row["prompt_tokens"], row["answer_tokens"], strict=True)
+    return [pair for read, written in pairs for pair in zip(read, written, strict=True)]
 
 
 def load() -> list[Row]:
-    """All recorded rows."""
-    return records.read(STEM)
+    """All recorded rows that tell how each answer ended."""
+    return [row for row in records.read(STEM) if "finishes" in row]
 
 
 def _worded(item: tasks.Item) -> bool:
@@ -169,4 +172,4 @@ def _worded(item: tasks.Item) -> bool:
 
 def _settings(row: Row) -> run.Settings:
     asking = Asking(most=row["most"], temperature=row["temperature"])
-    return run.Settings(asking, row["repeats"], row["seed"])
+    return run.Settings(asking, row["repeats"], row["seed"], wordings=row.get("wordings", 0))

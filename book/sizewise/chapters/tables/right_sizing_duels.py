@@ -174,7 +174,7 @@ def duels(
             "p",
         ],
     )
-    found["p_holm"] = paired.corrected(found["p"]) if len(found) else []
+    found["p_holm"] = paired.holm(found["p"]) if len(found) else []
     sure = (found["p_holm"] < level) & ((found["low"] > 0) | (found["high"] < 0))
     found["found"] = np.where(sure, np.where(found["difference"] > 0, "small", "large"), "no")
     return found

@@ -129,7 +129,7 @@ def duels(found, order, level: float = LEVEL):
     table = pandas.DataFrame(made, columns=columns)
     if not len(table):
         return table
-    table["p_holm"] = paired.corrected(table["p"])
+    table["p_holm"] = paired.holm(table["p"])
     sure, ahead = table["p_holm"] < level, table["difference"] > 0
     table["found"] = np.where(sure, np.where(ahead, "larger", "smaller"), "no")
     table["detectable"] = [

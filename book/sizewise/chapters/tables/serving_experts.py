@@ -1,0 +1,203 @@
+"""Tables of the chapter on serving mixtures of experts: frames, a line a model and batch."""
+
+import numpy as np
+import pandas as pd
+
+from sizewise.costs import expert_serving, memory, roofline
+from sizewise.costs.expert_serving import SparseModel
+from sizewise.costs.training import Range
+
+LABELS = {
+    "mixtral-8x7b": "Mixtral 8x7B",
+    "qwen3-30b-a3b": "Qwen3 30B-A3B",
+    "qwen3-235b-a22b": "Qwen3 235B",
+    "qwen3-next-80b-a3b": "Qwen3-Next 80B",
+    "qwen3.5-35b-a3b": "Qwen3.5 35B",
+    "deepseek-v3": "DeepSeek-V3",
+    "deepseek-v4-flash": "DeepSeek-V4-Flash",
+    "deepseek-v4-pro": "DeepSeek-V4-Pro",
+    "kimi-k2": "Kimi K2",
+    "kimi-k3": "Kimi K3",
+    "kimi-linear-48b-a3b": "Kimi Linear 48B",
+    "gpt-oss-120b": "gpt-oss-120b",
+    "olmoe-1b-7b": "OLMoE",
+    "grok-1": "Grok-1",
+    "llama-4-scout": "Llama 4 Scout",
+    "glm-4.5-air": "GLM-4.5-Air",
+    "glm-4.7-flash": "GLM-4.7-Flash",
+    "glm-5": "GLM-5",
+    "minimax-m2": "MiniMax-M2",
+}
+BATCHES = np.unique(np.round(2 ** np.arange(0, 13.01, 0.25)).astype(int))  # 1 to 8,192
+
+
+def slowdown(models: dict[str, SparseModel], device, context: int, **formats: str):
+    """Time of a token over that of a dense model of the active size, by ``model`` and ``batch``."""
+    frames = []
+    for name, model in models.items():
+        step = expert_serving.step_seconds
+        ours = step(model, BATCHES, device, context, **formats)
+        theirs = step(model, BATCHES, device, context, dense=model.active, **formats)
+        frames.append(pd.DataFrame({"model": name, "batch": BATCHES, "ratio": ours / theirs}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def comparisons(models: dict[str, SparseModel], device, context: int, **formats: str):
+    """Each model against dense ones of its active size and of the geometric mean, a line a model.
+
+    ``stored`` is the total over the active size, ``most`` how many times as long a token takes at
+    the ``worst`` batch against the active size; ``alone``, ``dear``, ``until`` and ``held`` are
+    against the mean: one user's time, the time at the worst batch, the last batch at which it
+    takes longer, and the memory.
+    """
+    lines = []
+    for name, model in models.items():
+        small, mean = (
+            expert_serving.compare(model, size, device, context, **formats)
+            for size in (model.active, model.geometric_mean)
+        )
+        lines.append(
+            {
+                "model": name,
+                "stored": model.total / model.active,
+                "worst": small.worst,
+                "most": small.most,
+                "alone": mean.alone,
+                "dear": mean.most,
+                "until": mean.last,
+                "held": model.total / model.geometric_mean,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def reached(shapes: dict[str, tuple[int, int]]):
+    """Share of a layer's experts that a step reads, by ``shape`` and ``batch``.
+
+    ``shapes`` maps a label to (experts, experts a token).
+    """
+    return pd.DataFrame(
+        {
+            "shape": label,
+            "batch": batch,
+            "share": roofline.expected_experts(experts, used, int(batch)) / experts,
+        }
+        for label, (experts, used) in shapes.items()
+        for batch in BATCHES
+    )
+
+
+def exchange(
+    models: dict[str, SparseModel],
+    batches,
+    device,
+    context: int,
+    link: float,
+    price,
+    degree: int = 64,
+    **formats: str,
+):
+    """Reading and sending in one step of a batch on ``degree`` devices, with its price.
+
+    ``sent`` and ``read`` are bytes a token; seconds are those of a step; ``hidden`` and
+    ``exposed`` are dollars for a million tokens at the high end of ``price`` (dollars a device and
+    hour), if the exchange hides behind reading and if it comes on top. A model whose experts do
+    not divide among the devices takes the next smaller power of two.
+    """
+    lines = []
+    for name, model in models.items():
+        devices = degree
+        while model.experts % devices:
+            devices //= 2
+        for batch in batches:
+            floor = roofline.decode(
+                model.model, device, context, batch, devices=devices, price=price, **formats
+            )
+            sending = expert_serving.all_to_all_seconds(model, devices, batch, link)
+            dollars = floor.dollars_per_million_tokens.high
+            lines.append(
+                {
+                    "model": name,
+                    "devices": devices,
+                    "batch": batch,
+                    "sent": expert_serving.all_to_all_bytes(model, devices),
+                    "read": floor.bytes / batch,
+                    "reading": floor.seconds,
+                    "sending": sending,
+                    "hidden": dollars * max(1, sending / floor.seconds),
+                    "exposed": dollars * (1 + sending / floor.seconds),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def floors(models: dict[str, SparseModel], device, context: int, price, **formats: str):
+    """Dollars for a million output tokens, ``low`` and ``high``, by model and batch: the floor."""
+    lines = []
+    for name, model in models.items():
+        for batch in BATCHES[BATCHES <= 4096]:
+            floor = roofline.decode(
+                model.model, device, context, int(batch), price=price, **formats
+            )
+            dollars = floor.dollars_per_million_tokens
+            lines.append(
+                {"model": name, "batch": int(batch), "low": dollars.low, "high": dollars.high}
+            )
+    return pd.DataFrame(lines)
+
+
+def affordable_batch(
+    model: SparseModel, dollars: float, device, context: int, price, **formats: str
+) -> int | None:
+    """The smallest batch whose floor is at or under ``dollars`` for a million output tokens.
+
+    None if no batch up to `expert_serving.MAX_BATCH` is. The floor falls with the batch.
+    """
+
+    def high(batch: int) -> float:
+        floor = roofline.decode(model.model, device, context, batch, price=price, **formats)
+        return floor.dollars_per_million_tokens.high
+
+    first, last = 0, expert_serving.MAX_BATCH
+    if high(last) > dollars:
+        return None
+    while last - first > 1:
+        middle = (first + last) // 2
+        first, last = (first, middle) if high(middle) <= dollars else (middle, last)
+    return last
+
+
+def cache_matters(models: dict[str, SparseModel], device, context: int, batch: int, **formats: str):
+    """Time over that of a dense model of the active size at one batch, without caches and with.
+
+    ``cache`` is what one request's KV cache moves, in bytes.
+    """
+    lines = []
+    for name, model in models.items():
+        ratios = []
+        for tokens in (1, context):  # with one token of context the cache is as good as none
+            ours, theirs = (
+                expert_serving.step_seconds(model, batch, device, tokens, dense=dense, **formats)
+                for dense in (None, model.active)
+            )
+            ratios.append(ours / theirs)
+        cache = roofline.kv_read_bytes(model.model, context)
+        lines.append({"model": name, "cache": cache, "without": ratios[0], "with": ratios[1]})
+    return pd.DataFrame(lines)
+
+
+def entrance_fee(models: dict[str, SparseModel], device, format: str, price, tensor: int = 8):
+    """Bytes of the weights and the fewest devices that store them, with their rent by the hour."""
+    lines = []
+    for name, model in models.items():
+        devices = expert_serving.min_devices(model, device.memory_bytes, format, tensor)
+        lines.append(
+            {
+                "model": name,
+                "stored / active": model.total / model.active,
+                "weights": memory.weights_bytes(model.count.total, format),
+                f"fewest {device.name}": devices,
+                "dollars an hour": Range.of(price, "price").high * devices,
+            }
+        )
+    return pd.DataFrame(lines)
