@@ -25,13 +25,34 @@ OUTLIERS = 5  # runs of the highest losses, left out by the replication (Besirog
 CORPORA = {"c4": "c4_original", "redpajama": "rpj", "refinedweb": "rw_original"}
 # The 17 tasks on which small models are well above chance: Gadre et al. 2024, section 3.
 AVERAGED = (
-    "bigbench_operators", "pubmed_qa_labeled", "hellaswag_zeroshot", "boolq", "arc_easy", "coqa",
-    "bigbench_dyck_languages", "lambada_openai", "bigbench_novel_concepts", "winograd",
-    "bigbench_cs_algorithms", "commonsense_qa", "bigbench_qa_wikidata", "hellaswag", "copa",
-    "squad", "piqa",
-)  # fmt: skip
+    "bigbench_operators",
+    "pubmed_qa_labeled",
+    "hellaswag_zeroshot",
+    "boolq",
+    "arc_easy",
+    "coqa",
+    "bigbench_dyck_languages",
+    "lambada_openai",
+    "bigbench_novel_concepts",
+    "winograd",
+    "bigbench_cs_algorithms",
+    "commonsense_qa",
+    "bigbench_qa_wikidata",
+    "hellaswag",
+    "copa",
+    "squad",
+    "piqa",
+)
 GEMSTONES_EVERY = 2385  # steps between the points that the paper fits; the file has five times more
-OLMO_3B = 3_169_537_280  # parameters of the size whose configuration has no count in the table
+OLMO_3B = 3_169_537_280  # parameters of the size that the paper's configuration leaves out
+OLMO_LOSS = "eval/c4_en-validation/CrossEntropyLoss"
+OLMO_SIZES = {
+    "190M": 190_354_176,
+    "370M": 371_262_464,
+    "760M": 758_220_288,
+    "1B": 1_279_395_840,
+    "3B": None,
+}
 OLMO_RATIO = 20  # tokens a parameter at one "Chinchilla multiple"
 PYTHIA_SIZES = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
 PYTHIA_STEP = 143000  # the last checkpoint
@@ -167,9 +188,11 @@ def gemstones(every: int = GEMSTONES_EVERY) -> Runs:
     table = pandas.read_json(fetch(GEMSTONES), lines=True)
     table = table[table["step"] % every == 0]
     return Runs.from_arrays(
-        table["params_active_precise"], table["tokens"], table["final_loss"],
+        table["params_active_precise"],
+        table["tokens"],
+        table["final_loss"],
         cluster=table["run_name"],
-    )  # fmt: skip
+    )
 
 
 def muennighoff() -> Runs:
@@ -212,9 +235,11 @@ def olmo_runs() -> Runs:
     """The ladder's runs; a rerun of a configuration is in its cluster."""
     table = olmo_table()
     return Runs.from_arrays(
-        table["params"], table["tokens"], table["loss"],
+        table["params"],
+        table["tokens"],
+        table["loss"],
         cluster=table["run"].str.removesuffix("-rerun"),
-    )  # fmt: skip
+    )
 
 
 def _in_folder(source: Source) -> Path | None:
@@ -275,10 +300,16 @@ def _pythia_rows(path: str, text: str) -> list[dict]:
     if len(subjects) == SUBJECTS:
         scores.append(("mmlu_macro57", "acc", sum(subjects) / SUBJECTS))
     return [
-        {"model": model, "shots": shots, "step": PYTHIA_STEP, "task": task, "metric": metric,
-         "value": value}
+        {
+            "model": model,
+            "shots": shots,
+            "step": PYTHIA_STEP,
+            "task": task,
+            "metric": metric,
+            "value": value,
+        }
         for task, metric, value in scores
-    ]  # fmt: skip
+    ]
 
 
 def _pythia_paths() -> tuple[str, ...]:
@@ -292,6 +323,21 @@ def _pythia_paths() -> tuple[str, ...]:
             f"{model}/five-shot/{five}-5shot_step{PYTHIA_STEP}.json",
         ]
     return tuple(f"evals/pythia-v1/pythia-{path}" for path in paths)
+
+
+def _olmo_paths() -> tuple[str, ...]:
+    tokens = ("0.5xC", "1xC", "1xC-rerun", "2xC", "5xC", "10xC")
+    folder = "src/scripts/paper/data/ladder-runs"
+    return tuple(f"{folder}/{size}-{multiple}.csv" for size in OLMO_SIZES for multiple in tokens)
+
+
+def _olmo_rows(path: str, text: str) -> list[dict]:
+    """The last evaluation of a run that has a loss on C4."""
+    name = Path(path).stem
+    size, multiple = name.split("-")[:2]
+    evaluated = [row for row in csv.DictReader(text.splitlines()) if row[OLMO_LOSS]]
+    own = {"run": name, "params": OLMO_SIZES[size], "chinchilla_multiple": multiple[:-2]}
+    return [evaluated[-1] | own]
 
 
 def _gadre_paths() -> tuple[str, ...]:
@@ -318,10 +364,15 @@ def _gadre_rows(path: str, text: str) -> list[dict]:
     own = file["hyperparameters"]
     (loss,) = (r["loss"] for r in file["results"] if "eval_data/c4_val/" in r["val_data"][0])
     return [
-        {"name": file["name"], "dataset": file["dataset_name"], "params": own["params"],
-         "tokens": own["tokens"], "chinchilla_multiplier": own["chinchilla_multiplier"],
-         "loss_c4_val": loss}
-    ]  # fmt: skip
+        {
+            "name": file["name"],
+            "dataset": file["dataset_name"],
+            "params": own["params"],
+            "tokens": own["tokens"],
+            "chinchilla_multiplier": own["chinchilla_multiplier"],
+            "loss_c4_val": loss,
+        }
+    ]
 
 
 CHINCHILLA = Source(
@@ -372,12 +423,17 @@ GADRE = Source(
     paths=_gadre_paths(),
     sha256="622cb40343297632b3cb3b57c3012cefe2bcb235d49a5715a13603b7eb6ee04a",
     columns=(
-        "name", "dataset", "params", "tokens", "chinchilla_multiplier", "loss_c4_val",
+        "name",
+        "dataset",
+        "params",
+        "tokens",
+        "chinchilla_multiplier",
+        "loss_c4_val",
         *(f"score_{task}" for task in AVERAGED),
     ),
     rows_of=_gadre_rows,
     key="name",
-)  # fmt: skip
+)
 GEMSTONES = Source(
     name="gemstones_hot.jsonl",
     repository="mcleish7/gemstone-scaling-laws",
@@ -392,7 +448,6 @@ MUENNIGHOFF = Source(
     paths=("utils/parametric_fit.ipynb",),
     sha256="6c65d270e70c944a9ac90f5f1213a4584e1ff9d6d2781cd86900663f4ab17db9",
 )
-OLMO_LOSS = "eval/c4_en-validation/CrossEntropyLoss"
 OLMO_BITS = "eval/downstream_bpb/{}_rc_5shot_bpb"
 OLMO_ACCURACY = "eval/downstream/{}_rc_5shot_len_norm"
 OLMO_TASKS = {
@@ -409,11 +464,19 @@ OLMO_LADDER = Source(
     name="olmo_ladder.csv",
     repository="allenai/OLMo-ladder",
     commit="67a3f440f787d020da35e3ca8eeae475fae754f5",
-    paths=(),
+    paths=_olmo_paths(),
     sha256="1cd271087be32128d07928c1f405fe9d89877aeccfca3b2ac311f134b79181c2",
     columns=(
-        "run", "params", "chinchilla_multiple", OLMO_LOSS,
-        *(pattern.format(part) for parts in OLMO_TASKS.values() for part in parts
-          for pattern in (OLMO_BITS, OLMO_ACCURACY)),
+        "run",
+        "params",
+        "chinchilla_multiple",
+        OLMO_LOSS,
+        *(
+            pattern.format(part)
+            for parts in OLMO_TASKS.values()
+            for part in parts
+            for pattern in (OLMO_BITS, OLMO_ACCURACY)
+        ),
     ),
-)  # fmt: skip
+    rows_of=_olmo_rows,
+)
