@@ -24,7 +24,6 @@ from dataclasses import replace
 from typing import Any
 
 from sizewise import units, validation
-from sizewise.data import downloads, records
 from sizewise.experiments import options
 from sizewise.training import family_options, flops, models, run_config, tokenizer
 
@@ -49,8 +48,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
 
     run = run_config.Run.of(config)
     tokens = tokenizer.prepare(run.text, run.vocabulary)
-    checkpoint = downloads.cache() / "checkpoints" / f"{records.identity(config)}.pt"
-    model, measured = loop.fit(run, tokens, checkpoint=checkpoint)
+    model, measured = loop.fit(run, tokens, checkpoint=options.checkpoint(config))
     if measured["ended"] != "done":  # nothing more can be read off weights that are no numbers
         return measured
     return measured | context_use.columns(

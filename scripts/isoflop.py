@@ -13,7 +13,6 @@ same command runs on that cluster.
 import argparse
 from typing import Any
 
-from sizewise.data import downloads, records
 from sizewise.experiments import options
 from sizewise.training import models, optimizer, run_config, tokenizer
 
@@ -30,9 +29,8 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     from sizewise.training import loop
 
     run = run_config.Run.of(config)
-    checkpoint = downloads.cache() / "checkpoints" / f"{records.identity(config)}.pt"
     found = tokenizer.prepare(run.text, run.vocabulary)
-    return loop.train(run, found, checkpoint=checkpoint)
+    return loop.train(run, found, checkpoint=options.checkpoint(config))
 
 
 def ladder(words: argparse.Namespace) -> list[dict[str, Any]]:

@@ -716,7 +716,8 @@ def test_a_resumed_run_ends_with_the_loss_of_an_unbroken_one(tmp_path, monkeypat
     monkeypatch.setattr(batches, "batch", lambda *words: steps.append(words[4]) or real(*words))
     assert loop.train(run, text, checkpoint=file, every=0) == whole
     assert steps == list(range(at, 12))
-    assert not file.exists()
+    assert loop.train(run, text, checkpoint=file) == whole  # its row was lost: nothing is trained
+    assert len(steps) == 12 - at
 
 
 def test_a_run_killed_in_the_middle_ends_with_the_loss_of_an_unbroken_one(tmp_path):
@@ -767,7 +768,7 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path):
         loop.train(tiny(seed=1), made_up(), checkpoint=file)
 
 
-def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path):
+def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path, capsys):
     import pickle
 
     class Program:
@@ -776,9 +777,45 @@ def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path):
 
     file = tmp_path / "run.pt"
     file.write_bytes(pickle.dumps(Program(), protocol=2))
-    with pytest.raises(pickle.UnpicklingError):
-        loop.train(tiny(), made_up(), checkpoint=file)
+    assert loop.train(tiny(), made_up(), checkpoint=file)["ended"] == "done"
     assert not (tmp_path / "ran").exists()
+    assert f"{file}: cannot be read (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train.bin", "validation.bin"])
+def test_tokens_that_were_cut_or_changed_are_named_removed_and_made_again(
+    prepared, tmp_path, monkeypatch, capsys, name
+):
+    """A cut file trained silently once, to another loss."""
+    folder = tmp_path / f"tokens/packages-512-v{token_files.FORMAT}"
+    shutil.copytree(prepared[1], folder)
+    monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path))
+    whole = (folder / name).read_bytes()
+    again = []
+    monkeypatch.setattr(
+        token_files,
+        "write",
+        lambda *a, **k: again.append(1) or shutil.copytree(prepared[1], folder),
+    )
+    for content in (whole[:-100], whole[:50] + b"\1\2" + whole[52:]):
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, ns=(1, len(again)))
+        monkeypatch.setattr(token_files.texts, "documents", lambda name: [])
+        expected = token_files.load(prepared[1]).sha256
+        assert token_files.prepare("packages", 512).sha256 == expected
+        assert f"{folder}: SHA-256 of the tokens is " in capsys.readouterr().err
+    assert again == [1, 1]
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_a_torn_checkpoint_is_named_removed_and_made_again(tmp_path, capsys, share):
+    file, run, text = tmp_path / "run.pt", tiny(), made_up()
+    whole = loop.train(run, text, checkpoint=file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    assert loop.train(run, text, checkpoint=file) == whole
+    assert f"{file}: cannot be read (" in capsys.readouterr().err
+    assert loop.train(run, text, checkpoint=file) == whole
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_row_that_says_so(tmp_path, monkeypatch):

@@ -263,3 +263,104 @@ def test_facts_are_read_from_the_book_that_is_named(book):
     (book.root / "data" / "facts" / "some.csv").write_text("a,b\n1,2\n")
     assert records.facts("some") == [{"name": "x", "value": 3.8e25}]
     assert records.facts_csv("some")["b"].tolist() == [2]
+
+
+class TestWriting:
+    """One process writes, and what cannot be written costs nothing."""
+
+    def test_a_second_writer_is_refused_in_a_line_and_the_first_goes_on(self, file):
+        with records.writing(file) as rows:
+            rows.append({"n": 0}, {"x": 1}, SOURCE)
+            for attempt in (
+                lambda: records.append(file, {"n": 9}, {"x": 1}, SOURCE),
+                lambda: records.seal_file(file),
+            ):
+                with pytest.raises(ValueError, match=r"some\.jsonl: another run is writing to it$"):
+                    attempt()
+            rows.append({"n": 1}, {"x": 1}, SOURCE)
+        records.append(file, {"n": 2}, {"x": 1}, SOURCE)
+        assert [row["n"] for row in records.read(file)] == [0, 1, 2]
+
+    def test_a_run_that_has_a_row_gets_no_second_one(self, file):
+        records.append(file, {"n": 0}, {"x": 1}, SOURCE)
+        with pytest.raises(ValueError, match="this run has a row already"):
+            records.append(file, {"n": 0}, {"x": 2}, SOURCE)
+        assert len(records.read(file)) == 1
+
+    TWICE = """
+import pathlib, sys, time
+from sizewise.data import records
+source = dict.fromkeys(records.PROVENANCE, "any")
+with records.writing(pathlib.Path(sys.argv[1])) as rows:
+    print("open", flush=True)
+    for config in rows.missing([{"n": n} for n in range(20)]):
+        time.sleep(0.02)
+        rows.append(config, {"square": config["n"] ** 2}, source)
+"""
+
+    def test_two_copies_on_one_file_record_each_run_once(self, file):
+        def started():
+            words = [sys.executable, "-c", self.TWICE, str(file)]
+            return subprocess.Popen(
+                words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+
+        first = started()
+        assert first.stdout.readline() == "open\n"
+        second = started()
+        assert "another run is writing to it" in second.communicate()[1]
+        assert second.returncode == 1
+        assert first.wait() == 0
+        assert [row["n"] for row in records.read(file)] == list(range(20))
+
+    def test_a_full_disk_is_a_line_and_leaves_whole_rows(self, file, monkeypatch):
+        records.append(file, {"n": 0}, {"x": 1}, SOURCE)
+        before, write = file.read_bytes(), records.os.write
+        monkeypatch.setattr(records.os, "write", lambda handle, line: write(handle, line[:20]))
+        with pytest.raises(ValueError, match=r"cannot be written \(the disk is full\)$"):
+            records.append(file, {"n": 1}, {"x": 1}, SOURCE)
+        monkeypatch.undo()
+        assert file.read_bytes() == before
+        records.append(file, {"n": 1}, {"x": 1}, SOURCE)
+        assert len(records.read(file)) == 2
+
+    @pytest.mark.parametrize("place", ["/proc/sizewise/rows.jsonl", "/dev/null", "/dev/full/x"])
+    def test_a_place_that_cannot_be_written_is_refused_before_the_work(self, place):
+        refusal = pytest.raises(ValueError, match=r"cannot be written|no file that rows")
+        with refusal as refused, records.writing(records.Path(place)):
+            pytest.fail("the work began")
+        assert len(str(refused.value).splitlines()) == 1
+
+    def test_a_file_that_got_no_row_is_not_left_behind(self, file):
+        with records.writing(file):
+            assert file.exists()
+        assert not file.exists()
+
+
+class TestSeals:
+    def test_a_row_that_was_changed_is_not_read(self, file):
+        sweep(file)
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace('"square": 9', '"square": 8'), encoding="utf-8")
+        with pytest.raises(ValueError, match=r"some\.jsonl:4: its seal does not fit"):
+            records.read(file)
+        file.write_text(text.replace('"n": 3', '"n": 7'), encoding="utf-8")
+        with pytest.raises(ValueError, match=r"some\.jsonl:4: its id is .* its configuration has"):
+            records.read(file)
+
+    def test_the_id_is_made_again_from_the_columns_that_the_seal_counts(self, file):
+        sweep(file)
+        for _, row in records.numbered(file):
+            config, measured = records.parts(row)
+            assert records.identity(config) == row["id"]
+            assert measured == {"square": row["n"] ** 2, "note": "naïve ü"}
+
+    def test_a_column_cannot_pass_from_measurement_to_configuration(self):
+        one = records.seal({"a": 1}, {"b": 2}, SOURCE)
+        assert one["sha256"] != records.seal({"a": 1, "b": 2}, {}, SOURCE)["sha256"]
+        assert one == {"config": 1, "sha256": one["sha256"]}
+
+    def test_a_seal_is_the_same_on_every_machine(self):
+        # printf '[{"a":1},{"b":2.5},{}]' | sha256sum
+        expected = "7240e284896272a478901ca950b6a68ca2a0fc29a85d7c63d8acdaf0bcf9a690"
+        assert records.seal({"a": 1}, {"b": 2.5}, {})["sha256"] == expected

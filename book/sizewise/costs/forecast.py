@@ -38,13 +38,25 @@ STATE_CHUNK = 64  # prompt tokens for which a recurrent state is read and writte
 CHUNK = 8192  # prompt tokens that a server reads at once
 USABLE = 0.9  # of the memory, for weights and cache
 HOSTS = {"none": (0.0, 0.0), "synchronous": (2.4e-3, 50e-6)}  # seconds, and more a sequence
-KINDS = {
-    "fp32": "bf16", "bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "fp8-block": "fp8-block",
-    "int8": "w8a8", "nvfp4": "nvfp4", "mxfp4": "mxfp4-bf16", "nf4": "int4", "nf4-dq": "int4",
-    "fp4": "int4", "fp4-dq": "int4", "int4": "int4", "int4-g128": "int4",
-    "int4-g128-zero": "int4", "q8_0": "int8-weight-only", "q6_k": "int8-weight-only",
-    "q4_0": "int4", "q4_k": "int4", "q4_k_m": "int4",
-}  # fmt: skip
+KINDS = {  # weight format -> kind of product; others go by their bits
+    "fp8": "fp8",
+    "fp8-block": "fp8-block",
+    "mxfp8": "fp8-block",
+    "int8": "w8a8",
+    "nvfp4": "nvfp4",
+    "mxfp4": "mxfp4-bf16",
+}
+
+
+def kind_of(format: str) -> str:
+    """How a weight format is multiplied: listed, or weight-only by its bits a weight.
+
+    Raises ValueError for a format that is unknown.
+    """
+    known = weight_format(format)
+    if known.name in KINDS:
+        return KINDS[known.name]
+    return "int4" if known.bits < 6 else "int8-weight-only" if known.bits < 12 else "bf16"
 
 
 @dataclass(frozen=True)
@@ -249,8 +261,8 @@ def step_parts(
     """  # fmt: skip
     shape, gpus = blocks(model), plan.devices
     m, bandwidth = tokens, positive("bandwidth", device.bandwidth)
-    dense = KINDS[weight_format(plan.weights).name]
-    routed = KINDS[weight_format(plan.experts or plan.weights).name]
+    dense = kind_of(plan.weights)
+    routed = kind_of(plan.experts or plan.weights)
     if plan.experts == "mxfp4" and device.flops.get("fp4"):
         routed = "mxfp4-fp8"  # cards with 4-bit arithmetic multiply it by 8-bit activations
     cache_kind = "fp8" if cache_format(plan.kv).bits <= 8 else "bf16"
@@ -413,24 +425,30 @@ def fitting(model: Model, device, plan: Plan) -> int:
     return max(int(free / each), 0)
 
 
-def floor_seconds(model: Model, device, plan: Plan, share: float = 1.0) -> float:
-    """The decode floor of `roofline` for the plan, experts in their own format."""
+def floor_parts(model: Model, device, plan: Plan, share: float = 1.0) -> tuple[float, float]:
+    """Seconds that a decode step's bytes and its FLOPs take at the stated rates.
+
+    Of the experts those count that a uniform router reaches: an uneven one reaches fewer, so this
+    is a floor for uniform routers.
+    """
     context = max(int((plan.input + plan.output / 2) * share), 1)
     expert_bits = weight_format(plan.experts or plan.weights).bits
-    bits = weight_format(plan.weights).bits
-    read = roofline.touched_parameters(model, plan.batch)
     reached = 0.0
     if model.experts:
-        share_reached = (
-            kf.expected_experts(model.experts, model.experts_per_token, plan.batch) / model.experts
-        )
-        reached = model.routed * share_reached
-    moved = ((read - reached) * bits + reached * expert_bits) / 8
+        distinct = kf.expected_experts(model.experts, model.experts_per_token, plan.batch)
+        reached = model.routed * distinct / model.experts
+    rest = roofline.touched_parameters(model, plan.batch) - reached
+    moved = (rest * weight_format(plan.weights).bits + reached * expert_bits) / 8
     moved += roofline.kv_read_bytes(model, context, plan.batch, plan.kv)
-    peak = max(_peak(device, kf.KINDS[KINDS[weight_format(name).name]])
-               for name in {plan.weights, plan.experts or plan.weights})  # fmt: skip
+    formats = {plan.weights, plan.experts or plan.weights}
+    peak = max(_peak(device, kf.KINDS[kind_of(name)]) for name in formats)
     flops = 2 * (memory.stated(model, "active") - model.lookup) * plan.batch
-    return max(moved / device.bandwidth, flops / peak) / plan.devices
+    return moved / device.bandwidth / plan.devices, flops / peak / plan.devices
+
+
+def floor_seconds(model: Model, device, plan: Plan, share: float = 1.0) -> float:
+    """The larger of `floor_parts`: bytes and FLOPs overlap perfectly."""
+    return max(floor_parts(model, device, plan, share))
 
 
 def forecast(

@@ -109,6 +109,12 @@ def columns(frame, *names) -> list[np.ndarray]:
     return [frame[name].to_numpy(float) for name in names]
 
 
+def timed_from_host(frame) -> bool:
+    """Whether the smallest product took over `kernel_fits.HOST_LAUNCH` seconds."""
+    size = frame["n"] * frame["k"] * frame["m"]
+    return bool(frame["seconds"][size == size.min()].min() > kf.HOST_LAUNCH)
+
+
 def reduce_gemm(frame, format: str, chip: Chip) -> dict:
     """Six numbers for the products of one table in one weight format.
 
@@ -123,8 +129,7 @@ def reduce_gemm(frame, format: str, chip: Chip) -> dict:
     frame = _keep(frame, dropped, "small", small)
     if not len(frame):
         return {"dropped": dropped, "rows": 0}
-    size = frame["n"] * frame["k"] * frame["m"]
-    if frame["seconds"][size == size.min()].min() > kf.HOST_LAUNCH:
+    if timed_from_host(frame):
         return {"dropped": dropped | {"host": len(frame)}, "rows": 0}
     m, n, k, seconds = columns(frame, "m", "n", "k", "seconds")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sizewise.data import records
+from sizewise.data import downloads, records
 from sizewise.training import tokenizer
 
 from . import engine
@@ -38,6 +38,14 @@ def common(given: argparse.ArgumentParser, stem: str, context: int = 128) -> Non
     add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
     add("--output", help=f"another file than data/{stem}.jsonl")
     add("--list", action="store_true", help="print the runs with their cost and train nothing")
+
+
+def checkpoint(config: Config) -> Path:
+    """Where the state of a run is until its row is on the disk.
+
+    On a cluster a SIZEWISE_CACHE that all nodes share lets a run go on at another node.
+    """
+    return downloads.cache() / "checkpoints" / f"{records.identity(config)}.pt"
 
 
 def record(
@@ -77,6 +85,7 @@ def record(
             per_gpu=words.per_gpu,
             cost=cost,
             backend=words.backend,
+            recorded=lambda config: checkpoint(config).unlink(missing_ok=True),
         )
     except (ValueError, RuntimeError) as error:
         sys.exit(f"{stem}: {error}")

@@ -52,6 +52,7 @@ def trained(run: run_config.Run, *, progress: bool = False) -> Checkpoint:
                 f"the run ended after {measured['steps']} steps: its loss is not finite ({run})"
             )
         write(model, run, tokens, measured, folder)
+        checkpoint.unlink(missing_ok=True)
     return load(folder, run, tokens)
 
 

@@ -7,6 +7,8 @@ differ from run to run.
 
 import math
 import os
+import pickle
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -65,6 +67,7 @@ def fit(
         "bits_per_byte": None,
         "steps": len(losses),
         "ended": "not finite",
+        "tokens_sha256": tokens.sha256,
     }
     if _finite(losses):
         nats, per_byte = validate(model, tokens, run, device)
@@ -73,7 +76,10 @@ def fit(
     if device.type == "cuda":
         measured["tokens_per_second"] = speed
     if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        if measured["ended"] == "done":
+            _save(checkpoint, run, model, adam, losses)  # until the row is on the disk
+        else:
+            checkpoint.unlink(missing_ok=True)
     return model, measured
 
 
@@ -166,7 +172,15 @@ def _resume(file: Path | None, run, model, adam, device) -> list[float]:
     """Load the state and return the losses so far; none without a checkpoint."""
     if file is None or not file.exists():
         return []
-    state = torch.load(file, map_location=device, weights_only=True)  # tensors and numbers only
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)  # tensors and numbers only
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        why = " ".join(str(error).split())[:100]
+        print(
+            f"{file}: cannot be read ({why}); removed, and begun anew", file=sys.stderr
+        )
+        file.unlink()
+        return []
     if state["run"] != run.as_dict():
         raise ValueError(f"{file} is the checkpoint of another run")
     model.load_state_dict(state["model"])

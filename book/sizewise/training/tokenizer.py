@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -43,9 +45,14 @@ def prepare(name: str, vocabulary: int = 1024, *, progress: bool = False) -> Tok
     """
     vocabulary = limits.whole("the vocabulary", vocabulary, 65_536, 512)
     folder = _folder(name, vocabulary)
-    if not (folder / "meta.json").exists():
-        documents = list(_progress(texts.documents(name), "reading text", progress))
-        write(documents, folder, name, vocabulary, progress=progress)
+    if (folder / "meta.json").exists():
+        try:
+            return load(folder)
+        except ValueError as error:
+            print(f"{error}; the folder is removed and made again", file=sys.stderr)
+            shutil.rmtree(folder)
+    documents = list(_progress(texts.documents(name), "reading text", progress))
+    write(documents, folder, name, vocabulary, progress=progress)
     return load(folder)
 
 
@@ -63,8 +70,17 @@ def _folder(name: str, vocabulary: int) -> Path:
 
 
 def load(folder: Path) -> Tokens:
-    """The tokens in a folder that `write` made, mapped rather than read."""
+    """The tokens in a folder that `write` made, mapped rather than read.
+
+    Raises ValueError if they are not those that were written.
+    """
     meta = json.loads((folder / "meta.json").read_text())
+    files = [folder / f"{side}.bin" for side in ("train", "validation")]
+    if not all(file.exists() for file in (*files, folder / "bytes_of.bin")):
+        raise ValueError(f"{folder}: tokens are missing")
+    digest = _files_digest(tuple((str(file), file.stat().st_mtime_ns) for file in files))
+    if digest != meta["sha256"]:
+        raise ValueError(f"{folder}: SHA-256 of the tokens is {digest}, not {meta['sha256']}")
     return Tokens(
         name=meta["name"],
         vocabulary=meta["vocabulary"],
@@ -73,6 +89,17 @@ def load(folder: Path) -> Tokens:
         bytes_of=np.fromfile(folder / "bytes_of.bin", np.uint16),
         sha256=meta["sha256"],
     )
+
+
+@cache
+def _files_digest(files: tuple[tuple[str, int], ...]) -> str:
+    """SHA-256 of files one after another, each given with its time, once a process."""
+    digest = hashlib.sha256()
+    for file, _ in files:
+        with open(file, "rb") as content:
+            while piece := content.read(1 << 22):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def write(
