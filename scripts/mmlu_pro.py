@@ -1,0 +1,315 @@
+"""Compare 29 models question by question on MMLU-Pro, and record what comes out.
+
+    python scripts/mmlu_pro.py --list
+    python scripts/mmlu_pro.py
+    SIZEWISE_PUBLISHED=folder python scripts/mmlu_pro.py     # without a web
+
+The answers are archives of the benchmark's authors (Wang et al. 2024) at a pinned commit, checked
+by SHA-256; nothing of them enters this repository. A folder that holds only the table of right and
+wrong stands in for all rows but those that need the answers themselves (`answers`, `agreement`),
+which are then left out. Rows go to data/mmlu_pro.jsonl; what has a row is not computed again.
+"""
+
+import argparse
+import sys
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sizewise import validation
+from sizewise.data import records
+from sizewise.evaluation import item_answers
+from sizewise.experiments import engine
+from sizewise.stats import bootstrap, paired
+
+Row = dict[str, Any]
+SEED = 0
+SAMPLES = 2000
+BANDS = 5  # of difficulty, equally many questions in each
+TIMES = 2.0  # by which one model is larger than another at least, to be called larger
+FAMILIES = (  # smaller first, of one maker and one recipe
+    ("Llama-2-7b-hf", "Llama-2-13b-hf"),
+    ("Llama-2-13b-hf", "Llama-2-70b-hf"),
+    ("Llama-2-7b-hf", "Llama-2-70b-hf"),
+    ("Meta-Llama-3-8B", "Meta-Llama-3-70B"),
+    ("Meta-Llama-3_1-8B", "Meta-Llama-3_1-70B"),
+    ("Meta-Llama-3_1-8B-Instruct", "Meta-Llama-3_1-70B-Instruct"),
+    ("Yi-6B", "Yi-34B"),
+    ("Qwen1.5-7B-Chat", "Qwen1.5-72B-Chat"),
+    ("Mistral-7B-v0.1", "Mixtral-8x7B-v0.1"),
+    ("Mistral-7B-Instruct-v0.2", "Mixtral-8x7B-Instruct-v0.1"),
+)
+SUCCESSORS = tuple(  # later models of seven or eight billion against the 70 billion before
+    (small, "Llama-2-70b-hf")
+    for small in (
+        "Mistral-7B-v0.1", "Qwen1.5-7B-Chat", "gemma-7b", "Meta-Llama-3-8B", "Meta-Llama-3_1-8B",
+        "Meta-Llama-3_1-8B-Instruct", "mathstral-7B",
+    )
+)  # fmt: skip
+TWINS = (  # of one size and one maker: what disagrees here is no matter of size
+    ("Mistral-7B-v0.1", "Mistral-7B-v0.2-hf"),
+    ("Meta-Llama-3-8B", "Meta-Llama-3_1-8B"),
+    ("Meta-Llama-3-70B", "Meta-Llama-3_1-70B"),
+)
+FRONTIER = (  # against the best of the table, whose size is not published
+    ("Meta-Llama-3_1-8B-Instruct", "gemini-1.5-pro-002"),
+    ("mathstral-7B", "gemini-1.5-pro-002"),
+    ("Meta-Llama-3_1-70B-Instruct", "gemini-1.5-pro-002"),
+)
+LARGEST = (("Qwen1.5-72B-Chat", "Qwen1.5-110B"),)  # the one pair from 70B on; tuned against base
+PAIRS = {
+    "family": FAMILIES, "successor": SUCCESSORS, "twin": TWINS, "frontier": FRONTIER,
+    "largest": LARGEST,
+}  # fmt: skip
+SMALL = ("Meta-Llama-3_1-8B-Instruct", "mathstral-7B", "Phi-3-mini-4k-instruct", "gemma-7b")
+LARGE = "Meta-Llama-3_1-70B-Instruct"
+WHOLE = ("answers", "agreement")  # rows that need the answers themselves
+
+
+def grid() -> list[Row]:
+    subjects = [*item_answers.GROUPS, *sorted(sum(item_answers.GROUPS.values(), ()))]
+    # "computer science" is the group "code" by itself
+    subjects.remove("computer science")
+    pairs = [
+        {"kind": kind, "small": small, "large": large}
+        for kind, some in PAIRS.items()
+        for small, large in some
+    ]
+    return [
+        *({"what": "score", "model": model} for model in item_answers.models()),
+        *({"what": "pair", **pair} for pair in pairs),
+        *(
+            {"what": "subject", **pair, "subject": subject}
+            for pair in pairs
+            if pair["kind"] in ("family", "largest")
+            for subject in subjects
+        ),
+        *(
+            {"what": "band", **pair, "band": band}
+            for pair in pairs
+            if pair["kind"] in ("family", "twin", "successor")
+            for band in range(BANDS)
+        ),
+        {"what": "order", "times": TIMES},
+        *({"what": "answers", "model": model} for model in item_answers.models()),
+        *(
+            {"what": "agreement", "small": list(some), "large": LARGE}
+            for number in (1, 2, 3, 4)
+            for some in combinations(SMALL, number)
+            if some[0] == SMALL[0]
+        ),
+    ]
+
+
+def measure(config: Row) -> Row:
+    """One row; see data/mmlu_pro.md."""
+    return globals()[config["what"]](item_answers.load(), config)
+
+
+def score(answers, config: Row) -> Row:
+    right = answers.of(config["model"])
+    right = right[~np.isnan(right)]
+    return {"items": len(right)} | interval("right", paired.accuracy(right))
+
+
+def both(answers, config: Row) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right and wrong of the two models on the questions that both were asked, and which these
+    are."""
+    small, large = answers.of(config["small"]), answers.of(config["large"])
+    asked = ~np.isnan(small) & ~np.isnan(large)
+    return small[asked], large[asked], asked
+
+
+def pair(answers, config: Row) -> Row:
+    """The paired gain from the smaller to the larger model."""
+    import pandas
+
+    small, large, asked = both(answers, config)
+    tables = [
+        pandas.DataFrame({"subject": answers.subjects[asked], "right": right})
+        for right in (large, small)
+    ]
+    clustered = bootstrap.paired(*tables, "right", by="subject", samples=SAMPLES, seed=SEED)
+    test = paired.mcnemar(int((large > small).sum()), int((small > large).sum()))[1]
+    return {
+        **gain(small, large),
+        "clustered_low": 100 * clustered.difference.low,
+        "clustered_high": 100 * clustered.difference.high,
+        "p": test,
+        "either_right": float(np.maximum(small, large).mean()),
+    }
+
+
+def gain(small: np.ndarray, large: np.ndarray) -> Row:
+    """Counts and the difference in points with its interval by questions."""
+    only_small, only_large = int((small > large).sum()), int((large > small).sum())
+    difference = paired.difference_interval(only_large, only_small, len(small))
+    return {
+        "items": len(small),
+        "small_right": float(small.mean()),
+        "large_right": float(large.mean()),
+        "only_small": only_small,
+        "only_large": only_large,
+        "gain": 100 * difference.value,
+        "gain_low": 100 * difference.low,
+        "gain_high": 100 * difference.high,
+        "discordant": (only_small + only_large) / len(small),
+        # of the questions that the larger one gets wrong
+        "small_right_where_large_wrong": float(small[large == 0].mean()) if (large == 0).any()
+        else None,
+    }  # fmt: skip
+
+
+def subject(answers, config: Row) -> Row:
+    small, large, asked = both(answers, config)
+    subjects = item_answers.GROUPS.get(config["subject"], (config["subject"],))
+    part = np.isin(answers.subjects[asked], subjects)
+    test = gain(small[part], large[part])
+    return test | {"p": paired.mcnemar(test["only_large"], test["only_small"])[1]}
+
+
+def band(answers, config: Row) -> Row:
+    """One of five bands of questions, from those that other models mostly get right to those that
+    they mostly get wrong. Models of the pair's own families do not judge."""
+    small, large, asked = both(answers, config)
+    kin = {item_answers.models()[config[size]]["family"].split()[0] for size in ("small", "large")}
+    judges = [
+        model
+        for model, facts in item_answers.models().items()
+        if facts["family"].split()[0] not in kin
+    ]
+    share = np.nanmean([answers.of(model)[asked] for model in judges], axis=0)
+    order = np.argsort(-share, kind="stable")
+    part = np.array_split(order, BANDS)[config["band"]]
+    return gain(small[part], large[part]) | {
+        "judges": len(judges),
+        "judged_right": float(share[part].mean()),
+    }
+
+
+def order(answers, config: Row) -> Row:
+    """All pairs of models of known size, of which one is larger by a factor: how often the
+    smaller is ahead, and surely ahead after Holm's correction over all pairs."""
+    from scipy.stats import spearmanr
+
+    known = {m: f["parameters"] for m, f in item_answers.models().items() if f["parameters"]}
+    counts, p_values, ahead = 0, [], []
+    for small, large in combinations(sorted(known, key=known.get), 2):
+        if known[large] < config["times"] * known[small]:
+            continue
+        a, b, _ = both(answers, {"small": small, "large": large})
+        only_a, only_b = int((a > b).sum()), int((b > a).sum())
+        counts += 1
+        p_values.append(paired.mcnemar(only_a, only_b)[1])
+        ahead.append(only_a > only_b)
+    significant = (paired.holm(p_values) < 0.05) & np.array(ahead)
+    scores = [np.nanmean(answers.of(model)) for model in known]
+    return {
+        "pairs": counts,
+        "smaller_ahead": int(sum(ahead)),
+        "smaller_ahead_significantly": int(significant.sum()),
+        "models": len(known),
+        "rank": float(spearmanr(list(known.values()), scores).statistic),
+    }
+
+
+def answers(data, config: Row) -> Row:
+    """What the archive of a model holds beside right and wrong."""
+    at = data.models.index(config["model"])
+    asked = ~np.isnan(data.right[at])
+    again = (data.again[at] == data.key)[asked]
+    drawn = (data.letters[at] != "") & (data.again[at] == "")
+    return {
+        "items": int(asked.sum()),
+        "chance": float(data.chance[asked].mean()),
+        "no_letter": float((data.letters[at] == "")[asked].mean()),
+        "no_letter_again": float((data.again[at] == "")[asked].mean()),
+        "letter_from_nowhere": float(drawn[asked].mean()),
+        "characters": float(data.characters[at][asked].mean()),
+    } | interval("right_again", paired.accuracy(again.astype(float)))
+
+
+def agreement(answers, config: Row) -> Row:
+    """A cascade by agreement: where the small models give one and the same letter it is kept, else
+    the large model is asked. One small model alone is never asked twice."""
+    rows = [answers.models.index(model) for model in config["small"]]
+    large = answers.of(config["large"])
+    letters = answers.letters[rows]  # (small models, questions)
+    alone = (letters[0] == answers.key).astype(float)
+    kept = (letters == letters[0]).all(axis=0) & (letters[0] != "")
+    if len(rows) == 1:
+        return {
+            "items": len(large),
+            "handed_on": 0.0,
+            "right": float(alone.mean()),
+            "large_right": float(large.mean()),
+            "characters_small": characters(answers, rows),
+        }
+    result = np.where(kept, alone, large)
+    share = float((~kept).mean())
+    at_random = alone + share * (large - alone)  # what handing on as many at random earns
+    table = {"item": np.arange(len(large)), "gain": result - at_random}
+    import pandas
+
+    over = bootstrap.ratio(pandas.DataFrame(table), "gain", by="item", samples=SAMPLES, seed=SEED)
+    return {
+        "items": len(large),
+        "handed_on": share,
+        "right": float(result.mean()),
+        "right_where_kept": float(alone[kept].mean()),
+        "large_right_where_kept": float(large[kept].mean()),
+        "large_right": float(large.mean()),
+        "over_random": 100 * over.value,
+        "over_random_low": 100 * over.low,
+        "over_random_high": 100 * over.high,
+        "characters_small": characters(answers, rows),
+        "characters_large": float(
+            answers.characters[answers.models.index(config["large"])][~kept].mean()
+        ),
+    }
+
+
+def characters(answers, rows: list[int]) -> list[float]:
+    return [float(np.nanmean(answers.characters[row])) for row in rows]
+
+
+def interval(name: str, value) -> Row:
+    return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=records.path("mmlu_pro"),
+        help="another file than data/mmlu_pro.jsonl",
+    )
+    parser.add_argument("--list", action="store_true", help="print the rows and compute none")
+    given = parser.parse_args(words)
+    validation.whole("--workers", given.workers, 4096)
+    return given
+
+
+def main() -> None:
+    try:
+        given = arguments()
+        rows = grid()
+        if given.list:
+            for row in rows:
+                print("  ".join(f"{name} {value}" for name, value in row.items()))
+            return
+        if not item_answers.load().whole:
+            left = [row for row in rows if row["what"] in WHOLE]
+            rows = [row for row in rows if row["what"] not in WHOLE]
+            print(f"mmlu_pro: {len(left)} rows need the archives and are left out", file=sys.stderr)
+        engine.run_all(measure, rows, given.output, workers=given.workers)
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"mmlu_pro: {error}")
+
+
+if __name__ == "__main__":
+    main()
