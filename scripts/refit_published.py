@@ -29,6 +29,11 @@ SIZES = [float(f"1e{k}") for k in range(8, 14)]  # each grown tenfold
 EACH = (2, 20, 200)  # tokens for each parameter
 BUDGETS = [5.76e23, *(float(f"1e{k}") for k in range(18, 31))]  # the first is Chinchilla's own
 TRILLION, TEN = 1e12, 1e13
+SERVED = [m * 10.0**k for k in range(11, 15) for m in (1, 3)] + [1e15]  # tokens
+GOAL = 70e9  # the size whose quality is served
+# A served FLOP over a trained one: equal, and an H100 that decodes for sixteen requests, for one.
+H100 = {"bandwidth": 3.35e12, "peak": 989.4e12, "utilization": 0.4}
+WEIGHTS = [1.0, *(round(scaling_laws.serving_weight(batch=n, **H100), 1) for n in (16, 1))]
 GPT2, GPT3 = 124_439_808, 174_604_259_328  # the smallest and the largest of the early years
 
 
@@ -103,6 +108,18 @@ def grid() -> list[dict]:
         for corpus in public_runs.CORPORA
     ]
     rows += [
+        {
+            "what": "serving",
+            "table": CHINCHILLA,
+            "samples": SAMPLES,
+            "params": GOAL,
+            "served": t,
+            "weight": weight,
+        }
+        for weight in WEIGHTS
+        for t in SERVED
+    ]
+    rows += [
         {"what": "returns", "table": table, "multiple": 1}
         for table in (*(f"gadre-{corpus}" for corpus in public_runs.CORPORA), "olmo-ladder")
     ]
@@ -146,6 +163,8 @@ def measure(config: dict) -> dict:
             return reproduced(config["law"])
         case "error_law":
             return error_law(table.removeprefix("gadre-"), config["samples"])
+        case "serving":
+            return serving(fitted(table), params, config["served"], config["weight"])
         case "returns":
             return returns(table, config["multiple"])
     raise ValueError(f"nothing to measure: {config['what']}")
@@ -335,6 +354,25 @@ def error_law(corpus: str, samples: int) -> dict:
         "points_low": low,
         "points_high": high,
     }
+
+
+def serving(fit: scaling_laws.Fit, params: float, served: float, weight: float) -> dict:
+    """The cheapest model as good as the best one of a size, and the share of the cost it saves."""
+    budget, tokens = fit.law.budget(params)
+    best = fit.serve(budget, served, weight)
+    cost, plain = (
+        scaling_laws.lifetime_flops(n, d, weight * served)
+        for n, d in ((best.params, best.tokens), (params, tokens))
+    )
+    columns = {"saved": float(1 - cost / plain)}
+    for name in ("params", "tokens"):
+        low, high = best.ci[name]
+        columns |= {
+            f"best_{name}": getattr(best, name),
+            f"best_{name}_low": low,
+            f"best_{name}_high": high,
+        }
+    return columns
 
 
 def returns(table: str, multiple: float) -> dict:

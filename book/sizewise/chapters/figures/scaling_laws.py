@@ -133,22 +133,34 @@ def returns(axes, rows) -> str:
 def serving(axes, frame, size: float) -> str:
     """The cheapest size as good as a training optimum of ``size``, by tokens served.
 
-    ``frame`` has ``served``, ``params``, ``low`` and ``high``.
+    ``frame`` has ``served``, ``best_params``, ``best_params_low`` and ``best_params_high``.
     """
     axes.fill_between(
-        frame["served"], frame["low"], frame["high"], color=COLOURS[0], alpha=0.2, linewidth=0
+        frame["served"],
+        frame["best_params_low"],
+        frame["best_params_high"],
+        color=COLOURS[0],
+        alpha=0.2,
+        linewidth=0,
     )
-    axes.loglog(frame["served"], frame["params"], color=COLOURS[0])
+    axes.loglog(frame["served"], frame["best_params"], color=COLOURS[0])
     axes.axhline(size, color=INK, linewidth=0.9, linestyle="--")
     _label(axes, "best for training alone", frame["served"].iloc[0], size, dx=0, dy=8)
     last = frame.iloc[-1]
-    _label(axes, si(last["params"], "params"), last["served"], last["params"], COLOURS[0], dx=-34)
+    _label(
+        axes,
+        si(last["best_params"], "params"),
+        last["served"],
+        last["best_params"],
+        COLOURS[0],
+        dx=-34,
+    )
     axes.set_xlabel("tokens served over the model's life")
     axes.set_ylabel("parameters")
     return (
         f"Cheapest size as good as {si(size, 'params')}: "
         + "; ".join(
-            f"{si(row.params, 'params')} for {si(row.served, 'params')} tokens served"
+            f"{si(row.best_params, 'params')} for {si(row.served, 'params')} tokens served"
             for row in frame.iloc[:: max(1, len(frame) // 4)].itertuples()
         )
         + "."

@@ -71,19 +71,3 @@ def predictions() -> pd.DataFrame:
     columns = ["name", "target", "predicted", "low", "high", "measured"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(inside=frame["measured"].between(frame["low"], frame["high"]))
-
-
-def serving(fit: scaling_laws.Fit, size: float, served) -> pd.DataFrame:
-    """The cheapest model as good as the best one of ``size`` parameters, by tokens served.
-
-    ``served``, ``params``, ``low``, ``high`` (95 %), ``tokens``, ``saved`` (share of the lifetime
-    FLOPs of the plain optimum).
-    """
-    budget, plain_tokens = fit.law.budget(size)
-    rows = []
-    for count in served:
-        best = fit.serve(budget, count)
-        cost = scaling_laws.lifetime_flops(best.params, best.tokens, count)
-        plain = scaling_laws.lifetime_flops(size, plain_tokens, count)
-        rows.append((count, best.params, *best.ci["params"], best.tokens, 1 - cost / plain))
-    return pd.DataFrame(rows, columns=["served", "params", "low", "high", "tokens", "saved"])
