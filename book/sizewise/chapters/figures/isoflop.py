@@ -1,58 +1,121 @@
-"""Figures of the chapter on training at equal operations."""
+"""Figures of the chapter on training at equal compute."""
 
 import numpy as np
 
-from .style import COLOURS, INK
+from sizewise.units import si
+
+from .style import COLOURS, INK, power
 
 
-def curves(axes, runs, optima) -> None:
+def curves(axes, runs, optima) -> str:
     """Loss over size, one colour a budget, with each budget's parabola and its lowest point.
 
-    ``runs`` has ``budget``, ``size`` and ``loss``; ``optima`` is what `laws.parabolas` gives.
+    ``runs`` has ``budget``, ``size`` and ``loss``; ``optima`` is what `parabolas` gives.
     """
     for colour, (budget, rows) in zip(COLOURS, runs.groupby("budget"), strict=False):
-        axes.semilogx(rows["size"], rows["loss"], "o", color=colour, label=f"{budget:.0e}")
-        near = optima[np.isclose(optima["operations"], budget, rtol=0.1)]
-        for one in near.itertuples():
-            sizes = np.geomspace(rows["size"].min(), rows["size"].max(), 60)
-            away = np.log(sizes / one.params)
-            axes.plot(sizes, one.loss + one.curvature * away**2, color=colour, linewidth=1.2)
-            axes.plot(one.params, one.loss, "v", color=colour, markersize=9)
+        axes.semilogx(rows["size"], rows["loss"], "o", color=colour)
+        best = optima[np.isclose(optima["flops"], budget, rtol=0.1)].iloc[0]
+        sizes = np.geomspace(rows["size"].min(), rows["size"].max(), 60)
+        curve = best["loss"] + best["curvature"] * np.log(sizes / best["params"]) ** 2
+        axes.plot(sizes, curve, color=colour, linewidth=1.2)
+        axes.plot(best["params"], best["loss"], "v", color=colour, markersize=9)
+        axes.annotate(
+            f"{power(budget, letters=False)} FLOPs",
+            (sizes[-1], curve[-1]),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
+    axes.set_xlim(right=3e8)
+    axes.set_xticks([1e4, 1e5, 1e6])
     axes.set_xlabel("parameters outside embedding and head")
-    axes.set_ylabel("validation loss (nats a token)")
-    axes.figure.legend(loc="outside right upper", title="operations", fontsize=9.5)
+    axes.set_ylabel("validation loss, nats a token")
+    return "Best size at each budget: " + "; ".join(
+        f"{si(row.params, 'params')} for {row.flops:.0e} FLOPs" for row in optima.itertuples()
+    )
 
 
-def growth(axes, table) -> None:
-    """Best size over the budget, one line a way of counting, with the fitted power law.
+def exponents(axes, table) -> str:
+    """The exponent of the best size with its interval, one way a row, grouped by what is counted.
 
-    ``table`` has ``count``, ``operations``, ``params`` and ``fitted``.
+    ``table`` has ``counted``, ``way``, ``exponent``, ``low`` and ``high``.
     """
-    for colour, (count, rows) in zip(COLOURS, table.groupby("count", sort=False), strict=False):
-        axes.loglog(rows["operations"], rows["params"], "o", color=colour, label=count)
-        axes.loglog(rows["operations"], rows["fitted"], color=colour, linewidth=1.2)
-    axes.set_xlabel("training operations")
-    axes.set_ylabel("best number of parameters")
-    axes.legend(fontsize=9.5)
+    counted = list(dict.fromkeys(table["counted"]))
+    for place, row in enumerate(table.itertuples()):
+        colour = COLOURS[counted.index(row.counted)]
+        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=3, alpha=0.4)
+        axes.plot(row.exponent, place, "o", color=colour, markersize=7)
+        axes.annotate(
+            f"{row.exponent:.2f}",
+            (row.exponent, place),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+        )
+    for k, name in enumerate(counted):
+        group = table[table["counted"] == name]
+        place = (table["counted"] == name).to_numpy().nonzero()[0][0] - 0.5
+        right = group["exponent"].mean() < 0.5  # away from the points
+        axes.annotate(
+            name,
+            (0.98 if right else 0.01, place),
+            xycoords=("axes fraction", "data"),
+            color=COLOURS[k],
+            va="center",
+            ha="right" if right else "left",
+        )
+    axes.set_yticks(range(len(table)), table["way"])
+    axes.set_ylim(len(table) - 0.4, -0.9)
+    axes.set_xlim(0.2, 0.8)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("exponent a of the best size")
+    return "Exponents with 95 % intervals: " + "; ".join(
+        f"{row.counted}, {row.way} {row.exponent:.2f} ({row.low:.2f} to {row.high:.2f})"
+        for row in table.itertuples()
+    )
 
 
-def prediction(axes, table) -> None:
+def prediction(axes, table) -> str:
     """Predicted and measured losses of the largest budget over size.
 
-    ``table`` has ``size``, ``loss``, ``predicted``, ``run_low`` and ``run_high``.
+    ``table`` has ``size``, ``loss``, ``law``, ``law_low``, ``law_high``, ``quadratic`` and
+    ``no change``.
     """
     table = table.sort_values("size")
     axes.fill_between(
-        table["size"],
-        table["run_low"],
-        table["run_high"],
-        color=COLOURS[0],
-        alpha=0.2,
-        linewidth=0,
-        label="95 % interval of a run",
+        table["size"], table["law_low"], table["law_high"], color=COLOURS[0], alpha=0.2, linewidth=0
     )
-    axes.semilogx(table["size"], table["predicted"], color=COLOURS[0], label="predicted")
-    axes.semilogx(table["size"], table["loss"], "o", color=INK, label="measured")
+    names = {
+        "law": ("law and its interval", 9),
+        "quadratic": ("quadratic", -1),
+        "no change": ("no change", -11),
+    }
+    for colour, (column, (name, up)) in zip(COLOURS, names.items(), strict=False):
+        axes.semilogx(table["size"], table[column], color=colour)
+        last = table.iloc[-1]
+        axes.annotate(
+            name,
+            (last["size"], last[column]),
+            xytext=(6, up),
+            color=colour,
+            textcoords="offset points",
+            va="center",
+        )
+    axes.semilogx(table["size"], table["loss"], "o", color=INK)
+    near = table.iloc[-2]
+    axes.annotate(
+        "measured",
+        (near["size"], near["loss"]),
+        xytext=(6, -8),
+        textcoords="offset points",
+        va="center",
+    )
+    axes.set_xlim(right=4e7)
+    axes.set_xticks([1e5, 1e6])
     axes.set_xlabel("parameters outside embedding and head")
-    axes.set_ylabel("validation loss (nats a token)")
-    axes.legend(fontsize=9.5)
+    axes.set_ylabel("validation loss, nats a token")
+    return "Measured and predicted losses: " + "; ".join(
+        f"{si(row.size, 'params')} {row.loss:.3f}, law {row.law:.3f}" for row in table.itertuples()
+    )

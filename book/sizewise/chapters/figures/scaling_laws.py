@@ -26,10 +26,9 @@ def gains(axes, growth, lines) -> str:
     ``growth`` has ``table``, ``name``, ``params``, ``gain``, ``gain_low`` and ``gain_high``;
     ``lines`` names the tables drawn with their interval as a band. Returns the alternative text.
     """
-    ends = []
+    ends, shown = [], {}
     for colour, table in zip(COLOURS, lines, strict=False):
-        rows = growth[growth["table"] == table].sort_values("params")
-        rows = rows[rows["params"] < 1e13]
+        rows = growth[(growth["table"] == table) & (growth["params"] < 1e13)].sort_values("params")
         axes.fill_between(
             rows["params"],
             rows["gain_low"],
@@ -39,14 +38,18 @@ def gains(axes, growth, lines) -> str:
             linewidth=0,
         )
         axes.loglog(rows["params"], rows["gain"], color=colour)
-        last = rows.iloc[-1]
-        _label(axes, rows["name"].iloc[0].split(",")[0], last["params"], last["gain"], colour)
-        ends.append(f"{rows['name'].iloc[0]} {rows['gain'].iloc[1]:.2f} and {last['gain']:.3f}")
+        name, last = rows["name"].iloc[0], rows.iloc[-1]
+        shown[name] = last["params"], last["gain"], colour
+        ends.append(f"{name} {rows['gain'].iloc[1]:.2f} and {last['gain']:.3f}")
+    below = np.inf  # labels from the top down, each at least a seventh of a decade below the last
+    for name, (x, y, colour) in sorted(shown.items(), key=lambda item: -item[1][1]):
+        below = min(y, below / 1.45)
+        _label(axes, name.split(",")[0], x, below, colour)
     axes.set_xlim(right=3e14)
     axes.set_xticks([1e8, 1e9, 1e10, 1e11, 1e12])
     axes.set_ylim(1e-3, 1)
     axes.set_xlabel("parameters before the growth")
-    axes.set_ylabel("nats a token gained by ten times the size")
+    axes.set_ylabel("nats gained by ten times the size")
     return "Nats gained by growing tenfold from 1B and from 1T: " + "; ".join(ends) + "."
 
 
@@ -60,13 +63,13 @@ def exponents(axes, fits) -> str:
         axes.plot(ends, [place, place], color=COLOURS[0], linewidth=3, alpha=0.4)
         axes.plot(row.exponent, place, "o", color=COLOURS[0], markersize=7)
     axes.axvline(0.5, color=INK, linewidth=0.9, linestyle="--")
-    _label(axes, "size and data\nin step", 0.5, -0.75, va="top")
+    _label(axes, "size and data in step", 0.5, -0.9)
     labels = [f"{row.name} ({si(row.most_params, 'params')})" for row in fits.itertuples()]
     axes.set_yticks(range(len(fits)), labels)
-    axes.set_ylim(len(fits) - 0.5, -0.9)
+    axes.set_ylim(len(fits) - 0.5, -1.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("a: the best size grows as compute to this power")
+    axes.set_xlabel("exponent a of the best size")
     return (
         "Compute-optimal exponents with 95 % intervals: "
         + "; ".join(
@@ -88,11 +91,13 @@ def predicted(axes, frame) -> str:
         for place, low, high in zip(places, rows["low"], rows["high"], strict=True):
             axes.plot([low, high], [place, place], color=COLOURS[k], linewidth=4, alpha=0.4)
         axes.plot(rows["measured"], places, "x", color=COLOURS[k], markersize=7, markeredgewidth=2)
-        _label(axes, target, rows["high"].iloc[0], places[0], COLOURS[k])
+        apart = (rows["measured"] - rows["high"]).argmax()
+        _label(axes, target, rows["measured"].iloc[apart], places[apart], COLOURS[k], dx=7)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("accuracy, %: interval predicted, cross measured")
+    axes.set_xlabel("accuracy, %: bar predicted, cross measured")
+    axes.set_xlim(right=97)
     return (
         "Measured against predicted accuracy: "
         + "; ".join(
@@ -145,16 +150,11 @@ def serving(axes, frame, size: float) -> str:
     )
     axes.loglog(frame["served"], frame["best_params"], color=COLOURS[0])
     axes.axhline(size, color=INK, linewidth=0.9, linestyle="--")
-    _label(axes, "best for training alone", frame["served"].iloc[0], size, dx=0, dy=8)
-    last = frame.iloc[-1]
-    _label(
-        axes,
-        si(last["best_params"], "params"),
-        last["served"],
-        last["best_params"],
-        COLOURS[0],
-        dx=-34,
-    )
+    end = frame["served"].iloc[-1]
+    _label(axes, "best for training alone", end, size, dx=0, dy=8, ha="right")
+    last = frame["best_params"].iloc[-1]
+    _label(axes, si(last, "params"), end, last, COLOURS[0])
+    axes.set_xlim(right=8 * end)
     axes.set_xlabel("tokens served over the model's life")
     axes.set_ylabel("parameters")
     return (
