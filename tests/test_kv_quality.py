@@ -630,7 +630,7 @@ def subject(script, monkeypatch):
             some, np.ones((documents, context - 1), np.int64), np.arange(documents)
         )
 
-    made = weight_quality.Subject("tiny", tiny, sample, "0" * 64)
+    made = weight_quality.Subject("tiny", tiny, sample, None, "0" * 64)
     monkeypatch.setattr(weight_quality, "named", lambda name: made)
     for name in ("original", "states", "asked", "written"):
         getattr(cache_trials, name).cache_clear()
@@ -694,6 +694,20 @@ def test_a_row_of_each_kind_has_the_described_columns(script, subject):
         assert not row.keys() & measured.keys()
         assert row.keys() | measured.keys() <= described()
         assert all(math.isfinite(v) for v in measured.values() if isinstance(v, float))
+
+
+@pytest.mark.parametrize("center", ["mean", "rope"])
+def test_keys_without_their_common_part_and_plain_tokens_are_rows_of_their_own(
+    script, subject, center
+):
+    row = next(one for one in script.many() if one.get("center") == center)
+    read = {"model": "tiny", "text": "sotu", "context": 33, "documents": 2, "chunk": 8}
+    made = cache_trials.through_cache({"what": "quality", **read, **row})
+    assert made["bits"] > 4
+    own = next(one for one in script.many() if one.get("sink"))
+    mixed = cache_trials.through_cache({"what": "quality", **read, **own})
+    assert mixed["kl"] < made["kl"]
+    assert set(row) | set(own) <= described()
 
 
 def test_the_plain_row_is_the_plain_cache(script, subject):

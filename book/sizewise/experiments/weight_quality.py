@@ -34,6 +34,7 @@ class Subject:
     sample: Callable[[int, int, str], quality.Sample]  # (context, documents, text)
     calibration: Callable[[int], np.ndarray]  # (context) -> windows
     weights_sha256: str
+    tokenizer: Any = None
 
 
 # --- models
@@ -61,7 +62,7 @@ def named(name: str, tokens: int | None = None, context: int | None = None) -> S
     def calibration(context: int) -> np.ndarray:
         return sample(context, CALIBRATION, "brown").windows
 
-    return Subject(name, loaded.model.eval(), sample, calibration, loaded.sha256)
+    return Subject(name, loaded.model.eval(), sample, calibration, loaded.sha256, loaded.tokenizer)
 
 
 def lab_run(name: str, tokens: float, context: int):
