@@ -264,7 +264,6 @@ def _apart(after, before, labels, seed: int) -> Row:
     by = {"by": "item", "seed": seed}
     change = bootstrap.paired(right, original, "right", **by).difference
     return {
-        "texts": len(after),
         **quality.interval("cosine_error", bootstrap.ratio(table, "error", **by)),
         **quality.interval("recall", bootstrap.ratio(table, "kept", **by)),
         **quality.interval("probe_accuracy", bootstrap.ratio(right, "right", **by)),
