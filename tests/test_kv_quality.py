@@ -256,7 +256,7 @@ def test_answers_are_scored_by_the_model_that_saw_the_text(words):
 def test_factors_are_those_worked_by_hand():
     steps = kv_cache.steps(["llama-3.1-70b", "gemma-3-27b"], 131072)
     by = kv_cache.factors(steps).set_index("model")
-    assert by.loc["llama-3.1-70b"].tolist() == pytest.approx([8, 1, 16 / 4.125, 16 / 3.125])
+    assert by.loc["llama-3.1-70b"].tolist() == pytest.approx([8, 1, 16 / 3.125])
     n, w = 131072, 1024  # 62 layers, one in six without a window
     assert by.loc["gemma-3-27b", "windowed layers"] == pytest.approx(62 * n / (10 * n + 52 * w))
 
@@ -567,8 +567,8 @@ def test_the_promise_of_speed_has_two_parts(kept, rows, wanted):
 
 
 def test_held_bytes_are_the_counted_ones():
-    table = kv_cache.held(layers=2, heads=2, dim=64, tokens=100, bits=(16, 4, 3, 2))
-    assert (table["held"] == table["counted"]).all()
+    table = kv_cache.measured_bytes(layers=2, heads=2, dim=64, tokens=100, bits=(16, 4, 3, 2))
+    assert (table["in memory"] == table["counted"]).all()
     assert table["times smaller"].tolist() == pytest.approx([1, 16 / 4.25, 16 / 3.25, 16 / 2.25])
 
 

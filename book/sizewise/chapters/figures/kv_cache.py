@@ -7,9 +7,7 @@ SMALL = 9.5  # points of a label
 
 def _label(axes, x, y, words: str, colour, **offset) -> None:
     place = {"xytext": (6, 0), "va": "center", "ha": "left"} | offset
-    axes.annotate(
-        words, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **place
-    )
+    axes.annotate(words, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **place)
 
 
 def shrinking(axes, table) -> None:
@@ -104,7 +102,10 @@ def loss(axes, table) -> None:
     ``table`` has ``method``, ``bits``, ``perplexity_change``, its ``_low`` and ``_high``.
     """
     for colour, mark, (method, rows) in zip(
-        COLOURS, "os^Dv", table.groupby("method", sort=False), strict=False
+        COLOURS,
+        "os^Dv",
+        table.groupby("method" if "method" in table else "keys", sort=False),
+        strict=False,
     ):
         rows = rows.sort_values("bits")
         added = 100 * rows["perplexity_change"]
@@ -142,3 +143,62 @@ def remedies(axes, table) -> None:
     axes.set_xlim(right=8 * 100 * table["perplexity_change_high"].max())
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("perplexity added (%)")
+
+
+MARKS = "os^Dv<>P*X"
+
+
+def layers(axes, table, expected: dict) -> None:
+    """Coding error by layer, one line a number of bits and side, with theory as dashes.
+
+    ``table`` has ``layer``, ``side``, ``bits`` and ``error``; ``expected``: bits to error.
+    """
+    for colour, (bits, rows) in zip(COLOURS, table.groupby("bits", sort=False), strict=False):
+        for mark, (side, some) in zip("ox", rows.groupby("side"), strict=False):
+            axes.semilogy(
+                some["layer"], some["error"], mark, color=colour, label=f"{side}, {bits} bits"
+            )
+        axes.axhline(expected[bits], color=colour, linestyle="--", linewidth=1.2)
+    axes.set_xlabel("layer")
+    axes.set_ylabel("squared error over squared norm")
+    axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)
+
+
+def recall(axes, table) -> None:
+    """Share of facts found over the context, one line a way of storing.
+
+    ``table`` has ``way``, ``context``, ``right``, its ``_low`` and ``_high``.
+    """
+    ways = list(dict.fromkeys(table["way"]))
+    for place, way in enumerate(ways):
+        rows = table[table["way"] == way].sort_values("context")
+        colour = COLOURS[place % len(COLOURS)]
+        across = rows["context"] * 2 ** (0.06 * (place - len(ways) / 2))
+        axes.plot(across, rows["right"], f"{MARKS[place % len(MARKS)]}-", color=colour, label=way)
+        axes.vlines(across, rows["right_low"], rows["right_high"], color=colour, linewidth=1.2)
+    axes.set_xscale("log", base=2)
+    contexts = sorted(table["context"].unique())
+    axes.set_xticks(contexts, [f"{int(n):,}" for n in contexts])
+    axes.minorticks_off()
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("context (tokens)")
+    axes.set_ylabel("share of facts found")
+    axes.figure.legend(loc="outside upper center", ncols=4, fontsize=9.5)
+
+
+def attention(axes, table) -> None:
+    """Speed of attention over packed codes against bf16, by context, one line a method.
+
+    ``table`` has ``method``, ``context`` and ``over_bf16``.
+    """
+    for mark, (method, rows) in zip(MARKS, table.groupby("method", sort=False), strict=False):
+        best = rows.groupby("context")["over_bf16"].median()
+        axes.semilogx(best.index, best, f"{mark}-", base=2, label=method)
+    axes.axhline(1, color=INK, linewidth=0.8)
+    contexts = sorted(table["context"].unique())
+    axes.set_xticks(contexts, [f"{int(n) // 1024}k" for n in contexts])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("context (tokens)")
+    axes.set_ylabel("times as fast as bf16")
+    axes.legend(fontsize=9.5)
