@@ -45,6 +45,7 @@ MIXED = (  # keys, their bits, bits of the values
 )
 SEEDS = (1, 2)  # of the control; all other rows have 0
 RESIDUAL = 32  # newest tokens in full precision, in rows that have them
+SINK = 4  # first ones, at which a model looks whatever they say
 FINE = 8  # tokens at once where there is a residual window
 CONTEXTS = (512, 1024, 2048)
 NEEDLES = 8
@@ -70,10 +71,12 @@ def few() -> list[Row]:
     return [
         way(),
         way("int8"),
-        way("fp8"),
+        way("fp8", fp8_scale="token"),
         *(way(method, bits) for method in ("turboquant", "kivi") for bits in BITS),
         way("turboquant", 3, "plain"),
         way("plain", None, "turboquant", 3),
+        *(way("turboquant", bits, center="rope") for bits in (4, 3)),
+        way("turboquant", 4, center="mean"),
     ]
 
 
@@ -93,6 +96,9 @@ def many() -> list[Row]:
     found += [
         way(method, bits, residual=RESIDUAL) for method in ("turboquant", "kivi") for bits in (3, 2)
     ]
+    for bits in BITS:  # as each is meant to be used, plain tokens in bf16
+        found.append(way("kivi", bits, residual=RESIDUAL, plain="bf16"))
+        found.append(way("turboquant", bits, residual=RESIDUAL, sink=SINK, plain="bf16"))
     return list({records.identity(one): one for one in found}.values())
 
 

@@ -82,7 +82,7 @@ def grid() -> list[Row]:
         *(
             {"what": "subject", **pair, "subject": subject}
             for pair in pairs
-            if pair["kind"] in ("family", "largest")
+            if pair["kind"] in ("family", "largest", "frontier")
             for subject in subjects
         ),
         *(

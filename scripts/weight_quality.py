@@ -40,7 +40,7 @@ SHARE = 0.5  # of the weights that pruning sets to zero
 
 
 def quality(formats) -> Iterator[Row]:
-    """The laboratory's model in every format, on two texts; and with groups that begin elsewhere."""
+    """The laboratory's model in every format, on two texts; and with groups begun elsewhere."""
     common = {"model": SUBJECT, "trained_tokens": SUBJECT_TOKENS, "trained_context": CONTEXT}
     for text, windows in zip(LAB_TEXTS, (WINDOWS, FEWER), strict=True):
         for form in formats:

@@ -3,6 +3,7 @@
 import ast
 import json
 from collections import Counter
+from datetime import date
 
 import pytest
 from sizewise import paths
@@ -102,6 +103,17 @@ class TestFacts:
     def test_a_number_that_the_entry_does_not_ask_for_is_named(self):
         with pytest.raises(ValueError, match=r"^claim 103 has no evidence named lead$"):
             claims.decide_by_facts(103, lead=1)
+
+    @pytest.mark.parametrize(
+        ("place", "first", "last"),
+        [
+            ("neurips-2026/days_after_article", date(2026, 4, 9), date(2026, 12, 6)),
+            ("neurips-2026/days_to_deadline", date(2026, 4, 9), date(2026, 5, 4)),
+            ("icml-2026/days_after_article", date(2026, 4, 9), date(2026, 7, 6)),
+        ],
+    )
+    def test_days_between_two_dates_are_counted_right(self, place, first, last):
+        assert claims.fact(f"reports/{place}") == (last - first).days
 
     @pytest.mark.parametrize(
         ("number", "moved", "verdict"),

@@ -2,9 +2,7 @@
 
 import gc
 import json
-import sys
 import weakref
-from types import SimpleNamespace
 
 import pytest
 from device_parts import (  # noqa: F401 - fixtures
@@ -14,15 +12,14 @@ from device_parts import (  # noqa: F401 - fixtures
     the_quick,
     the_tiny,
 )
-from sizewise.benchmark import compiled_step, decode, model, static_cache
+from sizewise.benchmark import decode, model, static_cache
 
 torch = pytest.importorskip("torch")
 
 
-@pytest.mark.parametrize("mode", ["static", "lean"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", ["llama-tiny", "qwen3"])
-def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, mode, tmp_path):
+def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, tmp_path):
     if name == "qwen3":  # norms of queries and keys, and heads of another width
         config = {"model_type": "qwen3", "head_dim": 16, "num_attention_heads": 6}
         config = model.COMMON | {"hidden_size": 64, "intermediate_size": 96} | config
@@ -33,7 +30,7 @@ def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, mo
     for number, gain in enumerate(one.model.parameters()):
         if gain.ndim == 1:  # norms of many gains, so that each must be in its place
             gain.data.mul_(torch.linspace(0.5, 1.5, len(gain)) + 0.01 * number)
-    step = decode.static(one, mode, batch, 17)
+    step = decode.prepared(one, "static", batch, 17)[0]
     tokens = torch.randint(one.config.vocab_size, (batch, 17))
     filled(one, step.cache, tokens[:, :-1])
     with torch.inference_mode():
@@ -43,82 +40,6 @@ def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, mo
     step()
     torch.testing.assert_close(step.logits[:, -1], wanted, rtol=1e-4, atol=1e-4)
     assert step.tokens[:, 0].tolist() == wanted.argmax(-1).tolist()
-
-
-@FOUR_BITS
-@pytest.mark.parametrize("format", ["bf16", "nf4", "int8"])
-def test_a_lean_step_gives_the_logits_of_the_static_one_in_every_format(format):
-    one = model.build("llama-little", format, "cpu")
-    found = []
-    for mode in ("static", "lean"):
-        step = decode.static(one, mode, 2, 16)  # the cache is a function of its seed
-        step.tokens.copy_(torch.tensor([[3], [77]]))
-        step()
-        found.append(step.logits.float())
-    assert (found[1] - found[0]).norm() / found[0].norm() < 0.02
-
-
-def test_the_lean_layer_is_compiled_once_for_all_layers():
-    from torch._dynamo import config
-    from torch._dynamo.testing import CompileCounter
-
-    one, counter = model.build("llama-little", "fp32", "cpu"), CompileCounter()
-    step = decode.static(one, "lean", 2, 16)
-    step()
-    wanted, tokens = step.logits.clone(), torch.tensor([[5], [6]])
-    torch._dynamo.reset()
-    compiled = torch.compile(
-        compiled_step.one_layer, dynamic=False, fullgraph=True, backend=counter
-    )
-    with config.patch(disable=False):  # other modules' tests may have switched compiling off
-        for run in (None, compiled, compiled):
-            step.layer = run
-            step.tokens.copy_(tokens)
-            step()
-            wanted = step.logits.clone() if run is None else wanted
-            torch.testing.assert_close(step.logits, wanted, rtol=1e-5, atol=1e-5)
-    assert counter.frame_count == 1 < one.config.num_hidden_layers
-
-
-def test_a_lean_step_makes_half_the_kernels_of_the_static_one(tiny):
-    """Operations stand in for kernels here; views, which launch none, are left out."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Count(TorchDispatchMode):
-        number = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            out = function(*args, **(kwargs or {}))
-            Count.number += not function.is_view
-            return out
-
-    counted = {}
-    for mode in ("static", "lean"):
-        step, Count.number = decode.static(tiny, mode, 1, 16), 0
-        step()
-        with Count():
-            step()
-        counted[mode] = Count.number
-    assert counted["lean"] < 0.7 * counted["static"]
-
-
-def test_a_model_of_other_parts_has_no_lean_step(tiny):
-    with pytest.raises(ValueError, match="only Llama and Qwen 3"):
-        compiled_step.check(SimpleNamespace(model=tiny.model.model))
-
-
-def test_what_a_compiler_lacks_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace())
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(compiled_step.shutil, "which", lambda name: None)
-    assert "gcc or clang or cc" in compiled_step.uncompiled()
-    monkeypatch.setattr(
-        compiled_step.shutil, "which", lambda name: "/bin/x" if name == "mine" else None
-    )
-    monkeypatch.setenv("CC", "mine")
-    assert compiled_step.uncompiled() is None
-    monkeypatch.setitem(sys.modules, "triton", None)
-    assert "Triton" in compiled_step.uncompiled()
 
 
 def test_an_eager_step_in_use_holds_its_cache_once(tiny):

@@ -256,7 +256,7 @@ def test_answers_are_scored_by_the_model_that_saw_the_text(words):
 def test_factors_are_those_worked_by_hand():
     steps = kv_cache.steps(["llama-3.1-70b", "gemma-3-27b"], 131072)
     by = kv_cache.factors(steps).set_index("model")
-    assert by.loc["llama-3.1-70b"].tolist() == pytest.approx([8, 1, 16 / 4.125, 16 / 3.125])
+    assert by.loc["llama-3.1-70b"].tolist() == pytest.approx([8, 1, 16 / 3.125])
     n, w = 131072, 1024  # 62 layers, one in six without a window
     assert by.loc["gemma-3-27b", "windowed layers"] == pytest.approx(62 * n / (10 * n + 52 * w))
 
@@ -567,8 +567,8 @@ def test_the_promise_of_speed_has_two_parts(kept, rows, wanted):
 
 
 def test_held_bytes_are_the_counted_ones():
-    table = kv_cache.held(layers=2, heads=2, dim=64, tokens=100, bits=(16, 4, 3, 2))
-    assert (table["held"] == table["counted"]).all()
+    table = kv_cache.measured_bytes(layers=2, heads=2, dim=64, tokens=100, bits=(16, 4, 3, 2))
+    assert (table["in memory"] == table["counted"]).all()
     assert table["times smaller"].tolist() == pytest.approx([1, 16 / 4.25, 16 / 3.25, 16 / 2.25])
 
 
@@ -630,7 +630,7 @@ def subject(script, monkeypatch):
             some, np.ones((documents, context - 1), np.int64), np.arange(documents)
         )
 
-    made = weight_quality.Subject("tiny", tiny, sample, "0" * 64)
+    made = weight_quality.Subject("tiny", tiny, sample, None, "0" * 64)
     monkeypatch.setattr(weight_quality, "named", lambda name: made)
     for name in ("original", "states", "asked", "written"):
         getattr(cache_trials, name).cache_clear()
@@ -694,6 +694,20 @@ def test_a_row_of_each_kind_has_the_described_columns(script, subject):
         assert not row.keys() & measured.keys()
         assert row.keys() | measured.keys() <= described()
         assert all(math.isfinite(v) for v in measured.values() if isinstance(v, float))
+
+
+@pytest.mark.parametrize("center", ["mean", "rope"])
+def test_keys_without_their_common_part_and_plain_tokens_are_rows_of_their_own(
+    script, subject, center
+):
+    row = next(one for one in script.many() if one.get("center") == center)
+    read = {"model": "tiny", "text": "sotu", "context": 33, "documents": 2, "chunk": 8}
+    made = cache_trials.through_cache({"what": "quality", **read, **row})
+    assert made["bits"] > 4
+    own = next(one for one in script.many() if one.get("sink"))
+    mixed = cache_trials.through_cache({"what": "quality", **read, **own})
+    assert mixed["kl"] < made["kl"]
+    assert set(row) | set(own) <= described()
 
 
 def test_the_plain_row_is_the_plain_cache(script, subject):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sizewise.costs import kernel_fits
+from sizewise.costs import forecast, kernel_fits, roofline
 from sizewise.data import catalog, kernel_tables, records
 from sizewise.experiments import kernel_reduction, servings
 from sizewise.models import parameters
@@ -211,3 +211,118 @@ class TestTables:
     def test_every_rule_has_a_reason(self):
         recorded = {reason for row in records.read("silicon") for reason in row["dropped"]}
         assert recorded <= set(kernel_reduction.REASONS)
+
+
+MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "deepseek-v3", "gemma-3-27b")
+
+
+@pytest.fixture(scope="module")
+def described():
+    return {name: parameters.describe(name) for name in MODELS}
+
+
+class TestForecast:
+    @pytest.mark.parametrize("name", MODELS)
+    @pytest.mark.parametrize("framework", [None, "vllm"])
+    def test_it_is_never_below_its_floor(self, described, name, framework):
+        for batch in (1, 16, 256):
+            plan = forecast.Plan(devices=8, batch=batch, weights="fp8", kv="fp8")
+            model, numbers = described[name], forecast.numbers("H200", framework)
+            seconds, parts = forecast.tpot_seconds(model, catalog.device("H200"), plan, numbers)
+            assert seconds == pytest.approx(sum(parts.values()))
+            assert seconds > forecast.floor_seconds(model, catalog.device("H200"), plan)
+
+    @pytest.mark.parametrize("name", MODELS)
+    def test_the_matrices_hold_all_parameters_that_a_token_multiplies(self, described, name):
+        model = described[name]
+        shape = forecast.blocks(model)
+        dense = shape.layers * sum(n * k * count for _, n, k, _, count in shape.matrices)
+        used = shape.layers * 3 * shape.hidden * shape.inner * shape.used
+        head = shape.hidden * shape.vocabulary
+        assert dense + used + head == pytest.approx(model.active - model.lookup, rel=0.01)
+
+    def test_the_floor_is_the_rooflines_where_memory_bounds(self, described):
+        model, device = described["llama-3.1-70b"], H100
+        plan = forecast.Plan(devices=4, batch=1, input=4000, output=200)
+        floor = roofline.decode(model, device, 4100, 1, devices=4)
+        assert forecast.floor_seconds(model, device, plan) == pytest.approx(floor.seconds, rel=0.01)
+
+    def test_one_request_waits_for_nobody_and_many_for_each_others_prompts(self, described):
+        numbers, model = forecast.numbers(), described["llama-3.1-8b"]
+        alone, crowd = (
+            forecast.tpot_seconds(model, H100, forecast.Plan(batch=b, output=100), numbers)[1]
+            for b in (1, 51)
+        )
+        assert alone["load"] == 0
+        prompt = forecast.prompt_seconds(model, H100, forecast.Plan(), numbers)
+        assert crowd["load"] == pytest.approx(0.5 * prompt)
+
+    def test_known_seconds_of_a_known_server(self, described):
+        """Llama-3.1-8B in bf16 on one H100, one request: servers print 6 to 7.5 ms a token."""
+        result = forecast.forecast(
+            described["llama-3.1-8b"], H100, forecast.Plan(), framework="vllm"
+        )
+        assert 5.5e-3 < result.seconds < 7.5e-3
+        assert result.low < result.seconds < result.high
+
+    def test_cards_without_tables_get_the_first_grade(self, described):
+        result = forecast.forecast(
+            described["llama-3.1-8b"], catalog.device("RTX-4090"), forecast.Plan(), framework="vllm"
+        )
+        assert (result.grade, result.framework) == (1, None)
+
+    def test_what_does_not_fit_is_refused_and_what_exceeds_the_batch_queues(self, described):
+        model = described["llama-3.1-70b"]
+        with pytest.raises(ValueError, match="does not fit"):
+            forecast.forecast(model, H100, forecast.Plan())
+        plan = forecast.Plan(devices=4, batch=8, concurrency=64)
+        assert forecast.forecast(model, H100, plan).queues
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [({"host": "slow"}, "unknown host"), ({"batch": 0}, "batch"), ({"kv": "x"}, "cache")],
+    )
+    def test_bad_input_is_named(self, described, changes, message):
+        with pytest.raises(ValueError, match=message):
+            forecast.forecast(described["llama-3.1-8b"], H100, forecast.Plan(**changes))
+
+    def test_an_unknown_framework_is_named(self):
+        with pytest.raises(ValueError, match="unknown framework"):
+            forecast.numbers("H100", "tgi")
+
+    def test_the_table_that_times_quantization_apart_is_not_believed(self):
+        """TensorRT-LLM's fp8 products launch in 13 us alone, in a server they are fused."""
+        rows = [
+            row
+            for row in records.read("silicon")
+            if (row["kernel"], row["gpu"], row["format"]) == ("gemm", "H100", "fp8")
+        ]
+        own = next(row for row in rows if row["framework"] == "trtllm")
+        used = forecast.numbers("H100", "trtllm").of("gemm", "fp8")
+        assert own["numbers"]["launch"] > 1e-5
+        assert used["launch"] == min(row["numbers"]["launch"] for row in rows)
+        assert used["peak"] == own["numbers"]["peak"]
+
+
+class TestScores:
+    """The rows that the chapter prints."""
+
+    @pytest.fixture(scope="class")
+    def rows(self):
+        return [row for row in records.read("silicon_servings") if row["attempt"] == 1]
+
+    def test_no_serving_that_is_kept_is_faster_than_its_floor(self, rows):
+        assert [row["below_floor"] for row in rows if row.get("below_floor")] == []
+
+    def test_the_numbers_were_frozen_first(self, rows):
+        import hashlib
+
+        frozen = hashlib.sha256(records.path("silicon").read_bytes()).hexdigest()
+        assert {row["numbers_sha256"] for row in rows} == {frozen}
+        last = max(row["from"]["time"] for row in records.read("silicon"))
+        assert all(row["from"]["time"] > last for row in rows)
+
+    def test_what_the_rules_drop_adds_up(self, rows):
+        (rules,) = [row for row in rows if row["what"] == "rules"]
+        assert list(rules["dropped"]) == [rule.name for rule in servings.RULES]
+        assert rules["rows"] + sum(rules["dropped"].values()) == 3619

@@ -2,18 +2,17 @@
 
 Ways to launch the same step: "eager" as `transformers` does by itself, with its growing cache;
 "static", the same modules over a cache of fixed size; "graph", that step captured once as a CUDA
-graph and replayed, so that launching costs nothing; "lean", a graph of the same layers in fewer
-kernels; "compiled", a graph of what `torch.compile` makes of the lean layer.
+graph and replayed, so that launching costs nothing. Formats are compared in equal modes.
 """
 
 from sizewise import units, validation
 
-from . import compiled_step, cuda_graphs, int8_columns, static_cache, timing
+from . import cuda_graphs, static_cache, timing
 from .cuda_graphs import NotCaptured
 from .model import Built
 
 SAME = 0.1  # relative distance of logits: rounding is far below, other logits are far above
-MODES = ("eager", "static", "graph", "lean", "compiled")
+MODES = ("eager", "static", "graph")
 
 
 def decode(built: Built, mode: str, batch: int, context: int, **options) -> dict:
@@ -28,8 +27,7 @@ def decode(built: Built, mode: str, batch: int, context: int, **options) -> dict
     _finite(step.logits)
     if mode == "eager":
         step.in_use()
-    measured = _measured(took, batch, cache_bytes, timing.peak(built.device))
-    return measured | _detour(built, step)
+    return _measured(took, batch, cache_bytes, timing.peak(built.device))
 
 
 def prefill(built: Built, batch: int, context: int, **options) -> dict:
@@ -55,8 +53,7 @@ def prefill(built: Built, batch: int, context: int, **options) -> dict:
 
     took = timing.time_calls(read, built.device, **options)
     _finite(left[0])
-    measured = _measured(took, batch * context, cache.nbytes, timing.peak(built.device))
-    return measured | _detour(built, read)
+    return _measured(took, batch * context, cache.nbytes, timing.peak(built.device))
 
 
 def _measured(took: timing.Timing, tokens: int, cache_bytes: int, peak: int | None) -> dict:
@@ -73,48 +70,18 @@ def _measured(took: timing.Timing, tokens: int, cache_bytes: int, peak: int | No
     }
 
 
-def _detour(built: Built, step) -> dict:
-    """What LLM.int8() takes out of its products, after all else is measured."""
-    return int8_columns.counted(built.model, step) if built.format == "int8" else {}
-
-
 def prepared(built: Built, mode: str, batch: int, context: int) -> tuple["Step", int]:
     """A step ready to be called, and the bytes of its cache."""
     if mode not in MODES:
         raise units.unknown("mode", mode, MODES)
+    validation.whole("batch", batch), validation.whole("context", context, least=2)
     if mode == "eager":
-        validation.whole("batch", batch), validation.whole("context", context, least=2)
         step = Eager(built, batch, context)
         return step, step.nbytes
-    step = static(built, mode, batch, context)
-    return (step if mode == "static" else Graph(step)), step.cache.nbytes
-
-
-def static(built: Built, mode: str, batch: int, context: int) -> "Step":
-    """The step that is launched one kernel after another in ``mode``, or captured in it.
-
-    Raises ValueError for "lean" and "compiled" of a model that has no lean step, and for
-    "compiled" on a GPU where `torch.compile` lacks something.
-    """
-    validation.whole("batch", batch), validation.whole("context", context, least=2)
     static_cache.use(built.config)
-    if mode in ("lean", "compiled"):
-        compiled_step.check(built.model)
-    if (
-        mode == "compiled"
-        and timing.on(built.device) == "cuda"
-        and (why := compiled_step.uncompiled())
-    ):
-        raise ValueError(why)
     cache = static_cache.Static(built.config, batch, context, built.dtype, built.device)
-    if mode == "lean":
-        return Lean(built, cache, batch)
-    if mode == "compiled":
-        import torch
-
-        torch._dynamo.reset()  # what was compiled for another shape before
-        return Lean(built, cache, batch, torch.compile(compiled_step.one_layer, dynamic=False))
-    return Step(built, cache, batch)
+    step = Step(built, cache, batch)
+    return (step if mode == "static" else Graph(step)), cache.nbytes
 
 
 class Step:
@@ -132,26 +99,10 @@ class Step:
         import torch
 
         with torch.inference_mode():
-            self.logits = self.run()
+            self.logits = self.model(
+                self.tokens, past_key_values=self.cache, position_ids=self.places, use_cache=True
+            ).logits
             self.tokens.copy_(self.logits[:, -1].argmax(-1, keepdim=True))
-
-    def run(self):
-        """The logits of the tokens, by `transformers`' own modules."""
-        out = self.model(
-            self.tokens, past_key_values=self.cache, position_ids=self.places, use_cache=True
-        )
-        return out.logits
-
-
-class Lean(Step):
-    """The same step in fewer kernels; ``layer`` stands for `lean.one_layer`."""
-
-    def __init__(self, built: Built, cache, batch: int, layer=None):
-        super().__init__(built, cache, batch)
-        self.layer = layer
-
-    def run(self):
-        return compiled_step.logits(self.model, self.tokens, self.places, self.cache, self.layer)
 
 
 class Graph:

@@ -55,8 +55,8 @@ def spec(name: str) -> configs.Spec:
 
 
 def nominal(format: str) -> str:
-    """The name in `quant.weights` and `formats` of the weights of ``format``."""
-    return "int8" if format == WITHOUT_OUTLIERS else format
+    """The name in `costs.formats` of the weights of ``format``."""
+    return {WITHOUT_OUTLIERS: "int8", "fp8-mm": "fp8", "int4-mm": "nf4"}.get(format, format)
 
 
 def base(format: str) -> str:
@@ -78,8 +78,14 @@ def build(name: str, format: str, device: str, seed: int = 0) -> Built:
     from sizewise.models import random_weights
     from sizewise.quantization.weights import convert
 
-    if reason := convert.refusal(nominal(format), device):
+    from . import gpu_layers
+
+    form = gpu_layers.FORMATS.get(format, nominal(format))
+    if reason := convert.refusal(form, device):
         raise Refused(f"{format} cannot run here: {reason}")
+    least = gpu_layers.CAPABILITY.get(format, (0, 0))
+    if device.startswith("cuda") and torch.cuda.get_device_capability() < least:
+        raise Refused(f"{format} needs a GPU of compute capability {least[0]}.{least[1]}")
     wanted = spec(name)
     config = configs.build(wanted)
     config._attn_implementation = "sdpa"
@@ -89,7 +95,7 @@ def build(name: str, format: str, device: str, seed: int = 0) -> Built:
     if not hasattr(getattr(model, "model", None), "layers"):
         raise ValueError(f"{name}: only decoders built like Llama are timed")
     fill = random_weights.at_random(seed)
-    done = convert.convert(model, nominal(format), device=device, fill=fill)
+    done = convert.convert(model, form, device=device, fill=fill)
     if format == WITHOUT_OUTLIERS:
         for module in model.modules():
             if type(module).__name__ == "Linear8bitLt":

@@ -11,7 +11,7 @@ from .model import base, nominal
 
 def computes(format: str) -> str:
     """What products run in: 4-bit weights are expanded to the format of the activations."""
-    return "int8" if nominal(format) == "int8" else base(format)
+    return nominal(format) if nominal(format) in ("int8", "fp8") else base(format)
 
 
 def of(

@@ -7,10 +7,10 @@ from typing import Any
 from sizewise import units
 from sizewise.models import config as configs
 
-from . import ceilings, decode, energy, layers, profile, recording, timing
+from . import ceilings, decode, energy, recording, timing
 from . import model as built
 
-KINDS = ("ceiling", "decode", "prefill", "layers", "kernels")
+KINDS = ("ceiling", "decode", "prefill")
 CPU_LEAST = 0.1  # seconds a block: a processor needs no longer ones, nothing is metered there
 _kept: dict[str, Any] = {}  # the model of the row before, which the next one often shares
 
@@ -77,12 +77,8 @@ def _measured(config: dict[str, Any]) -> dict[str, Any]:
     batch, context = config["batch"], config["context"]
     if config["kind"] == "decode":
         found = decode.decode(model, config["mode"], batch, context, **options)
-    elif config["kind"] == "prefill":
-        found = decode.prefill(model, batch, context, **options)
-    elif config["kind"] == "kernels":
-        found = profile.profiled(model, config["mode"], batch, context)
     else:
-        found = layers.by_layer(model, config["step"], batch, context, **options)
+        found = decode.prefill(model, batch, context, **options)
     sizes = {"params": model.described.total, "held_bytes": model.held}
     return {"peak_bytes": timing.peak(device)} | sizes | found
 

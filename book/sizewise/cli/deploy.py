@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from .forecast import Concurrency, Framework, Host, Input, Output
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name, path or hub id.")]
 Device = Annotated[str, typer.Option(help="A device of the catalogue (sizewise devices).")]
 Weights = Annotated[str, typer.Option(help="Format of the weights: bf16, fp8, int8, nf4, ...")]
@@ -66,11 +68,17 @@ def roofline(
     ] = "",
     ignore_code: IgnoreCode = False,
     json: Json = False,
+    framework: Framework = "",
+    concurrency: Concurrency = 0,
+    input: Input = 0,
+    output: Output = 0,
+    host: Host = "none",
 ):
-    """How fast can it be at best? The floor for prompts and for new tokens, and what bounds it.
+    """How fast can it be? The floor for prompts and new tokens, what bounds it, and a forecast.
 
-    A floor, not a forecast: every assumption is printed. Without --price, the catalogue's range
-    for an H100 is used on an H100, and no money is reckoned elsewhere.
+    Every assumption of the floor is printed; the forecast has kernel efficiencies, launches and
+    other requests' prompts in it, and comes with its measured error. Without --price, the
+    catalogue's range for an H100 is used on an H100, and no money is reckoned elsewhere.
 
     Example: sizewise roofline deepseek-v3 --device H200 --weights fp8 --batch 64 --json
     """
@@ -80,7 +88,8 @@ def roofline(
     from sizewise.data import catalog
     from sizewise.models import config, parameters
 
-    from . import output, show_devices
+    from . import forecast, show_devices
+    from .output import as_json
 
     chosen = catalog.device(device)
     validation.whole("context", context), validation.whole("batch", batch)
@@ -92,10 +101,25 @@ def roofline(
     floors = [
         step(described, chosen, context, batch, **same) for step in (floor.prefill, floor.decode)
     ]
+    expected = forecast.question(
+        described,
+        chosen,
+        devices=count,
+        weights=weights,
+        kv=kv,
+        context=context,
+        batch=batch,
+        framework=framework,
+        concurrency=concurrency,
+        input=input,
+        output=output,
+        host=host,
+    )
     if json:
-        output.as_json(show_devices.floors_as_dict(floors))
+        as_json(show_devices.floors_as_dict(floors) | expected)
     else:
         show_devices.floors(floors)
+        forecast.show(expected)
 
 
 def _price(words: str):

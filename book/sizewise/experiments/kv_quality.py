@@ -31,7 +31,11 @@ def way(
     values_bits: int | None = None,
     **more,
 ) -> Row:
-    """The columns that say how keys and values are stored; values as keys where not said."""
+    """The columns that say how keys and values are stored; values as keys where not said.
+
+    ``more`` may have ``rotation``, ``residual``, ``seed``, and `TurboQuantCache`'s ``sink``,
+    ``plain`` and ``center``.
+    """
     values, values_bits = (keys, keys_bits) if values is None else (values, values_bits)
     return {
         "keys": keys,
@@ -136,8 +140,14 @@ def text_written(row: Row) -> Row:
 def cache(model, row: Row) -> TurboQuantCache:
     """An empty cache that stores as the row says."""
     sides = {side: (row[side], row[f"{side}_bits"] or 16) for side in ("keys", "values")}
+    options = {name: row[name] for name in ("sink", "plain", "center") if row.get(name)}
     return TurboQuantCache(
-        model.config, residual=row["residual"], rotation=row["rotation"], seed=row["seed"], **sides
+        model.config,
+        residual=row["residual"],
+        rotation=row["rotation"],
+        seed=row["seed"],
+        **options,
+        **sides,
     )
 
 

@@ -34,6 +34,7 @@ class Subject:
     sample: Callable[[int, int, str], quality.Sample]  # (context, documents, text)
     calibration: Callable[[int], np.ndarray]  # (context) -> windows
     weights_sha256: str
+    tokenizer: Any = None
 
 
 # --- models
@@ -61,7 +62,7 @@ def named(name: str, tokens: int | None = None, context: int | None = None) -> S
     def calibration(context: int) -> np.ndarray:
         return sample(context, CALIBRATION, "brown").windows
 
-    return Subject(name, loaded.model.eval(), sample, calibration, loaded.sha256)
+    return Subject(name, loaded.model.eval(), sample, calibration, loaded.sha256, loaded.tokenizer)
 
 
 def lab_run(name: str, tokens: float, context: int):
@@ -263,7 +264,6 @@ def _apart(after, before, labels, seed: int) -> Row:
     by = {"by": "item", "seed": seed}
     change = bootstrap.paired(right, original, "right", **by).difference
     return {
-        "texts": len(after),
         **quality.interval("cosine_error", bootstrap.ratio(table, "error", **by)),
         **quality.interval("recall", bootstrap.ratio(table, "kept", **by)),
         **quality.interval("probe_accuracy", bootstrap.ratio(right, "right", **by)),

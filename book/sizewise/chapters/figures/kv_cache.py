@@ -1,30 +1,32 @@
-"""Figures of the chapters on the KV cache and on TurboQuant."""
+"""Figures of the chapters on the KV cache and on TurboQuant: labels stand on the lines."""
 
 from .style import COLOURS, INK
 
-MARKS = "os^Dv<>P*X"
+SMALL = 9.5  # points of a label
 
 
-def shrinking(axes, table, steps) -> None:
-    """Bytes of one cache, one row a model: a dot for each of ``steps``, joined.
+def _label(axes, x, y, words: str, colour, **offset) -> None:
+    place = {"xytext": (6, 0), "va": "center", "ha": "left"} | offset
+    axes.annotate(words, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **place)
 
-    ``table`` has ``model``, ``step`` and ``bytes``.
+
+def shrinking(axes, table) -> None:
+    """Bytes of one cache, one row a model: where it starts and what each step leaves.
+
+    ``table`` has ``model``, ``step`` (the same for all models) and ``bytes``.
     """
-    models = list(dict.fromkeys(table["model"]))
-    sizes = table.pivot(index="model", columns="step", values="bytes").loc[models]
+    models, steps = (list(dict.fromkeys(table[name])) for name in ("model", "step"))
+    sizes = table.pivot(index="model", columns="step", values="bytes").loc[models] / 1e9
     for place, model in enumerate(models):
-        ends = [sizes.loc[model].min() / 1e9, sizes.loc[model].max() / 1e9]
-        axes.plot(ends, [place, place], color=INK, linewidth=0.6)
-    for colour, mark, step in zip(COLOURS, MARKS, steps, strict=False):
-        axes.plot(
-            sizes[step] / 1e9, range(len(models)), mark, color=colour, label=step, markersize=7
-        )
+        axes.plot(sizes.loc[model, steps], [place] * len(steps), color=INK, linewidth=0.6)
+    for colour, mark, step in zip(COLOURS, "os^D", steps, strict=False):
+        axes.plot(sizes[step], range(len(models)), mark, color=colour, markersize=7, label=step)
     axes.set_xscale("log")
     axes.set_yticks(range(len(models)), models)
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("cache of one sequence (GB)")
-    axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)
+    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=SMALL)
 
 
 def hardware(axes, table, factor: float) -> None:
@@ -32,61 +34,82 @@ def hardware(axes, table, factor: float) -> None:
 
     ``table`` has ``context``, ``batch`` and ``factor``; the line on top is the cache's own.
     """
-    for mark, (batch, rows) in zip(MARKS, table.groupby("batch"), strict=False):
-        word = "sequence" if batch == 1 else "sequences"
-        axes.semilogx(rows["context"], rows["factor"], f"{mark}-", base=2, label=f"{batch} {word}")
-    axes.axhline(factor, color=INK, linestyle="--", linewidth=1, label="the cache alone")
-    contexts = sorted(table["context"].unique())
+    for colour, (batch, rows) in zip(COLOURS, table.groupby("batch"), strict=False):
+        axes.semilogx(rows["context"], rows["factor"], "o-", base=2, color=colour)
+        last = rows.iloc[-1]
+        _label(axes, last["context"], last["factor"], f"{batch:,}", colour)
+    axes.axhline(factor, color=INK, linestyle="--", linewidth=1)
+    first = table["context"].min()
+    _label(axes, first, factor, "the cache alone", INK, xytext=(0, -9))
+    contexts = sorted(table["context"].unique())[::2]
     axes.set_xticks(contexts, [f"{n // 1024}k" for n in contexts])
     axes.minorticks_off()
-    axes.set_ylim(bottom=1)
-    axes.set_xlabel("context (tokens)")
-    axes.set_ylabel("times less memory")
-    axes.legend(fontsize=9.5)
+    axes.set_ylim(1, factor + 0.3)
+    axes.set_xlim(right=1.5 * table["context"].max())
+    axes.set_xlabel("context (tokens); a line a number of conversations")
+    axes.set_ylabel("times less memory in all")
+
+
+def promise(axes, table) -> None:
+    """Promised against measured, one row a part; bars in units of what was promised.
+
+    ``table`` has ``part``, ``promised``, ``measured`` (both as text) and ``share``, 0 to 1.
+    """
+    places = range(len(table))
+    axes.barh(places, [1] * len(table), color=INK, alpha=0.08)
+    axes.barh(places, table["share"], color=COLOURS[0])
+    for place, row in zip(places, table.to_dict("records"), strict=True):
+        inside = {"xytext": (6, 0)}
+        _label(axes, row["share"], place, row["measured"], INK, **inside)
+        _label(axes, 1, place, row["promised"], INK, xytext=(6, 0))
+    axes.set_yticks(places, table["part"])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set_xlim(0, 1.45)
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    for side in ("bottom", "left"):
+        axes.spines[side].set_visible(False)
 
 
 def distortion(axes, codebook, sampled) -> None:
-    """Error over bits: exact for some dimensions (lines), sampled (points), between the bounds.
+    """Error over bits: exact (line), sampled inner products (points), between the bounds.
 
-    ``codebook`` has ``bits``, ``dim``, ``distortion``, ``lower`` and ``upper``; ``sampled`` has
-    ``bits``, ``variant`` and ``inner``, the error of inner products times the dimension.
+    ``codebook`` has ``bits``, ``distortion``, ``lower`` and ``upper``; ``sampled`` has ``bits``,
+    ``variant`` and ``inner``, the error of inner products times the dimension.
     """
-    bounds = codebook.drop_duplicates("bits").sort_values("bits")
+    rows = codebook.sort_values("bits")
     axes.fill_between(
-        bounds["bits"],
-        bounds["lower"],
-        bounds["upper"],
-        color=INK,
-        alpha=0.08,
-        linewidth=0,
-        label="between the bounds",
+        rows["bits"], rows["lower"], rows["upper"], color=INK, alpha=0.08, linewidth=0
     )
-    axes.semilogy(
-        codebook["bits"], codebook["distortion"], "-", color=COLOURS[0], label="exact, vectors"
-    )
-    for colour, mark, (variant, rows) in zip(
-        COLOURS, MARKS, sampled.groupby("variant", sort=False), strict=False
+    axes.semilogy(rows["bits"], rows["distortion"], "-", color=COLOURS[0])
+    for colour, mark, (variant, some) in zip(
+        COLOURS, "os^", sampled.groupby("variant", sort=False), strict=False
     ):
-        means = rows.groupby("bits")["inner"].mean()
-        axes.semilogy(means.index, means, mark, color=colour, label=f"{variant}, inner products")
+        means = some.groupby("bits")["inner"].mean()
+        axes.semilogy(means.index, means, mark, color=colour)
+        _label(axes, means.index[-1], means.iloc[-1], variant, colour)
+    middle = rows.iloc[len(rows) // 2]
+    _label(axes, middle["bits"], middle["upper"], "between the bounds", INK, xytext=(4, 8))
     axes.set_xticks(sorted(codebook["bits"].unique()))
+    axes.set_xlim(0.8, rows["bits"].max() + 1.1)
     axes.set_xlabel("bits a coordinate")
     axes.set_ylabel("squared error")
-    axes.legend(fontsize=9.5)
 
 
 def loss(axes, table) -> None:
-    """Perplexity added over the bits held, one line a method; both sides stored alike.
+    """Perplexity added over the bits in memory, one line a method, its name at the fewest bits.
 
-    ``table`` has ``keys`` (the method), ``bits``, ``perplexity_change``, its ``_low`` and
-    ``_high``.
+    ``table`` has ``method``, ``bits``, ``perplexity_change``, its ``_low`` and ``_high``.
     """
-    for place, (method, rows) in enumerate(table.groupby("keys", sort=False)):
+    for colour, mark, (method, rows) in zip(
+        COLOURS,
+        "os^Dv",
+        table.groupby("method" if "method" in table else "keys", sort=False),
+        strict=False,
+    ):
         rows = rows.sort_values("bits")
-        colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
-        axes.plot(
-            rows["bits"], 100 * rows["perplexity_change"], f"{mark}-", color=colour, label=method
-        )
+        added = 100 * rows["perplexity_change"]
+        axes.plot(rows["bits"], added, f"{mark}-", color=colour)
         axes.vlines(
             rows["bits"],
             100 * rows["perplexity_change_low"],
@@ -94,11 +117,35 @@ def loss(axes, table) -> None:
             color=colour,
             linewidth=1.2,
         )
+        _label(axes, rows["bits"].iloc[0], added.iloc[0], method, colour, xytext=(8, 4))
     axes.set_yscale("symlog", linthresh=1)
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_xlabel("bits held for a number, metadata included")
+    axes.set_xlabel("bits in memory for a number, scales and plain tokens included")
     axes.set_ylabel("perplexity added (%)")
-    axes.figure.legend(loc="outside upper center", ncols=4, fontsize=9.5)
+
+
+def remedies(axes, table) -> None:
+    """Perplexity added, one row a model and way of storing, on a scale that holds all.
+
+    ``table`` has ``label``, ``perplexity_change``, its ``_low`` and ``_high``, and ``group``.
+    """
+    groups = list(dict.fromkeys(table["group"]))
+    places = range(len(table))
+    for place, row in zip(places, table.to_dict("records"), strict=True):
+        colour = COLOURS[groups.index(row["group"])]
+        value, *ends = (100 * row[f"perplexity_change{end}"] for end in ("", "_low", "_high"))
+        axes.plot(ends, [place, place], color=colour, linewidth=1.4)
+        axes.plot([value], [place], "o", color=colour)
+        _label(axes, value, place, f"{value:+.3g}%", colour, xytext=(8, 0))
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_yticks(places, table["label"])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set_xlim(right=8 * 100 * table["perplexity_change_high"].max())
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("perplexity added (%)")
+
+
+MARKS = "os^Dv<>P*X"
 
 
 def layers(axes, table, expected: dict) -> None:

@@ -8,7 +8,7 @@ from sizewise.data import catalog, records
 from sizewise.models import parameters
 from sizewise.models.architecture import Grouped, Latent, Model
 
-STEPS = ("every head its own", "heads shared or compressed", "windows", "4 bits", "3 bits")
+STEPS = ("every head its own", "heads shared or compressed", "and windows", "and three bits")
 PRIOR = {  # cache formats with the year in which they were published, and by whom
     "fp8": ("2022", "8-bit floats"),
     "int4": ("2023", "4 bits, a scale and a zero for 64"),
@@ -20,26 +20,26 @@ PRIOR = {  # cache formats with the year in which they were published, and by wh
 ANNOUNCED = 6  # times smaller
 
 
-def bits_held(format: str, dim: int = 128) -> float:
+def bits_stored(format: str, dim: int = 128) -> float:
     """Bits of one number in a cache format for heads of ``dim``, scales and norms included."""
-    one = cache_format(format)
-    return one.bits + one.per_row / dim
+    form = cache_format(format)
+    return form.bits + form.per_row / dim
 
 
 def prior(dim: int = 128):
     """Published formats: bits a number with metadata, and how many times smaller than bf16."""
     import pandas
 
-    found = [
+    rows = [
         {
             "year": year,
             "format": label,
-            "bits a number": bits_held(name, dim),
-            "times smaller": 16 / bits_held(name, dim),
+            "bits a number": bits_stored(name, dim),
+            "times smaller": 16 / bits_stored(name, dim),
         }
         for name, (year, label) in PRIOR.items()
     ]
-    return pandas.DataFrame(found)
+    return pandas.DataFrame(rows)
 
 
 def steps(names: Iterable[str], context: int):
@@ -50,18 +50,18 @@ def steps(names: Iterable[str], context: int):
     """
     import pandas
 
-    found = []
+    rows = []
     for name in names:
         model = parameters.describe(name)
         shared = memory.kv_cache_bytes(model, context, windows=False)
         sizes = (
             _every_head(model, context),
             shared,
-            *(memory.kv_cache_bytes(model, context, format=f) for f in ("bf16", "tq4", "tq3")),
+            *(memory.kv_cache_bytes(model, context, format=f) for f in ("bf16", "tq3")),
         )
         for step, size in zip(STEPS, sizes, strict=True):
-            found.append({"model": name, "step": step, "bytes": size})
-    return pandas.DataFrame(found)
+            rows.append({"model": name, "step": step, "bytes": size})
+    return pandas.DataFrame(rows)
 
 
 def factors(table):
@@ -69,15 +69,12 @@ def factors(table):
     sizes = table.pivot(index="model", columns="step", values="bytes").loc[
         list(dict.fromkeys(table["model"])), list(STEPS)
     ]
-    made = sizes.assign(
-        **{
-            "shared heads": sizes[STEPS[0]] / sizes[STEPS[1]],
-            "windowed layers": sizes[STEPS[1]] / sizes[STEPS[2]],
-            "to 4 bits": sizes[STEPS[2]] / sizes[STEPS[3]],
-            "to 3 bits": sizes[STEPS[2]] / sizes[STEPS[4]],
-        }
-    )
-    return made[["shared heads", "windowed layers", "to 4 bits", "to 3 bits"]].reset_index()
+    ratios = {
+        "shared heads": sizes[STEPS[0]] / sizes[STEPS[1]],
+        "windowed layers": sizes[STEPS[1]] / sizes[STEPS[2]],
+        "three bits": sizes[STEPS[2]] / sizes[STEPS[3]],
+    }
+    return sizes.assign(**ratios)[list(ratios)].reset_index()
 
 
 def _every_head(model: Model, context: int) -> int:
@@ -101,21 +98,21 @@ def hardware(name: str, contexts: Iterable[int], batches: Iterable[int], factor:
     """
     import pandas
 
-    model, found = parameters.describe(name), []
+    model, rows = parameters.describe(name), []
     for batch in batches:
         for context in contexts:
-            one = memory.total_memory(model, context=context, batch=batch)
-            left = one.total_bytes - one.kv_bytes * (1 - 1 / factor)
-            found.append(
+            total = memory.total_memory(model, context=context, batch=batch)
+            left = total.total_bytes - total.kv_bytes * (1 - 1 / factor)
+            rows.append(
                 {
                     "context": context,
                     "batch": batch,
-                    "bytes": one.total_bytes,
-                    "cache": one.kv_bytes / one.total_bytes,
-                    "factor": one.total_bytes / left,
+                    "bytes": total.total_bytes,
+                    "cache": total.kv_bytes / total.total_bytes,
+                    "factor": total.total_bytes / left,
                 }
             )
-    return pandas.DataFrame(found)
+    return pandas.DataFrame(rows)
 
 
 def filled(name: str, device, context: int, kv: str, devices: int = 1, price: float = 1.0):
@@ -144,27 +141,27 @@ def cheaper(names: Iterable[str], device, contexts: Iterable[int], kv: str, devi
     """
     import pandas
 
-    found = []
+    rows = []
     for name in names:
         model = parameters.describe(name)
         for context in contexts:
-            one = [
+            alone = [
                 roofline.decode(model, device, context, kv=form, devices=devices).seconds
                 for form in ("bf16", kv)
             ]
             many = [filled(name, device, context, form, devices) for form in ("bf16", kv)]
-            found.append(
+            rows.append(
                 {
                     "model": name,
                     "context": context,
-                    "alone": one[0] / one[1],
+                    "alone": alone[0] / alone[1],
                     "sequences": many[0]["sequences"],
                     "sequences packed": many[1]["sequences"],
                     "filled": many[0]["dollars"] / many[1]["dollars"],
                     "bound packed": many[1]["bound"],
                 }
             )
-    return pandas.DataFrame(found)
+    return pandas.DataFrame(rows)
 
 
 def everyone(context: int, batch: int, kv: str = "tq3", since: int = 2023):
@@ -174,24 +171,24 @@ def everyone(context: int, batch: int, kv: str = "tq3", since: int = 2023):
     """
     import pandas
 
-    found = []
+    rows = []
     for name, entry in catalog.models().items():
         if (entry.year or 0) < since or name.startswith("switch"):
             continue
         model = parameters.describe(name)
         before = memory.total_memory(model, context=context, batch=batch)
         after = memory.total_memory(model, kv=kv, context=context, batch=batch)
-        found.append(
+        rows.append(
             {
                 "model": name,
                 "cache": before.kv_bytes,
                 "factor": before.total_bytes / after.total_bytes,
             }
         )
-    return pandas.DataFrame(found)
+    return pandas.DataFrame(rows)
 
 
-def held(layers: int, heads: int, dim: int, tokens: int, bits: Iterable[int]):
+def measured_bytes(layers: int, heads: int, dim: int, tokens: int, bits: Iterable[int]):
     """Caches filled with random keys and values in bf16: bytes behind their tensors, and counted.
 
     One row a number of bits, 16 being `transformers`' own cache.
@@ -211,22 +208,22 @@ def held(layers: int, heads: int, dim: int, tokens: int, bits: Iterable[int]):
     )
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(1, heads, tokens, dim, generator=draw).bfloat16()
-    found = []
+    rows = []
     for width in bits:
-        made = DynamicCache(config=config) if width == 16 else TurboQuantCache(config, bits=width)
+        cache = DynamicCache(config=config) if width == 16 else TurboQuantCache(config, bits=width)
         for layer in range(layers):
-            made.update(x.clone(), x.clone(), layer)
-        size = held_bytes(made if width == 16 else made.trim())
+            cache.update(x.clone(), x.clone(), layer)
+        size = held_bytes(cache if width == 16 else cache.trim())
         counted = 2 * layers * heads * tokens * (dim * width / 8 + (2 if width < 16 else 0))
-        found.append(
+        rows.append(
             {
                 "bits": width,
-                "held": size,
+                "in memory": size,
                 "counted": int(counted),
                 "times smaller": 4 * layers * heads * tokens * dim / size,
             }
         )
-    return pandas.DataFrame(found)
+    return pandas.DataFrame(rows)
 
 
 def fact(name: str) -> dict:

@@ -38,7 +38,6 @@ def append_kernel(
     D: tl.constexpr,
     BITS: tl.constexpr,
     ROWS: tl.constexpr,
-    PRECISION: tl.constexpr,
 ):
     """ROWS vectors: norm, rotation, nearest centroid by its boundaries, planes of bytes."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # of (batch, head, new)
@@ -55,7 +54,7 @@ def append_kernel(
         x = x.to(tl.float32)
         square += tl.sum(x * x, 1)
         rotation = tl.load(ROT + column[None, :] * D + inner[:, None])  # (32, d), transposed
-        total += tl.dot(x, rotation, input_precision=PRECISION)
+        total += tl.dot(x, rotation, input_precision="ieee")
     norm = tl.sqrt(square)
     rotated = total / tl.maximum(norm, 1e-30)[:, None]
     code = tl.zeros([ROWS, D], tl.int32)
@@ -74,14 +73,12 @@ def append_kernel(
         high = _plane(code, D, ROWS, 1, 2)
         to = tl.arange(0, D // 8)
         tl.store(c_at[:, None] + D // 4 + to[None, :], high, mask=inside[:, None])
-    stored = norm.to(tl.float16)
+    stored = tl.minimum(norm, 65504.0).to(tl.float16)  # fp16 has no larger number
     tl.store(NORMS + batch * n_batch + head * n_head + place, stored, mask=inside)
 
 
-def append(x, packed: Packed, positions, precision: str = "ieee") -> None:
-    """See `kernels.append`. ``precision`` of the rotation: "ieee" fp32, or "tf32x3", which runs on
-    the matrix units and is as good to a few last digits.
-    """
+def append(x, packed: Packed, positions) -> None:
+    """See `kernels.append`."""
     batch, heads, new, d = x.shape
     if x.stride(-1) != 1:
         x = x.contiguous()
@@ -105,6 +102,5 @@ def append(x, packed: Packed, positions, precision: str = "ieee") -> None:
         D=d,
         BITS=packed.bits,
         ROWS=size,
-        PRECISION=precision,
         num_warps=4,
     )

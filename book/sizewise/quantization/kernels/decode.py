@@ -10,13 +10,25 @@ once. Norms scale the scores (keys) and the probabilities (values), never the ti
 import triton
 import triton.language as tl
 
-from . import occupancy
-from .layout import Packed, Tuning
-from .lookup import chosen, gathered, permuted2, permuted3, permuted4, planes
+from .layout import Packed, Tuning, splits_for
 from .merge import merge, partials
 from .rotate import rotate, rows
 
 LOG2E = 1.4426950408889634
+
+
+@triton.jit
+def centroids(low, high, shift, table, PART: tl.constexpr, BITS: tl.constexpr):
+    """Field PART of a tile of bytes as fp16 centroids; ``high`` and ``shift`` at 3 bits.
+
+    A tile of bytes holds, for its bytes j, the coordinates j, j + d/f, ... (`packing`): field k of
+    the whole tile is a tile of coordinates by itself, so that a product over the head is the sum
+    of f products and nothing is interleaved.
+    """
+    code = (low >> (4 * PART)) & 15 if BITS == 4 else (low >> (2 * PART)) & 3
+    if BITS == 3:
+        code = code | (((high >> (shift + 2 * PART)) & 1) << 2)
+    return tl.load(table + code.to(tl.int32))
 
 
 @triton.jit
@@ -63,8 +75,6 @@ def split_kernel(
     KBITS: tl.constexpr,
     VBITS: tl.constexpr,
     BLOCK: tl.constexpr,
-    LOOKUP: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):
     """Attention of one group of query heads over one share of one sequence's tokens."""
     program, split = tl.program_id(0), tl.program_id(1)
@@ -93,17 +103,9 @@ def split_kernel(
     if VPARTS == 4:
         o2 = tl.zeros([ROWS, VW], tl.float32)
         o3 = tl.zeros([ROWS, VW], tl.float32)
-    if LOOKUP == "prmt":
-        kh0, kh1 = tl.load(KT), tl.load(KT + 1)
-        kl0, kl1 = tl.load(KT + 2), tl.load(KT + 3)
-        vh0, vh1 = tl.load(VT), tl.load(VT + 1)
-        vl0, vl1 = tl.load(VT + 2), tl.load(VT + 3)
     ahead = start + tl.arange(0, BLOCK)
     next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)
     next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
-    if OVERLAP:  # what is above does not depend on the query, which another kernel rotates
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
     q_at = Q + program * GROUP * D + row[:, None] * D + kcol[None, :]
     q0 = tl.load(q_at, mask=inside_group[:, None], other=0.0)  # (rows, d / parts)
     q1 = tl.load(q_at + KW, mask=inside_group[:, None], other=0.0)
@@ -123,18 +125,11 @@ def split_kernel(
         high = low
         if KBITS == 3:
             high = _tile(KC + D // 4, wide, held, kcol % (D // 8), kc_token, 0)
-        if LOOKUP == "prmt" and KBITS == 4:
-            k0, k1 = permuted4(low, kh0, kh1, kl0, kl1)
-        elif LOOKUP == "prmt" and KBITS == 3:
-            k0, k1, k2, k3 = permuted3(low, high, kshift[:, None], kh0, kh1, kl0, kl1)
-        elif LOOKUP == "prmt":
-            k0, k1, k2, k3 = permuted2(low, kh0, kl0)
-        else:
-            k0 = gathered(low, high, kshift[:, None], KT, 0, KBITS)
-            k1 = gathered(low, high, kshift[:, None], KT, 1, KBITS)
-            if KPARTS == 4:
-                k2 = gathered(low, high, kshift[:, None], KT, 2, KBITS)
-                k3 = gathered(low, high, kshift[:, None], KT, 3, KBITS)
+        k0 = centroids(low, high, kshift[:, None], KT, 0, KBITS)
+        k1 = centroids(low, high, kshift[:, None], KT, 1, KBITS)
+        if KPARTS == 4:
+            k2 = centroids(low, high, kshift[:, None], KT, 2, KBITS)
+            k3 = centroids(low, high, kshift[:, None], KT, 3, KBITS)
         scores = tl.dot(q1, k1, tl.dot(q0, k0))  # (rows, block)
         if KPARTS == 4:
             scores = tl.dot(q3, k3, tl.dot(q2, k2, scores))
@@ -150,27 +145,20 @@ def split_kernel(
         high = low
         if VBITS == 3:
             high = _tile(VC + D // 4, wide, held, vcol % (D // 8), vc_token, 1)
-        if LOOKUP == "prmt" and VBITS == 4:
-            v0, v1 = permuted4(low, vh0, vh1, vl0, vl1)
-        elif LOOKUP == "prmt" and VBITS == 3:
-            v0, v1, v2, v3 = permuted3(low, high, vshift[None, :], vh0, vh1, vl0, vl1)
-        elif LOOKUP == "prmt":
-            v0, v1, v2, v3 = permuted2(low, vh0, vl0)
-        else:
-            v0 = gathered(low, high, vshift[None, :], VT, 0, VBITS)
-            v1 = gathered(low, high, vshift[None, :], VT, 1, VBITS)
-            if VPARTS == 4:
-                v2 = gathered(low, high, vshift[None, :], VT, 2, VBITS)
-                v3 = gathered(low, high, vshift[None, :], VT, 3, VBITS)
+        v0 = centroids(low, high, vshift[None, :], VT, 0, VBITS)
+        v1 = centroids(low, high, vshift[None, :], VT, 1, VBITS)
+        if VPARTS == 4:
+            v2 = centroids(low, high, vshift[None, :], VT, 2, VBITS)
+            v3 = centroids(low, high, vshift[None, :], VT, 3, VBITS)
         o0 = tl.dot(p, v0, o0 * decay[:, None])
         o1 = tl.dot(p, v1, o1 * decay[:, None])
         if VPARTS == 4:
             o2 = tl.dot(p, v2, o2 * decay[:, None])
             o3 = tl.dot(p, v3, o3 * decay[:, None])
-    some = total > 0  # a split beyond the sequence's end weighs nothing
-    scale = tl.where(some, 1.0 / tl.where(some, total, 1.0), 0.0)[:, None]
+    read = total > 0  # a split beyond the sequence's end weighs nothing
+    scale = tl.where(read, 1.0 / tl.where(read, total, 1.0), 0.0)[:, None]
     line = (program * GROUP + row) * SPLITS + split
-    lse = tl.where(some, best + tl.log2(tl.where(some, total, 1.0)), -float("inf"))
+    lse = tl.where(read, best + tl.log2(tl.where(read, total, 1.0)), -float("inf"))
     tl.store(LSE + line, lse, mask=inside_group)
     out = PARTIAL + line.to(tl.int64)[:, None] * D + vcol[None, :]
     tl.store(out, o0 * scale, mask=inside_group[:, None])
@@ -185,97 +173,40 @@ def attend(query, keys: Packed, values: Packed, lengths, scale: float, tuning: T
 
     See `kernels.attend` for the arguments and the result.
     """
-    first, second, third = steps(query, keys, values, lengths, scale, tuning, dtype)
-    return third(*second(*first()))
-
-
-def steps(query, keys: Packed, values: Packed, lengths, scale: float, tuning: Tuning, dtype=None):
-    """The three launches as functions, each of what the one before returned."""
-    d, kv_heads = query.shape[-1], keys.codes.shape[1]
-
-    def first():
-        factor = scale * LOG2E * d**-0.5  # centroids come times sqrt(d)
-        return rotate(query.contiguous(), keys, kv_heads, factor, tuning.overlap)
-
-    def second(q, size):
-        return split(q, size, keys, values, lengths, tuning)
-
-    def third(partial, lse):
-        return merge(
-            partial,
-            lse,
-            query.shape,
-            dtype or query.dtype,
-            factor=d**-0.5,
-            rotation=values.rotation,
-            overlap=tuning.overlap,
-        )
-
-    return first, second, third
-
-
-def split(q, size, keys: Packed, values: Packed, lengths, tuning: Tuning):
-    """Attention by splits of a rotated query: partial results and what they weigh (`merge`)."""
-    batch, heads, d = q.shape
-    kv_heads = keys.codes.shape[1]
-    before, after, fixed = _arguments(q, size, keys, values, lengths, tuning)
-    splits = _planned(before, after, fixed, keys, tuning).splits
-    partial, lse = partials(batch * heads, splits, d, q.device)
-    launch = {"launch_pdl": True} if tuning.overlap else {}
+    batch, heads, d = query.shape
+    kv_heads, capacity = keys.codes.shape[1:3]
+    group = heads // kv_heads
+    # Centroids come times sqrt(d), so that they are near one in fp16.
+    q, size = rotate(query.contiguous(), keys, kv_heads, scale * LOG2E * d**-0.5)
+    splits = splits_for(batch * kv_heads, capacity, tuning, query.device)
+    partial, lse = partials(batch * heads, splits, d, query.device)
     split_kernel[(batch * kv_heads, splits)](
-        *before, partial, lse, splits, *after, **fixed, **launch
-    )
-    return partial, lse
-
-
-def plan(q, size, keys: Packed, values: Packed, lengths, tuning: Tuning) -> occupancy.Plan:
-    """How `split` divides the work on this device."""
-    return _planned(*_arguments(q, size, keys, values, lengths, tuning), keys, tuning)
-
-
-def _planned(before, after, fixed: dict, keys: Packed, tuning: Tuning) -> occupancy.Plan:
-    import torch
-
-    kind, device = torch.float32, keys.codes.device
-    kernel = occupancy.loaded(split_kernel, device, *before, kind, kind, 1, *after, **fixed)
-    batch, kv_heads, capacity = keys.codes.shape[:3]
-    return occupancy.plan(batch * kv_heads, capacity, tuning, device, kernel)
-
-
-def _arguments(q, size, keys: Packed, values: Packed, lengths, tuning: Tuning):
-    """The kernel's arguments before and after the splits' own, and its constants."""
-    heads, d = q.shape[1:]
-    kv_heads = keys.codes.shape[1]
-    group, lookup = heads // kv_heads, chosen(tuning.lookup, q.device, keys, values)
-    tables = [planes(p) if lookup == "prmt" else p.table() for p in (keys, values)]
-    before = (
         q,
         size,
         keys.codes,
         keys.norms,
-        tables[0],
+        keys.table(),
         values.codes,
         values.norms,
-        tables[1],
+        values.table(),
         lengths,
-    )
-    after = (
+        partial,
+        lse,
+        splits,
         *keys.codes.stride()[:3],
         *keys.norms.stride()[:2],
         *values.codes.stride()[:3],
         *values.norms.stride()[:2],
+        HEADS=kv_heads,
+        GROUP=group,
+        ROWS=rows(group),
+        D=d,
+        KBITS=keys.bits,
+        VBITS=values.bits,
+        BLOCK=tuning.block,
+        num_warps=tuning.warps,
+        num_stages=tuning.stages,
     )
-    fixed = {
-        "HEADS": kv_heads,
-        "GROUP": group,
-        "ROWS": rows(group),
-        "D": d,
-        "KBITS": keys.bits,
-        "VBITS": values.bits,
-        "BLOCK": tuning.block,
-        "LOOKUP": lookup,
-        "OVERLAP": tuning.overlap,
-        "num_warps": tuning.warps,
-        "num_stages": tuning.stages,
-    }
-    return before, after, fixed
+    return merge(
+        partial, lse, query.shape, dtype or query.dtype, factor=d**-0.5, rotation=values.rotation
+    )

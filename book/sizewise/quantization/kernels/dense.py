@@ -7,16 +7,15 @@ little. This kernel reads fp32, bf16, fp16 or fp8 (e4m3, scale 1) at the width i
 import triton
 import triton.language as tl
 
-from . import occupancy
 from .decode import LOG2E
-from .layout import Tuning
+from .layout import Tuning, splits_for
 from .merge import merge, partials
 from .rotate import rows
 
 
 # Splits vary with the shape: no new compilation for each number of them.
 @triton.jit(do_not_specialize=["SPLITS"])
-def plain_kernel(
+def dense_kernel(
     Q,
     K,
     V,
@@ -37,11 +36,8 @@ def plain_kernel(
     D: tl.constexpr,
     BLOCK: tl.constexpr,
     WIDEN: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):
     """One group of query heads over one share of one sequence's tokens."""
-    if OVERLAP:
-        tl.extra.cuda.gdc_launch_dependents()
     program, split = tl.program_id(0), tl.program_id(1)
     batch, head = program // HEADS, program % HEADS
     length = tl.load(LENGTH + batch)
@@ -76,11 +72,11 @@ def plain_kernel(
         if WIDEN:
             v = v.to(tl.float16)
         out = tl.dot(weight.to(v.dtype), v, out * decay[:, None])
-    some = total > 0
+    read = total > 0
     line = (program * GROUP + row) * SPLITS + split
-    lse = tl.where(some, best + tl.log2(tl.where(some, total, 1.0)), -float("inf"))
+    lse = tl.where(read, best + tl.log2(tl.where(read, total, 1.0)), -float("inf"))
     tl.store(LSE + line, lse, mask=inside)
-    scale = tl.where(some, 1.0 / tl.where(some, total, 1.0), 0.0)[:, None]
+    scale = tl.where(read, 1.0 / tl.where(read, total, 1.0), 0.0)[:, None]
     at = PARTIAL + line.to(tl.int64)[:, None] * D + column[None, :]
     tl.store(at, out * scale, mask=inside[:, None])
 
@@ -96,75 +92,35 @@ def attend(
 ):
     """softmax(scale q k) v: query (batch, query heads, d), keys and values (batch, kv heads,
     tokens, d), lengths int32 (batch). Returns query's shape, in ``dtype`` or the query's type."""
-    first, second = steps(query, keys, values, lengths, scale, tuning, dtype)
-    return second(*first())
+    import torch
 
-
-def steps(
-    query,
-    keys,
-    values,
-    lengths,
-    scale: float | None = None,
-    tuning: Tuning | None = None,
-    dtype=None,
-):
-    """The two launches as functions, the second of what the first returned."""
     tuning = tuning or Tuning()
     if keys.stride(-1) != 1 or values.stride(-1) != 1:
         raise ValueError("keys and values must be contiguous in their last dimension")
-
-    def first():
-        return split(query, keys, values, lengths, scale, tuning)
-
-    def second(partial, lse):
-        return merge(partial, lse, query.shape, dtype or query.dtype, overlap=tuning.overlap)
-
-    return first, second
-
-
-def split(query, keys, values, lengths, scale: float | None, tuning: Tuning):
-    """Attention by splits: partial results and what they weigh (`merge`)."""
     batch, heads, d = query.shape
-    before, after, fixed = _arguments(query, keys, values, lengths, scale, tuning)
-    splits = _planned(before, after, fixed, keys, tuning).splits
-    partial, lse = partials(batch * heads, splits, d, query.device)
-    plain_kernel[(batch * keys.shape[1], splits)](*before, partial, lse, splits, *after, **fixed)
-    return partial, lse
-
-
-def plan(query, keys, values, lengths, tuning: Tuning) -> occupancy.Plan:
-    """How `split` divides the work on this device."""
-    return _planned(*_arguments(query, keys, values, lengths, None, tuning), keys, tuning)
-
-
-def _planned(before, after, fixed: dict, keys, tuning: Tuning) -> occupancy.Plan:
-    import torch
-
-    kind, device = torch.float32, keys.device
-    kernel = occupancy.loaded(plain_kernel, device, *before, kind, kind, 1, *after, **fixed)
-    return occupancy.plan(keys.shape[0] * keys.shape[1], keys.shape[2], tuning, device, kernel)
-
-
-def _arguments(query, keys, values, lengths, scale: float | None, tuning: Tuning):
-    """The kernel's arguments before and after the splits' own, and its constants."""
-    import torch
-
-    heads, d = query.shape[1:]
-    kv_heads, group = keys.shape[1], heads // keys.shape[1]
+    kv_heads, tokens = keys.shape[1:3]
     widen = keys.dtype == torch.float8_e4m3fn
     q = query.contiguous() if widen else query.contiguous().to(keys.dtype)
-    factor = (d**-0.5 if scale is None else scale) * LOG2E
-    fixed = {
-        "HEADS": kv_heads,
-        "GROUP": group,
-        "ROWS": rows(group),
-        "D": d,
-        "BLOCK": tuning.block,
-        "WIDEN": widen,
-        "OVERLAP": tuning.overlap,
-        "num_warps": tuning.warps,
-        "num_stages": tuning.stages,
-    }
-    after = (factor, *keys.stride()[:3], *values.stride()[:3])
-    return (q, keys, values, lengths), after, fixed
+    splits = splits_for(batch * kv_heads, tokens, tuning, query.device)
+    partial, lse = partials(batch * heads, splits, d, query.device)
+    dense_kernel[(batch * kv_heads, splits)](
+        q,
+        keys,
+        values,
+        lengths,
+        partial,
+        lse,
+        splits,
+        (d**-0.5 if scale is None else scale) * LOG2E,
+        *keys.stride()[:3],
+        *values.stride()[:3],
+        HEADS=kv_heads,
+        GROUP=heads // kv_heads,
+        ROWS=rows(heads // kv_heads),
+        D=d,
+        BLOCK=tuning.block,
+        WIDEN=widen,
+        num_warps=tuning.warps,
+        num_stages=tuning.stages,
+    )
+    return merge(partial, lse, query.shape, dtype or query.dtype)

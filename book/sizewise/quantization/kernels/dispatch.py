@@ -1,6 +1,7 @@
 """Which implementation runs: Triton's kernels where they can, torch elsewhere."""
 
 import os
+from functools import cache
 from importlib.util import find_spec
 
 from .layout import Packed, Tuning
@@ -19,10 +20,25 @@ def backend(device) -> str:
         return "triton"
     if not interpreted():
         return "torch"
-    from . import interpreter
-
-    interpreter.repair()
+    _repair_interpreter()
     return "triton"
+
+
+@cache
+def _repair_interpreter() -> None:
+    """Let Triton 3.6's interpreter take a loop's bounds from loaded values.
+
+    It calls int() on an array of one element, which numpy refuses from 2.4 on.
+    """
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patched
 
 
 def attend(
@@ -66,7 +82,7 @@ def append(x, packed: Packed, positions) -> None:
     """Quantize new vectors and write them into the packed cache, in place.
 
     ``x`` (batch, kv heads, new, d); ``positions`` int32 (batch), where each sequence's first new
-    vector goes. A norm above fp16's largest number, 65504, becomes infinite.
+    vector goes. A norm above fp16's largest number, 65504, is stored as that number.
     Raises ValueError where shapes do not fit; positions are the caller's to keep within capacity.
     """
     if x.dim() != 4 or x.shape[:2] != packed.codes.shape[:2] or x.shape[-1] != packed.dim:

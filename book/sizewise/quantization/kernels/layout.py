@@ -1,21 +1,20 @@
 """What the kernels read: packed codes with their norms, and how a launch is tuned."""
 
 from dataclasses import dataclass, field, replace
-from itertools import product
 
 from sizewise.quantization.packing import width
-from sizewise.units import unknown
 from sizewise.validation import whole
 
 BITS = (2, 3, 4)
-LOOKUPS = ("auto", "gather", "prmt")
+MOST = 512  # splits of one sequence: `merge` reads them in one tile
+WAVES = 4  # programs a multiprocessor
 
 
 @dataclass(frozen=True)
 class Packed:
     """Keys or values of a layer: vector = rotation^T centroids[codes] * norm.
 
-    ``codes`` uint8 (batch, kv heads, capacity, bytes), laid out by `quant.packing`; ``norms`` fp16
+    ``codes`` uint8 (batch, kv heads, capacity, bytes), laid out by `packing`; ``norms`` fp16
     (batch, kv heads, capacity); ``centroids`` fp32 (2**bits), ascending, of a unit vector's
     coordinates; ``rotation`` fp32 (d, d), orthogonal, y = rotation x. Capacity may exceed what is
     filled: lengths say how much is read.
@@ -64,14 +63,6 @@ class Packed:
         return self.rotation.shape[-1]
 
     @property
-    def symmetric(self) -> bool:
-        """Whether the centroids are mirrored at zero, as those of a symmetric density are."""
-        if "symmetric" not in self._kept:  # asked once: the answer waits for the device
-            error = (self.centroids + self.centroids.flip(0)).abs().max()
-            self._kept["symmetric"] = bool(error < 1e-6)
-        return self._kept["symmetric"]
-
-    @property
     def bytes_per_vector(self) -> int:
         return self.codes.shape[-1] + 2
 
@@ -100,13 +91,8 @@ class Packed:
 class Tuning:
     """How decode attention is launched.
 
-    ``block`` tokens a tile; ``splits`` of each sequence, 0 for as many as make ``waves`` whole
-    rounds of what the device holds at once, and ``waves`` 0 for the fewest that fill it
-    (`occupancy`); ``warps`` and ``stages`` of the kernel. ``lookup``, how a code becomes a
-    centroid: "gather" loads it from a table that the first-level cache holds; "prmt" (NVIDIA only)
-    looks four up at a time with byte permutes; "auto" takes the second where it runs. ``overlap``:
-    each launch may begin before the one before has ended (programmatic dependent launch: NVIDIA,
-    Hopper or later).
+    ``block`` tokens a tile; ``splits`` of each sequence, 0 for as many as fill the device
+    (`splits_for`); ``warps`` and ``stages`` of the kernel.
     Raises ValueError for values outside what the kernels take.
     """
 
@@ -114,25 +100,27 @@ class Tuning:
     splits: int = 0
     warps: int = 4
     stages: int = 3
-    lookup: str = "auto"
-    waves: int = 0
-    overlap: bool = False
 
     def __post_init__(self):
         if self.block not in (16, 32, 64, 128, 256):
             raise ValueError(f"a tile has 16, 32, 64, 128 or 256 tokens, got {self.block!r}")
-        whole("splits", self.splits, 512, 0)
+        whole("splits", self.splits, MOST, 0)
         if self.warps not in (1, 2, 4, 8):
             raise ValueError(f"warps must be 1, 2, 4 or 8, got {self.warps!r}")
         whole("stages", self.stages, 8)
-        whole("waves", self.waves, 16, 0)
-        if self.lookup not in LOOKUPS:
-            raise unknown("lookup", self.lookup, LOOKUPS)
 
 
-def space(blocks=(64, 128), warps=(4, 8), stages=(2, 3)):
-    """The tiles that tuning tries first."""
-    return [
-        Tuning(block=block, warps=warp, stages=stage)
-        for block, warp, stage in product(blocks, warps, stages)
-    ]
+def splits_for(programs: int, tokens: int, tuning: Tuning, device) -> int:
+    """Shares of each sequence, so that ``programs`` times as many fill the device `WAVES` times.
+
+    No share is shorter than a tile. A multiprocessor that holds several programs at once hides
+    the loads of one behind the work of another.
+    """
+    import torch
+
+    if tuning.splits:
+        return tuning.splits
+    units = 132  # of an H100 or H200, where there is no GPU to ask
+    if device.type == "cuda":
+        units = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, min(WAVES * units // programs, -(-tokens // tuning.block), MOST))

@@ -1,4 +1,4 @@
-"""Scores alone, q k for every token, of packed and of plain keys: what "8x" was said about.
+"""Scores alone, q k for every token, of packed keys: what "8x" was said about.
 
 No softmax and no values: the comparison that a headline about "computing attention logits" makes.
 The scores are written in fp32, 4 bytes for each token and query head beside the keys read.
@@ -7,9 +7,8 @@ The scores are written in fp32, 4 bytes for each token and query head beside the
 import triton
 import triton.language as tl
 
-from .decode import _tile
+from .decode import _tile, centroids
 from .layout import Packed, Tuning
-from .lookup import chosen, gathered, permuted2, permuted3, permuted4, planes
 from .rotate import rotate, rows
 
 
@@ -33,7 +32,6 @@ def packed_kernel(
     D: tl.constexpr,
     BITS: tl.constexpr,
     BLOCK: tl.constexpr,
-    LOOKUP: tl.constexpr,
 ):
     """Scores of one tile of tokens for one group of query heads."""
     program = tl.program_id(0)
@@ -51,20 +49,11 @@ def packed_kernel(
     high, shift = low, (column // (D // 8)).to(tl.uint8)[:, None]
     if BITS == 3:
         high = _tile(CODES + D // 4, wide, held, column % (D // 8), c_token, 0)
-    if LOOKUP == "prmt":
-        h0, h1, l0, l1 = tl.load(TABLE), tl.load(TABLE + 1), tl.load(TABLE + 2), tl.load(TABLE + 3)
-        if BITS == 4:
-            k0, k1 = permuted4(low, h0, h1, l0, l1)
-        elif BITS == 3:
-            k0, k1, k2, k3 = permuted3(low, high, shift, h0, h1, l0, l1)
-        else:
-            k0, k1, k2, k3 = permuted2(low, h0, l0)
-    else:
-        k0 = gathered(low, high, shift, TABLE, 0, BITS)
-        k1 = gathered(low, high, shift, TABLE, 1, BITS)
-        if PARTS == 4:
-            k2 = gathered(low, high, shift, TABLE, 2, BITS)
-            k3 = gathered(low, high, shift, TABLE, 3, BITS)
+    k0 = centroids(low, high, shift, TABLE, 0, BITS)
+    k1 = centroids(low, high, shift, TABLE, 1, BITS)
+    if PARTS == 4:
+        k2 = centroids(low, high, shift, TABLE, 2, BITS)
+        k3 = centroids(low, high, shift, TABLE, 3, BITS)
     scores = tl.dot(tl.load(at, mask=inside[:, None], other=0.0), k0)
     scores = tl.dot(tl.load(at + W, mask=inside[:, None], other=0.0), k1, scores)
     if PARTS == 4:
@@ -76,44 +65,13 @@ def packed_kernel(
     tl.store(out, scores * size[:, None] * norm[None, :], mask=inside[:, None] & held[None, :])
 
 
-@triton.jit
-def plain_kernel(
-    Q,
-    K,
-    OUT,
-    tokens,
-    scale,
-    k_batch,
-    k_head,
-    k_token,
-    HEADS: tl.constexpr,
-    GROUP: tl.constexpr,
-    ROWS: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Scores of one tile of tokens for one group of query heads, keys as they are."""
-    program = tl.program_id(0)
-    batch, head = program // HEADS, program % HEADS
-    K += batch.to(tl.int64) * k_batch + head.to(tl.int64) * k_head
-    row, column = tl.arange(0, ROWS), tl.arange(0, D)
-    inside = row < GROUP
-    q_at = Q + program * GROUP * D + row[:, None] * D + column[None, :]
-    q = tl.load(q_at, mask=inside[:, None], other=0.0)
-    token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    held, wide = token < tokens, token.to(tl.int64)
-    k = tl.load(K + wide[None, :] * k_token + column[:, None], mask=held[None, :], other=0.0)
-    out = OUT + (program * GROUP + row).to(tl.int64)[:, None] * tokens + wide[None, :]
-    tl.store(out, tl.dot(q, k) * scale, mask=inside[:, None] & held[None, :])
-
-
 def packed(query, keys: Packed, scale: float, tuning: Tuning):
     """fp32 (batch, query heads, capacity): scale q k for every place of the packed cache."""
     import torch
 
     batch, heads, d = query.shape
     kv_heads, tokens = keys.codes.shape[1:3]
-    group, lookup = heads // kv_heads, chosen(tuning.lookup, query.device, keys, keys)
+    group = heads // kv_heads
     q, size = rotate(query.contiguous(), keys, kv_heads, scale * d**-0.5)
     out = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
     packed_kernel[(batch * kv_heads, triton.cdiv(tokens, tuning.block))](
@@ -121,7 +79,7 @@ def packed(query, keys: Packed, scale: float, tuning: Tuning):
         size,
         keys.codes,
         keys.norms,
-        planes(keys) if lookup == "prmt" else keys.table(),
+        keys.table(),
         out,
         tokens,
         *keys.codes.stride()[:3],
@@ -131,32 +89,6 @@ def packed(query, keys: Packed, scale: float, tuning: Tuning):
         ROWS=rows(group),
         D=d,
         BITS=keys.bits,
-        BLOCK=tuning.block,
-        LOOKUP=lookup,
-        num_warps=tuning.warps,
-    )
-    return out
-
-
-def plain(query, keys, scale: float, tuning: Tuning):
-    """The same of keys (batch, kv heads, tokens, d) in fp32 (by tf32 products), bf16 or fp16."""
-    import torch
-
-    batch, heads, d = query.shape
-    kv_heads, tokens = keys.shape[1:3]
-    out = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
-    group = heads // kv_heads
-    plain_kernel[(batch * kv_heads, triton.cdiv(tokens, tuning.block))](
-        query.contiguous().to(keys.dtype),
-        keys,
-        out,
-        tokens,
-        scale,
-        *keys.stride()[:3],
-        HEADS=kv_heads,
-        GROUP=group,
-        ROWS=rows(group),
-        D=d,
         BLOCK=tuning.block,
         num_warps=tuning.warps,
     )

@@ -20,15 +20,12 @@ def merge_kernel(
     CHUNK: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROTATED: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):
     """One query head: sum of partials weighed by 2**lse, then x = rotation^T y if ROTATED, of
     which a program makes COLUMNS coordinates."""
     program = tl.program_id(0)
     split = tl.arange(0, PADDED)
     inside = split < SPLITS
-    if OVERLAP:
-        tl.extra.cuda.gdc_wait()
     lse = tl.load(LSE + program * SPLITS + split, mask=inside, other=-float("inf"))
     most = tl.max(lse, 0)
     most = tl.where(most == -float("inf"), 0.0, most)  # a sequence of no tokens
@@ -60,12 +57,11 @@ def partials(rows: int, splits: int, d: int, device):
     return partial, torch.empty(rows, splits, dtype=torch.float32, device=device)
 
 
-def merge(partial, lse, shape, dtype, *, factor=1.0, rotation=None, overlap=False):
+def merge(partial, lse, shape, dtype, *, factor=1.0, rotation=None):
     """Merge to a tensor of ``shape`` and ``dtype``; rotated back by ``rotation`` (d, d), if any.
 
     Few rows are rotated in the kernel, which saves a launch; many in one matrix product, which
-    reads the rotation once. With ``overlap`` the kernel may be started before the one that makes
-    ``partial`` has ended, for which it waits.
+    reads the rotation once.
     """
     import torch
 
@@ -74,7 +70,6 @@ def merge(partial, lse, shape, dtype, *, factor=1.0, rotation=None, overlap=Fals
     late = rotation is not None and not inside
     out = torch.empty(shape, dtype=torch.float32 if late else dtype, device=partial.device)
     padded = triton.next_power_of_2(splits)
-    launch = {"launch_pdl": True} if overlap else {}
     merge_kernel[(rows, d // COLUMNS if inside else 1)](
         partial,
         lse,
@@ -87,8 +82,6 @@ def merge(partial, lse, shape, dtype, *, factor=1.0, rotation=None, overlap=Fals
         CHUNK=min(d, max(16, 4096 // max(padded, COLUMNS))),
         COLUMNS=COLUMNS,
         ROTATED=inside,
-        OVERLAP=overlap,
         num_warps=4,
-        **launch,
     )
     return (out @ rotation).to(dtype) if late else out

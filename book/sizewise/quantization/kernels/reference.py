@@ -49,5 +49,5 @@ def quantize(x, packed: Packed):
     unit = x / norms.clamp_min(1e-30).unsqueeze(-1)
     rotated = unit @ packed.rotation.double().T
     codes = torch.bucketize(rotated, packed.boundaries().double())
-    stored = norms.to(torch.float16)
+    stored = norms.clamp(max=65504.0).to(torch.float16)
     return pack(codes.to(torch.uint8), packed.bits), stored

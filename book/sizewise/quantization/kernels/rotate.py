@@ -22,15 +22,12 @@ def rotate_kernel(
     ROWS: tl.constexpr,
     D: tl.constexpr,
     COLUMNS: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):
     """Some coordinates of the rotated queries of one group; fp16 out, of norm 1.
 
     A rotation keeps the norm, so that each program knows the scale without seeing the others'
     coordinates; the norm (times ``factor``) is stored beside them.
     """
-    if OVERLAP:
-        tl.extra.cuda.gdc_launch_dependents()
     program, part = tl.program_id(0), tl.program_id(1)
     batch, first = program // HEADS, program % HEADS * GROUP
     row, inner = tl.arange(0, ROWS), tl.arange(0, D)
@@ -47,9 +44,9 @@ def rotate_kernel(
         tl.store(SIZE + program * GROUP + row, norm * factor, mask=row < GROUP)
 
 
-def rotate(query, keys: Packed, kv_heads: int, factor: float, overlap: bool = False):
+def rotate(query, keys: Packed, kv_heads: int, factor: float):
     """The query (batch, query heads, d) rotated, fp16 of norm 1; its norm times ``factor``, fp32
-    (batch x query heads). With ``overlap`` the next kernel may begin beside this one.
+    (batch x query heads).
     """
     import torch
 
@@ -70,7 +67,6 @@ def rotate(query, keys: Packed, kv_heads: int, factor: float, overlap: bool = Fa
         ROWS=rows(group),
         D=d,
         COLUMNS=COLUMNS,
-        OVERLAP=overlap,
         num_warps=4,
     )
     return q, size

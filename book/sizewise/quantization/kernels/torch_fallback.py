@@ -38,7 +38,7 @@ def append(x, packed: Packed, positions) -> None:
     places = positions.long().view(-1, 1) + torch.arange(x.shape[2], device=x.device)
     batch = torch.arange(x.shape[0], device=x.device).view(-1, 1)
     packed.codes[batch, :, places] = rows.transpose(1, 2)
-    packed.norms[batch, :, places] = norms.to(torch.float16).transpose(1, 2)
+    packed.norms[batch, :, places] = norms.clamp(max=65504.0).to(torch.float16).transpose(1, 2)
 
 
 def _unrotated(packed: Packed, tokens: int):

@@ -49,7 +49,7 @@ class Converted:
         return 8 * self.stored.total / self.parameters
 
 
-def refusal(name: str, device: str = "cpu") -> str | None:
+def refusal(name: str | Format, device: str = "cpu") -> str | None:
     """Why this machine cannot hold or run a format on a device; None if it can.
 
     Raises ValueError for an unknown name, with the nearest one.
@@ -69,7 +69,7 @@ def refusal(name: str, device: str = "cpu") -> str | None:
 
 def convert(
     model,
-    name: str,
+    name: str | Format,
     *,
     device=None,
     skip: Iterable[str] | None = None,
@@ -86,7 +86,7 @@ def convert(
     ``fill(name, tensor)`` gives values to the tensors of a model made on the meta device, one
     layer at a time, so that a model larger than memory can be made in its small format.
     ``calibration``, windows of tokens (n, T), is what GPTQ and AWQ look at. ``progress`` gets
-    (modules done, modules).
+    (modules done, modules). ``name`` may also be a `layers.Format`.
     Raises ValueError for an unknown or refused format, suffixes that name no layer, a model on
     the meta device without ``fill``, a calibrated format without ``calibration`` or of a model
     with experts, a model with nothing to convert, and weights that are not finite.
@@ -98,7 +98,7 @@ def convert(
     if place.type == "meta":
         raise ValueError("the model is on the meta device: name the device that will hold it")
     if reason := refusal(name, str(place)):
-        raise ValueError(f"{name} cannot be used here: {reason}")
+        raise ValueError(f"{form.name} cannot be used here: {reason}")
     if fill is None and any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("the model has no weights yet (meta device), and no fill was given")
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -129,7 +129,8 @@ def convert(
     seconds = time.perf_counter() - started
     stored = tensor_bytes.measure_bytes(model)
     notes = (*notes, *_note_on_rest(left, parameters))
-    return Converted(model, name, stored, seconds, parameters, len(selected), weights, left, notes)
+    counts = (parameters, len(selected), weights, left)
+    return Converted(model, form.name, stored, seconds, *counts, notes)
 
 
 # --- what can be converted
@@ -200,7 +201,9 @@ def _shape(module) -> tuple[int, int] | None:
     return (weight.shape[1], weight.shape[0]) if type(module) is Conv1D else None
 
 
-def _format(name: str) -> Format:
+def _format(name: str | Format) -> Format:
+    if isinstance(name, Format):
+        return name
     if name not in layers.FORMATS:
         raise units.unknown("weight format", name, FORMATS)
     return layers.FORMATS[name]

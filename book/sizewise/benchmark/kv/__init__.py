@@ -1,1 +1,0 @@
-"""Attention over a quantized KV cache, checked and timed on a device."""
