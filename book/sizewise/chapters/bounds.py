@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise import units
-from sizewise.costs import formats
+from sizewise.costs import forecast, formats
 from sizewise.data import catalog, prices, records
 
 from . import claims, notebook
@@ -101,6 +101,7 @@ BOUNDS: dict[str, Any] = {
     "bits": Number(1, 8, "bits"),
     "budget": Number(1e9, 1e30, "FLOPs"),
     "context": Number(1, 1e8, "tokens"),
+    "cache": Choice("cache format", lambda: formats.CACHES),
     "cheap": None,  # the price list names the nearest
     "confidence": Choice("confidence", _column("cascade", "confidence")),
     "core_hour": Number(1e-6, 1e3, "dollars"),
@@ -110,6 +111,7 @@ BOUNDS: dict[str, Any] = {
     "dim": Number(2, 4096, "coordinates"),
     "discordant": SHARE,
     "encoder": Choice("encoder", _column("classifiers", "model")),
+    "framework": Choice("framework", lambda: forecast.FRAMEWORKS, or_empty=True),
     "format": Choice("format", lambda: formats.WEIGHTS),
     "label_price": Number(0, 1e4, "dollars"),
     "labels": Number(1, 1e6, "labels"),
