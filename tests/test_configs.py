@@ -200,7 +200,9 @@ class TestSizes:
             ({"num_hidden_layers": 10**3000}, "num_hidden_layers = 100000... (3001 digits) is"),
             ({"decoder_layers": 10**7}, "decoder_layers = 10000000 is over 10,000"),
             ({"num_local_experts": 10**9}, "num_local_experts = 1000000000 is over 20,000"),
-            ({"depths": [2, 10**7]}, "depths.1 = 10000000 is over 10,000"),
+            ({"depths": [2, 10**7]}, "depths.1 = 10000000 is over 500"),
+            ({"num_labels": 10**7}, "num_labels = 10000000 is over 100,000"),
+            ({"depths": [3, 9999]}, "depths.1 = 9999 is over 500"),
             ({"hidden_size": 10**13}, "hidden_size = 10000000000000 is over 1,000,000,000,000"),
             ({"anything": -(10**13)}, "anything = -10000000000000 is over"),
             (
