@@ -6,7 +6,7 @@ JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapters site pdf release lighthouse test verify unit nbval site-test check lint lock
+.PHONY: help book chapters site live pdf release lighthouse test verify unit nbval site-test check lint lock
 .PHONY: manifest stale bench sphinx-check clean
 
 help: ## Show what each target does
@@ -20,6 +20,9 @@ chapters: $(VENV)/.ready ## Run the chapters whose notebook, library or data cha
 
 site: $(VENV)/.ready ## Build the site from the chapters as they are
 	$(BIN)/python scripts/build_site.py
+
+live: $(VENV)/.ready ## Gather Python for the browser, so that chapters run on the site; then make site
+	$(BIN)/python scripts/live.py
 
 pdf: $(VENV)/.ready ## The built site as one PDF in _build/pdf, where there is a Chromium
 	$(BIN)/python scripts/pdf.py
