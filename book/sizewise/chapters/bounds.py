@@ -74,16 +74,6 @@ class Day:
             raise ValueError("must be a day from 2023-01-01 to today")
 
 
-class Pair:
-    """Two models, or none."""
-
-    def check(self, value: Any) -> None:
-        if len(value) not in (0, 2) or not all(isinstance(name, str) for name in value):
-            raise ValueError("must be two names, or []")
-        for name in value:
-            Choice("recorded model", _column("small_vs_large", "model")).check(name)
-
-
 def _column(stem: str, column: str) -> Callable[[], list[str]]:
     """The values of a column of recorded rows, in their order."""
     return lambda: list(
@@ -126,7 +116,6 @@ BOUNDS: dict[str, Any] = {
     "most": Number(1e9, 1e30, "FLOPs"),
     "negligible": Number(0, 100, "points"),
     "next_budget": Number(1e9, 1e30, "FLOPs"),
-    "pair": Pair(),
     "points": Number(0.1, 100, "points"),
     "price_date": Day(),
     "prompt_tokens": Number(1, 1e7, "tokens"),
