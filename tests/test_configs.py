@@ -178,7 +178,7 @@ class TestNames:
 
     def test_a_hub_id_without_a_network_is_refused_in_one_line(self):
         words = (
-            "from sizewise import configs\n"
+            "from sizewise.models import config as configs\n"
             "try:\n    configs.load('nobody/no-such-model')\n"
             "except ValueError as error:\n    print(error)\n"
         )
