@@ -6,8 +6,8 @@ JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapters site pdf release lighthouse test verify unit nbval site-test check lint lock
-.PHONY: manifest stale bench sphinx-check clean
+.PHONY: help book chapters site live pdf release lighthouse test verify unit nbval site-test check
+.PHONY: lint lock manifest stale bench sphinx-check mutate kills extras cluster clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -20,6 +20,9 @@ chapters: $(VENV)/.ready ## Run the chapters whose notebook, library or data cha
 
 site: $(VENV)/.ready ## Build the site from the chapters as they are
 	$(BIN)/python scripts/build_site.py
+
+live: $(VENV)/.ready ## Gather Python for the browser, so that chapters run on the site; then make site
+	$(BIN)/python scripts/live.py
 
 pdf: $(VENV)/.ready ## The built site as one PDF in _build/pdf, where there is a Chromium
 	$(BIN)/python scripts/pdf.py
@@ -59,13 +62,11 @@ mutate: $(VENV)/.ready ## 200 random changes of data and library; prints what no
 kills: $(VENV)/.ready ## 20 kills each of a sweep, a chapter, a comparison, a download; ten minutes
 	$(BIN)/python scripts/kills.py
 
-kernels: $(VENV)/.ready ## Tests of the GPU kernels, in Triton's interpreter
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "triton==3.6.0"
-	$(PYTEST) tests/test_quant_kernels.py tests/test_device_kv.py
+extras: $(VENV)/.ready ## Triton, for the kernels in its interpreter, and Ray: `make test` then uses both
+	$(PIP) "triton==3.6.0" "ray==2.60.0"
 
-cluster: $(VENV)/.ready ## Tests of a Ray cluster of two nodes, one killed in mid-run; a minute
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "ray==2.60.0"
-	$(BIN)/python -m pytest tests/test_engine.py -k "ray or nodes"
+cluster: extras ## A Ray cluster of two nodes, one killed in mid-run, gives the rows of an unbroken one
+	$(BIN)/python -m pytest tests/test_engine.py -k nodes
 
 bench: $(VENV)/.ready ## Time the book's speed claims, each as a ratio in one run
 	$(BIN)/python scripts/bench.py

@@ -96,6 +96,9 @@ def reference() -> str:
     command = [script("sphinx-apidoc"), *options, str(library), *map(str, hidden)]
     subprocess.run([*command, str(library / "__main__.py")], check=True, env=environment)
     (out / "sizewise.rst").unlink()
+    for page in out.glob("*.rst"):  # a name is described where it is defined, not exported
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace("   :members:\n", "", 1), encoding="utf-8")
     return f"{len(list(out.glob('*.rst')))} pages"
 
 

@@ -201,6 +201,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         default=records.path("kv_quality"),
         help="another file than data/kv_quality.jsonl",
     )
+    add("--having", help="only rows that say this of how they store: center, sink, plain")
     add("--list", action="store_true", help="print the rows and measure none")
     given = parser.parse_args(words)
     for kind in given.what:
@@ -219,6 +220,7 @@ def main() -> None:
 
         torch.set_num_threads(words.threads)
         some = [row for what in words.what for row in rows(what, words)]
+        some = [row for row in some if not words.having or row.get(words.having)]
         # In this process, model by model: models are large and kept between rows.
         some.sort(key=lambda row: words.models.index(row["model"]))
         if words.list:

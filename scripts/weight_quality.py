@@ -35,8 +35,8 @@ FORMATS = (
 )
 GROUPED = ("nf4", "fp4", "mxfp4", "nvfp4", "q4_0", "int4", "gptq4", "nf3")
 SHIFTS = (0, 11, 23, 41)  # columns by which the beginnings of groups are moved; of no common factor
-SECOND = ("fp32", "bf16", "int8", "nf4", "fp4", "q8_0", "mxfp4", "nvfp4", "q4_0", "gptq4")
-SHARE = 0.5  # of the weights that pruning sets to zero
+SECOND = ("fp32", "bf16", "int8", "nf4", "fp4", "nf3", "mxfp4", "nvfp4", "q4_0", "gptq4")
+SHARES = (0.25, 0.5)  # of the weights that pruning sets to zero
 
 
 def quality(formats) -> Iterator[Row]:
@@ -62,7 +62,7 @@ def pruning(formats) -> Iterator[Row]:
     """The laboratory's model with half its weights gone: alone, and with four bits."""
     common = {"model": SUBJECT, "trained_tokens": SUBJECT_TOKENS, "trained_context": CONTEXT}
     for form in ("fp32", "nf4"):
-        yield common | _read(form, LAB_TEXTS[0], CONTEXT, WINDOWS) | {"share": SHARE}
+        yield common | _read(form, LAB_TEXTS[0], CONTEXT, WINDOWS) | {"share": SHARES[-1]}
 
 
 def training(formats) -> Iterator[Row]:
@@ -78,6 +78,10 @@ def encoder(formats) -> Iterator[Row]:
     for model in ENCODERS:
         for form in formats:
             yield {"model": model, "format": form, "texts": 1000, "seed": 0}
+        for form in (form for form in ("fp32", "nf4") if form in formats):
+            for share in SHARES:
+                row = {"model": model, "format": form, "texts": 1000, "seed": 0}
+                yield row | {"share": share}
 
 
 def file(formats) -> Iterator[Row]:

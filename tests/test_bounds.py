@@ -34,8 +34,6 @@ ABSURD = [
     ("practical-test", {"points": 0}, "must be from 0.1 to 100 points"),
     ("practical-test", {"discordant": 1.5}, "must be from"),
     ("small-versus-large", {"level": 0.0}, "must be from"),
-    ("small-versus-large", {"pair": ["smollm2-135m"]}, "must be two names, or []"),
-    ("small-versus-large", {"pair": ["smollm2-135m", "gpt-9"]}, "unknown recorded model 'gpt-9'"),
     ("right-sizing", {"labels": 0}, "must be from"),
     ("right-sizing", {"core_hour": -0.5}, "must be from"),
     ("serving-experts", {"format": "fp7"}, "unknown format 'fp7'"),

@@ -404,3 +404,27 @@ class TestProcesses:
         )
         assert done.returncode == 0, done.stderr
         assert TestRun.printed(book.root.parent / "out" / "first.ipynb") == [f"{book.root}\n"]
+
+
+class TestNames:
+    """A file or a model may be called anything: its name is shown, never obeyed."""
+
+    CONFIG = (
+        '{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "vocab_size": 100, '
+        '"num_hidden_layers": 2, "num_attention_heads": 4}'
+    )
+
+    @pytest.mark.parametrize("command", [["count"], ["memory"], ["count", "gpt2"]])
+    def test_control_characters_of_a_file_are_shown_as_escapes(self, sizewise, tmp_path, command):
+        file = tmp_path / "a\x1b]0;owned\x07\x1b[31m.json"
+        file.write_text(self.CONFIG)
+        done = sizewise(*command, file)
+        assert done.code == 0
+        assert "\x1b" not in done.out + done.err
+        assert r"\x1b]0;owned\x07" in done.out.replace("\n", "")
+
+    def test_so_are_those_of_a_name_that_is_none(self, sizewise):
+        done = sizewise("count", "no\x1b[31m\x07such")
+        assert (done.code, done.out) == (2, "")
+        assert "\x1b" not in done.err
+        assert r"\x1b[31m\x07such" in done.err

@@ -178,7 +178,7 @@ class TestNames:
 
     def test_a_hub_id_without_a_network_is_refused_in_one_line(self):
         words = (
-            "from sizewise import configs\n"
+            "from sizewise.models import config as configs\n"
             "try:\n    configs.load('nobody/no-such-model')\n"
             "except ValueError as error:\n    print(error)\n"
         )
@@ -200,7 +200,9 @@ class TestSizes:
             ({"num_hidden_layers": 10**3000}, "num_hidden_layers = 100000... (3001 digits) is"),
             ({"decoder_layers": 10**7}, "decoder_layers = 10000000 is over 10,000"),
             ({"num_local_experts": 10**9}, "num_local_experts = 1000000000 is over 20,000"),
-            ({"depths": [2, 10**7]}, "depths.1 = 10000000 is over 10,000"),
+            ({"depths": [2, 10**7]}, "depths.1 = 10000000 is over 500"),
+            ({"num_labels": 10**7}, "num_labels = 10000000 is over 100,000"),
+            ({"depths": [3, 9999]}, "depths.1 = 9999 is over 500"),
             ({"hidden_size": 10**13}, "hidden_size = 10000000000000 is over 1,000,000,000,000"),
             ({"anything": -(10**13)}, "anything = -10000000000000 is over"),
             (

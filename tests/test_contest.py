@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.chapters.figures import small_versus_large as figures
-from sizewise.chapters.tables import chance_baseline, published_scores, small_versus_large
+from sizewise.chapters.tables import published_scores, small_versus_large
 from sizewise.data import catalog, records
 from sizewise.stats import paired
 
@@ -79,12 +79,6 @@ def test_scores_have_wilson_intervals_and_are_ordered_by_size():
     assert found["chance"].tolist() == [0.25, 0.25, 0.0]
 
 
-def test_guessing_is_not_above_chance():
-    lucky = small_versus_large.scores(small_versus_large.answers(made({"a": 0.26}, items=400)))
-    able = small_versus_large.scores(small_versus_large.answers(made({"a": 0.6}, items=400)))
-    assert [t["against"].iloc[0] for t in (lucky, able)] == ["alike", "above"]
-
-
 def boolq(right):
     """Rows of 100 questions, of which 60 have the answer 0; so many are ``right`` by model."""
     return pd.DataFrame(
@@ -102,48 +96,17 @@ def boolq(right):
     )
 
 
-def test_always_yes_is_guessing_and_so_is_the_worse_than_that():
-    found = small_versus_large.scores(
-        small_versus_large.answers(boolq({"able": 80, "yes": 60, "half": 52, "no": 40}))
+def test_always_yes_is_guessing_too():
+    table = small_versus_large.scores(
+        small_versus_large.answers(boolq({"able": 80, "no": 40})), ["no", "able"]
     )
-    assert found["chance"].tolist() == [0.6] * 4
-    # Wilson at 100: 0.52 has 0.423 to 0.615, 0.40 has 0.309 to 0.498
-    assert dict(zip(found["model"], found["against"], strict=True)) == {
-        "able": "above",
-        "yes": "alike",
-        "half": "alike",
-        "no": "below",
-    }
-    said = chance_baseline.wording(found)
-    assert "Of 4 scores 1 lie above guessing" in said
-    assert "2 cannot be told from guessing: yes on boolq, half on boolq." in said
-    assert said.endswith("1 below guessing: no on boolq.")
-    assert chance_baseline.wording(found.head(1)) == (
-        "All 1 scores lie above guessing with their whole interval."
-    )
-    assert chance_baseline.wording(found.head(0)) == "Not measured."
+    assert table["chance"].tolist() == [0.6] * 2
 
 
 def test_tasks_without_choices_beside_those_with_choices_have_no_guessing():
     rows = pd.concat([boolq({"a": 80}), made({"a": 0.0}, 30, "gsm8k")])
-    found = small_versus_large.scores(small_versus_large.answers(rows)).set_index("task")
-    assert found["chance"].to_dict() == {"boolq": 0.6, "gsm8k": 0.0}
-    assert found["against"].to_dict() == {"boolq": "above", "gsm8k": "alike"}
-
-
-def test_a_model_that_gives_one_answer_is_named():
-    rows = pd.DataFrame(
-        {
-            "model": ["a", "a", "b", "c"],
-            "task": ["boolq", "boolq", "boolq", "gsm8k"],
-            "chosen": [[1, 1, 1, 1], [1, 0], [0, 1, 0, 1], None],
-        }
-    )
-    found = chance_baseline.leanings(rows)
-    assert found.to_dict("records") == [
-        {"task": "boolq", "model": "a", "share": pytest.approx(5 / 6)}
-    ]
-    assert len(chance_baseline.leanings(rows.drop(columns="chosen"))) == 0
+    table = small_versus_large.scores(small_versus_large.answers(rows), ["a"]).set_index("task")
+    assert table["chance"].to_dict() == {"boolq": 0.6, "gsm8k": 0.0}
 
 
 def test_a_duel_is_worked_out_by_hand():
@@ -162,7 +125,7 @@ def test_a_duel_is_worked_out_by_hand():
     assert one["difference"] == pytest.approx(3 / 7)
     assert one["p"] == pytest.approx(12 / 32 - 5 / 32)  # two tails of 5 tosses less half of both
     assert one["p_holm"] == one["p"]
-    assert one["found"] == "no"
+    assert one["ahead"] == "no"
 
 
 def test_duels_find_a_real_difference_and_none_where_there_is_none():
@@ -175,7 +138,7 @@ def test_duels_find_a_real_difference_and_none_where_there_is_none():
     )
     found = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index(
         "task"
-    )["found"]
+    )["ahead"]
     assert found.to_dict() == {"arc-easy": "larger", "piqa": "no", "boolq": "smaller"}
 
 
@@ -204,7 +167,7 @@ def test_p_values_are_corrected_over_all_duels_together():
     assert found["p_holm"].to_dict() == pytest.approx(
         {"piqa": 2 / 32, "boolq": 3 / 4, "arc-easy": 3 / 256}
     )
-    assert found["found"].to_dict() == {"piqa": "no", "boolq": "no", "arc-easy": "larger"}
+    assert found["ahead"].to_dict() == {"piqa": "no", "boolq": "no", "arc-easy": "larger"}
 
 
 def test_the_detectable_difference_is_found_four_times_in_five():
@@ -231,68 +194,6 @@ def test_neighbours_are_those_that_answered_the_task():
     ]
 
 
-def test_what_could_not_be_found_is_said():
-    few = small_versus_large.duels(
-        small_versus_large.answers(made({"s": 0.5, "l": 0.5}, 4)), ["s", "l"]
-    )
-    many = small_versus_large.duels(
-        small_versus_large.answers(made({"s": 0.3, "l": 0.6}, 400)), ["s", "l"]
-    )
-    assert (
-        "In 1 the items were too few to find any difference so often."
-        in small_versus_large.reach(few)
-    )
-    assert f"{100 * many['detectable'].iloc[0]:.0f} points" in small_versus_large.reach(many)
-    assert "too few" not in small_versus_large.reach(many)
-    assert "ahead in 1, the smaller in 0" in small_versus_large.wording(many)
-
-
-def test_upsets_are_worked_out_by_hand():
-    rows = pd.DataFrame(
-        {
-            "model": ["s", "l"],
-            "task": "piqa",
-            "items": [list("abcde")] * 2,
-            "right": [[1, 1, 0, 0, 1], [1, 0, 1, 0, 0]],
-            "parameters": [1, 2],
-        }
-    )
-    one = small_versus_large.upsets(small_versus_large.answers(rows), "s", "l").iloc[0]
-    assert one["upsets"] == pytest.approx(2 / 5)
-    assert one["of_errors"] == pytest.approx(2 / 3)
-    assert one["either"] == pytest.approx(4 / 5)
-    assert one["guessing"] == 0.5
-
-
-def test_a_right_answer_is_paid_for_with_the_wrong_ones():
-    rows = pd.DataFrame(
-        {
-            "model": ["s", "s", "l"],
-            "task": "piqa",
-            "items": [["a", "b"], ["c", "d"], list("abcd")],
-            "right": [[1, 0], [0, 1], [1, 1, 1, 0]],
-            "parameters": [1, 1, 2],
-            "cpu_seconds": [3.0, 5.0, 30.0],
-            "tokens_read": [30, 40, 70],
-            "tokens_written": [6, 4, 10],
-            "held_bytes": [7, 7, 9],
-            "peak_bytes": [20, 50, 40],
-        }
-    )
-    table = small_versus_large.costs(rows).set_index("model")
-    assert table["items"].tolist() == [4, 4]
-    assert table["accuracy"].tolist() == [0.5, 0.75]
-    assert table["cpu_seconds"].tolist() == [2.0, 7.5]  # 8 s and 30 s for four
-    assert table["cpu_per_right"].tolist() == [4.0, 10.0]  # 8 s for two, 30 s for three
-    assert table["tokens"].tolist() == [20, 20]
-    assert table["peak_bytes"].tolist() == [50, 40]
-    chats = small_versus_large.costs(rows.assign(task="gsm8k", chat=True))
-    assert chats["tokens"].isna().all()  # the template is in no row
-    assert chats["cpu_per_right"].tolist() == [4.0, 10.0]
-    none = small_versus_large.costs(made({"s": 0.0}, items=50))
-    assert none["cpu_per_right"].isna().all()
-
-
 def test_neighbours_are_next_in_size_and_the_two_ends():
     assert small_versus_large.neighbours("abc") == [("a", "b"), ("b", "c"), ("a", "c")]
     assert small_versus_large.neighbours("ab") == [("a", "b")]
@@ -301,22 +202,6 @@ def test_neighbours_are_next_in_size_and_the_two_ends():
         "s": 10**8,
         "l": 10**9,
     }
-
-
-def test_without_rows_every_table_is_empty_and_says_so(tmp_path):
-    rows = small_versus_large.rows(tmp_path / "none.jsonl")
-    answers = small_versus_large.answers(rows)
-    for table in (
-        small_versus_large.scores(answers),
-        small_versus_large.duels(answers, ["s", "l"]),
-        small_versus_large.upsets(answers, "s", "l"),
-        small_versus_large.costs(rows),
-    ):
-        assert len(table) == 0
-        assert "task" in table
-    assert (
-        small_versus_large.wording(small_versus_large.duels(answers, ["s", "l"])) == "Not measured."
-    )
 
 
 # ------------------------------------------------------------------ published scores
@@ -453,20 +338,6 @@ def points(axes):
     return sum(len(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "None")
 
 
-def test_every_score_is_one_mark(axes):
-    answers = small_versus_large.answers(
-        pd.concat([made({"a": 0.3, "b": 0.6}), made({"a": 0.2}, task="piqa")])
-    )
-    figures.accuracy(axes, small_versus_large.scores(answers, "ab"))
-    assert points(axes) == 3
-    strokes = [
-        line.get_xdata()[0]
-        for line in axes.lines
-        if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1
-    ]
-    assert sorted(strokes) == [0.25, 0.25, 0.5]  # guessing, beside each mark
-
-
 def test_only_differences_that_are_sure_are_filled(axes):
     rows = pd.concat([made({"s": 0.3, "l": 0.8}, 400), made({"s": 0.5, "l": 0.5}, 400, "piqa")])
     figures.differences(
@@ -475,9 +346,35 @@ def test_only_differences_that_are_sure_are_filled(axes):
     assert points(axes) == 3  # two hollow, one of them filled
 
 
-def test_published_figures_draw_all_their_rows(axes):
-    table = published_scores.versus(*GEMMA)
-    figures.printed(axes, table, large="27B", small="E4B")
-    assert points(axes) == 2 * (table["unit"] == "%").sum()
-    figures.distance(axes, published_scores.ratings())
-    figures.cost(axes, small_versus_large.costs(made({"s": 0.3, "l": 0.6})))
+def test_recorded_comparisons_are_drawn_with_their_numbers_in_words(axes):
+    bands = small_versus_large.part(
+        "band", small="Meta-Llama-3_1-8B", large="Meta-Llama-3_1-70B"
+    ).sort_values("band")
+    assert len(bands) == 5
+    assert bands["judged_right"].is_monotonic_decreasing
+    assert figures.bands(axes, bands, "8B", "70B").count(" %") == 5
+    assert "Llama 2 70B 36.3 %" in figures.families(
+        axes, small_versus_large.by_size(), "Llama 2 70B", 0.363
+    )
+
+
+def test_a_cascade_pays_for_every_model_it_asks():
+    table = small_versus_large.cascades(
+        "together",
+        "meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo",
+        "meta-llama/Meta-Llama-3.1-70B-Instruct-Turbo",
+        "2026-04-15",
+        300,
+    )
+    first, last = table.iloc[0], table.iloc[-1]
+    # by hand: 300 tokens and 916.4 / 4, at 0.18 dollars a million
+    assert first["dollars"] == pytest.approx(1000 * 0.18 * (300 + 229) / 1e6)
+    assert last["dollars"] == pytest.approx(1000 * 0.88 * (300 + 124) / 1e6)
+    between = table[table["models"] > 1]
+    assert (between["dollars"] > between["dollars_small"]).all()
+    assert (between["right"] > first["right"]).all()
+
+
+def test_what_was_not_recorded_is_refused():
+    with pytest.raises(ValueError, match="no row of pair"):
+        small_versus_large.pair("gemma-7b", "gemma-7b")

@@ -41,7 +41,7 @@ def bpe(opening=False):
     """Byte-level BPE, as of GPT-2, SmolLM2 and Qwen."""
     from sizewise.training import tokenizer as tokens
 
-    return wrapped(tokens.learn([WORDS * 20], 300), opening)
+    return wrapped(tokens.train_bpe([WORDS * 20], 300), opening)
 
 
 def metaspace(opening=False):

@@ -48,7 +48,7 @@ def model():
 def tokenizer():
     from sizewise.training import tokenizer as tokens
 
-    learned = tokens.learn([WORDS * 20], 300)
+    learned = tokens.train_bpe([WORDS * 20], 300)
     return PreTrainedTokenizerFast(tokenizer_object=learned)
 
 

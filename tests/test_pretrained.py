@@ -337,7 +337,7 @@ def from_gguf(tmp_path_factory):
     from sizewise.training import tokenizer as tokens
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    learnt = tokens.learn(["the quick brown fox jumps over the lazy dog 123 é"] * 9, 290)
+    learnt = tokens.train_bpe(["the quick brown fox jumps over the lazy dog 123 é"] * 9, 290)
     vocabulary = sorted(learnt.get_vocab(), key=learnt.get_vocab().get)
     folder = tmp_path_factory.mktemp("gguf")
     learnt.model.save(str(folder))

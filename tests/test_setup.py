@@ -1,5 +1,6 @@
 """The set-up: pinned, explained, and a clean checkout that is still clean after a run."""
 
+import json
 import os
 import re
 import shutil
@@ -58,6 +59,18 @@ class TestRequirements:
         assert bad == []  # so no +cpu, no address, no path, no option for an index
         assert len(LOCKED) > len(WANTED)
         assert len({plain(line.split("==")[0]) for line in LOCKED}) == len(LOCKED)
+
+    def test_the_hashed_lock_has_the_same_versions_and_a_hash_for_each_file(self):
+        entries = re.split(r"\n(?=[a-z0-9])", read("requirements-hashed.txt").rstrip("\n"))[1:]
+        hashed = {}
+        for entry in entries:
+            head, *hashes = entry.split("\\\n")
+            name, version = head.strip().split(" ;")[0].strip().split("==")
+            hashed[plain(name)] = version.removesuffix("+cpu")
+            assert hashes, name
+            assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64} ?", line) for line in hashes)
+        wanted = {plain(line.split("==")[0]): line.split("==")[1].split(" ;")[0] for line in LOCKED}
+        assert {name: hashed.get(name) for name in wanted} == wanted
 
     def test_comments_of_the_lock_name_no_machine(self):
         comments = [line for line in read("requirements.txt").splitlines() if "#" in line]
@@ -142,6 +155,42 @@ class TestDocuments:
         assert lines[0] == "#!/usr/bin/env bash"
         assert "set -euo pipefail" in lines
         assert lines[-1] == "make test"
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+class TestSupply:
+    @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+    def test_every_action_is_a_commit_with_its_version_beside_it(self, file):
+        used = re.findall(r"uses: *(.+)", file.read_text(encoding="utf-8"))
+        assert [u for u in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v[\d.]+", u)] == []
+
+    @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+    def test_a_workflow_may_read_and_nothing_else_unless_a_job_says_so(self, file):
+        workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert workflow["permissions"] == {"contents": "read"}
+        assert "PIP_EXTRA_INDEX_URL" not in file.read_text(encoding="utf-8")
+        for job in workflow["jobs"].values():
+            assert job["timeout-minutes" if "timeout-minutes" in job else "permissions"]
+
+    @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+    def test_the_targets_that_a_workflow_makes_are_there(self, file):
+        for words in re.findall(r"run: make (.+)", file.read_text(encoding="utf-8")):
+            plain_words = re.sub(r"\w+=(\"[^\"]*\"|\S+)", "", words).split()
+            assert set(plain_words) <= targets().keys()
+
+    def test_hooks_come_from_a_commit_or_from_the_environment(self):
+        for repository in yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]:
+            if repository["repo"] == "local":
+                assert {hook["language"] for hook in repository["hooks"]} == {"system"}
+            else:
+                assert re.fullmatch("[0-9a-f]{40}", repository["rev"])
+
+    @pytest.mark.parametrize("lock", ["package-lock.json", "tests/lighthouse/package-lock.json"])
+    def test_every_npm_package_has_its_hash(self, lock):
+        packages = json.loads(read(lock))["packages"]
+        assert [name for name, one in packages.items() if name and "integrity" not in one] == []
 
 
 # ------------------------------------------------------------------ a clean checkout

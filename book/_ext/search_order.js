@@ -1,3 +1,12 @@
+// Words of questions that say nothing of their subject, and words of people for those of the pages.
+var UNASKED = new Set(("how much many what which when why who is are do does can could should i me my " +
+  "you your we it its be been have has get need really actually best there").split(" "));
+var MEANT = {
+  vram: "memory", ram: "memory", gpus: "gpu", vs: "versus", bigger: "larger", big: "large",
+  biggest: "largest", price: "cost", pricing: "cost", expensive: "cost", fast: "speed",
+  tps: "tokens", llm: "model", llms: "model", moe: "experts", quant: "quantization",
+  quantized: "quantization", finetune: "training", hallucinate: "hallucination",
+};
 // The order of search results: Sphinx's own scores, then how much of the question a page holds.
 var Scorer = {
   objNameMatch: 11,

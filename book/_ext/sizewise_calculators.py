@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -34,9 +35,13 @@ FORMULAS = "calculators-formulas.js"
 
 
 class Calculator(SphinxDirective):
-    """``{calculator} fit``: the form, the results of its default case, and the equations."""
+    """``{calculator} fit``: the form, the results of its default case, and the equations.
+
+    With ``:short:`` the style shows the first choices and the answer alone.
+    """
 
     required_arguments = 1
+    option_spec = {"short": directives.flag}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
         library()
@@ -50,6 +55,8 @@ class Calculator(SphinxDirective):
                 self.env.note_dependency(str(path))
         self.env.metadata[self.env.docname]["calculators"] = True
         write_formulas(self.env.app)
+        if "short" in self.options:
+            return [raw(f'<div class="sw-calc--short">{form.html(one)}</div>')]
         return [
             raw(form.html(one)),
             raw("<details class='sw-calc__equations'><summary>The equations</summary>\n"),

@@ -43,12 +43,19 @@ ORDER = Path(__file__).with_name("search_order.js")
 PATCHES = {
     # It leaves out words that are numbers; here numbers are what is asked for.
     """stopwords.indexOf(queryTermLower) !== -1 ||
-        queryTerm.match(/^\\d+$/)""": "stopwords.indexOf(queryTermLower) !== -1",
-    # It takes a page that holds one of the short words for one that holds all of the long ones.
+        queryTerm.match(/^\\d+$/)""": (
+        "stopwords.indexOf(queryTermLower) !== -1 || UNASKED.has(queryTermLower)"
+    ),
+    # What people type is looked for in the words of the pages.
+    "let word = stemmer.stemWord(queryTermLower);": (
+        "let word = stemmer.stemWord(MEANT[queryTermLower] || queryTermLower);"
+    ),
+    # It takes a page that holds one of the short words for one that holds all of the long ones,
+    # and finds nothing where no page holds all; here those that hold most of them are found.
     """if (
         wordList.length !== searchTerms.size &&
         wordList.length !== filteredTermCount
-      )""": "if (wordList.length !== searchTerms.size)",
+      )""": "if (wordList.length !== Math.max(...[...fileMap.values()].map(all => all.length)))",
     # It marks `ms` in the middle of `terms`.
     "highlightTerms.add(queryTermLower)": (
         "if (queryTermLower.length > 2) highlightTerms.add(queryTermLower)"

@@ -7,7 +7,9 @@ Loaded by _config.yml. Each mend names what was wrong; take one out when the the
 from __future__ import annotations
 
 import html
+import json
 import re
+import shutil
 import socket
 import subprocess
 import sysconfig
@@ -68,6 +70,7 @@ def setup(app: Sphinx) -> dict:
     sizewise_search.connect(app)
     app.connect("autodoc-process-docstring", keep_bars)
     app.connect("html-page-context", add_scripts)
+    app.connect("html-page-context", add_live)
     app.connect("html-page-context", name_page)
     # After every other handler has added its scripts (the default priority is 500) ...
     app.connect("html-page-context", drop_scripts, priority=900)
@@ -121,6 +124,15 @@ def add_scripts(app, pagename, templatename, context, doctree) -> None:
             app.add_js_file(name, loading_method="defer")
 
 
+def add_live(app, pagename, templatename, context, doctree) -> None:
+    """Offer to run a chapter in the browser, where `make live` has gathered what that takes."""
+    files = Path(app.srcdir) / "_build" / "live" / "files.json"
+    folder, _, stem = pagename.partition("/")
+    ready = json.loads(files.read_text(encoding="utf-8"))["chapters"] if files.is_file() else []
+    if folder == "chapters" and stem in ready:
+        app.add_js_file("live.js", loading_method="defer")
+
+
 def name_page(app, pagename, templatename, context, doctree) -> None:
     """Call the front page by the question that it asks first, and keep helpers out of engines."""
     if pagename in UNLISTED:
@@ -170,6 +182,8 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
             page = page.replace('href="../', 'href="')
         page = sizewise_figures.finish(app, name, sizewise_terms.explain(page, meanings))
         path.write_text(page, encoding="utf-8")
+    if (live := Path(app.srcdir) / "_build" / "live").is_dir():
+        shutil.copytree(live, site / "live", dirs_exist_ok=True)
     sizewise_search.patch(site / "_static" / "searchtools.js")
 
 

@@ -16,6 +16,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}; {hint}")
 
 
+def printable(text: str) -> str:
+    """Text with its control characters written as escapes: a name may hold a terminal's orders."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def si(value: float, unit: str = "", digits: int = 3) -> str:
     """A number with a decimal prefix in the literature's letters: 8.03B, 10T, 512 GB.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise import units
-from sizewise.costs import formats
+from sizewise.costs import forecast, formats
 from sizewise.data import catalog, prices, records
 
 from . import claims, notebook
@@ -74,16 +74,6 @@ class Day:
             raise ValueError("must be a day from 2023-01-01 to today")
 
 
-class Pair:
-    """Two models, or none."""
-
-    def check(self, value: Any) -> None:
-        if len(value) not in (0, 2) or not all(isinstance(name, str) for name in value):
-            raise ValueError("must be two names, or []")
-        for name in value:
-            Choice("recorded model", _column("small_vs_large", "model")).check(name)
-
-
 def _column(stem: str, column: str) -> Callable[[], list[str]]:
     """The values of a column of recorded rows, in their order."""
     return lambda: list(
@@ -101,6 +91,7 @@ BOUNDS: dict[str, Any] = {
     "bits": Number(1, 8, "bits"),
     "budget": Number(1e9, 1e30, "FLOPs"),
     "context": Number(1, 1e8, "tokens"),
+    "cache": Choice("cache format", lambda: formats.CACHES),
     "cheap": None,  # the price list names the nearest
     "confidence": Choice("confidence", _column("cascade", "confidence")),
     "core_hour": Number(1e-6, 1e3, "dollars"),
@@ -110,6 +101,7 @@ BOUNDS: dict[str, Any] = {
     "dim": Number(2, 4096, "coordinates"),
     "discordant": SHARE,
     "encoder": Choice("encoder", _column("classifiers", "model")),
+    "framework": Choice("framework", lambda: forecast.FRAMEWORKS, or_empty=True),
     "format": Choice("format", lambda: formats.WEIGHTS),
     "label_price": Number(0, 1e4, "dollars"),
     "labels": Number(1, 1e6, "labels"),
@@ -124,7 +116,6 @@ BOUNDS: dict[str, Any] = {
     "most": Number(1e9, 1e30, "FLOPs"),
     "negligible": Number(0, 100, "points"),
     "next_budget": Number(1e9, 1e30, "FLOPs"),
-    "pair": Pair(),
     "points": Number(0.1, 100, "points"),
     "price_date": Day(),
     "prompt_tokens": Number(1, 1e7, "tokens"),

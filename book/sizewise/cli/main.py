@@ -58,7 +58,9 @@ def main() -> None:
 
 def fail(message: str, code: int = 2) -> int:
     """Print one line on stderr and give the exit code."""
-    print(f"sizewise: {' '.join(message.split())}", file=sys.stderr)
+    from sizewise.units import printable
+
+    print(f"sizewise: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from sizewise.units import si
+from sizewise.units import printable, si
 
 MARKS = {
     "supported": "green",
@@ -28,9 +28,15 @@ def console():
     """Where tables are printed."""
     from rich.console import Console
 
+    class Plain(Console):
+        """Names of files and models are shown, never obeyed."""
+
+        def render_str(self, text, **options):
+            return super().render_str(printable(text), **options)
+
     # A pipe gets wide lines, a terminal its own width. A path may hold [brackets]: no markup.
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 160
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return Plain(width=width, highlight=False, markup=False, emoji=False)
 
 
 def table(title: str, *columns: str, **options):

@@ -1,4 +1,4 @@
-"""A forecast: the floor with fitted kernel efficiencies, launches, collectives and load.
+"""A forecast: the floor with fitted kernel efficiencies, launches, collectives and load::
 
     step(b) = sum over layers of products + attention over the cache + experts + two sums over the
               GPUs + small kernels, then the logits

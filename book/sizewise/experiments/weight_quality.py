@@ -126,13 +126,17 @@ def pruned(row: Row) -> Row:
     ``bits`` are those of a weight with a bit map of what is left, if that is less than storing
     the zeros.
     """
-    model = copy.deepcopy(subject(row).model)
+    model, sizes = _pruned_then_rounded(copy.deepcopy(subject(row).model), row)
+    return compared(row, model) | sizes
+
+
+def _pruned_then_rounded(model, row: Row) -> tuple[Any, Row]:
+    """A model, changed in place, and its sizes with a bit map where that is smaller."""
     done = pruning.prune(model, row["share"])
-    model, stored = rounded(model, row, None)
+    model, sizes = rounded(model, row, None, in_place=True)
     width = layers.FORMATS[row["format"]].bits
-    sparse = stored["bits"] - width + 1 + (1 - done.zeros / done.elements) * width
-    sizes = {"zeros": done.zeros, "bits": min(stored["bits"], sparse)}
-    return compared(row, model) | stored | sizes
+    sparse = sizes["bits"] - width + 1 + (1 - done.zeros / done.elements) * width
+    return model, sizes | {"zeros": done.zeros, "bits": min(sizes["bits"], sparse)}
 
 
 def rounded(
@@ -211,15 +215,21 @@ def stored(row: Row) -> Row:
 def embedded(row: Row) -> Row:
     """A row of `encoder`: angles to the fp32 vectors, neighbours kept, a probe's right answers.
 
+    With a ``share``, the smallest weights are set to zero before rounding; see `pruned`.
+
     The probe is trained on vectors of the same format. Intervals draw the tested texts.
     """
     from sizewise.models import pretrained
 
     (texts, labels), before = _vectors(row["model"])
     encoder = pretrained.encoder(row["model"])
-    windows = _windows(encoder.tokenizer)
-    _, sizes = rounded(encoder.model, row, lambda: windows, in_place=True)
-    after = before if row["format"] == "fp32" else encoder.embed(list(texts))
+    if row.get("share"):
+        _, sizes = _pruned_then_rounded(encoder.model, row)
+    else:
+        windows = _windows(encoder.tokenizer)
+        _, sizes = rounded(encoder.model, row, lambda: windows, in_place=True)
+    plain = row["format"] == "fp32" and not row.get("share")
+    after = before if plain else encoder.embed(list(texts))
     return _apart(after, before, labels, row["seed"]) | sizes
 
 

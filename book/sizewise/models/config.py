@@ -14,13 +14,17 @@ from sizewise import units
 from sizewise.data import catalog
 
 MAX_LAYERS = 10_000  # forty times the deepest open model; more is a typing error
+MAX_DEPTH = 500  # layers of one stage of an image model, each of which is built
+MAX_LABELS = 100_000  # `transformers` keeps a name for each
 MAX_EXPERTS = 20_000  # over the 16,384 of Doge, the most that any class has by default
 MAX_SIZE = 10**12  # one dimension of one tensor
 MAX_NESTING = 32  # the deepest default configuration of `transformers` has five levels
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What is built one by one, and so costs time: {field: the most of it}.
 MOST = {
+    re.compile(r"(\w+_)?depths"): MAX_DEPTH,
     re.compile(r"(\w+_)?(layers?|blocks?|depths?)"): MAX_LAYERS,
+    re.compile(r"(\w+_)?labels"): MAX_LABELS,
     re.compile(r"(\w+_)?experts"): MAX_EXPERTS,
 }
 NOT_NEGATIVE = re.compile(r"(\w+_)?(layers|experts|heads|dim)|(\w+_)?(hidden|intermediate)_size")

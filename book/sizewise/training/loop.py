@@ -176,9 +176,7 @@ def _resume(file: Path | None, run, model, adam, device) -> list[float]:
         state = torch.load(file, map_location=device, weights_only=True)  # tensors and numbers only
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         why = " ".join(str(error).split())[:100]
-        print(
-            f"{file}: cannot be read ({why}); removed, and begun anew", file=sys.stderr
-        )
+        print(f"{file}: cannot be read ({why}); removed, and begun anew", file=sys.stderr)
         file.unlink()
         return []
     if state["run"] != run.as_dict():

@@ -48,6 +48,32 @@ def overall(grade: int = 2) -> dict:
     return scores("all", grade).iloc[0].to_dict()
 
 
+def floor_and_forecast(grade: int = 1) -> pd.DataFrame:
+    """Floor and forecast over the measured time, a line a family: medians and middle 80 %."""
+    rows = scores("family", grade).sort_values("floor_share_median", ascending=False)
+    return pd.DataFrame(
+        {
+            "model": rows["family"].map(FAMILIES),
+            "floor": rows["floor_share_median"],
+            "floor_low": rows["floor_share_low"],
+            "floor_high": rows["floor_share_high"],
+            "forecast": rows["ratio_median"],
+            "forecast_low": 1 / rows["band_high"],
+            "forecast_high": 1 / rows["band_low"],
+        }
+    ).reset_index(drop=True)
+
+
+def share_by_load() -> pd.DataFrame:
+    """Floor over measured time by GPU and class of load: medians over frameworks, by rows."""
+    rows = scores("gpu-load")
+    rows["weighted"] = rows["floor_share_median"] * rows["rows"]
+    sums = rows.groupby(["gpu", "load"])[["weighted", "rows"]].sum().reset_index()
+    sums["share"] = sums["weighted"] / sums["rows"]
+    sums["order"] = sums["load"].str.extract(r"(\d+)", expand=False).astype(int)
+    return sums.sort_values(["gpu", "order"])[["gpu", "load", "share"]].reset_index(drop=True)
+
+
 def splits() -> pd.DataFrame:
     """Errors with five of ten families held out, a line a forecast."""
     names = {
@@ -163,6 +189,7 @@ def below_floor() -> pd.DataFrame:
                 "kernel": label,
                 "rows": int((kept["rows"] + kept["rows_fitted"]).sum()),
                 "below the floor": int(kept["below_floor"].sum()),
+                "not from a cache": kept["below_floor_uncached"].sum(min_count=1),
             }
         )
     return pd.DataFrame(lines)

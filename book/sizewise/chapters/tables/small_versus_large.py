@@ -1,32 +1,127 @@
-"""Small models against larger ones on the same questions, from ``data/small_vs_large.jsonl``.
+"""Small models against larger ones on the same questions.
 
-All models answered the same items, so every comparison is paired (`paired`), and p-values are
-adjusted for how many comparisons were made. Models differ in more than size; what a difference is
-due to is not in these tables.
+Published answers question by question (``data/mmlu_pro.jsonl``) and those of our own small models
+(``data/small_vs_large.jsonl``). All comparisons are paired (`stats.paired`), and p-values are
+adjusted for how many were made. Models differ in more than size; what a difference is due to is
+not in these tables.
 """
 
 from itertools import pairwise
 
 import numpy as np
 
-from sizewise.data import records
+from sizewise.data import prices, records
+from sizewise.evaluation import item_answers, tasks
 from sizewise.stats import paired
 
-from . import chance_baseline
-from .chance_baseline import CHANCE
-
 STEM = "small_vs_large"
+ITEMS = "mmlu_pro"
 ANSWERS = ["model", "task", "item", "right", "answer"]
 LEVEL = 0.05
 POWER = 0.8
+LETTERS = 4  # characters of a token, about
+# What a blind guess gets right: one over the choices.
+CHANCE = {name: task.chance for name, task in tasks.TASKS.items()} | dict.fromkeys(
+    ("lambada", "gsm8k", "humaneval"), 0.0
+)
 
 
-def rows(stem=STEM):
-    """The recorded rows, one a model, task and part of its items; without rows an empty table."""
+# ---------------------------------------------------------------- MMLU-Pro, question by question
+
+
+def part(what: str, **where):
+    """The recorded rows of one kind, with the models' names (``small_name``, ``large_name``).
+
+    Raises ValueError where there are none.
+    """
+    rows = records.table(ITEMS)
+    for name, value in {"what": what, **where}.items():
+        rows = rows[rows[name] == value]
+    if not len(rows):
+        raise ValueError(f"data/{ITEMS}.jsonl has no row of {what} with {where}")
+    rows = rows.dropna(axis=1, how="all").reset_index(drop=True)
+    for size in ("small", "large", "model"):
+        if size in rows and isinstance(rows[size].iloc[0], str):
+            rows[f"{size}_name"] = rows[size].map(item_answers.name)
+    return rows
+
+
+def pair(small: str, large: str):
+    """The recorded comparison of two models, a series."""
+    return part("pair", small=small, large=large).iloc[0]
+
+
+def by_size():
+    """Scores of models of which a family has several sizes.
+
+    Columns ``family``, ``model``, ``parameters``, ``right``, ``right_low``, ``right_high``.
+    """
     import pandas
 
-    table = records.table(stem)
-    return table if len(table) else pandas.DataFrame(columns=["model", "task", "parameters"])
+    scores = part("score").set_index("model")
+    pairs = part("pair", kind="family")
+    rows = []
+    for model in dict.fromkeys([*pairs["small"], *pairs["large"]]):
+        facts = item_answers.models()[model]
+        shares = scores.loc[model, ["right", "right_low", "right_high"]]
+        rows.append(
+            {
+                "family": facts["family"],
+                "model": facts["name"],
+                "parameters": facts["parameters"],
+                **shares.astype(float),
+            }
+        )
+    return pandas.DataFrame(rows).sort_values(["family", "parameters"], ignore_index=True)
+
+
+def cascades(vendor: str, small: str, large: str, on: str, prompt: int):
+    """Cascades by agreement with what a thousand questions cost at list prices.
+
+    Every small model costs as ``small``, the one that is listed; answers have a token for every
+    four characters. Columns ``models`` (small ones asked), ``names``, ``right``, ``handed_on``,
+    ``over_random`` with ends, ``dollars`` and of these ``dollars_small`` for the small models; the
+    last row is the large model alone.
+    """
+    import pandas
+
+    cheap, dear = (prices.price(vendor, name, on) for name in (small, large))
+    rows = part("agreement")
+    alone = part("answers", model=rows["large"].iloc[0]).iloc[0]
+    made = []
+    for row in rows.itertuples():
+        small = sum(cheap.request(prompt, round(size / LETTERS)) for size in row.characters_small)
+        spent = small
+        if row.handed_on:
+            tokens = round(row.characters_large / LETTERS)
+            spent += row.handed_on * dear.request(prompt, tokens)
+        made.append(
+            {
+                "models": len(row.small),
+                "names": " + ".join(map(item_answers.name, row.small)),
+                "right": row.right,
+                "handed_on": row.handed_on,
+                "over_random": row.over_random,
+                "over_random_low": row.over_random_low,
+                "over_random_high": row.over_random_high,
+                "dollars": 1000 * spent,
+                "dollars_small": 1000 * small,
+            }
+        )
+    tokens = round(alone["characters"] / LETTERS)
+    made.append(
+        {
+            "models": 0,
+            "names": item_answers.name(rows["large"].iloc[0]),
+            "right": rows["large_right"].iloc[0],
+            "handed_on": 1.0,
+            "dollars": 1000 * dear.request(prompt, tokens),
+        }
+    )
+    return pandas.DataFrame(made)
+
+
+# ---------------------------------------------------------------- our own small models
 
 
 def answers(table):
@@ -34,22 +129,19 @@ def answers(table):
 
     Raises ValueError for an item that a model answered twice.
     """
-    import pandas
 
-    if not len(table):
-        return pandas.DataFrame(columns=ANSWERS)
     lists = table[["model", "task", "items", "right"]].rename(columns={"items": "item"})
     known = table["answers"] if "answers" in table else [None] * len(table)
     lists["answer"] = [
         given if isinstance(given, list) else [None] * len(items)
         for given, items in zip(known, lists["item"], strict=True)
     ]
-    found = lists.explode(["item", "right", "answer"], ignore_index=True)
-    found["right"] = found["right"].astype(float)
-    if (twice := found.duplicated(["model", "task", "item"])).any():
-        first = found[twice].iloc[0]
+    long = lists.explode(["item", "right", "answer"], ignore_index=True)
+    long["right"] = long["right"].astype(float)
+    if (twice := long.duplicated(["model", "task", "item"])).any():
+        first = long[twice].iloc[0]
         raise ValueError(f"{first.model} answered {first['item']!r} of {first.task} twice")
-    return found[ANSWERS]
+    return long[ANSWERS]
 
 
 def sizes(table) -> dict[str, int]:
@@ -58,99 +150,87 @@ def sizes(table) -> dict[str, int]:
     return {name: int(known[name]) for name in sorted(known, key=known.__getitem__)}
 
 
-def scores(found, order=()):
+def scores(table, order=()):
     """The share right by task and model with its Wilson interval, models in ``order``.
 
-    Columns ``task``, ``model``, ``items``, ``accuracy``, ``low``, ``high``, ``chance`` (what
-    `guessing` gets right of the same items) and ``against`` (`guessing.against`).
+    ``table`` is that of `answers`. Columns ``task``, ``model``, ``items``, ``accuracy``, ``low``,
+    ``high`` and ``chance``, what guessing gets right of the same items.
     """
     import pandas
 
-    made = []
-    for (task, model), some in found.groupby(["task", "model"], sort=False):
-        one, chance = (
-            paired.accuracy(some["right"].to_numpy()),
-            chance_baseline.share(task, some["answer"]),
-        )
-        made.append(
+    rows = []
+    for (task, model), group in table.groupby(["task", "model"], sort=False):
+        accuracy = paired.accuracy(group["right"].to_numpy())
+        rows.append(
             {
                 "task": task,
                 "model": model,
-                "items": len(some),
-                "accuracy": one.value,
-                "low": one.low,
-                "high": one.high,
-                "chance": chance,
-                "against": chance_baseline.against(one.low, one.high, chance),
+                "items": len(group),
+                "accuracy": accuracy.value,
+                "low": accuracy.low,
+                "high": accuracy.high,
+                "chance": guessing(task, group["answer"]),
             }
         )
-    columns = ["task", "model", "items", "accuracy", "low", "high", "chance", "against"]
-    table = pandas.DataFrame(made, columns=columns)
-    place = [list(order).index(model) if model in order else len(order) for model in table["model"]]
-    tasks = [list(CHANCE).index(t) if t in CHANCE else len(CHANCE) for t in table["task"]]
-    table = table.assign(_task=tasks, _model=place).sort_values(["_task", "_model"])
-    return table.drop(columns=["_task", "_model"]).reset_index(drop=True)
+    order, known = list(order), list(CHANCE)
+    rows.sort(key=lambda row: (known.index(row["task"]), order.index(row["model"])))
+    return pandas.DataFrame(rows)
 
 
-def duels(found, order, level: float = LEVEL):
-    """Neighbours in size on each task: accuracy of the larger model less that of the smaller.
+def guessing(task: str, answers) -> float:
+    """The share that guessing gets right: blindly or always alike, whichever gets more.
 
-    ``order`` names the models from the smallest on; pairs are the `neighbours` among those that
-    answered the task, on the items that both answered. Columns ``task``, ``small``, ``large``,
-    ``items``, ``only_small``, ``only_large``; ``difference``, ``low`` and ``high`` (95 %, drawing
-    items); ``p`` (McNemar, mid-p), ``p_holm`` over all rows; ``found``: ``larger``, ``smaller``, or
-    ``no`` where chance may have made the difference; ``detectable``, the least difference that so
-    many items show four times in five, at a level divided by the number of rows.
+    Who always gives the answer that is right most often earns more where these are uneven, as on
+    BoolQ, where most are yes. ``answers`` is a series of the numbers of the right choices, missing
+    where there are none.
+    """
+    shares = answers.value_counts(normalize=True)
+    return max(CHANCE[task], float(shares.max()) if len(shares) else 0.0)
+
+
+def duels(table, order, level: float = LEVEL):
+    """Neighbours in size on each task: accuracy of the larger model minus that of the smaller.
+
+    ``table`` is that of `answers`; ``order`` names the models from the smallest on; pairs are the
+    `neighbours` among those that answered the task, on the items that both answered. Columns
+    ``task``, ``small``, ``large``, ``items``, ``only_small``, ``only_large``; ``difference``,
+    ``low`` and ``high`` (95 %, drawing items); ``p`` (McNemar, mid-p), ``p_holm`` over all rows;
+    ``ahead``: ``larger``, ``smaller``, or ``no`` where chance may have made the difference;
+    ``detectable``, the least difference that so many items show four times in five, at a level
+    divided by the number of rows, missing where there is none.
     """
     import pandas
 
-    made = []
-    for task, some in found.groupby("task", sort=False):
-        wide = some.pivot(index="item", columns="model", values="right")
+    rows = []
+    for task, group in table.groupby("task", sort=False):
+        wide = group.pivot(index="item", columns="model", values="right")
         for small, large in neighbours([model for model in order if model in wide]):
             both = wide[[small, large]].dropna()
             if len(both) > 1:
-                made.append({"task": task, "small": small, "large": large, **_duel(both)})
-    columns = [
-        "task",
-        "small",
-        "large",
-        "items",
-        "only_small",
-        "only_large",
-        "difference",
-        "low",
-        "high",
-        "p",
-        "p_holm",
-        "found",
-        "detectable",
+                test = paired.compare(both[large].to_numpy(), both[small].to_numpy())
+                rows.append(
+                    {
+                        "task": task,
+                        "small": small,
+                        "large": large,
+                        "items": test.items,
+                        "only_small": test.only_b,
+                        "only_large": test.only_a,
+                        "difference": test.drawn.value,
+                        "low": test.drawn.low,
+                        "high": test.drawn.high,
+                        "p": test.mid,
+                    }
+                )
+    frame = pandas.DataFrame(rows)
+    frame["p_holm"] = paired.holm(frame["p"])
+    larger = np.where(frame["difference"] > 0, "larger", "smaller")
+    frame["ahead"] = np.where(frame["p_holm"] < level, larger, "no")
+    frame["detectable"] = [
+        least(row.only_small + row.only_large, row.items, level / len(frame))
+        for row in frame.itertuples()
     ]
-    table = pandas.DataFrame(made, columns=columns)
-    if not len(table):
-        return table
-    table["p_holm"] = paired.holm(table["p"])
-    sure, ahead = table["p_holm"] < level, table["difference"] > 0
-    table["found"] = np.where(sure, np.where(ahead, "larger", "smaller"), "no")
-    table["detectable"] = [
-        least(r.only_small + r.only_large, r.items, level / len(table)) for r in table.itertuples()
-    ]
-    return table
-
-
-def _duel(both) -> dict:
-    """One row of `duels`: ``both`` has right and wrong of the small and of the large model."""
-    small, large = (both.iloc[:, k].to_numpy(float) for k in (0, 1))
-    one = paired.compare(large, small)
-    return {
-        "items": one.items,
-        "only_small": one.only_b,
-        "only_large": one.only_a,
-        "difference": one.drawn.value,
-        "low": one.drawn.low,
-        "high": one.drawn.high,
-        "p": one.mid,
-    }
+    return frame
 
 
 def least(differ: int, items: int, level: float = LEVEL, power: float = POWER) -> float | None:
@@ -164,115 +244,8 @@ def least(differ: int, items: int, level: float = LEVEL, power: float = POWER) -
         return None
 
 
-def upsets(found, small: str, large: str):
-    """Items that the small model gets right and the large one wrong, by task.
-
-    Columns ``task``, ``items``, ``upsets`` (share of all items), ``of_errors`` (share of the large
-    model's errors that the small one gets right), ``guessing`` (the share of those that a blind
-    guess would get right) and ``either`` (share of items that at least one gets right: what
-    choosing between the two could reach at most).
-    """
-    import pandas
-
-    made = []
-    for task, some in found.groupby("task", sort=False):
-        wide = some.pivot(index="item", columns="model", values="right")
-        if not {small, large} <= set(wide):
-            continue
-        both = wide[[small, large]].dropna()
-        a, b = both[small].to_numpy(bool), both[large].to_numpy(bool)
-        made.append(
-            {
-                "task": task,
-                "items": len(both),
-                "upsets": (a & ~b).mean(),
-                "of_errors": (a & ~b).sum() / (~b).sum() if (~b).any() else None,
-                "guessing": CHANCE.get(task, 0.0),
-                "either": (a | b).mean(),
-            }
-        )
-    columns = ["task", "items", "upsets", "of_errors", "guessing", "either"]
-    return pandas.DataFrame(made, columns=columns)
-
-
-def costs(table):
-    """What answers took, by task and model, from the rows themselves.
-
-    Columns ``task``, ``model``, ``parameters``, ``items``, ``accuracy``, ``cpu_seconds`` (of the
-    processor, an item), ``tokens`` (read and written, an item; missing for chats, of which rows do
-    not count the template), ``cpu_per_right`` (processor seconds spent for each right answer,
-    wrong ones paid for too; missing without a right answer), ``held_bytes`` (of the model's
-    tensors), ``peak_bytes`` (of the process).
-    """
-    import pandas
-
-    made = []
-    for (task, model), some in table.groupby(["task", "model"], sort=False):
-        right = float(sum(sum(part) for part in some["right"]))
-        items, spent = sum(len(part) for part in some["items"]), some["cpu_seconds"].sum()
-        chat = "chat" in some and some["chat"].eq(True).any()
-        made.append(
-            {
-                "task": task,
-                "model": model,
-                "parameters": int(some["parameters"].iloc[0]),
-                "items": items,
-                "accuracy": right / items,
-                "cpu_seconds": spent / items,
-                "tokens": None
-                if chat
-                else (some["tokens_read"] + some["tokens_written"]).sum() / items,
-                "cpu_per_right": spent / right if right else None,
-                "held_bytes": some["held_bytes"].max(),
-                "peak_bytes": some["peak_bytes"].max() if "peak_bytes" in some else None,
-            }
-        )
-    columns = [
-        "task",
-        "model",
-        "parameters",
-        "items",
-        "accuracy",
-        "cpu_seconds",
-        "tokens",
-        "cpu_per_right",
-        "held_bytes",
-        "peak_bytes",
-    ]
-    return pandas.DataFrame(made, columns=columns)
-
-
 def neighbours(order) -> list[tuple[str, str]]:
     """Pairs of models next to each other in size, and the smallest with the largest."""
     order = list(order)
     ends = [(order[0], order[-1])] if len(order) > 2 else []
     return [*pairwise(order), *ends]
-
-
-def wording(table) -> str:
-    """What a table of `duels` found, in a sentence; surely means `found` after correction."""
-    if not len(table):
-        return "Not measured."
-    count = {name: int((table["found"] == name).sum()) for name in ("larger", "smaller", "no")}
-    return (
-        f"Of {len(table)} comparisons the larger model is surely ahead in {count['larger']}, the "
-        f"smaller in {count['smaller']}; in {count['no']} chance may have made the difference."
-    )
-
-
-def reach(table) -> str:
-    """What a table of `duels` could have found at all, in words."""
-    if not len(table):
-        return ""
-    known = 100 * table["detectable"].dropna().astype(float)
-    said = (
-        f"Differences of {known.min():.0f} to {known.max():.0f} points, by comparison, would be "
-        "found four times in five; smaller ones would mostly be missed, so that a small difference "
-        "cannot be told from none."
-        if len(known)
-        else ""
-    )
-    blind = len(table) - len(known)
-    return said + (
-        f" In {blind} the items were too few to find any difference so often." if blind else ""
-    )

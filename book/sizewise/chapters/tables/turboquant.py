@@ -1,8 +1,117 @@
-"""Tables of the chapter on TurboQuant: what was printed, and which classes take the cache."""
+"""Tables of the chapter on TurboQuant: what was printed, what caches cost real models."""
 
 from collections.abc import Iterable
 
+from sizewise.data import records
+
 from . import kv_cache
+
+MODELS = {
+    "smollm2-135m": "SmolLM2 135M",
+    "gemma-3-270m": "Gemma 3 270M",
+    "qwen2.5-coder-0.5b": "Qwen2.5-Coder 0.5B",
+}
+METHODS = {"turboquant": "TurboQuant", "kivi": "KIVI", "plain": "plain", "prod": "TurboQuant prod"}
+CENTERS = {"mean": "mean key taken out", "rope": "mean taken out before RoPE"}
+IDENTITY = (  # what tells rows of quality apart, but for how many documents were read
+    *("model", "keys", "keys_bits", "values", "values_bits", "rotation", "residual", "sink"),
+    *("plain", "center", "fp8_scale", "seed", "text", "context"),
+)
+
+
+def quality():
+    """The rows on loss, of rows alike the one with most documents, each with its ``way`` in words.
+
+    Raises as `records.table` does where none is recorded.
+    """
+    rows = records.table("kv_quality").query("what == 'quality'")
+    for name in IDENTITY:
+        if name not in rows:
+            rows = rows.assign(**{name: None})
+    rows = rows.sort_values("documents", kind="stable")
+    rows = rows.drop_duplicates(list(IDENTITY), keep="last").sort_index().reset_index(drop=True)
+    return rows.assign(way=[way(row) for row in rows.to_dict("records")])
+
+
+def way(row) -> str:
+    """How a row stores keys and values, in a few words."""
+
+    def side(name: str) -> str:
+        method, bits = row[name], row[f"{name}_bits"]
+        if method in ("plain", "int8", "fp8"):
+            return method
+        return f"{METHODS.get(method, method)} {int(bits)}"
+
+    keys, values = side("keys"), side("values")
+    words = [keys if keys == values else f"K {keys}, V {values}"]
+    if row["rotation"] == "hadamard":
+        words.append("Hadamard")
+    if _given(row["sink"]):
+        words.append(f"first {int(row['sink'])}")
+    if row["residual"] > 0:
+        words.append(f"newest {int(row['residual'])} plain")
+    if _given(row["center"]):
+        words.append(CENTERS[row["center"]])
+    if _given(row["fp8_scale"]):
+        words.append("a scale a token")
+    if row["seed"]:
+        words.append(f"seed {int(row['seed'])}")
+    return ", ".join(words)
+
+
+def lines(rows, model: str):
+    """Loss over bits of one model: both methods with all packed, and each as it is meant to be."""
+    import pandas
+
+    rows = rows[(rows["model"] == model) & (rows["rotation"] == "haar") & (rows["seed"] == 0)]
+    same = rows[(rows["keys"] == rows["values"]) & rows["center"].isna()]
+    parts = []
+    for method in ("turboquant", "kivi"):
+        of_method = same[same["keys"] == method]
+        packed = of_method[of_method["residual"] == 0]
+        own = of_method[(of_method["residual"] > 0) & of_method["plain"].notna()]
+        plain = "first and newest plain" if method == "turboquant" else "newest plain"
+        parts += [
+            packed.assign(method=f"{METHODS[method]}, all packed"),
+            own.assign(method=f"{METHODS[method]}, {plain}"),
+        ]
+    return pandas.concat(parts)
+
+
+def remedies(rows, bits: int = 4):
+    """Keys with a common part: the method as announced, both remedies, and a range a channel."""
+    import pandas
+
+    names = [f"TurboQuant {bits}"]
+    names += [f"TurboQuant {bits}, {CENTERS[center]}" for center in ("mean", "rope")]
+    names += [f"KIVI {bits}"]
+    found = rows[rows["way"].isin(names)]
+    parts = [found[found["way"] == name].assign(rank=rank) for rank, name in enumerate(names)]
+    table = pandas.concat(parts)
+    order = {model: place for place, model in enumerate(reversed(MODELS))}
+    table = table.assign(group=table["model"].map(MODELS), place=table["model"].map(order))
+    table = table.sort_values(["place", "rank"])
+    short = {names[0]: "as announced", names[-1]: "a range a channel (KIVI)"}
+    words = [short.get(name, name.partition(", ")[2]) for name in table["way"]]
+    labels = [f"{group}: {word}" for group, word in zip(table["group"], words, strict=True)]
+    return table.assign(label=labels)
+
+
+def added(rows, way: str):
+    """What a way of storing adds to the perplexity of each model, least first, by model."""
+    return rows[rows["way"] == way].set_index("model")["perplexity_change"].sort_values()
+
+
+def percent(value: float) -> str:
+    """A change as a percentage with its sign: +4.7%; from a doubling on whole: +5,319%."""
+    return f"{100 * value:+,.{1 if abs(value) < 1 else 0}f}%"
+
+
+def _given(value) -> bool:
+    return value is not None and value == value and bool(value)
+
+
+# --- theory
 
 
 def against_print(theory, dim: int):
@@ -18,8 +127,8 @@ def against_print(theory, dim: int):
 
     exact = theory["codebook"].assign(dim=theory["codebook"]["dim"].fillna(0))
     exact = exact.pivot(index="bits", columns="dim", values="distortion")
-    some = theory["sampled"][theory["sampled"]["dim"] == dim]
-    found = some.pivot_table(index="bits", columns="variant", values=["distortion", "inner"])
+    sampled = theory["sampled"][theory["sampled"]["dim"] == dim]
+    means = sampled.pivot_table(index="bits", columns="variant", values=["distortion", "inner"])
     mse, prod = (kv_cache.fact(f"turboquant-{name}")["by_bits"] for name in ("mse", "prod"))
     limit = exact[0]
     rows = [
@@ -28,11 +137,11 @@ def against_print(theory, dim: int):
             "printed": mse[bits],
             "limit of large d": limit[bits],
             f"exact, d = {dim}": exact.loc[bits, dim],
-            "sampled": found.loc[bits, ("distortion", "mse")],
+            "sampled": means.loc[bits, ("distortion", "mse")],
             "print off by": mse[bits] / limit[bits] - 1,
             "prod, printed": prod[bits],
             "prod, limit": math.pi / 2 * (limit[bits - 1] if bits > 1 else 1),
-            "prod, sampled": found.loc[bits, ("inner", "prod")],
+            "prod, sampled": means.loc[bits, ("inner", "prod")],
         }
         for bits in mse
     ]
@@ -41,26 +150,28 @@ def against_print(theory, dim: int):
 
 
 def encode_rates(device):
-    """Operations a second that the printed encoding times imply, against a device's dense peaks.
+    """FLOPs a second that the printed encoding times imply, against a device's dense peaks.
 
-    Counted is the dense rotation alone: 2 d^2 operations a vector, 100,000 vectors.
+    Counted is the dense rotation alone: 2 d^2 FLOPs a vector, 100,000 vectors.
     """
     import pandas
 
     printed, again = (
         kv_cache.fact(f"turboquant-encode-seconds{end}")["by_dimension"] for end in ("", "-again")
     )
-    return pandas.DataFrame(
-        [
-            {
-                "dimension": d,
-                "printed": 2e5 * d**2 / printed[d] / 1e12,
-                "run again": 2e5 * d**2 / again[d] / 1e12,
-                "printed over bf16 peak": 2e5 * d**2 / printed[d] / device.flops["bf16"],
-            }
-            for d in printed
-        ]
-    )
+    rows = [
+        {
+            "dimension": d,
+            "printed": 2e5 * d**2 / printed[d] / 1e12,
+            "run again": 2e5 * d**2 / again[d] / 1e12,
+            "printed over bf16 peak": 2e5 * d**2 / printed[d] / device.flops["bf16"],
+        }
+        for d in printed
+    ]
+    return pandas.DataFrame(rows)
+
+
+# --- classes
 
 
 def takes(
@@ -68,7 +179,7 @@ def takes(
 ):
     """Tiny models with random weights of `transformers` classes: what the packed cache does.
 
-    ``works`` is whether 16 greedy tokens from 8-bit codes equal those of the plain cache, or why
+    ``outcome`` is whether 16 greedy tokens from 8-bit codes equal those of the plain cache, or why
     the class is refused.
     """
     import pandas
@@ -88,14 +199,12 @@ def takes(
             continue
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config).eval()
-        ids = torch.randint(
-            0, config.vocab_size, (1, 24), generator=torch.Generator().manual_seed(1)
-        )
+        draw = torch.Generator().manual_seed(1)
+        ids = torch.randint(0, config.vocab_size, (1, 24), generator=draw)
         plain = greedy(model, ids, transformers.DynamicCache(config=config), 16)
         same = bool((greedy(model, ids, cache, 16) == plain).all())
-        rows.append(
-            {"class": name, "taken": True, "outcome": "same text" if same else "another text"}
-        )
+        outcome = "same text" if same else "another text"
+        rows.append({"class": name, "taken": True, "outcome": outcome})
     return pandas.DataFrame(rows)
 
 

@@ -1,0 +1,59 @@
+"""A chapter's code cells run one by one in a browser, each one's outputs as HTML.
+
+Stands in for what a kernel brings: IPython's display and myst-nb's glue. The published facts in
+the archive are JSON under their old names, so `yaml` here reads JSON.
+"""
+
+import ast
+import html
+import io
+import json
+import sys
+import types
+from contextlib import redirect_stdout
+
+outputs: list[str] = []
+
+
+def show(value) -> None:
+    """Add what a notebook shows for a value to the outputs of the cell."""
+    if value is None:
+        return
+    bundle = value._repr_mimebundle_() if hasattr(value, "_repr_mimebundle_") else {}
+    text = bundle.get("text/html") if isinstance(bundle, dict) else bundle[0].get("text/html")
+    if text is None and hasattr(value, "_repr_html_"):
+        text = value._repr_html_()
+    outputs.append(text or f"<pre>{html.escape(repr(value))}</pre>")
+
+
+def stand_in(name: str, **members) -> None:
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__dict__.update(members)
+
+
+def install() -> None:
+    """Put the stand-ins where the library imports them from."""
+    stand_in("myst_nb", glue=lambda name, value, display=True: None)
+    stand_in("IPython", get_ipython=lambda: None, version_info=(8, 24, 0))
+    stand_in("IPython.display", display=lambda *values, **_: [show(value) for value in values])
+    stand_in(
+        "yaml",
+        SafeLoader=None,
+        load=lambda stream, Loader=None: json.load(stream),
+        safe_load=lambda stream: json.loads(getattr(stream, "read", lambda: stream)()),
+    )
+
+
+def run(source: str, names: dict) -> str:
+    """Run one cell in ``names`` and return its outputs as HTML. Raises what the cell raises."""
+    outputs.clear()
+    tree = ast.parse(source)
+    last = tree.body.pop().value if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(tree, "cell", "exec"), names)  # noqa: S102 - the reader's own cell
+        if last is not None:
+            show(eval(compile(ast.Expression(last), "cell", "eval"), names))  # noqa: S307
+    if printed.getvalue():
+        outputs.insert(0, f"<pre>{html.escape(printed.getvalue())}</pre>")
+    return "\n".join(outputs)

@@ -1,0 +1,85 @@
+// "Run here": the chapter's own code in the reader's browser. Nothing loads before the click.
+"use strict";
+(() => {
+  const base = new URL("../live/", document.currentScript.src);
+  const chapter = location.pathname.split("/").pop().replace(/\.html$/, "");
+  const heading = document.querySelector(".bd-article h1");
+  if (!heading) return;
+
+  const panel = document.createElement("section");
+  panel.className = "sw-live";
+  panel.setAttribute("aria-label", "Run this chapter here");
+  panel.innerHTML = `<button type="button" data-do="open">Run this chapter here</button>
+    <span class="sw-live__status" role="status">in your browser, without a server</span>`;
+  heading.closest("section").insertBefore(panel, heading.nextSibling);
+  const status = panel.querySelector("[role=status]");
+  const say = words => { status.textContent = words; };
+  let files, worker, started;
+
+  async function open() {
+    const get = async name => (await fetch(new URL(name, base))).json();
+    files ||= await get("files.json");
+    const cells = await get(`chapters/${chapter}.json`);
+    const own = cells.find(cell => cell.parameters);
+    panel.insertAdjacentHTML("beforeend", `<label for="sw-live-own">Parameters</label>
+      <textarea id="sw-live-own" spellcheck="false"></textarea>
+      <button type="button" data-do="run">Run</button>
+      <button type="button" data-do="stop" hidden>Stop</button>`);
+    const text = panel.querySelector("textarea");
+    text.value = own.source;
+    text.rows = own.source.split("\n").length + 1;
+    panel.querySelector("[data-do=open]").remove();
+    panel.querySelector("[data-do=run]").onclick = () =>
+      run(cells, cells.map(cell => cell === own ? text.value : cell.source));
+    panel.querySelector("[data-do=stop]").onclick = () => finish("Stopped.");
+    say(`Loads about ${files.megabytes} MB, once; the numbers below are then made here.`);
+    text.focus();
+  }
+
+  function run(cells, sources) {
+    const shown = [...document.querySelectorAll(".bd-article div.cell")];
+    // A cell that the page hides has no place on it.
+    let next = 0;
+    const places = cells.map(cell => cell.removed ? null : shown[next++]);
+    if (next !== shown.length) return say("This page and its notebook differ; it cannot run here.");
+    started = performance.now();
+    panel.querySelector("[data-do=run]").disabled = true;
+    panel.querySelector("[data-do=stop]").hidden = false;
+    say("Loading Python …");
+    worker ||= new Worker(new URL("worker.js", base));
+    worker.onmessage = ({data}) => {
+      if (data.what === "status") say(data.words);
+      else if (data.what === "cell") replace(places[data.place], data.html);
+      else if (data.what === "failed") finish(`It failed: ${data.words}`, true);
+      else finish(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s. Tables and
+        figures are of this run; numbers inside sentences are the published ones.`, true);
+    };
+    worker.onerror = error => finish(`It failed: ${error.message}`);
+    worker.postMessage({files: {packages: files.packages, archive: files.archive}, cells: sources});
+  }
+
+  function replace(cell, html) {
+    if (!cell || !html) return;
+    let output = cell.querySelector(".cell_output");
+    if (!output) {
+      output = document.createElement("div");
+      output.className = "cell_output docutils container";
+      cell.append(output);
+    }
+    output.innerHTML = `<div class="output text_html">${html}</div>`;
+    cell.dataset.live = "yes";
+  }
+
+  function finish(words, alive = false) {
+    if (!alive) {
+      worker?.terminate();
+      worker = undefined;
+    }
+    panel.querySelector("[data-do=run]").disabled = false;
+    panel.querySelector("[data-do=stop]").hidden = true;
+    say(words);
+  }
+
+  panel.querySelector("[data-do=open]").onclick = () =>
+    open().catch(() => say("What it needs could not be loaded."));
+})();

@@ -1,0 +1,388 @@
+"""Change one thing at random, run the checks that could see it, and print what nothing saw.
+
+    make mutate                                      # 200 changes, in a folder of its own
+    python scripts/mutate.py --count 30 --kind library --seed 5
+
+Rows, facts and stored outputs are changed as an accident or a careless hand would (a digit, a row
+twice, a row less, another seed, an impossible commit); the library by the operators of Cosmic Ray
+(numbers, comparisons, arithmetic, booleans). Data is held against `sizewise verify`, half of the
+changed rows with a seal made anew; a module against the tests that import it. The changes are
+made in a clone of the last commit. What was tried is kept in _build/mutate, so that an
+interrupted run goes on; the exit code is 1 if something survived.
+"""
+
+import argparse
+import ast
+import difflib
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "_build" / "mutate"
+SHARES = {"rows": 0.25, "facts": 0.1, "outputs": 0.1, "library": 0.55}
+SECONDS = 90  # for the tests of one change; what takes longer hangs, and that is seen
+FAMILIES = (  # of Cosmic Ray's operators, the likeliest slips twice
+    "NumberReplacer",
+    "NumberReplacer",
+    "ReplaceComparisonOperator",
+    "ReplaceBinaryOperator",
+    "ReplaceBinaryOperator",
+    "ReplaceUnaryOperator",
+    "ReplaceTrueWithFalse",
+    "ReplaceFalseWithTrue",
+    "ReplaceAndWithOr",
+    "ReplaceOrWithAnd",
+    "AddNot",
+)
+# No test of ours can see what these do: they ask a GPU, or only draw.
+LEFT_OUT = ("chapters/figures/", "quantization/kernels/", "benchmark/", "__main__")
+Change = tuple[Path, str, str]  # (file, before, after)
+
+
+# ---------------------------------------------------------------- data
+
+
+def change_row(home: Path, chance: random.Random) -> tuple[str, Change]:
+    """(what was done, the change) to one recorded row."""
+    file = chance.choice(sorted((home / "data").glob("*.jsonl")))
+    before = file.read_text(encoding="utf-8")
+    lines = before.splitlines(keepends=True)
+    place = chance.randrange(len(lines))
+    row = json.loads(lines[place])
+    what = chance.choice(sorted(ROW_CHANGES))
+    changed = ROW_CHANGES[what](row, chance)
+    if what == "a row twice":
+        lines.insert(place, lines[place])
+    elif what == "a row less":
+        del lines[place]
+    else:
+        if not changed:
+            return change_row(home, chance)
+        if chance.random() < 0.5:
+            what += ", sealed anew"
+            reseal(row)
+        lines[place] = json.dumps(row, ensure_ascii=False) + "\n"
+    return f"{file.stem}:{place + 1}: {what}", (file, before, "".join(lines))
+
+
+def reseal(row: dict) -> None:
+    """What somebody would do who knows how seals are made."""
+    columns = [(k, v) for k, v in row.items() if k not in ("id", "from", "seal")]
+    count = row["seal"]["config"]
+    config, measured = dict(columns[:count]), dict(columns[count:])
+
+    def digest(content) -> str:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    row["seal"]["sha256"] = digest([config, measured, row["from"]])
+
+
+def another_number(row: dict, chance: random.Random) -> bool:
+    numbers = [k for k, v in row.items() if type(v) in (int, float) and v]
+    if not numbers:
+        return False
+    name = chance.choice(numbers)
+    row[name] = round(row[name] * 1.01) + 1 if isinstance(row[name], int) else row[name] * 1.01
+    return True
+
+
+def another_word(row: dict, chance: random.Random) -> bool:
+    words = [k for k, v in row.items() if isinstance(v, str) and v and k != "id"]
+    if not words:
+        return False
+    name = chance.choice(words)
+    row[name] = row[name][::-1] if row[name] != row[name][::-1] else row[name] + "x"
+    return True
+
+
+def provenance(name: str, value) -> Callable:
+    def change(row: dict, chance: random.Random) -> bool:
+        before = row["from"][name]
+        row["from"][name] = value(before) if callable(value) else value
+        return row["from"][name] != before
+
+    return change
+
+
+def another_id(row: dict, chance: random.Random) -> bool:
+    row["id"] = f"{chance.getrandbits(64):016x}"
+    return True
+
+
+def a_column_more(row: dict, chance: random.Random) -> bool:
+    row["extra"] = 1
+    return True
+
+
+def a_column_less(row: dict, chance: random.Random) -> bool:
+    row.pop(chance.choice([k for k in row if k not in ("id", "from", "seal")]))
+    return True
+
+
+ROW_CHANGES = {
+    "a number by 1 %": another_number,
+    "a number by 1 % (2)": another_number,
+    "a word": another_word,
+    "a row twice": lambda row, chance: True,
+    "a row less": lambda row, chance: True,
+    "a false id": another_id,
+    "another seed": provenance("seed", lambda seed: (seed or 0) + 1),
+    "commit 000...": provenance("commit", "0" * 40),
+    "the year 1970": provenance("time", "1970-01-01T00:00:00+00:00"),
+    "next year": provenance("time", lambda time: f"{int(time[:4]) + 1}{time[4:]}"),
+    "dirty": provenance("dirty", True),
+    "a column more": a_column_more,
+    "a column less": a_column_less,
+}
+
+
+def change_fact(home: Path, chance: random.Random) -> tuple[str, Change]:
+    """One digit of a published fact."""
+    files = [f for f in sorted((home / "data" / "facts").iterdir()) if f.suffix in (".yml", ".csv")]
+    return change_digit(chance.choice(files), chance)
+
+
+def change_output(home: Path, chance: random.Random) -> tuple[str, Change]:
+    """One digit in a stored output of a chapter."""
+    file = chance.choice(sorted((home / "chapters").glob("*.ipynb")))
+    before = file.read_text(encoding="utf-8")
+    notebook = json.loads(before)
+    outputs = [o for c in notebook["cells"] for o in c.get("outputs", ()) if o.get("data")]
+    if not outputs:
+        return change_output(home, chance)
+    data = chance.choice(outputs)["data"]
+    kind = chance.choice(sorted(data))
+    text = "".join(data[kind]) if isinstance(data[kind], list) else str(data[kind])
+    if not re.search(r"\d", text):
+        return change_output(home, chance)
+    data[kind] = another_digit(text, chance)[1]
+    after = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    return f"{file.stem}: a digit of an output", (file, before, after)
+
+
+def change_digit(file: Path, chance: random.Random) -> tuple[str, Change]:
+    before = file.read_text(encoding="utf-8")
+    place, after = another_digit(before, chance)
+    line = before.count("\n", 0, place) + 1
+    return f"{file.name}:{line}: a digit", (file, before, after)
+
+
+def another_digit(text: str, chance: random.Random) -> tuple[int, str]:
+    place = chance.choice([match.start() for match in re.finditer(r"\d", text)])
+    digit = chance.choice([d for d in "0123456789" if d != text[place]])
+    return place, text[:place] + digit + text[place + 1 :]
+
+
+# ---------------------------------------------------------------- the library
+
+
+def change_library(home: Path, chance: random.Random) -> tuple[str, Change]:
+    """One place of one module, by an operator of Cosmic Ray."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    modules = [
+        file
+        for file in sorted((home / "book" / "sizewise").rglob("*.py"))
+        if not any(part in str(file.relative_to(home)) for part in LEFT_OUT)
+        and tests_of(home, file)
+    ]
+    weights = [len(file.read_text().splitlines()) for file in modules]
+    while True:
+        file = chance.choices(modules, weights)[0]
+        before = file.read_text(encoding="utf-8")
+        skipped = lines_without_code(before)
+        family = chance.choice(FAMILIES)
+        name = chance.choice([n for n in sorted(operator_names()) if family in n])
+        operator = get_operator(name)()
+        places = list(occurrences(before, operator))
+        if not places:
+            continue
+        number = chance.randrange(len(places))
+        if places[number] in skipped:
+            continue
+        after = mutate_code(before, operator, number)
+        if after is None or after == before:
+            continue
+        where = f"{file.relative_to(home / 'book')}:{places[number]}"
+        return f"{where}: {name.removeprefix('core/')}", (file, before, after)
+
+
+def occurrences(code: str, operator) -> Iterator[int]:
+    """The line of each place where an operator can change the code, in its order."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+
+    for node in ast_nodes(get_ast(code)):
+        for start, _ in operator.mutation_positions(node):
+            yield start[0]
+
+
+def lines_without_code(code: str) -> set[int]:
+    """Lines of annotations, where an operator changes nothing that runs."""
+    lines = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
+            lines.update(range(node.annotation.lineno, node.annotation.end_lineno + 1))
+        if isinstance(node, ast.FunctionDef) and node.returns:
+            lines.update(range(node.returns.lineno, node.returns.end_lineno + 1))
+    return lines
+
+
+_tests: dict[Path, list[str]] = {}
+
+
+def tests_of(home: Path, file: Path) -> list[str]:
+    """The test files that import a module by its name."""
+    if file not in _tests:
+        package, name = file.parent.relative_to(home / "book"), file.stem
+        dotted = str(package).replace("/", r"\.")
+        short = dotted.split(r"\.", 1)[-1]
+        patterns = [
+            rf"\bfrom {dotted} import (\([^)]*|[^(\n]*)\b{name}\b",
+            rf"\b{dotted}\.{name}\b",
+            rf"\bfrom sizewise import (\([^)]*|[^(\n]*)\b{short}\b[\s\S]*\b{short}\.{name}\b",
+        ]
+        _tests[file] = [
+            str(test.relative_to(home))
+            for test in sorted((home / "tests").glob("test_*.py"))
+            if not test.name.startswith("test_site")
+            and any(re.search(p, test.read_text(encoding="utf-8")) for p in patterns)
+        ]
+    return _tests[file]
+
+
+# ---------------------------------------------------------------- trying
+
+
+KINDS = {
+    "rows": change_row,
+    "facts": change_fact,
+    "outputs": change_output,
+    "library": change_library,
+}
+
+
+def seen(home: Path, file: Path, python: str) -> bool:
+    """Whether the checks that could see a change of this file fail."""
+    if file.suffix == ".py":
+        words = ["-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+        words += tests_of(home, file)
+    else:
+        words = ["-m", "sizewise", "verify"]
+    surroundings = os.environ | {
+        "SIZEWISE_HOME": str(home),
+        "PYTHONPATH": str(home / "book"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    try:
+        done = subprocess.run(
+            [python, *words], cwd=home, env=surroundings, capture_output=True, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    return done.returncode != 0
+
+
+def attempt(home: Path, kind: str, seed: str, python: str) -> dict:
+    """Make one change, look, and take it back."""
+    what, (file, before, after) = KINDS[kind](home, random.Random(seed))  # noqa: S311
+    started = time.monotonic()
+    file.write_text(after, encoding="utf-8")
+    try:
+        caught = seen(home, file, python)
+    finally:
+        file.write_text(before, encoding="utf-8")
+    diff = ""
+    if not caught and file.suffix == ".py":
+        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
+        diff = "\n".join(list(lines)[2:])
+    return {"kind": kind, "seed": seed, "what": what, "caught": caught, "diff": diff,
+            "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
+
+
+def clone(commit: str) -> Path:
+    """The last commit in a folder of its own."""
+    home = WORK / f"checkout-{commit[:12]}"
+    if not home.exists():
+        for old in WORK.glob("checkout-*"):
+            shutil.rmtree(old)
+        words = ["git", "clone", "--quiet", "--shared", str(ROOT), str(home)]
+        subprocess.run(words, check=True)
+    subprocess.run(["git", "-C", str(home), "checkout", "--quiet", "--force", commit], check=True)
+    return home
+
+
+def unchanged(home: Path, python: str) -> None:
+    """Ends the script if the checks fail without any change: they would see everything."""
+    if seen(home, home / "data" / "x.jsonl", python):
+        sys.exit("mutate: sizewise verify finds faults already; see them to and commit first")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--kind", choices=KINDS, help="only these")
+    parser.add_argument("--seed", default="0", help="of the choice of changes")
+    parser.add_argument("--python", default=sys.executable, help="runs the checks")
+    parser.add_argument("--minutes", type=float, help="stop after so many, and go on next time")
+    arguments = parser.parse_args()
+    words = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    commit = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    WORK.mkdir(parents=True, exist_ok=True)
+    home = clone(commit)
+    unchanged(home, arguments.python)
+    log = WORK / f"{commit[:12]}.jsonl"
+    known = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(entry["kind"], entry["seed"]): entry for entry in known}
+    shares = {arguments.kind: 1.0} if arguments.kind else SHARES
+    wanted = [
+        (kind, f"{arguments.seed}-{number}")
+        for kind, share in shares.items()
+        for number in range(round(share * arguments.count))
+    ]
+    started = time.monotonic()
+    for place, (kind, seed) in enumerate(wanted, 1):
+        if (kind, seed) in done:
+            continue
+        if arguments.minutes and time.monotonic() - started > 60 * arguments.minutes:
+            print(f"stopped after {place - 1} of {len(wanted)}; the same command goes on")
+            break
+        entry = done[kind, seed] = attempt(home, kind, seed, arguments.python)
+        with log.open("a") as out:
+            out.write(json.dumps(entry) + "\n")
+        state = "caught" if entry["caught"] else "SURVIVED"
+        print(f"[{place}/{len(wanted)}] {kind}: {entry['what']}: {state} "
+              f"({entry['seconds']} s)", flush=True)  # fmt: skip
+    return report([done[key] for key in wanted if key in done])
+
+
+def report(entries: list[dict]) -> int:
+    """Print the table and the survivors; 1 if there are any."""
+    tried, caught = Counter(), Counter()
+    for entry in entries:
+        tried[entry["kind"]] += 1
+        caught[entry["kind"]] += entry["caught"]
+    print(f"\n{'kind':<10}{'tried':>7}{'caught':>8}{'survived':>10}")
+    for kind in tried:
+        print(f"{kind:<10}{tried[kind]:>7}{caught[kind]:>8}{tried[kind] - caught[kind]:>10}")
+    total = tried.total(), caught.total()
+    print(f"{'all':<10}{total[0]:>7}{total[1]:>8}{total[0] - total[1]:>10}")
+    for entry in entries:
+        if not entry["caught"]:
+            print(f"\nsurvived: {entry['kind']}: {entry['what']}\n{entry['diff']}")
+    return int(total[0] > total[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
