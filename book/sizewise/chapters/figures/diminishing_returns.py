@@ -7,154 +7,162 @@ from .style import COLOURS, INK
 MARKS = "os^Dvph"
 
 
-def gains(axes, table) -> None:
+def _beside(axes, labels, gap: float) -> None:
+    """Labels right of their points, from the top down, each at least ``gap`` below the last.
+
+    ``labels`` has (text, x, y, colour).
+    """
+    below = np.inf
+    for text, x, y, colour in sorted(labels, key=lambda label: -label[2]):
+        below = min(y, below - gap)
+        axes.annotate(
+            text,
+            (x, below),
+            xytext=(7, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
+
+
+def gains(axes, table) -> str:
     """What a doubling brings by starting size: one line a benchmark, 95 % intervals as bars.
 
     ``table`` has ``benchmark``, ``start`` (a label), ``gain``, and ``gain_low`` and ``gain_high``,
     missing where too few families stand behind a point; such points are hollow.
     """
-    labels = list(dict.fromkeys(table["start"]))
+    starts, labels, texts = list(dict.fromkeys(table["start"])), [], []
     names = list(dict.fromkeys(table["benchmark"]))
-    for k, (name, mark) in enumerate(zip(names, MARKS, strict=False)):
-        rows = table[table["benchmark"] == name]
-        x = np.array([labels.index(s) for s in rows["start"]]) + (k - len(names) / 2) * 0.09
-        colour, y = COLOURS[k], rows["gain"].to_numpy(float)
-        known = rows["gain_low"].notna().to_numpy()
+    for k, name in enumerate(names):
+        rows, colour = table[table["benchmark"] == name], COLOURS[k]
+        x = np.array([starts.index(s) for s in rows["start"]]) + (k - len(names) / 2) * 0.09
+        y, known = rows["gain"].to_numpy(float), rows["gain_low"].notna().to_numpy()
         axes.plot(x, y, color=colour, linewidth=1, alpha=0.6)
-        axes.plot(x[known], y[known], mark, color=colour, label=name)
-        axes.plot(x[~known], y[~known], mark, color=colour, markerfacecolor="none")
+        axes.plot(x[known], y[known], MARKS[k], color=colour)
+        axes.plot(x[~known], y[~known], MARKS[k], color=colour, markerfacecolor="none")
         bars = rows[["gain_low", "gain_high"]].to_numpy(float)[known]
-        for place, (low, high) in zip(x[known], bars, strict=True):
-            axes.plot([place, place], [low, high], color=colour, linewidth=1.5, alpha=0.5)
+        axes.vlines(x[known], *bars.T, color=colour, linewidth=1.5, alpha=0.5)
+        labels.append((name, x[-1], y[-1], colour))
+        texts.append(f"{name} " + ", ".join(f"{v:.1f}" for v in y))
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_xticks(range(len(labels)), labels)
+    _beside(axes, labels, 1.5)
+    axes.set_xticks(range(len(starts)), [start.replace(" ", "\n", 1) for start in starts])
+    axes.set_xlim(-0.5, len(starts) + 0.3)
     axes.set_xlabel("parameters before the doubling")
-    axes.set_ylabel("points won by a doubling")
-    axes.figure.legend(loc="outside upper center", ncols=4, fontsize=9.5)
+    axes.set_ylabel("points gained by a doubling")
+    return f"Points gained by a doubling from {', '.join(starts)}: " + "; ".join(texts)
 
 
-def kept(axes, table) -> None:
+def kept(axes, table) -> str:
     """Slope beyond the claimed size over the slope before it, with intervals, one row a benchmark.
 
     ``table`` has ``label``, ``kept``, ``kept_low`` and ``kept_high``; ends outside the axes get
     an arrow. Lines mark no break (1) and a plateau (0).
     """
-    least, most = -1.0, 2.0
+    lowest, highest = -1.0, 2.0
     for place, row in enumerate(table.itertuples()):
-        ends = np.clip([row.kept_low, row.kept_high], least, most)
+        ends = np.clip([row.kept_low, row.kept_high], lowest, highest)
         axes.plot(ends, [place, place], color=COLOURS[0], linewidth=3, alpha=0.4)
-        if row.kept_low < least:
-            axes.plot(least + 0.02, place, "<", color=COLOURS[0], markersize=7)
+        if row.kept_low < lowest:
+            axes.plot(lowest + 0.02, place, "<", color=COLOURS[0], markersize=7)
         axes.plot(row.kept, place, "o", color=COLOURS[0], markersize=7)
-    for at, words in ((0, "plateau"), (1, "no break")):
+    for at, text in ((0, "gains stop"), (1, "go on as before")):
         axes.axvline(at, color=INK, linewidth=0.9, linestyle="--")
         axes.annotate(
-            words,
-            (at, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 2),
+            text,
+            (at, -0.75),
+            xytext=(4, 0),
             textcoords="offset points",
-            fontsize=9,
-            va="bottom",
+            va="center",
         )
     axes.set_yticks(range(len(table)), table["label"])
-    axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.set_xlim(least, most)
+    axes.set_ylim(len(table) - 0.5, -1.2)
+    axes.set_xlim(lowest, highest)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("slope beyond the claimed size over slope before")
+    axes.set_xlabel("slope past the claimed size, before = 1")
+    return "Slope past the claimed size over the slope before: " + "; ".join(
+        f"{row.label} {row.kept:.2f} ({row.kept_low:.2f} to {row.kept_high:.2f})"
+        for row in table.itertuples()
+    )
 
 
-def ranks(axes, table) -> None:
-    """Rank correlations with a score: one row a benchmark, one mark each for size, data, computing.
+def ranks(axes, table) -> str:
+    """Rank correlations with a score: one row a benchmark, one mark each for size and compute.
 
     ``table`` has ``benchmark``, ``by``, ``rank``, ``rank_low`` and ``rank_high``.
     """
-    names = list(dict.fromkeys(table["benchmark"]))
-    for k, (by, rows) in enumerate(table.groupby("by", sort=False)):
-        y = np.array([names.index(n) for n in rows["benchmark"]]) + (k - 1) * 0.22
-        for place, row in zip(y, rows.itertuples(), strict=True):
-            axes.plot(
-                [row.rank_low, row.rank_high],
-                [place, place],
-                color=COLOURS[k],
-                linewidth=2.5,
-                alpha=0.35,
-            )
-        axes.plot(rows["rank"], y, MARKS[k], color=COLOURS[k], label=by)
+    names, texts = list(dict.fromkeys(table["benchmark"])), []
+    kinds = list(dict.fromkeys(table["by"]))
+    for k, by in enumerate(kinds):
+        rows = table[table["by"] == by]
+        y = np.array([names.index(n) for n in rows["benchmark"]]) + (k - len(kinds) / 2) * 0.22
+        axes.hlines(
+            y, rows["rank_low"], rows["rank_high"], color=COLOURS[k], linewidth=2.5, alpha=0.35
+        )
+        axes.plot(rows["rank"], y, MARKS[k], color=COLOURS[k])
+        axes.annotate(
+            by,
+            (rows["rank"].iloc[0], y[0]),
+            xytext=(0, (9, -10)[k]),
+            textcoords="offset points",
+            color=COLOURS[k],
+            ha="center",
+            va="center",
+        )
+        texts.append(f"{by} {rows['rank'].median():.2f}")
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(len(names) - 0.5, -1.0)
+    axes.set_xlim(-0.3, 1.05)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("rank correlation with the score")
-    axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)
+    return "Median rank correlations with the score: " + "; ".join(texts)
 
 
-def generations(axes, table) -> None:
+def generations(axes, table) -> str:
     """Errors left by the large model over those of the small one, from release to release.
 
-    ``table`` has ``benchmark``, ``maker``, ``family``, ``release`` and ``error_ratio``.
+    ``table`` has ``benchmark``, ``release`` and ``error_ratio``, of one maker.
     """
-    names = list(dict.fromkeys(table["benchmark"]))
-    for (name, maker), rows in table.groupby(["benchmark", "maker"], sort=False):
-        k = names.index(name)
-        line, label = ("-", name) if maker == "Llama" else ("--", None)
-        axes.plot(
-            rows["release"],
-            rows["error_ratio"],
-            line,
-            marker=MARKS[k],
-            color=COLOURS[k],
-            label=label,
-        )
+    labels, texts = [], []
+    for k, (name, rows) in enumerate(table.groupby("benchmark", sort=False)):
+        axes.plot(rows["release"], rows["error_ratio"], marker=MARKS[k], color=COLOURS[k])
+        last = rows.iloc[-1]
+        labels.append((name, last["release"], last["error_ratio"], COLOURS[k]))
+        texts.append(f"{name} {rows['error_ratio'].iloc[0]:.2f} and {last['error_ratio']:.2f}")
     axes.axhline(1, color=INK, linewidth=0.8)
-    axes.annotate(
-        "no difference",
-        (0.02, 1),
-        xycoords=("axes fraction", "data"),
-        fontsize=9,
-        xytext=(0, -4),
-        textcoords="offset points",
-        va="top",
-    )
-    axes.set_xticks(range(1, 5))
-    axes.set_ylim(0, 1.05)
-    axes.set_xlabel("release of the family (solid: Llama, dashed: Qwen)")
+    axes.annotate("small as good as large", (1, 1.03))
+    _beside(axes, labels, 0.08)
+    families = table.drop_duplicates("release").sort_values("release")
+    axes.set_xticks(families["release"], families["family"].str.replace("-", " "))
+    axes.set_xlim(0.8, 5.2)
+    axes.set_ylim(0, 1.15)
     axes.set_ylabel("errors of about 70B over 7B")
-    axes.figure.legend(loc="outside upper center", ncols=4, fontsize=9.5)
+    return "Errors of the large model over the small one's, first and last release: " + "; ".join(
+        texts
+    )
 
 
-def powers(axes, chances, lengths=(1, 2, 4, 8, 16)) -> None:
-    """The chance of k right tokens in a row, over the logarithm of size, if one rises evenly.
-
-    ``chances`` are those of one token, evenly spaced.
-    """
-    x = np.arange(len(chances))
-    for k, length in enumerate(lengths):
-        name = "1 token" if length == 1 else f"{length} in a row"
-        axes.plot(x, np.asarray(chances) ** length, color=COLOURS[k], label=name)
-    axes.set_xlabel("doublings of the model")
-    axes.set_ylabel("share right")
-    axes.legend(fontsize=9.5)
-
-
-def strictness(axes, table) -> None:
+def strictness(axes, table) -> str:
     """Our models: share right over size, one line a length, dots measured, lines p to the k.
 
     ``table`` has ``params``, ``length``, ``exact``, ``se`` and ``predicted``.
     """
+    labels, texts = [], []
     for k, (length, rows) in enumerate(table.groupby("length", sort=True)):
         rows = rows.sort_values("params")
         name = "1 token" if length == 1 else f"{length} in a row"
         axes.errorbar(
-            rows["params"],
-            rows["exact"],
-            1.96 * rows["se"],
-            fmt=MARKS[k],
-            color=COLOURS[k],
-            label=name,
+            rows["params"], rows["exact"], 1.96 * rows["se"], fmt=MARKS[k], color=COLOURS[k]
         )
         axes.plot(rows["params"], rows["predicted"], "--", color=COLOURS[k], linewidth=1)
+        labels.append((name, rows["params"].iloc[-1], rows["exact"].iloc[-1], COLOURS[k]))
+        texts.append(f"{name} {rows['exact'].iloc[0]:.4f} to {rows['exact'].iloc[-1]:.4f}")
     axes.set_xscale("log")
+    _beside(axes, labels, 0.028)
+    axes.set_ylim(bottom=-0.06)
+    axes.set_xlim(right=2e7)
+    axes.set_xticks([1e4, 1e5, 1e6])
     axes.set_xlabel("parameters outside embedding and head")
     axes.set_ylabel("share right")
-    axes.legend(fontsize=9.5)
+    return "Share right in our models, smallest to largest: " + "; ".join(texts)
