@@ -1,10 +1,11 @@
 """Time the speed claims of this book: each is a ratio of two sides, measured in one run.
 
     python scripts/bench.py                 # every comparison that has no row yet
-    python scripts/bench.py book --again    # one of them, once more
+    python scripts/bench.py book            # one of them
 
 The two sides of a comparison run in turn, so that a slow minute of the machine hits both; the
-ratio is taken pair by pair. The sides are in `comparisons`. Rows go to data/bench.jsonl.
+ratio is taken pair by pair. The sides are in `comparisons`. Rows go to data/bench.jsonl;
+to measure one again, remove its row.
 """
 
 import argparse
@@ -81,12 +82,12 @@ COMPARISONS = {
 
 def config_of(name: str) -> dict:
     """What makes a row of this comparison the one it is."""
-    chosen = COMPARISONS[name]
+    comparison = COMPARISONS[name]
     return {
         "comparison": name,
-        "baseline": chosen.baseline,
-        "contender": chosen.contender,
-        "pairs": chosen.pairs,
+        "baseline": comparison.baseline,
+        "contender": comparison.contender,
+        "pairs": comparison.pairs,
         "chapters": len(paths.chapters()),
     }
 
@@ -112,16 +113,18 @@ def _measure_pairs(name: str, comparison: Comparison) -> dict[str, float]:
         comparison.warm()
     else:
         comparison.pair(0)  # imports, and a warm processor
-    ratios, told = [], []
+    ratios, extras = [], []
     for number in range(comparison.pairs):
         theirs, ours, more = comparison.pair(number)
         ratios.append(theirs / ours)
-        told.append(more)
+        extras.append(more)
         print(
             f"{name}: pair {number + 1} of {comparison.pairs}: {ratios[-1]:.2f} {more}", flush=True
         )
     keep = dict(comparison.keep)
-    return _ratios(ratios) | {k: keep.get(k, max)([one[k] for one in told]) for k in told[0]}
+    return _ratios(ratios) | {
+        name: keep.get(name, max)([extra[name] for extra in extras]) for name in extras[0]
+    }
 
 
 def _ratios(ratios: list[float]) -> dict[str, float]:
@@ -132,32 +135,36 @@ def _ratios(ratios: list[float]) -> dict[str, float]:
     }
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("comparison", nargs="*", help=f"of {', '.join(COMPARISONS)}; all if not said")
-    add("--again", action="store_true", help="measure even where a row exists")
     add("--output", help="another file than data/bench.jsonl")
     add("--list", action="store_true", help="print the comparisons and measure nothing")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 def main() -> None:
-    words = arguments()
-    for name in words.comparison:
+    args = arguments()
+    for name in args.comparison:
         if name not in COMPARISONS:
             sys.exit(f"bench: {units.unknown('comparison', name, COMPARISONS)}")
-    if words.list:
-        for name, one in COMPARISONS.items():
-            print(f"{name}: {one.baseline} / {one.contender}, {one.pairs} pairs")
+    if args.list:
+        for name, comparison in COMPARISONS.items():
+            sides = f"{comparison.baseline} / {comparison.contender}"
+            print(f"{name}: {sides}, {comparison.pairs} pairs")
         return
-    file = Path(words.output) if words.output else records.path("bench")
-    for name in words.comparison or COMPARISONS:
-        config = config_of(name)
-        if words.again or records.missing(file, [config]):
-            row = records.append(file, config, measure(name), records.provenance())
-            print(f"{name}: {row['ratio']} ({row['ratio_low']} to {row['ratio_high']})")
+    configs = {name: config_of(name) for name in args.comparison or COMPARISONS}
+    file = Path(args.output) if args.output else records.path("bench")
+    try:
+        with records.writing(file) as rows:
+            for name, config in configs.items():
+                if rows.missing([config]):
+                    row = rows.append(config, measure(name), records.provenance())
+                    print(f"{name}: {row['ratio']} ({row['ratio_low']} to {row['ratio_high']})")
+    except ValueError as error:
+        sys.exit(f"bench: {error}")
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    told = ("width", "layers", "seed", "batch", "tokens")
-    options.record("emergence", arguments(), runs, measure, cost, told=told)
+    columns = ("width", "layers", "seed", "batch", "tokens")
+    options.record("emergence", arguments(), runs, measure, cost, columns=columns)
 
 
 if __name__ == "__main__":

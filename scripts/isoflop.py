@@ -103,7 +103,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     words = arguments()
-    told = ("budget", "width", "layers", "seed", "lr", "batch", "tokens")
+    columns = ("budget", "width", "layers", "seed", "lr", "batch", "tokens")
     runs = tuning if words.tune else ladder
     options.record(
         "isoflop",
@@ -111,7 +111,7 @@ def main() -> None:
         runs,
         measure,
         cost,
-        told=told,
+        columns=columns,
         longest_first=False,  # small budgets first: they predict the large ones
     )
 

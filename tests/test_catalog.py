@@ -83,3 +83,77 @@ def test_the_price_of_an_hour_is_a_range_in_order():
 )
 def test_numbers_carry_decimal_prefixes(value, unit, words):
     assert si(value, unit) == words
+
+
+# ---- released configurations
+
+
+@pytest.mark.parametrize("name", catalog.models())
+def test_no_entry_rests_on_a_class_default(name):
+    entry = catalog.model(name)
+    config = entry.config.get("text_config", entry.config)
+    for names in (
+        ("hidden_size", "n_embd", "d_model"),
+        ("num_hidden_layers", "n_layer", "num_layers", "layers_block_type"),
+        ("num_attention_heads", "n_head", "num_heads"),
+        ("vocab_size",),
+    ):
+        assert any(field in config for field in names), (name, names)
+    assert "Default configuration" not in entry.note
+    assert "default configuration" not in entry.note
+
+
+@pytest.mark.parametrize("name", catalog.models())
+def test_every_entry_says_where_it_was_read_and_has_three_numbers(name):
+    entry = catalog.model(name)
+    assert entry.repository or entry.file, name
+    assert entry.read_in
+    assert entry.total_from
+    numbers = ("total", "active", "kv_bytes_per_token")
+    assert all(entry.counted.get(number) is not None for number in numbers)
+
+
+def test_a_repository_belongs_to_one_entry():
+    repositories = [e.repository for e in catalog.models().values() if e.repository]
+    assert len(repositories) == len(set(repositories))
+
+
+def test_experts_of_kimi_k3_work_in_a_narrower_space():
+    from sizewise.models import estimate, parameters
+
+    assert parameters.count("kimi-k3").total == pytest.approx(2.78e12, rel=1e-3)
+    fields = catalog.model("kimi-k3").config
+    naive = {**fields, "text_config": {**fields["text_config"], "routed_expert_hidden_size": None}}
+    total = sum(row.parameters for row in estimate.tensors(naive))
+    assert total == pytest.approx(5.45e12, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("4090", "RTX-4090"),
+        ("RTX 4090", "RTX-4090"),
+        ("nvidia geforce rtx 4090", "RTX-4090"),
+        ("h100-sxm", "H100"),
+        ("H100 80GB", "H100"),
+        ("h100_pcie", "H100-PCIe"),
+        ("a100 80gb", "A100-80GB"),
+        ("amd instinct mi300x", "MI300X"),
+        ("m4 max", "M4-Max"),
+    ],
+)
+def test_a_device_has_any_usual_spelling(spelling, name):
+    assert catalog.device(spelling).name == name
+
+
+def test_a_device_may_be_described():
+    device = catalog.device("24GiB:936GB/s:165TFLOPs")
+    assert (device.memory_bytes, device.bandwidth) == (24 * 2**30, 936e9)
+    assert device.flops["bf16"] == 165e12
+    assert catalog.device("24GB:1TB/s").flops["bf16"] is None
+
+
+@pytest.mark.parametrize("text", ["24", "24GB:", "24GB:fast", "0GB:1TB/s", "1GB:1GB/s:1:1", ":"])
+def test_a_device_described_badly_is_refused_with_the_form(text):
+    with pytest.raises(ValueError, match="device"):
+        catalog.device(text)

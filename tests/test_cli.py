@@ -116,7 +116,6 @@ class TestRefusals:
             b'{"model_type": "llama", "hidden_size": 0}',
             b'{"model_type": "llama", "hidden_size": "wide"}',
             b'{"model_type": "llama", "hidden_size": 33}',
-            b'{"model_type": "llama", "auto_map": {"AutoConfig": "evil.Config"}}',
         ],
         ids=lambda content: content.decode("latin-1")[:50],
     )
@@ -185,14 +184,13 @@ class TestCount:
         for words in (["count", "[bold]/a[/x] :smile:"], ["count", "[bold]/a[/x] :smile:", "gpt2"]):
             assert "[bold]/a[/x] :smile:" in sizewise(*words).out
 
-    def test_ignoring_code_is_asked_for_and_counts_the_class_of_transformers(
-        self, sizewise, config
-    ):
+    def test_code_that_a_configuration_names_is_left_alone_and_said_so(self, sizewise, config):
         file = config(auto_map={"AutoConfig": "evil.Config"})
-        check_refusal(sizewise("count", file), "--ignore-code")
-        done = sizewise("count", file, "--ignore-code", "--json")
+        done = sizewise("count", file, "--json")
         assert (done.code, done.err) == (0, "")
-        assert json.loads(done.out)[0]["built_as"] == "LlamaForCausalLM"
+        (count,) = json.loads(done.out)
+        assert count["built_as"] == "LlamaForCausalLM"
+        assert any("auto_map" in note for note in count["assumptions"])
 
     def test_unknown_active_parameters_are_null_and_said_to_be_unknown(self, sizewise, tmp_path):
         file = tmp_path / "config.json"
@@ -269,7 +267,7 @@ class TestHelp:
         assert (done.code, done.err) == (0, "")
         assert len(re.findall(r"--[a-z-]{3,}", done.out)) >= 2
         if re.search(r"Arguments", done.out):  # without one, the name alone is an example
-            assert f"Example: sizewise {command} " in done.out
+            assert re.search(rf"Examples?: sizewise {command} ", done.out)
 
     def test_no_help_and_no_list_waits_for_a_heavy_import(self):
         lists = [[name, "--json"] for name in ("models", "devices", "claims")]

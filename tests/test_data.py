@@ -87,7 +87,7 @@ class TestRecordedRows:
 def test_every_data_file_has_a_description():
     files = {file for file in DATA.iterdir() if file.is_file() and file.suffix != ".md"}
     assert {file.name for file in files if not file.with_suffix(".md").exists()} == set()
-    assert {file.suffix for file in files} <= {".jsonl", ".yml"}
+    assert {file.suffix for file in files} <= {".jsonl", ".yml", ".json"}
 
 
 # ------------------------------------------------------------------ published facts
@@ -177,7 +177,7 @@ class TestFacts:
     def test_the_readme_describes_every_file(self, file):
         if file.name == "README.md":
             named = re.findall(r"`(\w+\.(?:yml|csv))`", README)
-            named += re.findall(r"^## .*?(\w+\.(?:yml|csv))", README, re.M)
+            named += re.findall(r"^## .*?(\w+\.(?:yml|csv|json))", README, re.M)
             assert {name for name in named if not (FACTS / name).exists()} == set()
             return
         assert re.search(rf"^## .*\b{re.escape(file.name)}\b", README, re.M)

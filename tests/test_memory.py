@@ -614,14 +614,14 @@ def test_total_is_the_sum_of_its_parts_and_says_where_it_fits():
     assert total.total_bytes == total.weights_bytes + total.kv_bytes + total.activation_bytes
     assert (total.devices, total.fits) == (1, True)
     many = memory.total_memory(model, "bf16", "bf16", 131_072, 8, H100)
-    assert many.devices == math.ceil(many.total_bytes / 80e9) == 2
+    assert many.devices == math.ceil(many.total_bytes / 72e9) == 3
     assert not many.fits
     assert json.loads(json.dumps(total.as_dict()))["total_bytes"] == total.total_bytes
 
 
 def test_a_smaller_usable_share_needs_more_devices():
     model = from_config(LLAMA_70B, total=70_553_706_496)
-    assert memory.total_memory(model, device=H100).devices == 2
+    assert memory.total_memory(model, device=H100, usable=1).devices == 2
     assert memory.total_memory(model, device=H100, usable=0.5).devices == 4
 
 
@@ -686,7 +686,7 @@ def test_a_window_caps_its_layer(window, beyond):
 @given(models, contexts, st.integers(1, 64), st.sampled_from(sorted(formats.WEIGHTS)), cache_names)
 def test_parts_of_a_deployment_always_sum(model, context, batch, weights, kv):
     sized = Model(**{**vars(model), "total": 10**9, "active": 10**9})
-    total = memory.total_memory(sized, weights, kv, context, batch, H100)
+    total = memory.total_memory(sized, weights, kv, context, batch, H100, usable=1)
     parts = (total.weights_bytes, total.kv_bytes, total.activation_bytes)
     assert total.total_bytes == sum(parts)
     assert total.fits == (total.total_bytes <= H100.memory_bytes)

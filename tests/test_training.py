@@ -217,3 +217,101 @@ def test_bad_input_is_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+# ---- fine-tuning, against what torch keeps
+
+
+SMALL = {
+    "model_type": "llama", "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 3,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 1000,
+    "max_position_embeddings": 512, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small_run():
+    """A real step in bf16: the model, its optimizer, and bytes that autograd saved for it."""
+    import torch
+    from sizewise.models import config, parameters
+
+    spec = config.Spec("small", dict(SMALL))
+    built = config.build(spec)
+    built._attn_implementation = "sdpa"
+    from transformers import LlamaForCausalLM
+
+    def step(checkpointing: bool):
+        network = LlamaForCausalLM(built).to(torch.bfloat16).train()
+        if checkpointing:
+            network.gradient_checkpointing_enable()
+        own = {tensor.untyped_storage().data_ptr() for tensor in network.parameters()}
+        saved = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        ids = torch.randint(0, 1000, (2, 128))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = network(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        adam = torch.optim.AdamW(network.parameters())
+        adam.step()
+        return network, adam, sum(saved.values())
+
+    return parameters.describe(spec), step
+
+
+def test_states_of_full_fine_tuning_are_what_torch_keeps(small_run):
+    import torch
+
+    model, step = small_run
+    network, adam, _ = step(False)
+    result = training.fine_tuning(model, "full", optimizer="adam-bf16", sequence=128, batch=2)
+    assert result.weights == sum(p.nbytes for p in network.parameters())
+    assert result.gradients == sum(p.grad.nbytes for p in network.parameters())
+    moments = [t for s in adam.state.values() for t in s.values() if torch.is_tensor(t)]
+    assert result.optimizer == sum(t.nbytes for t in moments if t.ndim)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_saved_activations_are_what_autograd_keeps(small_run, checkpointing):
+    model, step = small_run
+    _, _, saved = step(checkpointing)
+    size = training.saved_activation_bytes(model, 128, 2, checkpointing=checkpointing)
+    if checkpointing:  # the layer that is recomputed exists in the backward pass alone
+        size -= 256 * (11_176)
+    assert size == pytest.approx(saved, rel=0.03)
+
+
+def test_adapters_are_two_matrices_beside_each_linear_layer(small_run):
+    model, _ = small_run
+    each = 2 * (256 + 256) + 2 * (256 + 128) + 3 * (256 + 688)  # q and o, k and v, the MLP
+    assert training.lora_parameters(model, 16) == 3 * 16 * each
+    lora = training.fine_tuning(model, "lora", sequence=128)
+    assert lora.adapters == 4 * lora.trained
+    assert lora.optimizer == 8 * lora.trained
+    assert lora.weights == 2 * model.total
+    qlora = training.fine_tuning(model, "qlora", sequence=128)
+    assert qlora.weights < lora.weights / 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--train", "half"), "unknown method"), (("--train", "lora", "--rank", 0), "rank must be")],
+)
+def test_bad_words_of_training_are_one_line(sizewise, words, said):
+    code, _, err = sizewise("memory", "smollm2-135m", *words)
+    assert code == 2
+    assert said in err
+
+
+def test_an_8b_model_in_qlora_fits_a_24_gb_card(sizewise):
+    words = ("memory", "llama-3.1-8b", "--train", "qlora", "--device", "4090", "--context", "2k")
+    result = json.loads(sizewise(*words, "--json").out)
+    assert result["fits"] is True
+    assert result["total"] == sum(
+        result[part] for part in ("weights", "adapters", "gradients", "optimizer", "activations")
+    )

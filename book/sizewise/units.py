@@ -1,13 +1,13 @@
 """Small words for people: the nearest name, a number that can be read."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not there, with the nearest one that is."""
-    known, name = list(known), str(name)
-    name = name if len(name) <= 80 else name[:77] + "..."
+    known, name = list(known), shortened(str(name))
     lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
     hint = f"did you mean {lower[near[0]]!r}?" if near else f"known: {', '.join(known[:12])}"
@@ -21,6 +21,37 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """``text`` on at most ``most`` characters, for the error that quotes it."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+TOKENS = {"": 1, "k": 2**10, "ki": 2**10, "m": 2**20, "mi": 2**20}
+
+
+def tokens(text: "str | int") -> int:
+    """A number of tokens as people write it, in powers of two: 8192, 32k, 128Ki, 1M.
+
+    Raises ValueError for anything else.
+    """
+    match = re.fullmatch(r"(-?\d[\d_,]*(?:\.\d+)?)([a-z]*)", str(text).strip().lower())
+    if not match or match[2] not in TOKENS or len(match[1]) > 30:
+        raise ValueError(f"context takes 8192, 32k, 128Ki or 1M, not {shortened(str(text))!r}")
+    number = float(match[1].replace(",", "").replace("_", "")) * TOKENS[match[2]]
+    if not number.is_integer():
+        raise ValueError(f"context must be a whole number of tokens, got {shortened(str(text))!r}")
+    return int(number)
+
+
+def bandwidth(text: str) -> float:
+    """Bytes a second of ``50GB/s`` or ``32 GiB/s``. Raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b(?:/s)?", text.strip().lower())
+    if not match or not 0 < float(match[1]) < 1e9:
+        raise ValueError(f"a link is written 50GB/s, not {shortened(text)!r}")
+    power = "kmgt".index(match[2][0]) + 1 if match[2] else 0
+    return float(match[1]) * (1024 if match[2] and match[2].endswith("i") else 1000) ** power
 
 
 def si(value: float, unit: str = "", digits: int = 3) -> str:

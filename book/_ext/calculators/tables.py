@@ -81,16 +81,17 @@ def _model(model: Model) -> dict:
 
 
 def _layer(layer: Layer, count) -> dict:
-    attention, state = layer.attention, layer.state
+    attentions, state = layer.attentions, layer.state
     if state and state.in_model_format:
         raise ValueError(f"{state.kind}: a state in the model's own format is not written here")
     return {
         "count": count,
-        "held": [_span(span) for span in attention.held()] if attention else [],
-        "read": [_span(span) for span in attention.read()] if attention else [],
+        "held": [_span(span) for part in attentions for span in part.stored()],
+        "read": [_span(span) for part in attentions for span in part.read()],
         "scores": [
             {"operations": one.operations, "limit": _limit(one.limit), "stride": one.stride}
-            for one in (attention.scores() if attention else ())
+            for part in attentions
+            for one in part.scores()
         ],
         "states": [{"conv": state.conv_values, "recurrent": state.recurrent_values}]
         if state

@@ -2,6 +2,7 @@
 
 import math
 import re
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 
 from .parts import OWN, Calculator
@@ -188,7 +189,9 @@ def digits(value: float) -> str:
         return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.2e}".replace("e+", "e")
     if abs(value) < 1e-3:
         return f"{value:.2e}".replace("e-0", "e-")
-    return f"{float(f'{value:.3g}'):.10f}".rstrip("0").rstrip(".")
+    exact = Decimal(value)  # 3.125 is 3.13, as toPrecision has it on the page
+    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), ROUND_HALF_UP)
+    return f"{float(rounded):.10f}".rstrip("0").rstrip(".")
 
 
 def _prefixed(value: float, unit: str) -> str:

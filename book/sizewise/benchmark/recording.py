@@ -118,37 +118,38 @@ class Recording:
         What fails has no row, so that the next command tries it again; after `PATIENCE` failures
         in a row nothing more is tried.
         """
-        todo, ended, before, bad = records.missing(file, configs), Ended(), None, 0
-        for place, config in enumerate(todo, 1):
-            left, wanted = self.seconds_left(), cost(config, before)
-            if left is not None and left < wanted:
-                say(f"{left:.0f} s left, the next row may take {wanted:.0f} s")
-                break
-            started = time.monotonic()
-            measured = self.ask(config, limit(config))
-            told = " ".join(str(one) for name, one in config.items() if name != "device")
-            label = f"[{place}/{len(todo)}] {told} ({time.monotonic() - started:.1f} s)"
-            before = config
-            if isinstance(measured, str):
-                say(f"{label}: {measured}")
-                if measured == TIME_UP:
+        with records.writing(file) as rows:
+            todo, ended, before, bad = rows.missing(configs), Ended(), None, 0
+            for place, config in enumerate(todo, 1):
+                left, wanted = self.seconds_left(), cost(config, before)
+                if left is not None and left < wanted:
+                    say(f"{left:.0f} s left, the next row may take {wanted:.0f} s")
                     break
-                ended.failed, before, bad = ended.failed + 1, None, bad + 1
-                if bad == PATIENCE:
-                    say(f"{PATIENCE} failures in a row: given up")
-                    break
-                continue
-            bad = 0
-            if str(measured.get("ended", "")).startswith(LATE):
-                before = None  # what it had loaded is gone with its worker
-            measured |= after(config | measured, records.read(file))
-            source = records.provenance(seed=config.get("seed", seed))
-            same = {name: self.start[name] for name in ("commit", "dirty")}
-            same["command"] = _without_folder(source["command"], file)
-            records.append(file, config, measured, source | same | self.place)
-            ended.recorded += 1
-            say(f"{label}: {summary(measured)}")
-        ended.left = len(records.missing(file, configs))
+                started = time.monotonic()
+                measured = self.ask(config, limit(config))
+                told = " ".join(str(one) for name, one in config.items() if name != "device")
+                label = f"[{place}/{len(todo)}] {told} ({time.monotonic() - started:.1f} s)"
+                before = config
+                if isinstance(measured, str):
+                    say(f"{label}: {measured}")
+                    if measured == TIME_UP:
+                        break
+                    ended.failed, before, bad = ended.failed + 1, None, bad + 1
+                    if bad == PATIENCE:
+                        say(f"{PATIENCE} failures in a row: given up")
+                        break
+                    continue
+                bad = 0
+                if str(measured.get("ended", "")).startswith(LATE):
+                    before = None  # what it had loaded is gone with its worker
+                measured |= after(config | measured, records.read(file))
+                source = records.provenance(seed=config.get("seed", seed))
+                same = {name: self.start[name] for name in ("commit", "dirty")}
+                same["command"] = _without_folder(source["command"], file)
+                rows.append(config, measured, source | same | self.place)
+                ended.recorded += 1
+                say(f"{label}: {summary(measured)}")
+            ended.left = len(rows.missing(configs))
         return ended
 
 

@@ -33,16 +33,16 @@ def parameters(file: Path) -> dict[str, Any]:
     import nbformat
     import papermill
 
-    def plain(words: str):
+    def plain(source: str):
         try:
-            return ast.literal_eval(words)
+            return ast.literal_eval(source)
         except (ValueError, SyntaxError):
             return None
 
     notebook = nbformat.read(file, as_version=4)
     strip(notebook)  # papermill wants the language to be named, which not every editor does
-    found = papermill.inspect_notebook(notebook)
-    return {name: plain(about["default"]) for name, about in found.items()}
+    inferred = papermill.inspect_notebook(notebook)
+    return {name: plain(about["default"]) for name, about in inferred.items()}
 
 
 def reads_chapters(file: Path) -> bool:
@@ -52,9 +52,9 @@ def reads_chapters(file: Path) -> bool:
 
 def strip(notebook) -> None:
     """Take out what differs from run to run, in place."""
-    kept = {k: v for k, v in notebook.metadata.items() if k == "sizewise"}
+    ours = {k: v for k, v in notebook.metadata.items() if k == "sizewise"}
     notebook.metadata.clear()
-    notebook.metadata.update(json.loads(json.dumps(KEPT_METADATA)) | kept)
+    notebook.metadata.update(json.loads(json.dumps(KEPT_METADATA)) | ours)
     for cell in notebook.cells:
         for volatile in ("execution", "papermill"):
             cell.metadata.pop(volatile, None)
@@ -67,12 +67,12 @@ def strip(notebook) -> None:
 def _whole_streams(outputs: list) -> list:
     """Join what was printed in pieces: where a kernel cuts it depends on the moment."""
     whole: list = []
-    for one in outputs:
+    for output in outputs:
         last = whole[-1] if whole else {}
-        if one.output_type == "stream" and last.get("name") == one.name:
-            last.text += one.text
+        if output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
         else:
-            whole.append(one)
+            whole.append(output)
     return whole
 
 
@@ -124,9 +124,9 @@ def fingerprint(file: Path) -> str:
     if reads_chapters(file):
         files += [f for f in paths.chapters().values() if f.exists() and f != file]
     digest = hashlib.sha256()
-    for one in files:
-        digest.update(f"{one.relative_to(home)}\0".encode())
-        digest.update(hashlib.sha256(one.read_bytes()).digest())
+    for source in files:
+        digest.update(f"{source.relative_to(home)}\0".encode())
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -139,8 +139,8 @@ def describe(name: str, file: Path, failed, given: bool = False) -> str:
     lines = re.findall(r"Cell In\[\d+\], line (\d+)", trace)
     number = failed.cell_index + 1 - (given and failed.cell_index > _parameters_cell(file))
     where = f"cell {number}" + (f", line {lines[0]}" if lines else "")
-    said = " ".join(str(failed.evalue).split())
-    return f"{name}: {where}: {failed.ename}: {said}"
+    reason = " ".join(str(failed.evalue).split())
+    return f"{name}: {where}: {failed.ename}: {reason}"
 
 
 def _parameters_cell(file: Path) -> int:

@@ -1,55 +1,293 @@
-"""The commands that put a model on a device: does it fit, and how fast can it be at best."""
+"""The commands that put a model on devices: what it takes, what fits, how fast it is at best."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .forecast import Concurrency, Framework, Host, Input, Output
+from sizewise.units import si
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name, path or hub id.")]
-Device = Annotated[str, typer.Option(help="A device of the catalogue (sizewise devices).")]
-Weights = Annotated[str, typer.Option(help="Format of the weights: bf16, fp8, int8, nf4, ...")]
-Cache = Annotated[str, typer.Option("--kv", help="Format of the cache: bf16, fp8, int4, tq3, ...")]
-Context = Annotated[int, typer.Option(help="Tokens in each sequence.")]
-Batch = Annotated[int, typer.Option(help="Sequences at once.")]
+from .forecast import Concurrency, Framework, Host, Input, Output
+from .output import as_json, lines, print_table, table
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name, file, folder or hub id.")]
+Device = Annotated[
+    str, typer.Option(help="A device (sizewise devices), or MEMORY:BANDWIDTH:PEAK, or all.")
+]
+Weights = Annotated[
+    str, typer.Option(help="Format of the weights (sizewise formats); default: the checkpoint's.")
+]
+Cache = Annotated[str, typer.Option("--kv", help="Format of the KV cache: bf16, fp8, q8_0, ...")]
+Context = Annotated[str, typer.Option(help="Tokens of each request: 8192, 32k, 128Ki, 1M.")]
+Batch = Annotated[int, typer.Option(help="Concurrent requests.")]
+Usable = Annotated[
+    float | None,
+    typer.Option(help="Share of a device's memory free for it; default 0.9, unified memory 0.75."),
+]
+Gpus = Annotated[int | None, typer.Option(help="Devices; without --tp all of a stage share it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
-IgnoreCode = Annotated[
-    bool, typer.Option(help="Accept a configuration that names its own code, which is never run.")
+IgnoreCode = Annotated[bool, typer.Option(hidden=True)]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="Estimate an architecture that has no class.")
 ]
 
 
 def memory(
     model: Model,
-    weights: Weights = "bf16",
+    weights: Weights = "",
     kv: Cache = "bf16",
-    context: Context = 8192,
+    context: Context = "8192",
     batch: Batch = 1,
     device: Device = "H100",
-    usable: Annotated[float, typer.Option(help="Share of a device's memory free for it.")] = 1.0,
+    gpus: Gpus = None,
+    tp: Annotated[int | None, typer.Option(help="Tensor parallel ranks.")] = None,
+    pp: Annotated[int, typer.Option(help="Pipeline stages.")] = 1,
+    ep: Annotated[int | None, typer.Option(help="Expert parallel ranks.")] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="What fits: context, requests, format, devices.")
+    ] = False,
+    train: Annotated[str, typer.Option(help="Train instead of serve: full, lora or qlora.")] = "",
+    optimizer: Annotated[str, typer.Option(help="With --train full.")] = "adam-mixed",
+    rank: Annotated[int, typer.Option(help="Of LoRA's matrices.")] = 16,
+    checkpointing: Annotated[
+        bool, typer.Option(help="Recompute activations in the backward pass.")
+    ] = True,
+    offload: Annotated[
+        str,
+        typer.Option(help="Keep what does not fit in host memory, over a link of so much: 50GB/s."),
+    ] = "",
+    usable: Usable = None,
     ignore_code: IgnoreCode = False,
+    estimate: Estimate = False,
     json: Json = False,
 ):
-    """Will it fit? Bytes of weights, cache and activations, and the devices that hold them.
+    """Will it fit? Bytes of weights, KV cache and activations on each device, and what would fit.
 
-    Example: sizewise memory llama-3.1-70b --weights nf4 --kv fp8 --context 131072 --batch 16
+    Examples: sizewise memory llama-3.1-70b --weights awq --kv fp8 --context 128k --batch 16;
+    sizewise memory deepseek-v3 --device H200 --gpus 8 --context 128k --batch 16;
+    sizewise memory qwen3-32b --device 4090 --fit; sizewise memory qwen3-8b --train qlora
     """
-    from sizewise import validation
-    from sizewise.costs import formats
-    from sizewise.costs import memory as bytes_of
+    from sizewise import units, validation
+    from sizewise.costs import deployment, formats
+    from sizewise.costs import memory as costs
     from sizewise.data import catalog
     from sizewise.models import config, parameters
 
-    from . import output, show_devices
-
-    chosen = catalog.device(device)
-    validation.whole("context", context), validation.whole("batch", batch)
-    formats.weight_format(weights), formats.cache_format(kv)
-    described = parameters.describe(config.load(model, ignore_code=ignore_code))
-    total = bytes_of.total_memory(described, weights, kv, context, batch, chosen, usable=usable)
+    tokens = units.tokens(context)
+    validation.whole("context", tokens), validation.whole("batch", batch)
+    wanted = formats.weight_format(weights).name if weights else None
+    formats.cache_format(kv)
+    every = device.lower() == "all"
+    chosen = None if every else catalog.device(device)
+    described = parameters.describe(config.load(model, estimate=estimate))
+    if train:
+        if every:
+            raise ValueError("--train is reckoned for one device at a time")
+        _training(
+            described, train, optimizer, rank, tokens, batch, checkpointing, chosen, usable, json
+        )
+        return
+    options = {"weights": wanted, "kv": kv, "context": tokens, "batch": batch, "usable": usable}
+    if every:
+        _every_device(described, list(catalog.devices().values()), options, json)
+        return
+    total = costs.total_memory(described, wanted, kv, tokens, batch, chosen, usable=usable)
+    link = units.bandwidth(offload) if offload else None
+    result = total.as_dict()
+    planned = bool(described.inventory)
+    if planned:
+        shared = deployment.layout(described, gpus, tensor=tp, pipeline=pp, expert=ep)
+        loads = deployment.plan(described, chosen, shared, offload=link is not None, **options)
+        result |= _fewest(described, chosen, options)
+        result["layout"] = str(shared)
+        result["loads"] = [load.as_dict() for load in loads]
+        result["fits"] = deployment.fits(loads)
+        if link:
+            seconds = deployment.offload_seconds(loads, link, described, batch)
+            result["offload_ms_a_token"] = 1e3 * seconds
+    elif gpus or tp or ep or fit or offload:
+        raise ValueError(f"{model}: its tensors are not known, so they cannot be shared out")
+    if fit:
+        result["fit"] = _fit(described, chosen, shared, options)
+    if tokens != _plain_int(context):
+        result["assumptions"] = [*result["assumptions"], f"{context} read as {tokens:,} tokens"]
+    result["listed_price"] = _listed_price(described.name)
     if json:
-        output.as_json(total.as_dict())
-    else:
-        show_devices.memory(total)
+        as_json(result)
+        return
+    _print_memory(total, result, chosen, shared.devices if planned else 1)
+
+
+def _plain_int(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
+
+
+def _fewest(model, device, options: dict) -> dict[str, Any]:
+    from sizewise.costs import deployment
+
+    fewest = deployment.fewest_devices(model, device, **options)
+    if fewest is None:
+        return {"devices": None, "devices_layout": None}
+    return {"devices": fewest[0], "devices_layout": str(fewest[1])}
+
+
+def _fit(model, device, shared, options: dict) -> dict[str, Any]:
+    from sizewise.costs import deployment
+
+    context = deployment.largest_context(model, device, shared, **options)
+    longest = model.max_context
+    return {
+        "largest_context": min(context, longest) if context and longest else context,
+        "limited_by": "the model" if context and longest and context > longest else "memory",
+        "most_requests": deployment.most_requests(model, device, shared, **options),
+        "best_format": deployment.best_format(model, device, shared, **options),
+    }
+
+
+def _every_device(model, devices: list, options: dict, json: bool) -> None:
+    from sizewise.costs import deployment
+
+    rows = []
+    for device in devices:
+        alone = deployment.layout(model, 1)
+        loads = deployment.plan(model, device, alone, **options)
+        rows.append(
+            {
+                "device": device.name,
+                "memory_bytes": device.memory_bytes,
+                "total_bytes": loads[0].total_bytes,
+                "fits": deployment.fits(loads),
+                **_fewest(model, device, options),
+                "best_format_on_one": deployment.best_format(model, device, alone, **options),
+            }
+        )
+    if json:
+        as_json(rows)
+        return
+    title = f"{model.name}: {options['context']:,} tokens x {options['batch']:,}"
+    result = table(
+        title, "device", "memory>", "needed>", "on one", "devices>", "best format on one"
+    )
+    for row in rows:
+        result.add_row(
+            row["device"],
+            si(row["memory_bytes"], "B"),
+            si(row["total_bytes"], "B"),
+            "fits" if row["fits"] else "does not fit",
+            f"{row['devices']:,}" if row["devices"] else "over 1,024",
+            row["best_format_on_one"] or "none",
+        )
+    print_table(result)
+
+
+def _print_memory(total, result: dict, device, devices: int) -> None:
+    """Where the bytes go, what each device holds, and everything that was assumed."""
+    rows = table(f"{total.model}: {total.context:,} tokens x {total.batch:,}", "", ">", ">", ">")
+
+    def add(name: str, value: int) -> None:
+        share = f"{100 * value / total.total_bytes:.1f} %"
+        rows.add_row(name, f"{value:,} B", si(value, "B"), share)
+
+    add(f"weights ({total.weights})", total.weights_bytes)
+    if len(total.parts) > 1:
+        for part in total.parts:
+            add(f"  {part.what}{f' in {part.format}' if part.format else ''}", part.bytes)
+    add(f"KV cache ({total.kv})", total.kv_bytes)
+    add("activations (estimate)", total.activation_bytes)
+    add("total", total.total_bytes)
+    print_table(rows)
+    loads = result.get("loads", [])
+    if devices > 1:
+        _print_loads(loads, device.name, result["layout"])
+    each = si(device.memory_bytes, "B")
+    room = si(device.memory_bytes * total.usable, "B")
+    verdict = "fits" if result["fits"] else "does not fit"
+    on = f"on {devices:,} x {device.name}" if devices > 1 else f"in one {device.name}"
+    print(f"{verdict} {on} ({each}, {room} of them free for it)")
+    if not result["fits"] and result["devices"]:
+        print(f"needs {result['devices']:,} of them ({result['devices_layout']})")
+    if "offload_ms_a_token" in result:
+        host = sum(load["host_bytes"] * load["devices"] for load in loads)
+        floor = result["offload_ms_a_token"]
+        print(
+            f"{si(host, 'B')} of weights stay in host memory: at best {floor:,.3g} ms a token more"
+        )
+    if result.get("fit"):
+        _print_fit(result["fit"], total)
+    lines("assumed", result["assumptions"])
+    if result["listed_price"]:
+        print("  " + result["listed_price"])
+
+
+def _print_loads(loads: list[dict], device: str, shared: str) -> None:
+    rows = table(f"each device ({shared})", "device", "weights>", "KV cache>", "activations>",
+                 "total>", "free for it>", "")  # fmt: skip
+    number = 0
+    for load in loads:
+        for _ in range(load["devices"]):
+            sizes = ("weights_bytes", "kv_bytes", "activation_bytes", "total_bytes", "room_bytes")
+            fits = "fits" if load["fits"] else "does not fit"
+            if number < 64:
+                rows.add_row(f"{device} {number}", *(si(load[size], "B") for size in sizes), fits)
+            number += 1
+    print_table(rows)
+    if number > 64:
+        print(f"... and {number - 64:,} more like them")
+
+
+def _print_fit(fit: dict, total) -> None:
+    context, requests = fit["largest_context"], fit["most_requests"]
+    limit = f" (the limit of {fit['limited_by']})" if context else ""
+    print(f"largest context at {total.batch:,} requests: {_or_none(context)}{limit}")
+    print(f"most concurrent requests at {total.context:,} tokens: {_or_none(requests)}")
+    print(f"best format that fits: {fit['best_format'] or 'none'}")
+
+
+def _or_none(number: int | None) -> str:
+    return "none fits" if number is None else f"{number:,}"
+
+
+def _listed_price(name: str) -> str | None:
+    """The API's list price of the model, where the pinned list has it."""
+    from datetime import UTC, datetime
+
+    from sizewise.data import catalog, prices
+
+    entry = catalog.models().get(name)
+    if entry is None or entry.price_list is None:
+        return None
+    place = entry.price_list
+    price = prices.price(*place, datetime.now(UTC).date())
+    return (
+        f"listed by {place[0]}: ${price.input:g} a million input tokens, ${price.output:g} output "
+        f"({price.source})"
+    )
+
+
+def _training(model, method, optimizer, rank, tokens, batch, checkpointing, device, usable, json):
+    from sizewise.costs import memory as costs
+    from sizewise.costs import training
+
+    result = training.fine_tuning(
+        model, method, optimizer=optimizer, rank=rank, sequence=tokens, batch=batch,
+        checkpointing=checkpointing,
+    )  # fmt: skip
+    share = costs.share_of(device, usable)
+    room = int(device.memory_bytes * share)
+    plain = result.as_dict() | {"device": device.name, "room_bytes": room}
+    plain["fits"] = result.total <= room
+    if json:
+        as_json(plain)
+        return
+    rows = table(f"{model.name}, {method}: {tokens:,} tokens x {batch:,}", "", ">", ">")
+    for name in ("weights", "adapters", "gradients", "optimizer", "activations", "total"):
+        value = getattr(result, name)
+        rows.add_row(name, f"{value:,} B", si(value, "B"))
+    print_table(rows)
+    verdict = "fits in" if plain["fits"] else "does not fit in"
+    print(
+        f"{verdict} one {device.name} ({si(device.memory_bytes, 'B')}, {si(room, 'B')} free for it)"
+    )
+    lines("assumed", [*result.assumptions, f"{share:.0%} of the device's memory is free for it"])
 
 
 def roofline(
@@ -58,15 +296,17 @@ def roofline(
     devices: Annotated[
         int, typer.Option(help="Devices that share the work; 0: as many as hold it.")
     ] = 0,
-    weights: Weights = "bf16",
+    weights: Weights = "",
     kv: Cache = "bf16",
-    context: Context = 8192,
+    context: Context = "8192",
     batch: Batch = 1,
-    compute: Annotated[str, typer.Option(help="Format in which products run.")] = "bf16",
+    compute: Annotated[str, typer.Option(help="Format in which products run; default: bf16.")] = "",
     price: Annotated[
         str, typer.Option(help="Dollars for a device and hour: 2.5, or 2:3 for a range.")
     ] = "",
+    usable: Usable = None,
     ignore_code: IgnoreCode = False,
+    estimate: Estimate = False,
     json: Json = False,
     framework: Framework = "",
     concurrency: Concurrency = 0,
@@ -80,34 +320,60 @@ def roofline(
     other requests' prompts in it, and comes with its measured error. Without --price, the
     catalogue's range for an H100 is used on an H100, and no money is reckoned elsewhere.
 
-    Example: sizewise roofline deepseek-v3 --device H200 --weights fp8 --batch 64 --json
+    Example: sizewise roofline deepseek-v3 --device H200 --batch 64 --json
     """
-    from sizewise import validation
-    from sizewise.costs import memory as bytes_of
+    from sizewise import units, validation
+    from sizewise.costs import formats, training
+    from sizewise.costs import memory as costs
     from sizewise.costs import roofline as floor
+    from sizewise.costs import weights as weight_parts
     from sizewise.data import catalog
     from sizewise.models import config, parameters
 
-    from . import forecast, show_devices
-    from .output import as_json
+    from . import forecast
 
     chosen = catalog.device(device)
-    validation.whole("context", context), validation.whole("batch", batch)
+    tokens = units.tokens(context)
+    validation.whole("context", tokens), validation.whole("batch", batch)
+    wanted = formats.weight_format(weights).name if weights else None
+    formats.cache_format(kv)
     paid = _price(price) or catalog.hourly_price(chosen.name)
-    described = parameters.describe(config.load(model, ignore_code=ignore_code))
-    held = bytes_of.total_memory(described, weights, kv, context, batch, chosen)
-    count = validation.whole("devices", devices) if devices else held.devices
-    same = {"weights": weights, "kv": kv, "compute": compute, "devices": count, "price": paid}
-    floors = [
-        step(described, chosen, context, batch, **same) for step in (floor.prefill, floor.decode)
-    ]
+    peak = training.peak_operations(chosen, compute or "bf16")
+    if compute and peak is None:
+        stated = ", ".join(name for name, rate in chosen.flops.items() if rate) or "none"
+        raise ValueError(f"{chosen.name} states no {compute} arithmetic; it states: {stated}")
+    described = parameters.describe(config.load(model, estimate=estimate))
+    if described.kind == "encoder":
+        raise ValueError(f"{model}: an encoder writes no tokens, so it has no decode floor")
+    options = {"weights": wanted, "kv": kv, "context": tokens, "batch": batch, "usable": usable}
+    total = costs.total_memory(described, wanted, kv, tokens, batch, chosen, usable=usable)
+    planned = _fewest(described, chosen, options) if described.inventory else {}
+    fewest = planned.get("devices", total.devices)
+    count = validation.whole("devices", devices) if devices else fewest or total.devices
+    warning = None
+    if fewest is None or count < fewest:
+        needed = f"{fewest:,} hold it" if fewest else "not even 1,024 hold it"
+        warning = f"does not fit on {count:,} x {chosen.name}: {needed}"
+    same = {
+        "weights": wanted,
+        "kv": kv,
+        "compute": compute or "bf16",
+        "devices": count,
+        "price": paid,
+    }
+    steps = (floor.prefill, floor.decode) if peak else (floor.decode,)
+    floors = [step(described, chosen, tokens, batch, **same) for step in steps]
+    plain = _floors_as_dict(floors) | {"fits": warning is None, "warning": warning}
+    plain["prefill_unknown"] = None if peak else f"{chosen.name} states no peak for prompts"
+    plain["listed_price"] = _listed_price(described.name)
+    plain["model_assumptions"] = costs.assumed(described, wanted, tokens, total.usable, 8192)
     expected = forecast.question(
         described,
         chosen,
         devices=count,
-        weights=weights,
+        weights=weight_parts.scheme(described, wanted).format.name,
         kv=kv,
-        context=context,
+        context=tokens,
         batch=batch,
         framework=framework,
         concurrency=concurrency,
@@ -116,20 +382,82 @@ def roofline(
         host=host,
     )
     if json:
-        as_json(show_devices.floors_as_dict(floors) | expected)
-    else:
-        show_devices.floors(floors)
-        forecast.show(expected)
+        as_json(plain | expected)
+        return
+    _print_floors(floors, plain)
+    forecast.show(expected)
 
 
-def _price(words: str):
+def _floors_as_dict(floors: list) -> dict:
+    """Prefill and decode with their figures in the units people use."""
+    first, steps = floors[-1], {}
+    for floor in floors:
+        money = floor.dollars_per_million_tokens
+        requests = floor.batch if floor.step == "decode" else 1
+        steps[floor.step] = {
+            "floor_ms_per_step": floor.seconds * 1e3,
+            "floor_ms_per_token": floor.seconds * 1e3 * requests / floor.tokens,
+            "tokens_per_second": floor.tokens_per_second,
+            "bound": floor.bound,
+            "bytes": floor.bytes,
+            "operations": floor.operations,
+            "joules_per_million_tokens": floor.joules_per_million_tokens,
+            "dollars_per_million_tokens": [money.low, money.high] if money else None,
+            "assumptions": list(floor.assumptions),
+        }
+    return {
+        "model": first.model,
+        "device": first.device,
+        "devices": first.devices,
+        "context": first.context,
+        "batch": first.batch,
+        **steps,
+    }
+
+
+FIGURES = (
+    ("floor_ms_per_step", "ms for the step"),
+    ("floor_ms_per_token", "ms a token of one request"),
+    ("tokens_per_second", "tokens a second, all requests"),
+    ("joules_per_million_tokens", "J a million tokens"),
+)
+
+
+def _print_floors(floors: list, plain: dict) -> None:
+    """Prefill and decode side by side, with what bounds them and every assumption."""
+    first, steps = floors[0], [plain[floor.step] for floor in floors]
+    on = f"{first.devices:,} x {first.device}" if first.devices > 1 else first.device
+    title = f"{first.model} on {on}: {first.context:,} tokens x {first.batch:,}"
+    rows = table(title, "at best", *(f"{floor.step}>" for floor in floors))
+    for key, label in FIGURES:
+        values = [step[key] for step in steps]
+        rows.add_row(label, *("" if value is None else f"{value:,.4g}" for value in values))
+    if steps[0]["dollars_per_million_tokens"]:
+        money = ["{:.3g} to {:.3g}".format(*step["dollars_per_million_tokens"]) for step in steps]
+        rows.add_row("$ a million tokens", *money)
+    rows.add_row("bound by", *(step["bound"] for step in steps))
+    print_table(rows)
+    if plain["warning"]:
+        print(f"warning: {plain['warning']}; these floors are of devices that could hold it")
+    if plain["prefill_unknown"]:
+        print(f"prefill: not known, {plain['prefill_unknown']}")
+    if plain["listed_price"]:
+        print(plain["listed_price"])
+    notes = [step["assumptions"] for step in steps]
+    both = [note for note in notes[0] if all(note in other for other in notes)]
+    lines("assumed", dict.fromkeys([*plain["model_assumptions"], *both]))
+    for floor, each in zip(floors, notes, strict=True):
+        lines("assumed", [f"{floor.step}: {note}" for note in each if note not in both])
+
+
+def _price(text: str) -> tuple[float, float] | None:
     """``2.5`` or ``2:3`` as dollars. Raises ValueError for anything else."""
-    if not words:
+    if not text:
         return None
     try:
-        ends = tuple(float(one) for one in words.split(":"))
+        ends = tuple(float(end) for end in text.split(":"))
     except ValueError:
         ends = ()
     if len(ends) not in (1, 2):
-        raise ValueError(f"--price takes 2.5 or 2:3, not {words!r}")
+        raise ValueError(f"--price takes 2.5 or 2:3, not {text!r}")
     return (ends[0], ends[-1])

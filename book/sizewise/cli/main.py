@@ -1,7 +1,7 @@
 """The command line. Each command reads its words, calls the library and shows what came back."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,16 +18,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What do a language model's parameters buy, and what do they cost?",
     epilog="A MODEL is a name of the catalogue (sizewise models), a path to a Hugging Face "
-    "config.json, or a hub id such as Qwen/Qwen3-8B. Every command that prints results takes "
+    "config.json or params.json, a GGUF or safetensors file, a folder, or a hub id such as "
+    "Qwen/Qwen3-8B. Every command that prints results takes "
     "--json.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Name, path or hub id.")]
-IgnoreCode = Annotated[
-    bool,
-    typer.Option(help="Accept a configuration that names its own code, which is never run."),
-]
+IgnoreCode = Annotated[bool, typer.Option(hidden=True)]  # once needed, now always so
 
 
 def main() -> None:
@@ -73,31 +71,68 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-def count(models: Models, json: Json = False, ignore_code: IgnoreCode = False):
+def count(
+    models: Models,
+    json: Json = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="With --json: each layer's parameters too.")
+    ] = False,
+    ignore_code: IgnoreCode = False,
+    estimate: deploy.Estimate = False,
+):
     """Count a model's parameters exactly: total, active, embedding, and by kind of module.
 
-    Nothing is downloaded but a configuration, and no weights are made. Several models are
-    compared in one table.
+    Nothing is downloaded but a configuration, and no weights are made. Of a checkpoint file only
+    the header is read. Several models are compared in one table.
 
-    Example: sizewise count llama-3.1-8b mixtral-8x7b ./config.json
+    Example: sizewise count llama-3.1-8b mixtral-8x7b ./config.json ./model.gguf
     """
     from sizewise.models import config, parameters
 
-    from . import output as show
+    from . import output
 
     counts, errors = [], []
     for model in models:
         try:
-            counts.append(parameters.count(config.load(model, ignore_code=ignore_code)))
+            spec = config.load(model, estimate=estimate)
+            counts.append((parameters.count(spec), spec.stored))
         except ValueError as error:
             errors.append(str(error))
     if json and counts:
-        show.as_json([one.as_dict() for one in counts])
+        output.as_json([_count_as_dict(count, stored, layers) for count, stored in counts])
     elif counts:
-        show.counts(counts)
+        output.counts([count for count, _ in counts])
+        if len(counts) == 1 and counts[0][1]:
+            output.stored(counts[0][1])
     for error in errors:
         fail(error)
     raise typer.Exit(2 if errors else 0)
+
+
+def _count_as_dict(count, stored, layers: bool) -> dict[str, Any]:
+    plain = count.as_dict(layers=layers)
+    if stored is not None:
+        kinds = stored.by_type().items()
+        plain["stored"] = {
+            "kind": stored.kind,
+            "files": stored.files,
+            "file_bytes": stored.file_bytes,
+            "tensor_bytes": stored.tensor_bytes,
+            "types": {
+                k: dict(zip(("tensors", "parameters", "bytes"), v, strict=True)) for k, v in kinds
+            },
+        }
+    return plain
+
+
+@app.command(name="formats")
+def list_formats(json: Json = False):
+    """List the formats of weights and caches: bits really stored, other names, what is kept."""
+    from sizewise.costs import formats
+
+    from . import output
+
+    output.formats(list(formats.WEIGHTS.values()), list(formats.CACHES.values()), json)
 
 
 @app.command(name="models")

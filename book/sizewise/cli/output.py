@@ -72,44 +72,55 @@ def print_table(rows) -> None:
                              soft_wrap=True)  # fmt: skip
 
 
-def counts(found: list) -> None:
+def lines(label: str, notes) -> None:
+    """One indented line a note."""
+    for note in notes:
+        print(f"  {label}: {note}")
+
+
+def counts(results: list) -> None:
     """One model by kind of module, or several side by side."""
-    if len(found) > 1:
-        made = table("", "model", "total>", "active>", "without input embedding>", "embedding>")
-        for one in found:
-            active = _exact(one.active), _exact(one.active_without_input_embedding)
-            made.add_row(one.model, _exact(one.total), *active, _exact(one.embedding))
-        print_table(made)
+    if len(results) > 1:
+        rows = table("", "model", "total>", "active>", "without input embedding>", "embedding>")
+        for count in results:
+            active = _exact(count.active), _exact(count.active_without_input_embedding)
+            name = f"{count.model} (estimate)" if count.estimated else count.model
+            rows.add_row(name, _exact(count.total), *active, _exact(count.embedding))
+        print_table(rows)
         return
-    (one,) = found
-    made = table(f"{one.model} ({one.built_as})", "", "parameters>", ">", "of the total>")
-    lines = (
-        ("total", one.total),
-        ("active for one token", one.active),
-        ("... without the input embedding", one.active_without_input_embedding),
-        ("outside embeddings and head", one.non_embedding),
-    )
-    for name, value in lines:
-        made.add_row(name, _exact(value), *_share(value, one.total))
-    made.add_section()
-    for kind, value in one.by_kind.items():
-        made.add_row(kind, _exact(value), *_share(value, one.total))
-    print_table(made)
-    print(_remarks(one))
+    (count,) = results
+    rows = table(f"{count.model} ({count.built_as})", "", "parameters>", ">", "of the total>")
+    for name, value in (
+        ("total", count.total),
+        ("active for one token", count.active),
+        ("... without the input embedding", count.active_without_input_embedding),
+        ("outside embeddings and head", count.non_embedding),
+    ):
+        rows.add_row(name, _exact(value), *_share(value, count.total))
+    rows.add_section()
+    for kind, value in count.by_kind.items():
+        rows.add_row(kind, _exact(value), *_share(value, count.total))
+    print_table(rows)
+    print(_remarks(count))
+    lines("assumed", count.assumptions)
 
 
-def _remarks(one) -> str:
-    words = [f"{one.depth} layers"] if one.depth else []
-    if one.experts:
-        words.append(f"{one.experts} experts, {one.experts_per_token or '?'} of them for a token")
-    words.append(
-        "output head tied to the input embedding" if one.tied else "output head of its own"
+def _remarks(count) -> str:
+    remarks = [f"{count.depth} layers"] if count.depth else []
+    if count.experts:
+        remarks.append(
+            f"{count.experts} experts, {count.experts_per_token or '?'} of them for a token"
+        )
+    remarks.append(
+        "output head tied to the input embedding" if count.tied else "output head of its own"
     )
-    if one.buffers:
-        words.append(f"{one.buffers:,} stored values that are no parameters")
-    if one.active is None:
-        words.append("active: not known, the configuration names no experts per token")
-    return "; ".join(words)
+    if count.buffers:
+        remarks.append(f"{count.buffers:,} stored values that are no parameters")
+    if count.mtp:
+        remarks.append(
+            f"{count.mtp:,} parameters for multi-token prediction stored beside it, not counted"
+        )
+    return "; ".join(remarks)
 
 
 def _exact(value: int | None) -> str:
@@ -120,6 +131,48 @@ def _share(value: int | None, total: int) -> tuple[str, str]:
     if value is None or not total:
         return "", ""
     return si(value, "params"), f"{100 * value / total:.1f} %"
+
+
+def stored(checkpoint) -> None:
+    """What a checkpoint's headers say: bytes by type."""
+    rows = table(
+        f"{checkpoint.kind}: {checkpoint.files} files",
+        "type",
+        "tensors>",
+        "weights>",
+        "bytes>",
+        ">",
+    )
+    for kind, (tensors, weights, size) in checkpoint.by_type().items():
+        rows.add_row(kind, f"{tensors:,}", f"{weights:,}", f"{size:,}", si(size, "B"))
+    print_table(rows)
+    size = checkpoint.tensor_bytes
+    print(f"{size:,} B of tensors, {checkpoint.file_bytes:,} B of files")
+
+
+def formats(weights: list, caches: list, json: bool) -> None:
+    """Every format with the bits that it really stores, what it keeps and its other names."""
+    entries = [("weights", entry) for entry in weights] + [("cache", entry) for entry in caches]
+    if json:
+        as_json(
+            [
+                {
+                    "for": use,
+                    "format": entry.name,
+                    "bits": entry.bits,
+                    "bits_a_row": entry.per_row,
+                    "aliases": list(entry.aliases),
+                    "kept_in_16_bits": sorted(entry.keeps),
+                    "note": entry.note,
+                }
+                for use, entry in entries
+            ]
+        )
+        return
+    rows = table("", "for", "format", "bits>", "also", "what is stored")
+    for use, entry in entries:
+        rows.add_row(use, entry.name, f"{entry.bits:g}", ", ".join(entry.aliases), entry.note)
+    print_table(rows)
 
 
 def models(entries: list, json: bool) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sizewise.data import catalog
-from sizewise.models import config, from_config, parameters
+from sizewise.models import config, parameters
 from sizewise.models.architecture import Model
 from sizewise.validation import positive, whole
 
@@ -80,12 +80,9 @@ def sparse(model: "str | config.Spec") -> SparseModel:
     count = parameters.count(spec)
     if not count.experts or not count.experts_per_token:
         raise ValueError(f"{count.model}: no routed experts, or not said how many a token uses")
-    built = config.build(spec)
-    try:
-        described = from_config.from_config(
-            built, total=count.total, active=count.active, name=spec.name
-        )
-    except ValueError:  # an encoder-decoder, or a state whose size is not described
+    described = parameters.describe(spec)
+    hidden = described.hidden_size
+    if described.kind != "decoder":  # the floors of whole steps are a decoder's
         described = None
     lookup = described.lookup if described else 0 if count.tied else count.embedding
     return SparseModel(
@@ -95,7 +92,7 @@ def sparse(model: "str | config.Spec") -> SparseModel:
         used=min(count.experts_per_token, count.experts),
         layers=_sparse_layers(count),
         always=count.total - count.routed - lookup,
-        hidden=built.get_text_config(decoder=True).hidden_size,
+        hidden=hidden,
         model=described,
     )
 

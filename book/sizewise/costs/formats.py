@@ -1,6 +1,14 @@
-"""Number formats: what one stored weight or cache value takes, its scales included."""
+"""Number formats: what a stored weight or cache value takes, and what each quantizer leaves alone.
 
+No quantizer touches every weight. Norms, biases and routers stay in 16 bits with all of them,
+embeddings and the output head with most; a GGUF file mixes several types. `scheme` says which
+format each kind of tensor gets; `weights` counts the bytes.
+"""
+
+import fnmatch
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from sizewise import units
 
@@ -10,50 +18,95 @@ class Format:
     """Bits of one stored value, with everything that is stored beside it.
 
     ``per_row`` bits come once for every row of a weight matrix, or once for every stored vector
-    of a cache (one head's key or value of one token).
+    of a cache (one head's key or value of one token). ``keeps``: which kinds of tensor a
+    quantizer of this format leaves in 16 bits; empty where every weight has the format. Of a GGUF
+    mixture ``bits`` is the mean over a typical model; the bytes of a known one are exact.
     """
 
     name: str
     bits: float
     per_row: float = 0.0
     note: str = ""
+    keeps: frozenset[str] = frozenset()
+    mixture: str = ""  # a GGUF file type whose tensors have several types
+    aliases: tuple[str, ...] = ()
+
+
+# Kinds as `parameters` names them. A quantizer replaces linear layers: these are none, or are
+# left out by default because they are few and matter.
+KEPT = frozenset({
+    "input embedding", "other embeddings", "output head", "norm", "router", "vision", "other",
+})  # fmt: skip
+ONLY_EXPERTS = KEPT | {"attention", "mlp", "shared experts", "state space"}
 
 
 def _table(*formats: Format) -> dict[str, Format]:
-    return {one.name: one for one in formats}
+    return {entry.name: entry for entry in formats}
+
+
+def _gguf(name: str, bits: float, note: str, *aliases: str) -> Format:
+    return Format(name, bits, note=f"GGUF: {note}", mixture=name.upper(), aliases=aliases)
 
 
 PLAIN = (
-    Format("fp32", 32),
-    Format("bf16", 16),
-    Format("fp16", 16),
-    Format("fp8", 8, note="one scale a tensor, not counted"),
+    Format("fp32", 32, aliases=("float32", "f32")),
+    Format("bf16", 16, aliases=("bfloat16",)),
+    Format("fp16", 16, aliases=("float16", "f16", "half")),
 )
 WEIGHTS = _table(
     *PLAIN,
-    Format("fp8-block", 8 + 32 / 128**2, note="fp32 scale for 128 x 128: DeepSeek-V3, section 3.3"),
-    Format("int8", 8, 32, note="fp32 scale an output row: LLM.int8(), Dettmers et al. 2022"),
-    Format("nf4", 4 + 32 / 64, note="fp32 scale for 64: QLoRA, section 3"),
-    Format("nf4-dq", 4 + 8 / 64 + 32 / (64 * 256), note="scales in 8 bits: QLoRA, section 3"),
-    Format("fp4", 4 + 32 / 64, note="bitsandbytes: fp32 scale for 64"),
-    Format("fp4-dq", 4 + 8 / 64 + 32 / (64 * 256), note="bitsandbytes: scales in 8 bits"),
-    Format("mxfp4", 4 + 8 / 32, note="8-bit exponent for 32: OCP Microscaling v1.0"),
-    Format("nvfp4", 4 + 8 / 16, note="fp8 scale for 16; one fp32 a tensor not counted"),
-    Format("int4", 4, note="no scales: a bound, not a format"),
-    Format("int4-g128", 4 + 16 / 128, note="fp16 scale for 128, symmetric"),
-    Format("int4-g128-zero", 4 + 20 / 128, note="fp16 scale and 4-bit zero point for 128: GPTQ"),
-    Format("q8_0", 8 + 16 / 32, note="GGUF: fp16 scale for 32"),
-    Format("q6_k", 6.5625, note="GGUF: 210 bytes for 256"),
-    Format("q4_0", 4 + 16 / 32, note="GGUF: fp16 scale for 32"),
-    Format("q4_k", 4.5, note="GGUF: 144 bytes for 256"),
-    Format(
-        "q4_k_m", 4.85, note="GGUF mixture of q4_k and q6_k; typical, differs from file to file"
-    ),
-)
+    Format("fp8", 8, 0, "one scale a tensor, not counted; head and embeddings in 16 bits", KEPT,
+           aliases=("float8", "fp8-dynamic", "e4m3")),
+    Format("fp8-block", 8 + 32 / 128**2, 0, "fp32 scale for 128 x 128: DeepSeek-V3, section 3.3",
+           KEPT),
+    Format("mxfp8", 8 + 8 / 32, 0, "8-bit exponent for 32: OCP Microscaling v1.0", KEPT),
+    Format("int8", 8, 32, "fp32 scale an output row: LLM.int8(), Dettmers et al. 2022", KEPT,
+           aliases=("llm-int8", "bnb-8bit", "w8a8", "w8a16")),
+    Format("nf4", 4 + 32 / 64, 0, "fp32 scale for 64: QLoRA, section 3", KEPT, "", ("bnb-4bit",)),
+    Format("nf4-dq", 4 + 8 / 64 + 32 / (64 * 256), 0, "scales in 8 bits: QLoRA, section 3", KEPT,
+           aliases=("qlora",)),
+    Format("fp4", 4 + 32 / 64, 0, "bitsandbytes: fp32 scale for 64", KEPT),
+    Format("fp4-dq", 4 + 8 / 64 + 32 / (64 * 256), 0, "bitsandbytes: scales in 8 bits", KEPT),
+    Format("mxfp4", 4 + 8 / 32, 0, "8-bit exponent for 32: OCP Microscaling v1.0; of sparse models "
+           "the experts alone, as in gpt-oss", KEPT),
+    Format("nvfp4", 4 + 8 / 16, 0, "fp8 scale for 16; one fp32 a tensor not counted", KEPT),
+    Format("int4", 4, 0, "every weight and no scales: a bound, not a format"),
+    Format("int4-g32", 4 + 16 / 32, 0, "16-bit scale for 32, symmetric", KEPT),
+    Format("int4-g128", 4 + 16 / 128, 0, "fp16 scale for 128, symmetric: GPTQ", KEPT,
+           aliases=("gptq", "w4a16", "marlin", "int4-gptq")),
+    Format("int4-g128-zero", 4 + 20 / 128, 0, "fp16 scale and 4-bit zero point for 128: AWQ", KEPT,
+           aliases=("awq", "int4-awq")),
+    Format("mlx-4bit", 4 + 32 / 64, 0, "16-bit scale and bias for 64, embeddings and head too",
+           frozenset({"norm", "vision", "other"}), aliases=("mlx-4", "mlx4")),
+    Format("mlx-8bit", 8 + 32 / 64, 0, "16-bit scale and bias for 64, embeddings and head too",
+           frozenset({"norm", "vision", "other"}), aliases=("mlx-8", "mlx8")),
+    _gguf("q8_0", 8.5, "fp16 scale for 32", "q8"),
+    _gguf("q6_k", 6.5625, "210 bytes for 256", "q6"),
+    _gguf("q5_k_m", 5.69, "q5_k, and q6_k in half of the value and down projections", "q5_k", "q5"),
+    _gguf("q5_k_s", 5.54, "q5_k, q6_k in the head"),
+    _gguf("q5_1", 6.0, "fp16 scale and minimum for 32"),
+    _gguf("q5_0", 5.5, "fp16 scale for 32"),
+    _gguf("q4_k_m", 4.85, "q4_k, and q6_k in half of the value and down projections", "q4_k", "q4"),
+    _gguf("q4_k_s", 4.58, "q4_k, and q5_k in the first layers' value and down projections"),
+    _gguf("q4_1", 5.0, "fp16 scale and minimum for 32"),
+    _gguf("q4_0", 4.5, "fp16 scale for 32"),
+    _gguf("iq4_nl", 4.5, "fp16 scale for 32, values of a table"),
+    _gguf("iq4_xs", 4.25, "136 bytes for 256", "iq4"),
+    _gguf("q3_k_l", 4.27, "q3_k, and q5_k in value, output and down projections"),
+    _gguf("q3_k_m", 3.91, "q3_k, and q4_k in value, output and down projections", "q3_k", "q3"),
+    _gguf("q3_k_s", 3.5, "q3_k, q6_k in the head"),
+    _gguf("q2_k", 3.0, "q2_k, and q3_k in value, output and down projections", "q2"),
+)  # fmt: skip
 CACHES = _table(
     *PLAIN,
+    Format("fp8", 8, note="one scale a tensor, not counted", aliases=("fp8_e4m3", "fp8_e5m2")),
     Format("int8", 8, note="scales not counted"),
     Format("int8-token", 8, 16, note="fp16 scale a vector"),
+    Format("q8_0", 8 + 16 / 32, note="GGUF: fp16 scale for 32", aliases=("q8",)),
+    Format("q5_1", 5 + 32 / 32, note="GGUF: fp16 scale and minimum for 32"),
+    Format("q5_0", 5 + 16 / 32, note="GGUF: fp16 scale for 32"),
+    Format("q4_1", 4 + 32 / 32, note="GGUF: fp16 scale and minimum for 32"),
+    Format("q4_0", 4 + 16 / 32, note="GGUF: fp16 scale for 32", aliases=("q4",)),
     Format("int4", 4 + 32 / 64, note="fp16 scale and zero point for 64"),
     Format("int2", 2 + 32 / 32, note="fp16 scale and zero point for 32: KIVI, Liu et al. 2024"),
     Format("nf4", 4 + 16 / 64, note="fp16 scale for 64"),
@@ -64,19 +117,173 @@ CACHES = _table(
 
 
 def weight_format(name: str | Format) -> Format:
-    """A weight format by name, or as it is. Raises ValueError with the nearest name."""
+    """A weight format by name or alias, or as it is. Raises ValueError with the nearest name."""
     return _lookup("weight format", name, WEIGHTS)
 
 
 def cache_format(name: str | Format) -> Format:
-    """A cache format by name, or as it is. Raises ValueError with the nearest name."""
+    """A cache format by name or alias, or as it is. Raises ValueError with the nearest name."""
     return _lookup("cache format", name, CACHES)
 
 
 def _lookup(kind: str, name: str | Format, table: dict[str, Format]) -> Format:
     if isinstance(name, Format):
         return name
-    found = table.get(str(name).lower().replace("_", "-")) or table.get(str(name).lower())
-    if found is None:
-        raise units.unknown(kind, name, table)
-    return found
+    wanted = re.sub(r"[-_ ]", "", str(name).lower())
+    for entry in table.values():
+        if wanted in (re.sub(r"[-_]", "", each) for each in (entry.name, *entry.aliases)):
+            return entry
+    raise units.unknown(kind, name, table)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a checkpoint's own configuration says its weights are stored.
+
+    ``ignored`` are its patterns of modules left in 16 bits; ``experts`` the format of the routed
+    experts where they have one of their own.
+    """
+
+    format: Format
+    ignored: tuple[str, ...] = ()
+    experts: Format | None = None
+
+    @property
+    def name(self) -> str:
+        return (
+            f"{self.format.name}, experts {self.experts.name}" if self.experts else self.format.name
+        )
+
+
+def stored(fields: dict[str, Any]) -> Stored | None:
+    """What ``quantization_config`` says of the stored weights; None for plain ones.
+
+    Raises ValueError for a method that is not known here: a silent default would be wrong by up
+    to a factor of four.
+    """
+    text = fields.get("text_config") if isinstance(fields.get("text_config"), dict) else {}
+    config = fields.get("quantization_config") or text.get("quantization_config")
+    config = config or fields.get("compression_config")
+    if not config and isinstance(fields.get("quantization"), dict):  # as MLX writes it
+        config = {"quant_method": "mlx", **fields["quantization"]}
+    if not isinstance(config, dict) or not config:
+        return None
+    method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
+    result = _METHODS.get(method, _unknown)(config, method)
+    patterns = []
+    for key in ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules",
+                "llm_int8_skip_modules", "exclude"):  # fmt: skip
+        patterns += [str(entry) for entry in config.get(key) or ()]
+    if fields.get("expert_dtype") == "fp4":  # DeepSeek-V4: fp8, its experts in 4 bits
+        return Stored(result, tuple(patterns), WEIGHTS["mxfp4"])
+    return Stored(result, tuple(patterns))
+
+
+def _unknown(config: dict, method: str) -> Format:
+    raise ValueError(
+        f"quantization_config names the method {method or '(none)'!r}, whose bytes are not known "
+        "here; --weights FORMAT says what to reckon with"
+    )
+
+
+def _fp8(config: dict, method: str) -> Format:
+    return WEIGHTS["fp8-block" if config.get("weight_block_size") else "fp8"]
+
+
+def _bitsandbytes(config: dict, method: str) -> Format:
+    if config.get("load_in_8bit"):
+        return WEIGHTS["int8"]
+    name = str(config.get("bnb_4bit_quant_type") or "fp4")
+    return WEIGHTS[name + ("-dq" if config.get("bnb_4bit_use_double_quant") else "")]
+
+
+def _grouped(config: dict, method: str) -> Format:
+    bits = int(config.get("bits") or config.get("w_bit") or config.get("nbits") or 4)
+    group = int(config.get("group_size") or config.get("q_group_size") or 128)
+    zero = method in ("awq", "auto-round") or config.get("zero_point") or config.get("sym") is False
+    return _integer(bits, group, bool(zero))
+
+
+def _integer(bits: int, group: int, zero: bool) -> Format:
+    if not 1 <= bits <= 16:
+        raise ValueError(f"quantization_config states {bits} bits")
+    beside = (16 + (bits if zero else 0)) / group if group > 0 else 0
+    name = f"int{bits}-g{group}" if group > 0 else f"int{bits}-row"
+    note = f"16-bit scale{' and zero point' if zero else ''} for {group if group > 0 else 'a row'}"
+    return Format(
+        name + ("-zero" if zero else ""), bits + beside, 0 if group > 0 else 16, note, KEPT
+    )
+
+
+def _compressed(config: dict, method: str) -> Format:
+    groups = config.get("config_groups") or {}
+    first = next(iter(groups.values()), {}) if isinstance(groups, dict) else {}
+    weights = first.get("weights") or {}
+    form = str(config.get("format") or first.get("format") or "")
+    bits, group = weights.get("num_bits") or 8, weights.get("group_size") or 0
+    if weights.get("type") == "float" or "fp" in form or "float" in form:
+        if bits == 8:
+            return WEIGHTS["fp8-block" if weights.get("strategy") == "block" else "fp8"]
+        return WEIGHTS["nvfp4" if group == 16 else "mxfp4"]
+    return _integer(int(bits), int(group) if group > 0 else 0, weights.get("symmetric") is False)
+
+
+def _modelopt(config: dict, method: str) -> Format:
+    algorithm = str(config.get("quant_algo") or method).upper()
+    if config.get("config_groups") and "NVFP4" not in algorithm and "FP8" not in algorithm:
+        return _compressed(config, method)
+    if "NVFP4" in algorithm or "FP4" in algorithm or "W4A4" in algorithm:
+        return WEIGHTS["nvfp4"]
+    if "FP8" in algorithm:
+        return WEIGHTS["fp8"]
+    if "AWQ" in algorithm:
+        return WEIGHTS["int4-g128-zero"]
+    return _unknown(config, method)
+
+
+def _mlx(config: dict, method: str) -> Format:
+    bits, group = int(config.get("bits") or 4), int(config.get("group_size") or 64)
+    keeps = WEIGHTS["mlx-4bit"].keeps
+    return Format(
+        f"mlx-{bits}bit", bits + 32 / group, 0, f"16-bit scale and bias for {group}", keeps
+    )
+
+
+_METHODS = {
+    "fp8": _fp8, "fbgemm_fp8": _fp8, "finegrained_fp8": _fp8,
+    "mxfp4": lambda config, method: WEIGHTS["mxfp4"],
+    "mxfp8": lambda config, method: WEIGHTS["mxfp8"],
+    "quark": lambda config, method: WEIGHTS["mxfp4"],
+    "bitsandbytes": _bitsandbytes, "bitsandbytes_4bit": _bitsandbytes,
+    "bitsandbytes_8bit": _bitsandbytes,
+    "awq": _grouped, "gptq": _grouped, "gptq_marlin": _grouped, "auto-round": _grouped,
+    "hqq": _grouped, "aqlm": _unknown,
+    "compressed-tensors": _compressed, "compressed_tensors": _compressed,
+    "modelopt": _modelopt, "modelopt_fp4": _modelopt, "nvfp4": _modelopt, "mlx": _mlx,
+}  # fmt: skip
+
+
+def is_ignored(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a module of this name is among the patterns that a quantizer was told to leave.
+
+    A pattern is a module's path, a glob, or a regular expression after ``re:``. Prefixes of the
+    wrapping class differ between hub and library and are not compared.
+    """
+    plain = _bare(name)
+    for pattern in patterns:
+        if pattern.startswith("re:"):
+            if re.match(pattern[3:], name) or re.match(pattern[3:], plain):
+                return True
+            continue
+        wanted = _bare(pattern)
+        if plain == wanted or plain.startswith(wanted + ".") or f".{wanted}." in f".{plain}.":
+            return True
+        if "*" in wanted and (
+            fnmatch.fnmatchcase(plain, wanted) or fnmatch.fnmatchcase(plain, wanted + ".*")
+        ):
+            return True
+    return False
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"^(model\.|language_model\.|text_model\.)+", "", name)

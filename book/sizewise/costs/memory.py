@@ -1,7 +1,7 @@
 """Bytes: weights by format, key-value caches and recurrent states, activations, and their sum.
 
-Conventions. Weights count every parameter once. A windowed
-layer is counted at its full window, which is what a fixed allocation and the step itself need;
+Conventions. Weights count every parameter once, in the format that a quantizer gives its tensor.
+A windowed layer is counted at its full window, which is what a fixed allocation and the step need;
 `transformers`' growing cache holds one token less between steps. Quantized formats are for keys
 and values: recurrent states stay in fp32 and convolution inputs in 16 bits.
 Nothing is added for allocator blocks, pages, fragmentation or the runtime itself.
@@ -13,7 +13,11 @@ from dataclasses import asdict, dataclass
 from sizewise.models.architecture import Grouped, Layer, Model, Span
 from sizewise.validation import least, most, positive, whole
 
-from .formats import Format, cache_format, weight_format
+from . import weights as weight_parts
+from .formats import Format, Stored, cache_format, weight_format
+
+USABLE = 0.9  # of a device's memory: what servers claim; the rest is the runtime's and its pages'
+UNIFIED = 0.75  # of memory shared with the processor: what macOS lets a GPU hold
 
 
 @dataclass(frozen=True)
@@ -33,38 +37,44 @@ class Total:
     devices: int | None
     fits: bool | None
     assumptions: tuple[str, ...]
+    parts: tuple[weight_parts.Part, ...] = ()  # of the weights: what has which format
+    usable: float = USABLE
 
     @property
     def total_bytes(self) -> int:
         return self.weights_bytes + self.kv_bytes + self.activation_bytes
 
     def as_dict(self) -> dict:
-        return asdict(self) | {"total_bytes": self.total_bytes}
+        plain = asdict(self) | {"total_bytes": self.total_bytes}
+        plain["parts"] = [part._asdict() for part in self.parts]
+        return plain
 
 
 def weights_bytes(
     parameters: int | Model,
-    format: str = "bf16",
+    format: "str | Format | Stored | None" = "bf16",
     *,
     kept: int = 0,
     kept_format: str = "bf16",
     row: int | None = None,
 ) -> int:
-    """Bytes of ``parameters`` weights, of which ``kept`` stay in ``kept_format``.
+    """Bytes of a model's weights, or of ``parameters`` of which ``kept`` stay in ``kept_format``.
 
-    Quantizers usually keep embeddings, the head and norms. ``row`` is the typical row length of
-    a matrix, for formats that store a scale a row (int8); without it those scales, under half a
-    per cent, are left out.
-    Raises ValueError for an unknown format, and for ``kept`` above ``parameters``.
+    Of a `Model` whose tensors are known, each has the format that a quantizer gives it
+    (`weights.parts`). For a bare number, ``row`` is the typical row length of a matrix, for
+    formats that store a scale a row (int8); without it those scales, under half a per cent, are
+    left out. Raises ValueError for an unknown format, and for ``kept`` above ``parameters``.
     """
     if isinstance(parameters, Model):
+        if parameters.inventory and not kept:
+            return sum(part.bytes for part in weight_parts.parts(parameters, format))
         parameters = stated(parameters, "total")
     parameters = whole("parameters", parameters, 10**18)
     kept = whole("kept parameters", kept, 10**18, least=0)
     if kept > parameters:
         raise ValueError(f"{kept} kept parameters are more than all {parameters}")
-    one = weight_format(format)
-    bits = one.bits + (one.per_row / whole("row", row) if row else 0)
+    wanted = weight_format(format)
+    bits = wanted.bits + (wanted.per_row / whole("row", row) if row else 0)
     return math.ceil(((parameters - kept) * bits + kept * weight_format(kept_format).bits) / 8)
 
 
@@ -100,11 +110,12 @@ def kv_cache_by_layer(
 ) -> list[int]:
     """`kv_cache_bytes`, layer by layer."""
     context, batch = whole("context", context), whole("batch", batch)
-    one, memo = cache_format(format), {}
+    form, memo = cache_format(format), {}
     for layer in set(model.layers):
-        spans = layer.attention.held(absorbed) if layer.attention else ()
-        limited = windows or not isinstance(layer.attention, Grouped)
-        bits = spans_bits(spans, context, one, limited) + state_bits(layer, one)
+        bits = state_bits(layer, form)
+        for attention in layer.attentions:
+            limited = windows or not isinstance(attention, Grouped)
+            bits += spans_bits(attention.stored(absorbed), context, form, limited)
         memo[layer] = layer_bytes(batch, bits)
     return [memo[layer] for layer in model.layers]
 
@@ -121,13 +132,13 @@ def kv_bytes_per_token(
 
     ``windows=False`` counts windowed layers as if they kept everything, as many tables do.
     """
-    one = cache_format(format)
+    form = cache_format(format)
     bits = 0.0
-    for layer in model.layers:
-        grows_on = not windows and isinstance(layer.attention, Grouped)
-        for span in layer.attention.held(absorbed) if layer.attention else ():
+    for attention in (part for layer in model.layers for part in layer.attentions):
+        grows_on = not windows and isinstance(attention, Grouped)
+        for span in attention.stored(absorbed):
             if span.limit is None or grows_on:
-                bits += span.vectors * (span.width * one.bits + one.per_row) / span.stride
+                bits += span.vectors * (span.width * form.bits + form.per_row) / span.stride
     return bits / 8
 
 
@@ -152,55 +163,97 @@ def activation_bytes(
 
 def total_memory(
     model: Model,
-    weights: str = "bf16",
+    weights: "str | Stored | None" = "bf16",
     kv: str = "bf16",
     context: int = 8192,
     batch: int = 1,
     device=None,
     *,
-    usable: float = 1.0,
+    usable: float | None = None,
     kept: int = 0,
     absorbed: bool = True,
     prefill_tokens: int = 8192,
 ) -> Total:
     """Weights, cache and activations of one deployment, and the devices that hold them.
 
-    ``device`` has ``name`` and ``memory_bytes``. ``usable`` is the share of a device's memory
-    that is really free for this; 1.0 makes ``devices`` a lower bound, servers take about 0.9.
+    ``weights=None`` takes the format that the checkpoint's own configuration states. ``device``
+    has ``name`` and ``memory_bytes``; ``usable`` is the share of its memory that is free for this
+    (default: `share_of`). ``devices`` divides the bytes evenly and so is a lower bound;
+    `deployment.plan` says what each device really holds.
     Raises ValueError for what the parts refuse, and for a ``usable`` outside (0, 1].
     """
-    if positive("usable share of memory", usable) > 1:
-        raise ValueError(f"usable share of memory must be above 0 and at most 1, got {usable!r}")
-    parts = (
-        weights_bytes(model, weights, kept=kept),
-        kv_cache_bytes(model, context, batch, kv, absorbed=absorbed),
-        activation_bytes(model, context, batch, prefill_tokens=prefill_tokens),
+    usable = share_of(device, usable)
+    scheme = weight_parts.scheme(model, weights)
+    parts = () if kept or not model.inventory else tuple(weight_parts.parts(model, scheme))
+    weight_bytes = (
+        sum(part.bytes for part in parts)
+        if parts
+        else weights_bytes(stated(model, "total"), scheme.format, kept=kept)
     )
-    notes = [
-        f"{usable:.0%} of each device's memory is free for it",
-        f"at most {prefill_tokens:,} prompt tokens in flight",
-        "weights and cache divide evenly over devices; pages and the runtime are not counted",
-    ]
-    if model.max_context and context > model.max_context:
-        notes.append(f"the model states a context of {model.max_context:,} tokens only")
-    devices = None
-    if device is not None:
-        devices = least_devices(sum(parts), device.memory_bytes, usable)
+    kv_bytes = kv_cache_bytes(model, context, batch, kv, absorbed=absorbed)
+    peak = activation_bytes(model, context, batch, prefill_tokens=prefill_tokens)
+    total = weight_bytes + kv_bytes + peak
+    devices = None if device is None else least_devices(total, device.memory_bytes, usable)
     return Total(
         model=model.name,
-        weights=weights,
+        weights=scheme.name,
         kv=kv,
         context=context,
         batch=batch,
-        weights_bytes=parts[0],
-        kv_bytes=parts[1],
-        activation_bytes=parts[2],
+        weights_bytes=weight_bytes,
+        kv_bytes=kv_bytes,
+        activation_bytes=peak,
         device=None if device is None else device.name,
         device_bytes=None if device is None else device.memory_bytes,
         devices=devices,
         fits=None if devices is None else devices == 1,
-        assumptions=tuple(notes),
+        assumptions=(
+            *assumed(model, weights, context, usable, prefill_tokens),
+            "weights and cache divide evenly over devices",
+        ),
+        parts=parts,
+        usable=usable,
     )
+
+
+def share_of(device, usable: float | None = None) -> float:
+    """The share of a device's memory that weights, cache and activations may take.
+
+    Given as a number it is checked. Raises ValueError outside (0, 1].
+    """
+    if usable is None:
+        return UNIFIED if getattr(device, "unified", False) else USABLE
+    if positive("usable share of memory", usable) > 1:
+        raise ValueError(f"usable share of memory must be above 0 and at most 1, got {usable!r}")
+    return usable
+
+
+def assumed(model: Model, weights, context: int, usable: float, prefill_tokens: int) -> list[str]:
+    """What nobody stated and an answer therefore takes for granted, one line each."""
+    lines = list(model.assumptions)
+    if weights is None:
+        stated_format = (
+            "as its checkpoint's configuration states"
+            if model.quantization
+            else ("since its configuration states no other")
+        )
+        lines.append(f"weights in {weight_parts.scheme(model, None).name}, {stated_format}")
+    lines.append(
+        f"{usable:.0%} of each device's memory is free for it; the rest is for the runtime, pages "
+        "and an engine's own buffers"
+    )
+    lines.append(f"activations at their peak: at most {prefill_tokens:,} prompt tokens in flight")
+    if model.kind == "encoder":
+        lines.append("an encoder: nothing is cached")
+    if model.kind == "encoder-decoder":
+        lines.append("an encoder-decoder: the context is that of each of its parts")
+    if model.max_context and context > model.max_context:
+        lines.append(f"the model's longest context is {model.max_context:,} tokens")
+    if model.mtp:
+        lines.append(
+            f"without {model.mtp:,} parameters for multi-token prediction, stored beside the model"
+        )
+    return lines
 
 
 def least_devices(total: int, memory: float, usable: float = 1.0) -> int:
@@ -213,22 +266,22 @@ def fits(total: int, memory: float, usable: float = 1.0) -> bool:
     return least_devices(total, memory, usable) <= 1
 
 
-def spans_bits(spans: tuple[Span, ...], context: int, one: Format, windows: bool = True) -> float:
+def spans_bits(spans: tuple[Span, ...], context: int, form: Format, windows: bool = True) -> float:
     """Bits of one sequence's ``spans`` at ``context`` tokens."""
     bits = 0.0
     for vectors, width, limit, stride in spans:
-        places = context // stride
+        positions = context // stride
         if windows and limit is not None:
-            places = least(places, limit)
-        bits += places * vectors * (width * one.bits + one.per_row)
+            positions = least(positions, limit)
+        bits += positions * vectors * (width * form.bits + form.per_row)
     return bits
 
 
-def state_bits(layer: Layer, one: Format) -> float:
+def state_bits(layer: Layer, form: Format) -> float:
     """Bits of one sequence's recurrent state: fp32, and at least 16-bit convolution inputs."""
     if layer.state is None:
         return 0
-    plain = most(one.bits, 16)
+    plain = most(form.bits, 16)
     recurrent = plain if layer.state.in_model_format else 32
     return layer.state.conv_values * plain + layer.state.recurrent_values * recurrent
 

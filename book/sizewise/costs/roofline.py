@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from sizewise.models.architecture import Model
 from sizewise.validation import least, most, positive, real, whole
 
-from .formats import cache_format, weight_format
+from . import weights as weight_parts
+from .formats import Format, cache_format
 from .memory import kv_cache_bytes, spans_bits, state_bits, stated
 from .training import Range, peak_operations
 
@@ -101,7 +102,7 @@ def decode(
     context: int,
     batch: int = 1,
     *,
-    weights: str = "bf16",
+    weights: "str | Format | weight_parts.Stored | None" = "bf16",
     kv: str = "bf16",
     compute: str = "bf16",
     devices: int = 1,
@@ -125,13 +126,13 @@ def decode(
         context,
         batch,
         batch,
-        weight_bytes=touched_parameters(model, batch) * weight_format(weights).bits / 8,
+        weight_bytes=touched_bytes(model, batch, weights),
         cache_bytes=kv_read_bytes(model, context, batch, kv, absorbed=absorbed),
         attention_operations=real(batch * attended),
         compute=compute,
         devices=devices,
         price=price,
-        notes=[f"weights in {weights}, cache in {kv}"],
+        notes=[f"weights in {weight_parts.scheme(model, weights).name}, cache in {kv}"],
     )
 
 
@@ -141,7 +142,7 @@ def prefill(
     context: int,
     batch: int = 1,
     *,
-    weights: str = "bf16",
+    weights: "str | Format | weight_parts.Stored | None" = "bf16",
     kv: str = "bf16",
     compute: str = "bf16",
     devices: int = 1,
@@ -162,13 +163,16 @@ def prefill(
         context,
         batch,
         batch * context,
-        weight_bytes=touched_parameters(model, batch * context) * weight_format(weights).bits / 8,
+        weight_bytes=touched_bytes(model, batch * context, weights),
         cache_bytes=float(kv_cache_bytes(model, context, batch, kv)),
         attention_operations=float(batch * scores),
         compute=compute,
         devices=devices,
         price=price,
-        notes=[f"weights in {weights}, cache in {kv}", "the causal mask halves attention"],
+        notes=[
+            f"weights in {weight_parts.scheme(model, weights).name}, cache in {kv}",
+            "the causal mask halves attention",
+        ],
     )
 
 
@@ -185,17 +189,36 @@ def expected_experts(experts: int, used: int, tokens: int) -> float:
 
 
 def touched_parameters(model: Model, tokens: int) -> float:
-    """Parameters read for one step over ``tokens`` tokens: all, less the experts nobody chose.
+    """Parameters read for one step over ``tokens`` tokens: all, minus the experts nobody chose.
 
-    Of embeddings only the rows looked up count, at most the table.
+    Of embeddings only the rows looked up count, at most the table; towers for images and sound
+    are read when there is an image, not at every token.
     """
-    total, lookup = stated(model, "total"), model.lookup
+    total, lookup = stated(model, "total") - model.vision, model.lookup
     rows = least(lookup, tokens * lookup / model.vocab_size)
     if model.experts:
         stated(model, "active")
         reached = expected_experts(model.experts, model.experts_per_token, tokens)
         total -= model.routed * (1 - reached / model.experts)
     return total - lookup + rows
+
+
+def touched_bytes(model: Model, tokens: int, weights="bf16") -> float:
+    """Bytes of weights read for one step over ``tokens`` tokens, in the format of each tensor."""
+    given = weight_parts.scheme(model, weights)
+    if not model.inventory:
+        return touched_parameters(model, tokens) * given.format.bits / 8
+    kinds = weight_parts.bytes_by_kind(model, given)
+    rows = min(1, tokens / model.vocab_size)
+    total = sum(kinds.values()) - kinds["vision"]
+    if model.lookup:  # a table that is only looked up: the rows of these tokens
+        tables = kinds["input embedding"] + kinds["other embeddings"]
+        elements = sum(t.parameters for t in model.inventory if "embedding" in t.kind)
+        total -= (1 - rows) * tables * min(1, model.lookup / max(1, elements))
+    if model.experts:
+        reached = expected_experts(model.experts, model.experts_per_token, tokens)
+        total -= kinds["routed experts"] * (1 - reached / model.experts)
+    return total
 
 
 def kv_read_bytes(
@@ -208,10 +231,10 @@ def kv_read_bytes(
     state is read and written back.
     """
     context, batch = whole("context", context), whole("batch", batch)
-    one, memo = cache_format(format), {}
+    form, memo = cache_format(format), {}
     for layer in set(model.layers):
-        spans = layer.attention.read(absorbed) if layer.attention else ()
-        memo[layer] = spans_bits(spans, context, one) + 2 * state_bits(layer, one)
+        spans = [span for part in layer.attentions for span in part.read(absorbed)]
+        memo[layer] = spans_bits(spans, context, form) + 2 * state_bits(layer, form)
     return batch * sum(memo[layer] for layer in model.layers) / 8
 
 
@@ -257,7 +280,8 @@ def full_read_seconds(device) -> float:
 def _attended(layer, context: int, absorbed: bool) -> float:
     """Operations of attention and state for one token that sees ``context`` tokens."""
     work = 0.0
-    for operations, limit, stride in layer.attention.scores(absorbed) if layer.attention else ():
+    scores = [entry for part in layer.attentions for entry in part.scores(absorbed)]
+    for operations, limit, stride in scores:
         keys = context // stride
         work += operations * (keys if limit is None else least(keys, limit))
     return work + _state_operations(layer)
@@ -266,7 +290,7 @@ def _attended(layer, context: int, absorbed: bool) -> float:
 def _attended_by_all(layer, context: int) -> float:
     """The same, summed over the tokens of a prompt, with latents expanded."""
     work = 0.0
-    for operations, limit, stride in layer.attention.scores(False) if layer.attention else ():
+    for operations, limit, stride in [e for part in layer.attentions for e in part.scores(False)]:
         work += operations * keys_seen(context, limit, stride)
     return work + context * _state_operations(layer)
 
@@ -314,7 +338,7 @@ def _floor(
         else f"arithmetic ignored: {device.name} states no {compute} peak",
     ]
 
-    multiplied = stated(model, "active") - model.lookup
+    multiplied = stated(model, "active") - model.lookup - model.vision
     if step == "prefill":
         heads = min(multiplied, model.vocab_size * model.hidden_size)  # scores the last token only
         weight_operations = 2 * ((multiplied - heads) * tokens + heads * batch)

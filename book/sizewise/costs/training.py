@@ -276,3 +276,124 @@ def peak_operations(device, format: str) -> float | None:
     if format not in device.flops:
         raise units.unknown(f"format of {device.name}", format, device.flops)
     return device.flops[format]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Bytes of one device that fine-tunes a whole model: what is stored and what a step keeps."""
+
+    model: str
+    method: str
+    trained: int  # parameters
+    weights: int
+    adapters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        parts = (self.weights, self.adapters, self.gradients, self.optimizer, self.activations)
+        return sum(parts)
+
+    def as_dict(self) -> dict:
+        return asdict(self) | {"total": self.total}
+
+
+METHODS = ("full", "lora", "qlora")
+# Bytes a value of LoRA's matrices: fp32, as peft keeps them, with gradient and two moments.
+LORA = Optimizer("adam-fp32", 4, 4, 8)
+
+
+def fine_tuning(
+    model,
+    method: str = "full",
+    *,
+    optimizer: str = "adam-mixed",
+    rank: int = 16,
+    sequence: int = 2048,
+    batch: int = 1,
+    checkpointing: bool = True,
+) -> FineTuning:
+    """What fine-tuning ``model`` (an `architecture.Model` with tensors) takes on one device.
+
+    ``full`` trains every parameter with one of `OPTIMIZERS`. ``lora`` keeps the model in 16 bits
+    and trains two matrices of ``rank`` beside each linear layer of attention and MLPs (Hu et al.
+    2021, section 4); ``qlora`` keeps it in nf4 with double quantization (Dettmers et al. 2023).
+    Activations are those that `transformers`' Llama saves for the backward pass.
+    Raises ValueError for an unknown method or optimizer, a model whose tensors are not known, and
+    sizes that are no whole numbers above 0.
+    """
+    from . import weights as weight_parts
+
+    if method not in METHODS:
+        raise units.unknown("method", method, METHODS)
+    if optimizer not in OPTIMIZERS:
+        raise units.unknown("optimizer", optimizer, OPTIMIZERS)
+    if not model.inventory:
+        raise ValueError(f"{model.name}: its tensors are not known")
+    rank, total = whole("rank", rank), sum(row.parameters for row in model.inventory)
+    if method == "full":
+        kept, trained = OPTIMIZERS[optimizer], total
+        stored, adapters = math.ceil(total * kept.weights), 0
+        notes = [f"{kept.name}: {kept.note}"]
+    else:
+        kept, trained = LORA, lora_parameters(model, rank)
+        name = "nf4-dq" if method == "qlora" else "bf16"
+        stored = sum(part.bytes for part in weight_parts.parts(model, name))
+        adapters = math.ceil(trained * kept.weights)
+        notes = [
+            f"rank {rank} beside the linear layers of attention and MLPs, experts left out",
+            "adapters, their gradients and Adam's moments in fp32",
+        ]
+    saved = saved_activation_bytes(model, sequence, batch, checkpointing=checkpointing)
+    notes.append(
+        "activations recomputed layer by layer" if checkpointing else "activations all kept"
+    )
+    notes.append("activations in bf16 as transformers' Llama keeps them, fp32 logits and loss")
+    notes.append("without buffers of the allocator and of communication")
+    return FineTuning(
+        model=model.name,
+        method=method,
+        trained=trained,
+        weights=stored,
+        adapters=adapters,
+        gradients=math.ceil(trained * kept.gradients),
+        optimizer=math.ceil(trained * kept.optimizer),
+        activations=saved,
+        assumptions=(*model.assumptions, *notes),
+    )
+
+
+def lora_parameters(model, rank: int) -> int:
+    """Parameters of two matrices of ``rank`` beside each linear layer of attention and MLPs."""
+    kinds = ("attention", "mlp", "shared experts", "state space")
+    targets = [row for row in model.inventory if row.kind in kinds and row.is_matrix]
+    return sum(row.count * rank * sum(row.shape[-2:]) for row in targets)
+
+
+def saved_activation_bytes(
+    model, sequence: int, batch: int = 1, *, checkpointing: bool = False
+) -> int:
+    """Bytes that a forward pass in bf16 saves for the backward pass, logits in fp32 included.
+
+    A token of a layer saves 16 bytes for each value of its width (two norms: input in fp32,
+    normalized and scaled in bf16), 4 for each of queries and attention's output together, 4 for
+    each of keys and values together, 8 for each of the MLP's inner width (gate, its activation,
+    up, product), and a fp32 sum for each head. With ``checkpointing`` only each layer's input in
+    bf16, and one layer whole. The tests hold it against what torch's autograd keeps.
+    """
+    tokens = whole("sequence", sequence) * whole("batch", batch)
+    layers = []
+    for layer in model.layers:
+        size = 16 * model.hidden_size + 8 * model.mlp_width + 8
+        for part in layer.attentions:
+            heads = getattr(part, "query_heads", None) or getattr(part, "heads", 0)
+            width = getattr(part, "head_dim", None) or part.key_dim + part.rope_dim
+            cached = getattr(part, "kv_heads", heads)
+            size += 4 * heads * width + 4 * cached * width + 4 * heads
+        layers.append(size)
+    inputs = 2 * model.hidden_size * len(layers)
+    kept = inputs + max(layers) if checkpointing else sum(layers)
+    return tokens * (kept + 8 * model.hidden_size + 4 * model.vocab_size)

@@ -3,6 +3,7 @@
 The facts are files in ``data/facts/``; ``data/facts/README.md`` says what each field means.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,7 +30,13 @@ class Entry:
     effective: int | None = None  # what the vendor calls so, where it does
     year: int | None = None
     note: str = ""
-    stand_in: bool = False  # counted with another model's class
+    repository: str = ""  # on the hub; empty where the weights were never released
+    file: str = ""  # in that repository, or where a paper's table has the shape
+    commit: str | None = None  # of the repository, where it is known
+    read_in: str = ""  # where that configuration was read; "recalled" where it was not
+    total_from: str = ""  # where the published total was found
+    price_list: tuple[str, str] | None = None  # provider and model on the pinned list of API prices
+    tensors: tuple = ()  # of a checkpoint without a class: name, kind, shape, layers
 
 
 @dataclass(frozen=True)
@@ -73,12 +80,73 @@ def devices() -> dict[str, Device]:
 
 
 def device(name: str) -> Device:
-    """One device by name or alias, whatever the case. Raises ValueError with the nearest name."""
-    wanted = str(name).lower()
-    for one in devices().values():
-        if wanted in (one.name.lower(), *(alias.lower() for alias in one.aliases)):
-            return one
-    raise units.unknown("device", name, devices())
+    """A device by any usual spelling, or one described as ``24GiB:936GB/s:165TFLOPs``.
+
+    Case, hyphens, spaces, a vendor's name and the memory's unit don't matter; a model number is
+    enough where only one device has it. Raises ValueError with the nearest name.
+    """
+    text = str(name)
+    if ":" in text:
+        return _described_device(text)
+    wanted = _plain(text)
+    spellings = {d.name: [_plain(n) for n in (d.name, *d.aliases)] for d in devices().values()}
+    for known, plain in spellings.items():
+        if wanted in plain:
+            return devices()[known]
+    within = re.compile(rf"(?<!\d){re.escape(wanted)}(?!\d)")
+    near = [n for n, plain in spellings.items() if wanted and any(map(within.search, plain))]
+    if len(near) == 1:
+        return devices()[near[0]]
+    if near:
+        raise ValueError(f"device {units.shortened(text)!r} may be {', '.join(near)}")
+    raise units.unknown("device", text, devices())
+
+
+MAKERS = re.compile(r"nvidia|geforce|tesla|quadro|amd|instinct|radeon|apple|google|intel")
+
+
+def _plain(name: str) -> str:
+    plain = MAKERS.sub("", re.sub(r"[\s_()/-]+", "", name.lower()))
+    return re.sub(r"(?<=\d)(gib|gb|g)$", "", plain)
+
+
+UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "ki": 2**10, "mi": 2**20,
+         "gi": 2**30, "ti": 2**40}  # fmt: skip
+
+
+def _described_device(text: str) -> Device:
+    """A device of memory, bandwidth and, if given, a peak in 16 bits: ``24GiB:936GB/s:165TFLOPs``.
+
+    Raises ValueError for anything else.
+    """
+    form = ValueError(
+        f"--device takes MEMORY:BANDWIDTH[:PEAK] such as 24GiB:936GB/s:165TFLOPs, not "
+        f"{units.shortened(text)!r}"
+    )
+    parts = [part.strip() for part in text.split(":")]
+    if len(parts) not in (2, 3):
+        raise form
+    values = []
+    for part, ending in zip(parts, (r"b", r"b/s", r"(fl)?ops?(/s)?"), strict=False):
+        match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*([kmgtp]i?)?{ending}", part.lower())
+        if not match or not 0 < float(match[1]) < 1e9:
+            raise form
+        values.append(float(match[1]) * UNITS[match[2] or ""])
+    peak = values[2] if len(values) == 3 else None
+    flops = dict.fromkeys(("bf16", "fp8", "int8", "fp4", "int4")) | {"bf16": peak}
+    return Device(text, values[0], values[1], flops, None, "", "as given")
+
+
+def by_repository(name: str) -> Entry | None:
+    """The model whose weights are in this repository of the hub; None where none is listed."""
+    wanted = name.lower()
+    return next((e for e in models().values() if wanted and e.repository.lower() == wanted), None)
+
+
+def shape(name: str) -> dict[str, Any] | None:
+    """The count and layers of a model as ``scripts/model_shapes.py`` took them from its class."""
+    shapes = records.facts_json("model_shapes")
+    return shapes["models"].get(name) if shapes else None
 
 
 def _entry(row: dict[str, Any]) -> Entry:
@@ -97,7 +165,13 @@ def _entry(row: dict[str, Any]) -> Entry:
         effective=published.get("effective"),
         year=row.get("year"),
         note=row.get("note", ""),
-        stand_in=bool(row.get("stand_in")),
+        repository=row.get("repository", ""),
+        file=row.get("file", ""),
+        commit=row.get("commit"),
+        read_in=row.get("read_in", ""),
+        total_from=row.get("total_from", ""),
+        price_list=tuple(row["price_list"]) if row.get("price_list") else None,
+        tensors=tuple(map(tuple, row.get("tensors", ()))),
     )
 
 

@@ -65,6 +65,13 @@ def facts(stem: str) -> Any:
         return yaml.load(file, Loader=loader)  # noqa: S506 - a safe loader, in C where it is built
 
 
+@cache
+def facts_json(stem: str) -> Any:
+    """The facts in ``data/facts/STEM.json``; None where there is no such file."""
+    file = paths.root() / "data" / "facts" / f"{stem}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
 def facts_csv(stem: str):
     """The published table ``data/facts/STEM.csv`` as a data frame."""
     import pandas

@@ -113,8 +113,8 @@ def _faults_of_row(row: records.Row, stem: str, units: dict[str, str]) -> list[s
 
 def _is_number(value: Any) -> bool:
     """Whether a value can have a unit: a number, none, or a collection of such."""
-    if isinstance(value, str):  # one number a group, with blanks between them
-        return bool(re.fullmatch(r"[\d.]+( [\d.]+)+", value))
+    if isinstance(value, str):  # one number a group with blanks between them, or a range
+        return bool(re.fullmatch(r"[\d.]+(( [\d.]+)+|-[\d.]+|\+)", value))
     if isinstance(value, list):
         return all(_is_number(item) for item in value)
     if isinstance(value, dict):

@@ -16,7 +16,7 @@ Config = dict[str, Any]
 
 def numbers(kind: Callable[[str], Any]) -> Callable[[str], list]:
     """A parser of comma-separated values of one kind."""
-    return lambda words: [kind(word) for word in words.split(",")]
+    return lambda text: [kind(part) for part in text.split(",")]
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
@@ -26,13 +26,13 @@ def parser(doc: str) -> argparse.ArgumentParser:
     )
 
 
-def common(given: argparse.ArgumentParser, stem: str, context: int = 128) -> None:
+def common(parser: argparse.ArgumentParser, stem: str, context: int = 128) -> None:
     """Add the options on text, on where runs take place and on where rows of ``stem`` go."""
-    add = given.add_argument_group("the text").add_argument
+    add = parser.add_argument_group("the text").add_argument
     add("--text", default="packages", help="packages, packages-large, or hub:NAME")
     add("--vocabulary", type=int, default=1024, help="entries of the tokenizer")
     add("--context", type=int, default=context, help="tokens in a sequence")
-    add = given.add_argument_group("the recording").add_argument
+    add = parser.add_argument_group("the recording").add_argument
     add("--workers", type=int, help="runs at once; one a GPU or a core if not said")
     add("--per-gpu", type=int, default=1, help="runs at once on one GPU")
     add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
@@ -50,50 +50,50 @@ def checkpoint(config: Config) -> Path:
 
 def record(
     stem: str,
-    words: argparse.Namespace,
+    args: argparse.Namespace,
     runs: Callable[[argparse.Namespace], list[Config]],
     measure: Callable[[Config], Config],
     cost: Callable[[Config], float],
     *,
-    told: tuple[str, ...] = ("what", "budget", "width", "family", "seed", "batch", "tokens"),
+    columns: tuple[str, ...] = ("what", "budget", "width", "family", "seed", "batch", "tokens"),
     first: Callable | None = None,
     longest_first: bool = True,
 ) -> None:
     """Train what ``runs`` plans and has no row yet, or with ``--list`` print it.
 
     The longest come first, so that none is alone at the end, unless their own order matters.
-    ``told`` are the columns of a line, ``first`` is given the text before any worker starts. Bad
+    ``columns`` are those of a line, ``first`` is given the text before any worker starts. Bad
     input ends the script in one line.
     """
     try:
-        configs = runs(words)
+        configs = runs(args)
         if longest_first:
             configs = sorted(configs, key=cost, reverse=True)
-        if words.list:
-            print("\n".join(_line(config, told, cost) for config in configs))
+        if args.list:
+            print("\n".join(_line(config, columns, cost) for config in configs))
             print(f"{len(configs)} runs, in all {sum(map(cost, configs)):.3g} operations")
             return
-        text = tokenizer.prepare(words.text, words.vocabulary, progress=True)  # before workers ask
+        text = tokenizer.prepare(args.text, args.vocabulary, progress=True)  # before workers ask
         if first:
             first(text)
-        file = Path(words.output) if words.output else records.path(stem)
+        file = Path(args.output) if args.output else records.path(stem)
         engine.run_all(
             measure,
             configs,
             file,
-            workers=words.workers,
-            per_gpu=words.per_gpu,
+            workers=args.workers,
+            per_gpu=args.per_gpu,
             cost=cost,
-            backend=words.backend,
+            backend=args.backend,
             recorded=lambda config: checkpoint(config).unlink(missing_ok=True),
         )
     except (ValueError, RuntimeError) as error:
         sys.exit(f"{stem}: {error}")
 
 
-def _line(config: Config, told: tuple[str, ...], cost: Callable[[Config], float]) -> str:
-    words = [
+def _line(config: Config, columns: tuple[str, ...], cost: Callable[[Config], float]) -> str:
+    parts = [
         f"{name} {value:g}" if isinstance(value := config[name], int | float) else str(value)
-        for name in told
+        for name in columns
     ]
-    return "  ".join((*words, f"operations {cost(config):.3g}"))
+    return "  ".join((*parts, f"operations {cost(config):.3g}"))

@@ -26,7 +26,7 @@ class Progress:
     ):
         self.cost = cost or (lambda config: 1.0)
         self.number, self.all = len(todo), sum(map(self.cost, todo))
-        self.names = _telling(todo)
+        self.names = _distinguishing(todo)
         self.ended, self.spent, self.bad = 0, 0.0, 0
         self.last: deque[tuple[str, str]] = deque(maxlen=LAST)
         self.started = time.monotonic()
@@ -65,13 +65,13 @@ class Progress:
             rows.add_row(Text(run), Text(measured, overflow="ellipsis", no_wrap=True))
         return Group(rows, Text(self._totals()))
 
-    def _ended(self, config: dict[str, Any], told: str) -> None:
+    def _ended(self, config: dict[str, Any], result: str) -> None:
         self.ended += 1
         self.spent += self.cost(config)
         run = "  ".join(f"{name} {_short(config.get(name))}" for name in self.names)
-        self.last.append((run, told))
+        self.last.append((run, result))
         if not self.console.is_terminal:
-            self.console.print(Text(f"[{self._totals()}] {run}: {told}"), soft_wrap=True)
+            self.console.print(Text(f"[{self._totals()}] {run}: {result}"), soft_wrap=True)
 
     def _totals(self) -> str:
         left = self.seconds_left()
@@ -79,20 +79,20 @@ class Progress:
         return f"{self.ended} of {self.number}{bad}, {_clock(left)} left"
 
 
-def _telling(todo: list[dict[str, Any]]) -> list[str]:
+def _distinguishing(todo: list[dict[str, Any]]) -> list[str]:
     """The fields that differ between runs; all where nothing does."""
     names = list(dict.fromkeys(name for config in todo for name in config))
-    telling = [name for name in names if len({repr(config.get(name)) for config in todo}) > 1]
-    return (telling or names)[:WORDS]
+    varying = [name for name in names if len({repr(config.get(name)) for config in todo}) > 1]
+    return (varying or names)[:WORDS]
 
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    words = str(value)
-    if isinstance(value, list | dict | str) and len(words) > LONG:
-        return f"{words[:LONG]}..."  # an answer to each of fifty questions, say
-    return words
+    text = str(value)
+    if isinstance(value, list | dict | str) and len(text) > LONG:
+        return f"{text[:LONG]}..."  # an answer to each of fifty questions, say
+    return text
 
 
 def _clock(seconds: float | None) -> str:

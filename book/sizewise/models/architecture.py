@@ -1,8 +1,8 @@
 """What a model is made of, as far as memory and time are concerned: plain, without torch.
 
-A `Model` is its layers and, for each, what attention or a recurrent state keeps and reads.
-`reading.from_config` makes one of a `transformers` configuration; `memory` puts bits on it,
-`roofline` seconds.
+A `Model` is its layers and, for each, what attention or a recurrent state keeps and reads, and
+its tensors. `from_config` makes one of a `transformers` configuration; `costs.memory` puts bits on
+it, `costs.roofline` seconds.
 
 A layer's cache is written as `Span`s: at a context of n tokens a span holds
 ``min(n // stride, limit)`` positions of ``vectors`` vectors of ``width`` values. One form covers
@@ -11,12 +11,13 @@ tokens (stride).
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
 
 
 class Span(NamedTuple):
-    """Stored vectors: ``vectors`` of ``width`` values at each of min(n // stride, limit) places."""
+    """Vectors: ``vectors`` of ``width`` values at each of min(n // stride, limit) positions."""
 
     vectors: int
     width: int
@@ -25,7 +26,7 @@ class Span(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Work of one query: ``operations`` for each of min(n // stride, limit) keys."""
+    """Work of one query: ``operations`` (FLOPs) for each of min(n // stride, limit) keys."""
 
     operations: int
     limit: int | None = None
@@ -48,7 +49,7 @@ class Grouped:
     window: int | None = None
     shares_kv: bool = False
 
-    def held(self, absorbed: bool = True) -> tuple[Span, ...]:
+    def stored(self, absorbed: bool = True) -> tuple[Span, ...]:
         return () if self.shares_kv else self.read(absorbed)
 
     def read(self, absorbed: bool = True) -> tuple[Span, ...]:
@@ -79,7 +80,7 @@ class Latent:
     index_dim: int = 0
     index_topk: int | None = None
 
-    def held(self, absorbed: bool = True) -> tuple[Span, ...]:
+    def stored(self, absorbed: bool = True) -> tuple[Span, ...]:
         return self._keys(absorbed, None) + self._index()
 
     def read(self, absorbed: bool = True) -> tuple[Span, ...]:
@@ -125,7 +126,7 @@ class Compressed:
     index_dim: int = 0
     index_topk: int | None = None
 
-    def held(self, absorbed: bool = True) -> tuple[Span, ...]:
+    def stored(self, absorbed: bool = True) -> tuple[Span, ...]:
         spans = [Span(1, self.head_dim, self.window)]
         for width in (self.head_dim, self.index_dim) if self.rate else ():
             if not width:
@@ -146,11 +147,11 @@ class Compressed:
         return window + entries + index
 
     def scores(self, absorbed: bool = True) -> tuple[Scores, ...]:
-        one_key = 4 * self.query_heads * self.head_dim
-        window = (Scores(one_key, self.window),)
+        each = 4 * self.query_heads * self.head_dim
+        window = (Scores(each, self.window),)
         if not self.rate:
             return window
-        entries = (Scores(one_key, self.index_topk, self.rate),)
+        entries = (Scores(each, self.index_topk, self.rate),)
         index = Scores(2 * self.index_heads * self.index_dim, None, self.rate)
         return window + entries + ((index,) if self.index_dim else ())
 
@@ -178,15 +179,95 @@ class StateSpace:
         return math.prod(self.recurrent_shape) if self.recurrent_shape else 0
 
 
-Attention = Grouped | Latent | Compressed
+@dataclass(frozen=True)
+class Cross:
+    """Attention to another part's output, whose keys and values are computed once and kept.
+
+    ``positions`` is that part's length where the architecture fixes it (1,500 frames of sound in
+    Whisper, image tokens in Llama 3.2 Vision); None: as long as the context, as for a translation.
+    """
+
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    positions: int | None = None
+
+    def stored(self, absorbed: bool = True) -> tuple[Span, ...]:
+        if self.positions is None:
+            return (Span(2 * self.kv_heads, self.head_dim),)
+        # One entry of all positions, there from the first token on.
+        return (Span(2 * self.kv_heads * self.positions, self.head_dim, 1),)
+
+    def read(self, absorbed: bool = True) -> tuple[Span, ...]:
+        return self.stored(absorbed)
+
+    def scores(self, absorbed: bool = True) -> tuple[Scores, ...]:
+        each = 4 * self.query_heads * self.head_dim
+        if self.positions is None:
+            return (Scores(each),)
+        return (Scores(each * self.positions, 1),)
+
+
+Attention = Grouped | Latent | Compressed | Cross
+KINDS = {kind.__name__: kind for kind in (Grouped, Latent, Compressed, Cross)}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: attention, a recurrent state, both (Falcon-H1, Zamba) or neither."""
+    """One layer: attention, a recurrent state, both (Falcon-H1, Zamba) or neither.
+
+    ``cross`` is what a decoder's layer attends to beside its own tokens.
+    """
 
     attention: Attention | None = None
     state: StateSpace | None = None
+    cross: Cross | None = None
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        return tuple(part for part in (self.attention, self.cross) if part is not None)
+
+
+class Tensors(NamedTuple):
+    """Tensors of one name and shape. ``name`` has * for numbers; ``layers`` are the layers'."""
+
+    name: str
+    kind: str  # as `parameters.KINDS` names it
+    shape: tuple[int, ...]
+    count: int = 1
+    layers: tuple[int, ...] = ()
+
+    @property
+    def elements(self) -> int:
+        """Of one of them."""
+        return math.prod(self.shape)
+
+    @property
+    def rows(self) -> int:
+        """Vectors of the last dimension in one of them."""
+        return math.prod(self.shape[:-1])
+
+    @property
+    def parameters(self) -> int:
+        """Of all of them."""
+        return self.count * self.elements
+
+    @property
+    def is_weight(self) -> bool:
+        """Neither a bias nor a small tensor of a state space that no quantizer touches."""
+        return not ("bias" in self.name or "conv" in self.name or "A_log" in self.name)
+
+    @property
+    def is_matrix(self) -> bool:
+        """A weight of a linear layer, or several stacked as experts."""
+        return self.is_weight and len(self.shape) >= 2 and min(self.shape[-2:]) > 1
+
+    def modules(self) -> list[str]:
+        """The names of the modules that own them, one a layer."""
+        module = self.name.removesuffix(".weight")
+        if not self.layers:
+            return [module]
+        return [module.replace("*", str(number), 1) for number in self.layers]
 
 
 @dataclass(frozen=True)
@@ -196,7 +277,9 @@ class Model:
     ``active`` are those that one token's forward pass can use, input embedding included.
     ``lookup`` is what a token reads a row of, not the whole: the input embedding unless it is
     also the output head, and Gemma's per-layer embeddings. ``mlp_width`` is the widest inner
-    layer that one token goes through, all its experts together.
+    layer that one token goes through, all its experts together. ``vision`` are the parameters of
+    towers for images and sound, which no token of text reads. ``kind`` is decoder, encoder or
+    encoder-decoder. ``quantization`` is what the checkpoint's configuration says of its format.
     """
 
     name: str
@@ -212,6 +295,12 @@ class Model:
     experts: int | None = None
     experts_per_token: int | None = None
     mlp_width: int = 0
+    vision: int = 0
+    mtp: int = 0  # multi-token prediction, stored beside the model and in no count
+    kind: str = "decoder"
+    tensors: tuple[Tensors, ...] = field(default=(), repr=False)
+    quantization: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    assumptions: tuple[str, ...] = ()
 
     @property
     def routed(self) -> float:
@@ -221,10 +310,95 @@ class Model:
         share = self.experts_per_token / self.experts
         return (self.total - self.active) / (1 - share) if share < 1 else 0
 
+    @property
+    def inventory(self) -> tuple[Tensors, ...]:
+        """Its tensors; none where its total was replaced, so that they no longer are the model."""
+        whole = sum(row.parameters for row in self.tensors)
+        return self.tensors if whole == self.total else ()
+
     def as_dict(self) -> dict:
         """Plain data; each attention and state says which kind it is."""
         plain = asdict(self)
         for layer, out in zip(self.layers, plain["layers"], strict=True):
-            if layer.attention:
-                out["attention"]["is"] = type(layer.attention).__name__
+            for part in ("attention", "cross"):
+                if out[part]:
+                    out[part]["is"] = type(getattr(layer, part)).__name__
         return plain
+
+
+def to_json(model: Model) -> dict[str, Any]:
+    """A model as short plain data: each different layer once, fields at their default left out."""
+    distinct = list(dict.fromkeys(model.layers))
+    whole = Model(model.name, None, None, distinct, 0, 0).as_dict()["layers"]
+    plain = {
+        f.name: getattr(model, f.name)
+        for f in fields(model)
+        if f.name not in ("layers", "tensors") and getattr(model, f.name) != f.default
+    }
+    return plain | {
+        "layer_kinds": [{k: v for k, v in layer.items() if v} for layer in whole],
+        "layers": runs([distinct.index(layer) for layer in model.layers]),
+        "tensors": [
+            [t.name, t.kind, list(t.shape), t.count, ranges(t.layers)] for t in model.tensors
+        ],
+    }
+
+
+def from_json(plain: dict[str, Any]) -> Model:
+    """The model of `to_json`'s data."""
+    kinds = [
+        Layer(_part(layer.get("attention")), _state(layer.get("state")), _part(layer.get("cross")))
+        for layer in plain["layer_kinds"]
+    ]
+    layers = tuple(kinds[kind] for kind, times in plain["layers"] for _ in range(times))
+    tensors = tuple(
+        Tensors(name, kind, tuple(shape), count, tuple(numbers(span)))
+        for name, kind, shape, count, span in plain["tensors"]
+    )
+    rest = {k: v for k, v in plain.items() if k not in ("layer_kinds", "layers", "tensors")}
+    rest["assumptions"] = tuple(rest.get("assumptions", ()))
+    rest.setdefault("total", None)
+    rest.setdefault("active", None)
+    return Model(layers=layers, tensors=tensors, **rest)
+
+
+def _state(plain: dict | None) -> StateSpace | None:
+    if plain is None:
+        return None
+    shapes = {k: tuple(v) for k, v in plain.items() if isinstance(v, list | tuple)}
+    return StateSpace(**(plain | shapes))
+
+
+def _part(plain: dict | None) -> Attention | None:
+    if plain is None:
+        return None
+    return KINDS[plain["is"]](**{k: v for k, v in plain.items() if k != "is"})
+
+
+def runs(values: list[int]) -> list[list[int]]:
+    """[[value, how often in a row], ...]."""
+    pairs: list[list[int]] = []
+    for value in values:
+        if pairs and pairs[-1][0] == value:
+            pairs[-1][1] += 1
+        else:
+            pairs.append([value, 1])
+    return pairs
+
+
+def ranges(values: tuple[int, ...]) -> str:
+    """``0-3,7`` for (0, 1, 2, 3, 7)."""
+    spans: list[list[int]] = []
+    for value in values:
+        if spans and value == spans[-1][1] + 1:
+            spans[-1][1] = value
+        else:
+            spans.append([value, value])
+    return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in spans)
+
+
+def numbers(text: str) -> Iterator[int]:
+    """The inverse of `ranges`."""
+    for span in text.split(",") if text else ():
+        first, _, last = span.partition("-")
+        yield from range(int(first), int(last or first) + 1)

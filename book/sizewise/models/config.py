@@ -6,12 +6,14 @@ from them, and code that it names is never fetched or run.
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sizewise import units
 from sizewise.data import catalog
+
+from . import checkpoint, foreign
 
 MAX_LAYERS = 10_000  # forty times the deepest open model; more is a typing error
 MAX_DEPTH = 500  # layers of one stage of an image model, each of which is built
@@ -36,57 +38,153 @@ AT_LEAST_ONE = re.compile(
 
 @dataclass(frozen=True)
 class Spec:
-    """A model as data: what its ``config.json`` says, and where it came from."""
+    """A model as data: what its ``config.json`` says, and where it came from.
+
+    ``stored`` are the headers of its checkpoint where there is one; ``notes`` what had to be
+    assumed to read it. ``may_estimate``: an architecture without a class may be estimated.
+    """
 
     name: str
     fields: dict[str, Any] = field(repr=False)
     source: str = ""  # "catalogue", a path, or "hub"
+    stored: checkpoint.Checkpoint | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    may_estimate: bool = False
 
 
-def load(model: "str | Path | Spec", *, ignore_code: bool = False) -> Spec:
-    """The configuration of a catalogue name, a ``config.json`` (or its folder), or a hub id.
+class NoClass(ValueError):
+    """`transformers` has no class for this configuration."""
 
-    ``ignore_code=True`` accepts a configuration that names code of its own (``auto_map``) and
-    uses the class that `transformers` itself has for its ``model_type``.
-    Raises ValueError, in one line, for a name that is none of the three, a file that is missing
-    or no configuration, sizes out of range, and configurations that name code.
+
+def load(model: "str | Path | Spec", *, ignore_code: bool = False, estimate: bool = False) -> Spec:
+    """The model that ``model`` names: the catalogue's, a file's or the hub's.
+
+    A file is a ``config.json`` or its folder, Meta's, Mistral's or DeepSeek's ``params.json``, a
+    GGUF or safetensors file, or the ``index.json`` of a sharded checkpoint. A configuration that
+    names code of its own (``auto_map``) is read with `transformers`' own class of its type, and
+    says so. ``estimate``: an architecture without a class is estimated from its fields even where
+    its configuration names no code. ``ignore_code`` is accepted and changes nothing.
+    Raises ValueError, in one line, for a name that is none of these, a file that is missing or no
+    configuration, and sizes out of range.
     """
     if isinstance(model, Spec):
         return model
     name = str(model)
     if name in catalog.models():
         return Spec(name, dict(catalog.model(name).config), "catalogue")
-    path, folder = _path(name)
+    path, is_folder = _path(name)
+    stored = None
+    if path and path.is_file() and checkpoint.is_checkpoint(path):
+        stored = checkpoint.read(path)
+        beside = path.parent / "config.json"
+        if stored.kind == "gguf" or not beside.is_file():
+            return Spec(name, {}, str(path), stored)
+        path = beside
     if path and path.is_file():
-        spec = Spec(name, _read_json(path), str(path))
-    elif folder or name.endswith(".json") or name.startswith(("/", ".", "~")):
+        spec = Spec(name, _read_json(path), str(path), stored or _weights(path))
+    elif is_folder or name.endswith(".json") or name.startswith(("/", ".", "~")):
         raise ValueError(f"no such file: {path or name}")
+    elif known := catalog.by_repository(name):
+        return Spec(known.name, dict(known.config), "catalogue")
     elif HUB_ID.fullmatch(name):
         spec = Spec(name, _read_json(_from_hub(name)), "hub")
     else:
         raise units.unknown("model", name, catalog.models())
-    return _checked(spec, ignore_code)
+    return _checked(spec, estimate)
+
+
+def _weights(path: Path) -> checkpoint.Checkpoint | None:
+    """The headers of the weights beside a configuration; None where there are none to read."""
+    try:
+        return checkpoint.folder(path.parent) if path.name == "config.json" else None
+    except ValueError:  # counting needs the configuration alone
+        return None
 
 
 def build(spec: "str | Path | Spec"):
     """The `transformers` configuration object of ``spec``.
 
-    Raises ValueError for a ``model_type`` that `transformers` does not have, and for fields that
-    its class refuses.
+    A ``model_type`` that `transformers` does not have takes the class that ``architectures``
+    names. What a multimodal file leaves open about tied embeddings follows its text part, as the
+    released checkpoints do.
+    Raises `NoClass` if there is none, and ValueError for fields that its class refuses.
     """
     from transformers import CONFIG_MAPPING
 
     spec = load(spec)
     fields = {k: v for k, v in spec.fields.items() if k not in _NOT_SHAPE}
+    text = fields.get("text_config")
+    if isinstance(text, dict):
+        inner = _known_type(text, CONFIG_MAPPING)
+        fields["text_config"] = {k: v for k, v in text.items() if k not in _NOT_SHAPE}
+        if inner:
+            fields["text_config"]["model_type"] = inner
     model_type = fields.pop("model_type")
-    if model_type not in CONFIG_MAPPING:
-        raise ValueError(f"{spec.name}: {units.unknown('model_type', model_type, CONFIG_MAPPING)}")
+    known = _known_type(spec.fields, CONFIG_MAPPING)
+    if known is None:
+        import transformers
+
+        raise NoClass(
+            f"{spec.name}: transformers {transformers.__version__} has no class for model_type "
+            f"{units.shortened(str(model_type), 60)!r}"
+        )
+    if isinstance(text, dict) and fields.get("tie_word_embeddings") is None:
+        fields["tie_word_embeddings"] = _text_ties(known, text, CONFIG_MAPPING)
     try:
-        config = CONFIG_MAPPING[model_type].from_dict(fields)
+        config = CONFIG_MAPPING[known].from_dict(fields)
     except Exception as error:  # each class refuses in its own way; a reader needs one
-        raise ValueError(f"{spec.name}: {model_type} refuses it: {one_line(error)}") from error
+        raise ValueError(f"{spec.name}: {known} refuses it: {one_line(error)}") from error
     config._attn_implementation = "eager"  # shapes do not depend on the kernel
     return config
+
+
+def _known_type(fields: dict[str, Any], known) -> str | None:
+    """The configuration's type, or that of the class that its ``architectures`` names."""
+    model_type = fields.get("model_type")
+    if model_type in known:
+        return model_type
+    import transformers
+
+    for name in fields.get("architectures") or ():
+        model_class = getattr(transformers, str(name), None)
+        config_class = getattr(model_class, "config_class", None)
+        if config_class is not None and getattr(config_class, "model_type", "") in known:
+            return config_class.model_type
+    return None
+
+
+def _text_ties(model_type: str, text: dict[str, Any], known) -> bool:
+    """Whether the text part ties its embeddings, by its own field or its class's default."""
+    if text.get("tie_word_embeddings") is not None:
+        return bool(text["tie_word_embeddings"])
+    text_type = text.get("model_type")
+    if text_type not in known:
+        text_type = getattr(known[model_type](), "text_config", known[model_type]()).model_type
+    return bool(getattr(known[text_type](), "tie_word_embeddings", False))
+
+
+def gguf_config(spec: Spec):
+    """A plain configuration of a GGUF file's keys; a lone safetensors file has none."""
+    if spec.stored.kind != "gguf":
+        raise ValueError(
+            f"{spec.name}: no config.json beside it, so its cache is not known; its "
+            "parameters and bytes are (sizewise count)"
+        )
+    embedding = next((t for t in spec.stored.tensors if t.name == "token_embd.weight"), None)
+    if embedding is None:
+        raise ValueError(f"{spec.name}: holds no token embedding, so it is no language model")
+    return foreign.gguf_config(spec.stored.metadata, embedding.shape[0], spec.name)
+
+
+def quantization(fields: dict[str, Any]) -> dict[str, Any] | None:
+    """The fields that say in which format weights are stored; None for plain ones."""
+    text = fields.get("text_config") if isinstance(fields.get("text_config"), dict) else {}
+    named = {
+        key: fields.get(key) or text.get(key)
+        for key in ("quantization_config", "compression_config", "quantization", "expert_dtype")
+    }
+    named = {key: value for key, value in named.items() if value}
+    return named or None
 
 
 # Fields that say how weights are stored or run, not what shape they have.
@@ -115,10 +213,28 @@ def _path(name: str) -> tuple[Path | None, bool]:
         folder = bool(name) and path.is_dir()
     except (OSError, RuntimeError, ValueError):  # too long, ~ of nobody, a null byte
         return None, False
-    return (path / "config.json" if folder else path), folder
+    return (_in_folder(path) if folder else path), folder
+
+
+def _in_folder(path: Path) -> Path:
+    """The file of a folder that says what the model is."""
+    for name in ("config.json", "params.json"):
+        if (path / name).is_file():
+            return path / name
+    ggufs = sorted(path.glob("*.gguf"))
+    return ggufs[0] if ggufs else path / "config.json"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    fields = _json_object(path)
+    if "model_type" not in fields:
+        fields = foreign.translated(fields) or fields
+    if not isinstance(fields.get("model_type"), str):
+        raise ValueError(f"{path}: no model configuration (it states no model_type)")
+    return fields
+
+
+def _json_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > 10_000_000:
             raise OverflowError("over 10 MB, which no configuration is")
@@ -129,23 +245,28 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if not isinstance(fields, dict) or not isinstance(fields.get("model_type"), str):
+    if not isinstance(fields, dict):
         raise ValueError(f"{path}: no model configuration (it states no model_type)")
     return fields
 
 
-def _checked(spec: Spec, ignore_code: bool) -> Spec:
+def _checked(spec: Spec, may_estimate: bool) -> Spec:
+    notes = [spec.fields.pop("_note")] if "_note" in spec.fields else []
+    names_code = False
     for path, value in _leaves(spec.fields, spec.name):
-        if "auto_map" in path and value and not ignore_code:
-            raise ValueError(
-                f"{spec.name}: names code of its own (auto_map), which is never run; "
-                "--ignore-code counts it with transformers' own class for its model_type"
-            )
+        names_code = names_code or ("auto_map" in path and bool(value))
         if path[-1:] == ("backbone",) and isinstance(value, str):
             raise ValueError(f"{spec.name}: names another model (backbone), which is not fetched")
         if type(value) is int and (wrong := _wrong(path, value)):
             raise ValueError(f"{spec.name}: {'.'.join(map(str, path))} = {wrong}")
-    return spec
+    if names_code:
+        notes.append("the code that it names (auto_map) was not fetched, read or run")
+    text = spec.fields.get("text_config")
+    parts = (spec.fields, text) if isinstance(text, dict) else ()
+    if parts and all(part.get("tie_word_embeddings") is None for part in parts):
+        notes.append("tie_word_embeddings is not stated: taken as its text part's class has it")
+    may_estimate = may_estimate or names_code
+    return replace(spec, notes=(*spec.notes, *notes), may_estimate=may_estimate)
 
 
 def _wrong(path: tuple, value: int) -> str:

@@ -2,7 +2,7 @@
 
 import math
 
-from .architecture import Compressed, Grouped, Latent, Layer, Model, StateSpace
+from .architecture import Compressed, Cross, Grouped, Latent, Layer, Model, StateSpace
 
 # Names of (heads, head width, state width, groups, convolution width) in Mamba-2's relatives.
 MAMBA2 = dict.fromkeys(
@@ -20,6 +20,14 @@ MAMBA2 = dict.fromkeys(
     "zamba2": ("n_mamba_heads", "mamba_headdim", "mamba_d_state", "mamba_ngroups", "mamba_d_conv"),
 }
 # Their states and caches have shapes of their own, which nothing below would tell.
+MAX_CONTEXT = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "model_max_length",
+    "max_target_positions",
+)
 UNDESCRIBED = frozenset({"rwkv", "xlstm", "zaya", "cpmant", "reformer", "xlnet"})
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 TOP_K = (
@@ -33,21 +41,27 @@ TOP_K = (
 )
 
 
+# By definition of the architecture: Fedus et al. 2021, section 2.1; NLLB team 2022, section 6.2.
+FIXED_TOP_K = {"switch_transformers": 1, "nllb-moe": 2}
+GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
 def from_config(
     config, total: int | None = None, active: int | None = None, name: str | None = None
 ) -> Model:
     """Describe a `transformers` configuration; of a multimodal one, the text part.
 
-    ``total`` and ``active`` are parameter counts from elsewhere (`counting`); without experts
-    ``active`` is ``total`` unless given. Nothing of torch is imported or built.
-    Raises ValueError, in one line, for encoder-decoders, for layer types and state spaces whose
-    cache is not described here, and for shapes that the configuration does not state.
+    ``total`` and ``active`` are parameter counts from elsewhere (`parameters`); without experts
+    ``active`` is ``total`` unless given. Nothing of torch is imported or built. An encoder has
+    layers that keep nothing; of an encoder-decoder the decoder's layers are described, each with
+    what it attends to of the encoder.
+    Raises ValueError, in one line, for layer types and state spaces whose cache is not described
+    here, and for shapes that the configuration does not state.
     """
     label = getattr(config, "model_type", "") or type(config).__name__
-    if getattr(config, "is_encoder_decoder", False):
-        raise ValueError(f"{label}: an encoder-decoder keeps two caches and is not described here")
+    pair = bool(getattr(config, "is_encoder_decoder", False))
     try:
-        text = config.get_text_config(decoder=True)
+        text = config if pair else config.get_text_config(decoder=True)
     except AttributeError:
         text = config  # a plain object with the same fields
     except ValueError as error:
@@ -55,11 +69,13 @@ def from_config(
     kind = getattr(text, "model_type", label)
     if kind in UNDESCRIBED:
         raise ValueError(f"{kind}: its cache is not described here")
-    crosses = getattr(text, "add_cross_attention", None)  # a field of BERT's relatives
-    if crosses is False and getattr(text, "is_decoder", True) is False:
-        raise ValueError(f"{kind}: an encoder (is_decoder is false) keeps no cache")
-    layers = _layers(text, kind)
-    experts, used = _routing(text)
+    encoder = not pair and _is_encoder(config, text)
+    layers = _decoder(text) if pair else _layers(text, kind, _image_tokens(config))
+    if encoder:
+        layers = tuple(Layer() for _ in layers)
+    experts, used = routing(text)
+    if not experts or not used or experts < 2:
+        experts = used = None
     vocab, hidden = _need(text, "vocab_size"), _need(text, "hidden_size")
     width = getattr(text, "word_embed_proj_dim", None) or hidden  # OPT-350M embeds in 512
     per_layer = getattr(text, "hidden_size_per_layer_input", 0) or 0  # Gemma 3n and 4
@@ -74,15 +90,54 @@ def from_config(
         vocab_size=vocab,
         embedding=vocab * width + per_layer,
         lookup=per_layer + (0 if tied else vocab * width),
-        max_context=_first(text, ("max_position_embeddings", "n_positions", "max_seq_len")),
+        max_context=first_stated(text, MAX_CONTEXT),
         config_type=kind,
         experts=experts,
         experts_per_token=used,
         mlp_width=_mlp_width(text, hidden, used),
+        kind="encoder-decoder" if pair else "encoder" if encoder else "decoder",
     )
 
 
-def _layers(text, kind: str) -> tuple[Layer, ...]:
+def _is_encoder(config, text) -> bool:
+    """BERT and its relatives, unless a class that generates is named.
+
+    Fields that only say so are not enough: some decoders' files state ``is_decoder: false``,
+    a default written out.
+    """
+    names = [str(n) for part in (config, text) for n in getattr(part, "architectures", None) or ()]
+    if any(name.endswith(GENERATES) for name in names):
+        return False
+    crosses = getattr(text, "add_cross_attention", None)
+    return crosses is False and getattr(text, "is_decoder", True) is False
+
+
+def _decoder(text) -> tuple[Layer, ...]:
+    """The layers of an encoder-decoder's decoder: T5's and BART's families."""
+    text = getattr(text, "decoder", text)
+    if isinstance(text, dict):
+        raise ValueError("an encoder-decoder whose decoder is not described here")
+    heads = first_stated(text, ("decoder_attention_heads", "num_heads", "num_attention_heads"))
+    depth = first_stated(
+        text, ("decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers")
+    )
+    if not heads or not depth:
+        raise ValueError("an encoder-decoder that states no decoder's heads and layers")
+    width = first_stated(text, ("d_kv", "head_dim")) or _need(text, "hidden_size") // heads
+    positions = first_stated(text, ("max_source_positions",))  # Whisper: 1,500 frames of sound
+    layer = Layer(Grouped(heads, heads, width, width), cross=Cross(heads, heads, width, positions))
+    return (layer,) * depth
+
+
+def _image_tokens(config) -> int:
+    """Tokens of one image that Llama 3.2 Vision's cross-attention keeps, tiles at their most."""
+    vision = getattr(config, "vision_config", None)
+    size, patch = (first_stated(vision, (field,)) for field in ("image_size", "patch_size"))
+    tiles = first_stated(vision, ("max_num_tiles",))
+    return tiles * ((size // patch) ** 2 + 1) if size and patch and tiles else 0
+
+
+def _layers(text, kind: str, image_tokens: int = 0) -> tuple[Layer, ...]:
     """One `Layer` a layer; equal ones are one object, so ten thousand cost little."""
     mixed = getattr(text, "is_heterogeneous", False)  # Gemma 4: other head sizes in global layers
     each = list(text.per_layer_config) if mixed else None
@@ -97,9 +152,15 @@ def _layers(text, kind: str) -> tuple[Layer, ...]:
         raise ValueError(f"{kind}: {len(types)} layer types for {depth} layers")
     keys = getattr(text, "kv_sharing_modes", None) or [None] * depth  # Gemma 3n and 4
     index = getattr(text, "indexer_types", None) or [None] * depth  # one indexer, several layers
+    crossing = set(getattr(text, "cross_attention_layers", None) or ()) if image_tokens else set()
     known: dict[tuple, Layer] = {}
     layers = []
     for number, layer_type in enumerate(types):
+        if number in crossing:
+            inner = _grouped(text, kind, None, False)
+            shape = (inner.query_heads, inner.kv_heads, inner.head_dim)
+            layers.append(Layer(cross=Cross(*shape, image_tokens)))
+            continue
         borrows = keys[number] == "reuse" or index[number] == "shared"
         key = (layer_type, borrows, number if mixed else None)
         if key not in known:
@@ -209,25 +270,26 @@ def _state(part, kind: str, layer_type: str) -> StateSpace:
     raise ValueError(f"{kind}: the state of a {layer_type!r} layer is not described here")
 
 
-def _routing(text) -> tuple[int | None, int | None]:
-    """Routed experts a layer and how many of them a token uses; (None, None) without experts."""
+def routing(text) -> tuple[int | None, int | None]:
+    """Routed experts a layer and how many of them a token uses; None for what is not stated."""
     inner = getattr(text, "ffn_config", None)  # DBRX
-    experts = _first(text, EXPERTS) or _first(inner, EXPERTS)
-    used = _first(text, TOP_K) or _first(inner, TOP_K)
-    return (experts, used) if experts and used and experts > 1 else (None, None)
+    experts = first_stated(text, EXPERTS) or first_stated(inner, EXPERTS)
+    used = FIXED_TOP_K.get(getattr(text, "model_type", ""))
+    used = used or first_stated(text, TOP_K) or first_stated(inner, TOP_K)
+    return experts, used
 
 
 def _mlp_width(text, hidden: int, used: int | None) -> int:
     dense = getattr(text, "intermediate_size", None)
     dense = max(dense) if isinstance(dense, list | tuple) and dense else dense
-    dense = dense or _first(text, ("ffn_dim", "n_inner", "ffn_hidden_size")) or 4 * hidden
+    dense = dense or first_stated(text, ("ffn_dim", "n_inner", "ffn_hidden_size")) or 4 * hidden
     if not used:
         return dense
     inner = getattr(text, "ffn_config", None)
-    one = _first(text, ("moe_intermediate_size", "expert_ffn_hidden_size"))
-    one = one or _first(inner, ("ffn_hidden_size",)) or dense
-    shared = _first(text, ("n_shared_experts", "num_shared_experts")) or 0
-    shared = _first(text, ("shared_expert_intermediate_size",)) or shared * one
+    one = first_stated(text, ("moe_intermediate_size", "expert_ffn_hidden_size"))
+    one = one or first_stated(inner, ("ffn_hidden_size",)) or dense
+    shared = first_stated(text, ("n_shared_experts", "num_shared_experts")) or 0
+    shared = first_stated(text, ("shared_expert_intermediate_size",)) or shared * one
     return used * one + shared
 
 
@@ -239,10 +301,12 @@ def _need(part, field: str) -> int:
     return value
 
 
-def _first(part, fields: tuple[str, ...]) -> int | None:
-    """The first of these fields that is a positive integer."""
+def first_stated(part, fields: tuple[str, ...]) -> int | None:
+    """The first of these fields that is a positive integer; of a list, one a layer, its largest."""
     for field in fields:
-        value = getattr(part, field, None)
+        value = part.get(field) if isinstance(part, dict) else getattr(part, field, None)
+        if isinstance(value, list | tuple) and value and all(type(n) is int for n in value):
+            value = max(value)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
     return None

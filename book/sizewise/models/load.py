@@ -183,6 +183,8 @@ def _folder(name: str, path: Path) -> Source:
 
 def _check(name: str, spec: configs.Spec) -> None:
     """Raise ValueError unless a configuration is that of a causal model in full weights."""
+    if any("auto_map" in note for note in spec.notes):
+        raise ValueError(f"{name}: names code of its own (auto_map), which is never run")
     classes = spec.fields.get("architectures") or []
     if classes and not any(str(one).endswith(CAUSAL) for one in classes):
         raise ValueError(f"{name}: {classes[0]} is no causal language model")

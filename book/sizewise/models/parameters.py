@@ -1,8 +1,9 @@
 """Exact parameter counts of any `transformers` configuration, on the meta device.
 
-Nothing is estimated: the model's own class is built without storage and its tensors are
-counted. Layers of one shape are built once (`repeats`), so ten thousand of them cost little
-more than one.
+The model's own class is built without storage and its tensors are counted; of a checkpoint file,
+the tensors that its header lists. Layers of one shape are built once (`shared_layers`), so ten
+thousand of them cost little more than one. What `transformers` has no class for is estimated from
+its fields (`estimate`), and says so.
 
 **Active parameters** are those that one token's forward pass can multiply with: everything,
 less the routed experts that the token is not sent to. The input embedding is in `active` and
@@ -11,16 +12,13 @@ also serves as the output head stays in both. Vendors use either convention.
 """
 
 import re
-from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from . import config as configs
-from . import from_config, shared_layers
-from .from_config import EXPERTS, TOP_K
-
-# By definition of the architecture: Fedus et al. 2021, section 2.1; NLLB team 2022, section 6.2.
-FIXED_TOP_K = {"switch_transformers": 1, "nllb-moe": 2}
+from . import estimate, foreign, from_config, shared_layers
+from .architecture import Model, Tensors
 
 # First match wins. The names are those of `transformers`' modules, without layer numbers.
 KINDS = (
@@ -42,6 +40,12 @@ KINDS = (
 )
 
 
+# Modules for images and sound, whatever they are called.
+VISION = re.compile(
+    r"vision|visual|audio|multi_modal|mm_proj|image_newline|image_proj|speech|resampler|connector"
+)
+
+
 @dataclass(frozen=True)
 class Count:
     """Parameters of one model, by several conventions. All figures are numbers of elements."""
@@ -59,8 +63,13 @@ class Count:
     experts_per_token: int | None
     tied: bool  # the output head is the input embedding
     buffers: int  # stored with the weights, not trained
+    vision: int = 0  # towers for images and sound and what joins them to the text part
+    mtp: int = 0  # layers for multi-token prediction, stored beside the model: not in the total
+    estimated: bool = False  # from fields, since there is no class
     by_kind: dict[str, int] = field(default_factory=dict)
     layers: dict[str, tuple[int, ...]] = field(default_factory=dict)  # list -> parameters of each
+    tensors: tuple[Tensors, ...] = field(default=(), repr=False)
+    assumptions: tuple[str, ...] = ()
 
     @property
     def non_embedding(self) -> int:
@@ -72,37 +81,186 @@ class Count:
         """Layers of the longest stack."""
         return max((len(sizes) for sizes in self.layers.values()), default=0)
 
-    def as_dict(self) -> dict:
-        return asdict(self) | {"non_embedding": self.non_embedding}
+    def as_dict(self, *, layers: bool = True) -> dict:
+        """Plain data; ``layers=False`` leaves out the line for each layer."""
+        plain = {k: v for k, v in vars(self).items() if k != "tensors"}
+        if not layers:
+            plain.pop("layers")
+        return plain | {"non_embedding": self.non_embedding}
 
 
 def count(model: "str | Path | configs.Spec") -> Count:
-    """Count a catalogue name, a ``config.json``, a hub id, or a `configs.Spec`.
+    """Count whatever `config.load` takes: a name, a configuration, a checkpoint, a `config.Spec`.
 
-    Raises ValueError, in one line, for whatever `configs.load` and `configs.build` refuse, and
-    for shapes that the model's class refuses.
+    Raises ValueError, in one line, for whatever `config.load` and `config.build` refuse, and for
+    shapes that the model's class refuses.
     """
     spec = configs.load(model)
-    config = configs.build(spec)
+    if spec.stored is not None and spec.stored.parameters and not spec.fields:
+        return _from_headers(spec)
+    if spec.source == "catalogue" and (known := _stored_shape(spec.name)):
+        return known[0]
+    return _counted(spec)[0]
+
+
+def describe(model: "str | Path | configs.Spec") -> Model:
+    """The `architecture.Model` of anything that `count` takes, with its counts filled in."""
+    spec = configs.load(model)
+    if spec.source == "catalogue" and (known := _stored_shape(spec.name)):
+        return known[1]
+    if spec.stored is not None and not spec.fields:
+        return _described(spec, _from_headers(spec), configs.gguf_config(spec))
+    return _described(spec, *_counted(spec))
+
+
+def _described(spec, result: Count, config) -> Model:
+    model = from_config.from_config(config, result.total, result.active, spec.name)
+    return replace(
+        model,
+        vision=result.vision,
+        mtp=result.mtp,
+        tensors=result.tensors,
+        experts=model.experts if result.routed else None,
+        experts_per_token=model.experts_per_token if result.routed else None,
+        quantization=configs.quantization(spec.fields),
+        assumptions=result.assumptions,
+    )
+
+
+def _stored_shape(name: str) -> tuple[Count, Model] | None:
+    """The count and description of a catalogue's model as `scripts/model_shapes.py` kept them."""
+    from sizewise.data import catalog
+
+    shape = catalog.shape(name)
+    if shape is None:
+        return None
+    from .architecture import from_json
+
+    model = from_json(shape["model"])
+    known = dict(shape["count"])
+    result = tally(name=name, tensors=model.tensors, **known)
+    return result, model
+
+
+def _counted(spec: "configs.Spec") -> tuple[Count, Any]:
+    """The count of a configuration, and the configuration it was made of."""
+    notes = list(spec.notes)
+    try:
+        config = configs.build(spec)
+    except configs.NoClass as error:
+        if not spec.may_estimate or not estimate.possible(spec.fields):
+            raise
+        return _estimated(spec, error)
     try:
         built = skeleton(config)
     except Exception as error:  # a class refuses bad shapes in its own way
-        raise ValueError(
-            f"{spec.name}: {config.model_type} cannot be built: {configs.one_line(error)}"
-        ) from error
-    return _tally(spec.name, config, built)
+        text = _text_config(config)
+        if "timm" not in str(error) or text is config:
+            raise ValueError(
+                f"{spec.name}: {config.model_type} cannot be built: {configs.one_line(error)}"
+            ) from error
+        # The tower for images comes from a library that is not here: the text part is counted.
+        notes.append("only the text part is counted: its vision tower needs the package timm")
+        built, config = skeleton(text), text
+    return _tally(spec, config, built, notes), config
 
 
-def describe(model: "str | Path | configs.Spec"):
-    """The `architecture.Model` of anything that `count` takes, with its counts filled in."""
-    spec = configs.load(model)
-    found = count(spec)
-    described = from_config.from_config(
-        configs.build(spec), total=found.total, active=found.active, name=spec.name
+def _estimated(spec, error) -> tuple[Count, Any]:
+    tensors = estimate.tensors(spec.fields)
+    config = estimate.config(spec.fields)
+    experts, used = from_config.routing(config)
+    kind = str(spec.fields.get("model_type", ""))
+    note = f"an estimate from its fields: {error}"
+    return tally(
+        name=spec.name,
+        model_type=kind,
+        built_as="estimate",
+        tensors=tensors,
+        experts=experts,
+        experts_per_token=used,
+        tied=bool(getattr(config, "tie_word_embeddings", False)),
+        estimated=True,
+        mtp=_mtp(spec.fields, tensors),
+        assumptions=[*spec.notes, note, estimate.accuracy()],
+    ), config
+
+
+def listed(spec: "configs.Spec", tensors: tuple[Tensors, ...]) -> tuple[Count, Model]:
+    """The count and description of a checkpoint whose tensors are listed elsewhere."""
+    config = estimate.config(spec.fields)
+    experts, used = from_config.routing(config)
+    result = tally(
+        name=spec.name,
+        model_type=str(spec.fields["model_type"]),
+        built_as="the checkpoint's own list of tensors",
+        tensors=tensors,
+        experts=experts,
+        experts_per_token=used,
+        assumptions=spec.notes,
     )
-    if spec.source == "catalogue":  # its entries hold what shapes need, not the longest context
-        described = replace(described, max_context=None)
-    return described
+    return result, _described(spec, result, config)
+
+
+def _from_headers(spec: "configs.Spec") -> Count:
+    """The count of a checkpoint without a configuration beside it."""
+    stored = spec.stored
+    rows: dict[tuple, list] = {}
+    for tensor in stored.tensors:
+        if not tensor.parameters:
+            continue
+        name = re.sub(r"(?<=\.)\d+(?=\.)", "*", tensor.name)
+        shape = tensor.shape
+        if tensor.parameters != _product(shape):  # packed: its own shape is not the weights'
+            shape = (tensor.parameters,)
+        place = re.search(r"(?<=\.)\d+(?=\.)", tensor.name)
+        kind = _kind_by_name(name, len(shape))
+        rows.setdefault((name, kind, shape), []).append(int(place[0]) if place else None)
+    tensors = tuple(
+        Tensors(*key, len(places), tuple(sorted({p for p in places if p is not None})))
+        for key, places in rows.items()
+    )
+    experts, used = foreign.gguf_experts(stored.metadata)
+    kinds = {row.kind for row in tensors}
+    return tally(
+        name=spec.name,
+        model_type=str(stored.metadata.get("general.architecture", stored.kind)),
+        built_as=f"{stored.kind} header",
+        tensors=tensors,
+        experts=experts,
+        experts_per_token=used,
+        tied="output head" not in kinds,
+        assumptions=spec.notes,
+    )
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+# Names of tensors in GGUF files, where they differ from what `KINDS` finds.
+GGUF_KINDS = (
+    ("input embedding", r"^token_embd\b|embed_tokens|\bwte\b|word_embeddings\.weight"),
+    ("output head", r"^output\.weight|lm_head|embed_out"),
+    ("routed experts", r"_exps\b|_exps\.|\bexperts\b"),
+    ("router", r"ffn_gate_inp|exp_probs"),
+    ("shared experts", r"_shexp"),
+    ("norm", r"norm"),
+    ("state space", r"ssm_"),
+    ("attention", r"attn"),
+    ("mlp", r"ffn_"),
+)
+
+
+def _kind_by_name(name: str, dimensions: int) -> str:
+    if VISION.search(name) or name.startswith(("v.", "mm.")):
+        return "vision"
+    for kind, pattern in (*GGUF_KINDS, *KINDS):
+        if re.search(pattern, name):
+            return kind
+    return "other"
 
 
 def skeleton(config, *, share_layers: bool = True):
@@ -119,9 +277,7 @@ def skeleton(config, *, share_layers: bool = True):
             return model_class(config)
         with shared_layers.shared(model_class):
             model = model_class(config)
-        if shared_layers.ties_layers(
-            model
-        ):  # sharing would hide which tensors the class itself ties
+        if shared_layers.ties_layers(model):  # sharing would hide which tensors the class ties
             model = model_class(config)
     return model
 
@@ -132,57 +288,136 @@ def _model_class(config) -> type:
 
     named = getattr(config, "architectures", None)
     for name in named if isinstance(named, list | tuple) else ():
-        found = getattr(transformers, str(name), None)
-        known = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
-        if known and found.config_class is type(config):
-            return found
+        model_class = getattr(transformers, str(name), None)
+        known = isinstance(model_class, type) and issubclass(
+            model_class, transformers.PreTrainedModel
+        )
+        if known and model_class.config_class is type(config):
+            return model_class
     for auto in (
         transformers.AutoModelForCausalLM,
         transformers.AutoModelForSeq2SeqLM,
+        transformers.AutoModelForSpeechSeq2Seq,
         transformers.AutoModelForImageTextToText,
         transformers.AutoModelForMaskedLM,
         transformers.AutoModel,
     ):
         if type(config) in auto._model_mapping:
-            found = auto._model_mapping[type(config)]
-            return found[0] if isinstance(found, tuple) else found
+            model_class = auto._model_mapping[type(config)]
+            return model_class[0] if isinstance(model_class, tuple) else model_class
     raise ValueError("transformers has no model class for it")
 
 
-def _tally(name: str, config, model) -> Count:
+def _tally(spec, config, model, notes: list[str]) -> Count:
+    """The count of a built model."""
     text_config = _text_config(config)
-    experts = _first(text_config, EXPERTS)
+    experts, used = from_config.routing(text_config)
     token, head = _ends(model)
     token_weight = getattr(token, "weight", None)
-    tied = token_weight is not None and getattr(head, "weight", None) is token_weight
-    kinds: Counter[str] = Counter()
-    stacks: dict[str, Counter[int]] = {}
+    rows: dict[tuple, list] = {}
     for path, tensor, module in shared_layers.tensors(model):
         kind = _kind(path, tensor, module, token_weight, head, experts)
-        kinds[kind] += tensor.numel()
-        if stack := re.match(r"(.*?)\.(\d+)\.", path):
-            stacks.setdefault(stack[1], Counter())[int(stack[2])] += tensor.numel()
-    total, routed = sum(kinds.values()), kinds["routed experts"]
-    used = _experts_per_token(config, text_config) if routed else None
-    active = _active(total, routed, experts, used)
-    embedding = kinds["input embedding"]
-    return Count(
-        model=name,
+        if kind != "input embedding" and VISION.search(path):
+            kind = "vision"
+        name = re.sub(r"(?<=[._])\d+(?=\.)", "*", path)
+        place = re.search(r"(?<=\.)\d+(?=\.)", path)
+        key = (name, kind, tuple(tensor.shape))
+        rows.setdefault(key, []).append(int(place[0]) if place else None)
+    tensors = tuple(
+        Tensors(*key, len(places), tuple(sorted({p for p in places if p is not None})))
+        for key, places in rows.items()
+    )
+    return tally(
+        name=spec.name,
         model_type=config.model_type,
         built_as=type(model).__name__,
+        tensors=tensors,
+        experts=experts,
+        experts_per_token=used,
+        tied=token_weight is not None and getattr(head, "weight", None) is token_weight,
+        buffers=shared_layers.buffers(model),
+        mtp=_mtp(spec.fields, tensors),
+        assumptions=notes,
+    )
+
+
+def tally(
+    *,
+    name: str,
+    model_type: str,
+    built_as: str,
+    tensors: tuple[Tensors, ...],
+    experts: int | None = None,
+    experts_per_token: int | None = None,
+    tied: bool = False,
+    buffers: int = 0,
+    mtp: int = 0,
+    estimated: bool = False,
+    assumptions=(),
+) -> Count:
+    """The `Count` of a list of tensors."""
+    kinds: dict[str, int] = {}
+    stacks: dict[str, dict[int, int]] = {}
+    for row in tensors:
+        kinds[row.kind] = kinds.get(row.kind, 0) + row.parameters
+        sizes = stacks.setdefault(row.name.split(".*.")[0], {}) if row.layers else {}
+        for layer in row.layers:
+            sizes[layer] = sizes.get(layer, 0) + row.parameters // len(row.layers)
+    total, routed = sum(kinds.values()), kinds.get("routed experts", 0)
+    used = experts_per_token if routed else None
+    active = _active(total, routed, experts, used)
+    embedding = kinds.get("input embedding", 0)
+    notes = list(assumptions)
+    if active is None:
+        notes.append("active: not known, the configuration names no experts per token")
+    return Count(
+        model=name,
+        model_type=model_type,
+        built_as=built_as,
         total=total,
         active=active,
         active_without_input_embedding=active if tied or active is None else active - embedding,
         embedding=embedding,
-        embedding_and_head=embedding + kinds["other embeddings"] + kinds["output head"],
+        embedding_and_head=embedding
+        + kinds.get("other embeddings", 0)
+        + kinds.get("output head", 0),
         routed=routed,
         experts=experts if routed else None,
         experts_per_token=used,
         tied=tied,
-        buffers=shared_layers.buffers(model),
-        by_kind={kind: n for kind, n in kinds.most_common() if n},
-        layers={path: tuple(sizes.values()) for path, sizes in stacks.items()},
+        buffers=buffers,
+        vision=kinds.get("vision", 0),
+        mtp=mtp,
+        estimated=estimated,
+        by_kind=dict(sorted(((k, n) for k, n in kinds.items() if n), key=lambda item: -item[1])),
+        layers={
+            path: tuple(sizes[n] for n in sorted(sizes)) for path, sizes in stacks.items() if sizes
+        },
+        tensors=tensors,
+        assumptions=tuple(notes),
     )
+
+
+def _mtp(fields: dict[str, Any], tensors: tuple[Tensors, ...]) -> int:
+    """Parameters of the layers for multi-token prediction that a checkpoint stores beside.
+
+    Each is one more layer like the last, a projection of two states into one, three norms, and
+    copies of the embedding and the head: DeepSeek-V3 (2024), section 2.2, as its checkpoint and
+    GLM-4.5's store them. 0 where the class builds them itself.
+    """
+    text = fields.get("text_config") if isinstance(fields.get("text_config"), dict) else fields
+    number = from_config.first_stated(
+        text, ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+    )
+    if not number or any(re.search(r"\bmtp|nextn", row.name) for row in tensors):
+        return 0
+    text_rows = [row for row in tensors if row.kind != "vision" and row.layers]
+    last = max((row.layers[-1] for row in text_rows), default=None)
+    if last is None:
+        return 0
+    layer = sum(row.parameters // len(row.layers) for row in text_rows if last in row.layers)
+    vocabulary, width = next(row.shape for row in tensors if row.kind == "input embedding")
+    return number * (layer + 2 * width * width + 3 * width + 2 * vocabulary * width)
 
 
 def _text_config(config):
@@ -226,16 +461,3 @@ def _active(total: int, routed: int, experts: int | None, used: int | None) -> i
     if not experts or used is None:
         return None
     return total - routed + routed * min(used, experts) // experts
-
-
-def _experts_per_token(config, text_config) -> int | None:
-    return FIXED_TOP_K.get(config.model_type) or _first(text_config, TOP_K)
-
-
-def _first(config, names) -> int | None:
-    """The first of these fields that the configuration states as a positive integer."""
-    for name in names:
-        value = getattr(config, name, None)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None

@@ -1,74 +1,92 @@
-"""Figures of the chapter on cost and energy."""
+"""Figures of the chapter on cost and energy. Each returns its alternative text."""
 
 from .style import COLOURS, INK
 
 
-def operations(axes, table) -> None:
-    """Operations of training runs: a bar from the least to the most, logarithmic.
+def training_flops(axes, table) -> str:
+    """FLOPs of training runs: a bar from the least to the most, logarithmic.
 
-    ``table`` has ``run``, ``low``, ``high`` and ``kind``; the kinds get a colour each, in the
-    order in which they come. A run known to a point gets a dot.
+    ``table`` has ``run``, ``low``, ``high`` and ``kind``; a kind's name stands beside its first
+    run. A run known to a point gets a dot.
     """
     kinds = list(dict.fromkeys(table["kind"]))
-    named = set()
+    middle = (table["low"].min() * table["high"].max()) ** 0.5
     for place, row in enumerate(table.itertuples()):
-        style = {"color": COLOURS[kinds.index(row.kind)]}
-        if row.kind not in named:
-            named.add(row.kind)
-            style["label"] = row.kind
+        colour = COLOURS[kinds.index(row.kind)]
         if row.high > 1.01 * row.low:
             ends = ([row.low, row.high], [place, place])
-            axes.plot(*ends, linewidth=9, solid_capstyle="butt", **style)
+            axes.plot(*ends, linewidth=9, solid_capstyle="butt", color=colour)
         else:
-            axes.plot([row.low], [place], "o", markersize=8, **style)
+            axes.plot([row.low], [place], "o", markersize=8, color=colour)
+        if row.Index == table.index[table["kind"] == row.kind][0]:
+            right = row.high < middle * 30
+            axes.annotate(
+                row.kind, (row.high if right else row.low, place),
+                xytext=(9 if right else -9, 0), textcoords="offset points", color=colour,
+                ha="left" if right else "right", va="center",
+            )  # fmt: skip
     _names(axes, table["run"])
-    axes.set_xlabel("operations to train (logarithmic)")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
+    axes.set_xlabel("FLOPs to train")
+    return "FLOPs of training runs on a logarithmic axis: " + "; ".join(
+        f"{row.run} {row.low:.1e} to {row.high:.1e}" for row in table.itertuples()
+    )
 
 
-def state_by_degree(axes, table, memory: float, device: str) -> None:
+def state_by_degree(axes, table, memory: float, device: str) -> str:
     """Bytes of training state on each device over the number of replicas, both logarithmic.
 
     ``table`` is indexed by the number of data-parallel replicas and has one column of bytes a
     ZeRO stage. A line marks the ``memory`` of one ``device``.
     """
-    for mark, (stage, sizes) in zip("os^D", table.items(), strict=False):
-        axes.loglog(table.index, sizes / 1e9, marker=mark, markevery=2, label=stage)
+    for colour, (stage, sizes) in zip(COLOURS, table.items(), strict=False):
+        axes.loglog(table.index, sizes / 1e9, color=colour)
+        axes.annotate(
+            stage, (table.index[-1], sizes.iloc[-1] / 1e9), xytext=(5, 0),
+            textcoords="offset points", color=colour, va="center",
+        )  # fmt: skip
     axes.axhline(memory / 1e9, color=INK, linewidth=1, linestyle="--")
     axes.annotate(
-        f"memory of one {device}",
-        (table.index[0], memory / 1e9),
-        fontsize=9,
-        va="bottom",
-        xytext=(0, 3),
+        f"memory of one {device}", (table.index[0], memory / 1e9), va="bottom", xytext=(0, 3),
         textcoords="offset points",
-    )
+    )  # fmt: skip
+    axes.set_xlim(table.index[0], table.index[-1] * 60)
     axes.set_xlabel("data-parallel replicas")
     axes.set_ylabel("GB on each device")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
-
-
-def floor_and_price(axes, floors, listed) -> None:
-    """The floor of a million answer tokens as a bar, listed prices as dots, logarithmic.
-
-    ``floors`` has ``model``, ``low`` and ``high`` in dollars; ``listed`` has ``model`` (one of
-    those) and ``output`` in dollars.
-    """
-    places = {model: place for place, model in enumerate(floors["model"])}
-    for row in floors.itertuples():
-        ends = ([row.low, row.high], [places[row.model]] * 2)
-        label = "floor, at the assumed batches" if row.Index == floors.index[0] else None
-        axes.plot(*ends, linewidth=9, solid_capstyle="butt", color=COLOURS[0], label=label)
-    axes.plot(
-        listed["output"],
-        [places[m] for m in listed["model"]],
-        "D",
-        color=COLOURS[1],
-        label="listed price",
+    last = table.iloc[-1]
+    return (
+        "Training state on each device by data-parallel replicas, both axes logarithmic. At "
+        f"{last.name:,} replicas: "
+        + ", ".join(f"{stage} {size / 1e9:,.0f} GB" for stage, size in last.items())
+        + f". Only stage 3 falls below the memory of one {device}."
     )
-    _names(axes, floors["model"])
-    axes.set_xlabel("dollars for a million answer tokens (logarithmic)")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
+
+
+def floor_and_price(axes, table, listed) -> str:
+    """Dollars for a million output tokens: floor, expected range and listed prices.
+
+    ``table`` has ``model``, ``floor_dollars``, ``low`` and ``high``; ``listed`` has ``model``
+    (some of those) and ``output``.
+    """
+    places = {model: place for place, model in enumerate(table["model"])}
+    for row in table.itertuples():
+        place = places[row.model]
+        axes.plot([row.low, row.high], [place] * 2, linewidth=9, solid_capstyle="butt",
+                  color=COLOURS[1])  # fmt: skip
+        axes.plot([row.floor_dollars], [place], "o", markersize=8, color=COLOURS[0])
+    axes.plot(
+        listed["output"], [places[m] for m in listed["model"]], "D", color=COLOURS[2], markersize=6
+    )
+    for at, (name, colour) in zip(
+        (0.02, 0.2, 0.5), (("floor", COLOURS[0]), ("expected", COLOURS[1]),
+                           ("listed prices", COLOURS[2])), strict=True,
+    ):  # fmt: skip
+        axes.annotate(name, (at, 1.02), xycoords="axes fraction", color=colour, va="bottom")
+    _names(axes, table["model"])
+    axes.set_xlabel("dollars for a million output tokens")
+    return "Dollars for a million output tokens, logarithmic: " + "; ".join(
+        f"{row.model} floor {row.floor_dollars:.2g}, expected {row.low:.2g} to {row.high:.2g}"
+        for row in table.itertuples()
+    )
 
 
 def _names(axes, names) -> None:

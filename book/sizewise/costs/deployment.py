@@ -1,0 +1,342 @@
+"""What each device of a deployment holds, and what fits: parallelism, limits, offload.
+
+Tensor parallelism divides matrices by heads and columns: keys and values of one head cannot be
+divided, so beyond as many devices as there are key-value heads each holds a copy; a latent cache
+(DeepSeek's) has no heads and is whole on every rank. Pipeline parallelism gives each stage its
+layers. Expert parallelism gives each rank whole experts. Source: the layouts of Megatron-LM
+(Shoeybi et al. 2019; Narayanan et al. 2021) as vLLM and SGLang use them.
+"""
+
+import math
+import re
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+
+from sizewise.models.architecture import Compressed, Latent, Layer, Model, StateSpace, Tensors
+from sizewise.validation import whole
+
+from . import formats, memory
+from . import weights as weight_parts
+
+MOST_DEVICES = 1024
+MOST_CONTEXT = 1 << 30
+MOST_REQUESTS = 1 << 20
+# Small projections into a latent space, which every rank of a tensor group holds whole.
+WHOLE = re.compile(r"q_a_proj|kv_a_proj|wq_a|wkv_a|indexer|compressor|fused_qkv_a")
+KEYS = re.compile(r"k_proj|v_proj")
+# From the best quality to the fewest bytes: what `best_format` tries in turn.
+LADDER = (
+    "bf16",
+    "q8_0",
+    "fp8",
+    "q6_k",
+    "q5_k_m",
+    "q4_k_m",
+    "int4-g128-zero",
+    "nf4-dq",
+    "q3_k_m",
+    "q2_k",
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How devices share a model: ``tensor`` x ``pipeline`` x ``data`` of them."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    expert: int | None = None
+
+    @property
+    def devices(self) -> int:
+        return self.tensor * self.pipeline * self.data
+
+    def __str__(self) -> str:
+        words = [f"TP {self.tensor}", f"PP {self.pipeline}", f"DP {self.data}"]
+        return ", ".join([*words, f"EP {self.expert}"] if self.expert else words)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Bytes on each device of one pipeline stage, and what there is room for."""
+
+    stage: int
+    devices: int
+    layers: int
+    weights_bytes: int
+    kv_bytes: int
+    activation_bytes: int
+    room_bytes: int
+    host_bytes: int = 0  # of weights left in host memory
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_bytes + self.activation_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.total_bytes <= self.room_bytes
+
+    def as_dict(self) -> dict:
+        return asdict(self) | {"total_bytes": self.total_bytes, "fits": self.fits}
+
+
+def layout(
+    model: Model,
+    devices: int | None = None,
+    *,
+    tensor: int | None = None,
+    pipeline: int = 1,
+    expert: int | None = None,
+) -> Layout:
+    """A checked `Layout` of what was stated; ``tensor`` defaults to all devices of a stage.
+
+    Raises ValueError, with the nearest numbers that work, for heads, layers or experts that do
+    not divide, and for parts that do not make up ``devices``.
+    """
+    pipeline = whole("pipeline parallel", pipeline, MOST_DEVICES)
+    stated = devices is not None
+    devices = whole("devices", devices or (tensor or 1) * pipeline, MOST_DEVICES)
+    if devices % pipeline:
+        raise ValueError(f"{devices} devices do not make {pipeline} equal pipeline stages")
+    tensor = whole("tensor parallel", tensor or devices // pipeline, MOST_DEVICES)
+    if stated and devices % (tensor * pipeline):
+        raise ValueError(f"{devices} devices are no multiple of TP {tensor} x PP {pipeline}")
+    if pipeline > len(model.layers):
+        raise ValueError(f"{pipeline} pipeline stages for {len(model.layers)} layers")
+    _check_heads(model, tensor)
+    result = Layout(tensor, pipeline, devices // (tensor * pipeline), expert)
+    if expert is not None:
+        whole("expert parallel", expert, MOST_DEVICES)
+        if not model.experts:
+            raise ValueError(f"{model.name} has no routed experts to share out")
+        if model.experts % expert:
+            raise ValueError(
+                f"{model.experts} experts do not divide by EP {expert}; "
+                f"{_near(model.experts, expert)} do"
+            )
+        stage = tensor * result.data
+        if stage % expert:
+            raise ValueError(f"EP {expert} does not divide the {stage} devices of a stage")
+    return result
+
+
+def _check_heads(model: Model, tensor: int) -> None:
+    for layer in set(model.layers):
+        for part in layer.attentions:
+            heads = getattr(part, "query_heads", None) or getattr(part, "heads", None)
+            cached = getattr(part, "kv_heads", None)
+            if heads and heads % tensor:
+                raise ValueError(
+                    f"{heads} attention heads do not divide by TP {tensor}; "
+                    f"{_near(heads, tensor)} do"
+                )
+            if cached and cached % tensor and tensor % cached:
+                raise ValueError(f"{cached} key-value heads do not divide by TP {tensor}")
+
+
+def _near(number: int, wanted: int) -> str:
+    divisors = [n for n in range(1, number + 1) if number % n == 0]
+    below = max(n for n in divisors if n <= wanted)
+    above = min((n for n in divisors if n >= wanted), default=below)
+    return " and ".join(str(n) for n in dict.fromkeys((below, above)))
+
+
+def plan(
+    model: Model,
+    device,
+    layout: Layout,
+    *,
+    weights=None,
+    kv: str = "bf16",
+    context: int = 8192,
+    batch: int = 1,
+    usable: float | None = None,
+    offload: bool = False,
+) -> list[Load]:
+    """What the devices of each stage hold; ``batch`` requests are spread over the replicas.
+
+    With ``offload`` weights that do not fit stay in host memory.
+    Raises ValueError for what `memory` and `weights` refuse.
+    """
+    given = weight_parts.scheme(model, weights)
+    room = int(device.memory_bytes * memory.share_of(device, usable))
+    requests = math.ceil(whole("batch", batch) / layout.data)
+    stages = _stages(model, layout.pipeline)
+    loads = []
+    for number, layers in enumerate(stages):
+        part = replace(
+            model, layers=tuple(_divided(model.layers[n], layout.tensor) for n in layers)
+        )
+        kv_bytes = memory.kv_cache_bytes(part, context, requests, kv)
+        peak = memory.activation_bytes(
+            replace(
+                model,
+                mlp_width=-(-model.mlp_width // layout.tensor),
+                vocab_size=-(-model.vocab_size // layout.tensor),
+            ),
+            context,
+            requests,
+        )
+        size = math.ceil(_stage_weights(model, given, layout, number, len(stages), set(layers)))
+        host = max(0, min(size, size + kv_bytes + peak - room)) if offload else 0
+        loads.append(
+            Load(
+                number,
+                layout.tensor * layout.data,
+                len(layers),
+                size - host,
+                kv_bytes,
+                peak,
+                room,
+                host,
+            )
+        )
+    return loads
+
+
+def _stages(model: Model, pipeline: int) -> list[range]:
+    """The numbers of each stage's layers, the first stages one more where they do not divide."""
+    whole, more = divmod(len(model.layers), pipeline)
+    starts = [stage * whole + min(stage, more) for stage in range(pipeline + 1)]
+    return [range(a, b) for a, b in pairwise(starts)]
+
+
+def _divided(layer: Layer, tensor: int) -> Layer:
+    """One rank's part of a layer's cache and state."""
+    attention, cross, state = layer.attention, layer.cross, layer.state
+    if attention is not None and not isinstance(attention, Latent | Compressed):
+        attention = replace(
+            attention,
+            query_heads=-(-attention.query_heads // tensor),
+            kv_heads=-(-attention.kv_heads // tensor),
+        )
+    if cross is not None:
+        cross = replace(cross, kv_heads=-(-cross.kv_heads // tensor))
+    if state is not None:
+        state = _divided_state(state, tensor)
+    return Layer(attention, state, cross)
+
+
+def _divided_state(state: StateSpace, tensor: int) -> StateSpace:
+    shapes = []
+    for shape in (state.conv_shape, state.recurrent_shape):
+        shapes.append((-(-shape[0] // tensor), *shape[1:]) if shape else ())
+    return replace(state, conv_shape=shapes[0], recurrent_shape=shapes[1])
+
+
+def _stage_weights(
+    model, given, layout: Layout, stage: int, stages: int, layers: set[int]
+) -> float:
+    """Bytes of weights on one device of a stage."""
+    depth = len(model.layers)
+    total = 0.0
+    for row, _, _, size in weight_parts.assigned(model, given):
+        if row.layers and row.kind != "vision" and row.layers[-1] < depth:
+            size *= sum(n in layers for n in row.layers) / len(row.layers)
+        elif stages > 1:
+            last = row.kind in ("output head", "norm", "other")
+            if stage != (stages - 1 if last else 0):
+                tied = row.kind == "input embedding" and not model.lookup and stage == stages - 1
+                size = size if tied else 0
+        total += size / _shards(row, model, layout)
+    return total
+
+
+def _shards(row: Tensors, model: Model, layout: Layout) -> float:
+    """Among how many devices a tensor is divided; 1 where each holds it whole."""
+    if row.kind == "routed experts":
+        return max(layout.tensor, layout.expert or 1)
+    if row.kind in ("norm", "router", "vision", "other") or WHOLE.search(row.name):
+        return 1
+    if row.kind == "attention" and KEYS.search(row.name):
+        return min(layout.tensor, _kv_heads(model) or layout.tensor)
+    return layout.tensor
+
+
+def _kv_heads(model: Model) -> int | None:
+    for layer in model.layers:
+        if cached := getattr(layer.attention, "kv_heads", None):
+            return cached
+    return None
+
+
+def fits(loads: list[Load]) -> bool:
+    return all(load.fits for load in loads)
+
+
+def largest_context(model: Model, device, layout: Layout, **options) -> int | None:
+    """The most tokens of each request that fit at this batch; None if not even one does."""
+    return _largest(
+        lambda n: fits(plan(model, device, layout, **(options | {"context": n}))), MOST_CONTEXT
+    )
+
+
+def most_requests(model: Model, device, layout: Layout, **options) -> int | None:
+    """The most concurrent requests of this context that fit; None if not even one does."""
+    return _largest(
+        lambda n: fits(plan(model, device, layout, **(options | {"batch": n}))), MOST_REQUESTS
+    )
+
+
+def _largest(holds, most: int) -> int | None:
+    """The largest number from 1 to ``most`` for which ``holds``, which only ever turns false."""
+    if not holds(1):
+        return None
+    low, high = 1, 2
+    while high <= most and holds(high):
+        low, high = high, 2 * high
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def best_format(model: Model, device, layout: Layout, **options) -> str | None:
+    """The first format of `LADDER`, from most to fewest bits, that fits; None if none does."""
+    for name in LADDER:
+        if fits(plan(model, device, layout, **(options | {"weights": name}))):
+            return name
+    return None
+
+
+def fewest_devices(model: Model, device, **options) -> tuple[int, Layout] | None:
+    """The fewest devices that hold it and how they share it; None beyond `MOST_DEVICES`.
+
+    Within a number of devices, tensor parallelism up to eight is preferred to pipeline stages.
+    """
+    numbers = [*range(1, 65), *range(72, MOST_DEVICES + 1, 8)]
+    for devices in numbers:
+        for tensor in (8, 4, 2, 1, 7, 6, 5, 3):
+            if devices % tensor or devices // tensor > len(model.layers):
+                continue
+            try:
+                shared = layout(model, devices, tensor=tensor, pipeline=devices // tensor)
+            except ValueError:
+                continue
+            if fits(plan(model, device, shared, **options)):
+                return devices, shared
+    return None
+
+
+def offload_seconds(loads: list[Load], link: float, model: Model, batch: int) -> float:
+    """Seconds that a decode step spends at least on reading weights over ``link`` (bytes/s).
+
+    Of routed experts the share that the batch reaches is read, dense weights whole.
+    """
+    from . import roofline
+
+    moved = max(load.host_bytes for load in loads)
+    share = 1.0
+    if model.experts:
+        reached = roofline.expected_experts(model.experts, model.experts_per_token, batch)
+        routed = model.routed / model.total
+        share = 1 - routed * (1 - reached / model.experts)
+    return moved * share / link
+
+
+def ladder() -> tuple[formats.Format, ...]:
+    """The formats that `best_format` tries, in its order."""
+    return tuple(formats.weight_format(name) for name in LADDER)

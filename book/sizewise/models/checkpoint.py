@@ -1,0 +1,364 @@
+"""What a checkpoint holds, from its headers alone: names, shapes, bytes. No tensor is read.
+
+GGUF (versions 2 and 3), safetensors, and the ``index.json`` of a sharded safetensors checkpoint.
+A header is a stranger's data: each length is held against the size of the file before anything
+is read or made room for, so a lying header costs neither memory nor time.
+
+Sources: the GGUF specification in ggml's ``docs/gguf.md``; the format section of the safetensors
+README.
+"""
+
+import json
+import math
+import os
+import re
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MAX_HEADER = 1 << 28  # bytes; the largest known, a vocabulary of 262,144 with merges, takes 20 MB
+MAX_TENSORS = 1_000_000  # Kimi K3 has 497,220
+MAX_KEYS = 100_000
+MAX_ITEMS = 20_000_000  # of one array; a vocabulary has at most a million
+MAX_DIMS = 8
+MAX_ELEMENTS = 10**15  # of one tensor
+
+# ggml's types: values a block, bytes a block.
+GGML_TYPES = {
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36),
+    10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292), 16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136), 24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4),
+    27: ("I64", 1, 8), 28: ("F64", 1, 8), 29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+}  # fmt: skip
+SAFETENSORS_BITS = {
+    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "C64": 64, "F16": 16,
+    "BF16": 16, "I16": 16, "U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I8": 8, "U8": 8, "BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6,
+    "F4": 4,
+}  # fmt: skip
+# A number of the GGUF key-value types: struct's letter.
+_NUMBERS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+_STRING, _ARRAY = 8, 9
+
+# What stands beside the weights in quantized safetensors files and is no parameter itself.
+BESIDE = re.compile(
+    r"(_scales?|\.scales?|_scale_inv|scale_2|input_scale|k_scale|v_scale|weight_zero_point|qzeros"
+    r"|g_idx|absmax|nested_absmax|quant_map|nested_quant_map|quant_state\S*|weight_shape"
+    r"|weight_g_idx|SCB|weight_format|rotary_emb\.inv_freq|e_score_correction_bias)$"
+)
+
+
+class Tensor(NamedTuple):
+    """One stored tensor. ``parameters`` are the weights in it, however they are packed."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    bytes: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of one checkpoint, over all its files, and what its headers say beside them."""
+
+    path: Path
+    kind: str  # gguf, safetensors or index
+    tensors: tuple[Tensor, ...] = field(repr=False)
+    metadata: dict[str, Any] = field(repr=False)
+    files: int
+    file_bytes: int  # of all files: headers, tokenizer and padding too
+    total_size: int | None = None  # as an index states it, where no shard lies beside it
+
+    @property
+    def parameters(self) -> int | None:
+        """Weights in all tensors; None for an index without its shards."""
+        return sum(tensor.parameters for tensor in self.tensors) if self.tensors else None
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors, without headers and padding."""
+        if not self.tensors:
+            return self.total_size or 0
+        return sum(tensor.bytes for tensor in self.tensors)
+
+    def by_type(self) -> dict[str, tuple[int, int, int]]:
+        """Tensors, parameters and bytes of each type, most bytes first."""
+        sums: dict[str, list[int]] = {}
+        for tensor in self.tensors:
+            row = sums.setdefault(tensor.type, [0, 0, 0])
+            for place, more in enumerate((1, tensor.parameters, tensor.bytes)):
+                row[place] += more
+        ordered = sorted(sums.items(), key=lambda item: (-item[1][2], item[0]))
+        return {kind: tuple(numbers) for kind, numbers in ordered}
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file's name is that of a checkpoint that `read` can open."""
+    return path.suffix.lower() in (".gguf", ".safetensors") or path.name.endswith(".index.json")
+
+
+def read(path: str | Path) -> Checkpoint:
+    """The headers of a GGUF or safetensors file, with its other shards, or of an index.
+
+    Raises ValueError, in one line, for a file that is missing, of another kind, cut short, or
+    whose header contradicts itself or the file's size.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise ValueError(f"no such file: {path}")
+        if path.suffix.lower() == ".gguf":
+            return _gguf(path)
+        if path.name.endswith(".index.json"):
+            return _index(path)
+        return _safetensors(path, [path])
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def folder(path: Path) -> Checkpoint | None:
+    """The safetensors checkpoint in a folder; None where there is none."""
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        return read(index)
+    shards = sorted(path.glob("*.safetensors"))
+    return _safetensors(path, shards) if shards else None
+
+
+class _Header:
+    """A file read from its beginning, never beyond its end or `MAX_HEADER`."""
+
+    def __init__(self, file, path: Path):
+        self.file, self.path = file, path
+        self.size = os.fstat(file.fileno()).st_size
+        self.end = min(self.size, MAX_HEADER)
+        self.place = 0
+
+    def take(self, length: int) -> bytes:
+        if length > self.end - self.place:
+            raise ValueError(f"{self.path}: cut short, or a length in its header is wrong")
+        self.place += length
+        return self.file.read(length)
+
+    def skip(self, length: int) -> None:
+        if length > self.end - self.place:
+            raise ValueError(f"{self.path}: cut short, or a length in its header is wrong")
+        self.place += length
+        self.file.seek(length, os.SEEK_CUR)
+
+    def number(self, letter: str):
+        return struct.unpack("<" + letter, self.take(struct.calcsize(letter)))[0]
+
+    def count(self, what: str, most: int) -> int:
+        number = self.number("Q")
+        if number > most:
+            raise ValueError(f"{self.path}: states {number} {what}, over {most:,}")
+        return number
+
+    def text(self) -> str:
+        return self.take(self.count("bytes of one name", 1 << 24)).decode("utf-8", "replace")
+
+
+def _gguf(path: Path) -> Checkpoint:
+    """All parts of a GGUF checkpoint, whichever of them ``path`` is."""
+    match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", path.name)
+    paths = [path]
+    if match and 1 < int(match[3]) <= 1000:
+        names = (f"{match[1]}-{n:05}-of-{match[3]}.gguf" for n in range(1, int(match[3]) + 1))
+        paths = [path.parent / name for name in names]
+        if missing := [part.name for part in paths if not part.is_file()]:
+            raise ValueError(
+                f"{path}: {len(missing)} of its parts are not here, such as {missing[0]}"
+            )
+    tensors: list[Tensor] = []
+    metadata: dict[str, Any] = {}
+    for part in paths:
+        more, said = _gguf_part(part)
+        tensors += more
+        metadata = said | metadata
+    if not tensors:
+        raise ValueError(f"{path}: holds no tensors")
+    size = sum(part.stat().st_size for part in paths)
+    return Checkpoint(path, "gguf", tuple(tensors), metadata, len(paths), size)
+
+
+def _gguf_part(path: Path) -> tuple[list[Tensor], dict[str, Any]]:
+    with path.open("rb") as file:
+        header = _Header(file, path)
+        if header.size < 24 or header.take(4) != b"GGUF":
+            raise ValueError(f"{path}: not a GGUF file")
+        version = header.number("I")
+        if version not in (2, 3):
+            raise ValueError(f"{path}: GGUF version {version} is not read here, only 2 and 3")
+        tensor_count = header.count("tensors", MAX_TENSORS)
+        key_count = header.count("keys", MAX_KEYS)
+        metadata = {}
+        for _ in range(key_count):
+            key = header.text()
+            metadata[key] = _gguf_value(header, header.number("I"))
+        places = []
+        for _ in range(tensor_count):
+            name, dims = header.text(), header.number("I")
+            if dims > MAX_DIMS:
+                raise ValueError(f"{path}: {name[:80]} states {dims} dimensions")
+            shape = tuple(header.number("Q") for _ in range(dims))
+            kind, offset = header.number("I"), header.number("Q")
+            places.append((_gguf_tensor(path, name, shape, kind), offset))
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
+            raise ValueError(f"{path}: states an alignment of {alignment}")
+        start = -(-header.place // alignment) * alignment
+        for tensor, offset in places:
+            if start + offset + tensor.bytes > header.size:
+                raise ValueError(f"{path}: cut short: {tensor.name[:80]} ends beyond the file")
+    return [tensor for tensor, _ in places], metadata
+
+
+def _gguf_value(header: _Header, kind: int, depth: int = 0):
+    """One value of the header. Arrays of text and long arrays are passed over: their length."""
+    if kind in _NUMBERS:
+        return header.number(_NUMBERS[kind])
+    if kind == _STRING:
+        return header.text()
+    if kind != _ARRAY or depth > 3:
+        raise ValueError(f"{header.path}: a value of unknown type {kind} in its header")
+    inner, length = header.number("I"), header.count("items of one array", MAX_ITEMS)
+    if inner in _NUMBERS:
+        size = struct.calcsize(_NUMBERS[inner])
+        if length > 4096:
+            header.skip(length * size)
+            return length
+        return list(struct.unpack(f"<{length}{_NUMBERS[inner]}", header.take(length * size)))
+    if length > (header.end - header.place) // 8:  # each takes the eight bytes of its length
+        raise ValueError(f"{header.path}: cut short, or a length in its header is wrong")
+    for _ in range(length):
+        if inner == _STRING:
+            header.skip(header.number("Q"))
+        else:
+            _gguf_value(header, inner, depth + 1)
+    return length
+
+
+def _gguf_tensor(path: Path, name: str, shape: tuple[int, ...], kind: int) -> Tensor:
+    if kind not in GGML_TYPES:
+        raise ValueError(f"{path}: {name[:80]} has the unknown type {kind}")
+    label, block, size = GGML_TYPES[kind]
+    elements = math.prod(shape)
+    if not shape or not 0 < elements <= MAX_ELEMENTS:
+        raise ValueError(f"{path}: {name[:80]} states {elements} elements")
+    if shape[0] % block:
+        raise ValueError(f"{path}: rows of {name[:80]} do not divide into blocks of {block}")
+    return Tensor(name, label, tuple(reversed(shape)), elements // block * size, elements)
+
+
+def _safetensors(path: Path, shards: list[Path]) -> Checkpoint:
+    tensors: list[Tensor] = []
+    metadata: dict[str, Any] = {}
+    for shard in shards:
+        more, said = _safetensors_part(shard)
+        tensors += more
+        metadata |= said
+        if len(tensors) > MAX_TENSORS:
+            raise ValueError(f"{path}: over {MAX_TENSORS:,} tensors")
+    if not tensors:
+        raise ValueError(f"{path}: holds no tensors")
+    size = sum(shard.stat().st_size for shard in shards)
+    return Checkpoint(path, "safetensors", tuple(tensors), metadata, len(shards), size)
+
+
+def _safetensors_part(path: Path) -> tuple[list[Tensor], dict[str, Any]]:
+    with path.open("rb") as file:
+        header = _Header(file, path)
+        if header.size < 10:
+            raise ValueError(f"{path}: not a safetensors file")
+        length = header.number("Q")
+        if length > MAX_HEADER:
+            raise ValueError(f"{path}: states a header of {length} bytes, over {MAX_HEADER:,}")
+        entries = _json(path, header.take(length))
+    metadata = entries.pop("__metadata__", {})
+    tensors, data = [], header.size - 8 - length
+    for name, entry in entries.items():
+        tensors.append(_safetensors_tensor(path, name, entry, data))
+    return tensors, metadata if isinstance(metadata, dict) else {}
+
+
+def _json(path: Path, text: bytes) -> dict:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path}: its header is not JSON") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: its header is no JSON object")
+    return value
+
+
+def _safetensors_tensor(path: Path, name: str, entry, data: int) -> Tensor:
+    wrong = ValueError(f"{path}: the header's entry of {name[:80]} makes no sense")
+    if not isinstance(entry, dict):
+        raise wrong
+    kind, shape, ends = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    bits = SAFETENSORS_BITS.get(kind) if isinstance(kind, str) else None
+    lists = isinstance(shape, list) and isinstance(ends, list)
+    if bits is None or not lists or len(shape) > 64 or len(ends) != 2:
+        raise wrong
+    if not all(type(n) is int and 0 <= n <= MAX_ELEMENTS for n in (*shape, *ends)):
+        raise wrong
+    elements, size = math.prod(shape), ends[1] - ends[0]
+    if elements > MAX_ELEMENTS or size != -(-elements * bits // 8):
+        raise wrong
+    if ends[1] > data:
+        raise ValueError(f"{path}: cut short: {name[:80]} ends beyond the file")
+    return Tensor(name, kind, tuple(shape), size, _packed(name, kind, elements))
+
+
+def _packed(name: str, kind: str, elements: int) -> int:
+    """The weights in a tensor of a quantized checkpoint: none in scales, several in a byte."""
+    if BESIDE.search(name):
+        return 0
+    if name.endswith(("_blocks", "weight_packed")) and kind == "U8":
+        return 2 * elements  # two 4-bit codes in a byte
+    if name.endswith("weight_packed") and kind == "I32":
+        return 8 * elements
+    if name.endswith("qweight") and kind == "I32":
+        return 8 * elements  # 4 bits; a configuration that states others is read by `config`
+    if kind == "U8" and name.endswith(".weight"):
+        return 2 * elements  # bitsandbytes and modelopt: two codes in a byte
+    return elements
+
+
+def _index(path: Path) -> Checkpoint:
+    if path.stat().st_size > MAX_HEADER:
+        raise ValueError(f"{path}: over {MAX_HEADER:,} bytes, which no index is")
+    entries = _json(path, path.read_bytes())
+    shards, metadata = entries.get("weight_map"), entries.get("metadata") or {}
+    if not isinstance(shards, dict) or not isinstance(metadata, dict):
+        raise ValueError(f"{path}: no index of a checkpoint (it states no weight_map)")
+    names = sorted({str(name) for name in shards.values()})
+    if any("/" in name or name.startswith(".") for name in names):
+        raise ValueError(f"{path}: names shards outside its folder")
+    files = [path.parent / name for name in names]
+    if files and all(file.is_file() for file in files):
+        return _safetensors(path, files)
+    size = metadata.get("total_size")
+    if type(size) not in (int, float) or not 0 < size <= 10**16:
+        raise ValueError(f"{path}: its shards are not here and it states no total_size")
+    return Checkpoint(path, "index", (), metadata, len(names), int(size), int(size))

@@ -1,0 +1,304 @@
+"""Questions that people asked in public, with their right values; the source stands in each test.
+
+The configurations are those of ``data/conformance.json``, in the form the hub has them.
+"""
+
+import json
+
+import pytest
+from sizewise import paths, units
+from sizewise.costs import deployment, memory, roofline, weights
+from sizewise.data import catalog
+from sizewise.models import config, parameters
+
+ROWS = json.loads((paths.root() / "data" / "conformance.json").read_text(encoding="utf-8"))
+CONFIGS = {row["name"]: row["config"] for row in ROWS["models"]}
+GIB = 2**30
+
+
+@pytest.fixture
+def case(tmp_path):
+    """The `architecture.Model` of one of the cases' configurations, by its name."""
+
+    def describe(name: str):
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(CONFIGS["in the form of the hub: " + name]))
+        return parameters.describe(config.load(file))
+
+    return describe
+
+
+def test_llama_70b_in_fp16():  # accelerate issue 3379, where a tool gave 64.7 GB
+    assert memory.weights_bytes(parameters.describe("llama-3.1-70b"), "fp16") == 141_107_412_992
+
+
+@pytest.mark.parametrize(("context", "gib"), [("32k", 4.5), ("256k", 36)])
+def test_a_cache_of_36_layers_and_8_heads_of_128(context, gib):  # vllm-fit 2, LLM-Viewer 12
+    model = parameters.describe("qwen3-8b")
+    assert memory.kv_cache_bytes(model, units.tokens(context)) == gib * GIB
+
+
+def test_gpt_oss_120b_as_its_file_says(case):  # huggingface.js PR 2323; vllm-dgx-spark 8
+    model = case("gpt-oss-120b-hub")
+    assert model.total == 116_829_156_672
+    assert weights.scheme(model, None).name == "mxfp4"
+    # The total_size of the checkpoint's own index.
+    assert memory.weights_bytes(model, None) == 65_248_815_744
+    assert memory.total_memory(model, None, device=catalog.device("H100")).fits
+
+
+def test_the_whole_context_of_deepseek_v3(case):  # gguf-parser 8, llama.cpp PR 19067
+    size = memory.kv_cache_bytes(case("deepseek-v3-hub"), 163_840)
+    assert size / GIB == pytest.approx(10.72, abs=0.01)
+
+
+def test_deepseek_v3_does_not_fit_eight_h200_at_128k_times_16(case):
+    # sglang 2591 and DeepSeek-V3 283: every tensor-parallel rank holds the whole latent cache.
+    model, device = case("deepseek-v3-hub"), catalog.device("H200")
+    layout = deployment.layout(model, 8, tensor=8)
+    (load,) = deployment.plan(model, device, layout, context=131_072, batch=16)
+    assert load.weights_bytes + load.kv_bytes == pytest.approx(231e9, rel=0.01)
+    assert load.kv_bytes == 16 * 131_072 * 61 * 576 * 2
+    assert not load.fits
+
+
+def test_six_ranks_are_refused_with_the_numbers_that_divide(case):
+    with pytest.raises(ValueError, match="128 attention heads do not divide by TP 6; 4 and 8 do"):
+        deployment.layout(case("deepseek-v3-hub"), 6, tensor=6)
+
+
+def test_deepseek_v32_has_an_index_beside_its_latents(case):  # published tensors
+    model = case("deepseek-v3.2-hub")
+    assert model.total == 671_877_929_216
+    assert memory.kv_bytes_per_token(model) == 85_888
+
+
+def test_the_windows_of_gemma_3_27b_at_131072(case):  # unsloth PR 4757
+    size = memory.kv_cache_bytes(case("gemma-3-27b-it-hub"), 131_072)
+    assert size / GIB == pytest.approx(10.41, abs=0.01)
+
+
+def test_gemma_3n_without_timm(case):  # by hand
+    model = case("gemma-3n-e4b-hub")
+    assert model.total == 6_835_235_568
+    assert any("timm" in note for note in model.assumptions) or model.vision
+    assert memory.kv_cache_bytes(model, 32_768) == 285_212_672
+
+
+def test_the_convolutions_of_lfm2(case):  # gguf-parser-go 31
+    assert memory.kv_cache_bytes(case("lfm2-1.2b-hub"), 32_768) == 402_776_064
+
+
+TOTALS = {
+    "mistral-small-3.1-24b-hub": 24_011_361_280,  # published tensors; no tie_word_embeddings
+    "kimi-k2.5-hub": 1_026_879_353_328,  # published tensors
+    "ernie-4.5-21b-a3b-hub": 21_825_437_888,  # published tensors
+    "hunyuan-mt-7b-hub": 7_504_568_320,  # published tensors
+    "mistral-nemo-headdim": 12_247_782_400,  # published tensors
+    "glm-4.5-air-hub": 106_852_245_504,  # released configuration
+    "t5-small-hub": 60_506_624,  # published tensors
+    "whisper-large-v3-hub": 1_543_490_560,  # published tensors
+    "exaone3.5-hub": 7_818_448_896,  # the card's total; no class: an estimate
+}
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_a_published_total_is_met(name, case):
+    assert case(name).total == TOTALS[name]
+
+
+def test_kimi_linear_with_code_of_its_own(case):  # released configuration
+    model = case("kimi-linear-hub")
+    assert model.total == pytest.approx(49.12e9, rel=2e-4)
+    assert memory.kv_bytes_per_token(model) == 8064
+    assert sum(layer.attention is not None for layer in model.layers) == 7
+    assert any("auto_map" in note for note in model.assumptions)
+
+
+def test_kimi_k2_takes_the_class_that_it_names(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIGS["in the form of the hub: kimi-k2-hub"]))
+    assert parameters.count(file).built_as == "DeepseekV3ForCausalLM"
+
+
+def test_hunyuan_a13b_is_sparse(case):  # by hand; priced as dense it was 16.1 ms
+    model, device = case("hunyuan-a13b-hub"), catalog.device("H100")
+    assert model.active == 12_747_448_320
+    floor = roofline.decode(model, device, 8192, devices=3)
+    assert 1e3 * floor.seconds == pytest.approx(2.64, abs=0.02)
+
+
+def test_glm_45_airs_prediction_layer_is_named_and_not_counted(case):  # released configuration
+    model = case("glm-4.5-air-hub")
+    assert model.mtp == pytest.approx(3.6e9, rel=0.01)
+    assert memory.kv_bytes_per_token(model) == 188_416
+
+
+@pytest.mark.parametrize(
+    ("name", "a_token"), [("jamba-1.5-large-hub", 36_864), ("falcon-h1-34b-hub", 147_456)]
+)
+def test_states_stand_apart_from_the_cache(name, a_token, case):  # by hand
+    model = case(name)
+    assert memory.kv_bytes_per_token(model) == a_token
+    growth = memory.kv_cache_bytes(model, 2) - memory.kv_cache_bytes(model, 1)
+    assert growth == a_token
+    assert memory.kv_cache_bytes(model, 1) > 2 * a_token
+
+
+@pytest.mark.parametrize("name", ["llama-null-fields", "llama-1-nokv"])
+def test_without_a_number_of_key_value_heads_there_are_as_many_as_heads(name, case):
+    assert {layer.attention.kv_heads for layer in case(name).layers} == {32}
+
+
+# Layers x key-value heads x head width, keys and values, two bytes: by hand from the shapes.
+BY_HAND = {
+    "falcon-7b-hub": (6_921_720_704, 32 * 1 * 64),
+    "falcon-40b-hub": (41_303_293_952, 60 * 8 * 64),
+    "bloomz-560m-hub": (559_214_592, 24 * 16 * 64),
+    "codegen-16b": (16_032_155_648, 34 * 24 * 256),
+    "gpt-j-6b": (6_050_882_784, 28 * 16 * 256),
+    "opt-350m": (331_196_416, 24 * 16 * 64),
+    "starcoder-gptbigcode": (15_517_456_384, 40 * 1 * 128),
+    "mpt-7b-hub": (6_649_286_656, 32 * 32 * 128),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_older_shapes_are_read_by_their_own_names(name, case):
+    total, width = BY_HAND[name]
+    model = case(name)
+    assert model.total == total
+    assert memory.kv_bytes_per_token(model) == 2 * width * 2
+
+
+def test_the_total_of_bloomz_by_hand(case):
+    # Embedding and its norm, 24 layers of fused projections with biases, two norms, final norm.
+    width, inner = 1024, 4096
+    layer = 3 * width**2 + 3 * width + width**2 + width + 2 * width * inner + inner + width
+    assert case("bloomz-560m-hub").total == 250_880 * width + 24 * (layer + 4 * width) + 4 * width
+
+
+def test_an_encoder_keeps_no_cache(tmp_path):  # BAAI/bge-m3, published tensors
+    file = tmp_path / "config.json"
+    fields = {"architectures": ["XLMRobertaModel"], "model_type": "xlm-roberta",
+              "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+              "intermediate_size": 4096, "vocab_size": 250_002, "max_position_embeddings": 8194,
+              "type_vocab_size": 1}  # fmt: skip
+    file.write_text(json.dumps(fields))
+    model = parameters.describe(file)
+    assert (model.total, model.kind) == (567_754_752, "encoder")
+    assert memory.kv_cache_bytes(model, 8192) == 0
+    assert memory.total_memory(model).total_bytes > 2 * 567_754_752
+
+
+def test_an_encoder_decoder_keeps_its_own_and_the_encoders_keys(case):
+    size = memory.kv_cache_bytes(case("t5-small-hub"), 512)
+    assert size == 6 * 2 * (8 * 64 * 2) * 512 * 2  # six layers, two attentions, keys and values
+    whisper = case("whisper-large-v3-hub")
+    crossed = memory.kv_cache_bytes(whisper, 1) - memory.kv_bytes_per_token(whisper)
+    assert crossed == 32 * 2 * 1280 * 1500 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"), [("exaone3.5-hub", 7.8), ("minimax-text-01-hub", 456)]
+)
+def test_what_has_no_class_is_an_estimate_with_its_error(name, billions, case):
+    model = case(name)  # the totals are those of the models' cards
+    assert model.total / 1e9 == pytest.approx(billions, rel=0.01)
+    assert any(note.startswith("an estimate from its fields") for note in model.assumptions)
+    assert any("is off by at most" in note for note in model.assumptions)
+
+
+def test_an_unknown_architecture_is_refused_without_a_misleading_name(sizewise, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIGS["in the form of the hub: unknown-arch"]))
+    for command in ("count", "memory", "roofline"):
+        code, out, err = sizewise(command, file)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "did you mean" not in err
+    assert sizewise("count", file, "--estimate").code == 0
+
+
+def test_meta_and_deepseek_write_configurations_of_their_own(tmp_path):
+    file = tmp_path / "params.json"
+    file.write_text(json.dumps({
+        "dim": 4096, "ffn_dim_multiplier": 1.3, "multiple_of": 1024, "n_heads": 32,
+        "n_kv_heads": 8, "n_layers": 32, "norm_eps": 1e-05, "rope_theta": 500000.0,
+        "use_scaled_rope": True, "vocab_size": 128256,
+    }))  # fmt: skip
+    assert parameters.count(file).total == 8_030_261_248  # Llama-3.1-8B's published tensors
+    file.write_text(json.dumps({
+        "vocab_size": 129280, "dim": 7168, "inter_dim": 18432, "moe_inter_dim": 2048,
+        "n_layers": 61, "n_dense_layers": 3, "n_heads": 128, "n_routed_experts": 256,
+        "n_shared_experts": 1, "n_activated_experts": 8, "n_expert_groups": 8,
+        "n_limited_groups": 4, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64, "v_head_dim": 128, "dtype": "fp8",
+    }))  # fmt: skip
+    model = parameters.describe(file)
+    assert model.total == 671_026_404_352
+    assert weights.scheme(model, None).name == "fp8-block"
+
+
+def test_smollm2_in_nf4_is_what_quantize_reports():  # `sizewise quantize smollm2-135m`
+    parts = weights.parts(parameters.describe("smollm2-135m"), "nf4")
+    assert sum(part.bytes for part in parts) / 1e6 == pytest.approx(116.4, abs=0.1)
+    kept = sum(part.bytes for part in parts if part.format == "bf16")
+    assert kept / 1e6 == pytest.approx(56.7, abs=0.1)
+
+
+def test_llama_8b_in_nf4_with_double_quantization():
+    size = memory.weights_bytes(parameters.describe("llama-3.1-8b"), "nf4-dq")
+    assert size / 1e9 == pytest.approx(5.70, abs=0.005)
+
+
+def test_gemma_270m_in_q4_k_m_is_the_published_file():
+    # The header of the published file: tensors, weights and bytes by type; 253,113,024 B in all.
+    model = parameters.describe("gemma-3-270m")
+    parts = {part.format: part for part in weights.parts(model, "q4_k_m")}
+    file = {"q8_0": 179_824_640, "q5_0": 43_591_680, "q4_k": 13_271_040, "q6_k": 9_676_800,
+            "f32": 223_744}  # fmt: skip
+    assert {name: parts[name].bytes for name in file} == file
+    assert sum(part.bytes for part in parts.values()) == pytest.approx(253_113_024, rel=1e-3)
+
+
+def test_smollm2_in_q4_1_is_the_published_file():
+    model = parameters.describe("smollm2-135m")
+    parts = {part.format: part.bytes for part in weights.parts(model, "q4_1")}
+    file = {"q4_1": 66_355_200, "q8_0": 30_081_024, "f32": 140_544}
+    assert {name: parts[name] for name in file} == file
+
+
+def test_qwen3_32b_on_two_rtx_4090():
+    model, device = parameters.describe("qwen3-32b"), catalog.device("RTX 4090")
+    layout = deployment.layout(model, 2)
+    (load,) = deployment.plan(model, device, layout, weights="q4_k_m", kv="int8", context=32_768)
+    assert 2 * load.total_bytes == pytest.approx(25.7e9, rel=0.01)
+    assert load.fits
+    assert load.devices == 2
+
+
+def test_gpt2_beyond_its_longest_context_says_so(sizewise):
+    out = json.loads(sizewise("memory", "gpt2-xl", "--context", 131072, "--json").out)
+    assert any("longest context is 1,024 tokens" in note for note in out["assumptions"])
+
+
+def test_a_model_that_does_not_fit_is_not_timed_in_silence(sizewise):
+    words = ("roofline", "qwen3-235b-a22b", "--weights", "bf16", "--devices", 1)
+    out = json.loads(sizewise(*words, "--json").out)
+    assert out["fits"] is False
+    assert out["warning"].startswith("does not fit on 1 x H100")
+    assert "warning: does not fit" in sizewise(*words).out
+
+
+def test_arithmetic_that_a_device_does_not_have_is_refused(sizewise):
+    code, _, err = sizewise("roofline", "llama-3.1-8b", "--device", "A100", "--compute", "fp8")
+    assert code == 2
+    assert "states no fp8 arithmetic" in err
+    out = json.loads(sizewise("roofline", "llama-3.1-8b", "--device", "M4-Max", "--json").out)
+    assert "prefill" not in out
+    assert out["prefill_unknown"]
+
+
+def test_a_hub_id_that_the_catalogue_knows_needs_no_network(sizewise):
+    (count,) = json.loads(sizewise("count", "meta-llama/Llama-3.1-8B", "--json").out)
+    assert (count["model"], count["total"]) == ("llama-3.1-8b", 8_030_261_248)

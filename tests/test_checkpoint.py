@@ -1,0 +1,190 @@
+"""Headers of checkpoints: exact counts without a class, and lying headers that cost nothing."""
+
+import json
+import random
+import resource
+import struct
+import time
+
+import pytest
+from sizewise.models import checkpoint
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def gguf(tensors, keys=(), *, counts=None, data=None, version=3) -> bytes:
+    """A GGUF file of (name, shape in file order, type, bytes) and (key, type, payload)."""
+    stated = counts or (len(tensors), len(keys))
+    out = b"GGUF" + struct.pack("<IQQ", version, *stated)
+    for key, kind, payload in keys:
+        out += text(key) + struct.pack("<I", kind) + payload
+    offset = 0
+    for name, shape, kind, size in tensors:
+        out += text(name) + struct.pack("<I", len(shape))
+        out += b"".join(struct.pack("<Q", n) for n in shape) + struct.pack("<IQ", kind, offset)
+        offset += -(-size // 32) * 32
+    out += b"\0" * (-len(out) % 32)
+    return out + (b"\0" * offset if data is None else data)
+
+
+def safetensors(entries: dict, data: bytes = b"") -> bytes:
+    header = json.dumps(entries).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+LLAMA_KEYS = [
+    ("general.architecture", 8, text("llama")),
+    ("llama.block_count", 4, struct.pack("<I", 2)),
+    ("llama.embedding_length", 4, struct.pack("<I", 64)),
+    ("llama.attention.head_count", 4, struct.pack("<I", 4)),
+    ("llama.attention.head_count_kv", 4, struct.pack("<I", 2)),
+    ("llama.feed_forward_length", 4, struct.pack("<I", 128)),
+    ("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 3) + text("a") + text("b") + text("cc")),
+]
+
+
+def test_a_gguf_file_gives_exact_counts_and_bytes(tmp_path):
+    file = tmp_path / "a.gguf"
+    tensors = [
+        ("token_embd.weight", (256, 10), 12, 10 * 144),  # Q4_K
+        ("blk.0.ffn_down.weight", (512, 256), 14, 256 * 2 * 210),  # Q6_K
+        ("blk.0.attn_norm.weight", (256,), 0, 1024),
+    ]
+    file.write_bytes(gguf(tensors, LLAMA_KEYS))
+    stored = checkpoint.read(file)
+    assert stored.parameters == 2560 + 131_072 + 256
+    assert stored.tensor_bytes == 1440 + 107_520 + 1024
+    assert stored.file_bytes == file.stat().st_size
+    assert list(stored.by_type()) == ["Q6_K", "Q4_K", "F32"]
+    assert stored.metadata["llama.block_count"] == 2
+
+
+def test_the_parts_of_a_split_gguf_are_one_checkpoint(tmp_path):
+    for number in (1, 2):
+        tensors = [(f"blk.{number}.ffn_up.weight", (32, 4), 0, 512)]
+        (tmp_path / f"m-0000{number}-of-00002.gguf").write_bytes(gguf(tensors, LLAMA_KEYS))
+    stored = checkpoint.read(tmp_path / "m-00002-of-00002.gguf")
+    assert (stored.parameters, stored.files) == (256, 2)
+    (tmp_path / "m-00001-of-00002.gguf").unlink()
+    with pytest.raises(ValueError, match="1 of its parts are not here"):
+        checkpoint.read(tmp_path / "m-00002-of-00002.gguf")
+
+
+def test_packed_codes_count_as_the_weights_they_hold_and_scales_as_none(tmp_path):
+    file = tmp_path / "a.safetensors"
+    entries = {
+        "experts.w1.weight_packed": {"dtype": "U8", "shape": [4, 8], "data_offsets": [0, 32]},
+        "experts.w1.weight_scale": {"dtype": "U8", "shape": [4, 1], "data_offsets": [32, 36]},
+        "norm.weight": {"dtype": "BF16", "shape": [8], "data_offsets": [36, 52]},
+    }
+    file.write_bytes(safetensors(entries, b"\0" * 52))
+    stored = checkpoint.read(file)
+    assert (stored.parameters, stored.tensor_bytes) == (4 * 16 + 8, 52)
+
+
+def test_an_index_without_its_shards_gives_the_bytes_it_states(tmp_path):
+    file = tmp_path / "model.safetensors.index.json"
+    file.write_text(
+        json.dumps({"metadata": {"total_size": 1234}, "weight_map": {"a": "x.safetensors"}})
+    )
+    stored = checkpoint.read(file)
+    assert (stored.tensor_bytes, stored.parameters, stored.kind) == (1234, None, "index")
+
+
+ONE = ("a.weight", (32, 2), 0, 256)
+LIES = {
+    "no GGUF": b"GGML" + b"\0" * 40,
+    "an old version": gguf([ONE], version=1),
+    "more tensors than the file": gguf([ONE], counts=(1 << 60, 0)),
+    "more keys than the file": gguf([ONE], counts=(1, 1 << 60)),
+    "a million tensors in 200 bytes": gguf([ONE], counts=(999_999, 0)),
+    "a name of 2^60 bytes": b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1 << 60),
+    "an array of 2^60 numbers": gguf([ONE], [("a", 9, struct.pack("<IQ", 4, 1 << 60))]),
+    "an array of 10^7 texts": gguf([ONE], [("a", 9, struct.pack("<IQ", 8, 10**7))]),
+    "arrays in arrays": gguf([ONE], [("a", 9, struct.pack("<IQ", 9, 1) * 50)]),
+    "an unknown value type": gguf([ONE], [("a", 99, b"\0" * 64)]),
+    "an unknown tensor type": gguf([("a", (32,), 77, 32)]),
+    "dimensions of 2^62": gguf([("a", (1 << 62, 4), 0, 32)]),
+    "a tensor of nothing": gguf([("a", (0, 4), 0, 32)]),
+    "rows that do not divide": gguf([("a", (33,), 12, 32)]),
+    "nine dimensions": gguf([("a", (1,) * 9, 0, 4)]),
+    "a wild alignment": gguf([ONE], [("general.alignment", 4, struct.pack("<I", 1 << 31))]),
+    "no tensors": gguf([]),
+    "data cut short": gguf([ONE])[:-1],
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lying_gguf_header_is_refused_in_one_line(lie, tmp_path):
+    file = tmp_path / "a.gguf"
+    file.write_bytes(LIES[lie])
+    with pytest.raises(ValueError, match=r"a\.(gguf|safetensors)") as error:
+        checkpoint.read(file)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def entry(dtype="F32", shape=(2,), offsets=(0, 8)) -> dict:
+    return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
+
+
+SAFETENSORS_LIES = {
+    "a header longer than the file": struct.pack("<Q", 1 << 20) + b"{}",
+    "a header of 2^63 bytes": struct.pack("<Q", 1 << 63) + b"{}",
+    "no JSON": struct.pack("<Q", 4) + b"{{{{",
+    "deep JSON": struct.pack("<Q", 100_000) + b"[" * 100_000,
+    "a list": struct.pack("<Q", 2) + b"[]",
+    "nothing": b"",
+    "no tensors": safetensors({}),
+    "an unknown type": safetensors(entry("X7"), b"\0" * 8),
+    "a negative size": safetensors(entry(shape=(-2,)), b"\0" * 8),
+    "a size of 10^30": safetensors(entry(shape=(10**30,)), b"\0" * 8),
+    "bytes that contradict the shape": safetensors(entry(offsets=(0, 4)), b"\0" * 8),
+    "data beyond the file": safetensors(entry(shape=(20,), offsets=(0, 80)), b"\0" * 8),
+    "no offsets": safetensors({"a": {"dtype": "F32", "shape": [1]}}),
+    "text for a shape": safetensors(entry(shape="aa"), b"\0" * 8),
+}
+
+
+@pytest.mark.parametrize("lie", SAFETENSORS_LIES)
+def test_a_lying_safetensors_header_is_refused_in_one_line(lie, tmp_path):
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(SAFETENSORS_LIES[lie])
+    with pytest.raises(ValueError, match=r"a\.(gguf|safetensors)") as error:
+        checkpoint.read(file)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("shards", [["../a.safetensors"], ["/etc/passwd"], [".hidden"]])
+def test_an_index_may_not_name_files_outside_its_folder(shards, tmp_path):
+    file = tmp_path / "model.safetensors.index.json"
+    file.write_text(json.dumps({"weight_map": dict(enumerate(shards))}))
+    with pytest.raises(ValueError, match="outside its folder"):
+        checkpoint.read(file)
+
+
+def test_random_damage_never_takes_more_than_a_gigabyte_or_ten_seconds(tmp_path):
+    tensors = [(f"blk.{n}.ffn_up.weight", (256, 4), 12, 4 * 144) for n in range(20)]
+    good = {
+        "a.gguf": gguf(tensors, LLAMA_KEYS),
+        "a.safetensors": safetensors(entry(), b"\0" * 8),
+    }
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    chance = random.Random(0)  # noqa: S311 - a seed makes the damage the same each time
+    for round_ in range(600):
+        name = ("a.gguf", "a.safetensors")[round_ % 2]
+        damaged = bytearray(good[name])
+        for _ in range(chance.randint(1, 6)):
+            damaged[chance.randrange(min(len(damaged), 1500))] = chance.choice((0, 1, 127, 255))
+        file = tmp_path / name
+        file.write_bytes(damaged[: chance.randrange(len(damaged))] if round_ % 3 == 0 else damaged)
+        try:
+            checkpoint.read(file)
+        except ValueError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
+    assert time.monotonic() - start < 10
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 1_000_000  # kilobytes
