@@ -7,10 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from . import complete
+
 
 def run(
     chapters: Annotated[
-        list[str] | None, typer.Argument(metavar="[CHAPTER...]", help="All, if none is named.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[CHAPTER...]",
+            help="All, if none is named.",
+            autocompletion=complete.chapters,
+        ),
     ] = None,
     parameter: Annotated[
         list[str] | None,

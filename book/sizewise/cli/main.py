@@ -7,12 +7,11 @@ import typer
 
 from sizewise import __version__
 
-from . import book, compare, deploy, fit, quantize
+from . import book, compare, complete, deploy, doctor, fit, quantize
 
 app = typer.Typer(
     name="sizewise",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",  # flows the paragraphs of a docstring
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,7 +23,12 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
-Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Name, path or hub id.")]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...", help="Name, path or hub id.", autocompletion=complete.models
+    ),
+]
 IgnoreCode = Annotated[bool, typer.Option(hidden=True)]  # once needed, now always so
 
 
@@ -38,7 +42,7 @@ def main() -> None:
 
     warnings.simplefilter("ignore")
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="sizewise")
     except ValueError as error:
         code = fail(str(error))
     except KeyboardInterrupt:
@@ -169,3 +173,4 @@ app.command()(deploy.roofline)
 app.command()(fit.fit)
 app.command()(quantize.quantize)
 app.command()(compare.compare)
+app.command()(doctor.doctor)

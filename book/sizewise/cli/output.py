@@ -53,23 +53,45 @@ def table(title: str, *columns: str, **options):
 
 def print_table(rows) -> None:
     """Print a table; where its words would be broken to fit, a block of lines for each row."""
-    from rich.measure import Measurement
-
     screen = console()
-    columns = rows.columns
-    if Measurement.get(screen, screen.options, rows).minimum <= screen.width or len(columns) < 2:
+    if not _fitted(rows, screen):
+        rows.pad_edge, rows.padding = False, (0, 1, 0, 0)
+    if _fitted(rows, screen) or len(rows.columns) < 2:
         screen.print(rows)
         return
     if rows.title:
         screen.print(rows.title)
-    cells = [list(column.cells) for column in columns]
-    width = max(len(str(column.header)) for column in columns)
+    cells = [list(column.cells) for column in rows.columns]
+    width = max(len(str(column.header)) for column in rows.columns)
     for number in range(rows.row_count):
-        screen.print(soft_wrap=True)
-        for column, values in zip(columns, cells, strict=True):
+        screen.print()
+        for column, values in zip(rows.columns, cells, strict=True):
             if str(values[number]):
-                screen.print(f"{column.header!s:<{width}}  ", values[number], sep="",
-                             soft_wrap=True)  # fmt: skip
+                name = f"{column.header!s:<{width}}  "
+                screen.print(name, values[number], sep="", soft_wrap=True)
+
+
+def _fitted(rows, screen) -> bool:
+    """Give each column the room of its longest word at least; False where there is not enough.
+
+    Rich itself narrows the widest columns first, whatever their words.
+    """
+    from rich.measure import Measurement
+
+    options = screen.options.update(max_width=10_000)
+    wide = Measurement.get(screen, options, rows)
+    if wide.maximum <= screen.width:
+        return True
+    if wide.minimum > screen.width:
+        return False
+    ranges = [rows._measure_column(screen, options, column) for column in rows.columns]
+    spare = screen.width - wide.minimum
+    for column, (least, most) in zip(rows.columns, ranges, strict=True):
+        more = min(spare, most - least)
+        # what a column measures includes its padding, what it is given does not
+        column.width = least + more - rows._get_padding_width(column._index)
+        spare -= more
+    return True
 
 
 def lines(label: str, notes) -> None:

@@ -1,0 +1,19 @@
+"""Names that the shell completes: models, devices, chapters."""
+
+
+def models(incomplete: str) -> list[str]:
+    """Names of the catalogue; files complete as usual where none begins so."""
+    from sizewise.data import catalog
+
+    return _beginning(catalog.models(), incomplete)
+
+
+def chapters(incomplete: str) -> list[str]:
+    """Names of chapters."""
+    from sizewise import paths
+
+    return _beginning(paths.chapters(), incomplete)
+
+
+def _beginning(names, incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete.lower())]
