@@ -26,23 +26,25 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     from sizewise.training import checkpoints, token_accuracy
 
     run = run_config.Run.of(config)
-    made = checkpoints.trained(run)
-    found = token_accuracy.predict(made.model, made.tokens, run.context, config["windows"])
-    told = {name: value for name, value in made.measured.items() if name != "tokens_per_second"}
-    return told | token_accuracy.summary(found, config["first"])
+    trained = checkpoints.trained(run)
+    right = token_accuracy.predict(trained.model, trained.tokens, run.context, config["windows"])
+    measured = {
+        name: value for name, value in trained.measured.items() if name != "tokens_per_second"
+    }
+    return measured | token_accuracy.summary(right, config["first"])
 
 
-def runs(words: argparse.Namespace) -> list[dict[str, Any]]:
+def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One configuration a width and seed, all with the same tokens and batches."""
-    return [row(width, seed, words) for width in words.widths for seed in range(words.seeds)]
+    return [row(width, seed, args) for width in args.widths for seed in range(args.seeds)]
 
 
-def row(width: int, seed: int, words: argparse.Namespace) -> dict[str, Any]:
+def row(width: int, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """The configuration of one row."""
-    shape = {"vocabulary": words.vocabulary, "context": words.context}
+    shape = {"vocabulary": args.vocabulary, "context": args.context}
     each = flops.size(models.spec("dense", width, **shape)).operations_per_token
-    run = run_config.at_budget(words.tokens * each, width, seed=seed, text=words.text, **shape)
-    return {**run.as_dict(), "windows": words.windows, "first": words.first}
+    run = run_config.at_budget(args.tokens * each, width, seed=seed, text=args.text, **shape)
+    return {**run.as_dict(), "windows": args.windows, "first": args.first}
 
 
 def cost(config: dict[str, Any]) -> float:
@@ -52,7 +54,7 @@ def cost(config: dict[str, Any]) -> float:
     return flops.size(spec).operations_per_token * (config["tokens"] + looked / 3)
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(line: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser, numbers = options.parser(__doc__), options.numbers
     add = parser.add_argument
@@ -62,7 +64,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--windows", type=int, default=WINDOWS, help="of validation text to count on, at most")
     add("--first", type=int, default=FIRST, help="least tokens of context before a match")
     options.common(parser, "emergence")
-    return parser.parse_args(words)
+    return parser.parse_args(line)
 
 
 def main() -> None:

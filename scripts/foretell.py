@@ -4,10 +4,10 @@
     python scripts/foretell.py --budgets 3e16 --sizes 8
 
 The law L = E + A / N^alpha + B / D^beta is fitted to all dense runs of data/isoflop.jsonl up to
---most operations, and asked what runs of larger budgets will end with: the runs that
+--most FLOPs, and says what runs of larger budgets will end with: the runs that
 scripts/isoflop.py would make. A second prediction lets tokens that are read again count for less,
 as Muennighoff et al. (2023) found. Rows go to data/foretell.jsonl. What has a row is never
-predicted again, however many runs are recorded later: what can still change foretells nothing.
+predicted again, however many runs are recorded later: what can still change predicts nothing.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from sizewise.data import records
 from sizewise.experiments import options
 from sizewise.training import flops, models, run_config, tokenizer
 
-BUDGETS = (1e14, 1e15, 1e16)  # training operations
+BUDGETS = (1e14, 1e15, 1e16)  # training FLOPs
 SIZES = 6
 SAMPLES = 4000
 SEED = 0
@@ -31,10 +31,10 @@ UNDISCOUNTED = 1e12  # excess parameters keep their worth
 
 
 def fitted(most: float) -> tuple[scaling_laws.Fit, str]:
-    """The law of the dense runs up to ``most`` operations, and a hash that names those runs."""
+    """The law of the dense runs up to ``most`` FLOPs, and a hash that names those runs."""
     rows = records.table("isoflop")
-    kept = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
-    rows = rows[kept & (rows["budget"] <= most)]
+    dense = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
+    rows = rows[dense & (rows["budget"] <= most)]
     runs = scaling_laws.Runs.from_arrays(
         rows["params_non_embedding"], rows["tokens"], rows["val_loss"]
     )
@@ -81,11 +81,11 @@ def predicted(config: dict[str, Any], law: scaling_laws.Fit, named: str) -> dict
     }
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(line: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser, numbers = options.parser(__doc__), options.numbers
     add = parser.add_argument
-    add("--budgets", type=numbers(float), default=list(BUDGETS), help="training operations, a,b,c")
+    add("--budgets", type=numbers(float), default=list(BUDGETS), help="training FLOPs, a,b,c")
     add("--sizes", type=int, default=SIZES, help="widths at each budget")
     add("--most", type=float, default=3e13, help="largest budget of the runs to fit")
     add(
@@ -94,28 +94,29 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         default=records.path("foretell"),
         help="another file than data/foretell.jsonl",
     )
-    return parser.parse_args(words)
+    return parser.parse_args(line)
 
 
 def main() -> None:
-    words = arguments()
+    args = arguments()
     try:
-        if not np.all(np.array(words.budgets) > words.most):
-            raise ValueError(f"a budget is not above --most {words.most:g}: nothing to foretell")
+        if not np.all(np.array(args.budgets) > args.most):
+            raise ValueError(f"a budget is not above --most {args.most:g}: nothing to predict")
         configs = [
-            configuration(budget, width, words.most)
-            for budget in words.budgets
-            for width in run_config.around(budget, words.sizes)
+            configuration(budget, width, args.most)
+            for budget in args.budgets
+            for width in run_config.around(budget, args.sizes)
         ]
-        if not (todo := records.missing(words.output, configs)):
+        if not (todo := records.missing(args.output, configs)):
             print("every one of these has its prediction")
             return
-        law, named = fitted(words.most)
+        law, named = fitted(args.most)
         for config in todo:
-            found = predicted(config, law, named)
-            records.append(words.output, config, found, records.provenance(seed=SEED))
-            span = f"{found['run_low']:.3f} to {found['run_high']:.3f}"
-            print(f"{config['budget']:.0e}, width {config['width']}: {found['loss']:.3f} ({span})")
+            prediction = predicted(config, law, named)
+            records.append(args.output, config, prediction, records.provenance(seed=SEED))
+            low, high, loss = (prediction[name] for name in ("run_low", "run_high", "loss"))
+            run = f"{config['budget']:.0e}, width {config['width']}"
+            print(f"{run}: {loss:.3f} ({low:.3f} to {high:.3f})")
     except ValueError as error:
         sys.exit(f"foretell: {error}")
 

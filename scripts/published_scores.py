@@ -151,7 +151,7 @@ def points(name: str) -> plateau.Points:
 
 
 @cache
-def told(name: str, curve: str, at: float | None):
+def predictions(name: str, curve: str, at: float | None):
     return plateau.predict(points(name), curve, at)
 
 
@@ -162,13 +162,13 @@ def gain(config: dict) -> dict:
     rows = rows[(rows["start"] >= low) & (rows["start"] < high)]
     if config.get("without") == "8-bit":
         rows = rows[rows["end"] != 405e9]
-    found = {"pairs": len(rows), "families": rows["family"].nunique()}
+    result = {"pairs": len(rows), "families": rows["family"].nunique()}
     if not len(rows):
-        return found
-    found |= named(returns.average(rows, "gain", np.mean, SAMPLES, SEED), "gain")
+        return result
+    result |= named(returns.average(rows, "gain", np.mean, SAMPLES, SEED), "gain")
     error = returns.average(rows, "error", np.median, SAMPLES, SEED)
-    found |= named({k: v if v is None else 2**v for k, v in error.items()}, "error_ratio")
-    return found | named(
+    result |= named({k: v if v is None else 2**v for k, v in error.items()}, "error_ratio")
+    return result | named(
         returns.average(rows, "elasticity", np.median, SAMPLES, SEED), "elasticity"
     )
 
@@ -177,21 +177,21 @@ def curve(config: dict) -> dict:
     """One curve fitted to a benchmark, and how well it foretells families it has not seen."""
     name, at = config["benchmark"], config.get("break")
     at = None if at == "free" else at
-    one = plateau.fit(points(name), config["curve"], at)
-    found, rival = told(name, config["curve"], at), told(name, "capped", None)
-    wrong = 100 * (found["observed"] - found["predicted"])
-    large = wrong[found["x"] > np.log2(CLAIMED[name])]
+    fitted = plateau.fit(points(name), config["curve"], at)
+    unseen, rival = predictions(name, config["curve"], at), predictions(name, "capped", None)
+    wrong = 100 * (unseen["observed"] - unseen["predicted"])
+    large = wrong[unseen["x"] > np.log2(CLAIMED[name])]
     return {
         "models": len(points(name).y),
-        "families": len(one.offsets),
+        "families": len(fitted.offsets),
         "best_score": float(points(name).y.max()),
-        "slope": float(one.slopes[0]),
-        "ceiling": one.ceiling,
-        "found_break": float(2**one.at) if np.isfinite(one.at) else None,
-        "bic": float(plateau.bic(points(name), one)),
+        "slope": float(fitted.slopes[0]),
+        "ceiling": fitted.ceiling,
+        "found_break": float(2**fitted.at) if np.isfinite(fitted.at) else None,
+        "bic": float(plateau.bic(points(name), fitted)),
         "held_out_error": float(np.sqrt((wrong**2).mean())),
-        "foretold": len(found),
-        "capped_better": plateau.better(rival, found, SAMPLES, SEED),
+        "foretold": len(unseen),
+        "capped_better": plateau.better(rival, unseen, SAMPLES, SEED),
         "foretold_beyond": len(large),
         "bias_beyond": float(large.mean()),
         "error_beyond": float(np.sqrt((large**2).mean())),
@@ -247,12 +247,12 @@ def climbing(task: str, by: str):
 def climb(config: dict) -> dict:
     task, by = config["task"], config["by"]
     rows, chance = climbing(task, by), CHANCE.get(task, 0.0)
-    one = emergence.climb(rows[by], rows[task], chance)
+    curve = emergence.climb(rows[by], rows[task], chance)
     return {
         "models": len(rows),
-        "onset": one.onset,
-        "decades": one.decades,
-        "ceiling": one.top,
+        "onset": curve.onset,
+        "decades": curve.decades,
+        "ceiling": curve.top,
         "most_params": float(rows["params"].max()),
     }
 
@@ -260,8 +260,8 @@ def climb(config: dict) -> dict:
 def excess(config: dict) -> dict:
     task, by = config["task"], config["by"]
     rows, chance = climbing(task, by), CHANCE.get(task, 0.0)
-    one = emergence.excess(rows, task, chance, 0.75, REFITS, SEED, by)
-    return named(one, "excess") | {k: one[k] for k in ("cut", "models", "foretold")}
+    result = emergence.excess(rows, task, chance, 0.75, REFITS, SEED, by)
+    return named(result, "excess") | {k: result[k] for k in ("cut", "models", "foretold")}
 
 
 def suite(config: dict) -> dict:
@@ -292,13 +292,13 @@ def suite(config: dict) -> dict:
 
 def speedrun(config: dict) -> dict:
     rows = scores.speedrun()
-    found = returns.doubling_times(rows["days"], rows["minutes"], SAMPLES, seed=SEED)
+    times = returns.doubling_times(rows["days"], rows["minutes"], SAMPLES, seed=SEED)
     ends = {
         "first_minutes": rows["minutes"].iloc[0],
         "last_minutes": rows["minutes"].iloc[-1],
         "last_day": rows["days"].iloc[-1],
     }
-    return found | {"records": len(rows)} | {name: float(v) for name, v in ends.items()}
+    return times | {"records": len(rows)} | {name: float(v) for name, v in ends.items()}
 
 
 def measure(config: dict) -> dict:
@@ -315,16 +315,16 @@ def measure(config: dict) -> dict:
             return plateau.power(points(name), config["break"], seed=SEED)
         case "rank":
             known = table().dropna(subset=["operations"])  # the same models for all three
-            one = returns.rank(known, bench.name, config["by"], SAMPLES, SEED)
-            return named(one, "rank") | {"models": one["models"]}
+            result = returns.rank(known, bench.name, config["by"], SAMPLES, SEED)
+            return named(result, "rank") | {"models": result["models"]}
         case "smaller_wins":
             rows = table(config["rows"] == "as published")
-            one = returns.smaller_wins(rows, name, config["times"], SAMPLES, SEED)
-            return named(one, "smaller_wins") | {"pairs": one["pairs"]}
+            result = returns.smaller_wins(rows, name, config["times"], SAMPLES, SEED)
+            return named(result, "smaller_wins") | {"pairs": result["pairs"]}
         case "hidden":
             task = config["task"]
-            one = emergence.hidden(scores.emergent(), f"{task}_exact_match", f"{task}_bleu")
-            return named(one, "rank") | {"models": one["models"]}
+            result = emergence.hidden(scores.emergent(), f"{task}_exact_match", f"{task}_bleu")
+            return named(result, "rank") | {"models": result["models"]}
     own = {
         "alike": alike,
         "generation": generation,
@@ -337,23 +337,23 @@ def measure(config: dict) -> dict:
     return own[config["what"]](config)
 
 
-def named(one: dict, name: str) -> dict:
+def named(result: dict, name: str) -> dict:
     """value, low and high under a name; what is not known is left out."""
     ends = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
-    return {ends[k]: v for k, v in one.items() if k in ends and v is not None}
+    return {ends[k]: v for k, v in result.items() if k in ends and v is not None}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", help="another file than data/published_scores.jsonl")
     parser.add_argument("--list", action="store_true", help="print what would be computed")
-    words = parser.parse_args()
-    file = Path(words.output) if words.output else records.path("published_scores")
+    args = parser.parse_args()
+    file = Path(args.output) if args.output else records.path("published_scores")
     grid = [{"table": TABLES.get(config["what"], "benchmarks")} | config for config in GRID]
     todo = records.missing(file, grid)
     for place, config in enumerate(todo, 1):
         line = " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in config.values())
-        if not words.list:
+        if not args.list:
             try:
                 measured = measure({k: v for k, v in config.items() if k != "table"})
             except ValueError as error:

@@ -414,10 +414,12 @@ def finite(value: float) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", help="another file than data/refit_published.jsonl")
+    parser.add_argument("--table", choices=TABLES, help="rows of this table alone")
     parser.add_argument("--list", action="store_true", help="print what would be fitted")
     args = parser.parse_args()
     file = Path(args.output) if args.output else records.path("refit_published")
-    todo = records.missing(file, grid())
+    wanted = [row for row in grid() if args.table in (None, row.get("table"))]
+    todo = records.missing(file, wanted)
     for place, config in enumerate(todo, 1):
         values = (f"{v:g}" if isinstance(v, float) else str(v) for v in config.values())
         if not args.list:

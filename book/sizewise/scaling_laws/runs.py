@@ -64,8 +64,8 @@ class Runs:
         number, not finite or not above 0; if lengths differ; if rows are fewer than ``fewest``;
         or if sizes or tokens take fewer than three values.
         """
-        given = {"params": params, "tokens": tokens, "loss": loss, "flops": flops}
-        columns = {name: _numbers(name, v) for name, v in given.items() if v is not None}
+        columns = {"params": params, "tokens": tokens, "loss": loss, "flops": flops}
+        columns = {name: _numbers(name, v) for name, v in columns.items() if v is not None}
         lengths = {len(values) for values in columns.values()}
         if len(lengths) > 1:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")

@@ -49,9 +49,9 @@ def breaks(kinds: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """
     curves = kinds["curve"].drop_duplicates(["benchmark", "curve"])
     bic = curves.pivot(index="benchmark", columns="curve", values="bic")
-    kept = kinds["kept_slope"].set_index("benchmark")[["break", "kept", "kept_low", "kept_high"]]
+    slopes = kinds["kept_slope"].set_index("benchmark")[["break", "kept", "kept_low", "kept_high"]]
     beyond = kinds["beyond"][kinds["beyond"]["without"] == "nothing"].set_index("benchmark")
-    table = kept.join(beyond[["pairs", "families", "gain", "gain_low", "gain_high"]])
+    table = slopes.join(beyond[["pairs", "families", "gain", "gain_low", "gain_high"]])
     table["bend"] = bic["capped"] - bic["bent"]
     table["plateau"] = bic["capped"] - bic["plateau"]
     table["found"] = kinds["power"].set_index("benchmark")["found"]
