@@ -6,7 +6,8 @@
 Rows, facts and stored outputs are changed as an accident or a careless hand would (a digit, a row
 twice, a row less, another seed, an impossible commit); the library by the operators of Cosmic Ray
 (numbers, comparisons, arithmetic, booleans). Data is held against `sizewise verify`, half of the
-changed rows with a seal made anew; a module against the tests that import it. The changes are
+changed rows with a seal made anew; a module against the tests that import it
+(with --thorough all of them, else the two that name it most). The changes are
 made in a clone of the last commit. What was tried is kept in _build/mutate, so that an
 interrupted run goes on; the exit code is 1 if something survived.
 """
@@ -30,6 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "_build" / "mutate"
 SHARES = {"rows": 0.25, "facts": 0.1, "outputs": 0.1, "library": 0.55}
+FIRST = 2  # test files that are asked first; the others only if these see nothing
 PATIENCE = 3.0  # times what the tests take without a change; what takes longer hangs
 FAMILIES = (  # of Cosmic Ray's operators, the likeliest slips twice
     "NumberReplacer",
@@ -244,7 +246,7 @@ _tests: dict[Path, list[str]] = {}
 
 
 def tests_of(home: Path, file: Path) -> list[str]:
-    """The test files that import a module by its name."""
+    """The test files that import a module by its name, from the one that names it most."""
     if file not in _tests:
         package, name = file.parent.relative_to(home / "book"), file.stem
         dotted = str(package).replace("/", r"\.")
@@ -254,12 +256,12 @@ def tests_of(home: Path, file: Path) -> list[str]:
             rf"\b{dotted}\.{name}\b",
             rf"\bfrom sizewise import (\([^)]*|[^(\n]*)\b{short}\b[\s\S]*\b{short}\.{name}\b",
         ]
-        _tests[file] = [
-            str(test.relative_to(home))
-            for test in sorted((home / "tests").glob("test_*.py"))
-            if not test.name.startswith("test_site")
-            and any(re.search(p, test.read_text(encoding="utf-8")) for p in patterns)
-        ]
+        naming = {}
+        for test in sorted((home / "tests").glob("test_*.py")):
+            text = test.read_text(encoding="utf-8")
+            if not test.name.startswith("test_site") and any(re.search(p, text) for p in patterns):
+                naming[str(test.relative_to(home))] = len(re.findall(rf"\b{name}\b", text))
+        _tests[file] = sorted(naming, key=naming.get, reverse=True)
     return _tests[file]
 
 
@@ -277,11 +279,11 @@ KINDS = {
 _unchanged: dict[tuple[str, ...], float] = {}  # checks -> seconds that they take, if they pass
 
 
-def checks_of(home: Path, file: Path) -> tuple[str, ...]:
+def checks_of(home: Path, file: Path, tests: slice) -> tuple[str, ...]:
     """The arguments of a Python that runs what could see a change of this file."""
     if file.suffix != ".py":
         return ("-m", "sizewise", "verify")
-    tests = tests_of(home, file)
+    tests = tests_of(home, file)[tests]
     return ("-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests)
 
 
@@ -310,12 +312,12 @@ def seconds_unchanged(home: Path, checks: tuple[str, ...], python: str) -> float
     return _unchanged[checks] if _unchanged[checks] >= 0 else None
 
 
-def attempt(home: Path, kind: str, seed: str, python: str, only: str) -> dict:
+def attempt(home: Path, kind: str, seed: str, python: str, only: str, thorough: bool) -> dict:
     """Make one change, look, and take it back."""
     chance = random.Random(seed)  # noqa: S311 - a choice, no secret
     while True:
         what, (file, before, after) = KINDS[kind](home, chance, only)
-        checks = checks_of(home, file)
+        checks = checks_of(home, file, slice(FIRST))
         if (usual := seconds_unchanged(home, checks, python)) is not None:
             break
         print(f"left out: {file.relative_to(home)}: its checks fail without any change")
@@ -325,6 +327,10 @@ def attempt(home: Path, kind: str, seed: str, python: str, only: str) -> dict:
     file.write_text(after, encoding="utf-8")
     try:
         ended = state(home, checks, python, PATIENCE * usual + 30)
+        if ended == "passed" and thorough and tests_of(home, file)[FIRST:]:
+            others = checks_of(home, file, slice(FIRST, None))
+            if state(home, others, python) == "failed":
+                ended = "failed"
     finally:
         file.write_text(before, encoding="utf-8")
     diff = ""
@@ -358,6 +364,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--kind", choices=KINDS, help="only these")
     parser.add_argument("--only", default="", help="modules whose path has this, as data/")
+    parser.add_argument(
+        "--thorough", action="store_true", help="ask every test that imports a module, in the end"
+    )
     parser.add_argument("--seed", default="0", help="of the choice of changes")
     parser.add_argument("--python", default=sys.executable, help="runs the checks")
     parser.add_argument("--minutes", type=float, help="stop after so many, and go on next time")
@@ -382,7 +391,9 @@ def main() -> int:
         if arguments.minutes and time.monotonic() - started > 60 * arguments.minutes:
             print(f"stopped after {place - 1} of {len(wanted)}; the same command goes on")
             break
-        entry = done[kind, seed] = attempt(home, kind, seed, arguments.python, arguments.only)
+        entry = done[kind, seed] = attempt(
+            home, kind, seed, arguments.python, arguments.only, arguments.thorough
+        )
         with log.open("a") as out:
             out.write(json.dumps(entry) + "\n")
         word = "SURVIVED" if entry["ended"] == "passed" else f"caught, {entry['ended']}"
