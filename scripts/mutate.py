@@ -15,6 +15,7 @@ interrupted run goes on; the exit code is 1 if something survived.
 import argparse
 import ast
 import difflib
+import fcntl
 import hashlib
 import json
 import os
@@ -320,7 +321,7 @@ def attempt(home: Path, kind: str, seed: str, python: str, only: str, thorough: 
         checks = checks_of(home, file, slice(FIRST))
         if (usual := seconds_unchanged(home, checks, python)) is not None:
             break
-        print(f"left out: {file.relative_to(home)}: its checks fail without any change")
+        print(f"left out: {file.relative_to(home)}: its checks fail unchanged", flush=True)
         if kind != "library":
             sys.exit("mutate: see to that and commit it first")
     started = time.monotonic()
@@ -374,6 +375,16 @@ def main() -> int:
     words = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     commit = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
     WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "lock").open("w") as lock:  # one at a time changes the checkout
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.exit("mutate: another one is at work in _build/mutate")
+        return run(arguments, commit)
+
+
+def run(arguments: argparse.Namespace, commit: str) -> int:
+    """Try the changes that are wanted and were not tried yet; the exit code."""
     home = clone(commit)
     log = WORK / f"{commit[:12]}.jsonl"
     known = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
