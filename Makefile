@@ -57,7 +57,8 @@ check: $(VENV)/.ready ## Everything in test, and the tests that take minutes
 mutate: $(VENV)/.ready ## 200 random changes of data and library; prints what no test saw; an hour or two
 	$(PYTHON) -m venv _build/mutate/venv
 	_build/mutate/venv/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
-	_build/mutate/venv/bin/python scripts/mutate.py --python $(BIN)/python --seed $(or $(SEED),0)
+	_build/mutate/venv/bin/python scripts/mutate.py --python $(BIN)/python --thorough \
+	  --seed $(or $(SEED),0)
 
 kills: $(VENV)/.ready ## 20 kills each of a sweep, a chapter, a comparison, a download; ten minutes
 	$(BIN)/python scripts/kills.py

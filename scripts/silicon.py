@@ -63,8 +63,8 @@ def configs(file: Path, kernel: str):
 def record(output: Path, config: dict, measured: dict, source: dict) -> None:
     """Append one row and say what it is."""
     empty = {"numbers": None, "error_median": None, "error_p90": None}
-    kept = {name: value for name, value in measured.items() if name != reduction.PROBLEM}
-    row = records.append(output, config, empty | kept, source)
+    columns = {name: value for name, value in measured.items() if name != reduction.PROBLEM}
+    row = records.append(output, config, empty | columns, source)
     error = "dropped" if row["numbers"] is None else f"{row['error_median']:.1f} %"
     print(*config.values(), f"{measured['rows']} rows held out", error, flush=True)
 

@@ -53,8 +53,8 @@ HOST = ("base", "each")
 def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """The configurations of counted models with floor, forecast and shares of the peaks."""
     described = {
-        name: parameters.describe(known)
-        for name, known in MODELS.items()
+        name: parameters.describe(model)
+        for name, model in MODELS.items()
     }  # fmt: skip
     rows = []
     for row in table[table["model_id"].isin(MODELS)].itertuples():
@@ -112,12 +112,12 @@ def fit_host(rows: pd.DataFrame, column: str) -> dict[str, float]:
 def held_out(rows: pd.DataFrame, predict) -> dict:
     """Error over all ways to hold about half of the families out: median and range.
 
-    ``predict(fitted, held)`` gives predicted and measured values of the held-out rows.
+    ``predict(fitted, out)`` gives predicted and measured values of the out-out rows.
     """
     families = sorted(rows["family"].unique())
     medians, tails = [], []
-    for held in itertools.combinations(families, len(families) // 2):
-        mask = rows["family"].isin(held)
+    for out in itertools.combinations(families, len(families) // 2):
+        mask = rows["family"].isin(out)
         score = kernel_fits.errors(*predict(rows[~mask], rows[mask]))
         medians.append(score["error_median"])
         tails.append(score["error_p90"])
@@ -152,8 +152,8 @@ def rows_of(rows: pd.DataFrame):
     numbers = fit_watts(rows)
     yield {"what": "watts"}, {
         "numbers": numbers, **kernel_fits.errors(predicted_watts(rows, numbers), rows["watts"]),
-        **held_out(rows, lambda fitted, held: (
-            predicted_watts(held, fit_watts(fitted)), held["watts"])),
+        **held_out(rows, lambda fitted, out: (
+            predicted_watts(out, fit_watts(fitted)), out["watts"])),
         "watts_share_median": {
             gpu: float((own["watts"] / own["tdp"]).median()) for gpu, own in rows.groupby("gpu")
         },
@@ -180,9 +180,9 @@ def rows_of(rows: pd.DataFrame):
             continue
         host = fit_host(rows, column)
 
-        def with_host(fitted, held, column=column):
+        def with_host(fitted, out, column=column):
             own = fit_host(fitted, column)
-            return held[column] + own["base"] + own["each"] * held["batch"], held["step"]
+            return out[column] + own["base"] + own["each"] * out["batch"], out["step"]
 
         yield {"what": "time", "column": column, "host": True}, {
             "numbers": host, **kernel_fits.errors(with_host(rows, rows)[0], rows["step"]),

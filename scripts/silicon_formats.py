@@ -96,14 +96,18 @@ def product_rows(tables):
             ratios = speedups(large, format)
             for least, most, label in SIZES:
                 size = ratios["n"] * ratios["k"]
-                chosen = ratios[(size > least) & (size <= most)]
-                if len(chosen) < 8:
+                shapes = ratios[(size > least) & (size <= most)]
+                if len(shapes) < 8:
                     continue
                 yield {
                     "what": "product", "gpu": source.gpu, "framework": source.framework,
                     "version": source.version, "release": release, "format": format,
                     "size": label,
-                }, payoff(chosen)  # fmt: skip
+                }, payoff(shapes)  # fmt: skip
+
+
+def _medians(fits: list[dict]) -> dict:
+    return {key: float(np.median([numbers[key] for numbers in fits])) for key in kf.GEMM}
 
 
 def sign_rows(tables):
@@ -125,9 +129,9 @@ def sign_rows(tables):
         others = {
             name: [
                 numbers
-                for (card, other), found in fits.items()
+                for (card, other), listed_fits in fits.items()
                 if other == name and card != gpu
-                for numbers in found
+                for numbers in listed_fits
             ]
             for name in ("bf16", format)
         }
@@ -141,7 +145,7 @@ def sign_rows(tables):
         plain, rounded = (
             kf.gemm_seconds(
                 m, n, k, kind, device.bandwidth, device.flops[kind.compute], device.sms,
-                {key: float(np.median([one[key] for one in others[name]])) for key in kf.GEMM},
+                _medians(others[name]),
             )
             for name, kind in zip(("bf16", format), kinds, strict=True)
         )  # fmt: skip

@@ -87,13 +87,13 @@ def coverage(rows: pd.DataFrame, grade: int, family: str) -> dict:
 def splits(rows: pd.DataFrame, column: str, *, scaled: bool) -> dict:
     """Median and range, over all halves of the families held out, of the error's quantiles.
 
-    ``scaled``: times the one constant that suits the families not held out.
+    ``scaled``: times the one constant that suits the families not out out.
     """
     families = sorted(rows["family"].unique())
     ratio = (rows[column] / rows["tpot"]).to_numpy()
     medians, tails = [], []
-    for held in itertools.combinations(families, HALF):
-        mask = rows["family"].isin(held).to_numpy()
+    for out in itertools.combinations(families, HALF):
+        mask = rows["family"].isin(out).to_numpy()
         constant = np.median(ratio[~mask]) if scaled else 1.0
         off = 100 * np.abs(ratio[mask] / constant - 1)
         medians.append(np.median(off))
@@ -107,36 +107,36 @@ def splits(rows: pd.DataFrame, column: str, *, scaled: bool) -> dict:
     }
 
 
-def rows_of(kept: pd.DataFrame, dropped: dict):
+def rows_of(rows_kept: pd.DataFrame, dropped: dict):
     """(configuration, measurements) of every row that is recorded."""
     names = ("family", "gpu", "framework", "precision")
-    classes = pd.cut(kept["concurrency"], [0, *CLASSES, np.inf], labels=False)
-    kept = kept.assign(load=classes.map(dict(enumerate(("1-4", "5-16", "17-64", "65+")))))
+    classes = pd.cut(rows_kept["concurrency"], [0, *CLASSES, np.inf], labels=False)
+    rows_kept = rows_kept.assign(load=classes.map(dict(enumerate(("1-4", "5-16", "17-64", "65+")))))
 
     def entry(what, grade, rows, **where):
         blank = dict.fromkeys((*names, "load"))
         return {"what": what, "grade": grade, **(blank | where)}, score(rows, grade)
 
-    yield {"what": "rules"}, {"dropped": dropped, "rows": len(kept)}
+    yield {"what": "rules"}, {"dropped": dropped, "rows": len(rows_kept)}
     for grade in (1, 2):
-        yield entry("all", grade, kept)
+        yield entry("all", grade, rows_kept)
         for name in (*names, "load"):
-            for value, rows in kept.groupby(name):
+            for value, rows in rows_kept.groupby(name):
                 config, measured = entry(name, grade, rows, **{name: value})
                 if name == "family":
-                    measured |= coverage(kept, grade, value)
+                    measured |= coverage(rows_kept, grade, value)
                 yield config, measured
-        for where, rows in kept.groupby(list(names)):
+        for where, rows in rows_kept.groupby(list(names)):
             if len(rows) >= FEWEST:
                 yield entry("group", grade, rows, **dict(zip(names, where, strict=True)))
-        for where, rows in kept.groupby(["gpu", "framework", "load"]):
+        for where, rows in rows_kept.groupby(["gpu", "framework", "load"]):
             labels = dict(zip(("gpu", "framework", "load"), where, strict=True))
             yield entry("gpu-load", grade, rows, **labels)
     for column in ("floor", "grade1", "grade2"):
         for scaled in (False, True):
             yield (
                 {"what": "splits", "column": column, "scaled": scaled},
-                splits(kept, column, scaled=scaled),
+                splits(rows_kept, column, scaled=scaled),
             )
 
 
@@ -148,9 +148,9 @@ def main() -> None:
         file, source = kernel_tables.wheel("core"), records.provenance()
         frozen = hashlib.sha256(records.path("silicon").read_bytes()).hexdigest()
         models = servings.models(file)
-        kept, dropped = servings.keep(servings.parse(kernel_tables.servings(file)), models)
-        print(f"{len(kept)} rows kept; dropped {dropped}", flush=True)
-        scored = forecasts(kept, models)
+        rows_kept, dropped = servings.keep(servings.parse(kernel_tables.servings(file)), models)
+        print(f"{len(rows_kept)} rows kept; dropped {dropped}", flush=True)
+        scored = forecasts(rows_kept, models)
         for config, measured in rows_of(scored, dropped):
             config = {"attempt": ATTEMPT, "numbers_sha256": frozen, **config}
             if records.missing(args.output, [config]):

@@ -206,7 +206,7 @@ class TestStoredVerdicts:
         for number, verdict in claims.stored(name).items():
             evidence = verdict["evidence"] or ranges_of(number)
             assert evidence, f"claim {number}: no number says what it could have been"
-            assert evidence.keys() <= verdict["numbers"].keys(), f"claim {number}"
+            assert ranges_of(number).keys() <= verdict["numbers"].keys(), f"claim {number}"
             named = {outcome for outcome, _ in verdict["rules"]} | {verdict["otherwise"]}
             reached = verdicts.reachable(
                 verdict["rules"], verdict["otherwise"], verdict["numbers"], evidence

@@ -364,3 +364,8 @@ class TestSeals:
         # printf '[{"a":1},{"b":2.5},{}]' | sha256sum
         expected = "7240e284896272a478901ca950b6a68ca2a0fc29a85d7c63d8acdaf0bcf9a690"
         assert records.seal({"a": 1}, {"b": 2.5}, {})["sha256"] == expected
+
+
+def test_a_table_without_rows_names_the_script_that_records_them(book):
+    with pytest.raises(ValueError, match=r"^some: no rows; record them with python scripts/some"):
+        records.table("some")

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sizewise.costs import forecast, kernel_fits, roofline
+from sizewise.costs import energy, forecast, kernel_fits, roofline
 from sizewise.data import catalog, kernel_tables, records
 from sizewise.experiments import kernel_reduction, servings
 from sizewise.models import parameters
@@ -326,3 +326,79 @@ class TestScores:
         (rules,) = [row for row in rows if row["what"] == "rules"]
         assert list(rules["dropped"]) == [rule.name for rule in servings.RULES]
         assert rules["rows"] + sum(rules["dropped"].values()) == 3619
+
+
+class TestEnergy:
+    def test_watts_by_hand(self):
+        numbers = {"idle": 0.5, "memory": 0.1, "flops": 0.8}
+        assert energy.watts_share(0.5, 0.25, numbers) == pytest.approx(0.5 + 0.05 + 0.4)
+
+    def test_joules_are_watts_times_seconds_over_tokens(self):
+        share = energy.watts_share(0.5, 0.01, energy.numbers())
+        joules = energy.joules_per_token(H100, 4, 0.02, 0.01, 0.0002, 16)
+        assert joules == pytest.approx(700 * share * 4 * 0.02 / 16)
+
+    def test_a_device_without_a_stated_power_is_refused(self):
+        with pytest.raises(ValueError, match="no power"):
+            energy.joules_per_token(catalog.device("TPU-v7"), 1, 1, 0.5, 0.1, 1)
+
+    def test_the_rule_keeps_between_standing_power_and_the_stated_one(self):
+        """Measured GPUs drew 36 to 99 % of their stated power; the rule must not leave that."""
+        numbers = energy.numbers()
+        for memory, flops in ((0.05, 0.001), (0.8, 0.02), (0.3, 0.3)):
+            assert 0.36 < energy.watts_share(memory, flops, numbers) < 1.1
+
+    def test_no_measured_configuration_is_faster_than_its_floor(self):
+        rows = [row for row in records.read("silicon_energy") if row["what"] == "time"]
+        assert {row["below_floor"] for row in rows if "below_floor" in row} == {0}
+
+
+class TestFormats:
+    """What the phase diagram says, against figures that were read in the tables by others."""
+
+    @pytest.fixture(scope="class")
+    def rows(self):
+        return records.read("silicon_formats")
+
+    def product(self, rows, gpu, version, format, size):
+        (row,) = [
+            row
+            for row in rows
+            if row["what"] == "product"
+            and (row["gpu"], row["version"], row["format"], row["size"])
+            == (gpu, version, format, size)
+        ]
+        return row
+
+    @pytest.mark.parametrize(
+        ("gpu", "version", "best", "worst"),
+        [
+            ("A100-80GB", "1.0.0", 3.33, 0.90),
+            ("L40S", "1.0.0", 4.12, 1.16),
+            ("H100", "1.0.0rc3", 3.33, 0.72),
+            ("H200", "1.2.0rc5", 2.90, 0.68),
+        ],
+    )
+    def test_four_bits_on_large_matrices(self, rows, gpu, version, best, worst):
+        row = self.product(rows, gpu, version, "int4", "over 120M")
+        assert row["best"] == pytest.approx(best, abs=0.01)
+        assert row["worst"] == pytest.approx(worst, abs=0.01)
+
+    def test_on_hopper_four_bits_lose_in_the_middle_and_on_the_l40s_nowhere(self, rows):
+        middle = self.product(rows, "H200", "1.2.0rc5", "int4", "26M to 120M")
+        assert middle["loses_between"][0] <= 64
+        assert self.product(rows, "L40S", "1.0.0", "int4", "26M to 120M")["loses_between"] is None
+
+    def test_the_sign_is_better_than_a_coin_on_every_card_held_out(self, rows):
+        signs = [row for row in rows if row["what"] == "sign"]
+        assert len(signs) >= 30
+        assert min(row["right"] for row in signs) > 0.65
+
+    def test_servers_as_accelmark_has_them(self, rows):
+        ratios = {
+            (row["device"], row["format"]): row["over_bf16"]
+            for row in rows
+            if row["what"] == "server" and row["framework_version"] == "0.7.3"
+        }
+        assert ratios["NVIDIA H100 80GB HBM3", "W4A16"] == pytest.approx(0.62, abs=0.005)
+        assert ratios["NVIDIA GeForce RTX 3090", "W8A8"] == pytest.approx(2.30, abs=0.005)

@@ -38,8 +38,10 @@ def question(
     The mean context of a request is the floor's: input + output / 2, unless lengths are given.
     Raises ValueError for an unknown framework or host, and for sizes that are no whole numbers.
     """  # fmt: skip
+    from dataclasses import replace
+
     from sizewise import units
-    from sizewise.costs import forecast
+    from sizewise.costs import energy, forecast
     from sizewise.validation import whole
 
     output = whole("output", output) if output else max(min(512, context // 2), 1)
@@ -60,7 +62,14 @@ def question(
     except ValueError as error:
         blank = dict.fromkeys(("forecast_seconds", "forecast_low", "forecast_high"))
         return blank | {"resembles": [], "forecast_unknown": str(error)}
+    joules = None
+    if device.tdp_watts:
+        memory, flops = forecast.floor_parts(described, device, replace(plan, batch=result.batch))
+        joules = energy.joules_per_token(
+            device, devices, result.seconds, memory, flops, result.batch
+        )
     return {
+        "forecast_joules_per_million_tokens": None if joules is None else 1e6 * joules,
         "forecast_seconds": result.seconds,
         "forecast_low": result.low,
         "forecast_high": result.high,
@@ -95,6 +104,11 @@ def show(plain: dict) -> None:
         f"  first token: {plain['first_token_floor_seconds'] * 1e3:.3g} ms at best, for a prompt "
         f"of {plain['input']:,} tokens"
     )
+    if plain["forecast_joules_per_million_tokens"]:
+        print(
+            f"  energy: {plain['forecast_joules_per_million_tokens']:,.3g} J a million tokens at "
+            "the watts that such GPUs were measured to draw"
+        )
     for row in plain["resembles"]:
         print(
             f"  measured: {row['family']} on {row['gpu']} with {row['framework']} in "

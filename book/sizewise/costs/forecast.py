@@ -53,10 +53,10 @@ def kind_of(format: str) -> str:
 
     Raises ValueError for a format that is unknown.
     """
-    known = weight_format(format)
-    if known.name in KINDS:
-        return KINDS[known.name]
-    return "int4" if known.bits < 6 else "int8-weight-only" if known.bits < 12 else "bf16"
+    entry = weight_format(format)
+    if entry.name in KINDS:
+        return KINDS[entry.name]
+    return "int4" if entry.bits < 6 else "int8-weight-only" if entry.bits < 12 else "bf16"
 
 
 @dataclass(frozen=True)
@@ -199,15 +199,15 @@ class Numbers:
 
     def of(self, kernel: str, format: str) -> dict[str, float]:
         """The numbers of a kernel in a format. Raises ValueError where neither grade has any."""
-        found = self.own.get((kernel, format))
-        if found is None:
-            found = self.everywhere.get((kernel, format)) or self.everywhere.get((kernel, "any"))
-            if found is None:
+        fit = self.own.get((kernel, format))
+        if fit is None:
+            fit = self.everywhere.get((kernel, format)) or self.everywhere.get((kernel, "any"))
+            if fit is None:
                 raise ValueError(f"no numbers for {kernel} in {format}")
-            return found
+            return fit
         if kernel == "gemm":
-            return found | {"launch": self.launches[kernel, format]}
-        return found
+            return fit | {"launch": self.launches[kernel, format]}
+        return fit
 
 
 def _age(version: str) -> tuple[int, ...]:
@@ -495,8 +495,8 @@ def forecast(
             f"{model.name} with one sequence of {plan.input + plan.output:,} tokens does not fit "
             f"in {USABLE:.0%} of {plan.devices} x {device.name}"
         )
-    asked = plan.concurrency or plan.batch
-    queues = asked > min(plan.batch, room)
+    requests = plan.concurrency or plan.batch
+    queues = requests > min(plan.batch, room)
     plan = _with(plan, batch=min(plan.batch, room))
     seconds, parts = tpot_seconds(model, device, plan, fitted)
     band = bands(fitted.grade)
@@ -507,7 +507,7 @@ def forecast(
         nominal=band["nominal"], floor_seconds=floor_seconds(model, device, plan),
         first_token_floor=prompt_seconds(model, device, plan, fitted), parts=parts, queues=queues,
         resembles=resembling(family or model.name, device.name, framework),
-        notes=_notes(fitted, room, asked, plan),
+        notes=_notes(fitted, room, requests, plan),
     )  # fmt: skip
 
 
@@ -517,16 +517,16 @@ def _with(plan: Plan, **changes) -> Plan:
     return replace(plan, **changes)
 
 
-def _notes(fitted: Numbers, room: int, asked: int, plan: Plan) -> tuple[str, ...]:
+def _notes(fitted: Numbers, room: int, requests: int, plan: Plan) -> tuple[str, ...]:
     notes = [
         "kernel numbers of this GPU and framework" if fitted.grade == 2 else
         "one set of kernel numbers for every device and framework",
         "fitted on kernels alone; nothing was fitted on servings",
     ]  # fmt: skip
-    if asked > room:
-        notes.append(f"{asked} requests in flight, {room} fit: the others queue")
-    elif asked > plan.batch:
-        notes.append(f"{asked} requests in flight, {plan.batch} in a step: the others queue")
+    if requests > room:
+        notes.append(f"{requests} requests in flight, {room} fit: the others queue")
+    elif requests > plan.batch:
+        notes.append(f"{requests} requests in flight, {plan.batch} in a step: the others queue")
     notes.append("the time to the first token is given as a floor: under load it is a queue's")
     return tuple(notes)
 

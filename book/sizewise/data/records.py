@@ -121,10 +121,17 @@ def numbered(file: Path) -> Iterator[tuple[int, Row]]:
 
 
 def table(stem_or_path: str | Path):
-    """The rows as a data frame; the columns of ``from`` become ``from.commit`` and so on."""
+    """The rows as a data frame; the columns of ``from`` become ``from.commit`` and so on.
+
+    Raises ValueError if there are no rows, with the script that records them.
+    """
     import pandas
 
-    return pandas.json_normalize(read(stem_or_path), max_level=1)
+    rows = read(stem_or_path)
+    if not rows:
+        stem = Path(stem_or_path).stem
+        raise ValueError(f"{stem}: no rows; record them with python scripts/{stem}.py")
+    return pandas.json_normalize(rows, max_level=1)
 
 
 # ---------------------------------------------------------------- ids and seals

@@ -68,7 +68,7 @@ def _result(numbers, problem: Problem, dropped: dict, **more) -> dict:
 
     A table of which over `SHARE_BELOW` is faster than its floor keeps no numbers.
     """
-    held = ~problem.fitted if not problem.fitted.all() else problem.fitted
+    tested = ~problem.fitted if not problem.fitted.all() else problem.fitted
     share = problem.floor / problem.seconds
     below = int((share > 1 / IMPOSSIBLE).sum())
     impossible = problem.names == ATTENTION and below > SHARE_BELOW * len(share)
@@ -76,10 +76,10 @@ def _result(numbers, problem: Problem, dropped: dict, **more) -> dict:
         dropped = dropped | {"below-floor": len(share)}
     return {
         "numbers": None if impossible else numbers,
-        **kf.errors(problem.seconds_of(np.flatnonzero(held), numbers), problem.seconds[held]),
+        **kf.errors(problem.seconds_of(np.flatnonzero(tested), numbers), problem.seconds[tested]),
         "rows_fitted": int(problem.fitted.sum()),
         "dropped": dropped,
-        "floor_error_median": float(100 * np.median(np.abs(share[held] - 1))),
+        "floor_error_median": float(100 * np.median(np.abs(share[tested] - 1))),
         "floor_share_median": float(np.median(share)),
         "floor_share_p90": float(np.percentile(share, 90)),
         "below_floor": int((share > 1).sum()),
@@ -377,12 +377,12 @@ def everywhere(kernel: str, pool: list, *, seed: int = 0) -> Iterator[tuple[dict
         names = tuple(name for name in names if name != "peak") + tuple(
             sorted({CLASSES[config["format"]] for config, *_ in pool})
         )
-    problems, formats, fitted, held = [], [], [], []
+    problems, formats, fitted, tested = [], [], [], []
     for config, _, _, measured in pool:
         problem = measured[PROBLEM]
         problems.append(problem)
         formats.append(config["format"])
-        for rows, half in ((fitted, problem.fitted), (held, ~problem.fitted)):
+        for rows, half in ((fitted, problem.fitted), (tested, ~problem.fitted)):
             indices = np.flatnonzero(half if half.any() else ~half)
             rows.append(np.sort(rng.choice(indices, min(SAMPLE, len(indices)), replace=False)))
 
@@ -409,7 +409,7 @@ def everywhere(kernel: str, pool: list, *, seed: int = 0) -> Iterator[tuple[dict
     numbers = kf.fit(
         names, lambda _, x: predicted(fitted, x), measured_of(fitted), limit=10**9, seed=seed
     )
-    errors = kf.errors(predicted(held, numbers), measured_of(held))
+    errors = kf.errors(predicted(tested, numbers), measured_of(tested))
     listed = sorted(set(formats)) if kernel == "gemm" else ["any"]
     if kernel == "gemm":
         listed = [name for name in CLASSES if CLASSES[name] in names]

@@ -73,12 +73,12 @@ def payoff(axes, table) -> str:
     ``table`` has ``gpu``, ``batch`` and ``speedup`` (`tables.floor_and_silicon.payoff_lines`).
     """
     axes.axhline(1, color=INK, linewidth=1)
-    found = []
+    ends = []
     for colour, (gpu, rows) in zip(COLOURS, table.groupby("gpu", sort=False), strict=False):
         rows = rows[rows["batch"] <= 4096]
         axes.plot(rows["batch"], rows["speedup"], color=colour)
-        found.append((rows["speedup"].iloc[0], gpu, colour, rows["speedup"].min()))
-    ordered = sorted(found)
+        ends.append((rows["speedup"].iloc[0], gpu, colour, rows["speedup"].min()))
+    ordered = sorted(ends)
     heights = _apart([entry[0] for entry in ordered], 0.06 * table["speedup"].max())
     for height, (_, gpu, colour, _) in zip(heights, ordered, strict=True):
         axes.annotate(
@@ -92,7 +92,7 @@ def payoff(axes, table) -> str:
     axes.set_xlabel("rows of the batch (tokens at once)")
     axes.set_ylabel("times as fast as bf16")
     return "Speed against bf16 by rows of the batch, a line a card: " + "; ".join(
-        f"{gpu} {first:.2f} at one row, {least:.2f} at worst" for first, gpu, _, least in found
+        f"{gpu} {first:.2f} at one row, {least:.2f} at worst" for first, gpu, _, least in ends
     )
 
 
@@ -102,7 +102,7 @@ def caches(axes, table) -> str:
     ``table`` is `tables.floor_and_silicon.caches` of one GPU.
     """
     axes.axhline(1, color=INK, linewidth=1)
-    found = []
+    ends = []
     places = ["to 8K", "8K to 64K", "64K to 512K", "over 512K"]
     for colour, (name, rows) in zip(COLOURS, table.groupby("framework"), strict=False):
         rows = rows[rows["version"] == rows["version"].max()].sort_values("from_tokens")
@@ -111,12 +111,12 @@ def caches(axes, table) -> str:
             name, (len(rows) - 1, rows["speedup"].iloc[-1]), xytext=(8, 0),
             textcoords="offset points", color=colour, va="center",
         )  # fmt: skip
-        found.append(f"{name} {rows['speedup'].iloc[0]:.2f} to {rows['speedup'].iloc[-1]:.2f}")
+        ends.append(f"{name} {rows['speedup'].iloc[0]:.2f} to {rows['speedup'].iloc[-1]:.2f}")
     axes.set_xticks(range(len(places)), places)
     axes.set_xlim(-0.2, len(places) + 0.3)
     axes.set_xlabel("tokens in all caches (batch times context)")
     axes.set_ylabel("times as fast as 16 bits")
-    return f"Speed of attention with 8-bit keys and values: {'; '.join(found)}."
+    return f"Speed of attention with 8-bit keys and values: {'; '.join(ends)}."
 
 
 def joules(axes, table) -> str:

@@ -195,6 +195,62 @@ def below_floor() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def kernel_drops() -> pd.DataFrame:
+    """Rows of kernel tables that each rule drops, with its reason."""
+    from sizewise.experiments.kernel_reduction import REASONS
+
+    rows = records.table("silicon")
+    counts = {name: rows.get(f"dropped.{name}", pd.Series(dtype=float)).sum() for name in REASONS}
+    return pd.DataFrame(
+        [(REASONS[name], int(count)) for name, count in counts.items() if count],
+        columns=["dropped because", "rows"],
+    ).sort_values("rows", ascending=False)
+
+
+def floor_shares() -> pd.DataFrame:
+    """Floor over measured seconds, medians over frameworks and formats: a line a GPU."""
+    rows = records.table("silicon")
+    rows = rows[(rows["gpu"] != "any") & rows["numbers.launch"].notna()]
+    wide = rows.pivot_table(
+        index="gpu", columns="kernel", values="floor_share_median", aggfunc="median"
+    )
+    wide = wide[[name for name in KERNELS if name != "all-reduce"]].rename(columns=KERNELS)
+    return wide.reset_index().replace({"gpu": GPUS}).rename(columns={"gpu": "GPU"})
+
+
+def product_shares() -> pd.DataFrame:
+    """The same for matrix products, by format and framework: medians over GPUs."""
+    rows = records.table("silicon")
+    mask = (rows["kernel"] == "gemm") & (rows["gpu"] != "any") & rows["numbers.launch"].notna()
+    wide = rows[mask].pivot_table(
+        index="format", columns="framework", values="floor_share_median", aggfunc="median"
+    )
+    wide = wide.rename(columns=FRAMEWORKS).reset_index()
+    return wide.assign(format=wide["format"].map(FORMATS))
+
+
+def peers() -> pd.DataFrame:
+    """NVIDIA's planner and our forecasts on the same servings: errors by framework and in all."""
+    rows = records.table("silicon_peer")
+    rows = rows[rows["what"].isin(["all", "framework", "gpu"])]
+    rows["on"] = rows["which"].map(FRAMEWORKS).fillna(rows["which"]).fillna("all answered")
+    wide = rows.pivot_table(
+        index=["on", "rows"], columns="forecast", values=["error_median", "error_p90"], sort=False
+    )
+    return pd.DataFrame(
+        {
+            "servings": wide.index.get_level_values("on"),
+            "rows": wide.index.get_level_values("rows").astype(int),
+            "planner: median %": wide[("error_median", "peer")].to_numpy(),
+            "90th %": wide[("error_p90", "peer")].to_numpy(),
+            "one set: median %": wide[("error_median", "one set")].to_numpy(),
+            "90th % ": wide[("error_p90", "one set")].to_numpy(),
+            "own numbers: median %": wide[("error_median", "own")].to_numpy(),
+            "90th %  ": wide[("error_p90", "own")].to_numpy(),
+        }
+    )
+
+
 def payoff(format: str) -> pd.DataFrame:
     """One format against bf16, a line a card, stack and size: where it ends, best and worst."""
     rows = records.table("silicon_formats")

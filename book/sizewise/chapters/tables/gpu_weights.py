@@ -82,7 +82,9 @@ FOURTH = 3  # layers count from 0
 
 def recorded(stem: str | Path = "gpu_weights"):
     """The rows of one GPU, with `COLUMNS` at least."""
-    found = records.table(stem)
+    import pandas
+
+    found = pandas.json_normalize(records.read(stem), max_level=1)  # there may be none
     found = found.reindex(columns=list(dict.fromkeys((*COLUMNS, *found))))
     there = found[found["device"].notna() & (found["device"] != "CPU")]
     return there[there["device"] == there["device"].iloc[0]] if len(there) else there

@@ -43,7 +43,7 @@ def rows(stem=STEM):
     """The recorded rows; without rows an empty table with their columns."""
     import pandas
 
-    table = records.table(stem)
+    table = pandas.json_normalize(records.read(stem), max_level=1)
     return table if len(table) else pandas.DataFrame(columns=COLUMNS)
 
 
@@ -51,7 +51,7 @@ def kinds(stem="cascade"):
     """The rows of a file by their column ``what``; a kind without rows is an empty table."""
     import pandas
 
-    table = records.table(stem)
+    table = pandas.json_normalize(records.read(stem), max_level=1)
     names = ("cascade", "chosen", "calibration", "specialists", "vote")
     empty = pandas.DataFrame()
     if not len(table):
