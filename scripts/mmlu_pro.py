@@ -43,10 +43,15 @@ FAMILIES = (  # smaller first, of one maker and one recipe
 SUCCESSORS = tuple(  # later models of seven or eight billion against the 70 billion before
     (small, "Llama-2-70b-hf")
     for small in (
-        "Mistral-7B-v0.1", "Qwen1.5-7B-Chat", "gemma-7b", "Meta-Llama-3-8B", "Meta-Llama-3_1-8B",
-        "Meta-Llama-3_1-8B-Instruct", "mathstral-7B",
+        "Mistral-7B-v0.1",
+        "Qwen1.5-7B-Chat",
+        "gemma-7b",
+        "Meta-Llama-3-8B",
+        "Meta-Llama-3_1-8B",
+        "Meta-Llama-3_1-8B-Instruct",
+        "mathstral-7B",
     )
-)  # fmt: skip
+)
 TWINS = (  # of one size and one maker: what disagrees here is no matter of size
     ("Mistral-7B-v0.1", "Mistral-7B-v0.2-hf"),
     ("Meta-Llama-3-8B", "Meta-Llama-3_1-8B"),
@@ -59,9 +64,12 @@ FRONTIER = (  # against the best of the table, whose size is not published
 )
 LARGEST = (("Qwen1.5-72B-Chat", "Qwen1.5-110B"),)  # the one pair from 70B on; tuned against base
 PAIRS = {
-    "family": FAMILIES, "successor": SUCCESSORS, "twin": TWINS, "frontier": FRONTIER,
+    "family": FAMILIES,
+    "successor": SUCCESSORS,
+    "twin": TWINS,
+    "frontier": FRONTIER,
     "largest": LARGEST,
-}  # fmt: skip
+}
 SMALL = ("Meta-Llama-3_1-8B-Instruct", "mathstral-7B", "Phi-3-mini-4k-instruct", "gemma-7b")
 LARGE = "Meta-Llama-3_1-70B-Instruct"
 WHOLE = ("answers", "agreement")  # rows that need the answers themselves
@@ -156,9 +164,10 @@ def gain(small: np.ndarray, large: np.ndarray) -> Row:
         "gain_high": 100 * difference.high,
         "discordant": (only_small + only_large) / len(small),
         # of the questions that the larger one gets wrong
-        "small_right_where_large_wrong": float(small[large == 0].mean()) if (large == 0).any()
+        "small_right_where_large_wrong": float(small[large == 0].mean())
+        if (large == 0).any()
         else None,
-    }  # fmt: skip
+    }
 
 
 def subject(answers, config: Row) -> Row:

@@ -140,13 +140,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def be_streams(self, body, prompt, number) -> None:
         """Events, though nobody asked for them."""
-        parts = [*({"reasoning": one} for one in ("Let ", "me see.")), {"content": "It is "},
-                 {"content": str(total(prompt))}]  # fmt: skip
+        parts = [
+            *({"reasoning": one} for one in ("Let ", "me see.")),
+            {"content": "It is "},
+            {"content": str(total(prompt))},
+        ]
         events = [{"choices": [{"delta": part, "finish_reason": None}]} for part in parts]
         if body["model"] != "streams-torn":
             events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
-        usage = {"prompt_tokens": 20, "completion_tokens": 9,
-                 "completion_tokens_details": {"reasoning_tokens": 4}}  # fmt: skip
+        usage = {
+            "prompt_tokens": 20,
+            "completion_tokens": 9,
+            "completion_tokens_details": {"reasoning_tokens": 4},
+        }
         events.append({"choices": [], "usage": usage})
         lines = [f"data: {json.dumps(event)}\n\n" for event in events]
         content = ": a comment\n\n" + "".join(lines) + "data: [DONE]\n\n"

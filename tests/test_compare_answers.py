@@ -75,12 +75,16 @@ class TestExtraction:
             ("[THINK]6 x 7[/THINK]42", "6 x 7", "42"),
             ("◁think▷6 x 7◁/think▷42", "6 x 7", "42"),
             ("<think>a</think>no <think>b</think>42", "", "42"),
-            ("<|channel|>analysis<|message|>6 x 7<|end|><|start|>assistant<|channel|>final"
-             "<|message|>42<|return|>", "6 x 7", "42"),
+            (
+                "<|channel|>analysis<|message|>6 x 7<|end|><|start|>assistant<|channel|>final"
+                "<|message|>42<|return|>",
+                "6 x 7",
+                "42",
+            ),
             ("<|channel|>analysis<|message|>6 x 7", "6 x 7", ""),
             ("no thought at all", "", "no thought at all"),
         ],
-    )  # fmt: skip
+    )
     def test_a_thought_is_put_aside_and_kept(self, text, thought, answer):
         got = thoughts.split_thought(text)
         assert got[1].endswith(answer) if "no <think>" in text else got[1] == answer

@@ -46,12 +46,24 @@ class TestArchives:
 
     def test_an_archive_is_read_with_its_questions_and_without_its_sums(self, tmp_path):
         rows = [
-            {"question_id": 7, "category": "math", "answer": "B", "pred": "B",
-             "options": ["a"] * 4, "generated_text": "The answer is (B)."},
-            {"question_id": 3, "category": "law", "answer": "A", "pred": None,
-             "options": ["a"] * 10, "model_outputs": ["I do not know"]},
+            {
+                "question_id": 7,
+                "category": "math",
+                "answer": "B",
+                "pred": "B",
+                "options": ["a"] * 4,
+                "generated_text": "The answer is (B).",
+            },
+            {
+                "question_id": 3,
+                "category": "law",
+                "answer": "A",
+                "pred": None,
+                "options": ["a"] * 10,
+                "model_outputs": ["I do not know"],
+            },
             "total",
-        ]  # fmt: skip
+        ]
         file = tmp_path / "one.zip"
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("one.json", json.dumps(rows))
@@ -88,16 +100,24 @@ class TestMeasures:
         answers = made(a=[1, np.nan, 0], b=[0, 1, 1])
         small, large, asked = script.both(answers, {"small": "a", "large": "b"})
         assert (small.tolist(), large.tolist(), asked.tolist()) == (
-            [1, 0], [0, 1], [True, False, True],
-        )  # fmt: skip
+            [1, 0],
+            [0, 1],
+            [True, False, True],
+        )
 
     def test_a_cascade_keeps_what_the_small_ones_agree_on(self, script):
         letters = np.array([list("AABBA"), list("ABBBC"), list("AAAAA")])
         key = np.array(list("AAAAA"))
         answers = item_answers.Answers(
-            ["s", "t", "l"], np.arange(5), np.array(["math"] * 5), (letters == key).astype(float),
-            letters=letters, again=letters, key=key, characters=np.full((3, 5), 10.0),
-        )  # fmt: skip
+            ["s", "t", "l"],
+            np.arange(5),
+            np.array(["math"] * 5),
+            (letters == key).astype(float),
+            letters=letters,
+            again=letters,
+            key=key,
+            characters=np.full((3, 5), 10.0),
+        )
         got = script.agreement(answers, {"small": ["s", "t"], "large": "l"})
         # kept: A right, B wrong, B wrong; handed on: two, both right in the large model
         assert (got["handed_on"], got["right"], got["right_where_kept"]) == (0.4, 0.6, 1 / 3)
@@ -144,10 +164,13 @@ class TestRecorded:
     def test_the_subjects_of_a_pair_add_up_to_it(self):
         for pair in [row for row in ROWS if row["what"] == "pair" and row["kind"] == "family"]:
             parts = [
-                row for row in ROWS
-                if row["what"] == "subject" and row["small"] == pair["small"]
-                and row["large"] == pair["large"] and row["subject"] in item_answers.GROUPS
-            ]  # fmt: skip
+                row
+                for row in ROWS
+                if row["what"] == "subject"
+                and row["small"] == pair["small"]
+                and row["large"] == pair["large"]
+                and row["subject"] in item_answers.GROUPS
+            ]
             assert len(parts) == 3
             for name in ("items", "only_small", "only_large"):
                 assert sum(row[name] for row in parts) == pair[name]

@@ -234,7 +234,7 @@ def test_a_learner_that_never_meets_its_rival_has_no_number():
     )
     one = right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=100).iloc[0]
     assert (one["labels"], one["low"], one["high"]) == (np.inf, np.inf, np.inf)
-    assert right_sizing_duels.told(one["labels"], one["first"], one["last"]) == "over 16"
+    assert right_sizing_duels.in_text(one["labels"], one["first"], one["last"]) == "over 16"
 
 
 def test_answers_to_different_items_are_not_compared():
@@ -257,8 +257,8 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
         table = pd.DataFrame([*rows, row("prompted", "m", wrong[50], truth)])
         return right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=200).iloc[0]
 
-    assert found(30, 70)["found"] == "met"
-    assert found(30, 30)["found"] == "not met"
+    assert found(30, 70)["outcome"] == "met"
+    assert found(30, 30)["outcome"] == "not met"
     opposite = word(1 - classification.digits(wrong[50]))  # as often right, on the other items
     spread = pd.DataFrame(
         [
@@ -268,28 +268,13 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
         ]
     )
     one = right_sizing_duels.crossings(spread, right_sizing.rivals(spread), samples=200).iloc[0]
-    assert (one["found"], one["low"], one["high"]) == ("open", 8.0, np.inf)
+    assert (one["outcome"], one["low"], one["high"]) == ("open", 8.0, np.inf)
 
 
 def test_a_crossing_is_told_by_what_was_tried():
-    assert right_sizing_duels.told(np.inf, 8, 1024) == "over 1,024"
-    assert right_sizing_duels.told(8, 8, 1024) == "8 or fewer"
-    assert right_sizing_duels.told(99.7, 8, 1024) == "100"
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ([64.2, 63.9], "64"),
-        ([300, 40], "40 to 300"),
-        ([8, 64], "8 or fewer to 64"),
-        ([8, 8], "8 or fewer"),
-        ([np.inf, 64], "64 to over 1,024"),
-    ],
-)
-def test_several_crossings_are_told_as_a_span(labels, expected):
-    table = pd.DataFrame({"labels": labels, "first": 8, "last": 1024})
-    assert right_sizing_duels.span(table) == expected
+    assert right_sizing_duels.in_text(np.inf, 8, 1024) == "over 1,024"
+    assert right_sizing_duels.in_text(8, 8, 1024) == "8 or fewer"
+    assert right_sizing_duels.in_text(99.7, 8, 1024) == "100"
 
 
 # ------------------------------------------------------------------ small less large
@@ -337,7 +322,7 @@ def test_duels_find_a_real_difference_and_none_where_there_is_none():
             table, right_sizing.rivals(table), "probe", "p", 8, samples=500
         )
         assert found["measure"].tolist() == ["macro_f1", "macro_recall"]
-        assert set(found["found"]) == {expected}
+        assert set(found["ahead"]) == {expected}
         assert (found["low"] <= found["difference"]).all()
         assert (found["difference"] <= found["high"]).all()
 
@@ -359,11 +344,11 @@ def test_p_values_are_corrected_over_sets_and_measures_together():
     )
     assert found["p"].tolist() == pytest.approx([1 / 201, 1 / 201, 1, 1])
     assert found["p_holm"].tolist() == pytest.approx([4 / 201, 4 / 201, 1, 1])  # Holm: times four
-    assert found["found"].tolist() == ["small", "small", "no", "no"]
+    assert found["ahead"].tolist() == ["small", "small", "no", "no"]
     strict = right_sizing_duels.duels(
         table, right_sizing.rivals(table), "probe", "p", 8, 0.01, samples=200
     )
-    assert set(strict["found"]) == {"no"}
+    assert set(strict["ahead"]) == {"no"}
 
 
 def test_what_hangs_on_one_draw_of_labels_is_not_sure():
@@ -383,7 +368,7 @@ def test_what_hangs_on_one_draw_of_labels_is_not_sure():
     assert found["difference"].tolist() == pytest.approx([0.25, 0.25], abs=0.001)
     assert (found["p_holm"] < 0.01).all()
     assert (found["low"] <= 0).all()
-    assert set(found["found"]) == {"no"}
+    assert set(found["ahead"]) == {"no"}
 
 
 def test_a_rival_is_held_against_the_commonest_label():
@@ -454,34 +439,19 @@ def test_at_break_even_both_ways_cost_the_same(labels, price, dear, part):
 # ------------------------------------------------------------------ nothing recorded, drawing
 
 
-def test_without_rows_every_table_is_empty_and_has_its_columns(tmp_path):
-    table = right_sizing.rows(tmp_path / "none.jsonl")
-    assert right_sizing.rivals(table) == {}
-    for found, column in (
-        (right_sizing.scores(table, 8), "accuracy_low"),
-        (right_sizing.curves(table), "labels_used"),
-        (right_sizing_duels.crossings(table, {}), "labels"),
-        (right_sizing.costs(table, {}, 8), "times_seconds"),
-        (right_sizing_duels.duels(table, {}, "probe", "p", 8), "found"),
-        (right_sizing_duels.by_label(table, {}, "probe", "p", 8), "small_recall"),
-    ):
-        assert len(found) == 0
-        assert column in found
-    assert {len(part) for part in right_sizing.kinds(tmp_path / "none.jsonl").values()} == {0}
-
-
 def test_every_set_and_classifier_is_drawn():
     table = made()
     against = right_sizing.rivals(table)
     told = {"alt": "what it shows", "caption": "what to see"}
     scored = style.show(figures.scores, right_sizing.scores(table, 32, samples=50), **told)
-    grown = style.show(figures.curves, right_sizing.curves(table, samples=50), against, **told)
+    curves = right_sizing.curves(table, samples=50)
+    grown = style.show(figures.curves, curves, against, "p", caption="what to see")
     for drawn in (scored.svg, grown.svg):
         assert ">ab<" in drawn
         assert ">abc<" in drawn
-        assert ">probe: p<" in drawn
+    assert ">probe: p<" in scored.svg
     assert ">prompted: large-lm<" in scored.svg
-    assert ">best prompted language model<" in grown.svg
+    assert ">best language model<" in grown.svg
     duels = right_sizing_duels.duels(table, against, "probe", "p", 32, samples=50)
     assert ">mean recall<" in style.show(figures.duels, duels, **told).svg
 
@@ -493,14 +463,14 @@ def test_the_cascade_and_its_bounds_are_drawn():
         "small_cost_ratio": 0.1,
         "small_right": 0.5,
         "large_right": 0.6,
-        "shares": [0, 1],
-        "cost_at": [0.1, 1.1],
-        "right_at": [0.5, 0.6],
-        "random_at": [0.5, 0.6],
-        "oracle_at": [0.5, 0.6],
+        "shares": [0, 0.2, 0.4, 0.6, 0.8, 1],
+        "cost_at": [0.1, 0.3, 0.5, 0.7, 0.9, 1.1],
+        "right_at": [0.5] * 5 + [0.6],
+        "random_at": [0.5] * 5 + [0.6],
+        "oracle_at": [0.5] * 5 + [0.6],
     }
     drawn = style.show(figures.cascade, one, alt="a", caption="c").svg
-    assert all(f">{name}<" in drawn for name in ("s", "l", "oracle", "at random"))
+    assert all(f">{name}<" in drawn for name in ("s alone", "l alone", "oracle", "at random"))
     bins = {
         "model": "s",
         "confidence_at": [0.4, 0.9],

@@ -5,6 +5,7 @@ the archive are JSON under their old names, so `yaml` here reads JSON.
 """
 
 import ast
+import datetime
 import html
 import io
 import json
@@ -36,12 +37,18 @@ def install() -> None:
     stand_in("myst_nb", glue=lambda name, value, display=True: None)
     stand_in("IPython", get_ipython=lambda: None, version_info=(8, 24, 0))
     stand_in("IPython.display", display=lambda *values, **_: [show(value) for value in values])
-    stand_in(
-        "yaml",
-        SafeLoader=None,
-        load=lambda stream, Loader=None: json.load(stream),
-        safe_load=lambda stream: json.loads(getattr(stream, "read", lambda: stream)()),
-    )
+    stand_in("yaml", SafeLoader=None, load=read, safe_load=read)
+
+
+def read(stream, Loader=None):  # noqa: N803 - yaml's own name
+    """Facts in JSON, where a date is {"date": ISO}."""
+    text = stream if isinstance(stream, str) else stream.read()
+    return json.loads(text, object_hook=_dated)
+
+
+def _dated(entry: dict):
+    only_date = entry.keys() == {"date"} and isinstance(entry["date"], str)
+    return datetime.date.fromisoformat(entry["date"]) if only_date else entry
 
 
 def run(source: str, names: dict) -> str:

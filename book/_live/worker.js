@@ -29,11 +29,19 @@ onmessage = async ({data}) => {
     ready ||= start(data.files);
     const python = await ready;
     const run = python.runPython("cells.run"), names = python.runPython("dict()");
+    let kept = 0;
     for (const [place, source] of data.cells.entries()) {
       tell("status", {words: `Running cell ${place + 1} of ${data.cells.length} …`});
-      tell("cell", {place, html: run(source, names)});
+      try {
+        tell("cell", {place, html: run(source, names)});
+      } catch (error) {
+        // What needs a package that no browser has, or the result of such a cell, stays as it is.
+        const lacks = /ModuleNotFoundError/.test(error.message);
+        if (!lacks && !(kept && /NameError/.test(error.message))) throw error;
+        kept += 1;
+      }
     }
-    tell("done");
+    tell("done", {kept, cells: data.cells.length});
   } catch (error) {
     tell("failed", {words: String(error.message || error).trim().split("\n").pop()});
   }

@@ -245,8 +245,10 @@ class Running:
                 parts.append(f"{letter} -")
                 continue
             mean = paired.wilson(sum(values) / len(values), len(values))
-            parts.append(f"{letter} {100 * mean.value:.0f} ({100 * mean.low:.0f} to "
-                         f"{100 * mean.high:.0f}) of {len(values)}")  # fmt: skip
+            parts.append(
+                f"{letter} {100 * mean.value:.0f} ({100 * mean.low:.0f} to "
+                f"{100 * mean.high:.0f}) of {len(values)}"
+            )
         return "   ".join(parts)
 
 

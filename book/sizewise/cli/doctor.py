@@ -38,13 +38,17 @@ def doctor(
         return
     rows = output.table("", "", "")
     rows.add_row("sizewise", f"{report['version']}, python {report['python']}")
-    rows.add_row("machine", f"{report['system']}, {report['cores']} cores, "
-                 f"{si(report['memory_bytes'] or 0, 'B')} memory")  # fmt: skip
+    rows.add_row(
+        "machine",
+        f"{report['system']}, {report['cores']} cores, "
+        f"{si(report['memory_bytes'] or 0, 'B')} memory",
+    )
     rows.add_row("GPU", "; ".join(report["gpus"]) or "none")
     rows.add_row("the book", report["book"] or "not here: installed without its chapters")
     for part, packages in report["packages"].items():
-        rows.add_row(part, ", ".join(f"{name} {version or 'missing'}"
-                                     for name, version in packages.items()))  # fmt: skip
+        rows.add_row(
+            part, ", ".join(f"{name} {version or 'missing'}" for name, version in packages.items())
+        )
     for name, cache in report["caches"].items():
         size = f"{si(cache['bytes'], 'B')} in {cache['files']} files: " if cache["files"] else ""
         rows.add_row(name, f"{size or 'empty: '}{cache['folder']}")

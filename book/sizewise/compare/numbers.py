@@ -7,10 +7,28 @@ import unicodedata
 from .extraction import ANSWER, Extracted, W, boxed, fields, plain, shortened
 
 SCALES = {
-    "k": 1e3, "thousand": 1e3, "tausend": 1e3, "mille": 1e3, "mil": 1e3, "тысяч": 1e3, "千": 1e3,
-    "万": 1e4, "萬": 1e4, "만": 1e4, "million": 1e6, "millions": 1e6, "mio": 1e6, "millionen": 1e6,
-    "millones": 1e6, "億": 1e8, "亿": 1e8, "억": 1e8, "billion": 1e9, "bn": 1e9, "trillion": 1e12,
-}  # fmt: skip
+    "k": 1e3,
+    "thousand": 1e3,
+    "tausend": 1e3,
+    "mille": 1e3,
+    "mil": 1e3,
+    "тысяч": 1e3,
+    "千": 1e3,
+    "万": 1e4,
+    "萬": 1e4,
+    "만": 1e4,
+    "million": 1e6,
+    "millions": 1e6,
+    "mio": 1e6,
+    "millionen": 1e6,
+    "millones": 1e6,
+    "億": 1e8,
+    "亿": 1e8,
+    "억": 1e8,
+    "billion": 1e9,
+    "bn": 1e9,
+    "trillion": 1e12,
+}
 GROUPED = r"\d{1,3}(?:[ ,.'’_]\d{3})+(?!\d)|\d+"
 NUMBER = re.compile(
     r"(?P<sign>(?<![\w.)])[-–]\s?|\bminus\s+)?"
@@ -25,8 +43,9 @@ NUMBER = re.compile(
 )
 ASIDE = re.compile(  # what follows explains a number, and holds others
     r"\([^()]*\)|[,;:]?\s*(?:\b(?:i\.\s?e\.|e\.\s?g\.|that\s+is|which\s+is|since|because|as\s+in|not|"
-    r"rather\s+than|instead\s+of|back\s+from|out\s+of)\b)[^\n.]*(?:\.\d[^\n.]*)*", re.I
-)  # fmt: skip
+    r"rather\s+than|instead\s+of|back\s+from|out\s+of)\b)[^\n.]*(?:\.\d[^\n.]*)*",
+    re.I,
+)
 CUE = re.compile(
     rf"{ANSWER}(?![^\n.]{{0,30}}\b(?:not|nicht|pas)\b\s+[^\n.]{{0,10}}\d)"
     r"[^\d\n]{0,60}?(?=[-–.,]?\d|minus\s)"

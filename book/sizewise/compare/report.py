@@ -136,8 +136,10 @@ def _cut_doubt(described: list[dict[str, Any]]) -> str:
     for model in described:
         total = model["answered"] + sum(len(model[name]) for name in ("failed", "cut", "filtered"))
         if len(model["cut"]) > CUT_SHARE * total:
-            parts.append(f"; {len(model['cut'])} of {total} answers of {model['name']} were cut "
-                         "and are left out: raise --most")  # fmt: skip
+            parts.append(
+                f"; {len(model['cut'])} of {total} answers of {model['name']} were cut "
+                "and are left out: raise --most"
+            )
     return "".join(parts)
 
 

@@ -3,13 +3,21 @@
 import re
 
 TAGS = "think|thinking|thought|thoughts|reasoning|reason|reflection|analysis|scratchpad|seed:think"
-OPEN = re.compile(rf"<(?:{TAGS})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
-                  r"|<\|channel>thought", re.I)  # fmt: skip
-CLOSE = re.compile(rf"</(?:{TAGS})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
-                   r"|<channel\|>", re.I)  # fmt: skip
+OPEN = re.compile(
+    rf"<(?:{TAGS})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|<\|channel>thought",
+    re.I,
+)
+CLOSE = re.compile(
+    rf"</(?:{TAGS})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    r"|<channel\|>",
+    re.I,
+)
 CHANNEL = re.compile(r"(?:<\|start\|>\w+)?<\|channel\|>(\w+)[^<]*<\|message\|>")
-SPECIAL = re.compile(r"<\|(?:end|return|eot_id|im_end|endoftext|START_RESPONSE|END_RESPONSE"
-                     r"|begin_of_solution|end_of_solution)\|>")  # fmt: skip
+SPECIAL = re.compile(
+    r"<\|(?:end|return|eot_id|im_end|endoftext|START_RESPONSE|END_RESPONSE"
+    r"|begin_of_solution|end_of_solution)\|>"
+)
 
 
 def split_thought(text: str) -> tuple[str, str]:

@@ -20,8 +20,15 @@ from sizewise import units
 from sizewise.data import downloads, records
 
 KNOWLEDGE = (
-    "biology", "economics", "health", "history", "law", "other", "philosophy", "psychology",
-)  # fmt: skip
+    "biology",
+    "economics",
+    "health",
+    "history",
+    "law",
+    "other",
+    "philosophy",
+    "psychology",
+)
 REASONING = ("business", "chemistry", "engineering", "math", "physics")
 GROUPS = {"knowledge": KNOWLEDGE, "reasoning": REASONING, "code": ("computer science",)}
 STATED = re.compile(r"answer is \(?([A-J])\)?")

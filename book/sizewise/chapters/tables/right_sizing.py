@@ -22,42 +22,17 @@ LEARNERS = ("bag", "probe", "finetuned")
 MEASURES = ("accuracy", "macro_f1", "macro_recall")
 SAMPLES = 2000
 SEED_OF_DRAWS = 2000  # another one than that of items
-COLUMNS = [
-    "what",
-    "model",
-    "set",
-    "labels_used",
-    "seed",
-    "accuracy",
-    "macro_f1",
-    "answers",
-    "labels",
-    "label_names",
-    "parameters",
-    "cpu_seconds_per_1000",
-    "calibration",
-]
 
 
-def rows(stem=STEM):
-    """The recorded rows; without rows an empty table with their columns."""
-    import pandas
-
-    table = pandas.json_normalize(records.read(stem), max_level=1)
-    return table if len(table) else pandas.DataFrame(columns=COLUMNS)
+def rows():
+    """The recorded rows. Raises ValueError without any."""
+    return records.table(STEM)
 
 
-def kinds(stem="cascade"):
-    """The rows of a file by their column ``what``; a kind without rows is an empty table."""
-    import pandas
-
-    table = pandas.json_normalize(records.read(stem), max_level=1)
-    names = ("cascade", "chosen", "calibration", "specialists", "vote")
-    empty = pandas.DataFrame()
-    if not len(table):
-        return dict.fromkeys(names, empty)
-    made = {what: part.dropna(axis=1, how="all") for what, part in table.groupby("what")}
-    return dict.fromkeys(names, empty) | made
+def kinds():
+    """The rows of ``data/cascade.jsonl`` by their column ``what``."""
+    table = records.table("cascade")
+    return {what: part.dropna(axis=1, how="all") for what, part in table.groupby("what")}
 
 
 def common(table):
@@ -66,8 +41,6 @@ def common(table):
     These are the first ones. ``items``, ``answers``, ``labels``, ``accuracy`` and ``macro_f1``
     are of them. Raises ValueError where two rows of a set were asked different items.
     """
-    if not len(table):
-        return table
     made = table.copy()
     for column in ("answers", "labels"):
         least = table["labels"].str.len().groupby(table["set"]).transform("min")
@@ -157,31 +130,22 @@ def scores(table, labels: int, samples: int = SAMPLES):
     and each of `MEASURES` with its ``_low`` and ``_high``. Of a language model one row, in its
     best way of asking. ``items`` are the same for all of a set (`common`).
     """
+    import pandas
+
     table = common(table)
     groups = [*learners(at(table, labels))]
     asked = table[table["what"] == "prompted"]
     for name, part in asked.groupby("model", sort=False):
         for kind, row in _best(part).items():
             groups.append(((kind, "prompted", name, row["labels_used"]), row.to_frame().T))
-    return frame(
-        [_scored(key, part, samples) for key, part in groups],
-        [
-            "set",
-            "what",
-            "model",
-            "parameters",
-            "labels_used",
-            "draws",
-            "items",
-            *(f"{m}{end}" for m in MEASURES for end in ("", "_low", "_high")),
-        ],
-    )
+    return pandas.DataFrame([_scored(key, part, samples) for key, part in groups])
 
 
 def curves(table, samples: int = SAMPLES // 4):
     """The columns of `scores` for every learner and number of labels, few draws of items."""
-    found = [_scored(key, part, samples) for key, part in learners(common(table))]
-    return frame(found, ["set", "what", "model", "labels_used", "accuracy"])
+    import pandas
+
+    return pandas.DataFrame([_scored(key, part, samples) for key, part in learners(common(table))])
 
 
 def costs(table, against: Mapping, labels: int):
@@ -190,6 +154,8 @@ def costs(table, against: Mapping, labels: int):
     Columns ``set``, ``what``, ``model``, ``large``, ``parameters``, ``seconds`` (of a processor,
     a thousand items), ``times_parameters``, ``times_seconds``. A bag of words has no seconds.
     """
+    import pandas
+
     made = []
     for (name, what, model, _), part in learners(at(table, labels)):
         if name in against:
@@ -206,19 +172,7 @@ def costs(table, against: Mapping, labels: int):
                     "times_seconds": rival["cpu_seconds_per_1000"] / one["cpu_seconds_per_1000"],
                 }
             )
-    return frame(
-        made,
-        [
-            "set",
-            "what",
-            "model",
-            "large",
-            "parameters",
-            "seconds",
-            "times_parameters",
-            "times_seconds",
-        ],
-    )
+    return pandas.DataFrame(made)
 
 
 def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> float:
@@ -248,13 +202,6 @@ def over_draws(values: np.ndarray) -> np.ndarray:
     """
     samples, draws = values.shape
     return (values * bootstrap.draws(draws, samples, SEED_OF_DRAWS) / draws).sum(1)
-
-
-def frame(made: list[dict], columns: list[str]):
-    """A data frame that has its columns without rows too."""
-    import pandas
-
-    return pandas.DataFrame(made) if made else pandas.DataFrame(columns=columns)
 
 
 def _scored(key, part, samples: int) -> dict:

@@ -17,7 +17,6 @@ from .right_sizing import (
     SAMPLES,
     at,
     counts,
-    frame,
     measures,
     of_draws,
     over_draws,
@@ -50,9 +49,11 @@ def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 
     ``against`` is that of `rivals`. Columns ``set``, ``what``, ``model``, ``large``, ``times``
     (the rival's parameters over the learner's), ``items`` (those that both answered), ``labels``
     (`crossing`), ``low`` and ``high`` (95 %), ``first`` and ``last`` (the numbers of labels that
-    were tried), ``small_right`` (at the last) and ``large_right``, ``found``: ``met`` where the
+    were tried), ``small_right`` (at the last) and ``large_right``, ``outcome``: ``met`` where the
     whole interval lies within what was tried, ``not met`` where all of it lies beyond, ``open``.
     """
+    import pandas
+
     made = []
     some = table[table["what"].isin(LEARNERS) & table["set"].isin(list(against))]
     for (name, what, model), part in some.groupby(["set", "what", "model"], sort=False):
@@ -69,7 +70,7 @@ def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 
             point.append(apart.mean())
         drawn = [crossing(steps, gap) for gap in np.stack(gaps, 1)]
         low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
-        found = "met" if high <= steps[-1] else "not met" if low > steps[-1] else "open"
+        outcome = "met" if high <= steps[-1] else "not met" if low > steps[-1] else "open"
         made.append(
             {
                 "set": name,
@@ -85,42 +86,17 @@ def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 
                 "last": steps[-1],
                 "small_right": right.mean() + point[-1],
                 "large_right": right.mean(),
-                "found": found,
+                "outcome": outcome,
             }
         )
-    return frame(
-        made,
-        [
-            "set",
-            "what",
-            "model",
-            "large",
-            "times",
-            "items",
-            "labels",
-            "low",
-            "high",
-            "first",
-            "last",
-            "small_right",
-            "large_right",
-            "found",
-        ],
-    )
+    return pandas.DataFrame(made)
 
 
-def told(value: float, first: float, last: float) -> str:
-    """A `crossing` in words, by what was tried."""
+def in_text(value: float, first: float, last: float) -> str:
+    """A `crossing` in text, by what was tried."""
     if value == float("inf"):
         return f"over {last:,.0f}"
     return f"{first:,.0f} or fewer" if value <= first else f"{value:,.0f}"
-
-
-def span(table) -> str:
-    """The crossings of a table of `crossings` in words, from the fewest labels to the most."""
-    ordered = table.sort_values("labels")
-    ends = [told(*ordered[["labels", "first", "last"]].iloc[k]) for k in (0, -1)]
-    return " to ".join(dict.fromkeys(ends))
 
 
 def duels(
@@ -137,10 +113,12 @@ def duels(
 
     Columns ``set``, ``measure``, ``large``, ``labels_used``, ``items``, ``small_value``,
     ``large_value``, ``difference`` with ``low`` and ``high`` (95 %, single), ``p`` (the answers
-    of the two change hands item by item at random), ``p_holm`` over all rows, ``found``:
+    of the two change hands item by item at random), ``p_holm`` over all rows, ``ahead``:
     ``small``, ``large``, or ``no`` where chance may have made the difference. The p-value takes
-    the draws of labels as given, the interval does not: what is found has both on its side.
+    the draws of labels as given, the interval does not: a row that is clear has both on its side.
     """
+    import pandas
+
     made, some = [], at(table, labels)
     some = some[(some["what"] == what) & (some["model"] == model)]
     for name, part in some.groupby("set", sort=False):
@@ -158,26 +136,11 @@ def duels(
             }
             for measure in MEASURES[1:]
         ]
-    found = frame(
-        made,
-        [
-            "set",
-            "measure",
-            "large",
-            "labels_used",
-            "items",
-            "small_value",
-            "large_value",
-            "difference",
-            "low",
-            "high",
-            "p",
-        ],
-    )
-    found["p_holm"] = paired.holm(found["p"]) if len(found) else []
-    sure = (found["p_holm"] < level) & ((found["low"] > 0) | (found["high"] < 0))
-    found["found"] = np.where(sure, np.where(found["difference"] > 0, "small", "large"), "no")
-    return found
+    rows = pandas.DataFrame(made)
+    rows["p_holm"] = paired.holm(rows["p"])
+    clear = (rows["p_holm"] < level) & ((rows["low"] > 0) | (rows["high"] < 0))
+    rows["ahead"] = np.where(clear, np.where(rows["difference"] > 0, "small", "large"), "no")
+    return rows
 
 
 def guessing(against: Mapping, samples: int = SAMPLES, seed: int = 0):
@@ -186,12 +149,14 @@ def guessing(against: Mapping, samples: int = SAMPLES, seed: int = 0):
     Columns ``set``, ``large``, ``items``, ``large_right``, ``commonest`` (its share),
     ``difference``, ``low`` and ``high`` (95 %, drawing items).
     """
+    import pandas
+
     made = []
     for name, rival in against.items():
         truth = classification.digits(rival["labels"])
         right = classification.digits(rival["answers"]) == truth
         always = truth == np.bincount(truth).argmax()
-        found = paired.compare(right, always, samples=samples, seed=seed).drawn
+        over = paired.compare(right, always, samples=samples, seed=seed).drawn
         made.append(
             {
                 "set": name,
@@ -199,14 +164,12 @@ def guessing(against: Mapping, samples: int = SAMPLES, seed: int = 0):
                 "items": len(truth),
                 "large_right": right.mean(),
                 "commonest": always.mean(),
-                "difference": found.value,
-                "low": found.low,
-                "high": found.high,
+                "difference": over.value,
+                "low": over.low,
+                "high": over.high,
             }
         )
-    return frame(
-        made, ["set", "large", "items", "large_right", "commonest", "difference", "low", "high"]
-    )
+    return pandas.DataFrame(made)
 
 
 def _duel(small, large, truth, number: int, measure: str, samples: int, seed: int) -> dict:
@@ -239,6 +202,8 @@ def by_label(table, against: Mapping, what: str, model: str, labels: int):
     Columns ``set``, ``label``, ``items`` (with this label), ``small_recall``, ``large_recall``,
     ``small_precision``, ``large_precision`` (missing for a label that was never answered).
     """
+    import pandas
+
     made, some = [], at(table, labels)
     some = some[(some["what"] == what) & (some["model"] == model)]
     for name, part in some.groupby("set", sort=False):
@@ -261,18 +226,7 @@ def by_label(table, against: Mapping, what: str, model: str, labels: int):
                         "large_precision": other[0, k] / other[1, k],
                     }
                 )
-    return frame(
-        made,
-        [
-            "set",
-            "label",
-            "items",
-            "small_recall",
-            "large_recall",
-            "small_precision",
-            "large_precision",
-        ],
-    )
+    return pandas.DataFrame(made)
 
 
 def _swapped(small, large, truth, number: int, flip: np.ndarray, measure: str) -> np.ndarray:
