@@ -211,6 +211,8 @@ def flips(
             far = next((p for p in values if verdict_at(p) != here), None)
             if far is not None:
                 at = _edge(verdict_at, numbers[name], far, here)
+                if abs(at) < 1e-9 * (about["high"] - about["low"]):
+                    at = type(at)(0)  # the limit is nought: its neighbour is for computers
                 distance = abs(at - numbers[name]) / (about["high"] - about["low"])
                 flip = {"at": _plain(at), "side": side, "verdict": verdict_at(at)}
                 turns.append((distance, {"name": name} | flip))

@@ -73,6 +73,29 @@ def model(name: str) -> Entry:
         raise units.unknown("model", name, models()) from None
 
 
+WRITTEN = {
+    "gpt2": "GPT-2", "gpt3": "GPT-3", "gpt": "GPT", "opt": "OPT", "glm": "GLM", "olmo": "OLMo",
+    "olmoe": "OLMoE", "tinyllama": "TinyLlama", "smollm2": "SmolLM2", "deepseek": "DeepSeek",
+    "minimax": "MiniMax", "mimo": "MiMo", "xl": "XL", "gpt-oss": "gpt-oss",
+}  # fmt: skip
+
+
+def title(name: str) -> str:
+    """A model's name as people write it: ``llama-3.1-405b`` is Llama 3.1 405B."""
+    words = name.replace("gpt-oss", "gpt_oss").split("-")
+    written = []
+    for word in words:
+        plain = word.replace("_", "-")
+        if plain in WRITTEN:
+            written.append(WRITTEN[plain])
+        elif any(c.isdigit() for c in plain):  # 8x7b, a3b, k2, v3: the x stays small
+            capital = plain.upper().replace("X", "x") if len(plain) < 7 else plain
+            written.append(capital if not plain[:4].isalpha() else plain.capitalize())
+        else:
+            written.append(plain.capitalize())
+    return " ".join(written)
+
+
 @cache
 def devices() -> dict[str, Device]:
     """Every device by name, in the file's order."""

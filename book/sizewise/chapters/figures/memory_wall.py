@@ -1,67 +1,109 @@
 """Figures of the chapter on the memory wall."""
 
-from .style import INK
+from sizewise.units import si
+
+from .style import COLOURS, INK
 
 
-def speed_by_size(axes, table) -> None:
-    """Best decode speed of one sequence over bytes of weights, one line a device.
+def speed_by_size(axes, table) -> str:
+    """Best decode speed of one request over bytes of weights, one line a device.
 
     ``table`` has ``weights`` (bytes), ``device`` and ``tokens_per_second``.
     """
-    for device, rows in table.groupby("device", sort=False):
-        axes.loglog(rows["weights"] / 1e9, rows["tokens_per_second"], "o-", label=device)
+    ends = []
+    for colour, (device, rows) in zip(COLOURS, table.groupby("device", sort=False), strict=False):
+        rows = rows.sort_values("weights")
+        axes.loglog(rows["weights"] / 1e9, rows["tokens_per_second"], "o-", color=colour)
+        ends.append((device, rows.iloc[0]["tokens_per_second"], colour))
+    _labels(axes, table["weights"].min() / 1e9, ends, right=False, apart=3)
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
     axes.annotate(
-        "weights as large as one second of bandwidth",
-        (table["weights"].min() / 1e9, 1),
+        "one token a second",
+        (table["weights"].min() / 1e9 / 15, 1),
         xytext=(0, 4),
-        fontsize=9,
         textcoords="offset points",
     )
-    axes.set_xlabel("bytes of weights read for a token (GB)")
+    axes.set_xlim(left=table["weights"].min() / 1e9 / 20)
+    axes.set_xlabel("weights read for a token (GB)")
     axes.set_ylabel("tokens a second, at best")
-    axes.legend(fontsize=9.5)
+    return (
+        "Falling straight lines on logarithmic axes, one a device ("
+        + ", ".join(device for device, _, _ in ends)
+        + "): best decode speed over bytes of weights. No line bends at one token a second."
+    )
 
 
-def cache_growth(axes, table) -> None:
-    """Bytes of cache over context, one line a model.
+def cache_growth(axes, table) -> str:
+    """Bytes of KV cache over context, one line a model, its name at the line's end.
 
-    ``table`` has ``model``, ``context`` (tokens) and ``bytes``.
+    ``table`` has ``model`` (as people write it), ``context`` (tokens) and ``bytes``.
     """
+    ends = []
     styles = ("-", "--", "-.", ":")
-    for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
-        axes.loglog(
-            rows["context"], rows["bytes"] / 1e9, styles[place // 4 % len(styles)], label=model
-        )
+    for number, (model, rows) in enumerate(table.groupby("model", sort=False)):
+        colour = COLOURS[number % len(COLOURS)]
+        line = styles[number // len(COLOURS) % len(styles)]
+        axes.loglog(rows["context"], rows["bytes"] / 1e9, line, color=colour)
+        ends.append((model, rows.iloc[-1]["bytes"] / 1e9, colour))
+    last = table["context"].max()
+    _labels(axes, last, ends)
+    axes.set_xlim(right=last * 60)
+    axes.set_xticks([2**10, 2**14, 2**18, 2**21], ["1k", "16k", "256k", "2M"])
+    axes.minorticks_off()
     axes.set_xlabel("context (tokens)")
-    axes.set_ylabel("cache of one sequence in bf16 (GB)")
-    axes.figure.legend(loc="outside right upper", fontsize=9.5)
+    axes.set_ylabel("KV cache of one request, bf16 (GB)")
+    return "KV cache against context on logarithmic axes. At two million tokens: " + ", ".join(
+        f"{model} {si(size * 1e9, 'B')}" for model, size, _ in ends
+    )
 
 
-def over_floor(axes, table, here=None) -> None:
+def _labels(axes, place, ends, right: bool = True, apart: float = 1.7) -> None:
+    """Names at the ends of lines, at least a factor of ``apart`` from each other."""
+    before = None
+    for name, value, colour in sorted(ends, key=lambda end: end[1]):
+        height = value if before is None else max(value, apart * before)
+        before = height
+        axes.annotate(
+            name,
+            (place, height),
+            xytext=(5 if right else -5, 0),
+            textcoords="offset points",
+            color=colour,
+            ha="left" if right else "right",
+            va="center",
+        )
+
+
+def over_floor(axes, table, here=None) -> str:
     """Measured over floor by batch, one line a context; crosses for what was measured ``here``.
 
     Both tables have ``context``, ``batch``, ``over_floor`` and ``best_over_floor``.
     """
-    for context, rows in table.groupby("context"):
+    ends = []
+    for colour, (context, rows) in zip(COLOURS, table.groupby("context"), strict=False):
         rows = rows.sort_values("batch")
-        (line,) = axes.semilogx(
-            rows["batch"], rows["over_floor"], "o-", base=2, label=f"{context:,} tokens"
-        )
+        axes.semilogx(rows["batch"], rows["over_floor"], "o-", base=2, color=colour)
         axes.fill_between(
-            rows["batch"],
-            rows["best_over_floor"],
-            rows["over_floor"],
-            color=line.get_color(),
-            alpha=0.2,
+            rows["batch"], rows["best_over_floor"], rows["over_floor"], color=colour, alpha=0.2,
             linewidth=0,
-        )
+        )  # fmt: skip
+        ends.append((f"{context:,} tokens", rows.iloc[-1]["over_floor"], colour))
+    for name, value, colour in ends:
+        axes.annotate(
+            name, (table["batch"].max(), value), xytext=(5, 0), textcoords="offset points",
+            color=colour, va="center",
+        )  # fmt: skip
     if here is not None:
         axes.plot(here["batch"], here["over_floor"], "x", color=INK, label="here, now")
+        axes.legend()
     axes.axhline(1, color=INK, linewidth=0.8)
     axes.set_xticks(sorted(table["batch"].unique()), sorted(table["batch"].unique()))
     axes.minorticks_off()
+    axes.set_xlim(right=table["batch"].max() * 3)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("sequences at once")
+    axes.set_xlabel("batch size")
     axes.set_ylabel("measured time over floor")
-    axes.legend(fontsize=9.5)
+    least, most = table["over_floor"].min(), table["over_floor"].max()
+    return (
+        f"Measured step time over the floor by context and batch, {least:.1f} to {most:.1f} times."
+    )

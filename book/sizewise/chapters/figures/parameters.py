@@ -1,9 +1,11 @@
 """Figures of the chapter on parameter counts."""
 
+from sizewise.units import si
+
 from .style import COLOURS, INK
 
 
-def deviation(axes, table) -> None:
+def deviation(axes, table) -> str:
     """Counted over published size, in percent, one bar a model.
 
     ``table`` has ``model`` and ``difference`` (a share), from the lowest to the highest.
@@ -14,62 +16,77 @@ def deviation(axes, table) -> None:
     axes.set_yticks(places, table["model"])
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("counted minus published (% of the published figure)")
+    axes.set_xlabel("counted minus published (%)")
+    first, last = table.iloc[0], table.iloc[-1]
+    return (
+        f"Bars of counted minus published size for {len(table)} models, from "
+        f"{first['difference']:+.1%} for {first['model']} to {last['difference']:+.1%} for "
+        f"{last['model']}."
+    )
 
 
-def shares(axes, table) -> None:
-    """Where the parameters sit: stacked shares, one bar a model.
+def shares(axes, table) -> str:
+    """Where the parameters sit: stacked shares, one bar a model, each kind named once above.
 
     ``table`` is indexed by model and has one column a kind of module, of shares that sum to 1.
     """
     left = 0
-    for place, kind in enumerate(table.columns):
+    for number, kind in enumerate(table.columns):
         values = 100 * table[kind].to_numpy()
-        axes.barh(table.index, values, left=left, label=kind, color=COLOURS[place % len(COLOURS)])
+        colour = COLOURS[number % len(COLOURS)]
+        axes.barh(table.index, values, left=left, label=kind, color=colour)
         left = left + values
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("share of all parameters (%)")
-    axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)
+    axes.figure.legend(loc="outside upper center", ncols=3)
+    kinds = ("embeddings and head", "routed experts")
+    return ". ".join(
+        f"{kind}: "
+        + ", ".join(f"{model} {share:.0%}" for model, share in table[kind].items() if share > 0.01)
+        for kind in kinds
+    )
 
 
-def total_and_active(axes, table) -> None:
+def total_and_active(axes, table) -> str:
     """Active over total parameters of sparse models, both axes logarithmic.
 
-    ``table`` has ``model``, ``total``, ``active``, and ``label``: whether to write the name.
+    ``table`` has ``model``, ``total``, ``active``, and ``side``: on which side of its point the
+    name is written (left or right), empty for none.
     """
     axes.loglog(table["total"], table["active"], "o")
-    ends = [table["total"].min() / 2, table["total"].max() * 4]
+    ends = [table["total"].min() / 2, table["total"].max() * 6]
     for share, line in ((1, "-"), (0.1, "--"), (0.01, ":")):
         axes.plot(ends, [share * e for e in ends], line, color=INK, linewidth=0.8)
         axes.annotate(
             f"{share:.0%} active",
             (ends[1], share * ends[1]),
-            fontsize=9,
             ha="right",
             va="bottom",
             xytext=(-2, 3),
             textcoords="offset points",
         )
-    named = table[table["label"]]
+    named = table[table["side"] != ""]
     for row in named.itertuples():
-        ratios = named[["total", "active"]] / (row.total, row.active)
-        crowded = (ratios["total"].between(1.01, 4) & ratios["active"].between(0.5, 2)).any()
+        left = row.side == "left"
         axes.annotate(
             row.model,
             (row.total, row.active),
-            fontsize=9,
-            xytext=(-6 if crowded else 6, -9),
-            ha="right" if crowded else "left",
-            va="top" if crowded else "baseline",
+            xytext=(-6 if left else 6, 6 if left else -6),
+            ha="right" if left else "left",
+            va="bottom" if left else "top",
             textcoords="offset points",
         )
     axes.set_xlabel("total parameters")
     axes.set_ylabel("active for one token")
+    return "Active against total parameters of sparse models. " + ", ".join(
+        f"{row.model} uses {row.active / row.total:.1%} of {si(row.total, 'params')}"
+        for row in named.sort_values("total").itertuples()
+    )
 
 
-def relative_error(axes, table) -> None:
+def relative_error(axes, table) -> str:
     """Error of two formulas against a published table, over model size.
 
     ``table`` has ``published`` and, for each other column, relative errors.
@@ -79,4 +96,6 @@ def relative_error(axes, table) -> None:
     axes.axhspan(-0.5, 0.5, color=INK, alpha=0.08, linewidth=0)
     axes.set_xlabel("published parameters")
     axes.set_ylabel("formula minus published (%)")
-    axes.legend(fontsize=9.5)
+    axes.legend()
+    worst = ", ".join(f"{c} {table[c].abs().max():.2%}" for c in table if c != "published")
+    return f"Relative error of two formulas over model size; worst: {worst}."

@@ -5,7 +5,7 @@ inside if every assumption is.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 
@@ -500,28 +500,14 @@ def measured_savings(least: float = 0.8) -> tuple[float, int]:
     return float((saved >= least).mean()), len(pairs)
 
 
-def tiers(vendors: tuple, day: str) -> pd.DataFrame:
-    """Most expensive against middle and cheapest model of each vendor, by prompt or answer.
+def price_ratios(dear: dict[str, str], cheap: Iterable[tuple[str, str]], day: str) -> list[float]:
+    """Listed price of each dear model over each cheap one, the larger of prompt and answer.
 
-    ``vendors`` has (vendor, most expensive, middle, cheapest).
+    ``dear`` has a model by its provider, ``cheap`` (provider, model).
     """
-
-    def times(vendor: str, model: str, other: str) -> float:
-        top, low = (prices.price(vendor, name, day) for name in (model, other))
-        return max(top.input / low.input, top.output / low.output)
-
-    def text(vendor: str, name: str) -> str:
-        price = prices.price(vendor, name, day)
-        return f"{name} ({price.input:g} / {price.output:g})"
-
-    return pd.DataFrame(
-        [
-            (vendor, text(vendor, top), text(vendor, middle), times(vendor, top, middle),
-             times(vendor, top, cheapest))
-            for vendor, top, middle, cheapest in vendors
-        ],
-        columns=["vendor", "most expensive", "middle", "ratio", "to the cheapest"],
-    )  # fmt: skip
+    tops = [prices.price(*pair, day) for pair in dear.items()]
+    lows = [prices.price(*pair, day) for pair in cheap]
+    return [max(top.input / low.input, top.output / low.output) for top in tops for low in lows]
 
 
 def savings(least: float) -> tuple[float, float, tuple[int, int]]:
