@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from sizewise.costs import memory, roofline
+from sizewise.costs import forecast, memory, roofline
 from sizewise.costs.formats import Format
 from sizewise.costs.training import Range
 from sizewise.models.architecture import Layer, Model, Scores, Span, StateSpace
@@ -91,6 +91,10 @@ def reads(s) -> Layer:
 def attends(s) -> Layer:
     """A layer with one set of scores."""
     return Layer(Part(work=(Scores(s.operations, s.limit, s.stride),)))
+
+
+# Measured over the floor, nine of ten served models on either side: chapter floor-and-silicon.
+FACTOR = {name: round(value, 1) for name, value in forecast.floor_factor().items()}
 
 
 def held_by(s) -> memory.Total:
@@ -424,6 +428,18 @@ CALCULATOR = Calculator(
         ),
         Step("seconds", "t", "seconds of a step", lambda s: floor_of(s).seconds),
         Step(
+            "expected_low",
+            "t_1",
+            "seconds of a step as nine in ten served models take or more",
+            lambda s: s.seconds * FACTOR["low"],
+        ),
+        Step(
+            "expected_high",
+            "t_2",
+            "seconds of a step as nine in ten served models take or less",
+            lambda s: s.seconds * FACTOR["high"],
+        ),
+        Step(
             "tokens_per_second",
             "v",
             "tokens a second, of all sequences together",
@@ -455,6 +471,7 @@ CALCULATOR = Calculator(
         Result("Memory in all", ("total_bytes",), "B", main=True),
         Result("Devices needed", ("devices",), "count", main=True),
         Result("Least time for a token", ("seconds",), "s", main=True),
+        Result("Time for a token on real servers", ("expected_low", "expected_high"), "s"),
         Result("Least time for the weights", ("weight_seconds",), "s"),
         Result("Least time for the cache", ("cache_seconds",), "s"),
         Result("Tokens a second at most, all sequences", ("tokens_per_second",), ""),

@@ -549,6 +549,16 @@ def bands(grade: int) -> dict[str, float]:
     return {"low": row["band_low"], "high": row["band_high"], "nominal": 0.8}
 
 
+def floor_factor() -> dict[str, float]:
+    """How many times its floor a served token takes: median and ends of the middle 80 %."""
+    row = next(row for row in _scores() if row["what"] == "all" and row["grade"] == 1)
+    return {
+        "low": 1 / row["floor_share_high"],
+        "typical": 1 / row["floor_share_median"],
+        "high": 1 / row["floor_share_low"],
+    }
+
+
 def resembling(family: str, device: str, framework: str | None, most: int = 3) -> tuple[dict, ...]:
     """The groups of measured servings closest to a question: family, then GPU, then framework."""
     name = family.lower().rsplit("/", 1)[-1].replace("_", "-")

@@ -409,7 +409,7 @@ def serving() -> pd.DataFrame:
         if devices <= ONE_SERVER:
             seconds, _ = forecast.tpot_seconds(model, device, plan, forecast.numbers())
         else:
-            seconds, by = floor * silicon.factor()["typical"], "factor"
+            seconds, by = floor * forecast.floor_factor()["typical"], "factor"
         hours = devices / 3600 / REQUESTS * 1e6
         lines.append(
             {

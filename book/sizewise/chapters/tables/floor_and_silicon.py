@@ -330,16 +330,6 @@ def servers() -> pd.DataFrame:
     return wide.reset_index()
 
 
-def factor() -> dict[str, float]:
-    """How many times its floor a served token takes: median and ends of the middle 80 %."""
-    row = overall(1)
-    return {
-        "typical": 1 / row["floor_share_median"],
-        "low": 1 / row["floor_share_high"],
-        "high": 1 / row["floor_share_low"],
-    }
-
-
 def energy(what: str) -> pd.DataFrame:
     """Recorded rows of energy: "watts", "energy", "time" or "measured"."""
     rows = records.table("silicon_energy")
