@@ -162,6 +162,8 @@ SIZES = np.geomspace(1e8, 1e10, 12)
         (lambda t: table(SIZES, 1e21 / 6 / SIZES), "one budget"),
         (lambda t: table(SIZES, 1e3 * SIZES**0.9), "tokens that follow size"),
         (lambda t: t.assign(loss=6 - t["loss"]), "losses rise with compute"),
+        (lambda t: t.assign(loss=2.5), "all losses are equal"),
+        (lambda t: t.assign(loss=2 + np.exp(-t["params"] / 1e9)), "which no scaling law has"),
         (lambda t: t.assign(params=t["params"] / 1e9), "params are 16 at most: is the column in"),
         (lambda t: t.assign(tokens=t["tokens"] / 1e9), "millions or billions"),
         (lambda t: t.assign(loss=np.exp(t["loss"] + 0.5)), "is it perplexity?"),
@@ -176,7 +178,7 @@ def test_a_table_that_cannot_tell_is_warned_of_in_words(tmp_path, frame, spoil, 
     low, high = 0.01, 1.5
     credible = low <= result["alpha"] <= high and low <= result["beta"] <= high
     assert credible or any("no scaling law has" in line for line in result["warnings"])
-    assert result["params"] is None or result["params"] > 0
+    assert result["params"] is None or (credible and 0 < result["params"] < 1e15)
 
 
 def test_a_good_table_is_not_warned_of(tmp_path, frame):

@@ -72,6 +72,11 @@ class Fit:
         laws = self.resampled
         return {name: float(np.std(getattr(laws, name))) for name in (*NAMES, "exponent")}
 
+    @property
+    def _determined(self) -> bool:
+        low, high = CREDIBLE
+        return low <= self.law.alpha <= high and low <= self.law.beta <= high
+
     def warnings(self) -> list[str]:
         """Coefficients that no scaling law has: then the table did not determine the law."""
         low, high = CREDIBLE
@@ -109,9 +114,8 @@ class Fit:
     def _allocation(self, budget, best) -> Allocation:
         with np.errstate(all="ignore"):
             params, tokens = (float(np.squeeze(v)) for v in best(self.law))
-        falls = self.law.alpha > 0 and self.law.beta > 0
-        if not (falls and math.isfinite(params) and math.isfinite(tokens)):
-            raise ValueError("this law has no best size: its exponents are not above 0")
+        if not (self._determined and math.isfinite(params) and math.isfinite(tokens)):
+            raise ValueError("these runs determine no best size: see the exponents")
         ci = {}
         if len(self.samples):
             for place, name in enumerate(("params", "tokens")):

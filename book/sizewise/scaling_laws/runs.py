@@ -23,6 +23,7 @@ UNIFORM = 12.5  # nats a token: above it a model would do better by guessing, lo
 BYTES = 1.0  # nats a token: below it the losses are probably bits or nats a byte
 SMALLEST = {"params": 1e4, "tokens": 1e5}  # at most so many: probably in millions or billions
 COLLINEAR = 0.1  # of log tokens about a line in log size: below it the two are one variable
+EQUAL_LOSS = 1e-6  # range of log loss
 EQUAL = 0.1  # share by which the FLOPs of one budget may differ
 
 
@@ -173,6 +174,8 @@ class Runs:
     def _indistinct(self) -> list[str]:
         """Designs in which what size gains and what tokens gain can't be separated."""
         x, y, z = np.log(self.params), np.log(self.tokens), np.log(self.loss)
+        if np.ptp(z) < EQUAL_LOSS:
+            return ["all losses are equal: there is nothing to fit"]
         line = np.polyfit(x, y, 1)
         if self.flops.max() < (1 + EQUAL) * self.flops.min():
             shape, by_budget = "one budget", 0.0
