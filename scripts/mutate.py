@@ -233,9 +233,12 @@ def occurrences(code: str, operator) -> Iterator[int]:
 
 
 def lines_without_code(code: str) -> set[int]:
-    """Lines of annotations, where an operator changes nothing that runs."""
+    """Lines of annotations, where an operator changes nothing that runs, and of decorators
+    such as ``dataclass(frozen=True)``, which only hold off a slip."""
     lines = set()
     for node in ast.walk(ast.parse(code)):
+        for decorator in getattr(node, "decorator_list", ()):
+            lines.update(range(decorator.lineno, decorator.end_lineno + 1))
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
             lines.update(range(node.annotation.lineno, node.annotation.end_lineno + 1))
         if isinstance(node, ast.FunctionDef) and node.returns:
