@@ -105,6 +105,7 @@ BOUNDS: dict[str, Any] = {
     "format": Choice("format", lambda: formats.WEIGHTS),
     "label_price": Number(0, 1e4, "dollars"),
     "labels": Number(1, 1e6, "labels"),
+    "largest": Number(1e3, 1e16, "parameters"),
     "large": Choice("model", _column("classifiers", "model"), or_empty=True),
     "length": Number(1, 10_000, "tokens"),
     "level": SHARE,
