@@ -164,7 +164,8 @@ def main() -> None:
                     row = rows.append(config, measure(name), records.provenance())
                     print(f"{name}: {row['ratio']} ({row['ratio_low']} to {row['ratio_high']})")
     except ValueError as error:
-        sys.exit(f"bench: {error}")
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -184,10 +184,10 @@ def comparison(folder: Path, name: str) -> Work:
     items = [{"prompt": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(ITEMS)]
     task.write_text("".join(json.dumps(item) + "\n" for item in items))
     server = serve(Chat)
-    words = ["compare", "--task", str(task), "--output", str(file), "--key-env", "none"]
-    words += ["--model", f"good@{server}/v1", "--model", f"bad@{server}/v1"]
+    arguments = ["compare", "--task", str(task), "--output", str(file), "--key-env", "none"]
+    arguments += ["--model", f"good@{server}/v1", "--model", f"bad@{server}/v1"]
     return Work(
-        [sys.executable, "-m", "sizewise", *words],
+        [sys.executable, "-m", "sizewise", *arguments],
         begun=lambda: size(file),
         result=lambda: sorted((r["model"], r["item"], r["text"]) for r in rows_of(file)),
         environment={"NO_PROXY": "*"},
@@ -296,8 +296,8 @@ class Chat(Quiet):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        words = body["messages"][-1]["content"].split()
-        number = int(words[2])
+        arguments = body["messages"][-1]["content"].split()
+        number = int(arguments[2])
         time.sleep(0.1)
         text = str(2 * number if body["model"] == "good" else number)
         answer = {

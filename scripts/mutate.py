@@ -62,20 +62,20 @@ def change_row(home: Path, chance: random.Random, only: str = "") -> tuple[str, 
     lines = before.splitlines(keepends=True)
     place = chance.randrange(len(lines))
     row = json.loads(lines[place])
-    what = chance.choice(sorted(ROW_CHANGES))
-    changed = ROW_CHANGES[what](row, chance)
-    if what == "a row twice":
+    change = chance.choice(sorted(ROW_CHANGES))
+    changed = ROW_CHANGES[change](row, chance)
+    if change == "a row twice":
         lines.insert(place, lines[place])
-    elif what == "a row less":
+    elif change == "a row less":
         del lines[place]
     else:
         if not changed:
             return change_row(home, chance, only)
         if chance.random() < 0.5:
-            what += ", sealed anew"
+            change += ", sealed anew"
             reseal(row)
         lines[place] = json.dumps(row, ensure_ascii=False) + "\n"
-    return f"{file.stem}:{place + 1}: {what}", (file, before, "".join(lines))
+    return f"{file.stem}:{place + 1}: {change}", (file, before, "".join(lines))
 
 
 def reseal(row: dict) -> None:
@@ -101,10 +101,10 @@ def another_number(row: dict, chance: random.Random) -> bool:
 
 
 def another_word(row: dict, chance: random.Random) -> bool:
-    words = [k for k, v in row.items() if isinstance(v, str) and v and k != "id"]
-    if not words:
+    texts = [k for k, v in row.items() if isinstance(v, str) and v and k != "id"]
+    if not texts:
         return False
-    name = chance.choice(words)
+    name = chance.choice(texts)
     row[name] = row[name][::-1] if row[name] != row[name][::-1] else row[name] + "x"
     return True
 
@@ -233,9 +233,12 @@ def occurrences(code: str, operator) -> Iterator[int]:
 
 
 def lines_without_code(code: str) -> set[int]:
-    """Lines of annotations, where an operator changes nothing that runs."""
+    """Lines of annotations, where an operator changes nothing that runs, and of decorators
+    such as ``dataclass(frozen=True)``, which only hold off a slip."""
     lines = set()
     for node in ast.walk(ast.parse(code)):
+        for decorator in getattr(node, "decorator_list", ()):
+            lines.update(range(decorator.lineno, decorator.end_lineno + 1))
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
             lines.update(range(node.annotation.lineno, node.annotation.end_lineno + 1))
         if isinstance(node, ast.FunctionDef) and node.returns:
@@ -317,7 +320,7 @@ def attempt(home: Path, kind: str, seed: str, python: str, only: str, thorough: 
     """Make one change, look, and take it back."""
     chance = random.Random(seed)  # noqa: S311 - a choice, no secret
     while True:
-        what, (file, before, after) = KINDS[kind](home, chance, only)
+        change, (file, before, after) = KINDS[kind](home, chance, only)
         checks = checks_of(home, file, slice(FIRST))
         if (usual := seconds_unchanged(home, checks, python)) is not None:
             break
@@ -341,7 +344,7 @@ def attempt(home: Path, kind: str, seed: str, python: str, only: str, thorough: 
     return {
         "kind": kind,
         "seed": seed,
-        "what": what,
+        "what": change,
         "ended": ended,
         "diff": diff,
         "seconds": round(time.monotonic() - started, 1),
@@ -354,8 +357,8 @@ def clone(commit: str) -> Path:
     if not home.exists():
         for old in WORK.glob("checkout-*"):
             shutil.rmtree(old)
-        words = ["git", "clone", "--quiet", "--shared", str(ROOT), str(home)]
-        subprocess.run(words, check=True)
+        command = ["git", "clone", "--quiet", "--shared", str(ROOT), str(home)]
+        subprocess.run(command, check=True)
     subprocess.run(["git", "-C", str(home), "checkout", "--quiet", "--force", commit], check=True)
     return home
 
@@ -372,8 +375,8 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="runs the checks")
     parser.add_argument("--minutes", type=float, help="stop after so many, and go on next time")
     arguments = parser.parse_args()
-    words = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    commit = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    commit = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     WORK.mkdir(parents=True, exist_ok=True)
     with (WORK / "lock").open("w") as lock:  # one at a time changes the checkout
         try:
@@ -387,8 +390,8 @@ def run(arguments: argparse.Namespace, commit: str) -> int:
     """Try the changes that are wanted and were not tried yet; the exit code."""
     home = clone(commit)
     log = WORK / f"{commit[:12]}.jsonl"
-    known = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    done = {(entry["kind"], entry["seed"]): entry for entry in known}
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(entry["kind"], entry["seed"]): entry for entry in entries}
     shares = {arguments.kind: 1.0} if arguments.kind else SHARES
     wanted = [
         (kind, f"{arguments.seed}-{number}")

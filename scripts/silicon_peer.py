@@ -20,7 +20,7 @@ from sizewise.costs import kernel_fits
 from sizewise.data import kernel_tables, records
 from sizewise.experiments import options, servings
 
-EACH = 10  # servings of a group at most
+EACH = 4  # servings of a group at most: an estimate takes the planner seconds
 SEED = 0
 PLANNER = "aiconfigurator 0.12.0"
 MODES = {"bf16": "bfloat16", "fp8": "fp8", "fp8-block": "fp8_block", "nvfp4": "nvfp4",

@@ -1,6 +1,7 @@
 """What is taken for a model's answer: thoughts, style, cut answers, and runs that stop early."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -154,6 +155,7 @@ class TestThinkingModels:
         assert "cut, B: q1, q3, q5 and 3 more" in said.out
         assert "6 of 12 answers of thinks-cut" in said.out
         assert "raise --most" in said.out
+        assert re.search(r"were the cut answers wrong +50\.0", said.out)
         kept = rows(tmp_path / "my.compare.jsonl")
         assert {row["finish"] for row in kept} == {"stop", "length"}
         got = json.loads(sizewise(*words(server, task, "good", "filtered"), "--json").out)

@@ -251,13 +251,20 @@ class TestScript:
         assert done.stderr.count("\n") == 1
 
 
-RECORDED = practical_test.load()
-
-
-@pytest.mark.skipif(not RECORDED, reason="nothing is recorded yet")
-def test_recorded_answers_are_of_the_items_of_now_and_marked_as_now():
-    for row in RECORDED:
+def test_recorded_answers_are_of_the_items_of_now():
+    for row in practical_test.load():
         items = practical_test.questions(row["task"], row["items"], row["seed"])
-        assert row["asked"] == practical_test.digest(items)
-        for item, texts, scores in zip(items, row["texts"], row["scores"], strict=True):
-            assert [scoring.score(item, text) for text in texts] == scores
+        assert row["asked"] == practical_test.digest(items, row["wordings"])
+
+
+def test_the_rules_of_now_mark_nearly_all_recorded_answers_as_those_of_then():
+    """They read what is stated; then a number was the last in sight."""
+    pairs = [
+        pair
+        for then, now in zip(records.read("practical_test"), practical_test.load(), strict=True)
+        for two in zip(then["scores"], now["scores"], strict=True)
+        for pair in zip(*two, strict=True)
+    ]
+    assert len(pairs) > 400
+    assert sum(a != b for a, b in pairs) <= 0.03 * len(pairs)
+    assert any(now["finishes"][0] == ["stop"] * 3 for now in practical_test.load())

@@ -38,13 +38,13 @@ class Choice:
     """A name from a list that is read when it is needed."""
 
     kind: str
-    known: Callable[[], Iterable[str]]
+    names: Callable[[], Iterable[str]]
     or_empty: bool = False
 
     def check(self, value: Any) -> None:
-        known = list(self.known())
-        if value not in known and not (self.or_empty and value == ""):
-            raise units.unknown(self.kind, value, known)
+        names = list(self.names())
+        if value not in names and not (self.or_empty and value == ""):
+            raise units.unknown(self.kind, value, names)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ BOUNDS: dict[str, Any] = {
     "format": Choice("format", lambda: formats.WEIGHTS),
     "label_price": Number(0, 1e4, "dollars"),
     "labels": Number(1, 1e6, "labels"),
+    "largest": Number(1e3, 1e16, "parameters"),
     "large": Choice("model", _column("classifiers", "model"), or_empty=True),
     "length": Number(1, 10_000, "tokens"),
     "level": SHARE,
@@ -129,12 +130,12 @@ BOUNDS: dict[str, Any] = {
 def check(chapters: Mapping[str, Path], values: Mapping[str, Any]) -> None:
     """Raises ValueError for a parameter that a chapter lacks, or a value that it cannot have."""
     for chapter, file in chapters.items():
-        known = notebook.parameters(file)
+        names = notebook.parameters(file)
         for name, value in values.items():
-            if name not in known:
-                error = units.unknown("parameter", name, known or ["(none)"])
+            if name not in names:
+                error = units.unknown("parameter", name, names or ["(none)"])
                 raise ValueError(f"{chapter}: {error}")
-            default = known[name]
+            default = names[name]
             if default is not None and not _same_kind(default, value):
                 kind = f"{type(default).__name__} ({default!r})"
                 raise ValueError(f"{chapter}: {name} is {kind}, not {value!r}")

@@ -92,17 +92,17 @@ def write(notebook, file: Path) -> None:
 class State:
     """Which chapter was last run from what, kept in ``_build/chapters.json``."""
 
-    def __init__(self, file: Path, known: dict[str, Any]):
-        self.file, self.known = file, known
+    def __init__(self, file: Path, fingerprints: dict[str, Any]):
+        self.file, self.known = file, fingerprints
 
     @classmethod
     def load(cls) -> "State":
         file = paths.root() / "_build" / "chapters.json"
         try:
-            known = json.loads(file.read_text())
+            fingerprints = json.loads(file.read_text())
         except (OSError, json.JSONDecodeError):
-            known = {}
-        return cls(file, known if isinstance(known, dict) else {})
+            fingerprints = {}
+        return cls(file, fingerprints if isinstance(fingerprints, dict) else {})
 
     def fresh(self, name: str, file: Path) -> bool:
         return self.known.get(name) == fingerprint(file)

@@ -38,12 +38,12 @@ def resolve(names: Iterable[str]) -> dict[str, Path]:
     Raises ValueError for a name that no chapter has, with the nearest one, and for a chapter
     without a file.
     """
-    known = paths.chapters()
+    in_book = paths.chapters()
     wanted = [Path(name).stem if name.endswith(".ipynb") else name for name in names]
     for name in wanted:
-        if name not in known:
-            raise units.unknown("chapter", name, known)
-    chapters = {name: file for name, file in known.items() if not wanted or name in wanted}
+        if name not in in_book:
+            raise units.unknown("chapter", name, in_book)
+    chapters = {name: file for name, file in in_book.items() if not wanted or name in wanted}
     for name, file in chapters.items():
         if not file.is_file():
             raise ValueError(f"{name}: in _toc.yml, but there is no {file}")

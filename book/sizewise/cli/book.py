@@ -117,14 +117,14 @@ def verify(
     print(checks.summary())
 
 
-def _parameter(words: str) -> tuple[str, Any]:
+def _parameter(argument: str) -> tuple[str, Any]:
     """``name=value`` with the value read as YAML, so that 3, 1e13, true and [1, 2] are what
     they look like, and a path is one from here."""
     import yaml
 
-    name, equals, value = words.partition("=")
+    name, equals, value = argument.partition("=")
     if not equals or not name.isidentifier():
-        raise ValueError(f"-p takes name=value, not {words!r}")
+        raise ValueError(f"-p takes name=value, not {argument!r}")
     try:
         read = yaml.safe_load(value)
     except yaml.YAMLError:

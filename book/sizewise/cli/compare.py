@@ -341,6 +341,7 @@ def _figures(result: dict[str, Any]) -> None:
         ("  filtered, left out", lambda one: _left_out(one, "filtered")),
         ("  answers guessed at, none stated", lambda one: str(one["guessed"] or "")),
         ("score, percent", _score),
+        ("  were the cut answers wrong", _if_cut_is_wrong),
         ("  in each wording", _by_wording),
         ("repeats alike, percent", _reliability),
         ("tokens of a prompt, mean", lambda one: _number(one["tokens"]["prompt"], 1)),
@@ -413,6 +414,10 @@ def _score(model: dict[str, Any]) -> str:
         return f"{score['value'] * 100:.1f}"
     ends = f"{score['low'] * 100:.1f} to {score['high'] * 100:.1f}"
     return f"{score['value'] * 100:.1f} ({ends})"
+
+
+def _if_cut_is_wrong(model: dict[str, Any]) -> str:
+    return f"{100 * model['score_if_cut_is_wrong']:.1f}" if model["cut"] else ""
 
 
 def _by_wording(model: dict[str, Any]) -> str:

@@ -180,6 +180,7 @@ def _model(
         **kinds,
         "guessed": sum(mark(named[row["item"]], row["text"]).guessed for row in good),
         "score": _score(list(scores.values()), seed),
+        "score_if_cut_is_wrong": _with_cut(items, rows),
         "by_wording": _by_wording(items, rows),
         "reliability": _reliability(rows),
         "tokens": tokens,
@@ -192,6 +193,16 @@ def _model(
         if seconds
         else None,
     }
+
+
+def _with_cut(items: list[Item], rows: dict[str, list[Row]]) -> float | None:
+    """The mean score were every answer that was cut wrong: what leaving them out may hide."""
+    whole = {
+        name: [row | ({"finish": "", "text": ""} if outcome(row) == "cut" else {}) for row in part]
+        for name, part in rows.items()
+    }
+    scores = item_scores(items, whole)
+    return sum(scores.values()) / len(scores) if scores else None
 
 
 def _by_wording(items: list[Item], rows: dict[str, list[Row]]) -> list[float] | None:

@@ -7,7 +7,6 @@ marked by another rule without asking again.
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +33,11 @@ class Answers:
         self.rows: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> "Answers":
+        self.out = records.open_locked(self.file, 0o600)
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.out = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        except OSError as error:
-            raise ValueError(f"{self.file}: cannot be written ({error.strerror})") from None
-        try:
-            if not stat.S_ISREG(os.fstat(self.out).st_mode):  # a pipe would not end when read
-                raise ValueError(f"{self.file}: is no file that answers can be kept in")
-            _lock(self.out, self.file)
             for row in records.read(self.file):
                 self._keep(row)
-            self._mend()
+            records.end_last_line(self.out, self.file, START)
         except OSError as error:
             os.close(self.out)
             raise ValueError(f"{self.file}: cannot be read ({error.strerror})") from None
@@ -60,16 +52,8 @@ class Answers:
     def add(self, config: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
         """Write one row, whole or not at all, and return it."""
         row = {"id": records.identity(config), **config, **reply}
-        line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode(
-            "utf-8",
-            "backslashreplace",  # a lone surrogate, which JSON may hold
-        )
-        try:
-            if os.write(self.out, line) < len(line):
-                raise ValueError(f"{self.file}: the disk is full")
-            os.fsync(self.out)
-        except OSError as error:
-            raise ValueError(f"{self.file}: cannot be written ({error.strerror})") from None
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        records.write_line(self.out, self.file, line)
         self._keep(row)
         return row
 
@@ -88,29 +72,3 @@ class Answers:
         before = self.rows.get(row["id"])
         if before is None or before["failed"]:  # an answer stays, whatever fails later
             self.rows[row["id"]] = row
-
-    def _mend(self) -> None:
-        """Cut a last line that a killed run left torn; end one that only lacks its newline."""
-        content = self.file.read_bytes()
-        last = content[content.rfind(b"\n") + 1 :]
-        if not last:
-            return
-        try:
-            json.loads(last)
-        except ValueError:
-            if not last.startswith(START[: len(last)]):  # somebody else's file
-                raise ValueError(f"{self.file}: holds what is no answer") from None
-            os.ftruncate(self.out, len(content) - len(last))
-        else:
-            os.write(self.out, b"\n")
-
-
-def _lock(out: int, file: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return
-    try:
-        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ValueError(f"{file}: another run is writing to it") from None

@@ -199,7 +199,7 @@ def _download(package: Package, folder: Path, progress: bool = False) -> Path:
 
 def _client(command: list[str], progress: bool) -> tuple[int, str]:
     """(exit code, what it complained) of pip or npm, which ends when this process does."""
-    lifeline, held = os.pipe()
+    lifeline, our_end = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-S", str(LIFELINE), *command],
         stdin=lifeline,
@@ -213,5 +213,5 @@ def _client(command: list[str], progress: bool) -> tuple[int, str]:
         complaints = process.communicate()[1]
         return process.returncode, complaints
     finally:
-        os.close(held)
+        os.close(our_end)
         process.wait()

@@ -254,7 +254,7 @@ def writing(file: Path) -> Iterator[Writer]:
     not left behind.
     """
     with _locked(file) as handle:
-        end_last_line(handle)
+        end_last_line(handle, file)
         yield Writer(file, handle)
 
 
@@ -311,8 +311,11 @@ def write_line(handle: int, file: Path, line: str) -> None:
         raise ValueError(f"{file}: cannot be written ({error.strerror})") from None
 
 
-def end_last_line(handle: int) -> None:
-    """End a whole last line that lacks its newline, and cut one that a killed writer left torn."""
+def end_last_line(handle: int, file: Path, start: bytes = b"") -> None:
+    """End a whole last line that lacks its newline, and cut one that a killed writer left torn.
+
+    Raises ValueError for a torn line that does not begin with ``start``: it is somebody else's.
+    """
     content = os.pread(handle, os.fstat(handle).st_size, 0)
     last = content[content.rfind(b"\n") + 1 :]
     if not last:
@@ -323,6 +326,8 @@ def end_last_line(handle: int) -> None:
         whole = False
     if whole:
         os.write(handle, b"\n")
+    elif not last.startswith(start[: len(last)]):
+        raise ValueError(f"{file}: its last line is none of ours")
     else:  # never rewritten: a kill here must not cost other rows
         os.ftruncate(handle, len(content) - len(last))
 

@@ -29,10 +29,10 @@ def faults(home: Path | None = None) -> list[str]:
     """What is wrong with the rows, the facts and the manifest of a checkout, a line each."""
     home = home or paths.root()
     commits = _commits(home)
-    found = []
+    problems = []
     for file in sorted((home / "data").glob("*.jsonl")):
-        found += _faults_of_rows(home, file, commits)
-    return found + _faults_of_manifest(home)
+        problems += _faults_of_rows(home, file, commits)
+    return problems + _faults_of_manifest(home)
 
 
 def unchecked(home: Path | None = None) -> str | None:
@@ -62,53 +62,57 @@ def _faults_of_rows(home: Path, file: Path, commits: dict[str, datetime] | None)
     if missing:
         return [f"{name}: there is no {other}" for other in missing]
     units = described(description)
-    found = [f"{name}: column {column} has no unit" for column, unit in units.items() if not unit]
+    problems = [
+        f"{name}: column {column} has no unit" for column, unit in units.items() if not unit
+    ]
     if not file.read_bytes().endswith(b"\n"):
-        found.append(f"{name}: its last line is torn")
+        problems.append(f"{name}: its last line is torn")
     seen: dict[str, int] = {}
     try:
         for number, row in records.numbered(file):
-            found += [
+            problems += [
                 f"{name}:{number}: {fault}" for fault in _faults_of_row(row, file.stem, units)
             ]
             if fault := _fault_of_commit(row, commits):
-                found.append(f"{name}:{number}: {fault}")
+                problems.append(f"{name}:{number}: {fault}")
             if (first := seen.setdefault(str(row.get("id")), number)) != number:
-                found.append(f"{name}:{number}: the run of line {first} again")
+                problems.append(f"{name}:{number}: the run of line {first} again")
     except ValueError as error:
-        found.append(str(error).replace(str(file), str(name)))
+        problems.append(str(error).replace(str(file), str(name)))
     if not seen:
-        found.append(f"{name}: no rows")
-    return found
+        problems.append(f"{name}: no rows")
+    return problems
 
 
 def _faults_of_row(row: records.Row, stem: str, units: dict[str, str]) -> list[str]:
     if "seal" not in row:
         return ["no seal (sizewise verify --renew seals rows of before there were seals)"]
-    found = [fault] if (fault := records.seal_fault(row)) else []
+    problems = [fault] if (fault := records.seal_fault(row)) else []
     for column, value in row.items():
         if column == "seal":
             continue
         if column not in units:
-            found.append(f"column {column} is not in data/{stem}.md")
+            problems.append(f"column {column} is not in data/{stem}.md")
         elif units[column] != NO_UNIT and not _is_number(value) and str(value) not in units[column]:
-            found.append(f"{column} is {value!r:.40}, which has no unit {units[column]}")
+            problems.append(f"{column} is {value!r:.40}, which has no unit {units[column]}")
     source = row.get("from")
     if not isinstance(source, dict) or source.keys() != set(records.PROVENANCE):
-        return [*found, "its provenance is not complete"]
+        return [*problems, "its provenance is not complete"]
     if source["dirty"] is not False:
-        found.append("made by uncommitted code")
+        problems.append("made by uncommitted code")
     if source["seed"] is not None and source["seed"] != row.get("seed", source["seed"]):
-        found.append(f"its seed is {row['seed']}, but its provenance says {source['seed']}")
-    words = str(source["command"]).split()
-    if f"scripts/{stem}.py" not in words or any(word.startswith(("/", "~")) for word in words):
-        found.append(f"its command is no call of scripts/{stem}.py: {source['command']}")
+        problems.append(f"its seed is {row['seed']}, but its provenance says {source['seed']}")
+    arguments = str(source["command"]).split()
+    if f"scripts/{stem}.py" not in arguments or any(
+        word.startswith(("/", "~")) for word in arguments
+    ):
+        problems.append(f"its command is no call of scripts/{stem}.py: {source['command']}")
     machine = source["machine"]
     if not machine.keys() >= MACHINE or (machine["gpu"] and not machine["driver"]):
-        found.append("its machine is not described")
+        problems.append("its machine is not described")
     if "python" not in source["versions"]:
-        found.append("its versions are not given")
-    return found
+        problems.append("its versions are not given")
+    return problems
 
 
 def _is_number(value: Any) -> bool:
@@ -223,19 +227,19 @@ def _stored(home: Path) -> dict[str, dict[str, Any]]:
 
 def _faults_of_manifest(home: Path) -> list[str]:
     stored, now = _stored(home), manifest(home)
-    found = []
+    problems = []
     for name in sorted({*stored, *now}):
         if name not in now:
-            found.append(f"{name}: in the manifest, but there is no such file")
+            problems.append(f"{name}: in the manifest, but there is no such file")
         elif name not in stored:
-            found.append(f"{name}: not in the manifest")
+            problems.append(f"{name}: not in the manifest")
         elif stored[name].get("rows") != now[name].get("rows"):
-            found.append(
+            problems.append(
                 f"{name}: {now[name]['rows']} rows, but the manifest says {stored[name]['rows']}"
             )
         elif stored[name] != now[name]:
-            found.append(f"{name}: not as the manifest says (make manifest, if it was meant)")
-    return found
+            problems.append(f"{name}: not as the manifest says (make manifest, if it was meant)")
+    return problems
 
 
 def summary(home: Path | None = None) -> str:

@@ -190,10 +190,10 @@ def _namespaces() -> tuple[str, ...]:
     if unshare is None:
         return ()
     script = f"import runpy; runpy.run_path({str(BOOT)!r})['read_only']('/tmp')"
-    for words, code in (((*NAMESPACES, *MOUNTS), script), (NAMESPACES, "pass")):
+    for options, code in (((*NAMESPACES, *MOUNTS), script), (NAMESPACES, "pass")):
         try:
             tried = subprocess.run(
-                [unshare, *words, sys.executable, "-S", "-c", code],
+                [unshare, *options, sys.executable, "-S", "-c", code],
                 capture_output=True,
                 timeout=20,
                 check=False,
@@ -201,7 +201,7 @@ def _namespaces() -> tuple[str, ...]:
         except (OSError, subprocess.TimeoutExpired):
             return ()
         if tried.returncode == 0:
-            return (unshare, *words)
+            return (unshare, *options)
     return ()
 
 

@@ -63,7 +63,7 @@ def record(
 
     The longest come first, so that none is alone at the end, unless their own order matters.
     ``columns`` are those of a line, ``first`` is given the text before any worker starts. Bad
-    input ends the script in one line.
+    input ends the script in one line and with 2.
     """
     try:
         configs = runs(args)
@@ -87,7 +87,10 @@ def record(
             backend=args.backend,
             recorded=lambda config: checkpoint(config).unlink(missing_ok=True),
         )
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:  # bad input, or a file that cannot be written
+        print(f"{stem}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:  # runs that failed
         sys.exit(f"{stem}: {error}")
 
 

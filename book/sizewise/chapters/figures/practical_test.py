@@ -26,18 +26,21 @@ def reach(sizes, shares=SHARES):
     return pandas.DataFrame({"items": list(sizes), **columns}).astype(float)
 
 
-def sizes(axes, table, marks=()) -> None:
+def sizes(axes, table, marks=()) -> str:
     """Items against the least difference shown, a line for each discordant share of `reach`.
 
     ``marks`` are items at which a stroke stands.
     """
-    for k, name in enumerate(list(table)[1:]):
-        axes.plot(
-            table["items"],
-            table[name],
-            DASHES[k % len(DASHES)],
-            color=COLOURS[k],
-            label=f"models differ on {name.split()[0]} of items",
+    for colour, style, name in zip(COLOURS, DASHES, list(table)[1:], strict=False):
+        rows = table.dropna(subset=[name])
+        axes.plot(rows["items"], rows[name], style, color=colour)
+        axes.annotate(
+            name,
+            (rows["items"].iloc[-1], rows[name].iloc[-1]),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
         )
     for items in marks:
         axes.axvline(items, color=INK, linewidth=0.9, linestyle=":")
@@ -51,17 +54,23 @@ def sizes(axes, table, marks=()) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xlim(10, 14_000)
     for which, values in (("x", (10, 30, 100, 300, 1000, 3000)), ("y", (1, 2, 5, 10, 20, 40))):
         axis = getattr(axes, f"{which}axis")
         axis.set_ticks(values, [f"{value:,}" for value in values])
         axis.set_ticks([], minor=True)
-    axes.set_xlabel("items")
+    axes.set_xlabel("items in the test")
     axes.set_ylabel("least difference shown, points")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
+    some = table[table["items"].isin((20, 100, 1000))]
+    return "Least difference in points that so many items show: " + "; ".join(
+        f"{row.items:.0f} items "
+        + ", ".join("none" if value != value else f"{value:.1f}" for value in row[2:])
+        for row in some.itertuples()
+    )
 
 
-def differences(axes, table) -> None:
-    """Score of the larger model less that of the smaller, with 95 % intervals, a row each.
+def differences(axes, table) -> str:
+    """Score of the larger model minus that of the smaller, with 95 % intervals, a row each.
 
     ``table`` has columns label, difference, low, high in points, and shown: filled where true.
     """
@@ -79,3 +88,7 @@ def differences(axes, table) -> None:
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("points of the larger model over the smaller")
+    return "Points of the larger model over the smaller: " + "; ".join(
+        f"{row.label} {row.difference:+.1f}, {row.low:.1f} to {row.high:.1f}"
+        for row in table.itertuples()
+    ).replace("\n", " ")

@@ -182,7 +182,7 @@ def readable(figure) -> None:
 
     for text in figure.findobj(Text):
         text.set_fontsize(max(text.get_fontsize(), LEAST))
-    for axis in (one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)):
+    for axis in (a for axes in figure.axes for a in (axes.xaxis, axes.yaxis)):
         for place in ("major", "minor"):
             was = getattr(axis, f"get_{place}_formatter")()
             if isinstance(was, LogFormatterSciNotation):
@@ -226,8 +226,8 @@ def power(value: float, letters: bool = True) -> str:
     """A number at a tick, on one line: 0.01, 100, 10K, 1B; from 10,000 on 10⁴ without letters."""
     size = abs(value)
     if letters and 1e4 <= size < 1e15:
-        letter, one = next(pair for pair in LETTERS if size >= pair[1])
-        return f"{value / one:.6g}{letter}"
+        letter, unit = next(pair for pair in LETTERS if size >= pair[1])
+        return f"{value / unit:.6g}{letter}"
     if 1e-3 <= size < 1e4 or size == 0:
         return f"{value:.6g}"
     digits, _, exponent = f"{value:e}".partition("e")
@@ -271,9 +271,9 @@ def rounded(drawn: str) -> str:
     def in_part(part: str) -> str:
         digits = 2 if part.startswith("<defs>") else 1
         return places.sub(
-            lambda found: (
-                f'{found[1]}="'
-                + re.sub(r"-?\d+\.\d+", lambda number: shorten(number, digits), found[2])
+            lambda match: (
+                f'{match[1]}="'
+                + re.sub(r"-?\d+\.\d+", lambda number: shorten(number, digits), match[2])
                 + '"'
             ),
             part,
@@ -290,8 +290,8 @@ def named(drawn: str) -> str:
     """
     names: dict[str, str] = {}
     pattern = re.compile(r'(\bid="|url\(#|href="#)([\w-]+)')
-    for found in pattern.finditer(drawn):
-        names.setdefault(found[2], f"n{len(names)}")
-    plain = pattern.sub(lambda found: found[1] + names[found[2]], drawn)
+    for match in pattern.finditer(drawn):
+        names.setdefault(match[2], f"n{len(names)}")
+    plain = pattern.sub(lambda match: match[1] + names[match[2]], drawn)
     own = "f" + hashlib.sha256(plain.encode()).hexdigest()[:8]
-    return pattern.sub(lambda found: f"{found[1]}{own}-{found[2]}", plain)
+    return pattern.sub(lambda match: f"{match[1]}{own}-{match[2]}", plain)

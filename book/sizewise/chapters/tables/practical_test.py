@@ -16,6 +16,7 @@ from sizewise.compare.endpoint import Asking
 from sizewise.compare.local import Local
 from sizewise.compare.models import Model
 from sizewise.data import records
+from sizewise.stats import sequential
 
 STEM = "practical_test"
 TASKS = ("example", "made")
@@ -34,11 +35,11 @@ def questions(task: str, number: int, seed: int) -> list[tasks.Item]:
     )
 
 
-def digest(items: list[tasks.Item]) -> str:
-    """A hash of what was asked: names and prompts, in all wordings."""
+def digest(items: list[tasks.Item], wordings: int = 1) -> str:
+    """A hash of what was asked: names and prompts, and all wordings where any was used."""
+    every = range(len(tasks.WORDINGS)) if wordings else ()
     asked = [
-        [item.name, item.prompt, *(item.asked(wording) for wording in range(len(tasks.WORDINGS)))]
-        for item in items
+        [item.name, item.prompt, *(item.asked(wording) for wording in every)] for item in items
     ]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
@@ -91,7 +92,7 @@ def compared(
     Raises ValueError for rows of different questions, and for questions that have changed since.
     """
     every = questions(a["task"], a["items"], a["seed"])
-    if not a["asked"] == b["asked"] == digest(every):
+    if not a["asked"] == b["asked"] == digest(every, a["wordings"]):
         raise ValueError(f"{a['model']} and {b['model']}: not asked what {a['task']} asks now")
     items = every if items is None else items
     models = (Model(a["model"]), Model(b["model"]))
@@ -101,32 +102,56 @@ def compared(
     return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2, seed)
 
 
-def differences(found: dict[str, dict[str, Any]]):
-    """A row for each comparison of ``found``, by its label: first model less second, in points.
+def differences(reports: dict[str, dict[str, Any]]):
+    """A row for each of the ``reports``, by its label: first model minus second, in points.
 
     A data frame with columns label, items, difference, low, high, only_first, only_second, p
     (McNemar's mid-p; both empty where scores lie between 0 and 1), shown, detectable (points).
     """
     import pandas
 
-    return pandas.DataFrame(
-        [
+    rows = []
+    for label, study in reports.items():
+        figures = study["difference"]
+        least = figures["detectable"]
+        rows.append(
             {
                 "label": label,
-                "items": one["items"],
-                "difference": 100 * one["value"],
-                "low": 100 * one["low"],
-                "high": 100 * one["high"],
-                "only_first": one["only_a"],
-                "only_second": one["only_b"],
-                "p": one["p_mid"],
-                "shown": one["shown"],
-                "detectable": None if one["detectable"] is None else 100 * one["detectable"],
+                "items": figures["items"],
+                **{
+                    name: 100 * figures[key]
+                    for name, key in (("difference", "value"), ("low", "low"), ("high", "high"))
+                },
+                "only_first": figures["only_a"],
+                "only_second": figures["only_b"],
+                "p": figures["p_mid"],
+                "shown": figures["shown"],
+                "detectable": None if least is None else 100 * least,
             }
-            for label, one in ((label, study["difference"]) for label, study in found.items())
-            if one
-        ]
-    )
+        )
+    return pandas.DataFrame(rows)
+
+
+def false_alarms(share: float, items: int, step: int, runs: int = 200, seed: int = 0):
+    """How often equal models that differ on ``share`` of the items are called different.
+
+    They are looked at after every ``step`` of ``items`` items. Columns ``test`` and ``wrong``
+    (share of the runs): by a test for a fixed number of items at the end alone, by the same at any
+    look, and by the sequential one at any look.
+    """
+    import numpy as np
+    import pandas
+
+    rng = np.random.default_rng(seed)
+    wrong = np.zeros(3)
+    for _ in range(runs):
+        draws = rng.choice([1, -1, 0], items, p=[share / 2, share / 2, 1 - share])
+        looks = [draws[:number] for number in range(step, items + 1, step)]
+        fixed = [report.significant(int((d > 0).sum()), int((d < 0).sum()), len(d)) for d in looks]
+        always = any(sequential.decided(d) for d in looks)
+        wrong += fixed[-1], any(fixed), always
+    names = "fixed, once at the end", "fixed, at every look", "sequential, at every look"
+    return pandas.DataFrame({"test": names, "wrong": wrong / runs})
 
 
 def share_significant(a: Row, b: Row, size: int, draws: int = 1000, seed: int = 0) -> float:
@@ -162,8 +187,31 @@ def tokens(row: Row) -> list[tuple[int, int]]:
 
 
 def load() -> list[Row]:
-    """All recorded rows that tell how each answer ended."""
-    return [row for row in records.read(STEM) if "finishes" in row]
+    """All recorded rows, marked by the rules of now.
+
+    Rows without ``wordings`` were asked in the file's own words; what they wrote up to the limit of
+    tokens was cut.
+    """
+    return [_complete(row) for row in records.read(STEM)]
+
+
+def _complete(row: Row) -> Row:
+    items = questions(row["task"], row["items"], row["seed"])
+    scores = [
+        [scoring.score(item, text) for text in texts]
+        for item, texts in zip(items, row["texts"], strict=True)
+    ]
+    if "wordings" in row:
+        return row | {"scores": scores}
+    return row | {
+        "scores": scores,
+        "wordings": 0,
+        "finishes": [
+            ["length" if size >= row["most"] else "stop" for size in part]
+            for part in row["answer_tokens"]
+        ],
+        "prompt_tokens": [[size] * row["repeats"] for size in row["prompt_tokens"]],
+    }
 
 
 def _worded(item: tasks.Item) -> bool:
@@ -172,4 +220,4 @@ def _worded(item: tasks.Item) -> bool:
 
 def _settings(row: Row) -> run.Settings:
     asking = Asking(most=row["most"], temperature=row["temperature"])
-    return run.Settings(asking, row["repeats"], row["seed"], wordings=row.get("wordings", 0))
+    return run.Settings(asking, row["repeats"], row["seed"], wordings=row["wordings"])
