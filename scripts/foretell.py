@@ -118,7 +118,8 @@ def main() -> None:
             run = f"{config['budget']:.0e}, width {config['width']}"
             print(f"{run}: {loss:.3f} ({low:.3f} to {high:.3f})")
     except ValueError as error:
-        sys.exit(f"foretell: {error}")
+        print(f"foretell: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

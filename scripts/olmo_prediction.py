@@ -138,7 +138,8 @@ def main() -> None:
             name = "loss" if config["what"] == "loss" else "accuracy"
             print(f"{config['target']} {config.get('task', 'C4 loss')}: {measured[name]:.3f}")
     except ValueError as error:
-        sys.exit(f"olmo_prediction: {error}")
+        print(f"olmo_prediction: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

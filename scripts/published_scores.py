@@ -357,7 +357,8 @@ def main() -> None:
             try:
                 measured = measure({k: v for k, v in config.items() if k != "table"})
             except ValueError as error:
-                sys.exit(f"published_scores: {error}")
+                print(f"published_scores: {error}", file=sys.stderr)
+                sys.exit(2)
             measured = {k: v for k, v in measured.items() if v is not None}
             records.append(file, config, measured, records.provenance(seed=SEED))
         print(f"[{place}/{len(todo)}] {line}", flush=True)

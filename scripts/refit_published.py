@@ -430,7 +430,8 @@ def main() -> None:
             try:
                 measured = measure(config)
             except ValueError as error:
-                sys.exit(f"refit_published: {error}")
+                print(f"refit_published: {error}", file=sys.stderr)
+                sys.exit(2)
             records.append(file, config, measured, records.provenance(seed=SEED))
         print(f"[{place}/{len(todo)}] {' '.join(values)}", flush=True)
 

@@ -59,15 +59,15 @@ def learned():
 
 def test_a_match_is_what_greedy_generation_gives(learned):
     model, text = learned
-    found = token_accuracy.predict(model, text, 32, 40)
+    result = token_accuracy.predict(model, text, 32, 40)
     whole = np.stack([text.validation[p : p + 33] for p in starts(text, 32, 40)]).astype(np.int64)
     seen = []
     for length in (1, 2, 4, 8):
         for start in (8, 15, 20):
             context = torch.from_numpy(whole[:, : start + 1])
-            made = token_accuracy.continued(model, context, length).numpy()
-            by_generation = (made == whole[:, start + 1 : start + 1 + length]).all(1)
-            by_one_pass = token_accuracy.matches(found.right, length, start, start + 1)[:, 0]
+            synthetic = token_accuracy.continued(model, context, length).numpy()
+            by_generation = (synthetic == whole[:, start + 1 : start + 1 + length]).all(1)
+            by_one_pass = token_accuracy.matches(result.right, length, start, start + 1)[:, 0]
             assert (by_generation == by_one_pass).all()
             seen += by_generation.tolist()
     assert 0.1 < np.mean(seen) < 0.9  # a model that is always right would show nothing
@@ -80,10 +80,10 @@ def starts(text, context, windows):
 
 def test_losses_and_documents_are_those_of_the_windows(learned):
     model, text = learned
-    found = token_accuracy.predict(model, text, 32, 40)
+    result = token_accuracy.predict(model, text, 32, 40)
     nats, _ = loop.validate(model, text, plan_like(40))
-    assert found.nats.mean() == pytest.approx(nats, rel=1e-4)
-    for place, document in zip(starts(text, 32, 40), found.document, strict=True):
+    assert result.nats.mean() == pytest.approx(nats, rel=1e-4)
+    for place, document in zip(starts(text, 32, 40), result.document, strict=True):
         assert document == (text.validation[:place] == 0).sum()
 
 
@@ -134,17 +134,17 @@ def test_errors_by_hand():
 
 def test_the_summary_counts_all_lengths_over_the_same_starts(learned):
     model, text = learned
-    found = token_accuracy.predict(model, text, 32, 40)
-    told = token_accuracy.summary(found, 8)
-    assert told["positions"] == 40 * (32 - 16 + 1 - 8)
-    assert told["accuracy"] == pytest.approx(found.right[:, 8:17].mean())
-    assert told["loss"] == pytest.approx(found.nats[:, 8:17].mean(), rel=1e-6)
-    rates = [told["accuracy"], *(told[f"exact_{k}"] for k in token_accuracy.LENGTHS[1:])]
+    result = token_accuracy.predict(model, text, 32, 40)
+    output = token_accuracy.summary(result, 8)
+    assert output["positions"] == 40 * (32 - 16 + 1 - 8)
+    assert output["accuracy"] == pytest.approx(result.right[:, 8:17].mean())
+    assert output["loss"] == pytest.approx(result.nats[:, 8:17].mean(), rel=1e-6)
+    rates = [output["accuracy"], *(output[f"exact_{k}"] for k in token_accuracy.LENGTHS[1:])]
     assert rates == sorted(rates, reverse=True)
     with pytest.raises(
         ValueError, match="a match of 16 tokens after 17 does not fit a window of 32"
     ):
-        token_accuracy.summary(found, 17)
+        token_accuracy.summary(result, 17)
 
 
 def test_the_script_fills_rows_with_the_documented_columns(tmp_path):
@@ -201,9 +201,11 @@ def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_told_in_one_line(mon
     each = [float(line.split("operations ")[1]) for line in listed[:2]]
     assert sum(each) == pytest.approx(float(listed[2].split()[4]), rel=0.01)
     monkeypatch.setattr(sys, "argv", ["emergence.py", "--text", "package"])
-    with pytest.raises(SystemExit) as told:
+    with pytest.raises(SystemExit) as output:
         script.main()
-    assert told.value.code == "emergence: unknown text 'package'; did you mean 'packages'?"
+    assert output.value.code == 2
+    message = "emergence: unknown text 'package'; did you mean 'packages'?\n"
+    assert capsys.readouterr().err == message
 
 
 def emergence():

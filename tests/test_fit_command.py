@@ -65,8 +65,8 @@ def test_a_file_that_is_empty_or_missing_or_a_folder_is_refused(tmp_path):
 def test_jsonl_and_csv_hold_the_same_runs(tmp_path, frame):
     lines = tmp_path / "runs.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")))
-    one, other = scaling_laws.Runs.read(lines), scaling_laws.Runs.read(written(tmp_path, frame))
-    assert one.loss.tolist() == pytest.approx(other.loss.tolist())
+    law_fit, other = scaling_laws.Runs.read(lines), scaling_laws.Runs.read(written(tmp_path, frame))
+    assert law_fit.loss.tolist() == pytest.approx(other.loss.tolist())
 
 
 def test_a_changed_table_is_not_taken_for_the_published_one(tmp_path, monkeypatch):
@@ -93,15 +93,15 @@ def test_the_command_gives_coefficients_intervals_and_the_optimum(tmp_path, fram
     file = written(tmp_path, frame)
     done = sizewise("fit", str(file), "--budget", "1e21", "--bootstrap", "200", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    outcome = json.loads(done.stdout)
     for name in scaling_laws.NAMES:
-        low, high = found["ci"][name]
-        assert low < found[name] < high
-    assert found["alpha"] == pytest.approx(TRUE.alpha, rel=0.1)
-    assert found["objective"] > 0
-    assert 6 * found["params"] * found["tokens"] == pytest.approx(1e21)
-    assert found["params_ci"][0] < found["params"] < found["params_ci"][1]
-    assert found["params"] == pytest.approx(TRUE.optimum(1e21)[0], rel=0.2)
+        low, high = outcome["ci"][name]
+        assert low < outcome[name] < high
+    assert outcome["alpha"] == pytest.approx(TRUE.alpha, rel=0.1)
+    assert outcome["objective"] > 0
+    assert 6 * outcome["params"] * outcome["tokens"] == pytest.approx(1e21)
+    assert outcome["params_ci"][0] < outcome["params"] < outcome["params_ci"][1]
+    assert outcome["params"] == pytest.approx(TRUE.optimum(1e21)[0], rel=0.2)
 
 
 def test_the_command_shows_a_table_and_counts_sizes_in_another_column(tmp_path, frame):
@@ -172,9 +172,9 @@ SIZES = np.geomspace(1e8, 1e10, 12)
     ],
 )
 def test_a_table_that_cannot_tell_is_warned_of_in_words(tmp_path, frame, spoil, words):
-    result, told = fitted(tmp_path, spoil(frame), "--budget", "1e21")
+    result, output = fitted(tmp_path, spoil(frame), "--budget", "1e21")
     assert any(words in line for line in result["warnings"]), result["warnings"]
-    assert words in told
+    assert words in output
     low, high = 0.01, 1.5
     credible = low <= result["alpha"] <= high and low <= result["beta"] <= high
     assert credible or any("no scaling law has" in line for line in result["warnings"])
@@ -182,9 +182,9 @@ def test_a_table_that_cannot_tell_is_warned_of_in_words(tmp_path, frame, spoil, 
 
 
 def test_a_good_table_is_not_warned_of(tmp_path, frame):
-    result, told = fitted(tmp_path, frame, "--budget", "1e21")
+    result, output = fitted(tmp_path, frame, "--budget", "1e21")
     assert result["warnings"] == []
-    assert told == ""
+    assert output == ""
 
 
 @pytest.mark.parametrize(

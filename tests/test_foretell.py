@@ -45,7 +45,7 @@ def ladder(monkeypatch):
     return rows
 
 
-def told(tmp_path: Path, monkeypatch, *words: str) -> list[dict]:
+def output(tmp_path: Path, monkeypatch, *words: str) -> list[dict]:
     file = tmp_path / "rows.jsonl"
     monkeypatch.setattr(sys, "argv", ["foretell", "--output", str(file), *words])
     foretell.main()
@@ -53,7 +53,7 @@ def told(tmp_path: Path, monkeypatch, *words: str) -> list[dict]:
 
 
 def test_a_known_law_is_foretold_within_its_interval(ladder, tmp_path, monkeypatch):
-    rows = told(tmp_path, monkeypatch, "--budgets", "1e14", "--most", "1e13")
+    rows = output(tmp_path, monkeypatch, "--budgets", "1e14", "--most", "1e13")
     assert len(rows) == foretell.SIZES
     named = hashlib.sha256(" ".join(row["id"] for row in ladder).encode()).hexdigest()
     for row in rows:
@@ -65,7 +65,7 @@ def test_a_known_law_is_foretold_within_its_interval(ladder, tmp_path, monkeypat
 
 
 def test_tokens_read_again_count_for_less_and_others_in_full(ladder, tmp_path, monkeypatch):
-    rows = told(tmp_path, monkeypatch, "--budgets", "1e13", "--most", "3e12", "--sizes", "10")
+    rows = output(tmp_path, monkeypatch, "--budgets", "1e13", "--most", "3e12", "--sizes", "10")
     more = [row["loss_repeated"] - row["loss"] for row in rows if row["epochs"] > 1.05]
     once = [row["loss_repeated"] - row["loss"] for row in rows if row["epochs"] <= 1]
     assert more
@@ -75,27 +75,28 @@ def test_tokens_read_again_count_for_less_and_others_in_full(ladder, tmp_path, m
 
 
 def test_what_is_foretold_is_not_foretold_again(ladder, tmp_path, monkeypatch, capsys):
-    first = told(tmp_path, monkeypatch, "--budgets", "1e14", "--most", "1e13")
+    first = output(tmp_path, monkeypatch, "--budgets", "1e14", "--most", "1e13")
     for row in ladder:
         row["val_loss"] += 0.1
-    assert told(tmp_path, monkeypatch, "--budgets", "1e14", "--most", "1e13") == first
+    assert output(tmp_path, monkeypatch, "--budgets", "1e14", "--most", "1e13") == first
     assert "has its prediction" in capsys.readouterr().out
 
 
-def test_a_budget_among_the_fitted_ones_is_refused(ladder, tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match="not above --most"):
-        told(tmp_path, monkeypatch, "--budgets", "1e12", "--most", "1e13")
+def test_a_budget_among_the_fitted_ones_is_refused(ladder, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        output(tmp_path, monkeypatch, "--budgets", "1e12", "--most", "1e13")
+    assert "not above --most" in capsys.readouterr().err
 
 
 def test_the_predictions_on_record_are_older_than_the_runs_they_are_about():
-    made = {}
+    synthetic = {}
     for row in records.read("isoflop"):
-        made.setdefault(row["budget"], []).append(row["from"]["time"])
+        synthetic.setdefault(row["budget"], []).append(row["from"]["time"])
     foretold = records.read("foretell")
     assert foretold
     for row in foretold:
         assert row["budget"] > row["fitted_up_to"]
-        assert all(row["from"]["time"] < time for time in made.get(row["budget"], []))
+        assert all(row["from"]["time"] < time for time in synthetic.get(row["budget"], []))
         assert row["low"] < row["loss"] < row["high"]
         assert row["run_low"] < row["loss"] < row["run_high"]
         assert row["loss"] <= row["loss_repeated"]

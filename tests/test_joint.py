@@ -36,23 +36,25 @@ def covariance(scale=1.0):
 
 @pytest.mark.parametrize(("params", "tokens"), POINTS)
 def test_changes_of_the_loss_are_its_derivatives(params, tokens):
-    one = Joint.from_covariance(LAW, *MIDDLE, covariance())
-    for direction in one.directions:
-        found = one.change(direction, params, tokens)
+    law_fit = Joint.from_covariance(LAW, *MIDDLE, covariance())
+    for direction in law_fit.directions:
+        result = law_fit.change(direction, params, tokens)
         along = [getattr(direction, name) for name in uncertainty.COORDINATES]
-        assert found == pytest.approx(gradient(params, tokens) @ along, rel=1e-10)
+        assert result == pytest.approx(gradient(params, tokens) @ along, rel=1e-10)
 
 
 @pytest.mark.parametrize(("params", "tokens"), POINTS)
 def test_the_variance_is_the_gradients_product_with_the_covariance(params, tokens):
     g = gradient(params, tokens)
-    found = Joint.from_covariance(LAW, *MIDDLE, covariance()).variance(params, tokens)
-    assert found == pytest.approx(g @ covariance() @ g, rel=1e-9)
+    result = Joint.from_covariance(LAW, *MIDDLE, covariance()).variance(params, tokens)
+    assert result == pytest.approx(g @ covariance() @ g, rel=1e-9)
 
 
 def test_directions_give_the_covariance_back():
-    found = Joint.from_covariance(LAW, *MIDDLE, covariance()).directions
-    table = np.array([[getattr(one, name) for name in uncertainty.COORDINATES] for one in found])
+    result = Joint.from_covariance(LAW, *MIDDLE, covariance()).directions
+    table = np.array(
+        [[getattr(law_fit, name) for name in uncertainty.COORDINATES] for law_fit in result]
+    )
     assert table.T @ table == pytest.approx(covariance(), rel=1e-9, abs=1e-18)
 
 
@@ -60,10 +62,10 @@ def test_directions_give_the_covariance_back():
 def test_a_sample_of_coefficients_spreads_as_the_variance_says(params, tokens):
     rng = np.random.default_rng(5)
     sample = moved(rng.multivariate_normal(np.zeros(5), covariance(0.1), 50_000), params, tokens)
-    one = Joint.from_covariance(LAW, *MIDDLE, covariance(0.1))
-    assert one.variance(params, tokens) == pytest.approx(np.var(sample), rel=0.03)
+    law_fit = Joint.from_covariance(LAW, *MIDDLE, covariance(0.1))
+    assert law_fit.variance(params, tokens) == pytest.approx(np.var(sample), rel=0.03)
     low, high = np.percentile(sample, [2.5, 97.5])
-    assert one.interval(params, tokens) == pytest.approx((low, high), abs=0.03 * (high - low))
+    assert law_fit.interval(params, tokens) == pytest.approx((low, high), abs=0.03 * (high - low))
 
 
 def test_an_interval_holds_the_loss_and_ends_above_0():
@@ -87,11 +89,11 @@ def fitted():
 
 @pytest.mark.parametrize(("params", "tokens"), POINTS)
 def test_a_recorded_fit_gives_the_interval_of_its_own_bootstrap(fitted, params, tokens):
-    one = Joint.from_row(fitted.law, uncertainty.columns(fitted))
+    law_fit = Joint.from_row(fitted.law, uncertainty.columns(fitted))
     sample = fitted.resampled.loss(params, tokens)
-    assert one.variance(params, tokens) == pytest.approx(np.var(sample), rel=0.1)
+    assert law_fit.variance(params, tokens) == pytest.approx(np.var(sample), rel=0.1)
     low, high = fitted.interval(lambda law: law.loss(params, tokens))
-    assert one.interval(params, tokens) == pytest.approx((low, high), abs=0.15 * (high - low))
+    assert law_fit.interval(params, tokens) == pytest.approx((low, high), abs=0.15 * (high - low))
 
 
 def test_what_cannot_be_a_covariance_is_refused(fitted):
@@ -132,10 +134,10 @@ def test_intervals_are_near_the_recorded_percentiles():
         joints[row["table"]] = Joint.from_row(law, row)
     assert len(recorded("loss")) >= 40
     for row in recorded("loss"):
-        one, at = joints[row["table"]], (row["params"], row["tokens"])
-        assert one.law.loss(*at) == pytest.approx(row["loss"], rel=1e-12)
+        law_fit, at = joints[row["table"]], (row["params"], row["tokens"])
+        assert law_fit.law.loss(*at) == pytest.approx(row["loss"], rel=1e-12)
         width = row["loss_high"] - row["loss_low"]
         larger = row["params"] > fits[row["table"]]["most_params"]
-        assert one.interval(*at) == pytest.approx(
+        assert law_fit.interval(*at) == pytest.approx(
             (row["loss_low"], row["loss_high"]), abs=(0.1 if larger else 0.3) * width
         )

@@ -19,11 +19,11 @@ REFIT = Hoffmann(E=1.81722, A=477.83, B=2143.4, alpha=0.34731, beta=0.36717)  # 
 def law(name):
     if name == "refit":
         return REFIT
-    one = scaling_laws.published(name)
-    return one.law if isinstance(one, scaling_laws.DataConstrained) else one
+    fitted = scaling_laws.published(name)
+    return fitted.law if isinstance(fitted, scaling_laws.DataConstrained) else fitted
 
 
-def made(seed, sizes=9, noise=0.005):
+def synthetic(seed, sizes=9, noise=0.005):
     """Runs of a known law: sizes x token counts on a grid, losses off by ``noise``."""
     rng = np.random.default_rng(seed)
     params, tokens = np.meshgrid(np.geomspace(5e7, 1.6e10, sizes), np.geomspace(1e9, 1e12, sizes))
@@ -54,19 +54,19 @@ def refits(points):
 
 
 def test_the_refit_of_240_points_reaches_the_known_optimum(refits):
-    one = refits[0]
-    assert len(one.runs) == 240
-    assert one.objective == pytest.approx(0.00101827402, abs=1e-11)
-    found = [getattr(one.law, name) for name in ("A", "B", "E", "alpha", "beta", "exponent")]
-    assert found == pytest.approx([477.83, 2143.4, 1.81722, 0.34731, 0.36717, 0.5139], rel=2e-4)
-    assert one.agreeing == one.starts
+    fitted = refits[0]
+    assert len(fitted.runs) == 240
+    assert fitted.objective == pytest.approx(0.00101827402, abs=1e-11)
+    result = [getattr(fitted.law, name) for name in ("A", "B", "E", "alpha", "beta", "exponent")]
+    assert result == pytest.approx([477.83, 2143.4, 1.81722, 0.34731, 0.36717, 0.5139], rel=2e-4)
+    assert fitted.agreeing == fitted.starts
 
 
 def test_keeping_the_outliers_moves_beta_and_the_exponent(refits):
-    one = refits[1]
-    assert len(one.runs) == 245
-    found = (one.law.beta, one.law.B, one.law.exponent)
-    assert found == pytest.approx((0.453, 12846, 0.565), rel=1e-3)
+    fitted = refits[1]
+    assert len(fitted.runs) == 245
+    result = (fitted.law.beta, fitted.law.B, fitted.law.exponent)
+    assert result == pytest.approx((0.453, 12846, 0.565), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_the_budget_of_ten_trillion_parameters_spreads_22_fold():
 def test_printed_budgets_follow_the_printed_exponents(approach, exponent):
     table = records.facts_csv("chinchilla_budgets")
     rows = table[table["approach"] == approach]
-    one = scaling_laws.power_law(rows["operations"], rows["parameters"])
-    assert one.exponent == pytest.approx(exponent, abs=0.01)
-    assert one.budget(1e13)[0] == pytest.approx(rows["operations"].iloc[-1], rel=0.1)
+    fitted = scaling_laws.power_law(rows["operations"], rows["parameters"])
+    assert fitted.exponent == pytest.approx(exponent, abs=0.01)
+    assert fitted.budget(1e13)[0] == pytest.approx(rows["operations"].iloc[-1], rel=0.1)
 
 
 def test_every_published_law_names_a_source_and_how_it_was_checked():
@@ -151,9 +151,9 @@ def test_the_optimum_is_the_least_loss_on_its_budget():
     st.floats(17, 30), st.floats(0.1, 1), st.floats(0.1, 1), st.floats(1, 1e5), st.floats(1, 1e5)
 )
 def test_budget_undoes_optimum(budget, alpha, beta, a, b):
-    one = Hoffmann(1.7, a, b, alpha, beta)
-    params, tokens = one.optimum(10**budget)
-    assert one.budget(params) == pytest.approx((10**budget, tokens), rel=1e-6)
+    fitted = Hoffmann(1.7, a, b, alpha, beta)
+    params, tokens = fitted.optimum(10**budget)
+    assert fitted.budget(params) == pytest.approx((10**budget, tokens), rel=1e-6)
 
 
 def test_kaplan_surface_without_a_data_limit_is_kaplan_by_size():
@@ -163,24 +163,24 @@ def test_kaplan_surface_without_a_data_limit_is_kaplan_by_size():
 
 
 def test_repeated_tokens_are_worth_less_and_fresh_ones_the_same():
-    one = scaling_laws.published("muennighoff-c4")
+    fitted = scaling_laws.published("muennighoff-c4")
     # One epoch, no more parameters than the tokens deserve: the law itself.
-    assert one.deserved(20e9) > 1e8
-    assert one.loss(1e8, 20e9) == pytest.approx(one.law.loss(1e8, 20e9))
-    losses = [one.loss(4e7, epochs * 1e9, unique=1e9) for epochs in (1, 4, 16, 64, 1000)]
+    assert fitted.deserved(20e9) > 1e8
+    assert fitted.loss(1e8, 20e9) == pytest.approx(fitted.law.loss(1e8, 20e9))
+    losses = [fitted.loss(4e7, epochs * 1e9, unique=1e9) for epochs in (1, 4, 16, 64, 1000)]
     assert losses == sorted(losses, reverse=True)
-    assert losses[1] > one.loss(4e7, 4e9)
+    assert losses[1] > fitted.loss(4e7, 4e9)
     # The paper's finding: up to four epochs are nearly as good as fresh data.
-    lost, won = losses[1] - one.loss(4e7, 4e9), losses[0] - losses[1]
+    lost, won = losses[1] - fitted.loss(4e7, 4e9), losses[0] - losses[1]
     assert lost < 0.2 * won
     assert losses[3] - losses[4] < 0.01  # and many more add nothing
 
 
 def test_muennighoffs_deserved_size_is_the_optimum_of_its_law():
-    one = scaling_laws.published("muennighoff-c4")
-    budget, tokens = one.law.budget(3e9)
-    assert one.deserved(tokens) == pytest.approx(3e9)
-    assert one.law.optimum(budget)[0] == pytest.approx(3e9)
+    fitted = scaling_laws.published("muennighoff-c4")
+    budget, tokens = fitted.law.budget(3e9)
+    assert fitted.deserved(tokens) == pytest.approx(3e9)
+    assert fitted.law.optimum(budget)[0] == pytest.approx(3e9)
 
 
 # ------------------------------------------------------------------ the solver and the fit
@@ -196,24 +196,24 @@ def scipys(theta, weights, runs):
         huber = np.where(size < 1e-3, far**2 / 2, 1e-3 * (size - 5e-4))
         return 1e3 * (weights @ huber)  # scaled, or BFGS takes its first point for the last
 
-    found = minimize(objective, theta, method="BFGS", options={"gtol": 1e-8})
-    return found.fun / 1e3
+    result = minimize(objective, theta, method="BFGS", options={"gtol": 1e-8})
+    return result.fun / 1e3
 
 
 def test_the_batched_optimum_is_that_of_scipy():
-    runs = made(0)
+    runs = synthetic(0)
     weights = np.concatenate([np.ones((1, len(runs))), fitting.resamples(runs, 24, 3)])
     starts = fitting.best_starts(runs, weights, 1)[:, 0]
     table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
-    found = solver.solve(starts, weights, table)
-    assert found.converged.all()
+    result = solver.solve(starts, weights, table)
+    assert result.converged.all()
     theirs = np.array([scipys(*pair, runs) for pair in zip(starts, weights, strict=True)])
-    assert (found.objective <= theirs + 1e-12).all()  # never worse
-    assert np.abs(found.objective - theirs).max() < 1e-9
+    assert (result.objective <= theirs + 1e-12).all()  # never worse
+    assert np.abs(result.objective - theirs).max() < 1e-9
 
 
 def test_the_derivatives_are_those_of_the_objective():
-    runs = made(1)
+    runs = synthetic(1)
     table, weights = (
         solver.Table.from_runs(runs.params, runs.tokens, runs.loss),
         np.ones((1, len(runs))),
@@ -227,29 +227,29 @@ def test_the_derivatives_are_those_of_the_objective():
 
 
 def test_a_table_without_noise_gives_its_law_back():
-    one = scaling_laws.fit(made(0, noise=0))
+    fitted = scaling_laws.fit(synthetic(0, noise=0))
     for name in scaling_laws.NAMES:
-        assert getattr(one.law, name) == pytest.approx(getattr(TRUE, name), rel=1e-6)
+        assert getattr(fitted.law, name) == pytest.approx(getattr(TRUE, name), rel=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.floats(1e-2, 1e2), st.floats(1e-2, 1e2))
 def test_units_of_size_and_tokens_change_nothing_but_a_and_b(seed, size, data):
-    runs = made(seed, sizes=6)
-    one = scaling_laws.fit(runs)
+    runs = synthetic(seed, sizes=6)
+    fitted = scaling_laws.fit(runs)
     other = scaling_laws.fit(
         scaling_laws.Runs.from_arrays(runs.params * size, runs.tokens * data, runs.loss)
     )
-    assert other.objective == pytest.approx(one.objective, abs=1e-9)
-    assert other.law.alpha == pytest.approx(one.law.alpha, rel=1e-4)
-    scaled = one.law.A * size**one.law.alpha
+    assert other.objective == pytest.approx(fitted.objective, abs=1e-9)
+    assert other.law.alpha == pytest.approx(fitted.law.alpha, rel=1e-4)
+    scaled = fitted.law.A * size**fitted.law.alpha
     assert abs(other.law.A / scaled - 1) < 1e-2
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
 def test_the_order_of_the_rows_changes_nothing(seed):
-    runs = made(seed, sizes=6)
+    runs = synthetic(seed, sizes=6)
     mixed = runs.subset(np.random.default_rng(seed).permutation(len(runs)))
     assert scaling_laws.fit(mixed).objective == pytest.approx(
         scaling_laws.fit(runs).objective, abs=1e-12
@@ -260,8 +260,10 @@ def test_95_percent_intervals_cover_the_truth_in_90_to_99_percent_of_200_trials(
     trials = 200
     covered = dict.fromkeys(scaling_laws.NAMES, 0), dict.fromkeys(scaling_laws.NAMES, 0)
     for seed in range(trials):
-        one = scaling_laws.fit(made(seed, sizes=8), bootstrap=120, seed=seed)
-        for count, intervals in zip(covered, (one.ci(), scaling_laws.profile(one)), strict=True):
+        fitted = scaling_laws.fit(synthetic(seed, sizes=8), bootstrap=120, seed=seed)
+        for count, intervals in zip(
+            covered, (fitted.ci(), scaling_laws.profile(fitted)), strict=True
+        ):
             for name, (low, high) in intervals.items():
                 count[name] += low <= getattr(TRUE, name) <= high
     for count in covered:
@@ -269,29 +271,29 @@ def test_95_percent_intervals_cover_the_truth_in_90_to_99_percent_of_200_trials(
 
 
 def test_allocation_and_prediction_carry_intervals_that_hold_the_truth():
-    one = scaling_laws.fit(made(5), bootstrap=400)
-    best = one.allocate(1e23)
+    fitted = scaling_laws.fit(synthetic(5), bootstrap=400)
+    best = fitted.allocate(1e23)
     params, tokens = TRUE.optimum(1e23)
     assert best.ci["params"][0] < params < best.ci["params"][1]
     assert best.ci["tokens"][0] < tokens < best.ci["tokens"][1]
-    assert best.reach["flops"] == pytest.approx(1e23 / one.runs.flops.max())
-    far = one.predict(1e11, 1e13)
+    assert best.reach["flops"] == pytest.approx(1e23 / fitted.runs.flops.max())
+    far = fitted.predict(1e11, 1e13)
     assert far["low"] < TRUE.loss(1e11, 1e13) < far["high"]
     assert far["run_low"] < far["low"] < far["loss"] < far["high"] < far["run_high"]
-    near = one.predict(1e9, 3e10)
+    near = fitted.predict(1e9, 3e10)
     assert near["high"] - near["low"] < far["high"] - far["low"]
 
 
 def test_the_same_seed_gives_the_same_samples():
     first, again, other = (
-        scaling_laws.fit(made(2), bootstrap=50, seed=s).samples for s in (7, 7, 8)
+        scaling_laws.fit(synthetic(2), bootstrap=50, seed=s).samples for s in (7, 7, 8)
     )
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
 
 
 def test_held_out_runs_are_missed_by_about_their_noise():
-    runs = made(3, noise=0.01)
+    runs = synthetic(3, noise=0.01)
     masks = scaling_laws.folds(runs)
     assert masks.sum(0).tolist() == [1] * len(runs)
     errors = scaling_laws.held_out(runs, masks)
@@ -301,7 +303,7 @@ def test_held_out_runs_are_missed_by_about_their_noise():
 
 
 def test_runs_that_hit_a_wall_show_as_bias():
-    runs = made(4, noise=0.002)
+    runs = synthetic(4, noise=0.002)
     mask = scaling_laws.largest(runs)
     walled = scaling_laws.Runs(
         runs.params, runs.tokens, np.where(mask[0], runs.loss * 1.05, runs.loss)
@@ -324,9 +326,9 @@ def test_parabolas_find_the_optima_of_a_known_law():
     assert table["flops"].tolist() == pytest.approx([1e19, 1e20, 1e21, 1e22])
     assert table["params"].tolist() == pytest.approx(best[::9].tolist(), rel=0.01)
     assert table["inside"].all()
-    found = scaling_laws.power_law(table["flops"], table["params"])
-    assert found.exponent == pytest.approx(TRUE.exponent, abs=2e-3)
-    assert found.optimum(1e21)[0] == pytest.approx(TRUE.optimum(1e21)[0], rel=0.01)
+    result = scaling_laws.power_law(table["flops"], table["params"])
+    assert result.exponent == pytest.approx(TRUE.exponent, abs=2e-3)
+    assert result.optimum(1e21)[0] == pytest.approx(TRUE.optimum(1e21)[0], rel=0.01)
 
 
 def test_a_budget_with_three_sizes_has_no_parabola():
@@ -410,7 +412,7 @@ def test_the_best_size_by_counted_flops_is_the_least_loss_on_the_budget():
 
 def test_points_of_one_run_are_weighted_together():
     runs = scaling_laws.Runs.from_arrays(
-        *(np.tile(v, 3) for v in (made(0).params, made(0).tokens, made(0).loss)),
+        *(np.tile(v, 3) for v in (synthetic(0).params, synthetic(0).tokens, synthetic(0).loss)),
         cluster=np.tile([f"run {k}" for k in range(81)], 3),
     )
     weights = fitting.resamples(runs, 5, 0)
@@ -418,7 +420,7 @@ def test_points_of_one_run_are_weighted_together():
     assert weights.sum(1) == pytest.approx([243] * 5)
     clustered, alone = (
         scaling_laws.fit(runs, bootstrap=200),
-        scaling_laws.fit(made(0), bootstrap=200),
+        scaling_laws.fit(synthetic(0), bootstrap=200),
     )
     for name in ("alpha", "beta"):  # three copies of each point tell nothing new
         low, high = clustered.ci()[name]

@@ -94,7 +94,7 @@ def test_besiroglus_law_is_near_the_optimum_without_being_it(rows):
 def test_every_table_is_measured_in_the_same_way(rows):
     tables = set(rows["fit"]["table"])
     assert len(tables) == 9
-    for what in ("optimal_size",):
+    for what in ("coverage", "optimal_size"):
         assert set(rows[what]["table"]) == tables
     assert rows["growth"].groupby("table").size().eq(6).all()
     assert rows["held_out"].groupby("table").size().eq(3).all()

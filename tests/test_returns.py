@@ -17,7 +17,7 @@ BREAK = 30e9
 QUIZ = scores.Benchmark("quiz", "knowledge", 0.25, BREAK)
 
 
-def made(families=12, at=None, scatter=0.02, ceiling=1.0, seed=0):
+def synthetic(families=12, at=None, scatter=0.02, ceiling=1.0, seed=0):
     """Families of five sizes on a logistic curve over the log of size, flat from ``at`` on."""
     rng = np.random.default_rng(seed)
     x = np.minimum(np.log2(SIZES), np.inf if at is None else np.log2(at))
@@ -48,11 +48,13 @@ def test_a_pair_is_worked_out_by_hand():
     table = pd.DataFrame(
         {"family": ["a"] * 3, "params": [1e9, 4e9, 8e9], "quiz": [0.35, 0.45, 0.6]}
     )
-    found = returns.pairs(table, QUIZ)
-    assert found["doublings"].tolist() == pytest.approx([2, 1])
-    assert found["gain"].tolist() == pytest.approx([5, 15])  # 10 points in two doublings, 15 in one
-    assert 2 ** found["error"].iloc[1] == pytest.approx(0.40 / 0.55)
-    assert found["elasticity"].tolist() == pytest.approx([0.5, np.log2(0.35 / 0.2)])  # 0.1 to 0.2
+    result = returns.pairs(table, QUIZ)
+    assert result["doublings"].tolist() == pytest.approx([2, 1])
+    assert result["gain"].tolist() == pytest.approx(
+        [5, 15]
+    )  # 10 points in two doublings, 15 in one
+    assert 2 ** result["error"].iloc[1] == pytest.approx(0.40 / 0.55)
+    assert result["elasticity"].tolist() == pytest.approx([0.5, np.log2(0.35 / 0.2)])  # 0.1 to 0.2
 
 
 def test_pairs_stay_inside_families_and_above_guessing():
@@ -63,9 +65,9 @@ def test_pairs_stay_inside_families_and_above_guessing():
             "quiz": [0.26, 0.5, 0.6, 0.4, 0.3],
         }
     )
-    found = returns.pairs(table, QUIZ)
-    assert found["family"].tolist() == ["c"]  # a starts at chance, b is alone
-    assert found["gain"].tolist() == pytest.approx([-10])
+    result = returns.pairs(table, QUIZ)
+    assert result["family"].tolist() == ["c"]  # a starts at chance, b is alone
+    assert result["gain"].tolist() == pytest.approx([-10])
 
 
 def test_a_score_in_proportion_to_size_has_an_elasticity_of_one():
@@ -76,15 +78,15 @@ def test_a_score_in_proportion_to_size_has_an_elasticity_of_one():
 
 
 def test_an_interval_needs_four_families_and_holds_the_truth():
-    rows = returns.pairs(made(3, scatter=0), QUIZ)
+    rows = returns.pairs(synthetic(3, scatter=0), QUIZ)
     assert returns.average(rows, "gain")["low"] is None
     inside = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         gain = np.repeat(rng.normal(5, 2, 20), 3) + rng.normal(0, 1, 60)
         values = pd.DataFrame({"family": np.repeat(np.arange(20), 3), "gain": gain})
-        one = returns.average(values, "gain", samples=300)
-        inside += one["low"] <= 5 <= one["high"]
+        fitted = returns.average(values, "gain", samples=300)
+        inside += fitted["low"] <= 5 <= fitted["high"]
     assert inside >= 33  # of 40; drawing rows instead of families would hold far fewer
 
 
@@ -94,8 +96,8 @@ def test_rank_correlation_is_that_of_scipy(values):
     table = pd.DataFrame(values, columns=["x", "y"])
     if table["x"].nunique() < 2 or table["y"].nunique() < 2:
         return
-    found = returns._spearman(table["x"].to_numpy(), table["y"].to_numpy())
-    assert found == pytest.approx(spearmanr(table["x"], table["y"]).statistic, abs=1e-12)
+    result = returns._spearman(table["x"].to_numpy(), table["y"].to_numpy())
+    assert result == pytest.approx(spearmanr(table["x"], table["y"]).statistic, abs=1e-12)
 
 
 def test_smaller_models_win_as_often_as_counted_by_hand():
@@ -103,8 +105,8 @@ def test_smaller_models_win_as_often_as_counted_by_hand():
         {"family": list("abcd"), "params": [1e9, 2e9, 4e9, 3e9], "quiz": [0.5, 0.4, 0.6, 0.7]}
     )
     # At least twice: 1-2 (lower), 1-4, 1-3, 2-4; one of four pairs is lost.
-    one = returns.smaller_wins(table, "quiz", 2, samples=50)
-    assert (one["value"], one["pairs"]) == (0.25, 4)
+    fitted = returns.smaller_wins(table, "quiz", 2, samples=50)
+    assert (fitted["value"], fitted["pairs"]) == (0.25, 4)
 
 
 def test_a_halving_time_and_its_break_are_found():
@@ -114,11 +116,11 @@ def test_a_halving_time_and_its_break_are_found():
     inside = 0
     for seed in range(5):
         y = clean + np.random.default_rng(seed).normal(0, 0.02, len(days))
-        found = returns.doubling_times(days, 2**y, samples=40)
-        assert (found["before"], found["after"]) == pytest.approx((2, 12), rel=0.1)
-        assert found["break_day"] == pytest.approx(300, abs=16)
-        assert found["bic_gain"] > 50
-        inside += found["after_low"] < 12 < found["after_high"]
+        result = returns.doubling_times(days, 2**y, samples=40)
+        assert (result["before"], result["after"]) == pytest.approx((2, 12), rel=0.1)
+        assert result["break_day"] == pytest.approx(300, abs=16)
+        assert result["bic_gain"] > 50
+        inside += result["after_low"] < 12 < result["after_high"]
     assert inside >= 3
 
 
@@ -127,7 +129,7 @@ def test_a_halving_time_and_its_break_are_found():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_plateau_is_found_where_there_is_one(seed):
-    points = plateau.Points.of(made(at=BREAK, seed=seed), QUIZ)
+    points = plateau.Points.of(synthetic(at=BREAK, seed=seed), QUIZ)
     flat, smooth, capped = (
         plateau.fit(points, *how) for how in (("plateau", BREAK), ("smooth",), ("capped",))
     )
@@ -135,45 +137,47 @@ def test_a_plateau_is_found_where_there_is_one(seed):
     assert plateau.bic(points, flat) < plateau.bic(points, capped)
     free = plateau.fit(points, "plateau")
     assert 16e9 < 2**free.at < 64e9
-    one = plateau.kept_slope(points, BREAK, samples=60)
-    assert one["low"] < 0.1
-    assert one["high"] < 0.5
-    told = plateau.predict(points, "plateau", BREAK), plateau.predict(points, "smooth")
-    assert plateau.better(*told, samples=200) > 0.9
+    fitted = plateau.kept_slope(points, BREAK, samples=60)
+    assert fitted["low"] < 0.1
+    assert fitted["high"] < 0.5
+    output = plateau.predict(points, "plateau", BREAK), plateau.predict(points, "smooth")
+    assert plateau.better(*output, samples=200) > 0.9
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_plateau_is_found_where_there_is_none(seed):
-    points = plateau.Points.of(made(seed=seed), QUIZ)
+    points = plateau.Points.of(synthetic(seed=seed), QUIZ)
     flat, smooth = plateau.fit(points, "plateau", BREAK), plateau.fit(points, "smooth")
     assert plateau.bic(points, smooth) + 10 < plateau.bic(points, flat)
-    one = plateau.kept_slope(points, BREAK, samples=60)
-    assert one["low"] > 0.5
-    told = plateau.predict(points, "smooth"), plateau.predict(points, "plateau", BREAK)
-    assert plateau.better(*told, samples=200) > 0.9
+    fitted = plateau.kept_slope(points, BREAK, samples=60)
+    assert fitted["low"] > 0.5
+    output = plateau.predict(points, "smooth"), plateau.predict(points, "plateau", BREAK)
+    assert plateau.better(*output, samples=200) > 0.9
 
 
 def test_a_ceiling_is_not_taken_for_a_plateau():
-    points = plateau.Points.of(made(24, ceiling=0.7, scatter=0.01), QUIZ)
+    points = plateau.Points.of(synthetic(24, ceiling=0.7, scatter=0.01), QUIZ)
     capped, flat = plateau.fit(points, "capped"), plateau.fit(points, "plateau", BREAK)
     assert capped.ceiling == pytest.approx(0.7, abs=0.04)
     assert plateau.bic(points, capped) + 10 < plateau.bic(points, flat)
 
 
 def test_a_fit_without_scatter_returns_what_made_it():
-    points = plateau.Points.of(made(scatter=0, at=BREAK), QUIZ)
-    one = plateau.fit(points, "bent", BREAK)
-    assert one.slopes == pytest.approx([0.35, 0], abs=1e-4)
-    assert one.rss < 1e-8
-    told = plateau.predict(points, "plateau", BREAK)
-    assert np.abs(told["observed"] - told["predicted"]).max() < 0.003  # offsets lie on a grid
+    points = plateau.Points.of(synthetic(scatter=0, at=BREAK), QUIZ)
+    fitted = plateau.fit(points, "bent", BREAK)
+    assert fitted.slopes == pytest.approx([0.35, 0], abs=1e-4)
+    assert fitted.rss < 1e-8
+    output = plateau.predict(points, "plateau", BREAK)
+    assert np.abs(output["observed"] - output["predicted"]).max() < 0.003  # offsets lie on a grid
 
 
 def test_power_tells_a_blind_table_from_a_sharp_one():
-    sharp = plateau.power(plateau.Points.of(made(16, scatter=0.01), QUIZ), BREAK, simulations=20)
+    sharp = plateau.power(
+        plateau.Points.of(synthetic(16, scatter=0.01), QUIZ), BREAK, simulations=20
+    )
     assert sharp["found"] == 1
     assert sharp["false"] == 0
-    small = made(16, scatter=0.1)
+    small = synthetic(16, scatter=0.1)
     small = small[(small["params"] < 1e11) | (small["family"] == "family 0")]
     blind = plateau.power(plateau.Points.of(small, QUIZ), 200e9, simulations=40)
     assert 0.2 < blind["found"] < 0.9
@@ -181,9 +185,9 @@ def test_power_tells_a_blind_table_from_a_sharp_one():
 
 def test_too_few_families_and_unknown_curves_are_refused():
     with pytest.raises(ValueError, match="2 families cannot tell a plateau"):
-        plateau.Points.of(made(2), QUIZ)
+        plateau.Points.of(synthetic(2), QUIZ)
     with pytest.raises(ValueError, match="did you mean 'plateau'"):
-        plateau.fit(plateau.Points.of(made(), QUIZ), "plato")
+        plateau.fit(plateau.Points.of(synthetic(), QUIZ), "plato")
 
 
 # ------------------------------------------------------------------ emergence
@@ -192,8 +196,8 @@ def test_too_few_families_and_unknown_curves_are_refused():
 def test_a_climb_returns_the_curve_that_made_it():
     x = np.geomspace(1e19, 1e25, 40)
     truth = emergence.Climb(2.0, 22.0, 0.8, 0.25)
-    found = emergence.climb(x, truth.score(x), 0.25)
-    assert (found.steepness, found.middle, found.top) == pytest.approx((2, 22, 0.8), rel=1e-3)
+    result = emergence.climb(x, truth.score(x), 0.25)
+    assert (result.steepness, result.middle, result.top) == pytest.approx((2, 22, 0.8), rel=1e-3)
     assert truth.score(truth.onset) == pytest.approx(0.25 + 0.1 * 0.55)
     assert truth.decades == pytest.approx(2 * np.log(9) / 2)
 
@@ -205,9 +209,9 @@ def test_an_excess_is_seen_only_where_it_was_put(jump, low, high):
     y = emergence.Climb(1.0, 24.0, 1.0, 0.0).score(x) + rng.normal(0, 0.01, 80)
     y = y + jump * (x > np.quantile(x, 0.75))
     table = pd.DataFrame({"family": np.arange(80) % 20, "operations": x, "quiz": y})
-    one = emergence.excess(table, "quiz", 0.0, samples=40)
-    assert low < one["low"] <= one["value"] <= one["high"] < high
-    assert one["foretold"] == 20
+    fitted = emergence.excess(table, "quiz", 0.0, samples=40)
+    assert low < fitted["low"] <= fitted["value"] <= fitted["high"] < high
+    assert fitted["foretold"] == 20
 
 
 def test_a_strict_metric_climbs_later_and_a_soft_one_shows_what_it_hides():
@@ -215,9 +219,9 @@ def test_a_strict_metric_climbs_later_and_a_soft_one_shows_what_it_hides():
     p = emergence.Climb(1.0, 22.5, 1.0, 0.0).score(x)
     table = pd.DataFrame({"family": np.arange(60) % 12, "operations": x, "soft": p, "hard": p**8})
     assert emergence.climb(x, p**8).onset > 3 * emergence.climb(x, p).onset
-    one = emergence.hidden(table, "hard", "soft")
-    assert one["value"] == pytest.approx(1)
-    assert one["models"] < 60
+    fitted = emergence.hidden(table, "hard", "soft")
+    assert fitted["value"] == pytest.approx(1)
+    assert fitted["models"] < 60
 
 
 # ------------------------------------------------------------------ the published tables
@@ -261,11 +265,11 @@ def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
 
 
 def test_a_digest_knows_notation_and_order_from_content():
-    one = [("1", "3.80", "2024-12-10"), ("2", "3.4", "2025-01-04")]
-    assert public_runs.digest(one) == public_runs.digest(
+    fitted = [("1", "3.80", "2024-12-10"), ("2", "3.4", "2025-01-04")]
+    assert public_runs.digest(fitted) == public_runs.digest(
         [("2", 3.4, "2025-01-04"), (1, "3.8", "2024-12-10")]
     )
-    assert public_runs.digest(one) != public_runs.digest(one[:1])
+    assert public_runs.digest(fitted) != public_runs.digest(fitted[:1])
 
 
 def test_other_rows_than_the_pinned_ones_are_refused(tmp_path, monkeypatch):
@@ -306,8 +310,8 @@ def test_the_pilot_is_reproduced_on_the_table_as_published(folder):
             computing, abs=0.006
         )
     for times, share, pairs in ((2, 0.202, 8606), (8, 0.121, 4313)):
-        one = returns.smaller_wins(raw, "MMLU", times, 10)
-        assert (one["value"], one["pairs"]) == (pytest.approx(share, abs=5e-4), pairs)
+        fitted = returns.smaller_wins(raw, "MMLU", times, 10)
+        assert (fitted["value"], fitted["pairs"]) == (pytest.approx(share, abs=5e-4), pairs)
 
 
 def test_gains_lie_near_those_of_the_pilot(folder):
@@ -333,8 +337,8 @@ def test_gains_lie_near_those_of_the_pilot(folder):
 def test_the_speedrun_halves_as_the_pilot_said(folder):
     rows = scores.speedrun()
     assert (len(rows), rows["minutes"].iloc[-1]) == (89, 1.23)
-    found = returns.doubling_times(rows["days"], rows["minutes"], samples=50)
-    assert found["ends"] == pytest.approx(4.93, abs=0.01)
+    result = returns.doubling_times(rows["days"], rows["minutes"], samples=50)
+    assert result["ends"] == pytest.approx(4.93, abs=0.01)
     early = rows[rows["record"] <= 21]
     assert returns.doubling_times(early["days"], early["minutes"], 20)["ends"] == pytest.approx(
         2.0, abs=0.05
@@ -354,8 +358,8 @@ def test_every_claimed_plateau_has_its_rows():
     rows = records.table("published_scores")
     if rows.empty:
         pytest.skip("no rows recorded yet")
-    for name, one in scores.BENCHMARKS.items():
-        if one.claimed:
+    for name, fitted in scores.BENCHMARKS.items():
+        if fitted.claimed:
             here = rows[(rows["benchmark"] == name) & (rows["what"] == "curve")]
             assert {"smooth", "capped", "plateau", "bent"} <= set(here["curve"])
             assert here["found_break"].dropna().between(5e8, 2e11).all()

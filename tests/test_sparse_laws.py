@@ -101,21 +101,21 @@ def test_a_loss_that_no_dense_model_reaches_has_no_finite_equivalent():
 
 @pytest.mark.parametrize(("name", "arguments"), [*((name, (1e9, 64)) for name in CLARK)])
 def test_rounded_digits_leave_an_interval_around_the_estimate(name, arguments):
-    found = scaling_laws.effective(name, *arguments)
-    assert found.low < found.value < found.high
-    assert found.value == pytest.approx(float(scaling_laws.published(name).effective(*arguments)))
+    result = scaling_laws.effective(name, *arguments)
+    assert result.low < result.value < result.high
+    assert result.value == pytest.approx(float(scaling_laws.published(name).effective(*arguments)))
 
 
 def test_without_rounding_or_interval_an_estimate_has_no_ends(monkeypatch):
     entry = {k: v for k, v in scaling_laws.entries()["clark-hash"].items() if k != "rounding"}
     monkeypatch.setattr(published, "entries", lambda: {"clark-hash": entry})
-    found = scaling_laws.effective("clark-hash", 1e9, 8)
-    assert (found.low, found.high) == (None, None)
+    result = scaling_laws.effective("clark-hash", 1e9, 8)
+    assert (result.low, result.high) == (None, None)
     entry["interval"] = {"b": [-0.14, -0.13]}
-    found = scaling_laws.effective("clark-hash", 1e9, 8)
+    result = scaling_laws.effective("clark-hash", 1e9, 8)
     plain = {k: float(v) for k, v in entry["coefficients"].items()}
     ends = [sparse.RoutedLM(**plain | {"b": b}).effective(1e9, 8) for b in (-0.13, -0.14)]
-    assert (found.low, found.high) == pytest.approx(tuple(ends))
+    assert (result.low, result.high) == pytest.approx(tuple(ends))
 
 
 def test_a_law_of_dense_models_is_refused():
@@ -146,22 +146,22 @@ def runs(noise=0.0, seeds=4, seed=0):
 
 
 def test_the_dense_equivalent_of_noiseless_runs_is_the_known_size():
-    found = sparse.dense_equivalent(*runs())
-    assert (found.value, found.low, found.high) == pytest.approx((3e6,) * 3)
+    result = sparse.dense_equivalent(*runs())
+    assert (result.value, result.low, result.high) == pytest.approx((3e6,) * 3)
 
 
 def test_it_goes_on_beyond_the_sizes_along_the_last_piece():
     sizes, dense, _ = runs()
     for size in (5e5, 9e6):
-        found = sparse.dense_equivalent(sizes, dense, [5 - 0.2 * math.log(size)])
-        assert found.value == pytest.approx(size)
+        result = sparse.dense_equivalent(sizes, dense, [5 - 0.2 * math.log(size)])
+        assert result.value == pytest.approx(size)
 
 
 def test_its_interval_holds_the_known_size_about_as_often_as_it_says():
     inside = 0
     for seed in range(100):
-        found = sparse.dense_equivalent(*runs(0.02, seeds=8, seed=seed), samples=200)
-        inside += found.low <= 3e6 <= found.high
+        result = sparse.dense_equivalent(*runs(0.02, seeds=8, seed=seed), samples=200)
+        inside += result.low <= 3e6 <= result.high
     assert 82 <= inside <= 100  # the bootstrap of eight runs is known to be a little narrow
 
 

@@ -25,7 +25,7 @@ def fit(number: int):
     started = time.perf_counter()
     problems = fitting.problems(runs, bootstrap=4000, seed=number)
     table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
-    found = solver.solve(problems.starts, problems.weights, table, which=problems.which)
+    result = solver.solve(problems.starts, problems.weights, table, which=problems.which)
     ours = time.perf_counter() - started
     x, y, z = np.log(params), np.log(tokens), np.log(runs.loss)
 
@@ -41,8 +41,8 @@ def fit(number: int):
         for i in some
     ]
     seconds = (time.perf_counter() - started) * len(problems.starts) / len(some)
-    worse = float((found.objective[some] - theirs).max())
-    same = float(np.mean(np.abs(found.objective[some] - theirs) < 1e-9))
+    worse = float((result.objective[some] - theirs).max())
+    same = float(np.mean(np.abs(result.objective[some] - theirs) < 1e-9))
     return (
         seconds,
         ours,
