@@ -70,7 +70,7 @@ _OPTIMIZERS = (
         "fp32 master, 8-bit moments, fp32 scale for 256 as in bitsandbytes (Dettmers et al. 2022)",
     ),
 )
-OPTIMIZERS = {one.name: one for one in _OPTIMIZERS}
+OPTIMIZERS = {entry.name: entry for entry in _OPTIMIZERS}
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def state_bytes(
         raise ValueError(f"expert parallel {expert} does not divide data parallel {data}")
     if optimizer not in OPTIMIZERS:
         raise units.unknown("optimizer", optimizer, OPTIMIZERS)
-    one = OPTIMIZERS[optimizer]
+    kept_bytes = OPTIMIZERS[optimizer]
     dense_here = math.ceil((parameters - routed) / (tensor * pipeline))
     experts_here = math.ceil(routed / (tensor * pipeline * expert))
 
@@ -133,12 +133,12 @@ def state_bytes(
         return math.ceil((dense + experts) * each)
 
     return State(
-        weights=share(one.weights, stage >= 3),
-        gradients=share(one.gradients, stage >= 2),
-        optimizer=share(one.optimizer, stage >= 1),
+        weights=share(kept_bytes.weights, stage >= 3),
+        gradients=share(kept_bytes.gradients, stage >= 2),
+        optimizer=share(kept_bytes.optimizer, stage >= 1),
         devices=data * tensor * pipeline,
         assumptions=(
-            f"{one.name}: {one.note}",
+            f"{kept_bytes.name}: {kept_bytes.note}",
             "layers divide evenly over pipeline stages, matrices over tensor ranks",
             "without activations, communication buffers or gathered weights",
         ),

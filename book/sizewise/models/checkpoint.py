@@ -127,7 +127,7 @@ def read(path: str | Path) -> Checkpoint:
         if not path.is_file():
             raise ValueError(f"no such file: {path}")
         if path.suffix.lower() == ".gguf":
-            return _gguf(path)
+            return read_gguf(path)
         if path.name.endswith(".index.json"):
             return _index(path)
         return _safetensors(path, [path])
@@ -178,8 +178,11 @@ class _Header:
         return self.take(self.count("bytes of one name", 1 << 24)).decode("utf-8", "replace")
 
 
-def _gguf(path: Path) -> Checkpoint:
-    """All parts of a GGUF checkpoint, whichever of them ``path`` is."""
+def read_gguf(path: Path) -> Checkpoint:
+    """All parts of a GGUF checkpoint, whichever of them ``path`` is, whatever its name ends in.
+
+    Raises ValueError as `read` does.
+    """
     match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", path.name)
     paths = [path]
     if match and 1 < int(match[3]) <= 1000:
