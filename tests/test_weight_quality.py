@@ -396,13 +396,6 @@ def test_bits_as_used_count_what_stays_whole_in_bf16():
     assert weight_quantization.as_used(table).tolist() == [8.8, 32]
 
 
-def test_bits_of_files_are_their_bytes_over_the_parameters():
-    files = {entry["name"]: entry for entry in records.facts("pretrained")}["smollm2-135m"]
-    wanted = f"{8 * files['files'][0]['bytes'] / files['parameters']:.1f}"
-    assert weight_quantization.file_bits(["smollm2-135m"]) == wanted == "5.8"
-    assert weight_quantization.file_bits(["smollm2-135m", "gemma-3-270m"]) == "5.8 to 7.6"
-
-
 # --- what the recorded rows must show
 
 

@@ -91,18 +91,6 @@ def as_used(rows):
     return 8 * (coded + rest) / rows["parameters"]
 
 
-def file_bits(models) -> str:
-    """Bits a parameter of the files that models came in, least to most: ``5.8 to 8.0``.
-
-    A matrix that a file holds twice, to read tokens and to predict them, counts both times.
-    """
-    from sizewise.data import hub_files
-
-    entries = [hub_files.entry(name) for name in models]
-    bits = [8 * entry.files[0].bytes / entry.parameters for entry in entries]
-    return " to ".join(dict.fromkeys(f"{value:.1f}" for value in (min(bits), max(bits))))
-
-
 def facts(name: str) -> dict:
     """An entry of ``data/facts/quantization.yml``."""
     return next(entry for entry in records.facts("quantization") if entry["name"] == name)
