@@ -110,6 +110,12 @@ def memory(
         result["fit"] = _fit(described, chosen, shared, options)
     if tokens != _plain_int(context):
         result["assumptions"] = [*result["assumptions"], f"{context} read as {tokens:,} tokens"]
+    if chosen.memory_real_bytes:
+        result["assumptions"] = [
+            *result["assumptions"],
+            f"memory is the vendor's {si(chosen.memory_bytes, 'B')}; the driver shows "
+            f"{si(chosen.memory_real_bytes, 'B')}",
+        ]
     result["listed_price"] = _listed_price(described.name)
     if json:
         as_json(result)

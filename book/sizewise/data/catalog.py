@@ -56,6 +56,7 @@ class Device:
     sms: int | None = None  # streaming multiprocessors or compute units
     l2_bytes: float | None = None
     link_bandwidth: float | None = None  # bytes a second to its peers, one way
+    unified: bool = False  # memory shared with the processor
     as_of: str = ""
 
 
@@ -213,6 +214,7 @@ def _device(row: dict[str, Any]) -> Device:
         sms=row.get("sms"),
         l2_bytes=row.get("l2_bytes"),
         link_bandwidth=row.get("link_bandwidth"),
+        unified=bool(row.get("unified")),
         as_of=str(row["as_of"]),
     )
 
