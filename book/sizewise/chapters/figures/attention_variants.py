@@ -66,7 +66,7 @@ def differences(axes, table, names) -> str:
         )
         marks.append(f"{names[row.family]} {row.difference:+.3f}")
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.annotate("dense", (0, len(table) - 0.65), xytext=(4, 0), textcoords="offset points")
+    axes.annotate("dense", (0, -0.4), xytext=(4, 0), textcoords="offset points")
     axes.set_ylim(-0.5, len(table) - 0.3)
     axes.set_xlim(left=1.3 * table["low"].min(), right=max(0.08, 1.5 * table["high"].max()))
     axes.set_yticks([])
