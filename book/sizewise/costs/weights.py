@@ -18,6 +18,7 @@ from . import formats
 from .formats import ONLY_EXPERTS, WEIGHTS, Format, Stored, is_ignored
 
 HEADER_BYTES_A_TOKEN = 25  # of a GGUF file: a token with its score and type; 36 with merges
+AS_STORED = "as stored"
 _BLOCKS = {label: (block, size) for label, block, size in GGML_TYPES.values()}
 
 
@@ -39,6 +40,9 @@ def scheme(model: Model, format: "str | Format | Stored | None") -> Stored:
         return format
     if format is not None:
         return Stored(formats.weight_format(format))
+    if model.stored:  # the checkpoint itself is here: its own bytes
+        size = sum(size for _, _, size in model.stored)
+        return Stored(Format(AS_STORED, 8 * size / (model.total or 1), keeps=frozenset({"-"})))
     return formats.stored(model.quantization or {}) or Stored(WEIGHTS["bf16"])
 
 
@@ -69,6 +73,10 @@ def parts(model: Model, format: "str | Format | Stored | None" = None) -> list[P
 
 def assigned(model: Model, given: Stored) -> Iterator[tuple[Tensors, int, str, float]]:
     """Each row of a model's tensors with its format: (row, how many, format's name, bytes)."""
+    if given.format.name == AS_STORED:
+        for row, kind, size in model.stored:
+            yield row, row.count, kind.lower(), size
+        return
     for row in model.inventory:
         if given.format.mixture:
             each = row.count // max(1, len(row.layers))
@@ -92,7 +100,7 @@ def bytes_by_kind(model: Model, given: Stored) -> dict[str, float]:
 
 def _what(row: Tensors, name: str, given: Stored) -> str:
     """Quantized linear layers are one part; what is kept is named by its kind."""
-    if given.format.mixture:
+    if given.format.mixture or given.format.name == AS_STORED:
         return "tensors"
     if not given.format.keeps and not given.experts:
         return "all weights"
