@@ -335,14 +335,14 @@ def fine_tuning(
         raise ValueError(f"{model.name}: its tensors are not known")
     rank, total = whole("rank", rank), sum(row.parameters for row in model.inventory)
     if method == "full":
-        kept, trained = OPTIMIZERS[optimizer], total
-        stored, adapters = math.ceil(total * kept.weights), 0
-        notes = [f"{kept.name}: {kept.note}"]
+        states, trained = OPTIMIZERS[optimizer], total
+        stored, adapters = math.ceil(total * states.weights), 0
+        notes = [f"{states.name}: {states.note}"]
     else:
-        kept, trained = LORA, lora_parameters(model, rank)
+        states, trained = LORA, lora_parameters(model, rank)
         name = "nf4-dq" if method == "qlora" else "bf16"
         stored = sum(part.bytes for part in weight_parts.parts(model, name))
-        adapters = math.ceil(trained * kept.weights)
+        adapters = math.ceil(trained * states.weights)
         notes = [
             f"rank {rank} beside the linear layers of attention and MLPs, experts left out",
             "adapters, their gradients and Adam's moments in fp32",
@@ -359,8 +359,8 @@ def fine_tuning(
         trained=trained,
         weights=stored,
         adapters=adapters,
-        gradients=math.ceil(trained * kept.gradients),
-        optimizer=math.ceil(trained * kept.optimizer),
+        gradients=math.ceil(trained * states.gradients),
+        optimizer=math.ceil(trained * states.optimizer),
         activations=saved,
         assumptions=(*model.assumptions, *notes),
     )
@@ -395,5 +395,5 @@ def saved_activation_bytes(
             size += 4 * heads * width + 4 * cached * width + 4 * heads
         layers.append(size)
     inputs = 2 * model.hidden_size * len(layers)
-    kept = inputs + max(layers) if checkpointing else sum(layers)
-    return tokens * (kept + 8 * model.hidden_size + 4 * model.vocab_size)
+    saved = inputs + max(layers) if checkpointing else sum(layers)
+    return tokens * (saved + 8 * model.hidden_size + 4 * model.vocab_size)

@@ -114,9 +114,9 @@ def device(name: str) -> Device:
         return _described_device(text)
     wanted = _plain(text)
     spellings = {d.name: [_plain(n) for n in (d.name, *d.aliases)] for d in devices().values()}
-    for known, plain in spellings.items():
+    for device_name, plain in spellings.items():
         if wanted in plain:
-            return devices()[known]
+            return devices()[device_name]
     within = re.compile(rf"(?<!\d){re.escape(wanted)}(?!\d)")
     near = [n for n, plain in spellings.items() if wanted and any(map(within.search, plain))]
     if len(near) == 1:

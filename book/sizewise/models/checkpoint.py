@@ -195,9 +195,9 @@ def read_gguf(path: Path) -> Checkpoint:
     tensors: list[Tensor] = []
     metadata: dict[str, Any] = {}
     for part in paths:
-        more, said = _gguf_part(part)
+        more, keys = _gguf_part(part)
         tensors += more
-        metadata = said | metadata
+        metadata = keys | metadata
     if not tensors:
         raise ValueError(f"{path}: holds no tensors")
     size = sum(part.stat().st_size for part in paths)
@@ -277,9 +277,9 @@ def _safetensors(path: Path, shards: list[Path]) -> Checkpoint:
     tensors: list[Tensor] = []
     metadata: dict[str, Any] = {}
     for shard in shards:
-        more, said = _safetensors_part(shard)
+        more, keys = _safetensors_part(shard)
         tensors += more
-        metadata |= said
+        metadata |= keys
         if len(tensors) > MAX_TENSORS:
             raise ValueError(f"{path}: over {MAX_TENSORS:,} tensors")
     if not tensors:

@@ -99,16 +99,16 @@ def count(model: "str | Path | configs.Spec") -> Count:
     if spec.stored is not None and not spec.fields:
         _check_listed(spec)
         return _from_headers(spec)
-    if spec.source == "catalogue" and (known := _stored_shape(spec.name)):
-        return known[0]
+    if spec.source == "catalogue" and (stored_shape := _stored_shape(spec.name)):
+        return stored_shape[0]
     return _counted(spec)[0]
 
 
 def describe(model: "str | Path | configs.Spec") -> Model:
     """The `architecture.Model` of anything that `count` takes, with its counts filled in."""
     spec = configs.load(model)
-    if spec.source == "catalogue" and (known := _stored_shape(spec.name)):
-        return known[1]
+    if spec.source == "catalogue" and (stored_shape := _stored_shape(spec.name)):
+        return stored_shape[1]
     if spec.stored is not None and not spec.fields:
         _check_listed(spec)
         return _described(spec, _from_headers(spec), configs.gguf_config(spec))
@@ -159,8 +159,8 @@ def _stored_shape(name: str) -> tuple[Count, Model] | None:
     from .architecture import from_json
 
     model = from_json(shape["model"])
-    known = dict(shape["count"])
-    result = tally(name=name, tensors=model.tensors, **known)
+    stored_shape = dict(shape["count"])
+    result = tally(name=name, tensors=model.tensors, **stored_shape)
     return result, model
 
 
@@ -317,10 +317,10 @@ def _model_class(config) -> type:
     named = getattr(config, "architectures", None)
     for name in named if isinstance(named, list | tuple) else ():
         model_class = getattr(transformers, str(name), None)
-        known = isinstance(model_class, type) and issubclass(
+        stored_shape = isinstance(model_class, type) and issubclass(
             model_class, transformers.PreTrainedModel
         )
-        if known and model_class.config_class is type(config):
+        if stored_shape and model_class.config_class is type(config):
             return model_class
     for auto in (
         transformers.AutoModelForCausalLM,
