@@ -11,7 +11,7 @@ arms      at each budget and width a dense model (Llama), one with sliding-windo
 windows   at one budget and width, models of one class (Gemma 3) that differ only in how far their
           layers see: all of them everything, every second one a window of some size, all a window;
 controls  what mixers have beside a state, given to attention: short convolutions, in the dense arm
-          at all places and in the two ends of `windows`; and the dense arm at other rates.
+          at all places and in the two ends of `windows`.
 
 Each row also has the loss by position in the context, the bytes that one sequence stores, and what
 the model gains when a sequence comes a second time. Rows go to data/attention_variants.jsonl; what
@@ -34,7 +34,6 @@ CONTEXT = 256
 FAMILIES = ("dense", "windowed", "hybrid", "state-space")
 PARTS = (16, 8, 2)  # windows are so small parts of the context; a quarter is among the arms
 CONVOLUTION = 4  # tokens, as in the mixers
-FACTORS = (0.5, 2.0)  # of the learning rate, in the controls
 BINS = 8  # of positions
 DISTANCES = (16, 64, 128)  # tokens from one occurrence of a sequence to the next
 SEQUENCES = 128  # of each distance
@@ -46,7 +45,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model; its loss and what it makes of its context."""
     from sizewise.training import context_use, loop
 
-    run = run_config.Run.of(config)
+    run = run_config.Run.from_row(config)
     tokens = tokenizer.prepare(run.text, run.vocabulary)
     model, measured = loop.fit(run, tokens, checkpoint=options.checkpoint(config))
     if measured["ended"] != "done":  # nothing more can be read off weights that are no numbers
@@ -86,24 +85,21 @@ def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     grid = []
     if "arms" in args.only:
-        grid = [("arms", *place, family, 1) for place in places for family in args.families]
+        grid = [("arms", *place, family) for place in places for family in args.families]
     if "windows" in args.only:
-        grid += [("windows", at, middle, family.name, 1) for family in windows(args)]
-        usual = ("arms", at, middle, family_options.Windows().name, 1)
+        grid += [("windows", at, middle, family.name) for family in windows(args)]
+        usual = ("arms", at, middle, family_options.Windows().name)
         grid += [usual] if usual not in grid else []  # with which the others compare
     if "controls" in args.only:
         both = family_options.Dense(convolution=CONVOLUTION)
         ends = [replace(end, convolution=CONVOLUTION).name for end in windows(args)[:2]]
-        grid += [("controls", *place, both.name, 1) for place in places]
-        grid += [("controls", at, middle, replace(both, sublayers=1).name, 1)]
-        grid += [("controls", at, middle, family, 1) for family in ends]
-        grid += [("controls", at, middle, "dense", factor) for factor in FACTORS]
+        grid += [("controls", *place, both.name) for place in places]
+        grid += [("controls", at, middle, replace(both, sublayers=1).name)]
+        grid += [("controls", at, middle, family) for family in ends]
     return [row(*cell, args, seed) for cell in grid for seed in range(args.seeds)]
 
 
-def row(
-    what: str, budget: float, width: int, family: str, factor: float, args, seed: int
-) -> dict[str, Any]:
+def row(what: str, budget: float, width: int, family: str, args, seed: int) -> dict[str, Any]:
     """The configuration of one row."""
     run = run_config.at_budget(
         budget,
@@ -113,7 +109,7 @@ def row(
         text=args.text,
         vocabulary=args.vocabulary,
         context=args.context,
-        lr=args.lr * factor,
+        lr=args.lr,
     )
     validation.whole("--sequences", args.sequences)
     validation.whole("--bins", args.bins, args.context)

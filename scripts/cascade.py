@@ -80,23 +80,23 @@ def measure(study: Study, config: Row) -> Row:
 def measure_cascade(study: Study, config: Row) -> Row:
     """The whole curve, of all items: nothing is chosen here."""
     small, large, task = config["small"], config["large"], config["task"]
-    one = study.cascade(small, large, task, config["confidence"])
-    curve, area = one.curve(), one.area(samples=SAMPLES, seed=SEED)
+    entry = study.cascade(small, large, task, config["confidence"])
+    curve, area = entry.curve(), entry.area(samples=SAMPLES, seed=SEED)
     a, b = study.answers[small][task], study.answers[large][task]
-    full = one.large_cost.mean()
+    full = entry.large_cost.mean()
     return {
-        "items": len(one),
+        "items": len(entry),
         "small_params": a.params,
         "large_params": b.params,
-        "small_right": float(one.small.mean()),
-        "large_right": float(one.large.mean()),
-        **compared("gain", one.large, one.small),
-        "only_large": float((one.gain > 0).mean()),
-        "only_small": float((one.gain < 0).mean()),
-        "either": one.either,
+        "small_right": float(entry.small.mean()),
+        "large_right": float(entry.large.mean()),
+        **compared("gain", entry.large, entry.small),
+        "only_large": float((entry.gain > 0).mean()),
+        "only_small": float((entry.gain < 0).mean()),
+        "either": entry.either,
         **told("area", area),
-        "oracle_area": one.oracle_area,
-        "small_cost_ratio": float(one.small_cost.mean() / full),
+        "oracle_area": entry.oracle_area,
+        "small_cost_ratio": float(entry.small_cost.mean() / full),
         "small_seconds_ratio": a.seconds / b.seconds,
         "shares": curve["share"].tolist(),
         "right_at": curve["right"].tolist(),
@@ -109,32 +109,32 @@ def measure_cascade(study: Study, config: Row) -> Row:
 def measure_chosen(study: Study, config: Row) -> Row:
     """A threshold chosen on one half, judged on the other."""
     task, first = config["task"], study.first[config["task"]]
-    one = study.cascade(config["small"], config["large"], task, config["confidence"])
-    threshold = one.part(first).choose(config["keep"])
-    judged = one.part(~first)
-    found = {
+    entry = study.cascade(config["small"], config["large"], task, config["confidence"])
+    threshold = entry.part(first).choose(config["keep"])
+    judged = entry.part(~first)
+    result = {
         "items": len(judged),
         "small_right": float(judged.small.mean()),
         "large_right": float(judged.large.mean()),
         "threshold": threshold if np.isfinite(threshold) else None,
     }
     for name, estimate in judged.judge(threshold, samples=SAMPLES, seed=SEED).items():
-        found |= told(name, estimate)
-    return found
+        result |= told(name, estimate)
+    return result
 
 
 def calibration(study: Study, config: Row) -> Row:
     """Calibration on the second half, as it is and at the temperature of the first half."""
-    one, first = study.answers[config["model"]][config["task"]], study.first[config["task"]]
-    a, b = one.part(first), one.part(~first)
+    entry, first = study.answers[config["model"]][config["task"]], study.first[config["task"]]
+    a, b = entry.part(first), entry.part(~first)
     fitted = confidence.temperature(a.energy, a.answer)
     bins = min(confidence.BINS, len(b.names))
-    found = {"items": len(b.names), "params": one.params, "temperature": fitted, "bins": bins}
+    result = {"items": len(b.names), "params": entry.params, "temperature": fitted, "bins": bins}
     for name, value in (("", 1.0), ("_fitted", fitted)):
         p = confidence.probabilities(b.energy, value)
         sure = p.max(1)
         table = confidence.reliability(sure, b.right, bins)
-        found |= {
+        result |= {
             f"ece{name}": confidence.calibration_error(sure, b.right, bins),
             f"ece_floor{name}": confidence.calibration_floor(sure, bins, seed=SEED),
             f"brier{name}": confidence.brier(p, b.answer),
@@ -142,7 +142,7 @@ def calibration(study: Study, config: Row) -> Row:
             f"confidence_at{name}": table["confidence"].tolist(),
             f"right_in_bin{name}": table["right"].tolist(),
         }
-    return found
+    return result
 
 
 @cache
@@ -188,7 +188,7 @@ def measure_vote(study: Study, config: Row) -> Row:
     task, second = config["task"], ~study.first[config["task"]]
     members = [study.answers[m][task].part(second) for m in study.up_to(config["up_to"])]
     largest = study.answers[study.models[-1]][task].part(second)
-    p = np.stack([confidence.probabilities(one.energy) for one in members])  # (models, n, k)
+    p = np.stack([confidence.probabilities(entry.energy) for entry in members])  # (models, n, k)
     right = (cascade.vote(p, config["way"]) == largest.answer).astype(float)
     return {
         "items": len(right),
@@ -196,15 +196,15 @@ def measure_vote(study: Study, config: Row) -> Row:
         "against": study.models[-1],
         "vote_right": float(right.mean()),
         "generalist_right": float(largest.right.mean()),
-        "cost_ratio": float(sum(one.cost.sum() for one in members) / largest.cost.sum()),
+        "cost_ratio": float(sum(entry.cost.sum() for entry in members) / largest.cost.sum()),
         **compared("gain", right, largest.right),
     }
 
 
 def compared(name: str, a, b) -> Row:
     """Accuracy of a less that of b with its interval, and McNemar's mid-p."""
-    found = paired.compare(a, b, samples=SAMPLES, seed=SEED)
-    return {**told(name, found.drawn), f"{name}_p": found.mid}
+    result = paired.compare(a, b, samples=SAMPLES, seed=SEED)
+    return {**told(name, result.drawn), f"{name}_p": result.mid}
 
 
 def told(name: str, estimate) -> Row:
@@ -227,7 +227,7 @@ def names(words: str) -> list[str]:
     return words.split(",")
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
@@ -235,27 +235,29 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--output", help="another file than data/cascade.jsonl")
     add("--what", type=names, default=list(KINDS), help=", ".join(KINDS))
     add("--list", action="store_true", help="print the rows and compute nothing")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
-def run(words: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Compute what has no row yet."""
-    for kind in words.what:
+    for kind in args.what:
         if kind not in KINDS:
             raise units.unknown("kind of row", kind, KINDS)
-    given = Path(words.input) if words.input else records.path("small_vs_large")
-    if not (rows := records.read(given)):
-        raise ValueError(f"{given.name} has no rows: record scripts/small_vs_large.py first")
-    file = Path(words.output) if words.output else records.path("cascade")
+    answers_file = Path(args.input) if args.input else records.path("small_vs_large")
+    if not (rows := records.read(answers_file)):
+        raise ValueError(f"{answers_file.name} has no rows: record scripts/small_vs_large.py first")
+    file = Path(args.output) if args.output else records.path("cascade")
     made_of = digest(rows)
     study = Study(rows, SEED)
     before = {row.get("answers_digest") for row in records.read(file)}
     if None in before:
         raise ValueError(f"{file.name} holds rows of another script: name another file")
     if before - {made_of}:
-        raise ValueError(f"{file.name} is of other answers than {given.name}: remove it first")
-    todo = records.missing(file, [c for c in configs(study) if c["what"] in words.what])
-    source = None if words.list else records.provenance(seed=SEED)
+        raise ValueError(
+            f"{file.name} is of other answers than {answers_file.name}: remove it first"
+        )
+    todo = records.missing(file, [c for c in configs(study) if c["what"] in args.what])
+    source = None if args.list else records.provenance(seed=SEED)
     for place, config in enumerate(todo, 1):
         print(f"[{place}/{len(todo)}] {' '.join(map(str, config.values()))}", flush=True)
         if source:

@@ -175,7 +175,7 @@ def numbers(words: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"whole numbers a,b,c wanted, got {words!r}") from None
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line. Raises ValueError for a name that is not there."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
@@ -220,37 +220,37 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         help="another file than data/classifiers.jsonl",
     )
     add("--list", action="store_true", help="print the rows with an estimate and measure none")
-    words = parser.parse_args(given)
-    validation.whole("the items", words.items, classification.RESERVED)
-    validation.whole("the seeds", words.seeds, 100)
-    for labels in words.labels:
+    args = parser.parse_args(argv)
+    validation.whole("the items", args.items, classification.RESERVED)
+    validation.whole("the seeds", args.seeds, 100)
+    for labels in args.labels:
         validation.whole("the labels", labels, classification.POOL, 8)
-    for kind, some, known in (
-        ("kind of row", words.only, KINDS),
-        ("labelled text", words.sets, prompting.WORDINGS),
-        ("model", words.models, (*ENCODERS, *LANGUAGE)),
+    for kind, group, available in (
+        ("kind of row", args.only, KINDS),
+        ("labelled text", args.sets, prompting.WORDINGS),
+        ("model", args.models, (*ENCODERS, *LANGUAGE)),
     ):
-        for name in some:
-            if name not in known:
-                raise units.unknown(kind, name, known)
-    return words
+        for name in group:
+            if name not in available:
+                raise units.unknown(kind, name, available)
+    return args
 
 
 def main() -> None:
     try:
-        words = arguments()
-        rows = [row for what in KINDS if what in words.only for row in KINDS[what][0](words)]
-        if words.list:
+        args = arguments()
+        rows = [row for label in KINDS if label in args.only for row in KINDS[label][0](args)]
+        if args.list:
             for row in rows:
-                told = "  ".join(f"{name} {value}" for name, value in row.items())
-                print(f"{told}  about {seconds(row):.1f} s")
+                text = "  ".join(f"{name} {value}" for name, value in row.items())
+                print(f"{text}  about {seconds(row):.1f} s")
             print(f"in all {len(rows)} rows: {sum(map(seconds, rows)) / 60:.0f} min of one core")
             return
         import torch
 
-        torch.set_num_threads(words.threads)
+        torch.set_num_threads(args.threads)
         # In this process, one after the other: models and vectors are kept between rows.
-        engine.run_all(measure, rows, words.output, workers=1, backend="here", cost=seconds)
+        engine.run_all(measure, rows, args.output, workers=1, backend="here", cost=seconds)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"classifiers: {error}")
 

@@ -25,7 +25,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model, or load it, and count its right tokens."""
     from sizewise.training import checkpoints, token_accuracy
 
-    run = run_config.Run.of(config)
+    run = run_config.Run.from_row(config)
     trained = checkpoints.trained(run)
     right = token_accuracy.predict(trained.model, trained.tokens, run.context, config["windows"])
     measured = {

@@ -28,7 +28,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one row's run; it goes on from its checkpoint in the cache where there is one."""
     from sizewise.training import loop
 
-    run = run_config.Run.of(config)
+    run = run_config.Run.from_row(config)
     text = tokenizer.prepare(run.text, run.vocabulary)
     return loop.train(run, text, checkpoint=options.checkpoint(config))
 

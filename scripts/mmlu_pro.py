@@ -81,8 +81,8 @@ def grid() -> list[Row]:
     subjects.remove("computer science")
     pairs = [
         {"kind": kind, "small": small, "large": large}
-        for kind, some in PAIRS.items()
-        for small, large in some
+        for kind, group in PAIRS.items()
+        for small, large in group
     ]
     return [
         *({"what": "score", "model": model} for model in item_answers.models()),
@@ -102,10 +102,10 @@ def grid() -> list[Row]:
         {"what": "order", "times": TIMES},
         *({"what": "answers", "model": model} for model in item_answers.models()),
         *(
-            {"what": "agreement", "small": list(some), "large": LARGE}
+            {"what": "agreement", "small": list(group), "large": LARGE}
             for number in (1, 2, 3, 4)
-            for some in combinations(SMALL, number)
-            if some[0] == SMALL[0]
+            for group in combinations(SMALL, number)
+            if group[0] == SMALL[0]
         ),
     ]
 
@@ -125,17 +125,17 @@ def both(answers, config: Row) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right and wrong of the two models on the questions that both were asked, and which these
     are."""
     small, large = answers.of(config["small"]), answers.of(config["large"])
-    asked = ~np.isnan(small) & ~np.isnan(large)
-    return small[asked], large[asked], asked
+    requested = ~np.isnan(small) & ~np.isnan(large)
+    return small[requested], large[requested], requested
 
 
 def pair(answers, config: Row) -> Row:
     """The paired gain from the smaller to the larger model."""
     import pandas
 
-    small, large, asked = both(answers, config)
+    small, large, requested = both(answers, config)
     tables = [
-        pandas.DataFrame({"subject": answers.subjects[asked], "right": right})
+        pandas.DataFrame({"subject": answers.subjects[requested], "right": right})
         for right in (large, small)
     ]
     clustered = bootstrap.paired(*tables, "right", by="subject", samples=SAMPLES, seed=SEED)
@@ -171,9 +171,9 @@ def gain(small: np.ndarray, large: np.ndarray) -> Row:
 
 
 def subject(answers, config: Row) -> Row:
-    small, large, asked = both(answers, config)
+    small, large, requested = both(answers, config)
     subjects = item_answers.GROUPS.get(config["subject"], (config["subject"],))
-    part = np.isin(answers.subjects[asked], subjects)
+    part = np.isin(answers.subjects[requested], subjects)
     test = gain(small[part], large[part])
     return test | {"p": paired.mcnemar(test["only_large"], test["only_small"])[1]}
 
@@ -181,14 +181,14 @@ def subject(answers, config: Row) -> Row:
 def band(answers, config: Row) -> Row:
     """One of five bands of questions, from those that other models mostly get right to those that
     they mostly get wrong. Models of the pair's own families do not judge."""
-    small, large, asked = both(answers, config)
+    small, large, requested = both(answers, config)
     kin = {item_answers.models()[config[size]]["family"].split()[0] for size in ("small", "large")}
     judges = [
         model
         for model, facts in item_answers.models().items()
         if facts["family"].split()[0] not in kin
     ]
-    share = np.nanmean([answers.of(model)[asked] for model in judges], axis=0)
+    share = np.nanmean([answers.of(model)[requested] for model in judges], axis=0)
     order = np.argsort(-share, kind="stable")
     part = np.array_split(order, BANDS)[config["band"]]
     return gain(small[part], large[part]) | {
@@ -202,10 +202,10 @@ def order(answers, config: Row) -> Row:
     smaller is ahead, and surely ahead after Holm's correction over all pairs."""
     from scipy.stats import spearmanr
 
-    known = {m: f["parameters"] for m, f in item_answers.models().items() if f["parameters"]}
+    sizes = {m: f["parameters"] for m, f in item_answers.models().items() if f["parameters"]}
     counts, p_values, ahead = 0, [], []
-    for small, large in combinations(sorted(known, key=known.get), 2):
-        if known[large] < config["times"] * known[small]:
+    for small, large in combinations(sorted(sizes, key=sizes.get), 2):
+        if sizes[large] < config["times"] * sizes[small]:
             continue
         a, b, _ = both(answers, {"small": small, "large": large})
         only_a, only_b = int((a > b).sum()), int((b > a).sum())
@@ -213,29 +213,29 @@ def order(answers, config: Row) -> Row:
         p_values.append(paired.mcnemar(only_a, only_b)[1])
         ahead.append(only_a > only_b)
     significant = (paired.holm(p_values) < 0.05) & np.array(ahead)
-    scores = [np.nanmean(answers.of(model)) for model in known]
+    scores = [np.nanmean(answers.of(model)) for model in sizes]
     return {
         "pairs": counts,
         "smaller_ahead": int(sum(ahead)),
         "smaller_ahead_significantly": int(significant.sum()),
-        "models": len(known),
-        "rank": float(spearmanr(list(known.values()), scores).statistic),
+        "models": len(sizes),
+        "rank": float(spearmanr(list(sizes.values()), scores).statistic),
     }
 
 
 def answers(data, config: Row) -> Row:
     """What the archive of a model holds beside right and wrong."""
     at = data.models.index(config["model"])
-    asked = ~np.isnan(data.right[at])
-    again = (data.again[at] == data.key)[asked]
+    requested = ~np.isnan(data.right[at])
+    again = (data.again[at] == data.key)[requested]
     drawn = (data.letters[at] != "") & (data.again[at] == "")
     return {
-        "items": int(asked.sum()),
-        "chance": float(data.chance[asked].mean()),
-        "no_letter": float((data.letters[at] == "")[asked].mean()),
-        "no_letter_again": float((data.again[at] == "")[asked].mean()),
-        "letter_from_nowhere": float(drawn[asked].mean()),
-        "characters": float(data.characters[at][asked].mean()),
+        "items": int(requested.sum()),
+        "chance": float(data.chance[requested].mean()),
+        "no_letter": float((data.letters[at] == "")[requested].mean()),
+        "no_letter_again": float((data.again[at] == "")[requested].mean()),
+        "letter_from_nowhere": float(drawn[requested].mean()),
+        "characters": float(data.characters[at][requested].mean()),
     } | interval("right_again", paired.accuracy(again.astype(float)))
 
 
@@ -246,7 +246,7 @@ def agreement(answers, config: Row) -> Row:
     large = answers.of(config["large"])
     letters = answers.letters[rows]  # (small models, questions)
     alone = (letters[0] == answers.key).astype(float)
-    kept = (letters == letters[0]).all(axis=0) & (letters[0] != "")
+    remaining = (letters == letters[0]).all(axis=0) & (letters[0] != "")
     if len(rows) == 1:
         return {
             "items": len(large),
@@ -255,8 +255,8 @@ def agreement(answers, config: Row) -> Row:
             "large_right": float(large.mean()),
             "characters_small": characters(answers, rows),
         }
-    result = np.where(kept, alone, large)
-    share = float((~kept).mean())
+    result = np.where(remaining, alone, large)
+    share = float((~remaining).mean())
     at_random = alone + share * (large - alone)  # what handing on as many at random earns
     table = {"item": np.arange(len(large)), "gain": result - at_random}
     import pandas
@@ -266,15 +266,15 @@ def agreement(answers, config: Row) -> Row:
         "items": len(large),
         "handed_on": share,
         "right": float(result.mean()),
-        "right_where_kept": float(alone[kept].mean()),
-        "large_right_where_kept": float(large[kept].mean()),
+        "right_where_kept": float(alone[remaining].mean()),
+        "large_right_where_kept": float(large[remaining].mean()),
         "large_right": float(large.mean()),
         "over_random": 100 * over.value,
         "over_random_low": 100 * over.low,
         "over_random_high": 100 * over.high,
         "characters_small": characters(answers, rows),
         "characters_large": float(
-            answers.characters[answers.models.index(config["large"])][~kept].mean()
+            answers.characters[answers.models.index(config["large"])][~remaining].mean()
         ),
     }
 
@@ -287,7 +287,7 @@ def interval(name: str, value) -> Row:
     return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workers", type=int, default=1, help="processes")
@@ -298,16 +298,16 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         help="another file than data/mmlu_pro.jsonl",
     )
     parser.add_argument("--list", action="store_true", help="print the rows and compute none")
-    given = parser.parse_args(words)
-    validation.whole("--workers", given.workers, 4096)
-    return given
+    args = parser.parse_args(argv)
+    validation.whole("--workers", args.workers, 4096)
+    return args
 
 
 def main() -> None:
     try:
-        given = arguments()
+        args = arguments()
         rows = grid()
-        if given.list:
+        if args.list:
             for row in rows:
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
@@ -315,7 +315,7 @@ def main() -> None:
             left = [row for row in rows if row["what"] in WHOLE]
             rows = [row for row in rows if row["what"] not in WHOLE]
             print(f"mmlu_pro: {len(left)} rows need the archives and are left out", file=sys.stderr)
-        engine.run_all(measure, rows, given.output, workers=given.workers)
+        engine.run_all(measure, rows, args.output, workers=args.workers)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"mmlu_pro: {error}")
 

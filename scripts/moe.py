@@ -46,7 +46,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model; its loss and its routes."""
     from sizewise.training import loop, routing
 
-    run = run_config.Run.of(config)
+    run = run_config.Run.from_row(config)
     tokens = tokenizer.prepare(run.text, run.vocabulary)
     model, measured = loop.fit(run, tokens)
     size = flops.size(models.spec(run.family, run.width, run.vocabulary, run.context))

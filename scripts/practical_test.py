@@ -88,9 +88,9 @@ def measure(config: Row, threads: int = 1) -> Row:
 def loaded(name: str) -> Local:
     """The model of this name, after a first answer that is not timed."""
     loaded.cache_clear()  # the one before goes first: loading holds the weights twice
-    found = Local(load.find(name), Asking(most=2))
-    found.ask("Say yes.")
-    return found
+    result = Local(load.find(name), Asking(most=2))
+    result.ask("Say yes.")
+    return result
 
 
 def lists(items, rows: list[Row]) -> Row:
@@ -117,14 +117,14 @@ def lists(items, rows: list[Row]) -> Row:
 
 def about(name: str) -> Row:
     """What the model is: its size and the file that its weights come from."""
-    one = pretrained.entry(name)
-    return {"parameters": one.parameters, "weights_sha256": one.files[0].sha256}
+    entry = pretrained.entry(name)
+    return {"parameters": entry.parameters, "weights_sha256": entry.files[0].sha256}
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add, names = parser.add_argument, (lambda words: [one for one in words.split(",") if one])
+    add, names = parser.add_argument, (lambda words: [entry for entry in words.split(",") if entry])
     add("--models", type=names, default=list(MODELS), help="names of sizewise.models.pretrained")
     add(
         "--once",
@@ -148,28 +148,28 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         help="another file than data/practical_test.jsonl",
     )
     add("--list", action="store_true", help="print the rows and measure none")
-    given = parser.parse_args(words)
-    for model in (*given.models, *given.once):
+    args = parser.parse_args(argv)
+    for model in (*args.models, *args.once):
         if model not in pretrained.names():
             raise units.unknown("model", model, pretrained.names("causal"))
         if pretrained.entry(model).kind != "causal":
             raise ValueError(f"{model} is no language model; try {', '.join(MODELS)}")
     for name, most in (("items", 3000), ("repeats", 100), ("most", 4096), ("threads", 1024)):
-        validation.whole(f"--{name}", getattr(given, name), most)
-    return given
+        validation.whole(f"--{name}", getattr(args, name), most)
+    return args
 
 
 def main() -> None:
     try:
-        words = arguments()
-        if words.list:
-            for row in grid(words):
+        args = arguments()
+        if args.list:
+            for row in grid(args):
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
         engine.run_all(
-            partial(measure, threads=words.threads),
-            grid(words),
-            words.output,
+            partial(measure, threads=args.threads),
+            grid(args),
+            args.output,
             workers=1,
             backend="here",
         )

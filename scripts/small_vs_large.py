@@ -37,26 +37,26 @@ DISCORDANT = 0.2  # share of questions on which two models differ, to tell what 
 
 def grid(words) -> list[Row]:
     """A row for each part of each task, those of one model together."""
-    found = []
+    result = []
     for model in words.models:
         for task in words.tasks:
             if task in WRITTEN and not tuned(model):
                 continue
             count = size(words, model, task)
-            asked = {"chat": True} if task in WRITTEN else {}
-            found += [
+            requested = {"chat": True} if task in WRITTEN else {}
+            result += [
                 {
                     "model": model,
                     "dtype": words.dtype,
                     "task": task,
-                    **asked,
+                    **requested,
                     "first": first,
                     "count": min(PART, count - first),
                     "seed": 0,
                 }
                 for first in range(0, count, PART)
             ]
-    return found
+    return result
 
 
 def size(words, model: str, task: str) -> int:
@@ -65,8 +65,8 @@ def size(words, model: str, task: str) -> int:
     Never more than the task has.
     """
     whole = tasks.TASKS[task] if task in tasks.TASKS else exact_match.known(task)
-    asked = words.answers.get(task, words.items) // (FEWER.get(model, 1) * FEWER.get(task, 1))
-    return max(1, min(asked, whole.questions))
+    requested = words.answers.get(task, words.items) // (FEWER.get(model, 1) * FEWER.get(task, 1))
+    return max(1, min(requested, whole.questions))
 
 
 def tuned(model: str) -> bool:
@@ -79,11 +79,11 @@ def measure(config: Row, threads: int = 1, batch: int = 16) -> Row:
     import torch
 
     torch.set_num_threads(threads)
-    found, held = loaded(config["model"], config["dtype"])
-    chosen = questions(config["task"], config["first"], config["count"])
+    result, stored = loaded(config["model"], config["dtype"])
+    selected = questions(config["task"], config["first"], config["count"])
     reset = forget_peak()
     wall, processor = time.perf_counter(), time.process_time()
-    told = (choose if config["task"] in tasks.TASKS else answer)(found, config, chosen, batch)
+    text = (choose if config["task"] in tasks.TASKS else answer)(result, config, selected, batch)
     spent = {
         "seconds": round(time.perf_counter() - wall, 3),
         "cpu_seconds": round(time.process_time() - processor, 3),
@@ -91,14 +91,14 @@ def measure(config: Row, threads: int = 1, batch: int = 16) -> Row:
     if reset:
         spent["peak_bytes"] = peak()
     return (
-        told
+        text
         | spent
         | {
             "threads": threads,
             "batch": batch,
-            "parameters": found.entry.parameters,
-            "held_bytes": held,
-            "weights_sha256": found.sha256,
+            "parameters": result.entry.parameters,
+            "held_bytes": stored,
+            "weights_sha256": result.sha256,
         }
     )
 
@@ -109,10 +109,10 @@ def questions(task: str, first: int, count: int) -> list:
     return whole(task, first + count)[first:]
 
 
-def choose(found, config: Row, items, batch: int) -> Row:
+def choose(result, config: Row, items, batch: int) -> Row:
     """Multiple choice: for each question the nats, tokens and bytes of each choice."""
     task = tasks.task(config["task"])
-    table = multiple_choice.score(found.model, found.tokenizer, items, batch=batch)
+    table = multiple_choice.score(result.model, result.tokenizer, items, batch=batch)
     each = table.groupby("item", sort=False)
     return {
         "items": [item.name for item in items],
@@ -128,7 +128,7 @@ def choose(found, config: Row, items, batch: int) -> Row:
     }
 
 
-def answer(found, config: Row, items, batch: int) -> Row:
+def answer(result, config: Row, items, batch: int) -> Row:
     """Answers that must match: LAMBADA's last word, read, and what is written.
 
     ``tokens_read`` counts the text of the questions. What a chat template adds to it, also read,
@@ -137,23 +137,23 @@ def answer(found, config: Row, items, batch: int) -> Row:
     """
     chat = config.get("chat", False)
     table = exact_match.score(
-        found.model, found.tokenizer, config["task"], items, batch=batch, chat=chat
+        result.model, result.tokenizer, config["task"], items, batch=batch, chat=chat
     )
     prompts = [item.chat if chat else item.prompt for item in items]
-    read = sum(map(len, found.tokenizer(prompts)["input_ids"]))
-    told = {
+    read = sum(map(len, result.tokenizer(prompts)["input_ids"]))
+    text = {
         "items": table["item"].tolist(),
         "right": table.right.astype(int).tolist(),
         "tokens": [[size] for size in table.tokens.tolist()],
     }
     if config["task"] == "lambada":
         nats = [[round(value, 5)] for value in table.nats]
-        return told | {
+        return text | {
             "nats": nats,
             "tokens_read": read + int(table.tokens.sum()),
             "tokens_written": 0,
         }
-    return told | {
+    return text | {
         "texts": table.answer.tolist(),
         "tokens_read": read,
         "tokens_written": int(table.tokens.sum()),
@@ -166,10 +166,10 @@ def loaded(name: str, dtype: str):
     import torch
     from sizewise.quantization import tensor_bytes
 
-    found = pretrained.load(name, dtype)
+    result = pretrained.load(name, dtype)
     with torch.no_grad():
-        found.model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
-    return found, tensor_bytes.measure_bytes(found.model).total
+        result.model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
+    return result, tensor_bytes.measure_bytes(result.model).total
 
 
 def forget_peak() -> bool:
@@ -189,7 +189,7 @@ def peak() -> int:
     raise ValueError("this system does not tell the peak of a process's memory")
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda words: words.split(","))
@@ -200,7 +200,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=300,
         help="questions of a task that is read, at most all, "
-        f"divided by {' and '.join(f'{n} for {what}' for what, n in FEWER.items())}; how small a "
+        f"divided by {' and '.join(f'{n} for {label}' for label, n in FEWER.items())}; how small a "
         "difference so many can show, --list says",
     )
     add(
@@ -220,19 +220,19 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         help="another file than data/small_vs_large.jsonl",
     )
     add("--list", action="store_true", help="print the rows and measure none")
-    given = parser.parse_args(words)
-    for task in given.tasks:
+    args = parser.parse_args(argv)
+    for task in args.tasks:
         if task not in (*READ, *WRITTEN):
             raise units.unknown("task", task, (*READ, *WRITTEN))
-    for model in given.models:
+    for model in args.models:
         if pretrained.entry(model).kind != "causal":
             raise ValueError(f"{model} is no language model; try {', '.join(MODELS)}")
     for name in ("items", "batch", "threads", "workers"):
-        validation.whole(f"--{name}", getattr(given, name), 10_000)
-    if given.answers is not None:
-        validation.whole("--answers", given.answers, 10_000)
-    given.answers = {task: given.answers or count for task, count in WRITTEN.items()}
-    return given
+        validation.whole(f"--{name}", getattr(args, name), 10_000)
+    if args.answers is not None:
+        validation.whole("--answers", args.answers, 10_000)
+    args.answers = {task: args.answers or count for task, count in WRITTEN.items()}
+    return args
 
 
 def show(words) -> None:
@@ -254,16 +254,16 @@ def show(words) -> None:
 
 def main() -> None:
     try:
-        words = arguments()
-        if words.list:
-            return show(words)
-        way = partial(measure, threads=words.threads, batch=words.batch)
+        args = arguments()
+        if args.list:
+            return show(args)
+        way = partial(measure, threads=args.threads, batch=args.batch)
         engine.run_all(
             way,
-            grid(words),
-            words.output,
-            workers=words.workers,
-            backend="here" if words.workers == 1 else "process",
+            grid(args),
+            args.output,
+            workers=args.workers,
+            backend="here" if args.workers == 1 else "process",
         )
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"small_vs_large: {error}")

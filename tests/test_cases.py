@@ -302,3 +302,91 @@ def test_arithmetic_that_a_device_does_not_have_is_refused(sizewise):
 def test_a_hub_id_that_the_catalogue_knows_needs_no_network(sizewise):
     (count,) = json.loads(sizewise("count", "meta-llama/Llama-3.1-8B", "--json").out)
     assert (count["model"], count["total"]) == ("llama-3.1-8b", 8_030_261_248)
+
+
+# ---- a checkpoint's own bytes
+
+
+@pytest.fixture
+def gguf_file(tmp_path):
+    """A small Llama in GGUF: two layers, tied, in Q8_0 with norms in F32."""
+    import numpy as np
+
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "small.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_block_count(2)
+    writer.add_embedding_length(64)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_feed_forward_length(128)
+    writer.add_context_length(512)
+    shapes = {"token_embd": (96, 64), "output_norm": (64,)}
+    for n in range(2):
+        shapes |= {
+            f"blk.{n}.attn_q": (64, 64), f"blk.{n}.attn_k": (32, 64), f"blk.{n}.attn_v": (32, 64),
+            f"blk.{n}.attn_output": (64, 64), f"blk.{n}.ffn_gate": (128, 64),
+            f"blk.{n}.ffn_up": (128, 64), f"blk.{n}.ffn_down": (64, 128),
+            f"blk.{n}.attn_norm": (64,), f"blk.{n}.ffn_norm": (64,),
+        }  # fmt: skip
+    for name, shape in shapes.items():
+        values = np.zeros(shape, np.float32)
+        kind = gguf.GGMLQuantizationType.Q8_0
+        if len(shape) == 2:
+            writer.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(f"{name}.weight", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_file_is_sized_by_its_own_header(sizewise, gguf_file):
+    matrices = 96 * 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64)
+    (count,) = json.loads(sizewise("count", gguf_file, "--json").out)
+    assert count["total"] == matrices + 5 * 64
+    stored = matrices // 32 * 34 + 5 * 64 * 4
+    assert count["stored"]["tensor_bytes"] == stored
+    result = json.loads(sizewise("memory", gguf_file, "--context", 512, "--json").out)
+    assert (result["weights"], result["weights_bytes"]) == ("as stored", stored)
+    assert result["kv_bytes"] == 2 * 2 * 2 * 16 * 512 * 2
+    floor = json.loads(sizewise("roofline", gguf_file, "--context", 512, "--json").out)
+    assert stored < floor["decode"]["bytes"] < stored + result["kv_bytes"] + 1
+
+
+def test_weights_beside_a_configuration_are_their_own_bytes(sizewise, tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model = LlamaForCausalLM(
+        LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, vocab_size=96,
+                    num_attention_heads=4, num_key_value_heads=2)
+    ).to(torch.bfloat16)  # fmt: skip
+    model.config.save_pretrained(tmp_path)
+    save_file(dict(model.state_dict()), tmp_path / "model.safetensors")
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        result = json.loads(sizewise("memory", path, "--context", 512, "--json").out)
+        assert (result["weights"], result["weights_bytes"]) == ("as stored", size)
+    (count,) = json.loads(sizewise("count", tmp_path / "model.safetensors", "--json").out)
+    assert count["total"] == sum(p.numel() for p in model.parameters())
+
+
+def test_an_index_alone_states_its_bytes_and_beside_a_configuration_decides(sizewise, tmp_path):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(
+        json.dumps(
+            {"metadata": {"total_size": 16_060_522_496}, "weight_map": {"a": "x.safetensors"}}
+        )
+    )
+    code, _, err = sizewise("count", index)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "states 16,060,522,496 bytes" in err
+    (tmp_path / "config.json").write_text(
+        json.dumps(CONFIGS["in the form of the hub: llama-3.1-8b-hub"])
+    )
+    result = json.loads(sizewise("memory", index, "--json").out)
+    assert result["weights_bytes"] == 16_060_522_496

@@ -12,11 +12,6 @@ from sizewise.chapters import claims, notebook, verdicts
 FINDING = "Counted."
 CHAPTERS = [name for name, file in paths.chapters().items() if file.exists()]
 
-# Claims of whose rules a verdict can't be reached, to be mended by their chapters. It only shrinks.
-UNREACHABLE = set()
-# Evidence that chapters still type as a literal. It only shrinks.
-TYPED = {"claim 77: decided_columns=1"}
-
 
 def output(number, verdict="supported", finding=FINDING):
     """The output of a cell that decided claim ``number``."""
@@ -211,7 +206,7 @@ class TestStoredVerdicts:
             reached = verdicts.reachable(
                 verdict["rules"], verdict["otherwise"], verdict["numbers"], evidence
             )
-            assert named == reached or number in UNREACHABLE, f"claim {number}: {named - reached}"
+            assert named == reached, f"claim {number}: {named - reached}"
 
     def test_ranges_hold_the_numbers_that_were_found(self, name):
         for number, verdict in claims.stored(name).items():
@@ -222,7 +217,7 @@ class TestStoredVerdicts:
             assert again.verdict == verdict["verdict"]
 
     def test_no_evidence_is_typed_into_the_cell_that_decides(self, name):
-        assert set(typed_evidence(paths.chapters()[name])) <= TYPED
+        assert list(typed_evidence(paths.chapters()[name])) == []
 
 
 def ranges_of(number):

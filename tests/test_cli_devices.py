@@ -200,3 +200,14 @@ def test_a_model_of_the_catalogue_costs_no_heavy_import_and_half_a_second(words)
     heavy, seconds = done.stdout.rsplit(" ", 1)
     assert heavy == "[]"
     assert float(seconds) < 1.0  # 0.6 on a quiet machine: processor time grows when it is shared
+
+
+def test_unified_memory_leaves_the_system_its_part(sizewise):
+    result = json.loads(sizewise("memory", "llama-3.1-8b", "--device", "m4 max", "--json").out)
+    assert result["usable"] == 0.75
+    assert result["loads"][0]["room_bytes"] == 96_000_000_000
+
+
+def test_both_figures_of_a_devices_memory_are_told(sizewise):
+    result = json.loads(sizewise("memory", "llama-3.1-8b", "--device", "H100", "--json").out)
+    assert any("80 GB; the driver shows 85.5 GB" in note for note in result["assumptions"])

@@ -403,25 +403,6 @@ def test_the_tokenizer_and_the_positions_are_read_without_the_weights(folder):
     assert tokenizer("a")["input_ids"] == load.load(load.find(str(folder)))[1]("a")["input_ids"]
 
 
-def test_the_chapter_measures_a_folder_as_its_rows_were(folder, monkeypatch):
-    from sizewise.chapters.tables import measure_here
-    from sizewise.evaluation import corpora
-
-    monkeypatch.setattr(corpora, "fixed", lambda name: [f"{at} {WORDS}" for at in range(9)])
-    found = measure_here.measure(str(folder), ["fp32", "bf16", "nf4"], documents=4)
-    found = found.set_index("format")
-    assert list(found.index) == ["fp32", "bf16", "nf4"]
-    assert (found["documents"] == 4).all()
-    assert (found["tokens_scored"] == 4 * 63).all()  # windows as long as the model's positions
-    assert found.loc["fp32", "kl"] == 0 < found.loc["bf16", "kl"] < found.loc["nf4", "kl"]
-    model = load.load(load.find(str(folder)))[0]
-    assert found.loc["fp32", "held_bytes"] == tensor_bytes.measure_bytes(model).total
-    assert found.loc["nf4", "held_bytes"] == convert.convert(model, "nf4").stored.total
-    assert (found["ms_a_token"] > 0).all()
-    with pytest.raises(ValueError, match="no such file or folder"):
-        measure_here.measure("./nothing", ["fp32"])
-
-
 def test_a_gguf_file_says_what_it_stores(sizewise, tmp_path, text):
     gguf = pytest.importorskip("gguf")
     pytest.importorskip("accelerate")

@@ -8,7 +8,6 @@ import hashlib
 import json
 
 import pytest
-from sizewise.costs import memory
 from sizewise.evaluation import corpora
 
 
@@ -91,15 +90,3 @@ def test_a_split_has_no_text_on_both_sides_and_no_more_than_there_are(package):
     for sizes in ((0, 3), (8, 3), (7, 0), (11, 1)):
         with pytest.raises(ValueError, match=r"sarcasm has 10 texts, not"):
             found.split(*sizes)
-
-
-@pytest.mark.parametrize(
-    ("total", "usable", "devices"),
-    [(100, 1.0, 1), (101, 1.0, 2), (100, 0.9, 2), (90, 0.9, 1), (200, 1.0, 2), (201, 1.0, 3)],
-)
-def test_what_just_fits_on_a_device_fits_and_a_byte_more_does_not(total, usable, devices):
-    assert memory.least_devices(total, 100, usable) == devices
-    assert memory.fits(total, 100, usable) == (devices == 1)
-    if usable == 1.0:  # which is the default: all of a device's memory
-        assert memory.least_devices(total, 100) == devices
-        assert memory.fits(total, 100) == (devices == 1)

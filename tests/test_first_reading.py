@@ -1,6 +1,11 @@
 """What a first-time reader needs: answers that can be read, words explained, a way to run it."""
 
+import importlib
+import os
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +15,7 @@ from sizewise import paths
 from sizewise.chapters import claims, notebook
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
 FRONT = (ROOT / "index.md").read_text(encoding="utf-8")
 ANSWERS = (ROOT / "book" / "answers.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
@@ -49,7 +55,8 @@ def answers():
     return texts
 
 
-ANSWERED = [name for name in CHAPTERS if name != "five-findings"]  # answers of other chapters
+OVERVIEWS = {"five-findings", "catalogue"}  # they gather what other chapters ask
+ANSWERED = [name for name in CHAPTERS if name not in OVERVIEWS]
 
 
 class TestFrontPage:
@@ -82,6 +89,30 @@ class TestFrontPage:
         assert "{glue} front_figure" in above
         assert "{calculator} fit" in above
         assert 'action="chapters/ledger.html"' in above
+
+
+class TestReadme:
+    TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    def test_it_shows_what_the_command_prints(self):
+        command, shown = re.search(r"```console\n\$ (.*?)\n(.*?)\n```", self.TEXT, re.S).groups()
+        words = [sys.executable, "-m", *shlex.split(command)]
+        plain = os.environ | {"NO_COLOR": "1", "COLUMNS": "80"}
+        done = subprocess.run(words, capture_output=True, text=True, env=plain)
+        lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
+        assert lines == shown.splitlines()
+
+    def test_its_picture_is_of_the_rows_as_they_are(self, tmp_path):
+        pictures = importlib.import_module("pictures")
+        pictures.draw(tmp_path / "front.svg", pictures.README, 72)
+        drawn, stored = (
+            (folder / "front.svg").read_text(encoding="utf-8")
+            for folder in (tmp_path, ROOT / "book" / "_static")
+        )
+        labels = [re.findall(r">([^<>\n]+)</text>", picture) for picture in (drawn, stored)]
+        assert labels[0] == labels[1]
+        assert len(labels[0]) > 8
+        assert "front.svg" in self.TEXT
 
 
 class TestGlossary:

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sizewise import paths
-from sizewise.chapters.figures import kv_cache as figures
-from sizewise.chapters.figures import style
-from sizewise.chapters.tables import gpu_kv, kv_cache, turboquant
-from sizewise.chapters.tables import kv_quality as quality_rows
+from sizewise.chapters.tables import kv_cache, turboquant
 from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.evaluation import likelihood
@@ -282,288 +279,104 @@ def test_a_filled_device_is_cheaper_by_its_sequences():
         kv_cache.filled("llama-3.1-405b", device, 8192, "bf16")
 
 
+def recorded(**more):
+    """A row on loss as recorded: four bits for keys and values, all tokens packed."""
+    row = {
+        **{"what": "quality", "model": "a", "text": "sotu", "context": 256, "documents": 8},
+        **{"keys": "turboquant", "keys_bits": 4, "values": "turboquant", "values_bits": 4},
+        **{"rotation": "haar", "residual": 0, "seed": 0, "bits": 4.25},
+    }
+    return row | {"perplexity_change": more.pop("change", 0.1)} | more
+
+
+PLAIN = {"keys": "plain", "keys_bits": math.nan, "values": "plain", "values_bits": None}
+
+
 @pytest.mark.parametrize(
     ("row", "wanted"),
     [
-        ({}, "plain"),
+        (PLAIN, "plain"),
+        ({}, "TurboQuant 4"),
         ({"keys": "int8", "keys_bits": 8, "values": "int8", "values_bits": 8}, "int8"),
-        (
-            {"keys": "kivi", "keys_bits": 4.0, "values": "turboquant", "values_bits": 3},
-            "K kivi 4, V turboquant 3",
-        ),
-        ({"keys": "turboquant", "keys_bits": 3, "seed": 2}, "K turboquant 3, V plain, seed 2"),
-        ({"residual": 32, "rotation": "hadamard"}, "plain, Hadamard, newest 32 plain"),
+        ({"keys": "kivi", "values_bits": 3.0}, "K KIVI 4, V TurboQuant 3"),
+        ({"seed": 2, "residual": 32}, "TurboQuant 4, newest 32 plain, seed 2"),
+        ({"rotation": "hadamard", "sink": 4}, "TurboQuant 4, Hadamard, first 4"),
+        ({"center": "rope"}, "TurboQuant 4, mean taken out before RoPE"),
     ],
 )
 def test_ways_have_names(row, wanted):
-    plain = {
-        "keys": "plain",
-        "keys_bits": math.nan,
-        "values": "plain",
-        "values_bits": None,
-        "rotation": "haar",
-        "residual": 0,
-        "seed": 0,
-    }
-    assert quality_rows.label(plain | row) == wanted
-
-
-def recorded(what="quality", model="a", keys="turboquant", bits=4, documents=8, **more):
-    """A row as recorded, with the same method for values."""
-    change = more.pop("change", 0.1)
-    row = {
-        "what": what,
-        "model": model,
-        "keys": keys,
-        "keys_bits": bits,
-        "values": keys,
-        "values_bits": bits,
-        "rotation": "haar",
-        "residual": 0,
-        "seed": 0,
-        "text": "sotu",
-        "context": 257,
-        "documents": documents,
-        "bits": 4.25,
-        "kl": 0.1,
-        "agreement": 0.9,
-    }
-    ends = {f"perplexity_change{end}": change for end in ("", "_low", "_high")}
-    return row | ends | more
+    absent = dict.fromkeys(turboquant.IDENTITY)
+    assert turboquant.way(absent | recorded(**row)) == wanted
 
 
 @pytest.fixture
-def kept(monkeypatch):
-    """Rows in the place of those on disk, by the stem of their file."""
+def rows(monkeypatch):
+    """`turboquant.quality` of rows in the place of those on disk."""
+    import pandas
 
-    def put(**files):
-        import pandas
+    def read(*rows):
+        monkeypatch.setattr(records, "table", lambda stem: pandas.DataFrame(list(rows)))
+        return turboquant.quality()
 
-        monkeypatch.setattr(records, "read", lambda stem: files.get(stem, []))
-        monkeypatch.setattr(
-            records, "table", lambda stem: pandas.json_normalize(files.get(stem, []), max_level=1)
-        )
-
-    return put
+    return read
 
 
 @pytest.mark.parametrize("last", [4, 16])
-def test_of_rows_alike_the_one_with_most_documents_is_kept(kept, last):
-    first = 20 - last  # 16 before 4, and 4 before 16
-    doubled = [
-        recorded(what, keys=keys, bits=bits, documents=documents, nats=documents, **more)
-        for documents in (first, last)
-        for keys, bits in (("plain", None), ("turboquant", 4))
-        for what, more in (
-            ("quality", {"chunk": 64}),
-            ("needle", {"needles": 8, "context": 512}),
-            ("needle", {"needles": 8, "context": 1024}),
-            ("generation", {"tokens": 200}),
-        )
-    ] + [
-        {"what": "layer", "model": "a", "layer": 3, "side": side, "documents": documents}
-        for documents in (first, last)
-        for side in ("keys", "values")
-    ]
-    kept(kv_quality=[*doubled, recorded(model="b", documents=2, chunk=64)])
-    for what, count in (("quality", 2), ("needle", 4), ("generation", 2), ("layer", 2)):
-        found = quality_rows.chosen(what, "a")
-        assert len(found) == count
-        assert set(found["documents"]) == {16}
-    assert len(quality_rows.quality()) == 3
-    assert quality_rows.quality("b")["documents"].tolist() == [2]
-    assert quality_rows.quality("a")["way"].is_unique
-    assert quality_rows.quality("c").empty
-    needles = quality_rows.chosen("needle", "a")
-    assert needles.pivot(index="way", columns="context", values="nats").shape == (2, 2)
-
-
-def test_the_worst_model_is_named_and_what_was_not_measured_too(kept):
-    kept(
-        kv_quality=[
-            recorded(change=0.047),
-            recorded(model="b", change=1.7229),
-            recorded(keys="int8", bits=8, change=0.004),
-        ]
+def test_of_rows_alike_the_one_with_most_documents_stays(rows, last):
+    table = rows(
+        recorded(documents=8, change=0.2),
+        recorded(documents=last, change=0.3),
+        recorded(center="rope", documents=2),
+        recorded(what="layer"),
     )
-    rows = quality_rows.quality()
-    assert quality_rows.at_most(rows, "turboquant 4") == "+172% (b)"
-    assert quality_rows.across(rows, "turboquant 4") == "+4.7% to +172%"
-    assert quality_rows.across(rows, "int8") == "+0.4%"
-    own = rows[rows["model"] == "b"]
-    assert quality_rows.added(own, "turboquant 4") == "+172%"
-    for words in (
-        quality_rows.added(own, "int8"),
-        quality_rows.at_most(rows, "kivi 4"),
-        quality_rows.across(rows, "kivi 4"),
-        quality_rows.judged(own, "turboquant 4", "int8", "less", "more"),
-    ):
-        assert words == "not measured"
-    both = rows[rows["model"] == "a"]
-    assert quality_rows.judged(both, "int8", "turboquant 4", "less", "more") == "less"
-    assert quality_rows.judged(both, "turboquant 4", "int8", "less", "more") == "more"
-    table = quality_rows.by_model(rows, ["turboquant 4", "int8"])
-    assert table.to_numpy().tolist() == [
-        ["turboquant 4", "+4.7%", "+172%", "+172%"],
-        ["int8", "+0.4%", "not measured", "+0.4%"],
+    assert sorted(table["documents"]) == [2, max(8, last)]
+    assert table["way"].is_unique
+
+
+def test_plain_tokens_count_sixteen_bits(rows):
+    """Of 256 tokens 32 in fp32 instead of bf16 are 16 x 32 / 256 = 2 bits a token too many."""
+    table = rows(recorded(residual=32, bits=6), recorded(residual=32, plain="bf16", bits=4))
+    assert table["bits"].tolist() == [4, 4]
+
+
+def test_each_method_has_a_line_packed_and_one_of_its_own_mode(rows):
+    both = [{"keys": name, "values": name} for name in ("turboquant", "kivi")]
+    table = rows(
+        *(recorded(**of, residual=kept) for of in both for kept in (0, 32)),
+        recorded(center="rope"),
+        recorded(values="plain"),
+        recorded(model="b"),
+    )
+    drawn = turboquant.lines(table, "a")
+    assert drawn["method"].tolist() == [
+        f"{name}, {mode}"
+        for name in ("TurboQuant", "KIVI")
+        for mode in ("all packed", "newest plain")
     ]
+
+
+def test_remedies_stand_beside_the_method_as_announced(rows):
+    name = list(turboquant.MODELS)[-1]
+    table = rows(
+        recorded(model=name, center="rope", change=0.02),
+        recorded(model=name, change=1.7),
+        recorded(model=name, keys="kivi", values="kivi", change=0.01),
+        recorded(model=name, keys_bits=3, values_bits=3),
+    )
+    cured = turboquant.remedies(table)
+    assert cured["perplexity_change"].tolist() == [1.7, 0.02, 0.01]
+    assert cured["label"].tolist() == [
+        f"{turboquant.MODELS[name]}: {words}"
+        for words in ("as announced", "mean out before RoPE", "KIVI")
+    ]
+    assert turboquant.added(table, "TurboQuant 4").to_dict() == {name: 1.7}
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
-    [
-        (0.0014, "+0.14%"),
-        (-0.0014, "-0.14%"),
-        (0.4119, "+41.19%"),
-        (1.4473, "+145%"),
-        (53.1925, "+5,319%"),
-    ],
+    ("value", "wanted"), [(0.0469, "+4.7%"), (-0.001, "-0.1%"), (53.19, "+5,319%")]
 )
 def test_changes_stay_readable_however_large(value, wanted):
-    assert quality_rows.change(value, 2) == wanted
-
-
-def test_texts_that_differ_part_where_they_do():
-    """Of four texts of 200 tokens one is the same, the others part after 10, 20 and 30."""
-    row = {"equal_until": (200 + 10 + 20 + 30) / 4, "identical": 0.25, "tokens": 200}
-    assert quality_rows.parted(row) == pytest.approx(20)
-
-
-def test_layers_err_against_the_theory_of_their_own_heads():
-    import pandas
-
-    rows = pandas.DataFrame(
-        [
-            {
-                "model": name,
-                "layer": 0,
-                "side": "keys",
-                "dim": dim,
-                "norm": norm,
-                "channel_spread": 9.0,
-                "error_turboquant_3": 0.035,
-                "error_kivi_3": 0.001,
-            }
-            for name, dim, norm in (("a", 64, 20.0), ("b", 128, 280.0))
-        ]
-    )
-    found = quality_rows.errors(rows).set_index(["model", "method"])
-    for name, dim in (("a", 64), ("b", 128)):
-        exact = lloyd_max.lloyd_max(3, dim).distortion
-        assert found.loc[(name, "turboquant"), "theory"] == pytest.approx(exact)
-    table = quality_rows.longest_keys(rows, ["a", "b", "c"]).set_index("model")
-    assert table.loc["b", "length"] == "280"
-    assert table.loc["b", "constant"] == table.loc["c", "layer"] == "not measured"
-    table = quality_rows.longest_keys(rows.assign(constant=0.5), ["a"])
-    assert table["constant"].tolist() == ["50.0%"]
-
-
-def test_bits_of_files_are_their_bytes_over_the_parameters():
-    one = {one["name"]: one for one in records.facts("pretrained")}["smollm2-135m"]
-    wanted = f"{8 * one['files'][0]['bytes'] / one['parameters']:.1f}"
-    assert quality_rows.file_bits(["smollm2-135m"]) == wanted == "5.8"
-    assert quality_rows.file_bits(["smollm2-135m", "gemma-3-270m"]) == "5.8 to 7.6"
-
-
-# --- rows of a GPU, invented here
-
-
-def timed(method, context=131072, over=None, what="attend", gpu="H100", **more):
-    row = {
-        "what": what,
-        "method": method,
-        "context": context,
-        "batch": 1,
-        "group": 4,
-        "us": 90.0,
-        "bytes": 1e8,
-        "over_bf16": over,
-        "over_fp32": None,
-        "share_of_copy": 0.7,
-        "refused": None,
-        "from": {"machine": {"gpu": gpu}},
-    }
-    return row | more
-
-
-def test_the_sentence_on_speed_is_of_four_bits_at_long_contexts(kept):
-    kept(
-        gpu_kv=[
-            timed("tq4", over=2.75),
-            timed("tq4", 32768, over=2.41, share_of_copy=0.6),
-            timed("tq4", 4096, over=9.9),
-            timed("tq3", over=3.4),
-            timed("tq2", over=4.8),
-            timed("bf16-triton"),
-            timed("tq4", over=7.7, gpu=None),
-            timed("tq4", over=8.8, refused="no such kernel"),
-            timed("tq4", over=9.8, device="CPU"),
-        ]
-    )
-    rows = gpu_kv.measured()
-    assert gpu_kv.best(rows)["over_bf16"] == 2.75
-    words = gpu_kv.sentence(rows)
-    assert words.startswith(
-        "With four bits and 32k tokens or more, the fastest row here, tq4 at "
-        "131,072 tokens, 1 sequence, groups of 4, runs 2.75 times"
-    )
-    assert "tq3 3.40 times" in words
-    assert "tq2 4.80 times" in words
-    aims = gpu_kv.aims(rows)
-    assert aims["lowest"].tolist() == ["2.41", "60%"]
-    assert aims["highest"].tolist() == ["2.75", "70%"]
-    assert aims["shapes that reach it"].tolist() == ["1 of 2", "1 of 2"]
-    attend = gpu_kv.kind(rows, "attend")
-    assert sorted(attend["over_bf16"]) == [2.41, 2.75, 3.4, 4.8]
-    assert "over_fp32" not in attend
-    drawn = style.show(figures.attention, gpu_kv.attend(rows), alt="speed", caption="Speed.")
-    assert all(name in drawn._repr_mimebundle_()["text/html"] for name in gpu_kv.PACKED)
-
-
-def test_each_kind_of_gpu_row_has_its_table(kept):
-    model = {"model": "llama-3.1-8b", "group": None, "us": None, "share_of_copy": None}
-    kept(
-        gpu_kv=[
-            timed("tq4", what="logits", over_fp32=6.9),
-            timed("tq3", 4096, what="append"),
-            timed("tq4", 4096, what="decode", tokens_per_second=120.0, **model),
-            timed("bf16", None, what="capacity", tokens=100_000, **model),
-            timed("tq4", None, what="capacity", tokens=380_000, **model),
-        ]
-    )
-    rows = gpu_kv.measured()
-    assert gpu_kv.kind(rows, "logits")["over_fp32"].tolist() == [6.9]
-    assert gpu_kv.kind(rows, "append")["new tokens"].tolist() == [4096]
-    assert gpu_kv.kind(rows, "decode")["tokens/s"].tolist() == [120]
-    assert gpu_kv.kind(rows, "capacity")["times bf16"].tolist() == [1, 3.8]
-    with pytest.raises(ValueError, match="unknown kind of row 'decod'"):
-        gpu_kv.kind(rows, "decod")
-
-
-def test_nothing_recorded_on_a_gpu_is_said_to_be_not_measured(kept):
-    kept()
-    rows = gpu_kv.measured()
-    assert rows.empty
-    assert gpu_kv.best(rows) is None
-    assert gpu_kv.sentence(rows) == "On a GPU this was not measured here."
-    assert set(gpu_kv.aims(rows)["highest"]) == {"not measured"}
-    for what in ("attend", "logits", "append", "decode", "capacity"):
-        assert gpu_kv.kind(rows, what).to_numpy().tolist() == [["not measured"]]
-
-
-@pytest.mark.parametrize(
-    ("rows", "wanted"),
-    [
-        ([], ["not measured", "no"]),  # 7.76 rounds to eight, 3.88 does not
-        ([timed("tq4", what="logits", over_fp32=6.9), timed("tq4", over=2.75)], ["no", "no"]),
-        ([timed("tq4", what="logits", over_fp32=8.1)], ["yes", "no"]),
-        ([timed("tq2", what="logits", over_fp32=14.0)], ["not measured", "no"]),
-    ],
-)
-def test_the_promise_of_speed_has_two_parts(kept, rows, wanted):
-    kept(gpu_kv=rows)
-    found = gpu_kv.promised(8, {"fp32": 7.76, "bf16": 3.88}, gpu_kv.measured())
-    assert found["holds"].tolist() == wanted
+    assert turboquant.percent(value) == wanted
 
 
 def test_held_bytes_are_the_counted_ones():

@@ -29,7 +29,6 @@ from sizewise.models import parameters
 from sizewise.training import (
     batches,
     checkpoints,
-    extract,
     flops,
     loop,
     loss,
@@ -239,10 +238,10 @@ def test_each_way_of_extraction_keeps_the_text_and_drops_the_markup(tmp_path):
         ),
         "modules": ("ansible_collections/a/plugins/modules/x.py", source, "\nmodule: x\n"),
     }
-    assert cases.keys() == extract.WAYS.keys()
+    assert cases.keys() == texts.WAYS.keys()
     for way, (name, content, expected) in cases.items():
         file = archive(tmp_path, "zip", {name: content, "other/file": b"no"})
-        assert list(extract.WAYS[way](file)) == [expected], way
+        assert list(texts.WAYS[way](file)) == [expected], way
 
 
 @given(st.text(max_size=300))
@@ -342,7 +341,7 @@ def test_pinned_texts_are_whole_and_none_is_held_out():
     for name in facts["sets"]:
         for entry in downloads.named(name):
             assert len(bytes.fromhex(entry.sha256)) == 32
-            assert entry.extract in extract.WAYS
+            assert entry.extract in texts.WAYS
             assert entry.name not in facts["held_out"]
             assert entry.version in entry.file
     used = {name for some in facts["sets"].values() for name in some}
@@ -603,7 +602,7 @@ def test_the_rule_of_rates_is_a_column_only_where_it_differs():
     assert other.as_dict() == run.as_dict() | {"per_input": True}
     for config in (run, other):
         row = {"what": "arms", **config.as_dict(), "bins": 8}
-        assert run_config.Run.of(row) == config
+        assert run_config.Run.from_row(row) == config
 
 
 def test_a_short_convolution_starts_as_nothing_and_looks_back_alone():

@@ -190,14 +190,15 @@ def test_every_way_of_packing_gives_the_files_and_leaves_nothing_else(shelf, way
     assert "it/model" not in " ".join(asked)  # no hub is known for it
 
 
-def test_a_file_in_the_cache_is_checked_every_time(shelf):
+def test_a_file_in_the_cache_is_checked_every_time_and_fetched_again(shelf, capsys):
     shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS))
     entry = pretrained.fetch("it")
-    (entry.folder / "model.gguf").write_bytes(b"changed")
-    with pytest.raises(ValueError, match=sha(b"changed")) as refused:
-        pretrained.fetch("it")
-    assert sha(WEIGHTS) in str(refused.value)
-    assert not entry.cached
+    file = entry.folder / "model.gguf"
+    file.write_bytes(b"changed")
+    assert pretrained.fetch("it") == entry
+    assert file.read_bytes() == WEIGHTS
+    complaint = capsys.readouterr().err
+    assert f"{file}: SHA-256 is {sha(b'changed')}, but it is pinned to {sha(WEIGHTS)}" in complaint
 
 
 def test_parts_that_join_to_something_else_are_refused_naming_both_hashes(shelf):

@@ -3,7 +3,6 @@
 import copy
 import gc
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from sizewise.models import config as configs
 from sizewise.models import gguf as gguf_file
 from sizewise.models import parameters, random_weights
 from sizewise.quantization import tensor_bytes
-from sizewise.quantization.weights import blockwise, codebooks, convert, layers, outliers
+from sizewise.quantization.weights import blockwise, codebooks, convert, layers
 from sizewise.training import models
 
 torch.set_num_threads(1)
@@ -618,60 +617,6 @@ def test_progress_ends_at_the_number_of_modules():
     told = []
     convert.convert(small(), "nf4", progress=lambda done, of: told.append((done, of)))
     assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
-
-
-# --- outliers
-
-
-class Fixed(torch.nn.Module):
-    """Two layers whose inputs are known: hidden states of 8 features, 10 positions."""
-
-    def __init__(self, states):
-        super().__init__()
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(8, 8) for _ in states)
-        self.states = states
-        self.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(hidden_size=8))
-
-    def forward(self, input_ids):
-        for layer, state in zip(self.layers, self.states, strict=True):
-            layer(state)
-
-
-def test_outliers_are_counted_as_the_paper_defines_them():
-    states = [torch.ones(1, 10, 8) for _ in range(8)]
-    states[0][0, :, 2] = -7  # one of eight layers: too few
-    for one in states[:4]:
-        one[0, 3, 5] = 9  # half of the layers, one position of ten
-    for one in states[:2]:
-        one[0, :3, 1] = 6  # a quarter of the layers, exactly at the threshold
-    found = outliers.measure(Fixed(states), np.zeros((1, 10), np.int64))
-    assert found.features.index[found.features.outlier].tolist() == [1, 5]
-    assert found.features.share_layers.tolist() == [0, 0.25, 0.125, 0, 0, 0.5, 0, 0]
-    assert found.features.share_positions.tolist() == pytest.approx([0, 0.3, 1, 0, 0, 0.1, 0, 0])
-    assert found.layers.outlier_columns.tolist() == [3, 2, 1, 1, 0, 0, 0, 0]
-    assert found.layers.share_columns[0] == 3 / 8
-    assert found.layers.share_positions.tolist() == pytest.approx([1, 0.4, 0.1, 0.1, 0, 0, 0, 0])
-    assert found.layers.largest[:2].tolist() == [9, 9]
-
-
-def test_the_columns_that_llm_int8_keeps_are_those_that_bitsandbytes_finds():
-    model = small()
-    ids = torch.arange(32)[None]
-    seen, path = {}, "model.layers.0.mlp.down_proj"
-    layer = model.get_submodule(path)
-    hook = layer.register_forward_pre_hook(lambda module, given: seen.update(x=given[0]))
-    with torch.no_grad():
-        model(input_ids=ids)
-    hook.remove()
-    threshold = seen["x"].abs().flatten().sort().values[-20].item()
-    found = outliers.measure(model, ids, threshold=threshold)
-    _, _, columns = functional.int8_vectorwise_quant(
-        seen["x"].flatten(0, 1).clone(), threshold=threshold
-    )
-    row = found.layers.set_index("module").loc[path]
-    assert row.outlier_columns == len(columns) > 0
-    assert row.share_columns == pytest.approx(len(columns) / seen["x"].shape[-1])
-    assert not any(one._forward_pre_hooks for one in model.modules())
 
 
 def test_a_gguf_file_is_read_as_it_is(tmp_path):

@@ -206,7 +206,8 @@ def published():
 
 
 class TestCleanCheckout:
-    @pytest.mark.timeout(1800)  # every chapter runs once
+    @pytest.mark.slow  # every chapter runs once; `make nbval` compares their outputs in `make test`
+    @pytest.mark.timeout(1800)
     def test_it_is_still_clean_after_the_chapters_ran_and_then_nothing_runs_again(self, tmp_path):
         chapters = {n: f.relative_to(ROOT) for n, f in paths.chapters().items() if f.exists()}
         if not chapters:

@@ -40,7 +40,7 @@ def install() -> None:
     stand_in("yaml", SafeLoader=None, load=read, safe_load=read)
 
 
-def read(stream, Loader=None):  # noqa: N803 - yaml's own name
+def read(stream, Loader=None):
     """Facts in JSON, where a date is {"date": ISO}."""
     text = stream if isinstance(stream, str) else stream.read()
     return json.loads(text, object_hook=_dated)

@@ -102,6 +102,23 @@
     });
   }
 
+  // A long table gets a field that leaves the rows with these words.
+  function filter(table) {
+    const label = document.createElement("label"), field = document.createElement("input");
+    label.className = "sw-filter";
+    field.type = "search";
+    label.append("Filter ", field);
+    field.addEventListener("input", () => {
+      const words = field.value.toLowerCase().split(/\s+/);
+      for (const row of table.tBodies[0].rows)
+        row.hidden = !words.every(word => textOf(row).toLowerCase().includes(word));
+    });
+    table.before(label);
+  }
+
   const tables = ".bd-article table:is(.sw-table, .dataframe, .table)";
-  for (const table of document.querySelectorAll(tables)) if (sortable(table)) prepare(table);
+  for (const table of document.querySelectorAll(tables)) if (sortable(table)) {
+    prepare(table);
+    if (table.tBodies[0].rows.length > 40 && !table.matches(".sw-ledger")) filter(table);
+  }
 })();

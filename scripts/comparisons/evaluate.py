@@ -44,9 +44,11 @@ def _sides():
         raise SystemExit(
             "evaluate: needs the harness: pip install --no-deps lm-eval==0.4.13"
         ) from None
-    found = pretrained.load(MODEL)
-    theirs = HFLM(pretrained=found.model, tokenizer=found.tokenizer, batch_size=BATCH, device="cpu")
-    return found, theirs
+    result = pretrained.load(MODEL)
+    theirs = HFLM(
+        pretrained=result.model, tokenizer=result.tokenizer, batch_size=BATCH, device="cpu"
+    )
+    return result, theirs
 
 
 def requests(items):
@@ -71,7 +73,7 @@ def differ(table, theirs: list[float], norm: str, within: float = 1e-3) -> int:
     from sizewise.evaluation import multiple_choice
 
     other = table.assign(nats=[-value for value in theirs])
-    mine, its = (multiple_choice.choices(one, norm) for one in (table, other))
+    mine, its = (multiple_choice.choices(entry, norm) for entry in (table, other))
     count = 0
     for item in mine.index[mine != its]:
         rows = table[table["item"] == item].set_index("choice")
@@ -83,14 +85,14 @@ def differ(table, theirs: list[float], norm: str, within: float = 1e-3) -> int:
     return count
 
 
-def _timed(found, theirs, items: int):
+def _timed(result, theirs, items: int):
     from sizewise.evaluation import multiple_choice, tasks
 
-    asked = tasks.items(TASK, items)
+    requested = tasks.items(TASK, items)
     begun = time.process_time()
-    answers = theirs.loglikelihood(requests(asked), disable_tqdm=True)
+    answers = theirs.loglikelihood(requests(requested), disable_tqdm=True)
     between = time.process_time()
-    table = multiple_choice.score(found.model, found.tokenizer, asked, batch=BATCH)
+    table = multiple_choice.score(result.model, result.tokenizer, requested, batch=BATCH)
     ended = time.process_time()
     apart = differ(table, [value for value, _ in answers], tasks.task(TASK).norm)
     if apart:

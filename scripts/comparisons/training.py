@@ -49,11 +49,11 @@ def _timed(number: int, vocabulary: int) -> tuple[float, float, dict[str, float]
     _, nudged = _ours(run, text, NUDGE)
 
     early = max(abs(a - b) for a, b in zip(ours[:EARLY], theirs[:EARLY], strict=True))
-    apart, moved = abs(_end(ours) - _end(theirs)), abs(_end(ours) - _end(nudged))
-    if not (early <= TOLERANCE and apart <= SPREAD):
+    difference, moved = abs(_end(ours) - _end(theirs)), abs(_end(ours) - _end(nudged))
+    if not (early <= TOLERANCE and difference <= SPREAD):
         raise ValueError(
             f"training: losses differ by {early:.1e} in the first {EARLY} steps and by "
-            f"{apart:.1e} at the end: not the same training"
+            f"{difference:.1e} at the end: not the same training"
         )
     return (
         seconds_theirs,
@@ -61,7 +61,7 @@ def _timed(number: int, vocabulary: int) -> tuple[float, float, dict[str, float]
         {
             "threads": torch.get_num_threads(),
             "train_loss": _end(ours),
-            "losses_differ_by": apart,
+            "losses_differ_by": difference,
             "early_losses_differ_by": early,
             "nudge_moves_loss_by": moved,
             "tokens_per_second": run.tokens / seconds_ours,
@@ -169,7 +169,7 @@ class Decoder(nn.Module):
     def like(cls, model) -> "Decoder":
         """The same weights in the hand-written classes."""
         config = model.config
-        made = cls(
+        copy = cls(
             config.hidden_size,
             config.num_hidden_layers,
             config.num_attention_heads,
@@ -178,10 +178,10 @@ class Decoder(nn.Module):
             config.rms_norm_eps,
         )
         with torch.no_grad():
-            made.embedding.weight.copy_(model.get_input_embeddings().weight)
-            made.head.weight.copy_(model.get_output_embeddings().weight)
-            made.norm.weight.copy_(model.model.norm.weight)
-            for mine, its in zip(made.layers, model.model.layers, strict=True):
+            copy.embedding.weight.copy_(model.get_input_embeddings().weight)
+            copy.head.weight.copy_(model.get_output_embeddings().weight)
+            copy.norm.weight.copy_(model.model.norm.weight)
+            for mine, its in zip(copy.layers, model.model.layers, strict=True):
                 a, m = its.self_attn, its.mlp
                 together = [a.q_proj.weight, a.k_proj.weight, a.v_proj.weight]
                 mine.qkv.weight.copy_(torch.cat(together))
@@ -189,7 +189,7 @@ class Decoder(nn.Module):
                 mine.gate.weight.copy_(m.gate_proj.weight)
                 mine.up.weight.copy_(m.up_proj.weight)
                 mine.down.weight.copy_(m.down_proj.weight)
-        return made
+        return copy
 
 
 class Layer(nn.Module):
@@ -225,5 +225,5 @@ def rotations(context: int, head: int, base: float = 10_000.0):
 
 def rotated(x, cosine, sine):
     """``x`` (..., context, head) with each pair of coordinates turned by its angle."""
-    one, other = x.chunk(2, -1)
-    return x * cosine + torch.cat((-other, one), -1) * sine
+    first, second = x.chunk(2, -1)
+    return x * cosine + torch.cat((-second, first), -1) * sine

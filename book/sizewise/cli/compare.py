@@ -170,15 +170,15 @@ def compare(
     raise typer.Exit(1 if any(described["failed"] for described in result["models"]) else 0)
 
 
-def _temperature(given: str) -> float | None:
-    if given == "default":
+def _temperature(supplied: str) -> float | None:
+    if supplied == "default":
         return None
     try:
-        value = float(given)
+        value = float(supplied)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 2:
-        raise ValueError(f"temperature must be from 0 to 2, or default, got {given!r}")
+        raise ValueError(f"temperature must be from 0 to 2, or default, got {supplied!r}")
     return value
 
 
@@ -337,20 +337,23 @@ def _figures(result: dict[str, Any]) -> None:
     rows.add_row("model", cut(a["name"], NAME), cut(b["name"], NAME))
     lines = (
         ("requests answered", _answered),
-        ("  cut at --most tokens, left out", lambda one: _left_out(one, "cut")),
-        ("  filtered, left out", lambda one: _left_out(one, "filtered")),
-        ("  answers guessed at, none stated", lambda one: str(one["guessed"] or "")),
+        ("  cut at --most tokens, left out", lambda entry: _left_out(entry, "cut")),
+        ("  filtered, left out", lambda entry: _left_out(entry, "filtered")),
+        ("  answers guessed at, none stated", lambda entry: str(entry["guessed"] or "")),
         ("score, percent", _score),
         ("  were the cut answers wrong", _if_cut_is_wrong),
         ("  in each wording", _by_wording),
         ("repeats alike, percent", _reliability),
-        ("tokens of a prompt, mean", lambda one: _number(one["tokens"]["prompt"], 1)),
-        ("tokens of an answer, mean", lambda one: _number(one["tokens"]["answer"], 1)),
-        ("  of these thoughts", lambda one: _thoughts(one["tokens"])),
-        ("dollars a thousand requests", lambda one: _number(one["dollars_per_thousand_requests"])),
-        ("  price from", lambda one: cut(one["price"]["source"])),
-        ("seconds, median", lambda one: _seconds(one, "median")),
-        ("seconds, 95th percentile", lambda one: _seconds(one, "p95")),
+        ("tokens of a prompt, mean", lambda entry: _number(entry["tokens"]["prompt"], 1)),
+        ("tokens of an answer, mean", lambda entry: _number(entry["tokens"]["answer"], 1)),
+        ("  of these thoughts", lambda entry: _thoughts(entry["tokens"])),
+        (
+            "dollars a thousand requests",
+            lambda entry: _number(entry["dollars_per_thousand_requests"]),
+        ),
+        ("  price from", lambda entry: cut(entry["price"]["source"])),
+        ("seconds, median", lambda entry: _seconds(entry, "median")),
+        ("seconds, 95th percentile", lambda entry: _seconds(entry, "p95")),
     )
     for name, form in lines:
         values = form(a), form(b)

@@ -77,27 +77,27 @@ def memory(
     wanted = formats.weight_format(weights).name if weights else None
     formats.cache_format(kv)
     every = device.lower() == "all"
-    chosen = None if every else catalog.device(device)
+    hardware = None if every else catalog.device(device)
     described = parameters.describe(config.load(model, estimate=estimate))
     if train:
         if every:
             raise ValueError("--train is reckoned for one device at a time")
         _training(
-            described, train, optimizer, rank, tokens, batch, checkpointing, chosen, usable, json
+            described, train, optimizer, rank, tokens, batch, checkpointing, hardware, usable, json
         )
         return
     options = {"weights": wanted, "kv": kv, "context": tokens, "batch": batch, "usable": usable}
     if every:
         _every_device(described, list(catalog.devices().values()), options, json)
         return
-    total = costs.total_memory(described, wanted, kv, tokens, batch, chosen, usable=usable)
+    total = costs.total_memory(described, wanted, kv, tokens, batch, hardware, usable=usable)
     link = units.bandwidth(offload) if offload else None
     result = total.as_dict()
     planned = bool(described.inventory)
     if planned:
         shared = deployment.layout(described, gpus, tensor=tp, pipeline=pp, expert=ep)
-        loads = deployment.plan(described, chosen, shared, offload=link is not None, **options)
-        result |= _fewest(described, chosen, options)
+        loads = deployment.plan(described, hardware, shared, offload=link is not None, **options)
+        result |= _fewest(described, hardware, options)
         result["layout"] = str(shared)
         result["loads"] = [load.as_dict() for load in loads]
         result["fits"] = deployment.fits(loads)
@@ -107,14 +107,20 @@ def memory(
     elif gpus or tp or ep or fit or offload:
         raise ValueError(f"{model}: its tensors are not known, so they cannot be shared out")
     if fit:
-        result["fit"] = _fit(described, chosen, shared, options)
+        result["fit"] = _fit(described, hardware, shared, options)
     if tokens != _plain_int(context):
         result["assumptions"] = [*result["assumptions"], f"{context} read as {tokens:,} tokens"]
+    if hardware.memory_real_bytes:
+        result["assumptions"] = [
+            *result["assumptions"],
+            f"memory is the vendor's {si(hardware.memory_bytes, 'B')}; the driver shows "
+            f"{si(hardware.memory_real_bytes, 'B')}",
+        ]
     result["listed_price"] = _listed_price(described.name)
     if json:
         as_json(result)
         return
-    _print_memory(total, result, chosen, shared.devices if planned else 1)
+    _print_memory(total, result, hardware, shared.devices if planned else 1)
 
 
 def _plain_int(text: str) -> int | None:
@@ -332,28 +338,28 @@ def roofline(
 
     from . import forecast
 
-    chosen = catalog.device(device)
+    hardware = catalog.device(device)
     tokens = units.tokens(context)
     validation.whole("context", tokens), validation.whole("batch", batch)
     wanted = formats.weight_format(weights).name if weights else None
     formats.cache_format(kv)
-    paid = _price(price) or catalog.hourly_price(chosen.name)
-    peak = training.peak_operations(chosen, compute or "bf16")
+    paid = _price(price) or catalog.hourly_price(hardware.name)
+    peak = training.peak_operations(hardware, compute or "bf16")
     if compute and peak is None:
-        stated = ", ".join(name for name, rate in chosen.flops.items() if rate) or "none"
-        raise ValueError(f"{chosen.name} states no {compute} arithmetic; it states: {stated}")
+        stated = ", ".join(name for name, rate in hardware.flops.items() if rate) or "none"
+        raise ValueError(f"{hardware.name} states no {compute} arithmetic; it states: {stated}")
     described = parameters.describe(config.load(model, estimate=estimate))
     if described.kind == "encoder":
         raise ValueError(f"{model}: an encoder writes no tokens, so it has no decode floor")
     options = {"weights": wanted, "kv": kv, "context": tokens, "batch": batch, "usable": usable}
-    total = costs.total_memory(described, wanted, kv, tokens, batch, chosen, usable=usable)
-    planned = _fewest(described, chosen, options) if described.inventory else {}
+    total = costs.total_memory(described, wanted, kv, tokens, batch, hardware, usable=usable)
+    planned = _fewest(described, hardware, options) if described.inventory else {}
     fewest = planned.get("devices", total.devices)
     count = validation.whole("devices", devices) if devices else fewest or total.devices
     warning = None
     if fewest is None or count < fewest:
         needed = f"{fewest:,} hold it" if fewest else "not even 1,024 hold it"
-        warning = f"does not fit on {count:,} x {chosen.name}: {needed}"
+        warning = f"does not fit on {count:,} x {hardware.name}: {needed}"
     same = {
         "weights": wanted,
         "kv": kv,
@@ -362,14 +368,14 @@ def roofline(
         "price": paid,
     }
     steps = (floor.prefill, floor.decode) if peak else (floor.decode,)
-    floors = [step(described, chosen, tokens, batch, **same) for step in steps]
+    floors = [step(described, hardware, tokens, batch, **same) for step in steps]
     plain = _floors_as_dict(floors) | {"fits": warning is None, "warning": warning}
-    plain["prefill_unknown"] = None if peak else f"{chosen.name} states no peak for prompts"
+    plain["prefill_unknown"] = None if peak else f"{hardware.name} states no peak for prompts"
     plain["listed_price"] = _listed_price(described.name)
     plain["model_assumptions"] = costs.assumed(described, wanted, tokens, total.usable, 8192)
     expected = forecast.question(
         described,
-        chosen,
+        hardware,
         devices=count,
         weights=weight_parts.scheme(described, wanted).format.name,
         kv=kv,

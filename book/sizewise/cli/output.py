@@ -44,11 +44,11 @@ def table(title: str, *columns: str, **options):
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", **options)
+    result = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", **options)
     for column in columns:
         name, right = column.removesuffix(">"), column.endswith(">")
-        made.add_column(name, justify="right" if right else "left", overflow="fold")
-    return made
+        result.add_column(name, justify="right" if right else "left", overflow="fold")
+    return result
 
 
 def print_table(rows) -> None:
@@ -214,11 +214,13 @@ def models(entries: list, json: bool) -> None:
     if json:
         as_json(rows)
         return
-    made = table("", "model", "family", "published total>", "active>", "checked against", "source")
+    listing = table(
+        "", "model", "family", "published total>", "active>", "checked against", "source"
+    )
     for row in rows:
         total, active = row["published_total"], row["published_active"]
         shown = _exact(total) if row["exact"] else si(total, "params") if total else ""
-        made.add_row(
+        listing.add_row(
             row["model"],
             row["family"],
             shown,
@@ -226,32 +228,32 @@ def models(entries: list, json: bool) -> None:
             row["checked"],
             row["source"],
         )
-    print_table(made)
+    print_table(listing)
 
 
-def devices(found: list, json: bool) -> None:
+def devices(entries: list, json: bool) -> None:
     """The devices."""
     if json:
         from dataclasses import asdict
 
-        as_json([asdict(one) for one in found])
+        as_json([asdict(device) for device in entries])
         return
     formats = ("bf16", "fp8", "int8", "fp4")
-    made = table(
+    listing = table(
         "", "device", "memory>", "bandwidth>", *(f"{f}>" for f in formats), "power>", "checked"
     )
-    for one in found:
-        rates = [si(one.flops[f], "op/s") if one.flops.get(f) else "" for f in formats]
-        power = f"{one.tdp_watts:g} W" if one.tdp_watts else ""
-        made.add_row(
-            one.name,
-            si(one.memory_bytes, "B"),
-            si(one.bandwidth, "B/s", 4),
+    for device in entries:
+        rates = [si(device.flops[f], "op/s") if device.flops.get(f) else "" for f in formats]
+        power = f"{device.tdp_watts:g} W" if device.tdp_watts else ""
+        listing.add_row(
+            device.name,
+            si(device.memory_bytes, "B"),
+            si(device.bandwidth, "B/s", 4),
             *rates,
             power,
-            one.checked,
+            device.checked,
         )
-    print_table(made)
+    print_table(listing)
 
 
 def claims(rows: list[dict[str, Any]], json: bool) -> None:
@@ -312,17 +314,17 @@ class Progress:
             print(f"{chapter}: {state}", file=sys.stderr, flush=True)
 
 
-def results(found: list) -> None:
+def results(outcomes: list) -> None:
     """Where the notebooks are, how long they took, and which cell failed."""
     from sizewise import paths
 
-    for one in found:
-        if one.error:
-            print(f"sizewise: {one.error}", file=sys.stderr)
-    ran = [one for one in found if not one.skipped and not one.error]
-    for one in ran:
+    for run in outcomes:
+        if run.error:
+            print(f"sizewise: {run.error}", file=sys.stderr)
+    ran = [run for run in outcomes if not run.skipped and not run.error]
+    for run in ran:
         home = paths.root()
-        near = one.output.relative_to(home) if home in one.output.parents else one.output
-        print(f"{one.chapter}: {one.seconds:.1f} s -> {near}")
-    if skipped := sum(one.skipped for one in found):
-        print(f"{skipped} of {len(found)} unchanged")
+        near = run.output.relative_to(home) if home in run.output.parents else run.output
+        print(f"{run.chapter}: {run.seconds:.1f} s -> {near}")
+    if skipped := sum(run.skipped for run in outcomes):
+        print(f"{skipped} of {len(outcomes)} unchanged")

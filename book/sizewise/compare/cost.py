@@ -24,34 +24,34 @@ class Rates:
         None where the rates are not known, or no answer came with its tokens.
         """
         pairs = [(row["prompt_tokens"], row["answer_tokens"]) for row in rows]
-        known = [pair for pair in pairs if None not in pair]
-        if not known or self.input is None:
+        complete = [pair for pair in pairs if None not in pair]
+        if not complete or self.input is None:
             return None
-        sums = [self.input * a + self.output * b for a, b in known]
+        sums = [self.input * a + self.output * b for a, b in complete]
         return sum(sums) / len(sums) / 1e6 * 1000
 
 
-def rates(model: Model, given: str = "", prompt: int = 1000) -> Rates:
-    """``given`` as INPUT,OUTPUT, or the listed price of today where the endpoint is on the list.
+def rates(model: Model, value: str = "", prompt: int = 1000) -> Rates:
+    """``value`` as INPUT,OUTPUT, or the listed price of today where the endpoint is on the list.
 
-    Raises ValueError for ``given`` that is no pair of numbers from 0.
+    Raises ValueError for ``value`` that is no pair of numbers from 0.
     """
-    if given:
-        return _given(given)
+    if value:
+        return _given(value)
     if not model.url:
         return Rates(None, None, "runs here; say a price to have one")
     from genai_prices.data import providers
 
     from sizewise.data import prices
 
-    for one in providers:
-        if not re.match(one.api_pattern, model.url):
+    for entry in providers:
+        if not re.match(entry.api_pattern, model.url):
             continue
-        found = one.find_model(model.name)
-        if found is None:
+        result = entry.find_model(model.name)
+        if result is None:
             continue
         try:
-            listed = prices.price(one.id, found.id, datetime.now(UTC).date(), prompt=prompt)
+            listed = prices.price(entry.id, result.id, datetime.now(UTC).date(), prompt=prompt)
         except ValueError:
             continue
         return Rates(listed.input, listed.output, listed.source)
@@ -60,9 +60,9 @@ def rates(model: Model, given: str = "", prompt: int = 1000) -> Rates:
 
 def _given(words: str) -> Rates:
     try:
-        values = [float(one) for one in words.split(",")]
+        values = [float(entry) for entry in words.split(",")]
     except ValueError:
         values = []
-    if len(values) != 2 or not all(0 <= one < math.inf for one in values):
+    if len(values) != 2 or not all(0 <= entry < math.inf for entry in values):
         raise ValueError(f"a price is INPUT,OUTPUT in dollars a million tokens, got {words!r}")
     return Rates(*values, "as given")

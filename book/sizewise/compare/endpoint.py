@@ -243,14 +243,14 @@ class Client:
         """The body: not over the limit, and not later than ``until``, however slowly it drips."""
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise _Passing("a compressed answer, which was not asked for")
-        held = bytearray()
+        content = bytearray()
         while piece := response.raw.read1(65536, decode_content=False):
-            held += piece
-            if len(held) > MOST_BYTES:
+            content += piece
+            if len(content) > MOST_BYTES:
                 raise _Failed(f"an answer over {MOST_BYTES >> 20} MiB")
             if self.clock() > until:
                 raise _Passing(f"no whole answer in {self.asking.timeout:g} s")
-        return bytes(held)
+        return bytes(content)
 
     def _reason(self, content: bytes) -> str:
         """What an endpoint says of an error; empty if it says nothing."""
@@ -280,7 +280,7 @@ class Client:
 
 def hint(reason: str) -> str:
     """The option that helps where an endpoint refuses for ``reason``; empty if none is known."""
-    return next((option for words, option in HINTS.items() if re.search(words, reason, re.I)), "")
+    return next((option for text, option in HINTS.items() if re.search(text, reason, re.I)), "")
 
 
 def _body(content: bytes) -> dict[str, Any]:

@@ -83,12 +83,12 @@ class Local:
             eos_token_id=ends or None,
             pad_token_id=(ends or [0])[0],
         )
-        given = torch.tensor([ids], device=self.model.device)  # (1, t)
-        devices = [given.device] if given.is_cuda else []
+        value = torch.tensor([ids], device=self.model.device)  # (1, t)
+        devices = [value.device] if value.is_cuda else []
         with torch.random.fork_rng(devices), torch.inference_mode():
             torch.manual_seed(seed)
             out = self.model.generate(
-                input_ids=given, attention_mask=torch.ones_like(given), generation_config=settings
+                input_ids=value, attention_mask=torch.ones_like(value), generation_config=settings
             )[0, len(ids) :]
         ended = len(out) < most or out[-1].item() in ends
         return tokenizer.decode(out, skip_special_tokens=True), len(out), ended

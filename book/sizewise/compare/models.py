@@ -47,10 +47,10 @@ class Model:
 
 def labels(models: tuple[Model, ...]) -> list[str]:
     """What to call models beside each other: whole addresses where less would name two alike."""
-    short = [str(one) for one in models]
+    short = [str(entry) for entry in models]
     if len(set(short)) == len(short):
         return short
-    return [f"{one.name}@{one.place}" if one.url else one.name for one in models]
+    return [f"{entry.name}@{entry.place}" if entry.url else entry.name for entry in models]
 
 
 def parse(
@@ -66,12 +66,12 @@ def parse(
     """
     if len(names) != 2:
         raise ValueError(f"a comparison needs --model twice, got it {len(names)} times")
-    found = [_split(name, endpoint) for name in names]
-    if found[0] == found[1]:
-        raise ValueError(f"the two models are the same: {found[0][0]}")
-    if endpoint and not any(url for _, url in found):
+    result = [_split(name, endpoint) for name in names]
+    if result[0] == result[1]:
+        raise ValueError(f"the two models are the same: {result[0][0]}")
+    if endpoint and not any(url for _, url in result):
         raise ValueError("--endpoint is given, and both models are local")
-    urls = [url for _, url in found]
+    urls = [url for _, url in result]
     keys = _keys(urls, key_names or [])
     for url, key in zip(urls, keys, strict=True):
         if key and url.startswith("http://") and not loopback(url) and not insecure:
@@ -79,7 +79,7 @@ def parse(
                 f"{urlsplit(url).netloc}: a key would travel unencrypted; use https://, "
                 "or --insecure if that is meant"
             )
-    a, b = (Model(name, url, key) for (name, url), key in zip(found, keys, strict=True))
+    a, b = (Model(name, url, key) for (name, url), key in zip(result, keys, strict=True))
     return a, b
 
 
@@ -123,8 +123,8 @@ def _told(scheme: str, host: str | None) -> str:
 def _split(name: str, endpoint: str) -> tuple[str, str | None]:
     if not name.strip():
         raise ValueError("--model has no name")
-    if found := AT.fullmatch(name):
-        return found["name"], address(found["url"])
+    if result := AT.fullmatch(name):
+        return result["name"], address(result["url"])
     if name.endswith(LOCAL) and name != LOCAL:
         return name.removesuffix(LOCAL), None
     return name, address(endpoint) if endpoint else None
@@ -140,10 +140,10 @@ def _keys(urls: list[str | None], names: list[str]) -> list[str | None]:
     name = names[0] if names else KEY
     if name == NO_KEY or (not names and not os.environ.get(KEY)):
         return [None] * len(urls)
-    asked = {urlsplit(url).netloc for url in urls if url}
-    if not asked and not names:
+    requested = {urlsplit(url).netloc for url in urls if url}
+    if not requested and not names:
         return [None] * len(urls)
-    if len(asked) > 1:
+    if len(requested) > 1:
         raise ValueError(
             f"the models are at two hosts: say which key goes to which, with --key-env for each "
             f"in their order ({NO_KEY} for no key)"
@@ -155,8 +155,8 @@ def _key(name: str) -> str:
     key = os.environ.get(name, "").strip()
     if not key:
         # A person may have typed the key itself: it is not repeated.
-        shown = f"the variable {name}" if re.fullmatch(r"[A-Z][A-Z0-9_]{0,40}", name) else "it"
-        raise ValueError(f"--key-env names an environment variable, and {shown} is not set")
+        visible = f"the variable {name}" if re.fullmatch(r"[A-Z][A-Z0-9_]{0,40}", name) else "it"
+        raise ValueError(f"--key-env names an environment variable, and {visible} is not set")
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise ValueError(f"{name}: holds characters that a key cannot have")
     return key

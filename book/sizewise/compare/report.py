@@ -40,8 +40,8 @@ def compare(
     ``margin`` is that of a run that was stopped when it was decided: the difference then has an
     interval that holds at every number of items. Items that were not asked are not in the report.
     """
-    asked = {question.item.name for plan in plans for question in plan}
-    items = [item for item in items if item.name in asked]
+    requested = {question.item.name for plan in plans for question in plan}
+    items = [item for item in items if item.name in requested]
     rows = [_by_item(plan, answers) for plan in plans]
     scores = [item_scores(items, by_item) for by_item in rows]
     difference = _difference(*scores, seed, margin)
@@ -212,7 +212,7 @@ def _by_wording(items: list[Item], rows: dict[str, list[Row]]) -> list[float] | 
         return None
     means = []
     for wording in wordings:
-        part = {name: [r for r in some if r["wording"] == wording] for name, some in rows.items()}
+        part = {name: [r for r in group if r["wording"] == wording] for name, group in rows.items()}
         scores = item_scores(items, part)
         means.append(sum(scores.values()) / len(scores) if scores else None)
     return means
@@ -330,8 +330,8 @@ def _binary(values: list[float]) -> bool:
 
 
 def _average(values: list[int | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
 
 
 def _table(values: list[float]):

@@ -79,8 +79,8 @@ def plan(model: Model, items: list[Item], settings: Settings) -> Plan:
         for wording in range(max(1, settings.wordings)):
             for item in items:
                 prompt = item.asked(wording) if settings.wordings else item.prompt
-                asked = json.dumps([asking.system, prompt])
-                digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+                requested = json.dumps([asking.system, prompt])
+                digest = hashlib.sha256(requested.encode("utf-8", "surrogatepass")).hexdigest()[:16]
                 config = {"item": item.name, "repeat": repeat, **fixed, "asked": digest}
                 questions.append(Question(item, repeat, config, prompt, wording))
     return questions
@@ -106,7 +106,7 @@ def ask_all(
     plans: list[Plan] = [[] for _ in models]
     with Answers(file) as answers:
         every = [plan(model, items, settings) for model in models]
-        watch.started([q for one in every for q in one if not answers.has(q.config)])
+        watch.started([q for entry in every for q in entry if not answers.has(q.config)])
         for start in range(0, len(items), size):
             names = {item.name for item in items[start : start + size]}
             for model, questions, done in zip(models, every, plans, strict=True):

@@ -62,20 +62,20 @@ def items(number: int, seed: int = 0) -> list[task.Item]:
 
     Raises ValueError for a number that is not from 1 to 3,000.
     """
-    return [task.parse(one, at) for at, one in enumerate(fields(number, seed), 1)]
+    return [task.parse(entry, at) for at, entry in enumerate(fields(number, seed), 1)]
 
 
 def fields(number: int, seed: int = 0) -> list[dict[str, Any]]:
     """The same as they stand in a task file, an object a line."""
     whole("the number of questions", number, MOST)
     rng = random.Random(seed)  # noqa: S311
-    found: dict[str, dict[str, Any]] = {}
-    while len(found) < number:
-        kind = KINDS[len(found) % len(KINDS)]
-        one = {"sum": _sum, "find": _find, "sort": _sort}[kind](rng)
-        if one["prompt"] not in found:
-            found[one["prompt"]] = {"id": f"{kind}-{len(found) // len(KINDS)}", **one}
-    return list(found.values())
+    result: dict[str, dict[str, Any]] = {}
+    while len(result) < number:
+        kind = KINDS[len(result) % len(KINDS)]
+        entry = {"sum": _sum, "find": _find, "sort": _sort}[kind](rng)
+        if entry["prompt"] not in result:
+            result[entry["prompt"]] = {"id": f"{kind}-{len(result) // len(KINDS)}", **entry}
+    return list(result.values())
 
 
 def _sum(rng: random.Random) -> dict[str, Any]:
@@ -93,21 +93,21 @@ def _sum(rng: random.Random) -> dict[str, Any]:
 
 def _find(rng: random.Random) -> dict[str, Any]:
     """One of four facts of a note that holds other words of the same kind."""
-    held = {
+    facts = {
         "name": rng.choice(NAMES),
         "city": rng.choice(CITIES),
         "pieces": rng.randint(2, 9),
         "order": f"{rng.choice('BKMRTX')}{rng.choice('BKMRTX')}-{rng.randint(1000, 9999)}",
     }
-    clerk = rng.choice([name for name in NAMES if name != held["name"]])
-    asked, what = rng.choice(list(FOUND.items()))
+    clerk = rng.choice([name for name in NAMES if name != facts["name"]])
+    question, label = rng.choice(list(FOUND.items()))
     prompt = (
-        f"Note by {clerk}: 'Customer {held['name']} from {held['city']} ordered {held['pieces']} "
-        f"pieces ({rng.choice(GOODS)}) on {rng.randint(10, 28)} {rng.choice(MONTHS)}, order "
-        f"{held['order']}.' {asked}"
+        f"Note by {clerk}: 'Customer {facts['name']} from {facts['city']} ordered "
+        f"{facts['pieces']} pieces ({rng.choice(GOODS)}) on {rng.randint(10, 28)} "
+        f"{rng.choice(MONTHS)}, order {facts['order']}.' {question}"
     )
-    rule = "number" if what == "pieces" else "exact"
-    return {"prompt": prompt, "answer": held[what], "score": rule}
+    rule = "number" if label == "pieces" else "exact"
+    return {"prompt": prompt, "answer": facts[label], "score": rule}
 
 
 def _sort(rng: random.Random) -> dict[str, Any]:

@@ -99,8 +99,8 @@ def sample(items: list[Item], number: int | None, seed: int = 0) -> list[Item]:
     """``number`` of the items, drawn without return, in the order of the file."""
     if number is None or whole("the sample", number) >= len(items):
         return items
-    kept = set(random.Random(seed).sample(range(len(items)), number))  # noqa: S311
-    return [item for at, item in enumerate(items) if at in kept]
+    remaining = set(random.Random(seed).sample(range(len(items)), number))  # noqa: S311
+    return [item for at, item in enumerate(items) if at in remaining]
 
 
 def shuffled(items: list[Item], seed: int = 0) -> list[Item]:
@@ -126,31 +126,31 @@ def _content(path: Path) -> str:
 
 def _object(line: str) -> dict[str, Any]:
     try:
-        given = json.loads(line)
-        json.dumps(given, ensure_ascii=False).encode()
+        value = json.loads(line)
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ValueError("holds half of a character (a lone surrogate)") from None
     except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
-    if not isinstance(given, dict):
+    if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    for name in given:
+    for name in value:
         if name not in FIELDS:
             raise unknown("field", name, FIELDS)
-    return given
+    return value
 
 
-def parse(given: dict[str, Any], number: int, rule: str | None = None) -> Item:
+def parse(value: dict[str, Any], number: int, rule: str | None = None) -> Item:
     """The item that an object of a task file is, on line ``number``; ValueError if it is none."""
-    prompt = given.get("prompt")
+    prompt = value.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError("no prompt")
-    name = given.get("id", f"line {number}")
+    name = value.get("id", f"line {number}")
     if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
         raise ValueError(f"id must be a word or a whole number, got {name!r}")
-    choices, answers = _words(given, "choices"), _words(given, "answer")
-    parts = _parts(given)
-    rule = given.get("score") or rule or ("rubric" if parts else "exact")
+    choices, answers = _words(value, "choices"), _words(value, "answer")
+    parts = _parts(value)
+    rule = value.get("score") or rule or ("rubric" if parts else "exact")
     if rule not in RULES:
         raise unknown("score", str(rule), RULES)
     if rule == "contains" and not answers:
@@ -166,31 +166,37 @@ def parse(given: dict[str, Any], number: int, rule: str | None = None) -> Item:
     return Item(str(name), prompt, rule, answers, choices, parts)
 
 
-def _words(given: dict, name: str) -> tuple[str, ...]:
+def _words(supplied: dict, name: str) -> tuple[str, ...]:
     """A field that is one value or a list of them, as strings."""
-    value = given.get(name)
+    value = supplied.get(name)
     values = value if isinstance(value, list) else [] if value is None else [value]
-    for one in values:
-        if isinstance(one, bool) or not isinstance(one, str | int | float) or not str(one).strip():
-            raise ValueError(f"{name} must be text or a number, or a list of them, got {one!r}")
+    for entry in values:
+        if (
+            isinstance(entry, bool)
+            or not isinstance(entry, str | int | float)
+            or not str(entry).strip()
+        ):
+            raise ValueError(f"{name} must be text or a number, or a list of them, got {entry!r}")
     return tuple(map(str, values))
 
 
-def _parts(given: dict) -> tuple[Part, ...]:
-    parts = [Part(one) for one in _words(given, "contains")]
-    parts += [Part(_pattern(one)) for one in _words(given, "regex")]
-    rubric = given.get("rubric", [])
+def _parts(value: dict) -> tuple[Part, ...]:
+    parts = [Part(entry) for entry in _words(value, "contains")]
+    parts += [Part(_pattern(entry)) for entry in _words(value, "regex")]
+    rubric = value.get("rubric", [])
     if not isinstance(rubric, list):
         raise ValueError("rubric must be a list of {'contains' or 'regex': ..., 'points': ...}")
-    for one in rubric:
-        kinds = [name for name in ("contains", "regex") if isinstance(one, dict) and name in one]
-        if len(kinds) != 1 or not isinstance(one[kinds[0]], str) or not one[kinds[0]].strip():
-            raise ValueError(f"a part of a rubric has either contains or regex, got {one!r}")
-        points = one.get("points", 1)
+    for entry in rubric:
+        kinds = [
+            name for name in ("contains", "regex") if isinstance(entry, dict) and name in entry
+        ]
+        if len(kinds) != 1 or not isinstance(entry[kinds[0]], str) or not entry[kinds[0]].strip():
+            raise ValueError(f"a part of a rubric has either contains or regex, got {entry!r}")
+        points = entry.get("points", 1)
         if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points < 1e9:
             raise ValueError(f"points must be a number above 0, got {points!r}")
-        words = one[kinds[0]]
-        parts.append(Part(_pattern(words) if kinds == ["regex"] else words, float(points)))
+        text = entry[kinds[0]]
+        parts.append(Part(_pattern(text) if kinds == ["regex"] else text, float(points)))
     return tuple(parts)
 
 
@@ -208,7 +214,7 @@ def _among(answers: tuple[str, ...], choices: tuple[str, ...]) -> tuple[str, ...
     if len(set(choices)) < len(choices):
         raise ValueError("two of the choices are the same")
     named = dict(zip(letters(len(choices)), choices, strict=True))
-    found = tuple(one if one in choices else named.get(one, "") for one in answers)
-    if "" in found:
-        raise ValueError(f"answer {answers[found.index('')]!r} is none of the choices")
-    return found
+    result = tuple(entry if entry in choices else named.get(entry, "") for entry in answers)
+    if "" in result:
+        raise ValueError(f"answer {answers[result.index('')]!r} is none of the choices")
+    return result

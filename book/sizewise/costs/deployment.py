@@ -160,7 +160,7 @@ def plan(
     With ``offload`` weights that do not fit stay in host memory.
     Raises ValueError for what `memory` and `weights` refuse.
     """
-    given = weight_parts.scheme(model, weights)
+    stored_as = weight_parts.scheme(model, weights)
     room = int(device.memory_bytes * memory.share_of(device, usable))
     requests = math.ceil(whole("batch", batch) / layout.data)
     stages = _stages(model, layout.pipeline)
@@ -179,7 +179,7 @@ def plan(
             context,
             requests,
         )
-        size = math.ceil(_stage_weights(model, given, layout, number, len(stages), set(layers)))
+        size = math.ceil(_stage_weights(model, stored_as, layout, number, len(stages), set(layers)))
         host = max(0, min(size, size + kv_bytes + peak - room)) if offload else 0
         loads.append(
             Load(
@@ -227,12 +227,12 @@ def _divided_state(state: StateSpace, tensor: int) -> StateSpace:
 
 
 def _stage_weights(
-    model, given, layout: Layout, stage: int, stages: int, layers: set[int]
+    model, stored_as, layout: Layout, stage: int, stages: int, layers: set[int]
 ) -> float:
     """Bytes of weights on one device of a stage."""
     depth = len(model.layers)
     total = 0.0
-    for row, _, _, size in weight_parts.assigned(model, given):
+    for row, _, _, size in weight_parts.assigned(model, stored_as):
         if row.layers and row.kind != "vision" and row.layers[-1] < depth:
             size *= sum(n in layers for n in row.layers) / len(row.layers)
         elif stages > 1:

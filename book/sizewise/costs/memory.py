@@ -234,7 +234,7 @@ def assumed(model: Model, weights, context: int, usable: float, prefill_tokens: 
     if weights is None:
         stated_format = (
             "as its checkpoint's configuration states"
-            if model.quantization
+            if model.quantization or model.stored
             else ("since its configuration states no other")
         )
         lines.append(f"weights in {weight_parts.scheme(model, None).name}, {stated_format}")

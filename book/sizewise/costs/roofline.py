@@ -205,10 +205,10 @@ def touched_parameters(model: Model, tokens: int) -> float:
 
 def touched_bytes(model: Model, tokens: int, weights="bf16") -> float:
     """Bytes of weights read for one step over ``tokens`` tokens, in the format of each tensor."""
-    given = weight_parts.scheme(model, weights)
+    stored_as = weight_parts.scheme(model, weights)
     if not model.inventory:
-        return touched_parameters(model, tokens) * given.format.bits / 8
-    kinds = weight_parts.bytes_by_kind(model, given)
+        return touched_parameters(model, tokens) * stored_as.format.bits / 8
+    kinds = weight_parts.bytes_by_kind(model, stored_as)
     rows = min(1, tokens / model.vocab_size)
     total = sum(kinds.values()) - kinds["vision"]
     if model.lookup:  # a table that is only looked up: the rows of these tokens

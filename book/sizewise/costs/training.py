@@ -70,7 +70,7 @@ _OPTIMIZERS = (
         "fp32 master, 8-bit moments, fp32 scale for 256 as in bitsandbytes (Dettmers et al. 2022)",
     ),
 )
-OPTIMIZERS = {one.name: one for one in _OPTIMIZERS}
+OPTIMIZERS = {entry.name: entry for entry in _OPTIMIZERS}
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def state_bytes(
         raise ValueError(f"expert parallel {expert} does not divide data parallel {data}")
     if optimizer not in OPTIMIZERS:
         raise units.unknown("optimizer", optimizer, OPTIMIZERS)
-    one = OPTIMIZERS[optimizer]
+    kept_bytes = OPTIMIZERS[optimizer]
     dense_here = math.ceil((parameters - routed) / (tensor * pipeline))
     experts_here = math.ceil(routed / (tensor * pipeline * expert))
 
@@ -133,12 +133,12 @@ def state_bytes(
         return math.ceil((dense + experts) * each)
 
     return State(
-        weights=share(one.weights, stage >= 3),
-        gradients=share(one.gradients, stage >= 2),
-        optimizer=share(one.optimizer, stage >= 1),
+        weights=share(kept_bytes.weights, stage >= 3),
+        gradients=share(kept_bytes.gradients, stage >= 2),
+        optimizer=share(kept_bytes.optimizer, stage >= 1),
         devices=data * tensor * pipeline,
         assumptions=(
-            f"{one.name}: {one.note}",
+            f"{kept_bytes.name}: {kept_bytes.note}",
             "layers divide evenly over pipeline stages, matrices over tensor ranks",
             "without activations, communication buffers or gathered weights",
         ),
@@ -335,14 +335,14 @@ def fine_tuning(
         raise ValueError(f"{model.name}: its tensors are not known")
     rank, total = whole("rank", rank), sum(row.parameters for row in model.inventory)
     if method == "full":
-        kept, trained = OPTIMIZERS[optimizer], total
-        stored, adapters = math.ceil(total * kept.weights), 0
-        notes = [f"{kept.name}: {kept.note}"]
+        states, trained = OPTIMIZERS[optimizer], total
+        stored, adapters = math.ceil(total * states.weights), 0
+        notes = [f"{states.name}: {states.note}"]
     else:
-        kept, trained = LORA, lora_parameters(model, rank)
+        states, trained = LORA, lora_parameters(model, rank)
         name = "nf4-dq" if method == "qlora" else "bf16"
         stored = sum(part.bytes for part in weight_parts.parts(model, name))
-        adapters = math.ceil(trained * kept.weights)
+        adapters = math.ceil(trained * states.weights)
         notes = [
             f"rank {rank} beside the linear layers of attention and MLPs, experts left out",
             "adapters, their gradients and Adam's moments in fp32",
@@ -359,8 +359,8 @@ def fine_tuning(
         trained=trained,
         weights=stored,
         adapters=adapters,
-        gradients=math.ceil(trained * kept.gradients),
-        optimizer=math.ceil(trained * kept.optimizer),
+        gradients=math.ceil(trained * states.gradients),
+        optimizer=math.ceil(trained * states.optimizer),
         activations=saved,
         assumptions=(*model.assumptions, *notes),
     )
@@ -395,5 +395,5 @@ def saved_activation_bytes(
             size += 4 * heads * width + 4 * cached * width + 4 * heads
         layers.append(size)
     inputs = 2 * model.hidden_size * len(layers)
-    kept = inputs + max(layers) if checkpointing else sum(layers)
-    return tokens * (kept + 8 * model.hidden_size + 4 * model.vocab_size)
+    saved = inputs + max(layers) if checkpointing else sum(layers)
+    return tokens * (saved + 8 * model.hidden_size + 4 * model.vocab_size)

@@ -18,6 +18,7 @@ from . import formats
 from .formats import ONLY_EXPERTS, WEIGHTS, Format, Stored, is_ignored
 
 HEADER_BYTES_A_TOKEN = 25  # of a GGUF file: a token with its score and type; 36 with merges
+AS_STORED = "as stored"
 _BLOCKS = {label: (block, size) for label, block, size in GGML_TYPES.values()}
 
 
@@ -39,6 +40,9 @@ def scheme(model: Model, format: "str | Format | Stored | None") -> Stored:
         return format
     if format is not None:
         return Stored(formats.weight_format(format))
+    if model.stored:  # the checkpoint itself is here: its own bytes
+        size = sum(size for _, _, size in model.stored)
+        return Stored(Format(AS_STORED, 8 * size / (model.total or 1), keeps=frozenset({"-"})))
     return formats.stored(model.quantization or {}) or Stored(WEIGHTS["bf16"])
 
 
@@ -48,74 +52,78 @@ def parts(model: Model, format: "str | Format | Stored | None" = None) -> list[P
     Without a ``format``, what the checkpoint's own configuration keeps stays in 16 bits. Raises
     ValueError for an unknown format and for a model whose tensors are not known.
     """
-    given = scheme(model, format)
+    stored_as = scheme(model, format)
     if not model.inventory:
-        if not given.format.keeps and not given.format.mixture and model.total:
-            size = math.ceil(model.total * given.format.bits / 8)
-            return [Part("all weights", given.format.name, model.total, size)]
+        if not stored_as.format.keeps and not stored_as.format.mixture and model.total:
+            size = math.ceil(model.total * stored_as.format.bits / 8)
+            return [Part("all weights", stored_as.format.name, model.total, size)]
         raise ValueError(f"{model.name}: its tensors are not known, only their number")
     sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
-    for row, count, name, size in assigned(model, given):
-        total = sums[_what(row, name, given), name]
+    for row, count, name, size in assigned(model, stored_as):
+        total = sums[_what(row, name, stored_as), name]
         total[0] += count * row.elements
         total[1] += size
     every = [Part(what, name, n, math.ceil(size)) for (what, name), (n, size) in sums.items()]
     every.sort(key=lambda part: -part.bytes)
-    if given.format.mixture:
+    if stored_as.format.mixture:
         header = HEADER_BYTES_A_TOKEN * model.vocab_size
         every.append(Part("header and tokenizer (estimate)", "", 0, header))
     return every
 
 
-def assigned(model: Model, given: Stored) -> Iterator[tuple[Tensors, int, str, float]]:
+def assigned(model: Model, stored_as: Stored) -> Iterator[tuple[Tensors, int, str, float]]:
     """Each row of a model's tensors with its format: (row, how many, format's name, bytes)."""
+    if stored_as.format.name == AS_STORED:
+        for row, kind, size in model.stored:
+            yield row, row.count, kind.lower(), size
+        return
     for row in model.inventory:
-        if given.format.mixture:
+        if stored_as.format.mixture:
             each = row.count // max(1, len(row.layers))
             for place in range(max(1, len(row.layers))):
-                kind = gguf_type(model, row, place, given.format.mixture)
+                kind = gguf_type(model, row, place, stored_as.format.mixture)
                 block, size = _BLOCKS[kind]
                 yield row, each, kind.lower(), each * math.ceil(row.elements / block) * size
             continue
-        for count, form in _formats_of(row, given, bool(model.experts)):
+        for count, form in _formats_of(row, stored_as, bool(model.experts)):
             bits = row.elements * form.bits + form.per_row * row.rows
             yield row, count, form.name, count * bits / 8
 
 
-def bytes_by_kind(model: Model, given: Stored) -> dict[str, float]:
+def bytes_by_kind(model: Model, stored_as: Stored) -> dict[str, float]:
     """Bytes of each kind of tensor, scales included."""
     sums: dict[str, float] = defaultdict(float)
-    for row, _, _, size in assigned(model, given):
+    for row, _, _, size in assigned(model, stored_as):
         sums[row.kind] += size
     return sums
 
 
-def _what(row: Tensors, name: str, given: Stored) -> str:
+def _what(row: Tensors, name: str, stored_as: Stored) -> str:
     """Quantized linear layers are one part; what is kept is named by its kind."""
-    if given.format.mixture:
+    if stored_as.format.mixture or stored_as.format.name == AS_STORED:
         return "tensors"
-    if not given.format.keeps and not given.experts:
+    if not stored_as.format.keeps and not stored_as.experts:
         return "all weights"
-    if given.experts and name == given.experts.name:
+    if stored_as.experts and name == stored_as.experts.name:
         return "routed experts"
-    return "linear layers" if name == given.format.name else row.kind
+    return "linear layers" if name == stored_as.format.name else row.kind
 
 
-def _formats_of(row: Tensors, given: Stored, sparse: bool) -> list[tuple[int, Format]]:
+def _formats_of(row: Tensors, stored_as: Stored, sparse: bool) -> list[tuple[int, Format]]:
     """How many of a row's tensors have which format."""
-    wanted, plain = given.format, WEIGHTS["bf16"]
-    if row.kind == "routed experts" and given.experts and row.is_matrix:
-        return [(row.count, given.experts)]
+    wanted, plain = stored_as.format, WEIGHTS["bf16"]
+    if row.kind == "routed experts" and stored_as.experts and row.is_matrix:
+        return [(row.count, stored_as.experts)]
     keeps = wanted.keeps
-    if wanted.name == "mxfp4" and sparse and not given.ignored:
+    if wanted.name == "mxfp4" and sparse and not stored_as.ignored:
         keeps = ONLY_EXPERTS
     if not keeps:
         return [(row.count, wanted)]
     if row.kind in keeps or not row.is_matrix:
         return [(row.count, plain)]
-    if not given.ignored:
+    if not stored_as.ignored:
         return [(row.count, wanted)]
-    ignored = sum(is_ignored(name, given.ignored) for name in row.modules())
+    ignored = sum(is_ignored(name, stored_as.ignored) for name in row.modules())
     kept = row.count * ignored // max(1, len(row.modules()))
     return [(n, f) for n, f in ((row.count - kept, wanted), (kept, plain)) if n]
 

@@ -56,6 +56,7 @@ class Device:
     sms: int | None = None  # streaming multiprocessors or compute units
     l2_bytes: float | None = None
     link_bandwidth: float | None = None  # bytes a second to its peers, one way
+    unified: bool = False  # memory shared with the processor
     as_of: str = ""
 
 
@@ -113,9 +114,9 @@ def device(name: str) -> Device:
         return _described_device(text)
     wanted = _plain(text)
     spellings = {d.name: [_plain(n) for n in (d.name, *d.aliases)] for d in devices().values()}
-    for known, plain in spellings.items():
+    for device_name, plain in spellings.items():
         if wanted in plain:
-            return devices()[known]
+            return devices()[device_name]
     within = re.compile(rf"(?<!\d){re.escape(wanted)}(?!\d)")
     near = [n for n, plain in spellings.items() if wanted and any(map(within.search, plain))]
     if len(near) == 1:
@@ -213,6 +214,7 @@ def _device(row: dict[str, Any]) -> Device:
         sms=row.get("sms"),
         l2_bytes=row.get("l2_bytes"),
         link_bandwidth=row.get("link_bandwidth"),
+        unified=bool(row.get("unified")),
         as_of=str(row["as_of"]),
     )
 

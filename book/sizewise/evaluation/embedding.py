@@ -31,8 +31,8 @@ def recall(vectors: np.ndarray, reference: np.ndarray, k: int = 10) -> np.ndarra
     if len(vectors) != len(reference):
         raise ValueError(f"{len(vectors)} vectors, but {len(reference)} of reference")
     k = whole("k", k, len(vectors) - 1)
-    found, wanted = _nearest(vectors, k), _nearest(reference, k)  # (n, k) each
-    return (found[:, :, None] == wanted[:, None, :]).any(1).mean(1)
+    result, wanted = _nearest(vectors, k), _nearest(reference, k)  # (n, k) each
+    return (result[:, :, None] == wanted[:, None, :]).any(1).mean(1)
 
 
 def probe(train, train_labels, test, test_labels, *, strength: float = 1.0):
@@ -64,10 +64,10 @@ def probe(train, train_labels, test, test_labels, *, strength: float = 1.0):
         return -(log_p * right).sum() + (decay * weights**2).sum() / 2, slope.ravel()
 
     start = np.zeros(wide.shape[1] * classes)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
-    if not found.success:
-        raise ValueError(f"the probe did not converge: {found.message}")
-    scores = np.hstack([test, np.ones((len(test), 1))]) @ found.x.reshape(-1, classes)
+    result = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    if not result.success:
+        raise ValueError(f"the probe did not converge: {result.message}")
+    scores = np.hstack([test, np.ones((len(test), 1))]) @ result.x.reshape(-1, classes)
     answers, test_labels = scores.argmax(1), np.asarray(test_labels)
     return pandas.DataFrame(
         {

@@ -66,8 +66,15 @@ def score(
         progress=progress,
     )
     rows = [
-        [item.name, int(task.right(item, one.text)), math.nan, one.tokens, one.seconds, one.text]
-        for item, one in zip(items, answers, strict=True)
+        [
+            item.name,
+            int(task.right(item, entry.text)),
+            math.nan,
+            entry.tokens,
+            entry.seconds,
+            entry.text,
+        ]
+        for item, entry in zip(items, answers, strict=True)
     ]
     return pandas.DataFrame(rows, columns=COLUMNS)
 
@@ -83,28 +90,28 @@ def _words(model, tokenizer, items, batch, progress) -> list[list]:
         for item in items
     ]
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number]["ids"]))
-    entries, found = int(model.config.get_text_config().vocab_size), {}
+    entries, result = int(model.config.get_text_config().vocab_size), {}
     place = next(model.parameters()).device
     with torch.no_grad(), likelihood.still(model):
-        while len(found) < len(order):
-            longest = len(rows[order[len(found)]]["ids"]) - 1
+        while len(result) < len(order):
+            longest = len(rows[order[len(result)]]["ids"]) - 1
             most = max(1, min(batch, likelihood.MOST_LOGITS // (longest * entries)))
-            some = order[len(found) : len(found) + most]
+            group = order[len(result) : len(result) + most]
             begun = time.perf_counter()
-            ids, targets = _padded([rows[number] for number in some])  # (b, t)
-            told = targets != likelihood.PADDING
+            ids, targets = _padded([rows[number] for number in group])  # (b, t)
+            is_target = targets != likelihood.PADDING
             logits = model(input_ids=ids.clamp(min=0).to(place), use_cache=False).logits  # (b,t,V)
-            log_p = logits[told.to(place)].float().log_softmax(-1)  # (words' tokens, V)
-            wanted = targets[told].to(place)
+            log_p = logits[is_target.to(place)].float().log_softmax(-1)  # (words' tokens, V)
+            wanted = targets[is_target].to(place)
             nats = -log_p.gather(-1, wanted[:, None])[:, 0].double().cpu()
             likeliest, wanted = log_p.argmax(-1).cpu(), wanted.cpu()
-            sizes = told.sum(1).tolist()
-            seconds = (time.perf_counter() - begun) / len(some)
+            sizes = is_target.sum(1).tolist()
+            seconds = (time.perf_counter() - begun) / len(group)
             parts = zip(
-                some, nats.split(sizes), likeliest.split(sizes), wanted.split(sizes), strict=True
+                group, nats.split(sizes), likeliest.split(sizes), wanted.split(sizes), strict=True
             )
             for number, own, first, word in parts:
-                found[number] = [
+                result[number] = [
                     items[number].name,
                     int(torch.equal(first, word)),
                     own.sum().item(),
@@ -113,8 +120,8 @@ def _words(model, tokenizer, items, batch, progress) -> list[list]:
                     tokenizer.decode(first, **generation.DECODING),
                 ]
             if progress:
-                progress(len(found), len(order))
-    return [found[number] for number in range(len(items))]
+                progress(len(result), len(order))
+    return [result[number] for number in range(len(items))]
 
 
 def _padded(rows: list[dict[str, Any]]):

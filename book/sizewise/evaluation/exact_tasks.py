@@ -57,9 +57,11 @@ class Task:
         A smaller sample is the beginning of a larger one. Raises ValueError for more than there
         are, and for a file that fails its hash.
         """
-        found = sorted(self.load(), key=lambda item: _hash(f"{seed} {item.name}"))
+        result = sorted(self.load(), key=lambda item: _hash(f"{seed} {item.name}"))
         return (
-            found if count is None else found[: whole(f"items of {self.name}", count, len(found))]
+            result
+            if count is None
+            else result[: whole(f"items of {self.name}", count, len(result))]
         )
 
 
@@ -82,8 +84,8 @@ def word(item: Item, answer: str) -> bool:
 @cache
 def _lambada() -> tuple[Item, ...]:
     return tuple(
-        Item(f"lambada/{one['doc_id']}", one["request"]["context"], one["doc"]["choices"][0])
-        for one in requests("lambada", "bpb_0shot")
+        Item(f"lambada/{entry['doc_id']}", entry["request"]["context"], entry["doc"]["choices"][0])
+        for entry in requests("lambada", "bpb_0shot")
     )
 
 
@@ -96,10 +98,10 @@ def number(answer: str) -> Decimal | None:
     Commas between thousands and a dollar sign are left out. None where there is no number.
     """
     before, mark, after = answer.rpartition("####")
-    found = NUMBER.findall(after if mark else before + after)
-    if not found:
+    result = NUMBER.findall(after if mark else before + after)
+    if not result:
         return None
-    sign, digits = found[0 if mark else -1]
+    sign, digits = result[0 if mark else -1]
     return Decimal(sign + digits.replace(",", ""))
 
 
@@ -119,12 +121,12 @@ def _gsm8k() -> tuple[Item, ...]:
     """With the eight solved examples that the requests come with."""
     return tuple(
         Item(
-            f"gsm8k/{one['doc_id']}",
-            one["request"]["context"],
-            one["label"],
-            chat=SOLVE.format(one["doc"]["question"]),
+            f"gsm8k/{entry['doc_id']}",
+            entry["request"]["context"],
+            entry["label"],
+            chat=SOLVE.format(entry["doc"]["question"]),
         )
-        for one in requests("gsm8k", "gold_bpb_5shot", WRITTEN)
+        for entry in requests("gsm8k", "gold_bpb_5shot", WRITTEN)
     )
 
 
@@ -164,14 +166,14 @@ WRITE = (
 def _humaneval() -> tuple[Item, ...]:
     """Prompts end with the docstring: the line break after it is the model's to write, since
     tokenizers join it with the indentation that follows."""
-    found = []
-    for one in requests("codex_humaneval", "gold_bpb_0shot", WRITTEN):
-        doc = one["doc"]
+    result = []
+    for entry in requests("codex_humaneval", "gold_bpb_0shot", WRITTEN):
+        doc = entry["doc"]
         prompt = doc["prompt"].rstrip()
-        found.append(
+        result.append(
             Item(doc["task_id"], prompt, doc["entry_point"], WRITE.format(prompt), doc["test"])
         )
-    return tuple(found)
+    return tuple(result)
 
 
 def _hash(name: str) -> bytes:

@@ -36,14 +36,14 @@ class Tuned:
 
         ids = _tokens(self.encoder, texts)
         order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
-        found = np.empty(len(ids), np.int64)
+        result = np.empty(len(ids), np.int64)
         self.encoder.model.eval()
         with torch.no_grad():
             for first in range(0, len(order), batch):
-                some = order[first : first + batch]
-                scores = self.head(_means(self.encoder, [ids[number] for number in some]))
-                found[some] = scores.argmax(-1).numpy()
-        return found
+                group = order[first : first + batch]
+                scores = self.head(_means(self.encoder, [ids[number] for number in group]))
+                result[group] = scores.argmax(-1).numpy()
+        return result
 
 
 def tune(
@@ -85,9 +85,9 @@ def tune(
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps))
         encoder.model.train()
         for _ in range(epochs):
-            for some in torch.randperm(len(ids)).split(BATCH):
-                scores = head(_means(encoder, [ids[number] for number in some]))  # (b, classes)
-                loss = torch.nn.functional.cross_entropy(scores, targets[some])
+            for group in torch.randperm(len(ids)).split(BATCH):
+                scores = head(_means(encoder, [ids[number] for number in group]))  # (b, classes)
+                loss = torch.nn.functional.cross_entropy(scores, targets[group])
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(encoder.model.parameters(), 1.0)
@@ -102,23 +102,24 @@ def finetuned(row: Row) -> Row:
     from sizewise.models import pretrained
 
     task = classification.task(row["set"], row["characters"])
-    some = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
+    group = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
     encoder = pretrained.encoder(row["model"])
     start = time.process_time()
-    made = tune(
+    tuned = tune(
         encoder,
-        [task.pool[place] for place in some],
-        task.pool_labels[some],
+        [task.pool[place] for place in group],
+        task.pool_labels[group],
         len(task.names),
         epochs=row["epochs"],
         seed=row["seed"],
     )
     trained = time.process_time() - start
     start, began = time.process_time(), time.perf_counter()
-    found = made.answers(task.texts[: row["items"]])
+    result = tuned.answers(task.texts[: row["items"]])
     spent, wall = time.process_time() - start, time.perf_counter() - began
-    return classification.scored(task, found) | {
-        "parameters": encoder.entry.parameters + sum(one.numel() for one in made.head.parameters()),
+    return classification.scored(task, result) | {
+        "parameters": encoder.entry.parameters
+        + sum(entry.numel() for entry in tuned.head.parameters()),
         "seconds": wall,
         "training_cpu_seconds": trained,
         "cpu_seconds_per_1000": 1000 * spent / row["items"],
@@ -143,8 +144,8 @@ def _means(encoder, ids: list[list[int]]):
 
     longest = max(map(len, ids))
     blank = encoder.tokenizer.pad_token_id
-    padded = torch.tensor([one + [blank] * (longest - len(one)) for one in ids])  # (b, t)
-    mask = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in ids])
+    padded = torch.tensor([entry + [blank] * (longest - len(entry)) for entry in ids])  # (b, t)
+    mask = torch.tensor([[1] * len(entry) + [0] * (longest - len(entry)) for entry in ids])
     hidden = encoder.model(input_ids=padded, attention_mask=mask).last_hidden_state  # (b, t, d)
     weights = mask[..., None] / mask.sum(1)[:, None, None]
     return (hidden * weights).sum(1)

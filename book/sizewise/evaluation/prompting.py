@@ -36,8 +36,8 @@ class Wording:
 
     def prompt(self, text: str, examples: Sequence[tuple[str, str]] = ()) -> str:
         """The task, the examples (text, label) with their words, and the text without its own."""
-        shown = [f"{self._item(one)} {self.words[label]}" for one, label in examples]
-        return "\n\n".join([self.task, *shown, self._item(text)])
+        visible = [f"{self._item(entry)} {self.words[label]}" for entry, label in examples]
+        return "\n\n".join([self.task, *visible, self._item(text)])
 
     def _item(self, text: str) -> str:
         return f"{f'{self.noun}: {text}'.rstrip()}\n{self.ask}:"
@@ -98,7 +98,7 @@ def scores(
     ids = [_ids(tokenizer, prompt) for prompt in prompts]
     common = _common(ids)
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
-    found = np.empty((len(ids), len(wanted)))
+    result = np.empty((len(ids), len(wanted)))
     device = next(model.parameters()).device
     with torch.no_grad(), likelihood.still(model):
         past = None
@@ -106,24 +106,26 @@ def scores(
             start = torch.tensor([ids[0][:common]], device=device)  # (1, common)
             past = model(input_ids=start, use_cache=True, logits_to_keep=1).past_key_values
         for first in range(0, len(order), batch):
-            some = order[first : first + batch]
-            rest = [ids[number][common:] for number in some]
+            group = order[first : first + batch]
+            rest = [ids[number][common:] for number in group]
             longest = max(map(len, rest))
-            padded = torch.tensor([one + [0] * (longest - len(one)) for one in rest])  # (b, t)
-            ends = torch.tensor([len(one) - 1 for one in rest])
+            padded = torch.tensor(
+                [entry + [0] * (longest - len(entry)) for entry in rest]
+            )  # (b, t)
+            ends = torch.tensor([len(entry) - 1 for entry in rest])
             places, which = ends.unique(return_inverse=True)
             cache = copy.deepcopy(past)
             if cache is not None:
-                cache.batch_repeat_interleave(len(some))
+                cache.batch_repeat_interleave(len(group))
             logits = model(
                 input_ids=padded.to(device),
                 past_key_values=cache,
                 use_cache=cache is not None,
                 logits_to_keep=places.to(device),
             ).logits  # (b, places, V)
-            last = logits[torch.arange(len(some)), which].float()  # (b, V)
-            found[some] = last.log_softmax(-1)[:, wanted].double().cpu().numpy()
-    return found
+            last = logits[torch.arange(len(group)), which].float()  # (b, V)
+            result[group] = last.log_softmax(-1)[:, wanted].double().cpu().numpy()
+    return result
 
 
 def calibrated(log_p: np.ndarray, empty: np.ndarray) -> np.ndarray:
@@ -162,18 +164,18 @@ def prompted(row: Row) -> Row:
 @lru_cache(maxsize=1)
 def _read(name, dtype, set_name, characters, items, shots, seed):
     """Scores of the test and of the empty texts, timed without the latter."""
-    found = _model(name, dtype)
+    result = _model(name, dtype)
     task, wording = classification.task(set_name, characters), WORDINGS[set_name]
-    some = classification.draw(task.pool_labels, shots, seed) if shots else ()
-    examples = [(task.pool[place], task.names[task.pool_labels[place]]) for place in some]
-    answers = [wording.words[one] for one in task.names]
-    empty = [wording.prompt(one, examples) for one in EMPTY]
-    bias = scores(found.model, found.tokenizer, empty, answers)
-    prompts = [wording.prompt(one, examples) for one in task.texts[:items]]
+    group = classification.draw(task.pool_labels, shots, seed) if shots else ()
+    examples = [(task.pool[place], task.names[task.pool_labels[place]]) for place in group]
+    answers = [wording.words[entry] for entry in task.names]
+    empty = [wording.prompt(entry, examples) for entry in EMPTY]
+    bias = scores(result.model, result.tokenizer, empty, answers)
+    prompts = [wording.prompt(entry, examples) for entry in task.texts[:items]]
     start, began = time.process_time(), time.perf_counter()
-    log_p = scores(found.model, found.tokenizer, prompts, answers)
+    log_p = scores(result.model, result.tokenizer, prompts, answers)
     spent, wall = time.process_time() - start, time.perf_counter() - began
-    return task, log_p, bias, found.entry.parameters, wall, spent
+    return task, log_p, bias, result.entry.parameters, wall, spent
 
 
 @lru_cache(maxsize=1)
@@ -184,8 +186,8 @@ def _model(name: str, dtype: str):
 
 
 def _ids(tokenizer, prompt: str) -> list[int]:
-    found = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    return [*likelihood.start(tokenizer), *found]
+    result = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    return [*likelihood.start(tokenizer), *result]
 
 
 def _token(tokenizer, prompt: str, answer: str) -> int:

@@ -37,16 +37,16 @@ class Answers:
     cost: np.ndarray  # operations
     seconds: float  # all items together
 
-    def part(self, chosen: np.ndarray) -> "Answers":
+    def part(self, selected: np.ndarray) -> "Answers":
         """The items of a mask or of numbers, in their order."""
-        names = np.array(self.names, object)[chosen].tolist()
+        names = np.array(self.names, object)[selected].tolist()
         return Answers(
             self.params,
             names,
-            self.energy[chosen],
-            self.answer[chosen],
-            self.right[chosen],
-            self.cost[chosen],
+            self.energy[selected],
+            self.answer[selected],
+            self.right[selected],
+            self.cost[selected],
             self.seconds * len(names) / len(self.names),
         )
 
@@ -62,14 +62,14 @@ def read(rows: list[Row]) -> dict[str, dict[str, Answers]]:
     Tasks without choices are left out. A row tells the tokens that its questions took together;
     each item bears an equal part of them. Raises ValueError for rows of another kind.
     """
-    found: dict[str, dict[str, list[Answers]]] = {}
-    told = with_choices(rows)
-    for row in told:
+    result: dict[str, dict[str, list[Answers]]] = {}
+    usable = with_choices(rows)
+    for row in usable:
         _check(row)
-    for row in sorted(told, key=lambda row: (row["parameters"], row["model"], row["first"])):
+    for row in sorted(usable, key=lambda row: (row["parameters"], row["model"], row["first"])):
         divisor = NORMS[row["norm"]]
         items, params = list(row["items"]), row["parameters"]
-        one = Answers(
+        entry = Answers(
             params,
             items,
             calibration.energies(row["nats"], row[divisor] if divisor else None),
@@ -78,8 +78,8 @@ def read(rows: list[Row]) -> dict[str, dict[str, Answers]]:
             np.full(len(items), 2 * params * row["tokens_read"] / len(items)),
             row["seconds"],
         )
-        found.setdefault(row["model"], {}).setdefault(row["task"], []).append(one)
-    return {m: {t: joined(parts) for t, parts in tasks.items()} for m, tasks in found.items()}
+        result.setdefault(row["model"], {}).setdefault(row["task"], []).append(entry)
+    return {m: {t: joined(parts) for t, parts in tasks.items()} for m, tasks in result.items()}
 
 
 def _check(row: Row) -> None:
@@ -98,21 +98,21 @@ def _check(row: Row) -> None:
 def joined(parts: list[Answers], prefixes: list[str] | None = None) -> Answers:
     """Answers to several sets of items as one set."""
     before = prefixes or [""] * len(parts)
-    most = max(one.energy.shape[1] for one in parts)
-    wide = [((0, 0), (0, most - one.energy.shape[1])) for one in parts]
+    most = max(entry.energy.shape[1] for entry in parts)
+    wide = [((0, 0), (0, most - entry.energy.shape[1])) for entry in parts]
     return Answers(
         parts[0].params,
-        [f"{b}{name}" for b, one in zip(before, parts, strict=True) for name in one.names],
+        [f"{b}{name}" for b, entry in zip(before, parts, strict=True) for name in entry.names],
         np.concatenate(
             [
-                np.pad(one.energy, w, constant_values=np.inf)
-                for one, w in zip(parts, wide, strict=True)
+                np.pad(entry.energy, w, constant_values=np.inf)
+                for entry, w in zip(parts, wide, strict=True)
             ]
         ),
-        np.concatenate([one.answer for one in parts]),
-        np.concatenate([one.right for one in parts]),
-        np.concatenate([one.cost for one in parts]),
-        sum(one.seconds for one in parts),
+        np.concatenate([entry.answer for entry in parts]),
+        np.concatenate([entry.right for entry in parts]),
+        np.concatenate([entry.cost for entry in parts]),
+        sum(entry.seconds for entry in parts),
     )
 
 
@@ -145,11 +145,11 @@ class Study:
         for of in self.answers.values():
             order = np.argsort(of[task].names)
             of[task] = of[task].part(order[[of[task].names[k] in wanted for k in order]])
-        one, *others = (of[task] for of in self.answers.values())
+        entry, *others = (of[task] for of in self.answers.values())
         for other in others:
-            if (one.answer != other.answer).any():
+            if (entry.answer != other.answer).any():
                 raise ValueError(f"the models were asked different choices of {task}")
-        self.first[task] = calibration.halves(one.names, seed)
+        self.first[task] = calibration.halves(entry.names, seed)
 
     def pairs(self) -> list[tuple[str, str]]:
         """Small and large model, as far `APART` as is asked."""
@@ -167,7 +167,7 @@ class Study:
         return [m for m in self.models if self.answers[m][ALL].params <= most]
 
 
-def sureness(one: Answers, by: str) -> np.ndarray:
+def sureness(entry: Answers, by: str) -> np.ndarray:
     """How sure a model is of each item, by one of `MEASURES`: (items,)."""
-    p = calibration.probabilities(one.energy)
+    p = calibration.probabilities(entry.energy)
     return calibration.margin(p) if by == "margin" else p.max(1)

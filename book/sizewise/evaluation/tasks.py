@@ -81,27 +81,27 @@ def items(name: str, count: int | None = None, seed: int = 0) -> list[Item]:
     Another ``seed`` orders them otherwise. Raises ValueError for an unknown task, and for more
     questions than it has.
     """
-    chosen = task(name)
-    count = chosen.questions if count is None else count
-    count = whole(f"the questions of {name}", count, chosen.questions)
+    selected = task(name)
+    count = selected.questions if count is None else count
+    count = whole(f"the questions of {name}", count, selected.questions)
     salt = f"{seed}:" if seed else ""
-    found = _all(name)
-    return sorted(found, key=lambda one: sha256(f"{salt}{one.name}".encode()).digest())[:count]
+    result = _all(name)
+    return sorted(result, key=lambda entry: sha256(f"{salt}{entry.name}".encode()).digest())[:count]
 
 
-def chance(some: Sequence[Item]) -> float:
+def chance(group: Sequence[Item]) -> float:
     """The share of these items that guessing gets right in the mean."""
-    return sum(1 / len(item.choices) for item in some) / len(some)
+    return sum(1 / len(item.choices) for item in group) / len(group)
 
 
 @lru_cache(maxsize=2)
 def _all(name: str) -> tuple[Item, ...]:
     """Every question of a task. Names are the task's own where they tell questions apart."""
-    chosen = task(name)
-    found: dict[int, list[dict]] = {}
-    for request in requests(chosen.folder, chosen.variant):
-        found.setdefault(request["doc_id"], []).append(request)
-    return tuple(_item(number, parts) for number, parts in found.items())
+    selected = task(name)
+    result: dict[int, list[dict]] = {}
+    for request in requests(selected.folder, selected.variant):
+        result.setdefault(request["doc_id"], []).append(request)
+    return tuple(_item(number, parts) for number, parts in result.items())
 
 
 def _item(number: int, parts: list[dict]) -> Item:
@@ -110,12 +110,12 @@ def _item(number: int, parts: list[dict]) -> Item:
     All have the question in common but those of WinoGrande, where the choice fills the blank and
     what comes after it is scored (partial evaluation, Trinh and Le 2018).
     """
-    parts = sorted(parts, key=lambda one: one["idx"])
+    parts = sorted(parts, key=lambda entry: entry["idx"])
     doc, native = parts[0]["doc"], parts[0]["native_id"]
     name = native if isinstance(native, str) else str(number)  # HellaSwag repeats its numbers
-    endings = tuple(one["request"]["continuation"].removeprefix(" ") for one in parts)
+    endings = tuple(entry["request"]["continuation"].removeprefix(" ") for entry in parts)
     answer = int(parts[0]["label"])
     if "query" in doc:  # ARC's requests have examples before it
         return Item(name, doc["query"], endings, answer)
-    questions = tuple(one["request"]["context"] for one in parts)
+    questions = tuple(entry["request"]["context"] for entry in parts)
     return Item(name, doc["sentence"], endings, answer, questions)

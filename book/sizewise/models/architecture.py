@@ -301,6 +301,8 @@ class Model:
     tensors: tuple[Tensors, ...] = field(default=(), repr=False)
     quantization: dict[str, Any] | None = field(default=None, repr=False, compare=False)
     assumptions: tuple[str, ...] = ()
+    # What a checkpoint's headers list: (tensors, their type, bytes of all of them).
+    stored: tuple[tuple[Tensors, str, int], ...] = field(default=(), repr=False)
 
     @property
     def routed(self) -> float:
@@ -333,7 +335,7 @@ def to_json(model: Model) -> dict[str, Any]:
     plain = {
         f.name: getattr(model, f.name)
         for f in fields(model)
-        if f.name not in ("layers", "tensors") and getattr(model, f.name) != f.default
+        if f.name not in ("layers", "tensors", "stored") and getattr(model, f.name) != f.default
     }
     return plain | {
         "layer_kinds": [{k: v for k, v in layer.items() if v} for layer in whole],

@@ -127,7 +127,7 @@ def read(path: str | Path) -> Checkpoint:
         if not path.is_file():
             raise ValueError(f"no such file: {path}")
         if path.suffix.lower() == ".gguf":
-            return _gguf(path)
+            return read_gguf(path)
         if path.name.endswith(".index.json"):
             return _index(path)
         return _safetensors(path, [path])
@@ -178,8 +178,11 @@ class _Header:
         return self.take(self.count("bytes of one name", 1 << 24)).decode("utf-8", "replace")
 
 
-def _gguf(path: Path) -> Checkpoint:
-    """All parts of a GGUF checkpoint, whichever of them ``path`` is."""
+def read_gguf(path: Path) -> Checkpoint:
+    """All parts of a GGUF checkpoint, whichever of them ``path`` is, whatever its name ends in.
+
+    Raises ValueError as `read` does.
+    """
     match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", path.name)
     paths = [path]
     if match and 1 < int(match[3]) <= 1000:
@@ -192,9 +195,9 @@ def _gguf(path: Path) -> Checkpoint:
     tensors: list[Tensor] = []
     metadata: dict[str, Any] = {}
     for part in paths:
-        more, said = _gguf_part(part)
+        more, keys = _gguf_part(part)
         tensors += more
-        metadata = said | metadata
+        metadata = keys | metadata
     if not tensors:
         raise ValueError(f"{path}: holds no tensors")
     size = sum(part.stat().st_size for part in paths)
@@ -274,9 +277,9 @@ def _safetensors(path: Path, shards: list[Path]) -> Checkpoint:
     tensors: list[Tensor] = []
     metadata: dict[str, Any] = {}
     for shard in shards:
-        more, said = _safetensors_part(shard)
+        more, keys = _safetensors_part(shard)
         tensors += more
-        metadata |= said
+        metadata |= keys
         if len(tensors) > MAX_TENSORS:
             raise ValueError(f"{path}: over {MAX_TENSORS:,} tensors")
     if not tensors:

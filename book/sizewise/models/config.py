@@ -84,8 +84,8 @@ def load(model: "str | Path | Spec", *, ignore_code: bool = False, estimate: boo
         spec = Spec(name, _read_json(path), str(path), stored or _weights(path))
     elif is_folder or name.endswith(".json") or name.startswith(("/", ".", "~")):
         raise ValueError(f"no such file: {path or name}")
-    elif known := catalog.by_repository(name):
-        return Spec(known.name, dict(known.config), "catalogue")
+    elif entry := catalog.by_repository(name):
+        return Spec(entry.name, dict(entry.config), "catalogue")
     elif HUB_ID.fullmatch(name):
         spec = Spec(name, _read_json(_from_hub(name)), "hub")
     else:
@@ -120,8 +120,8 @@ def build(spec: "str | Path | Spec"):
         if inner:
             fields["text_config"]["model_type"] = inner
     model_type = fields.pop("model_type")
-    known = _known_type(spec.fields, CONFIG_MAPPING)
-    if known is None:
+    class_type = _known_type(spec.fields, CONFIG_MAPPING)
+    if class_type is None:
         import transformers
 
         raise NoClass(
@@ -129,38 +129,38 @@ def build(spec: "str | Path | Spec"):
             f"{units.shortened(str(model_type), 60)!r}"
         )
     if isinstance(text, dict) and fields.get("tie_word_embeddings") is None:
-        fields["tie_word_embeddings"] = _text_ties(known, text, CONFIG_MAPPING)
+        fields["tie_word_embeddings"] = _text_ties(class_type, text, CONFIG_MAPPING)
     try:
-        config = CONFIG_MAPPING[known].from_dict(fields)
+        config = CONFIG_MAPPING[class_type].from_dict(fields)
     except Exception as error:  # each class refuses in its own way; a reader needs one
-        raise ValueError(f"{spec.name}: {known} refuses it: {one_line(error)}") from error
+        raise ValueError(f"{spec.name}: {class_type} refuses it: {one_line(error)}") from error
     config._attn_implementation = "eager"  # shapes do not depend on the kernel
     return config
 
 
-def _known_type(fields: dict[str, Any], known) -> str | None:
+def _known_type(fields: dict[str, Any], mapping) -> str | None:
     """The configuration's type, or that of the class that its ``architectures`` names."""
     model_type = fields.get("model_type")
-    if model_type in known:
+    if model_type in mapping:
         return model_type
     import transformers
 
     for name in fields.get("architectures") or ():
         model_class = getattr(transformers, str(name), None)
         config_class = getattr(model_class, "config_class", None)
-        if config_class is not None and getattr(config_class, "model_type", "") in known:
+        if config_class is not None and getattr(config_class, "model_type", "") in mapping:
             return config_class.model_type
     return None
 
 
-def _text_ties(model_type: str, text: dict[str, Any], known) -> bool:
+def _text_ties(model_type: str, text: dict[str, Any], mapping) -> bool:
     """Whether the text part ties its embeddings, by its own field or its class's default."""
     if text.get("tie_word_embeddings") is not None:
         return bool(text["tie_word_embeddings"])
     text_type = text.get("model_type")
-    if text_type not in known:
-        text_type = getattr(known[model_type](), "text_config", known[model_type]()).model_type
-    return bool(getattr(known[text_type](), "tie_word_embeddings", False))
+    if text_type not in mapping:
+        text_type = getattr(mapping[model_type](), "text_config", mapping[model_type]()).model_type
+    return bool(getattr(mapping[text_type](), "tie_word_embeddings", False))
 
 
 def gguf_config(spec: Spec):

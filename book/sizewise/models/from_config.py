@@ -153,7 +153,7 @@ def _layers(text, kind: str, image_tokens: int = 0) -> tuple[Layer, ...]:
     keys = getattr(text, "kv_sharing_modes", None) or [None] * depth  # Gemma 3n and 4
     index = getattr(text, "indexer_types", None) or [None] * depth  # one indexer, several layers
     crossing = set(getattr(text, "cross_attention_layers", None) or ()) if image_tokens else set()
-    known: dict[tuple, Layer] = {}
+    distinct: dict[tuple, Layer] = {}
     layers = []
     for number, layer_type in enumerate(types):
         if number in crossing:
@@ -163,9 +163,9 @@ def _layers(text, kind: str, image_tokens: int = 0) -> tuple[Layer, ...]:
             continue
         borrows = keys[number] == "reuse" or index[number] == "shared"
         key = (layer_type, borrows, number if mixed else None)
-        if key not in known:
-            known[key] = _layer(each[number] if mixed else text, kind, layer_type, borrows)
-        layers.append(known[key])
+        if key not in distinct:
+            distinct[key] = _layer(each[number] if mixed else text, kind, layer_type, borrows)
+        layers.append(distinct[key])
     return tuple(layers)
 
 

@@ -4,12 +4,10 @@ A file is named after its most frequent type. Embedding, head and some projectio
 wider, and each type brings its scales, so the mean is what counts.
 """
 
-import importlib.util
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import one_line
+from . import checkpoint
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ class File:
 
     @property
     def all(self) -> Stored:
-        """All tensors together; ``type`` names the ones there are."""
-        sums = (sum(getattr(one, name) for one in self.types) for name in _COUNTS)
-        return Stored(" + ".join(one.type for one in self.types), *sums)
+        """All tensors together; ``type`` names the types there are."""
+        sums = (sum(getattr(row, name) for row in self.types) for name in _COUNTS)
+        return Stored(" + ".join(row.type for row in self.types), *sums)
 
 
 _COUNTS = ("tensors", "elements", "bytes")
@@ -49,33 +47,15 @@ _COUNTS = ("tensors", "elements", "bytes")
 def read(path: str | Path) -> File:
     """Read the header of a GGUF file; the tensors stay on disk.
 
-    Raises ValueError if there is no such file, it is no GGUF file, or the package gguf is not
-    installed.
+    Raises ValueError if there is no such file or it is no GGUF file that can be read.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
-    if importlib.util.find_spec("gguf") is None:
-        raise ValueError(f"{path}: reading GGUF needs the package gguf, which is not installed")
-    from gguf import GGUFReader
-
     try:
-        reader = GGUFReader(str(path))
-        field = reader.get_field("general.architecture")
-        architecture = str(field.contents()) if field else ""
-        listed = [(t.tensor_type.name, int(t.n_elements), int(t.n_bytes)) for t in reader.tensors]
-    except Exception as error:  # each kind of damage is refused in a way of its own
-        raise ValueError(f"{path}: not a GGUF file that can be read ({one_line(error)})") from error
-    if not listed:
-        raise ValueError(f"{path}: holds no tensors")
-    return File(path, architecture, _by_type(listed), path.stat().st_size)
-
-
-def _by_type(listed: Iterable[tuple[str, int, int]]) -> tuple[Stored, ...]:
-    sums: dict[str, list[int]] = {}
-    for kind, elements, size in listed:
-        one = sums.setdefault(kind, [0, 0, 0])
-        for at, more in enumerate((1, elements, size)):
-            one[at] += more
-    stored = (Stored(kind, *numbers) for kind, numbers in sums.items())
-    return tuple(sorted(stored, key=lambda one: (-one.bytes, one.type)))
+        stored = checkpoint.read_gguf(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a GGUF file that can be read ({error})") from error
+    types = tuple(Stored(kind, *numbers) for kind, numbers in stored.by_type().items())
+    architecture = str(stored.metadata.get("general.architecture", ""))
+    return File(path, architecture, types, stored.file_bytes)

@@ -52,10 +52,10 @@ def find(name: str) -> Source:
         what = "is no model folder and no GGUF file" if path.exists() else "no such file or folder"
         raise ValueError(f"{name}: {what}")
     if name in pretrained.names():
-        one = pretrained.entry(name)
-        if one.kind != "causal":
-            raise ValueError(f"{name}: is no causal language model, but an {one.kind}")
-        return Source(name, "pretrained", None, one.parameters)
+        entry = pretrained.entry(name)
+        if entry.kind != "causal":
+            raise ValueError(f"{name}: is no causal language model, but an {entry.kind}")
+        return Source(name, "pretrained", None, entry.parameters)
     if name in catalog.models():
         raise ValueError(
             f"{name}: the catalogue has its configuration and not its weights; "
@@ -96,9 +96,9 @@ def check_memory(source: Source, dtype: str, device: str) -> None:
     for place in dict.fromkeys(("cpu", device)):  # loaded on the one, held on the other
         have = free(place)
         if need is not None and need > have:
-            words = f"needs {units.si(need, 'B')} to be loaded in {dtype}"
+            need_text = f"needs {units.si(need, 'B')} to be loaded in {dtype}"
             raise ValueError(
-                f"{source.name}: {words}, and {units.si(have, 'B')} are free on {place}"
+                f"{source.name}: {need_text}, and {units.si(have, 'B')} are free on {place}"
             )
 
 
@@ -114,9 +114,9 @@ def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, gguf.File | Non
     logging.disable_progress_bar()  # who loads shows how far it is
     if source.kind == "pretrained":
         with redirect_stderr(StringIO()):
-            found = pretrained.load(source.name, dtype)
-        stored = gguf.read(found.file) if found.file.suffix == ".gguf" else None
-        return found.model, found.tokenizer, stored
+            loaded = pretrained.load(source.name, dtype)
+        stored = gguf.read(loaded.file) if loaded.file.suffix == ".gguf" else None
+        return loaded.model, loaded.tokenizer, stored
     try:
         if source.kind == "gguf":
             path = source.path.resolve()
@@ -138,17 +138,17 @@ def reader(source: Source) -> tuple[Any, int | None]:
 
     from . import pretrained
 
-    where, words = source.path or source.name, {"local_files_only": source.kind != "hub"}
+    where, options = source.path or source.name, {"local_files_only": source.kind != "hub"}
     if source.kind == "pretrained":
-        found = pretrained.fetch(source.name)
-        where, words = found.folder, words | {"gguf_file": found.files[0].name}
+        entry = pretrained.fetch(source.name)
+        where, options = entry.folder, options | {"gguf_file": entry.files[0].name}
     elif source.kind == "gguf":
         path = source.path.resolve()
-        where, words = path.parent, words | {"gguf_file": path.name}
+        where, options = path.parent, options | {"gguf_file": path.name}
     try:
         with redirect_stderr(StringIO()):
-            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **words)
-            config = AutoConfig.from_pretrained(where, trust_remote_code=False, **words)
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
+            config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
     except Exception as error:  # each file is wrong in a way of its own
         raise ValueError(f"{source.name}: cannot be loaded ({one_line(error)})") from error
     return tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
@@ -159,16 +159,16 @@ def _safetensors(source: Source, dtype: str):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = str(source.path or source.name)
-    words = {"trust_remote_code": False, "local_files_only": source.kind != "hub"}
-    tokenizer = AutoTokenizer.from_pretrained(where, **words)
-    model, said = AutoModelForCausalLM.from_pretrained(
+    options = {"trust_remote_code": False, "local_files_only": source.kind != "hub"}
+    tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    model, report = AutoModelForCausalLM.from_pretrained(
         where,
         dtype=getattr(torch, DTYPES[dtype]),
         output_loading_info=True,
         use_safetensors=True,
-        **words,
+        **options,
     )
-    if missing := sorted(said.get("missing_keys", ())):
+    if missing := sorted(report.get("missing_keys", ())):
         raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
     return model.eval(), tokenizer
 
@@ -186,7 +186,7 @@ def _check(name: str, spec: configs.Spec) -> None:
     if any("auto_map" in note for note in spec.notes):
         raise ValueError(f"{name}: names code of its own (auto_map), which is never run")
     classes = spec.fields.get("architectures") or []
-    if classes and not any(str(one).endswith(CAUSAL) for one in classes):
+    if classes and not any(str(name).endswith(CAUSAL) for name in classes):
         raise ValueError(f"{name}: {classes[0]} is no causal language model")
     if spec.fields.get("quantization_config"):
         raise ValueError(f"{name}: is quantized already; start from its full weights")
@@ -200,7 +200,7 @@ def _in_safetensors(name: str) -> bool:
     from huggingface_hub import HfApi
 
     try:
-        files = [one.rfilename for one in HfApi().model_info(name, timeout=10).siblings]
+        files = [sibling.rfilename for sibling in HfApi().model_info(name, timeout=10).siblings]
     except Exception:  # offline, or the hub is: each way raises something else
         return True
     return any(file.endswith(".safetensors") and "/" not in file for file in files)

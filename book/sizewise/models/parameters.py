@@ -96,21 +96,42 @@ def count(model: "str | Path | configs.Spec") -> Count:
     shapes that the model's class refuses.
     """
     spec = configs.load(model)
-    if spec.stored is not None and spec.stored.parameters and not spec.fields:
+    if spec.stored is not None and not spec.fields:
+        _check_listed(spec)
         return _from_headers(spec)
-    if spec.source == "catalogue" and (known := _stored_shape(spec.name)):
-        return known[0]
+    if spec.source == "catalogue" and (stored_shape := _stored_shape(spec.name)):
+        return stored_shape[0]
     return _counted(spec)[0]
 
 
 def describe(model: "str | Path | configs.Spec") -> Model:
     """The `architecture.Model` of anything that `count` takes, with its counts filled in."""
     spec = configs.load(model)
-    if spec.source == "catalogue" and (known := _stored_shape(spec.name)):
-        return known[1]
+    if spec.source == "catalogue" and (stored_shape := _stored_shape(spec.name)):
+        return stored_shape[1]
     if spec.stored is not None and not spec.fields:
+        _check_listed(spec)
         return _described(spec, _from_headers(spec), configs.gguf_config(spec))
     return _described(spec, *_counted(spec))
+
+
+def _check_listed(spec: "configs.Spec") -> None:
+    """Raise ValueError, with the bytes that it states, for an index alone."""
+    if spec.stored.parameters is None:
+        raise ValueError(
+            f"{spec.name}: states {spec.stored.tensor_bytes:,} bytes of tensors; what they are "
+            "needs its shards or a config.json beside it"
+        )
+
+
+def _stored_rows(spec: "configs.Spec", total: int) -> tuple[tuple[Tensors, str, int], ...]:
+    """What the checkpoint beside a configuration stores, tensor by tensor or as a whole."""
+    if spec.stored is None:
+        return ()
+    if spec.stored.tensors:
+        return tuple(header_rows(spec.stored))
+    whole = Tensors("all", "all weights", (total,))
+    return ((whole, "as its index states", spec.stored.tensor_bytes),)
 
 
 def _described(spec, result: Count, config) -> Model:
@@ -124,6 +145,7 @@ def _described(spec, result: Count, config) -> Model:
         experts_per_token=model.experts_per_token if result.routed else None,
         quantization=configs.quantization(spec.fields),
         assumptions=result.assumptions,
+        stored=_stored_rows(spec, result.total),
     )
 
 
@@ -137,8 +159,8 @@ def _stored_shape(name: str) -> tuple[Count, Model] | None:
     from .architecture import from_json
 
     model = from_json(shape["model"])
-    known = dict(shape["count"])
-    result = tally(name=name, tensors=model.tensors, **known)
+    stored_shape = dict(shape["count"])
+    result = tally(name=name, tensors=model.tensors, **stored_shape)
     return result, model
 
 
@@ -201,24 +223,30 @@ def listed(spec: "configs.Spec", tensors: tuple[Tensors, ...]) -> tuple[Count, M
     return result, _described(spec, result, config)
 
 
-def _from_headers(spec: "configs.Spec") -> Count:
-    """The count of a checkpoint without a configuration beside it."""
-    stored = spec.stored
+def header_rows(stored) -> list[tuple[Tensors, str, int]]:
+    """A checkpoint's tensors by name, shape and type: (tensors, type, bytes of all of them)."""
     rows: dict[tuple, list] = {}
     for tensor in stored.tensors:
-        if not tensor.parameters:
-            continue
-        name = re.sub(r"(?<=\.)\d+(?=\.)", "*", tensor.name)
-        shape = tensor.shape
+        name = re.sub(r"(?<=[._])\d+(?=\.)", "*", tensor.name)
+        shape = tensor.shape or (1,)
         if tensor.parameters != _product(shape):  # packed: its own shape is not the weights'
             shape = (tensor.parameters,)
         place = re.search(r"(?<=\.)\d+(?=\.)", tensor.name)
-        kind = _kind_by_name(name, len(shape))
-        rows.setdefault((name, kind, shape), []).append(int(place[0]) if place else None)
-    tensors = tuple(
-        Tensors(*key, len(places), tuple(sorted({p for p in places if p is not None})))
-        for key, places in rows.items()
-    )
+        key = (name, _kind_by_name(name), shape, tensor.type)
+        sums = rows.setdefault(key, [0, set(), 0])
+        sums[0] += 1
+        sums[1] |= {int(place[0])} if place else set()
+        sums[2] += tensor.bytes
+    return [
+        (Tensors(name, kind, shape, number, tuple(sorted(layers))), label, size)
+        for (name, kind, shape, label), (number, layers, size) in rows.items()
+    ]
+
+
+def _from_headers(spec: "configs.Spec") -> Count:
+    """The count of a checkpoint without a configuration beside it."""
+    stored = spec.stored
+    tensors = tuple(row for row, _, _ in header_rows(stored) if row.parameters)
     experts, used = foreign.gguf_experts(stored.metadata)
     kinds = {row.kind for row in tensors}
     return tally(
@@ -254,7 +282,7 @@ GGUF_KINDS = (
 )
 
 
-def _kind_by_name(name: str, dimensions: int) -> str:
+def _kind_by_name(name: str) -> str:
     if VISION.search(name) or name.startswith(("v.", "mm.")):
         return "vision"
     for kind, pattern in (*GGUF_KINDS, *KINDS):
@@ -289,10 +317,10 @@ def _model_class(config) -> type:
     named = getattr(config, "architectures", None)
     for name in named if isinstance(named, list | tuple) else ():
         model_class = getattr(transformers, str(name), None)
-        known = isinstance(model_class, type) and issubclass(
+        stored_shape = isinstance(model_class, type) and issubclass(
             model_class, transformers.PreTrainedModel
         )
-        if known and model_class.config_class is type(config):
+        if stored_shape and model_class.config_class is type(config):
             return model_class
     for auto in (
         transformers.AutoModelForCausalLM,

@@ -53,21 +53,21 @@ class Encoder:
         batch = whole("the batch", batch)
         if not len(texts):
             raise ValueError("no text to embed")
-        found = self.tokenizer(list(texts), truncation=True, max_length=self.entry.context)
-        ids = found["input_ids"]
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.entry.context)
+        ids = encoded["input_ids"]
         order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
         rows: dict[int, np.ndarray] = {}
         for first in range(0, len(order), batch):
-            some = order[first : first + batch]
-            padded = np.zeros((len(some), len(ids[some[-1]])), np.int64)  # (b, t)
+            numbers = order[first : first + batch]
+            padded = np.zeros((len(numbers), len(ids[numbers[-1]])), np.int64)  # (b, t)
             mask = np.zeros_like(padded)
-            for row, number in enumerate(some):
+            for row, number in enumerate(numbers):
                 padded[row, : len(ids[number])] = ids[number]
                 mask[row, : len(ids[number])] = 1
             padded[mask == 0] = self.tokenizer.pad_token_id
             weights = mask[..., None] / mask.sum(1)[:, None, None]  # (b, t, 1)
             means = (self.hidden(padded, mask) * weights).sum(1)  # (b, d)
-            rows |= zip(some, means / np.linalg.norm(means, axis=1, keepdims=True), strict=True)
+            rows |= zip(numbers, means / np.linalg.norm(means, axis=1, keepdims=True), strict=True)
         return np.stack([rows[number] for number in range(len(ids))]).astype(np.float32)
 
 
@@ -83,10 +83,10 @@ def load(name: str, dtype: str = "fp32", *, progress: bool = False) -> Loaded:
         raise units.unknown("dtype", dtype, DTYPES)
     if entry(name).kind != "causal":
         raise ValueError(f"{name} is no causal language model; try pretrained.encoder({name!r})")
-    found = fetch(name, progress=progress)
-    file = found.files[0]
-    model, tokenizer = from_gguf(found.folder, file.name, dtype)
-    return Loaded(model, tokenizer, found, found.folder / file.name, file.sha256)
+    pinned = fetch(name, progress=progress)
+    file = pinned.files[0]
+    model, tokenizer = from_gguf(pinned.folder, file.name, dtype)
+    return Loaded(model, tokenizer, pinned, pinned.folder / file.name, file.sha256)
 
 
 def from_gguf(folder: Path, file: str, dtype: str = "fp32"):
@@ -122,13 +122,13 @@ def encoder(name: str, *, progress: bool = False) -> Encoder:
     onnx = entry(name).files[0].name.endswith(".onnx")
     if onnx:
         _needs("onnxruntime", name)
-    found = fetch(name, progress=progress)
-    words = fetch(found.tokenizer, progress=progress) if found.tokenizer else found
+    pinned = fetch(name, progress=progress)
+    speller = fetch(pinned.tokenizer, progress=progress) if pinned.tokenizer else pinned
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(words.folder, local_files_only=True)
-    model, hidden = (_session if onnx else _module)(found.folder / found.files[0].name)
-    return Encoder(model, tokenizer, found, hidden)
+    tokenizer = AutoTokenizer.from_pretrained(speller.folder, local_files_only=True)
+    model, hidden = (_session if onnx else _module)(pinned.folder / pinned.files[0].name)
+    return Encoder(model, tokenizer, pinned, hidden)
 
 
 def _module(file: Path):
@@ -146,11 +146,11 @@ def _module(file: Path):
     def hidden(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         place = next(model.parameters()).device
         with torch.no_grad():
-            found = model(
+            output = model(
                 input_ids=torch.from_numpy(ids).to(place),
                 attention_mask=torch.from_numpy(mask).to(place),
             )
-        return found.last_hidden_state.float().cpu().numpy()
+        return output.last_hidden_state.float().cpu().numpy()
 
     return model, hidden
 
@@ -159,12 +159,12 @@ def _session(file: Path):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    wanted = {one.name for one in session.get_inputs()}
+    wanted = {entry.name for entry in session.get_inputs()}
 
     def hidden(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        found = session.run(None, {name: given[name] for name in wanted})
-        return next(one for one in found if one.ndim == 3)
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        outputs = session.run(None, {name: inputs[name] for name in wanted})
+        return next(array for array in outputs if array.ndim == 3)
 
     return session, hidden
 

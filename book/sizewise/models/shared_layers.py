@@ -98,7 +98,7 @@ def buffers(model) -> int:
 def ties_layers(model) -> bool:
     """Whether the class itself ties tensors of different layers (Zamba's shared block, say)."""
     ties = getattr(model, "all_tied_weights_keys", None) or {}
-    return any(re.search(r"\.\d+\.", one) for one in ties)
+    return any(re.search(r"\.\d+\.", name) for name in ties)
 
 
 def _method(function):
@@ -114,10 +114,10 @@ def _layer_classes(model_class: type) -> list[type]:
     """The module classes of the modeling file that are told which layer they are."""
     import torch
 
-    found = vars(sys.modules[model_class.__module__]).values()
+    members = vars(sys.modules[model_class.__module__]).values()
     return [
         cls
-        for cls in found
+        for cls in members
         if isinstance(cls, type)
         and issubclass(cls, torch.nn.Module)
         and "__init__" in vars(cls)
@@ -128,15 +128,15 @@ def _layer_classes(model_class: type) -> list[type]:
 def _key(cls, signature, args, kwargs) -> tuple | None:
     """What decides the shape of the layer that this call builds; None if it is told no number."""
     try:
-        given = dict(signature.bind(*args, **kwargs).arguments)
+        arguments = dict(signature.bind(*args, **kwargs).arguments)
     except TypeError:  # the class's own __init__ will say what is wrong
         return None
-    given.pop("self", None)
-    number = next((given.pop(name) for name in INDEX if name in given), None)
-    config = next((v for v in given.values() if hasattr(v, "to_dict")), None)
+    arguments.pop("self", None)
+    number = next((arguments.pop(name) for name in INDEX if name in arguments), None)
+    config = next((v for v in arguments.values() if hasattr(v, "to_dict")), None)
     if not isinstance(number, int) or config is None:
         return None
-    rest = tuple((k, id(v) if hasattr(v, "to_dict") else repr(v)) for k, v in given.items())
+    rest = tuple((k, id(v) if hasattr(v, "to_dict") else repr(v)) for k, v in arguments.items())
     return cls, rest, place(config, number)
 
 
@@ -144,17 +144,17 @@ def place(config, number: int) -> tuple:
     """Everything that ``config`` says about layer ``number`` rather than about all layers."""
     fields = vars(config)
     depth = getattr(config, "num_hidden_layers", None)
-    said: list = [number == 0, number == (depth or 0) - 1]
+    place_of: list = [number == 0, number == (depth or 0) - 1]
     for name, value in fields.items():
         if isinstance(value, str | list | tuple) and value:
-            said.append(_in_list(value, number, depth))
+            place_of.append(_in_list(value, number, depth))
         elif isinstance(value, dict) and number in value:
-            said.append(repr(value[number]))
+            place_of.append(repr(value[number]))
         elif ABOUT_LAYERS.search(name) and type(value) is int and 0 < value < (depth or 0):
-            said.append((number < value, number >= depth - value, number == value))
+            place_of.append((number < value, number >= depth - value, number == value))
             if not name.startswith(("num_", "n_")):  # a period rather than a number of layers
-                said.append(number % value)
-    return tuple(said)
+                place_of.append(number % value)
+    return tuple(place_of)
 
 
 def _in_list(value, number: int, depth: int | None):

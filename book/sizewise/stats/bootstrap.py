@@ -76,13 +76,13 @@ def paired(
 
     Raises ValueError as `ratio` does, and if the tables hold different documents.
     """
-    found = [_sums(table, top, bottom, by) for table in (a, b)]
-    if not found[0][0].index.equals(found[1][0].index):
-        apart = found[0][0].index.symmetric_difference(found[1][0].index)
+    result = [_sums(table, top, bottom, by) for table in (a, b)]
+    if not result[0][0].index.equals(result[1][0].index):
+        apart = result[0][0].index.symmetric_difference(result[1][0].index)
         raise ValueError(f"the two tables differ in {len(apart)} of column {by!r}: {apart[0]!r}")
-    weights = draws(len(found[0][0]), samples, seed)
-    values = [_over(tops.sum(), bottoms.sum()) * scale for tops, bottoms in found]
-    drawn = [_over(weights @ tops, weights @ bottoms) * scale for tops, bottoms in found]
+    weights = draws(len(result[0][0]), samples, seed)
+    values = [_over(tops.sum(), bottoms.sum()) * scale for tops, bottoms in result]
+    drawn = [_over(weights @ tops, weights @ bottoms) * scale for tops, bottoms in result]
     with np.errstate(divide="ignore", invalid="ignore"):
         return Paired(
             difference=estimate(values[0] - values[1], drawn[0] - drawn[1]),

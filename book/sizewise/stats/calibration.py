@@ -23,20 +23,20 @@ def energies(nats, over=None) -> np.ndarray:
 
     Raises ValueError for unlike shapes, an item without choices, and numbers not finite.
     """
-    lengths = [len(one) for one in nats]
+    lengths = [len(entry) for entry in nats]
     if not lengths or min(lengths) < 1:
         raise ValueError("each item needs choices")
-    found = np.full((len(lengths), max(lengths)), np.inf)
+    result = np.full((len(lengths), max(lengths)), np.inf)
     there = np.arange(max(lengths)) < np.array(lengths)[:, None]
-    values = np.concatenate([np.asarray(one, float) for one in nats])
+    values = np.concatenate([np.asarray(entry, float) for entry in nats])
     if over is not None:
-        if [len(one) for one in over] != lengths:
+        if [len(entry) for entry in over] != lengths:
             raise ValueError("the nats and what divides them differ in their choices")
-        values = values / np.concatenate([np.asarray(one, float) for one in over])
+        values = values / np.concatenate([np.asarray(entry, float) for entry in over])
     if not np.isfinite(values).all():
         raise ValueError("nats hold a number that is not finite")
-    found[there] = values
-    return found
+    result[there] = values
+    return result
 
 
 def probabilities(energy: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -115,8 +115,8 @@ def surprise(energy: np.ndarray, answers, temperature: float = 1.0) -> float:
     from scipy.special import log_softmax
 
     at = _answers(energy, answers)
-    told = log_softmax(-energy / temperature, axis=1)  # (items, choices)
-    return float(-told[np.arange(len(at)), at].mean())
+    log_p = log_softmax(-energy / temperature, axis=1)  # (items, choices)
+    return float(-log_p[np.arange(len(at)), at].mean())
 
 
 def temperature(energy: np.ndarray, answers) -> float:
@@ -127,13 +127,13 @@ def temperature(energy: np.ndarray, answers) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(
+    result = minimize_scalar(
         lambda log: surprise(energy, answers, np.exp(log)),
         bounds=(np.log(COLDEST), np.log(WARMEST)),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(result.x))
 
 
 def halves(names, seed: int = 0) -> np.ndarray:

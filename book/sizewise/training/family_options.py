@@ -18,24 +18,24 @@ FULL_EVERY = 2  # one layer in so many sees everything
 
 
 class Options:
-    """What the options of every family share: `of` reads them from its name, `name` writes it."""
+    """What options of every family share: `parse` reads them from a name, `name` writes it."""
 
     kind = ""  # the family without its options
 
     @classmethod
-    def of(cls, family: str) -> Self:
+    def parse(cls, family: str) -> Self:
         """From a family's name. Raises ValueError for unknown options and for what is no number."""
         kinds = {field.name: field.type for field in fields(cls)}
-        given: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for option in filter(None, family.partition(":")[2].split(",")):
             name, _, value = option.partition("=")
             if name not in kinds:
                 raise unknown(f"option of {cls.kind}", name, kinds)
             try:
-                given[name] = kinds[name](value)
+                values[name] = kinds[name](value)
             except ValueError:
                 raise ValueError(f"{name} of {cls.kind} must be a number, got {value!r}") from None
-        return cls(**given)
+        return cls(**values)
 
     @property
     def name(self) -> str:
@@ -105,8 +105,8 @@ class Windows(Options):
 
     def size(self, context: int) -> int:
         """The window in tokens. Raises ValueError for one that is longer than the context."""
-        given = whole("the window", self.window, context, 0)
-        return given or max(1, context // WINDOWS_IN_CONTEXT)
+        size = whole("the window", self.window, context, 0)
+        return size or max(1, context // WINDOWS_IN_CONTEXT)
 
     def types(self, layers: int) -> list[str]:
         """The kind of each layer, as `transformers` names it. Raises ValueError if none can be."""

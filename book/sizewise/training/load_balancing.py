@@ -15,20 +15,20 @@ import torch
 def routers(model) -> list:
     """The routers of a model in the order of its layers; none for a model without experts.
 
-    Each is a module that returns (logits, weights, chosen): (tokens, experts), (tokens, used)
+    Each is a module that returns (logits, weights, choices): (tokens, experts), (tokens, used)
     and (tokens, used).
     """
     return [module for name, module in model.named_modules() if name.endswith(".mlp.gate")]
 
 
-def loss(logits, chosen):
-    """The balance loss of one layer, from ``logits`` (tokens, experts), ``chosen`` (tokens, used).
+def loss(logits, choices):
+    """The balance loss of one layer, from ``logits`` (tokens, experts), ``choices`` (tokens, used).
 
     Its gradient goes through the probabilities; the choices are counted.
     """
     experts = logits.shape[-1]
-    counts = torch.bincount(chosen.flatten(), minlength=experts)  # (experts,)
-    share = counts.to(logits.dtype) / chosen.numel()
+    counts = torch.bincount(choices.flatten(), minlength=experts)  # (experts,)
+    share = counts.to(logits.dtype) / choices.numel()
     return experts * (share * logits.float().softmax(-1).mean(0)).sum()
 
 
@@ -41,8 +41,8 @@ def attach(model, coefficient: float) -> None:
 def _add(coefficient: float, router, inputs, outputs):
     if not torch.is_grad_enabled():
         return None
-    logits, weights, chosen = outputs
-    return logits, _Adding.apply(weights, coefficient * loss(logits, chosen)), chosen
+    logits, weights, choices = outputs
+    return logits, _Adding.apply(weights, coefficient * loss(logits, choices)), choices
 
 
 class _Adding(torch.autograd.Function):

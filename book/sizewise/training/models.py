@@ -149,10 +149,10 @@ def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) ->
     The output head is a matrix of its own: embedding and head want different learning rates.
     Raises ValueError for a family that is not there, and for bad sizes.
     """
-    kind, _, given = family.partition(":")
-    if kind not in FAMILIES or (given and kind not in OF):
+    kind, _, options = family.partition(":")
+    if kind not in FAMILIES or (options and kind not in OF):
         raise unknown("family", family, FAMILIES)
-    options = OF[kind].of(family) if kind in OF else None
+    parsed = OF[kind].parse(family) if kind in OF else None
     rung = shape(width)
     context = whole("the context", context, 1 << 20, 2)
     fields = {
@@ -164,7 +164,7 @@ def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) ->
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
-        **FAMILIES[kind](rung, context, options),
+        **FAMILIES[kind](rung, context, parsed),
     }
     return config.Spec(f"{family}-{width}", fields, "lab")
 

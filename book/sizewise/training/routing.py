@@ -70,7 +70,7 @@ def routes(model, ids) -> np.ndarray:
             hook.remove()
     if not seen:
         return np.zeros((0, *ids.shape, 1), np.int16)
-    layers = [torch.cat(chosen).reshape(*ids.shape, -1) for chosen in seen]
+    layers = [torch.cat(layer).reshape(*ids.shape, -1) for layer in seen]
     return torch.stack(layers).numpy().astype(np.int16)
 
 

@@ -39,7 +39,7 @@ class Run:
     per_input: bool = False  # a matrix's rate by its own inputs, not by the width (`optimizer`)
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> Self:
+    def from_row(cls, config: dict[str, Any]) -> Self:
         """The run in a row's configuration, which may have other columns beside."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: config[name] for name in names if name in config})

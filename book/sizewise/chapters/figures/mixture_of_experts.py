@@ -1,212 +1,106 @@
-"""Figures of the chapter on training mixtures of experts."""
+"""Figures of the chapter on what counts in a mixture. Each returns its alternative text."""
 
 import numpy as np
 
 from .style import COLOURS, INK
 
-MARKS = "osD^vPX"
-LINES = ("-", "--", "-.", ":")
-LOSS = "validation loss (nats a token)"
 
+def places(axes, laws, scores) -> str:
+    """Where a sparse model's dense equal lies, from its active size (0) to its total (1).
 
-def operations(n: float) -> str:
-    """A budget as a label: 1e11 operations."""
-    return f"{n:.0e}".replace("+", "").replace("e0", "e")
-
-
-def arms(axes, table) -> None:
-    """Losses at the best width of each arm over the budget: seeds as marks, means as lines.
-
-    ``table`` has ``arm``, ``budget`` and ``val_loss``.
+    ``laws`` has ``law`` and ``weight``; ``scores`` maps a label to the weights of its benchmarks.
     """
-    for k, (arm, rows) in enumerate(table.groupby("arm", sort=False)):
-        means = rows.groupby("budget")["val_loss"].mean()
-        shift = 1 + 0.04 * (k - 1)  # side by side, so that marks do not hide each other
-        axes.semilogx(means.index * shift, means, LINES[k], color=COLOURS[k], linewidth=1.2)
-        axes.plot(
-            rows["budget"] * shift,
-            rows["val_loss"],
-            MARKS[k],
-            color=COLOURS[k],
-            markersize=5,
-            label=arm,
-            alpha=0.8,
+    lines, marks = [], []
+    for law, rows in laws.groupby("law", sort=False):
+        low, high = rows["weight"].min(), rows["weight"].max()
+        lines.append((law, COLOURS[0], [low, high], True))
+        marks.append(f"{law} {low:.2f} to {high:.2f}")
+    for label, weights in scores.items():
+        lines.append((label, COLOURS[1], list(weights), False))
+        marks.append(f"{label} {np.median(weights):.2f} in the median")
+    for place, (label, colour, weights, is_law) in enumerate(reversed(lines)):
+        if is_law:
+            axes.plot(weights, [place] * 2, color=colour, linewidth=7, solid_capstyle="round")
+        else:
+            axes.plot(weights, [place] * len(weights), "o", color=colour, alpha=0.6)
+            axes.plot(np.median(weights), place, "|", color=INK, markersize=18)
+        axes.annotate(
+            label, (-0.04, place), xytext=(0, 9), textcoords="offset points", color=colour
         )
-    budgets = sorted(table["budget"].unique())
-    axes.set_xticks(budgets, [operations(n) for n in budgets])
+    axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+    axes.set_xlim(-0.05, 1.15)
+    axes.set_ylim(-0.5, len(lines) - 0.2)
+    axes.set_yticks([])
+    axes.set_xticks([0, 0.5, 1], ["as good as its\nactive size", "geometric\nmean", "as its total"])
+    return f"Places on a scale from active size (0) to total (1): {'; '.join(marks)}."
+
+
+def equal_scores(axes, table) -> str:
+    """Mean score of a maker's dense models by size, and the sparse model's level between its sizes.
+
+    ``table`` has ``model``, ``total``, ``active`` and ``score``.
+    """
+    is_sparse = table["total"] > table["active"]
+    dense, ours = table[~is_sparse].sort_values("total"), table[is_sparse].iloc[0]
+    axes.semilogx(dense["total"] / 1e9, dense["score"], "o-", color=COLOURS[0])
+    for row in dense.itertuples():
+        axes.annotate(
+            row.model.partition("-")[2],
+            (row.total / 1e9, row.score),
+            xytext=(0, -16),
+            textcoords="offset points",
+            color=COLOURS[0],
+            ha="center",
+        )
+    ends = [ours["active"] / 1e9, ours["total"] / 1e9]
+    axes.plot(ends, [ours["score"]] * 2, "--", color=COLOURS[1])
+    for end, name, side in zip(ends, ("active", "stored"), ("left", "right"), strict=True):
+        axes.plot(end, ours["score"], "s", color=COLOURS[1])
+        axes.annotate(
+            f"{end:g}B {name}",
+            (end, ours["score"]),
+            xytext=(0, 8 if side == "left" else -18),
+            textcoords="offset points",
+            color=COLOURS[1],
+            ha=side,
+        )
+    ticks = [4, 8, 16, 32]
+    axes.set_xticks(ticks, [f"{tick}B" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("training operations")
-    axes.set_ylabel(LOSS)
-    axes.legend(fontsize=9.5)
+    axes.set_ylim(dense["score"].min() - 4, dense["score"].max() + 3)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("mean score (%)")
+    scores = ", ".join(f"{row.model} {row.score:.1f}" for row in dense.itertuples())
+    return f"Mean scores of dense models: {scores}; of {ours['model']}: {ours['score']:.1f}."
 
 
-def equivalents(axes, places) -> None:
-    """Dense losses over dense size, and the sparse model's as a level line: a colour a budget.
+def rules(axes, table) -> str:
+    """Loss of each arm minus the dense one's under two rules of the learning rate, with intervals.
 
-    ``places`` yields (budget, sparse runs, dense runs), with ``total``, ``active`` and
-    ``val_loss``. The level line goes from the active size to the total one.
+    ``table`` has ``arm``, ``per_input``, ``difference``, ``low`` and ``high``.
     """
-    ticks = set()
-    for k, (budget, ours, dense) in enumerate(places):
-        means = dense.groupby("total")["val_loss"].mean()
-        axes.semilogx(means.index, means, "-", color=COLOURS[k], linewidth=1.2)
-        axes.plot(
-            dense["total"],
-            dense["val_loss"],
-            MARKS[k],
-            color=COLOURS[k],
-            markersize=5,
-            label=f"{operations(budget)} operations",
+    arms = list(dict.fromkeys(table["arm"]))
+    marks = []
+    for rule, shift, colour in ((False, 0.13, COLOURS[1]), (True, -0.13, COLOURS[0])):
+        rows = table[table["per_input"] == rule]
+        heights = [len(arms) - 1 - arms.index(arm) + shift for arm in rows["arm"]]
+        errors = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
+        axes.errorbar(rows["difference"], heights, xerr=errors, fmt="o", color=colour, capsize=3)
+        label = "each matrix by its inputs" if rule else "all matrices by the model's width"
+        axes.annotate(
+            label,
+            (0.01, 0.03 + 0.08 * (not rule)),
+            xycoords="axes fraction",
+            color=colour,
         )
-        ends = [ours["active"].iloc[0], ours["total"].iloc[0]]
-        axes.plot(ends, [ours["val_loss"].mean()] * 2, "--", color=COLOURS[k])
-        ticks |= set(ends)
-    axes.plot([], [], "-", color=INK, linewidth=1.2, label="dense, mean")
-    axes.plot([], [], "--", color=INK, label="sparse, from active to total")
-    _sizes(axes, ticks)
-    axes.set_xlabel("parameters outside embedding and head")
-    axes.set_ylabel(LOSS)
-    axes.figure.legend(loc="outside upper center", ncols=3, fontsize=9.5)
-
-
-def experts(axes, table) -> None:
-    """Difference of loss to the dense model over the number of experts, with intervals.
-
-    ``table`` has ``experts``, ``to dense``, ``dense low`` and ``dense high``.
-    """
-    for row in table.itertuples(index=False):
-        number, middle, low, high = row
-        axes.plot([number, number], [low, high], color=COLOURS[0], linewidth=3, alpha=0.35)
-        axes.plot(number, middle, "o", color=COLOURS[0], markersize=7)
-    axes.axhline(0, color=INK, linewidth=0.8)
-    axes.annotate(
-        "the dense model",
-        (1, 0),
-        xycoords=("axes fraction", "data"),
-        fontsize=9,
-        ha="right",
-        va="bottom",
-        xytext=(0, 2),
-        textcoords="offset points",
-    )
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(table["experts"], [str(n) for n in table["experts"]])
-    axes.minorticks_off()
-    axes.set_xlabel("experts in a layer, of which a token uses two")
-    axes.set_ylabel("loss less the dense model's (nats)")
-
-
-def loads(axes, layers, names) -> None:
-    """Load of each expert over an even one, busiest first: a row for each layer of each run kind.
-
-    ``layers`` is (rows, experts), ``names`` the rows' labels.
-    """
-    drawn = axes.pcolormesh(
-        np.log2(np.maximum(layers, 2.0**-4)),
-        cmap=diverging(),
-        vmin=-4,
-        vmax=4,
-        edgecolors="face",
-        linewidth=0.3,
-    )
-    axes.set_yticks(np.arange(len(names)) + 0.5, names)
-    axes.invert_yaxis()
-    axes.grid(visible=False)
-    axes.set_xlabel("experts, busiest first")
-    bar = axes.figure.colorbar(
-        drawn, ax=axes, location="bottom", aspect=40, label="load over an even one"
-    )
-    ticks = [-4, -2, 0, 2, 4]
-    bar.set_ticks(ticks, labels=["1/16 or less", "1/4", "even", "4", "16"])
-
-
-def diverging():
-    """From blue through grey to orange: no shade as bright as a page or as dark as one."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("loads", [COLOURS[0], "#a3a3a3", COLOURS[1]])
-
-
-def looks(axes, table, column: str, label: str, chance: str | None = None) -> None:
-    """A column over the share of training, one line for each ``kind``: mean of runs and layers.
-
-    ``table`` has ``kind``, ``look``, ``share`` and the column; ``chance`` names a column that is
-    drawn dotted. The band is the range over runs and layers.
-    """
-    for k, (kind, rows) in enumerate(table.groupby("kind", sort=False)):
-        one = rows.groupby("look")
-        share, middle = one["share"].mean(), one[column].mean()
-        axes.fill_between(
-            share, one[column].min(), one[column].max(), color=COLOURS[k], alpha=0.15, linewidth=0
+        marks += [f"{row.arm}, {label}, {row.difference:+.3f}" for row in rows.itertuples()]
+    for place, arm in enumerate(reversed(arms)):
+        axes.annotate(
+            arm, (0.01, place + 0.27), xycoords=("axes fraction", "data"), color=INK, ha="left"
         )
-        axes.plot(
-            share, middle, LINES[k % 4], marker=MARKS[k], markersize=4, color=COLOURS[k], label=kind
-        )
-        if chance:
-            axes.plot(share, one[chance].mean(), ":", color=COLOURS[k], linewidth=1.2)
-    if chance:
-        axes.plot([], [], ":", color=INK, linewidth=1.2, label="by chance")
-    axes.xaxis.set_major_formatter("{x:.0%}")
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("share of training")
-    axes.set_ylabel(label)
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
-
-
-def explained(axes, table) -> None:
-    """Share of the routes that each label explains, by layer: marks for runs, lines for means.
-
-    ``table`` has ``label``, ``layer`` and ``share``.
-    """
-    for k, (label, rows) in enumerate(table.groupby("label", sort=False)):
-        means = rows.groupby("layer")["share"].mean()
-        axes.plot(
-            rows["layer"] + 0.02 * (k - 1.5),
-            rows["share"],
-            MARKS[k],
-            color=COLOURS[k],
-            markersize=4,
-            alpha=0.5,
-        )
-        axes.plot(means.index, means, LINES[k], marker=MARKS[k], color=COLOURS[k], label=label)
-    axes.set_xticks(sorted(table["layer"].unique()))
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    axes.set_xlabel("layer")
-    axes.set_ylabel("share of the routes explained")
-    axes.figure.legend(loc="outside upper center", ncols=4, fontsize=9.5)
-
-
-def quarters(axes, table) -> None:
-    """Share of choices that a capacity would drop in each quarter of the window, a line a kind.
-
-    ``table`` has ``kind``, ``quarter`` and ``dropped``.
-    """
-    for k, (kind, rows) in enumerate(table.groupby("kind", sort=False)):
-        one = rows.groupby("quarter")["dropped"]
-        axes.fill_between(
-            one.mean().index, one.min(), one.max(), color=COLOURS[k], alpha=0.15, linewidth=0
-        )
-        axes.plot(
-            one.mean().index,
-            one.mean(),
-            LINES[k % 4],
-            marker=MARKS[k],
-            color=COLOURS[k],
-            label=kind,
-        )
-    axes.set_xticks([1, 2, 3, 4], ["first", "second", "third", "last"])
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("quarter of the window")
-    axes.set_ylabel("choices dropped")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9.5)
-
-
-def _sizes(axes, sizes) -> None:
-    """Ticks at these sizes, in thousands; close ones share a label."""
-    kept: list[float] = []
-    for one in sorted(sizes):
-        if not kept or one > 1.25 * kept[-1]:
-            kept.append(one)
-    axes.set_xticks(kept, [f"{one / 1e3:.3g}K" for one in kept])
-    axes.minorticks_off()
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_ylim(-0.9, len(arms) - 0.4)
+    axes.set_yticks([])
+    axes.set_xlabel("loss minus that of the dense model (nats a token)")
+    return f"Differences in loss to the dense model: {'; '.join(marks)}."

@@ -1,108 +1,184 @@
-"""What the rows of ``data/attention_variants.jsonl`` say: bytes kept, loss, windows.
+"""Tables of the chapter on attention variants: bytes stored, loss after equal FLOPs, controls.
 
-Tables in, tables out; pandas alone. A difference is of two runs with one seed at one place, a
-budget and a width. Its interval is Student's with the spread of all places pooled, which are taken
-to be equally noisy: with two seeds a place there is one degree of freedom from each. It knows of
-no noise but that between seeds. What the models make of their context is in `variant_context`.
+Frames in, frames out. A difference is of two runs with one seed in one setting, a budget and a
+width. Its interval is Student's with the spread of all settings pooled, which are taken to be
+equally noisy: with two seeds a setting there is one degree of freedom from each. It holds no noise
+but that between seeds.
 """
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.models import config, from_config
-from sizewise.training import family_options
+from sizewise.training.family_options import Windows
 
-DENSE, MIXERS = "dense", ("hybrid", "state-space")
-PLACE = ["budget", "width"]
-FULL = "windowed:every=1"  # the class of the windows, every layer of which sees all
-ORDER = ("dense", "windowed", "hybrid", "state-space")  # in which tables name the families
-
-
-# --- what a sequence keeps
+SETTING = ["budget", "width"]
+DENSE, CONVOLUTION = "dense", "dense:convolution=4"
+FULL, ALONE = "windowed:every=1", "windowed:every=0"  # all layers see all, or no more than a window
+NAMES = {
+    "dense": "dense",
+    "windowed": "sliding window",
+    "hybrid": "hybrid",
+    "state-space": "state space",
+    CONVOLUTION: "dense + convolution",
+}
 
 
 def shapes() -> dict[str, config.Spec]:
     """The configurations in ``data/facts/variants.yml`` by name."""
-    found = (one for one in records.facts("variants") if "config" in one)
-    return {one["name"]: config.Spec(one["name"], one["config"], "facts") for one in found}
+    entries = (entry for entry in records.facts("variants") if "config" in entry)
+    return {
+        entry["name"]: config.Spec(entry["name"], entry["config"], "facts") for entry in entries
+    }
 
 
 def figures(name: str) -> dict[str, float]:
     """The figures of a study in ``data/facts/variants.yml``: name to value."""
-    study = next(one for one in records.facts("variants") if one["name"] == name)
+    study = next(entry for entry in records.facts("variants") if entry["name"] == name)
     return {figure: amount["value"] for figure, amount in study["figures"].items()}
 
 
-def kind(model) -> str:
-    """What the layers of a `Model` keep: full, window, latent, compressed, state, or a mixture."""
-    found = set()
-    for layer in model.layers:
-        attention = layer.attention
-        if attention is not None:
-            name = type(attention).__name__.lower()
-            windowed = getattr(attention, "window", None) is not None
-            grouped = "window" if windowed else "full"
-            found.add(grouped if name == "grouped" else name)
-        if layer.state is not None:
-            found.add("state")
-    order = ("full", "window", "latent", "compressed", "state")
-    return " and ".join(one for one in order if one in found)
+def growth(names: dict[str, str], contexts):
+    """Bytes stored for one sequence, by ``model`` and ``context``.
 
-
-def growth(models, contexts):
-    """Bytes kept for one sequence: ``model``, ``kind``, ``context`` and ``bytes``, a line each.
-
-    ``models`` are names of the catalogue or of `shapes`, paths, or specifications.
+    ``names`` maps a name of the catalogue or of `shapes`, or a path, to its label.
     """
     own, lines = shapes(), []
-    for one in models:
-        spec = config.load(own.get(one, one) if isinstance(one, str) else one)
+    for name, label in names.items():
+        spec = config.load(own.get(name, name))
         model = from_config.from_config(config.build(spec), name=spec.name)
         lines += [
-            {
-                "model": spec.name,
-                "kind": kind(model),
-                "context": context,
-                "bytes": memory.kv_cache_bytes(model, context),
-            }
-            for context in contexts
+            {"model": label, "context": n, "bytes": memory.kv_cache_bytes(model, n)}
+            for n in contexts
         ]
     return pd.DataFrame(lines)
 
 
-# --- runs
-
-
-def finished(rows):
-    """The runs that ended with a loss."""
-    return rows[rows["ended"] == "done"]
-
-
 def arms(rows):
-    """The finished runs of the families at each budget and width, in the order of reading."""
-    found = finished(rows[rows["what"] == "arms"])
-    place = found["family"].map({family: k for k, family in enumerate(ORDER)})
-    return found.assign(order=place).sort_values([*PLACE, "order", "seed"])
+    """The finished runs that are compared, `CONVOLUTION` among them.
+
+    Of settings in which every family of `NAMES` was trained.
+    """
+    done = rows[rows["ended"] == "done"]
+    control = (done["what"] == "controls") & (done["family"] == CONVOLUTION)
+    runs = done[(done["what"] == "arms") | control]
+    families = runs.groupby(SETTING)["family"].transform("nunique")
+    return runs[families == len(NAMES)]
 
 
-# --- differences by seed
+def losses(rows):
+    """Mean loss, size and bytes of each family in each setting, a line each."""
+    table = arms(rows)
+    each = table.groupby([*SETTING, "family"], sort=False)
+    means = each.agg(
+        params=("params_non_embedding", "first"),
+        tokens=("tokens", "first"),
+        seeds=("seed", "nunique"),
+        loss=("val_loss", "mean"),
+        bytes=("cache_bytes", "first"),
+    ).reset_index()
+    place = {family: k for k, family in enumerate(NAMES)}
+    means["family"] = means["family"].map(NAMES)
+    order = means["family"].map({NAMES[family]: k for family, k in place.items()})
+    return means.assign(order=order).sort_values([*SETTING, "order"]).drop(columns="order")
 
 
-def paired(rows, value: str, reference: str = DENSE):
-    """``value`` of each run less that of ``reference`` with its place and seed, a line a run.
+def paired(rows, reference: str = DENSE, value: str = "val_loss"):
+    """``value`` of each run minus that of ``reference`` with its setting and seed, a line a run.
 
     Runs whose partner is not there are left out, and the reference itself.
     """
-    keys = [*PLACE, "seed"]
+    keys = [*SETTING, "seed"]
     theirs = rows.loc[rows["family"] == reference, [*keys, value]]
-    both = rows[rows["family"] != reference].merge(theirs, on=keys, suffixes=("", " of it"))
-    both["difference"] = both[value] - both[f"{value} of it"]
+    both = rows[rows["family"] != reference].merge(theirs, on=keys, suffixes=("", " reference"))
+    both["difference"] = both[value] - both[f"{value} reference"]
     return both[["family", *keys, "difference"]]
 
 
-def spread(differences, by) -> tuple[float, int]:
+def intervals(differences, by, level: float = 0.95):
+    """Mean and interval of each group of ``by``: ``difference``, ``low``, ``high``, ``seeds``.
+
+    The spread inside the groups is pooled.
+    """
+    groups = differences.groupby(by, sort=False)["difference"]
+    noise, free = _spread(differences, by)
+    table = groups.agg(["mean", "size"]).reset_index()
+    off = _t(level, free) * noise / np.sqrt(table["size"])
+    table["low"], table["high"] = table["mean"] - off, table["mean"] + off
+    return table.rename(columns={"mean": "difference", "size": "seeds"})
+
+
+def overall(differences, level: float = 0.95):
+    """Each family over its settings, which weigh alike: mean and interval, and in how many
+    settings it is significantly ``below`` the reference and ``above`` it."""
+    lines = []
+    for family, runs in differences.groupby("family", sort=False):
+        each = intervals(runs, SETTING, level)
+        noise, free = _spread(runs, SETTING)
+        mean = each["difference"].mean()
+        off = _t(level, free) * noise * np.sqrt((1 / each["seeds"]).sum()) / len(each)
+        lines.append(
+            {
+                "family": family,
+                "difference": mean,
+                "low": mean - off,
+                "high": mean + off,
+                "settings": len(each),
+                "below": int((each["high"] < 0).sum()),
+                "above": int((each["low"] > 0).sum()),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def windows(rows):
+    """Runs of Gemma's class with windows alone minus those that see all, with and without a
+    short convolution in both: ``convolution``, ``seed``, ``difference``."""
+    done = rows[rows["ended"] == "done"]
+    lines = []
+    for convolution in (0, 4):
+        full, alone = (Windows(every=every, convolution=convolution).name for every in (1, 0))
+        pairs = paired(done[done["family"].isin([full, alone])], full)
+        lines.append(pairs.assign(convolution=convolution))
+    return pd.concat(lines, ignore_index=True)
+
+
+def sights(rows):
+    """Gemma's class at one setting: loss of each kind of window minus that of seeing all.
+
+    ``sees`` says how far, from windows in turn with full layers to windows alone.
+    """
+    done = rows[rows["ended"] == "done"]
+    setting = done.loc[done["what"] == "windows", SETTING].iloc[0]
+    here = done[(done[SETTING] == setting).all(axis=1)]
+    here = here[here["family"].str.startswith("windowed") & (here["what"] != "controls")]
+    table = intervals(paired(here, FULL), ["family"])
+    context = int(here["context"].iloc[0])
+    options = [Windows.parse(family) for family in table["family"]]
+    table["window"] = [option.size(context) for option in options]
+    table["alone"] = [option.every == 0 for option in options]
+    table["sees"] = [
+        f"{option.size(context)}, " + ("alone" if option.every == 0 else "every second layer")
+        for option in options
+    ]
+    return table.sort_values(["alone", "window"], ascending=[True, False], ignore_index=True)
+
+
+def repeated(rows):
+    """Share of random tokens predicted when they come again, by family and distance."""
+    lines = [
+        {"family": NAMES[run["family"]], "distance": distance, "right": right}
+        for run in arms(rows).to_dict("records")
+        for distance, right in zip(run["distances"], run["random_right"], strict=True)
+    ]
+    table = pd.DataFrame(lines).groupby(["family", "distance"], sort=False)["right"].mean()
+    return table.unstack("distance").reset_index()
+
+
+def _spread(differences, by) -> tuple[float, int]:
     """Standard deviation inside the groups of ``by``, pooled, and its degrees of freedom."""
     groups = differences.groupby(by)["difference"]
     free = int((groups.size() - 1).sum())
@@ -110,180 +186,5 @@ def spread(differences, by) -> tuple[float, int]:
     return (float(np.sqrt(squares / free)) if free else np.nan), free
 
 
-def intervals(differences, by, level: float = 0.95):
-    """Mean and interval of each group of ``by``: ``difference``, ``low``, ``high``, ``seeds``."""
-    noise, free = spread(differences, by)
-    told = differences.groupby(by, sort=False)["difference"].agg(["mean", "size"]).reset_index()
-    off = _t(level, free) * noise / np.sqrt(told["size"])
-    told["low"], told["high"] = told["mean"] - off, told["mean"] + off
-    return told.rename(columns={"mean": "difference", "size": "seeds"})
-
-
-def overall(differences, level: float = 0.95):
-    """Each family over its places, which weigh alike: mean, interval, and how many places are
-    surely ``below`` the reference, surely ``above`` it, and ``neither``."""
-    lines = []
-    for family, ours in differences.groupby("family", sort=False):
-        each = intervals(ours, PLACE, level)
-        noise, free = spread(ours, PLACE)
-        mean = each["difference"].mean()
-        off = _t(level, free) * noise * np.sqrt((1 / each["seeds"]).sum()) / len(each)
-        below, above = int((each["high"] < 0).sum()), int((each["low"] > 0).sum())
-        lines.append(
-            {
-                "family": family,
-                "difference": mean,
-                "low": mean - off,
-                "high": mean + off,
-                "places": len(each),
-                "below": below,
-                "above": above,
-                "neither": len(each) - below - above,
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def places(line) -> str:
-    """The counts of a line of `overall` in words."""
-    n = int(line["places"])
-    return (
-        f"lower at {int(line['below'])} of {n} places, higher at {int(line['above'])} and not "
-        f"told apart at {int(line['neither'])}"
-    )
-
-
-def word(low: float, high: float) -> str:
-    """What an interval of a difference says; nan ends say nothing."""
-    return "lower" if high < 0 else "higher" if low > 0 else "not told apart"
-
-
-# --- loss against bytes
-
-
-def models(rows):
-    """One line a family and place: mean loss, size, and bytes at each length that was counted."""
-    lines = []
-    for (family, budget, width), runs in arms(rows).groupby(["family", *PLACE], sort=False):
-        one = runs.iloc[0]
-        bytes_at = dict(
-            zip(
-                [one["context"], *one["cache_at"]],
-                [one["cache_bytes"], *one["cache_bytes_at"]],
-                strict=True,
-            )
-        )
-        lines.append(
-            {
-                "family": family,
-                "budget": budget,
-                "width": width,
-                "seeds": len(runs),
-                "params": one["params_non_embedding"],
-                "tokens": one["tokens"],
-                "loss": runs["val_loss"].mean(),
-                "bytes": bytes_at,
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def frontier(table, length: int):
-    """The lines of `models` that no other of their budget beats in both loss and bytes."""
-    held = table["bytes"].map(lambda by: by[length])
-    kept = []
-    for place, one in table.iterrows():
-        rivals = (table["budget"] == one["budget"]) & (table.index != place)
-        no_worse = rivals & (table["loss"] <= one["loss"]) & (held <= held[place])
-        better = (table["loss"] < one["loss"]) | (held < held[place])
-        if not (no_worse & better).any():
-            kept.append(place)
-    return table.loc[kept]
-
-
-def equal_size(table, families=MIXERS):
-    """Models of ``families`` beside a dense one of their size and budget: ``difference`` in loss.
-
-    The dense loss is read off a straight line in the logarithm of the size between the dense
-    models of the budget; what lies outside them is left out. Means of seeds are compared.
-    """
-    lines = []
-    for budget, runs in table.groupby("budget"):
-        dense = runs[runs["family"] == DENSE].sort_values("params")
-        inside = runs["family"].isin(families) & runs["params"].between(
-            dense["params"].min(), dense["params"].max()
-        )
-        for one in runs[inside].itertuples(index=False):
-            at = np.interp(np.log(one.params), np.log(dense["params"]), dense["loss"])
-            lines.append(
-                {
-                    "budget": budget,
-                    "family": one.family,
-                    "width": one.width,
-                    "params": one.params,
-                    "loss": one.loss,
-                    "dense loss": at,
-                    "difference": one.loss - at,
-                }
-            )
-    return pd.DataFrame(
-        lines, columns=["budget", "family", "width", "params", "loss", "dense loss", "difference"]
-    )
-
-
-def smaller(table, families=MIXERS):
-    """For each budget and family: models ``tried`` with fewer parameters than the best dense one,
-    and how many of them end no higher (``as good``)."""
-    lines = []
-    for budget, runs in table.groupby("budget"):
-        dense = runs[runs["family"] == DENSE]
-        best = dense.loc[dense["loss"].idxmin()]
-        for family in families:
-            ours = runs[(runs["family"] == family) & (runs["params"] < best["params"])]
-            lines.append(
-                {
-                    "budget": budget,
-                    "family": family,
-                    "dense params": best["params"],
-                    "tried": len(ours),
-                    "as good": int((ours["loss"] <= best["loss"]).sum()),
-                }
-            )
-    return pd.DataFrame(lines)
-
-
-# --- windows
-
-
-def windows(rows):
-    """The runs of one class that differ in how far their layers see, with ``sees`` in words.
-
-    Those of the experiment ``windows`` and the usual ones at the same place, widest sight first.
-    """
-    found = finished(rows[rows["what"] == "windows"])
-    places = found[PLACE].drop_duplicates()
-    usual = arms(rows)
-    usual = usual[usual["family"] == family_options.Windows.kind].merge(places, on=PLACE)
-    table = pd.concat([found, usual])
-    if not len(table):
-        return table.assign(sees=[], order=[])
-    told = [sight(f, c) for f, c in zip(table["family"], table["context"], strict=True)]
-    table = table.assign(sees=[one[0] for one in told], order=[one[1] for one in told])
-    return table.sort_values(["order", "seed"])
-
-
-def sight(family: str, context: int) -> tuple[str, int]:
-    """How far the layers of a windowed family see, in words, and its place in the order."""
-    given = family_options.Windows.of(family)
-    if given.every == 1:
-        return "every layer sees all", 0
-    size = given.size(context)
-    if given.every == 0:
-        return f"windows of {size} alone", 4 * context - size
-    return f"windows of {size} in turn with all", 2 * context - size
-
-
 def _t(level: float, free: int) -> float:
-    from scipy import stats
-
     return float(stats.t.ppf((1 + level) / 2, free)) if free else np.nan

@@ -1,224 +1,152 @@
-"""What the rows of ``data/moe.jsonl`` say of losses: sparse against dense, by seed.
+"""Tables of the chapter on mixtures of experts: laws, published pairs, and the laboratory's runs.
 
-Tables in, tables out; pandas alone. A difference is of runs with one seed, which read the text in
-one order; its interval is Student's over seeds and knows of no other noise. Sizes leave out
-embedding and head.
+A sparse model's effective size is that of the dense model as good. Its ``weight`` says where it
+lies, in logarithms, from what a token uses (0) to what is stored (1). Frames in, frames out.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from sizewise.data import records
 from sizewise.scaling_laws import sparse
+from sizewise.scaling_laws.published import effective, published
 
-SMALL, SPARSE, LARGE = "dense, as much used", "sparse", "dense, as much held"
-ARMS = (SMALL, SPARSE, LARGE)
-NEAR = 1 / 3  # a weight below it is near the active size, one above the rest of it near the total
-CLOSE = 0.02  # tokens of two runs that count as equal differ by a share of this at most
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over ``n`` seeds with the ends of its 95 % interval; nan ends for one seed."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def word(self) -> str:
-        """Lower or higher if the whole interval is, else that it is not told from none."""
-        return "lower" if self.high < 0 else "higher" if self.low > 0 else "not told from none"
+ARMS = {  # (experts, used, wide) of the laboratory's models
+    (1, 1, 1): "dense",
+    (2, 2, 1): "two experts, both used",
+    (8, 2, 1): "eight experts, two used",
+    (1, 1, 4): "dense, four times as wide",
+}
+DENSE, CUT, SPARSE, WIDE = ARMS.values()
+TIMES = 8  # experts for each that a token uses, at which laws are compared
 
 
-def interval(values, level: float = 0.95) -> Interval:
-    """Student's interval of a mean. Raises ValueError for no values."""
-    from scipy import stats
-
-    values = np.asarray(values, float)
-    if not len(values):
-        raise ValueError("an interval needs one value at least")
-    mean, n = float(values.mean()), len(values)
-    if n == 1:
-        return Interval(mean, np.nan, np.nan, 1)
-    off = float(stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - off, mean + off, n)
+# --- what others measured
 
 
-def difference(ours, theirs) -> Interval:
-    """Loss of ``ours`` less that of ``theirs`` (frames of runs), over the seeds that both have.
+def by_laws():
+    """Effective sizes by three fitted laws, ``TIMES`` experts for one used, inside their range.
 
-    All nan where there is none.
+    ``active`` and ``total`` are parameters, ``tokens`` those trained on (nan where a law has
+    none), ``weight`` the place between active and total.
     """
-    one, other = (runs.groupby("seed")["val_loss"].mean() for runs in (ours, theirs))
-    if not len(both := (one - other).dropna()):
-        return Interval(np.nan, np.nan, np.nan, 0)
-    return interval(both)
-
-
-def finished(rows):
-    """The runs that ended with a loss, with ``total`` and ``active``, both without embeddings."""
-    rows = rows[rows["ended"] == "done"].copy()
-    rows["total"] = rows["params_non_embedding"]
-    rows["active"] = rows["params_non_embedding"] - (rows["params"] - rows["params_active"])
-    if "capacity" not in rows:
-        rows["capacity"] = 0.0
-    rows["capacity"] = rows["capacity"].fillna(0.0)
-    return rows
-
-
-# --- sparse against dense at equal operations
-
-
-def arms(rows):
-    """The finished runs of the experiment ``arms``, with a column ``arm`` of `ARMS`."""
-    table = finished(rows[rows["what"] == "arms"])
-    dense = table["experts"] == 1
-    table["arm"] = np.where(dense, np.where(table["wide"] == 1, SMALL, LARGE), SPARSE)
-    return table
-
-
-def best(table):
-    """The runs of ``arms`` at the width at which the mean loss of their arm is lowest, by budget.
-
-    ``edge`` says that no smaller, or no larger, width was tried, so that a better one may exist.
-    """
-    kept = []
-    for _, runs in table.groupby(["budget", "arm"], sort=False):
-        means = runs.groupby("width")["val_loss"].mean()
-        width = means.idxmin()
-        at = runs[runs["width"] == width]
-        kept.append(at.assign(edge=width in (means.index.min(), means.index.max())))
-    return pd.concat(kept)
-
-
-def compared(table, other: str, by=("budget",)):
-    """Sparse less the arm ``other`` in each cell of ``by``: loss, interval and number of seeds."""
     lines = []
-    for cell, runs in table.groupby(list(by)):
-        ours, theirs = (runs[runs["arm"] == arm] for arm in (SPARSE, other))
-        if set(ours["seed"]) & set(theirs["seed"]):
-            found = difference(ours, theirs)
-            lines.append(
-                dict(zip(by, cell, strict=True))
-                | {
-                    "against": other,
-                    "width": ours["width"].iloc[0],
-                    "its width": theirs["width"].iloc[0],
-                    "sparse": ours["val_loss"].mean(),
-                    "dense": theirs["val_loss"].mean(),
-                    "difference": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "seeds": found.n,
-                }
-            )
+    for active in (1e8, 1e9):
+        # Every second layer's MLP is replicated, and MLPs are two thirds of a layer.
+        total = active * (1 + (TIMES - 1) / 3)
+        size = effective("clark-s-base", active, TIMES).value
+        lines.append(("Clark 2022", active, total, np.nan, size))
+    joint = published("ludziejewski-joint")
+    for active, tokens in ((3.2e8, 3.2e9), (3.2e8, 1.6e10), (1.1e9, 1.6e10), (1.1e9, 8e10)):
+        size = joint.effective(active, tokens, TIMES)
+        lines.append(("Ludziejewski 2025", active, joint.total(active, TIMES), tokens, size))
+    abnar = published("abnar-sparsity")
+    for total in (1e9, 1e10):
+        # Attention is a third of a dense layer, and every MLP is one of `TIMES` experts.
+        active = total * 1.5 / (0.5 + TIMES)
+        size = abnar.effective(total, 1e11, 1 - 1 / TIMES)
+        lines.append(("Abnar 2025", active, total, 1e11, size))
+    table = pd.DataFrame(lines, columns=["law", "active", "total", "tokens", "size"])
+    return table.assign(weight=sparse.weight(table["active"], table["total"], table["size"]))
+
+
+def by_scores(family: str):
+    """Effective size of a family's sparse model by each benchmark, read off its dense models.
+
+    Through the scores of the dense models goes a straight line in the logarithm of their size.
+    """
+    table = records.facts_csv("matched_pairs")
+    table = table[table["family"] == family]
+    lines = []
+    for benchmark, rows in table.groupby("benchmark", sort=False):
+        is_sparse = rows["total"] > rows["active"]
+        dense, ours = rows[~is_sparse], rows[is_sparse].iloc[0]
+        slope, at_one = np.polyfit(np.log(dense["total"]), dense["score"], 1)
+        size = float(np.exp((ours["score"] - at_one) / slope))
+        lines.append(
+            {
+                "benchmark": benchmark,
+                "score": ours["score"],
+                "size": size,
+                "weight": float(sparse.weight(ours["active"], ours["total"], size)),
+            }
+        )
     return pd.DataFrame(lines)
 
 
-# --- the dense size that is as good
+# --- the laboratory
 
 
-def readings(rows):
-    """Dense runs beside the sparse ones on the same tokens: one frame for each place.
+def runs(rows):
+    """The finished runs with ``arm``, ``total`` and ``active``, both without embeddings.
 
-    Yields (budget, sparse runs, dense runs) for each budget and width of the experiment ``tokens``.
+    ``per_input`` is whether each matrix's learning rate followed its own inputs.
     """
-    dense = finished(rows[rows["what"] == "tokens"])
-    ours = arms(rows)
-    ours = ours[ours["arm"] == SPARSE]
-    for (budget, width), runs in ours.groupby(["budget", "width"]):
-        near = (dense["tokens"] / runs["tokens"].iloc[0] - 1).abs() < CLOSE
-        same = dense[(dense["width"] == width) & near]
-        if len(same):
-            yield budget, runs, same
+    done = rows[rows["ended"] == "done"].copy()
+    done["total"] = done["params_non_embedding"]
+    done["active"] = done["params_non_embedding"] - (done["params"] - done["params_active"])
+    done["per_input"] = done["what"] != "rates"
+    kinds = zip(done["experts"], done["used"], done["wide"], strict=True)
+    done["arm"] = [ARMS.get(kind, f"{kind[0]} experts, two used") for kind in kinds]
+    return done
 
 
-def equivalents(rows):
-    """The dense size as good as the sparse model, by budget, and its ``weight``.
+def differences(table, reference: str = DENSE):
+    """Loss of each arm minus that of ``reference``, paired by seed, with Student's interval.
 
-    The weight is where it lies from active (0) to total (1) in logarithms. ``read`` says
-    whether it lies between sizes that were trained or beyond them, ``why`` why there is none where
-    the dense losses do not fall with size.
+    By ``budget``, ``per_input``, ``arm`` and whether there was a balance loss.
     """
+    setting = ["budget", "per_input"]
+    theirs = table[table["arm"] == reference]
+    pairs = table[table["arm"] != reference].merge(
+        theirs[[*setting, "seed", "val_loss"]], on=[*setting, "seed"], suffixes=("", " reference")
+    )
+    pairs["difference"] = pairs["val_loss"] - pairs["val_loss reference"]
+    pairs["balanced"] = (pairs["balance"] > 0) | (pairs["experts"] == 1)
     lines = []
-    for budget, ours, dense in readings(rows):
-        active, total = float(ours["active"].iloc[0]), float(ours["total"].iloc[0])
-        line = {
-            "budget": budget,
-            "width": ours["width"].iloc[0],
-            "tokens": ours["tokens"].iloc[0],
-            "seeds": len(ours),
-            "active": active,
-            "total": total,
-            "rule": float(sparse.geometric_mean(active, total)),
+    for cell, group in pairs.groupby([*setting, "arm", "balanced"], sort=False):
+        low, high = interval(group["difference"])
+        lines.append(
+            dict(zip([*setting, "arm", "balanced"], cell, strict=True))
+            | {
+                "total": int(group["total"].iloc[0]),
+                "loss": group["val_loss"].mean(),
+                "difference": group["difference"].mean(),
+                "low": low,
+                "high": high,
+                "seeds": len(group),
+            }
+        )
+    table = pd.DataFrame(lines)
+    order = {arm: place for place, arm in enumerate(ARMS.values())}
+    places = table["arm"].map(order).fillna(len(order))
+    return table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
+
+
+def interval(values, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of a mean; nan for one value alone."""
+    if len(values) < 2:
+        return np.nan, np.nan
+    ends = stats.ttest_1samp(np.asarray(values, float), 0).confidence_interval(level)
+    return float(ends.low), float(ends.high)
+
+
+def routing(table):
+    """What routers do, by number of experts, with the balance loss and without: means of layers.
+
+    ``evenness`` of the loads (1: even), ``dead`` share of the experts, ``by_token`` the share of
+    the routes that the token itself explains, ``collapsed`` runs of ``runs``.
+    """
+    routed = table[table["experts"] > table["used"]]
+    lines = []
+    for (experts, balance), group in routed.groupby(["experts", "balance"], sort=True):
+        means = {
+            name: float(np.mean([np.mean(layers) for layers in group[name]]))
+            for name in ("evenness", "dead", "by_token")
         }
-        try:
-            found = sparse.dense_equivalent(dense["total"], dense["val_loss"], ours["val_loss"])
-        except ValueError as error:
-            lines.append(line | {"why": str(error)})
-            continue
-        ends = {"size": found.value, "low": found.low, "high": found.high}
-        weights = [float(sparse.weight(active, total, end)) for end in ends.values()]
-        named = dict(zip(("weight", "weight_low", "weight_high"), weights, strict=True))
-        between = dense["total"].min() <= found.value <= dense["total"].max()
-        read = {"read": "between" if between else "beyond", "why": ""}
-        lines.append(line | ends | named | read)
+        lines.append(
+            {"experts": experts, "balance": balance, **means}
+            | {"collapsed": int(group["collapsed"].astype(bool).sum()), "runs": len(group)}
+        )
     return pd.DataFrame(lines)
-
-
-def same_tokens(rows):
-    """Sparse less dense on the same tokens, by budget: dense of the active and of the total size.
-
-    ``times`` is the operations of the dense runs over those of the sparse ones.
-    """
-    lines = []
-    for budget, ours, dense in readings(rows):
-        sizes = {SMALL: dense["wide"].min(), LARGE: dense["wide"].max()}
-        for arm, wide in sizes.items():
-            theirs = dense[dense["wide"] == wide]
-            found = difference(ours, theirs)
-            lines.append(
-                {
-                    "budget": budget,
-                    "tokens": ours["tokens"].iloc[0],
-                    "against": arm,
-                    "times": theirs["operations"].mean() / ours["operations"].mean(),
-                    "sparse": ours["val_loss"].mean(),
-                    "dense": theirs["val_loss"].mean(),
-                    "difference": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "seeds": found.n,
-                }
-            )
-    return pd.DataFrame(lines)
-
-
-def guide(weights) -> str:
-    """Which count the dense size that is as good is nearer to, from the mean of the weights."""
-    weights = [one for one in weights if np.isfinite(one)]
-    if not weights:
-        return "could not be told"
-    mean = np.mean(weights)
-    if mean < NEAR:
-        return "nearer to what a token uses"
-    return "nearer to what is held" if mean > 1 - NEAR else "between the two"
-
-
-def counted(table) -> tuple[int, int, int]:
-    """How many differences are surely below nought, surely above, and neither."""
-    below, above = int((table["high"] < 0).sum()), int((table["low"] > 0).sum())
-    return below, above, len(table) - below - above
-
-
-def bargain(below: int, above: int, neither: int) -> str:
-    """Whether sparse is better: yes if surely at all places, no if surely worse at some and better
-    at none; in part, or that it cannot be told, otherwise."""
-    if below and not above + neither:
-        return "yes"
-    if below:
-        return "in part"
-    return "no" if above else "cannot be told"

@@ -4,6 +4,8 @@ These are the independent check on `counting`, and the only way to count models 
 published a table of shapes and no code.
 """
 
+from sizewise.data import records
+
 
 def llama(
     *,
@@ -60,3 +62,26 @@ def palm(*, width: int, layers: int, heads: int, head_dim: int = 256, vocab: int
     attention = 2 * width * heads * head_dim + 2 * width * head_dim
     mlp = 3 * width * 4 * width
     return vocab * width + layers * (attention + mlp + width) + width
+
+
+def peers():
+    """How other calculators do on the conformance file: one row a calculator and what was asked."""
+    import pandas
+
+    rows = []
+    for (peer, version, asked), group in records.table("peers").groupby(
+        ["peer", "version", "asked"]
+    ):
+        error = (group["answer"] / group["expected"] - 1).abs()
+        rows.append(
+            {
+                "calculator": f"{peer} {version}",
+                "asked for": {"total": "total parameters"}.get(asked, "KV cache bytes a token"),
+                "models": len(group),
+                "answered": int(group["answer"].notna().sum()),
+                "exact": int((error == 0).sum()),
+                "within 1 %": int((error <= 0.01).sum()),
+                "off by over 10 %": int((error > 0.1).sum()),
+            }
+        )
+    return pandas.DataFrame(rows)

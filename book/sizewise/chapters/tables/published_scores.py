@@ -17,10 +17,10 @@ ARENA = "arena-"
 
 def entry(name: str) -> dict:
     """One entry of the facts. Raises ValueError for an unknown name, with the nearest one."""
-    known = {one["name"]: one for one in records.facts("scores")}
-    if name not in known:
-        raise units.unknown("published entry", name, known)
-    return known[name]
+    names = {item["name"]: item for item in records.facts("scores")}
+    if name not in names:
+        raise units.unknown("published entry", name, names)
+    return names[name]
 
 
 def value(name: str, figure: str) -> float:
@@ -45,17 +45,17 @@ def versus(small: str, large: str):
     for name in (name for name in a if name in b):
         if a[name]["unit"] != b[name]["unit"]:
             raise ValueError(f"{small} and {large} print {name} in unlike units")
-        unit, one, other = a[name]["unit"], a[name]["value"], b[name]["value"]
-        lead = other - one if unit in LOWER_IS_BETTER else one - other
+        unit, item, other = a[name]["unit"], a[name]["value"], b[name]["value"]
+        lead = other - item if unit in LOWER_IS_BETTER else item - other
         rows.append(
             {
                 "benchmark": name,
                 "unit": unit,
-                "small": one,
+                "small": item,
                 "large": other,
                 "lead": round(lead, 6),
                 "small_wins": lead > 0,
-                "errors": (100 - other) / (100 - one) if unit == "%" else None,
+                "errors": (100 - other) / (100 - item) if unit == "%" else None,
             }
         )
     columns = ["benchmark", "unit", "small", "large", "lead", "small_wins", "errors"]
@@ -75,8 +75,8 @@ def wilson(percent: float, items: int) -> tuple[float, float]:
 
     For a mean over several runs too: it is about other questions, not about other runs.
     """
-    found = paired.wilson(percent / 100, items)
-    return 100 * found.low, 100 * found.high
+    result = paired.wilson(percent / 100, items)
+    return 100 * result.low, 100 * result.high
 
 
 def ratings():
@@ -90,11 +90,11 @@ def ratings():
     import pandas
 
     rows = []
-    for one in records.facts("scores"):
-        if not one["name"].startswith(ARENA):
+    for item in records.facts("scores"):
+        if not item["name"].startswith(ARENA):
             continue
-        figures = one["figures"]
-        row = {"date": one["published"], "best": figures["best"]["value"]}
+        figures = item["figures"]
+        row = {"date": item["published"], "best": figures["best"]["value"]}
         for kind, figure in (("model", "fifth"), ("maker", "fifth_maker")):
             gap = figures["best"]["value"] - figures[figure]["value"]
             row |= {
@@ -136,7 +136,7 @@ def apart(snapshots, years: float = 2.0, slack: float = 0.25):
 def _margin(a: dict, b: dict) -> float | None:
     if "low" not in a or "low" not in b:
         return None
-    return sum(((one["high"] - one["low"]) / 2) ** 2 for one in (a, b)) ** 0.5
+    return sum(((item["high"] - item["low"]) / 2) ** 2 for item in (a, b)) ** 0.5
 
 
 def _day(date) -> datetime.date:

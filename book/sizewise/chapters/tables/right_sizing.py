@@ -32,7 +32,7 @@ def rows():
 def kinds():
     """The rows of ``data/cascade.jsonl`` by their column ``what``."""
     table = records.table("cascade")
-    return {what: part.dropna(axis=1, how="all") for what, part in table.groupby("what")}
+    return {label: part.dropna(axis=1, how="all") for label, part in table.groupby("what")}
 
 
 def common(table):
@@ -41,24 +41,26 @@ def common(table):
     These are the first ones. ``items``, ``answers``, ``labels``, ``accuracy`` and ``macro_f1``
     are of them. Raises ValueError where two rows of a set were asked different items.
     """
-    made = table.copy()
+    records_made = table.copy()
     for column in ("answers", "labels"):
         least = table["labels"].str.len().groupby(table["set"]).transform("min")
-        made[column] = [words[:n] for words, n in zip(table[column], least, strict=True)]
-    for name, part in made.groupby("set", sort=False):
+        records_made[column] = [text[:n] for text, n in zip(table[column], least, strict=True)]
+    for name, part in records_made.groupby("set", sort=False):
         if part["labels"].nunique() > 1:
             raise ValueError(f"classifiers of {name} answered different items")
     pairs = [
         *zip(
-            made["labels"].map(classification.digits),
-            made["answers"].map(classification.digits),
+            records_made["labels"].map(classification.digits),
+            records_made["answers"].map(classification.digits),
             strict=True,
         )
     ]
-    made["items"] = [len(real) for real, _ in pairs]
-    made["accuracy"] = [float((real == said).mean()) for real, said in pairs]
-    made["macro_f1"] = [classification.macro_f1(real, said) for real, said in pairs]
-    return made
+    records_made["items"] = [len(real) for real, _ in pairs]
+    records_made["accuracy"] = [float((real == predicted).mean()) for real, predicted in pairs]
+    records_made["macro_f1"] = [
+        classification.macro_f1(real, predicted) for real, predicted in pairs
+    ]
+    return records_made
 
 
 def counts(answers, labels, number: int, weights) -> np.ndarray:
@@ -68,8 +70,8 @@ def counts(answers, labels, number: int, weights) -> np.ndarray:
     each item counts. Sums of such counts are counts again.
     """
     every = np.arange(number)
-    said, real = (np.asarray(x)[:, None] == every for x in (answers, labels))  # (n, number)
-    return np.stack([weights @ x.astype(float) for x in (said & real, said, real)])
+    predicted, real = (np.asarray(x)[:, None] == every for x in (answers, labels))  # (n, number)
+    return np.stack([weights @ x.astype(float) for x in (predicted & real, predicted, real)])
 
 
 def measures(counted: np.ndarray) -> dict[str, np.ndarray]:
@@ -78,9 +80,9 @@ def measures(counted: np.ndarray) -> dict[str, np.ndarray]:
     F1 is over labels that are given or answered (as in `labelled.macro_f1`), recall over those
     given. The mean recall of two labels is what is also called balanced accuracy.
     """
-    hits, said, real = counted
+    hits, predicted, real = counted
     with np.errstate(invalid="ignore"):
-        f1, recall = 2 * hits / (said + real), hits / real
+        f1, recall = 2 * hits / (predicted + real), hits / real
     return {
         "accuracy": hits.sum(-1) / real.sum(-1),
         "macro_f1": np.nanmean(f1, -1),
@@ -96,31 +98,33 @@ def rivals(table, model: str = "") -> dict:
     asked, where any was.
     """
     table = common(table)
-    asked = table[table["what"] == "prompted"]
-    if model and len(asked):
-        if model not in set(asked["model"]):
-            raise units.unknown("language model", model, asked["model"].unique())
-        asked = asked[asked["model"] == model]
-    return _best(asked)
+    requested = table[table["what"] == "prompted"]
+    if model and len(requested):
+        if model not in set(requested["model"]):
+            raise units.unknown("language model", model, requested["model"].unique())
+        requested = requested[requested["model"] == model]
+    return _best(requested)
 
 
-def _best(asked) -> dict:
+def _best(requested) -> dict:
     """By set the row with the most right answers."""
-    ordered = asked.sort_values(["accuracy", "parameters"], ascending=[False, True], kind="stable")
+    ordered = requested.sort_values(
+        ["accuracy", "parameters"], ascending=[False, True], kind="stable"
+    )
     return {name: part.iloc[0] for name, part in ordered.groupby("set", sort=False)}
 
 
 def learners(table):
     """The rows that learn, in groups of one set, kind, model and number of labels: (key, rows)."""
-    some = table[table["what"].isin(LEARNERS)]
-    yield from some.groupby(["set", "what", "model", "labels_used"], sort=False)
+    group = table[table["what"].isin(LEARNERS)]
+    yield from group.groupby(["set", "what", "model", "labels_used"], sort=False)
 
 
 def at(table, labels: int):
     """Of each learner the draws with the most labels that are not above ``labels``."""
-    some = table[table["what"].isin(LEARNERS) & (table["labels_used"] <= labels)]
-    most = some.groupby(["set", "what", "model"], sort=False)["labels_used"].transform("max")
-    return some[some["labels_used"] == most]
+    group = table[table["what"].isin(LEARNERS) & (table["labels_used"] <= labels)]
+    most = group.groupby(["set", "what", "model"], sort=False)["labels_used"].transform("max")
+    return group[group["labels_used"] == most]
 
 
 def scores(table, labels: int, samples: int = SAMPLES):
@@ -134,8 +138,8 @@ def scores(table, labels: int, samples: int = SAMPLES):
 
     table = common(table)
     groups = [*learners(at(table, labels))]
-    asked = table[table["what"] == "prompted"]
-    for name, part in asked.groupby("model", sort=False):
+    requested = table[table["what"] == "prompted"]
+    for name, part in requested.groupby("model", sort=False):
         for kind, row in _best(part).items():
             groups.append(((kind, "prompted", name, row["labels_used"]), row.to_frame().T))
     return pandas.DataFrame([_scored(key, part, samples) for key, part in groups])
@@ -156,23 +160,23 @@ def costs(table, against: Mapping, labels: int):
     """
     import pandas
 
-    made = []
-    for (name, what, model, _), part in learners(at(table, labels)):
+    records_made = []
+    for (name, label, model, _), part in learners(at(table, labels)):
         if name in against:
-            rival, one = against[name], part[["parameters", "cpu_seconds_per_1000"]].mean()
-            made.append(
+            rival, entry = against[name], part[["parameters", "cpu_seconds_per_1000"]].mean()
+            records_made.append(
                 {
                     "set": name,
-                    "what": what,
+                    "what": label,
                     "model": model,
                     "large": rival["model"],
-                    "parameters": one["parameters"],
-                    "seconds": one["cpu_seconds_per_1000"],
-                    "times_parameters": rival["parameters"] / one["parameters"],
-                    "times_seconds": rival["cpu_seconds_per_1000"] / one["cpu_seconds_per_1000"],
+                    "parameters": entry["parameters"],
+                    "seconds": entry["cpu_seconds_per_1000"],
+                    "times_parameters": rival["parameters"] / entry["parameters"],
+                    "times_seconds": rival["cpu_seconds_per_1000"] / entry["cpu_seconds_per_1000"],
                 }
             )
-    return pandas.DataFrame(made)
+    return pandas.DataFrame(records_made)
 
 
 def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> float:
@@ -191,7 +195,7 @@ def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> fl
 def of_draws(part, items: int) -> np.ndarray:
     """The answers of the draws of one learner: (draws, items), by seed."""
     return np.stack(
-        [classification.digits(one[:items]) for one in part.sort_values("seed")["answers"]]
+        [classification.digits(entry[:items]) for entry in part.sort_values("seed")["answers"]]
     )
 
 
@@ -209,16 +213,20 @@ def _scored(key, part, samples: int) -> dict:
     truth = classification.digits(part["labels"].iloc[0])
     number = len(part["label_names"].iloc[0].split())
     weights = bootstrap.draws(len(truth), samples, 0).astype(float)
-    made = dict(zip(("set", "what", "model", "labels_used"), key, strict=True))
-    made |= {"parameters": part["parameters"].mean(), "draws": len(part), "items": len(truth)}
+    records_made = dict(zip(("set", "what", "model", "labels_used"), key, strict=True))
+    records_made |= {
+        "parameters": part["parameters"].mean(),
+        "draws": len(part),
+        "items": len(truth),
+    }
     all_of, once = of_draws(part, len(truth)), np.ones((1, len(truth)))
-    here = [measures(counts(one, truth, number, once)) for one in all_of]
-    drawn = [measures(counts(one, truth, number, weights)) for one in all_of]
+    here = [measures(counts(entry, truth, number, once)) for entry in all_of]
+    drawn = [measures(counts(entry, truth, number, weights)) for entry in all_of]
     for name in MEASURES:
-        ends = np.percentile(over_draws(np.stack([one[name] for one in drawn], 1)), [2.5, 97.5])
-        made |= {
-            name: float(np.mean([one[name][0] for one in here])),
+        ends = np.percentile(over_draws(np.stack([entry[name] for entry in drawn], 1)), [2.5, 97.5])
+        records_made |= {
+            name: float(np.mean([entry[name][0] for entry in here])),
             f"{name}_low": ends[0],
             f"{name}_high": ends[1],
         }
-    return made
+    return records_made

@@ -54,9 +54,9 @@ def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 
     """
     import pandas
 
-    made = []
-    some = table[table["what"].isin(LEARNERS) & table["set"].isin(list(against))]
-    for (name, what, model), part in some.groupby(["set", "what", "model"], sort=False):
+    rows = []
+    subset = table[table["what"].isin(LEARNERS) & table["set"].isin(list(against))]
+    for (name, label, model), part in subset.groupby(["set", "what", "model"], sort=False):
         rival, steps = against[name], sorted(part["labels_used"].unique())
         groups = [part[part["labels_used"] == step] for step in steps]
         _, large, truth, _ = _together(part, rival)
@@ -71,10 +71,10 @@ def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 
         drawn = [crossing(steps, gap) for gap in np.stack(gaps, 1)]
         low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
         outcome = "met" if high <= steps[-1] else "not met" if low > steps[-1] else "open"
-        made.append(
+        rows.append(
             {
                 "set": name,
-                "what": what,
+                "what": label,
                 "model": model,
                 "large": rival["model"],
                 "times": rival["parameters"] / groups[-1]["parameters"].mean(),
@@ -89,7 +89,7 @@ def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 
                 "outcome": outcome,
             }
         )
-    return pandas.DataFrame(made)
+    return pandas.DataFrame(rows)
 
 
 def in_text(value: float, first: float, last: float) -> str:
@@ -119,13 +119,13 @@ def duels(
     """
     import pandas
 
-    made, some = [], at(table, labels)
-    some = some[(some["what"] == what) & (some["model"] == model)]
-    for name, part in some.groupby("set", sort=False):
+    records_made, group = [], at(table, labels)
+    group = group[(group["what"] == what) & (group["model"] == model)]
+    for name, part in group.groupby("set", sort=False):
         if name not in against:
             continue
         both = _together(part, against[name])
-        made += [
+        records_made += [
             {
                 "set": name,
                 "measure": measure,
@@ -136,7 +136,7 @@ def duels(
             }
             for measure in MEASURES[1:]
         ]
-    rows = pandas.DataFrame(made)
+    rows = pandas.DataFrame(records_made)
     rows["p_holm"] = paired.holm(rows["p"])
     clear = (rows["p_holm"] < level) & ((rows["low"] > 0) | (rows["high"] < 0))
     rows["ahead"] = np.where(clear, np.where(rows["difference"] > 0, "small", "large"), "no")
@@ -151,13 +151,13 @@ def guessing(against: Mapping, samples: int = SAMPLES, seed: int = 0):
     """
     import pandas
 
-    made = []
+    rows = []
     for name, rival in against.items():
         truth = classification.digits(rival["labels"])
         right = classification.digits(rival["answers"]) == truth
         always = truth == np.bincount(truth).argmax()
         over = paired.compare(right, always, samples=samples, seed=seed).drawn
-        made.append(
+        rows.append(
             {
                 "set": name,
                 "large": rival["model"],
@@ -169,7 +169,7 @@ def guessing(against: Mapping, samples: int = SAMPLES, seed: int = 0):
                 "high": over.high,
             }
         )
-    return pandas.DataFrame(made)
+    return pandas.DataFrame(rows)
 
 
 def _duel(small, large, truth, number: int, measure: str, samples: int, seed: int) -> dict:
@@ -181,9 +181,9 @@ def _duel(small, large, truth, number: int, measure: str, samples: int, seed: in
     weights = bootstrap.draws(len(truth), samples, seed).astype(float)
     once = np.ones((1, len(truth)))
     flip = np.random.default_rng(seed + 1).integers(0, 2, weights.shape).astype(float)
-    value, own = np.mean([of(one, once)[0] for one in small]), of(large, once)[0]
-    drawn = over_draws(np.stack([of(one, weights) for one in small], 1)) - of(large, weights)
-    chance = np.mean([_swapped(one, large, truth, number, flip, measure) for one in small], 0)
+    value, own = np.mean([of(entry, once)[0] for entry in small]), of(large, once)[0]
+    drawn = over_draws(np.stack([of(entry, weights) for entry in small], 1)) - of(large, weights)
+    chance = np.mean([_swapped(entry, large, truth, number, flip, measure) for entry in small], 0)
     as_far = np.abs(chance) >= abs(value - own) - 1e-12
     low, high = np.percentile(drawn, [2.5, 97.5])
     return {
@@ -204,18 +204,18 @@ def by_label(table, against: Mapping, what: str, model: str, labels: int):
     """
     import pandas
 
-    made, some = [], at(table, labels)
-    some = some[(some["what"] == what) & (some["model"] == model)]
-    for name, part in some.groupby("set", sort=False):
+    rows, group = [], at(table, labels)
+    group = group[(group["what"] == what) & (group["model"] == model)]
+    for name, part in group.groupby("set", sort=False):
         if name not in against:
             continue
         small, large, truth, number = _together(part, against[name])
         once = np.ones((1, len(truth)))
-        each = np.stack([counts(one, truth, number, once)[:, 0] for one in small]).sum(0)
+        each = np.stack([counts(entry, truth, number, once)[:, 0] for entry in small]).sum(0)
         other = counts(large, truth, number, once)[:, 0]  # (3, number)
         for k, label in enumerate(part["label_names"].iloc[0].split()):
             with np.errstate(invalid="ignore", divide="ignore"):
-                made.append(
+                rows.append(
                     {
                         "set": name,
                         "label": label,
@@ -226,7 +226,7 @@ def by_label(table, against: Mapping, what: str, model: str, labels: int):
                         "large_precision": other[0, k] / other[1, k],
                     }
                 )
-    return pandas.DataFrame(made)
+    return pandas.DataFrame(rows)
 
 
 def _swapped(small, large, truth, number: int, flip: np.ndarray, measure: str) -> np.ndarray:
@@ -242,7 +242,7 @@ def _swapped(small, large, truth, number: int, flip: np.ndarray, measure: str) -
 def _together(part, rival):
     """The learner's (draws, n) and the rival's (n,) answers to their common items, the labels."""
     shared = min(len(part["labels"].iloc[0]), len(rival["labels"]))
-    if any(one[:shared] != rival["labels"][:shared] for one in part["labels"]):
+    if any(entry[:shared] != rival["labels"][:shared] for entry in part["labels"]):
         raise ValueError(f"{part['model'].iloc[0]} and {rival['model']} answered different items")
     truth = classification.digits(rival["labels"][:shared])
     large = classification.digits(rival["answers"][:shared])

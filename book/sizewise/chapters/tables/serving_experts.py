@@ -7,27 +7,6 @@ from sizewise.costs import expert_serving, memory, roofline
 from sizewise.costs.expert_serving import SparseModel
 from sizewise.costs.training import Range
 
-LABELS = {
-    "mixtral-8x7b": "Mixtral 8x7B",
-    "qwen3-30b-a3b": "Qwen3 30B-A3B",
-    "qwen3-235b-a22b": "Qwen3 235B",
-    "qwen3-next-80b-a3b": "Qwen3-Next 80B",
-    "qwen3.5-35b-a3b": "Qwen3.5 35B",
-    "deepseek-v3": "DeepSeek-V3",
-    "deepseek-v4-flash": "DeepSeek-V4-Flash",
-    "deepseek-v4-pro": "DeepSeek-V4-Pro",
-    "kimi-k2": "Kimi K2",
-    "kimi-k3": "Kimi K3",
-    "kimi-linear-48b-a3b": "Kimi Linear 48B",
-    "gpt-oss-120b": "gpt-oss-120b",
-    "olmoe-1b-7b": "OLMoE",
-    "grok-1": "Grok-1",
-    "llama-4-scout": "Llama 4 Scout",
-    "glm-4.5-air": "GLM-4.5-Air",
-    "glm-4.7-flash": "GLM-4.7-Flash",
-    "glm-5": "GLM-5",
-    "minimax-m2": "MiniMax-M2",
-}
 BATCHES = np.unique(np.round(2 ** np.arange(0, 13.01, 0.25)).astype(int))  # 1 to 8,192
 
 

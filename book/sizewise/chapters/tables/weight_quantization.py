@@ -1,291 +1,149 @@
-"""Tables of the chapter on weight quantization, from the rows of ``data/weight_quality.jsonl``."""
-
-import numpy as np
+"""Tables of the chapter on weight quantization: recorded rows, published speeds, a recipe."""
 
 from sizewise import units
-from sizewise.costs import roofline
-from sizewise.data import catalog, records
-from sizewise.models import parameters
-from sizewise.quantization.weights import convert
+from sizewise.data import records
 
-LABEL_BITS = {
-    "fp32": 32,
-    "bf16": 16,
-    "fp16": 16,
-    "int8": 8,
-    "nf4": 4,
-    "nf4-dq": 4,
-    "fp4": 4,
-    "fp4-dq": 4,
-    "hqq4": 4,
-    "hqq8": 8,
+NAMES = {
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "fp16": "fp16",
+    "int8": "LLM.int8()",
+    "fp8": "FP8",
+    "q8_0": "Q8_0",
+    "nf4": "NF4",
+    "nf4-dq": "NF4, scales in 8 bits",
+    "fp4": "FP4",
+    "mxfp4": "MXFP4",
+    "nvfp4": "NVFP4",
+    "q4_0": "Q4_0",
+    "int4": "int4, nearest",
+    "hqq4": "int4, HQQ",
+    "awq4": "int4, AWQ-style",
+    "gptq4": "int4, GPTQ",
+    "nf3": "NF3",
+    "int3": "int3, nearest",
+    "hqq3": "int3, HQQ",
+    "awq3": "int3, AWQ-style",
+    "gptq3": "int3, GPTQ",
 }
-LOSSY = ("int8", "nf4", "fp4", "hqq4")  # one of each kind, to draw
-PLAIN = ("fp32", "bf16")  # formats without a rest
-DRAWN = ("fp32", "bf16", "int8", "nf4", "nf4-dq", "fp4", "hqq4")
-SAMPLES = 4000
-BETWEEN = 2 * 1.959964  # standard deviations between the ends of a 95 % interval
+MODELS = {
+    "smollm2-135m": "SmolLM2 135M",
+    "gemma-3-270m": "Gemma 3 270M",
+    "qwen2.5-coder-0.5b": "Qwen2.5-Coder 0.5B",
+    "qwen2.5-coder-1.5b": "Qwen2.5-Coder 1.5B",
+    "minilm-l6": "MiniLM L6",
+    "mpnet-base": "MPNet base",
+}
 
 
 def kinds(stem: str = "weight_quality") -> dict:
-    """The rows by their kind; a kind without rows is an empty table of all columns."""
-    from collections import defaultdict
-
-    table = records.table(stem)
-    found = defaultdict(lambda: table.head(0))
-    return found | {what: only(some) for what, some in table.groupby("what", sort=False)}
-
-
-def chosen(quality, model: str, live: bool = False):
-    """The rows of one language model, by format; of the first one if ``live`` has no rows of it.
-
-    Raises ValueError for a model without rows that is not measured live either.
-    """
-    known = [name for name in dict.fromkeys(quality["model"]) if not name.startswith("dense-")]
-    if model not in known and not live:
-        raise ValueError(f"{units.unknown('recorded model', model, known)}; or set live = True")
-    rows = quality[quality["model"] == (model if model in known else known[0])]
-    return rows.set_index("format", drop=False)
+    """The rows by their kind, without the columns of other kinds."""
+    groups = records.table(stem).groupby("what", sort=False)
+    return {
+        what: rows.dropna(axis="columns", how="all").reset_index(drop=True) for what, rows in groups
+    }
 
 
-def unrecorded(quality) -> str:
-    """The formats of `weights` without a row, in words."""
-    names = [name for name in convert.FORMATS if name not in set(quality["format"])]
-    return ", ".join(names) or "none"
+def of_model(rows, model: str):
+    """The rows of one model by format. Raises ValueError for a model without any."""
+    known = list(dict.fromkeys(rows["model"]))
+    if model not in known:
+        raise units.unknown("recorded model", model, known)
+    return rows[rows["model"] == model].set_index("format", drop=False)
 
 
-def converted(quality):
-    """The share of the weights that could be converted and were, row by row; nan for plain formats.
-
-    What could be is what the format that converts most of this model does. HQQ leaves matrices
-    whole whose rows are no multiple of its group.
-    """
-    each = 8 * quality["codes_bytes"] / quality["format"].map(LABEL_BITS)
-    return (each / each.groupby(quality["model"]).transform("max")).where(each > 0)
-
-
-def whole(quality):
-    """The rows of formats that convert every model of the table completely."""
-    partly = quality.loc[converted(quality) < 1, "format"]
-    return quality[~quality["format"].isin(partly)]
+def encoders(rows):
+    """Encoders in each format, dense ones: neighbours lost, with the interval, and a label."""
+    dense = rows[rows["share"].isna()] if "share" in rows else rows
+    lost = {f"lost{end}": 1 - dense[f"recall{other}"]
+            for end, other in (("", ""), ("_low", "_high"), ("_high", "_low"))}  # fmt: skip
+    label = [f"{NAMES[form]}, {bits:.2f} bits"
+             for form, bits in zip(dense["format"], dense["bits"], strict=True)]  # fmt: skip
+    return dense.assign(**lost, label=label)
 
 
-def library_table(kind: str = "nf4"):
-    """The sixteen levels as bitsandbytes holds them, (16,) float32."""
-    import logging
-
-    # On a CPU it says at import that it looked for faster kernels and found none.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    from bitsandbytes import functional
-
-    return functional.get_4bit_type(kind, device="cpu").numpy()
-
-
-def only(rows):
-    """The rows without the columns that belong to other kinds of rows."""
-    return rows.dropna(axis="columns", how="all").reset_index(drop=True)
-
-
-def with_intervals(rows, values: dict[str, str], by: tuple[str, ...] = ("format",)):
-    """The columns ``by``, and each value with its interval as words: ``0.9123 (0.90 to 0.92)``."""
+def equal_bytes(rows, share: float = 0.5, form: str = "nf4", dense: str = "nf3"):
+    """Pruning and four bits together, beside each alone and a dense code of as many bytes."""
     import pandas
 
-    if not len(rows):
-        return pandas.DataFrame({"rows": ["not measured"]})
-    shown = {name: rows[name] for name in by}
-    for name, form in values.items():
-        if name not in rows:
-            continue
-        shown[name.replace("_", " ")] = [
-            f"{value:{form}} ({low:{form}} to {high:{form}})"
-            for value, low, high in zip(
-                rows[name], rows[f"{name}_low"], rows[f"{name}_high"], strict=True
-            )
-        ]
-    return pandas.DataFrame(shown)
+    table = []
+    for model, some in rows.groupby("model", sort=False):
+        whole = some[some["share"].isna()].set_index("format")
+        gone = some[some["share"] == share].set_index("format")
+        for name, row in (
+            (f"{share:.0%} pruned, {NAMES[form]}", gone.loc[form]),
+            (f"{NAMES[dense]}, dense", whole.loc[dense]),
+            (f"{NAMES[form]}, dense", whole.loc[form]),
+            (f"{share:.0%} pruned alone", gone.loc["fp32"]),
+        ):
+            columns = ("bits", "cosine_error", "cosine_error_low", "cosine_error_high", "recall")
+            table.append({"model": MODELS[model], "weights": name} | row[list(columns)].to_dict())
+    return pandas.DataFrame(table)
 
 
-def ends(rows):
-    """For each format the loss added to the smallest and the largest model, and the slope.
+def as_used(rows):
+    """Bits a parameter with what the format leaves alone in bf16: codes, scales, tables and rest.
 
-    The slope is that of log(loss added) over log(parameters): 0 if size does not matter, -1 if
-    ten times the size leaves a tenth. Its interval takes the intervals of the sizes as normal and
-    independent; they share their documents, which makes it too wide rather than too narrow.
-    Formats that add nothing measurable to some size have no slope.
+    For rows of language models, whose rest was measured in fp32.
     """
-    import pandas
-
-    found = []
-    for name, some in rows.groupby("format", sort=False):
-        some = some.sort_values("parameters")
-        added = some["loss_change"].to_numpy()
-        row = {"format": name, "smallest": added[0], "largest": added[-1]}
-        if len(some) > 1 and (some["loss_change_low"] > 0).all():
-            size = np.log(some["parameters"].to_numpy(float))
-            spread = (some["loss_change_high"] - some["loss_change_low"]).to_numpy() / BETWEEN
-            draw = np.random.default_rng(0).normal(added, spread, (SAMPLES, len(some)))
-            draw = draw[(draw > 0).all(1)]
-            slopes = np.polyfit(size, np.log(draw).T, 1)[0]
-            low, high = np.percentile(slopes, [2.5, 97.5])
-            slope = np.polyfit(size, np.log(added), 1)[0]
-            row |= {"slope": slope, "slope_low": low, "slope_high": high}
-        found.append(row)
-    return pandas.DataFrame(found)
+    coded = rows[["codes_bytes", "scales_bytes", "codebooks_bytes"]].sum(axis=1)
+    rest = rows["high_precision_bytes"].where(coded == 0, rows["high_precision_bytes"] / 2)
+    return 8 * (coded + rest) / rows["parameters"]
 
 
-def both(quality, pruned, form: str):
-    """Pruning, quantizing, and both: shares of the fp32 bytes of the matrices, and losses added.
-
-    Bytes are those of the converted matrices alone, with a bit map where that is less than
-    storing the zeros; what stays in high precision is the same in all columns and left out.
-    The interval of ``both over sum`` sets each loss at its worst end at once, which makes it too
-    wide rather than too narrow.
-    """
-    import pandas
-
-    found = []
-    keyed = pruned.set_index(["model", "share", "format"])
-    for model, share in dict.fromkeys(zip(pruned["model"], pruned["share"], strict=True)):
-        if not {(model, share, "fp32"), (model, share, form)} <= set(keyed.index):
-            continue  # a recording that is not finished
-        alone, combined = keyed.loc[(model, share, "fp32")], keyed.loc[(model, share, form)]
-        plain = quality[(quality["model"] == model) & (quality["format"] == form)].iloc[0]
-        whole = alone["dense_bytes"]
-        one, two = alone["sparse_bytes"] / whole, combined["dense_bytes"] / whole
-        added, low, high = (
-            [row[f"loss_change{end}"] for row in (alone, plain, combined)]
-            for end in ("", "_low", "_high")
-        )
-        found.append(
-            {
-                "model": model,
-                "share": share,
-                "bytes alone": min(one, 1),
-                "bytes quantized": two,
-                "bytes both": min(combined["sparse_bytes"] / whole, two),
-                "product": one * two,
-                "loss pruned": added[0],
-                "loss quantized": added[1],
-                "loss both": added[2],
-                "both over sum": added[2] / (added[0] + added[1]),
-                "low": low[2] / (high[0] + high[1]),
-                "high": high[2] / (low[0] + low[1]),
-            }
-        )
-    return pandas.DataFrame(found)
-
-
-def recipe(formats, tolerances):
-    """For each share of the loss given up, the format of fewest bytes that surely stays within.
-
-    Surely: at the upper end of its 95 % interval.
-    """
-    import pandas
-
-    original = formats.loc["fp32"]
-    worst = formats["loss_change_high"] / original["bits_per_byte"]
-    found = []
-    for tolerance in sorted(set(tolerances)):
-        fits = formats[(worst <= tolerance) | (formats["format"] == "fp32")]
-        best = fits.loc[fits["held_bytes"].idxmin()]
-        found.append(
-            {
-                "loss given up": tolerance,
-                "format": best["format"],
-                "held": best["held_bytes"],
-                "of fp32": best["held_bytes"] / original["held_bytes"],
-            }
-        )
-    return pandas.DataFrame(found)
-
-
-def published(batches: tuple[int, ...] = (1, 8, 32), context: int = 128):
-    """The published times a step of `data/facts/quantization.yml`, each over its floor."""
-    import pandas
-
-    entry = _facts("bitsandbytes-h100-llama-3.1-8b")
-    model, device = parameters.describe(entry["model"]), catalog.device(entry["device"])
-    found = []
-    for batch in batches:
-        plain = entry["figures"][f"bf16_batch_{batch}"]["value"]
-        for form in ("bf16", "nf4", "nf4-dq", "int8"):
-            seconds = entry["figures"][f"{form}_batch_{batch}"]["value"]
-            floor = roofline.decode(model, device, context, batch, weights=form).seconds
-            found.append(
-                {
-                    "batch": batch,
-                    "format": form,
-                    "ms a token": 1e3 * seconds,
-                    "floor (ms)": 1e3 * floor,
-                    "over the floor": seconds / floor,
-                    "against bf16": plain / seconds,
-                }
-            )
-    return pandas.DataFrame(found)
-
-
-def compiled() -> dict[str, float]:
-    """Published speed with a compiled step over that of bf16, by format, and int4's byte ratio."""
-    rates = _facts("torchao-a100-llama-3-8b")["figures"]
-    plain = rates["bf16_batch_1"]["value"]
-    return {form: rates[f"{form}_batch_1"]["value"] / plain for form in ("int8", "int4")}
-
-
-def _facts(name: str) -> dict:
+def facts(name: str) -> dict:
+    """An entry of ``data/facts/quantization.yml``."""
     return next(entry for entry in records.facts("quantization") if entry["name"] == name)
 
 
-def sensitivities(layers, most: int = 16):
-    """For each model its ``most`` groups that matter most, one bit width; a title for each."""
-    found = {}
-    for model, some in layers.groupby("model", sort=False):
-        bits = ", ".join(f"{bits:.0f}" for bits in sorted(some["bits_of_group"].unique()))
-        windows = ", ".join(f"{number:.0f}" for number in sorted(some["documents"].unique()))
-        title = f"{model}, {bits} bits, {windows} windows"
-        found[title] = some.sort_values("kl", ascending=False).head(most)
-    return found
+def speeds():
+    """Published speed over that of bf16, both sides: who measured, on what, in which format."""
+    import pandas
+
+    def over(name: str, form: str, kind: str, inverse: bool) -> float:
+        figures = facts(name)["figures"]
+        plain, other = (figures[f"{part}_{kind}"]["value"] for part in ("bf16", form))
+        return plain / other if inverse else other / plain
+
+    h100, ada = "bitsandbytes-h100-llama-3.1-8b", "bitsandbytes-rtx4090-llama-3.1-8b"
+    vllm, compiled = "torchao-h100-llama-3.1-8b", "torchao-a100-llama-3-8b"
+    rows = [
+        ("NF4, bitsandbytes", "RTX 4090, 1 sequence", over(ada, "nf4", "batch_1", True)),
+        ("NF4, bitsandbytes", "RTX 4090, 8", over(ada, "nf4", "batch_8", True)),
+        ("NF4, bitsandbytes", "H100, 1", over(h100, "nf4", "batch_1", True)),
+        ("LLM.int8()", "H100, 1", over(h100, "int8", "batch_1", True)),
+        ("int8 without outliers", "RTX 4090, 32", over(ada, "int8-plain", "batch_32", True)),
+        ("int4, torchao, compiled", "A100, 1", over(compiled, "int4", "batch_1", False)),
+        ("int8 weights, vLLM", "H100, full load", over(vllm, "int8", "decode", False)),
+        ("FP8, vLLM", "H100, full load", over(vllm, "fp8", "decode", False)),
+    ]
+    return pandas.DataFrame(rows, columns=["format", "where", "speed over bf16"])
 
 
-def mixtures(mixed):
-    """Divergence of each allocation over that of even bits, for models with all of them.
+def divergences():
+    """llama.cpp's KL divergence by type of file: Llama 2 7B, Llama 3 8B, and their ratio."""
+    import pandas
 
-    ``bits`` are those of a weight in the mixture and evenly; a shuffle is the mean of its draws.
+    table = pandas.DataFrame(facts("llama-cpp-llama-2-against-3")["types"])
+    return table.assign(ratio=table["llama_3_8b"] / table["llama_2_7b"])
+
+
+def recipe(table, tolerances):
+    """For each share of neighbours given up, the format of fewest bits that stays within it.
+
+    Within it at the upper end of its 95 % interval.
     """
     import pandas
 
-    found = []
-    for model, some in mixed.groupby("model", sort=False):
-        mean = some.groupby("allocation")[["kl", "bits"]].mean()
-        if not {"uniform", "by sensitivity", "shuffled"} <= set(mean.index):
-            continue  # a recording that is not finished
-        even = mean.loc["uniform"]
-        found.append(
+    rows = []
+    for tolerance in sorted(set(tolerances)):
+        fits = table[(table["lost_high"] <= tolerance) | (table["format"] == "fp32")]
+        best = fits.sort_values(["bits", "lost"]).iloc[0]
+        rows.append(
             {
-                "model": model,
-                "bits": mean.loc["by sensitivity", "bits"],
-                "even bits": even["bits"],
-                **{
-                    name: mean.loc[name, "kl"] / even["kl"]
-                    for name in ("by sensitivity", "shuffled")
-                },
+                "neighbours given up": tolerance,
+                "format": NAMES[best["format"]],
+                "bits": best["bits"],
             }
         )
-    return pandas.DataFrame(
-        found, columns=["model", "bits", "even bits", "by sensitivity", "shuffled"]
-    )
-
-
-def outlying(outliers) -> str:
-    """What the rows of `outliers` say of each model, a sentence each."""
-    said = []
-    for name, some in outliers.groupby("model", sort=False):
-        share = some["share_of_features"]
-        reached = int((some["largest"] >= some["threshold"]).sum())
-        said.append(
-            f"In {name}, {reached} of {len(some)} layers have an input of that size, the largest "
-            f"{some['largest'].max():,.0f}; LLM.int8() keeps {share.min():.1%} to {share.max():.1%}"
-            " of a layer's features in sixteen bits. By its authors' definition, "
-            f"{some['hidden_outliers'].iloc[0]:.0f} of the model's features "
-            f"{'is an outlier' if some['hidden_outliers'].iloc[0] == 1 else 'are outliers'}."
-        )
-    return " ".join(said)
+    return pandas.DataFrame(rows)

@@ -1,0 +1,38 @@
+"""The figure of the catalogue page."""
+
+from .style import COLOURS, INK
+
+LABELLED = ("GPT-3 175B", "DeepSeek V3", "GPT-2")
+AT_POINTS = {"textcoords": "offset points", "fontsize": 11.5}
+
+
+def cache_by_size(axes, table) -> str:
+    """Bytes of KV cache a token over the total; dense models and mixtures apart.
+
+    The models of `LABELLED` get their name.
+    """
+    there = table[table["KV cache a token"].fillna(0) > 0]
+    sparse = there["active"].notna()
+    kinds = ((~sparse, COLOURS[0], "dense"), (sparse, COLOURS[1], "with experts"))
+    for place, (mask, colour, name) in enumerate(kinds):
+        part = there[mask]
+        axes.scatter(part["total"], part["KV cache a token"] / 1e3, s=22, color=colour, alpha=0.8)
+        axes.text(0.02, 0.93 - 0.09 * place, name, color=colour, transform=axes.transAxes)
+    for row in there[there["model"].isin(LABELLED)].to_dict("records"):
+        axes.annotate(
+            row["model"],
+            (row["total"], row["KV cache a token"] / 1e3),
+            (0, -13),
+            ha="center",
+            color=INK,
+            **AT_POINTS,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("KV cache a token (kB)")
+    spread = there["KV cache a token"].max() / there["KV cache a token"].min()
+    return (
+        f"{len(there)} models by parameters and by bytes of KV cache a token, both on logarithmic "
+        f"axes. The cache does not follow the size: it differs {spread:,.0f}-fold between them."
+    )
