@@ -40,9 +40,12 @@ NUMBERS_NAMED = [pytest.param(*case, id=f"{at}") for at, case in enumerate(NUMBE
 
 
 class TestExtraction:
+    """Right answers in other styles were marked wrong in lm-evaluation-harness #3382, lighteval
+    #869 and sglang-jax PR #1306, whose phrasings are among these."""
+
     def test_there_are_enough_phrasings_in_enough_languages(self):
         texts = {text for _, text in LETTERS} | {text for _, text, _ in NUMBERS}
-        assert len(texts) >= 400
+        assert len(texts) >= 580
         assert len([text for _, text in LETTERS if not text.isascii()]) >= 35
 
     @pytest.mark.parametrize(("wanted", "text"), LETTERS_NAMED)
@@ -55,7 +58,7 @@ class TestExtraction:
 
     def test_few_of_the_right_ones_are_guesses(self):
         letters = [extraction.letter(text, CHOICES) for wanted, text in LETTERS if wanted]
-        assert sum(not letter.stated for letter in letters) <= 0.03 * len(letters)
+        assert sum(not letter.stated for letter in letters) <= 0.06 * len(letters)
         guess = extraction.letter("It has to do with Paris, I suppose.", CHOICES)
         assert (guess.value, guess.stated) == ("B", False)
         assert not numbers.number_is("The order 66 ships 2 pieces.", ("2",)).stated

@@ -140,11 +140,14 @@ def letter(text: str, choices: tuple[str, ...]) -> Extracted:
     if len(named) == 1:
         return Extracted(named[0], stated=False)
     alone = [
-        match[1]
+        match
         for match in re.finditer(rf"(?<![A-Za-z0-9'’.-])([{known}])(?![A-Za-z0-9'’-])", flat)
         if not _is_word(flat, match) and _believed(flat, match, False)
     ]
-    return Extracted(alone[-1] if alone else None, stated=False)
+    both = rf"(?<!\w)[{known}]\s*(?:{W['and']})\s*$"
+    if not alone or re.search(both, flat[: alone[-1].start(1)]):  # "A or B"
+        return Extracted(None, stated=False)
+    return Extracted(alone[-1][1], stated=False)
 
 
 def _whole(text: str, known: str, choices: tuple[str, ...]) -> str | None:
@@ -212,6 +215,10 @@ def _statements(text: str, known: str) -> list[tuple[int, str]]:
             second = re.match(other, text[match.end(1) :]) if name != "judged" else None
             both = second and second[1] != match[1].upper()
             results.append((match.start(1), "" if both else match[1].upper()))
+    for line in re.finditer(r"[^\n]+", text):  # "B) Paris - correct", below the other choices
+        name = _leading(line[0], known)
+        if name and re.search(rf"[-–—:(✓✅]\W*(?:{W['good']})\W*$", line[0], re.I):
+            results.append((line.start(), name))
     return results
 
 

@@ -81,7 +81,7 @@ def _figures(text: str) -> str:
     """``text`` in plain figures: fractions, powers and signs of Unicode and LaTeX written out."""
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}", r" \1/\2 ", text)
     text = (
-        re.sub(r"\\(?:times|cdot)\b", "×", text)
+        re.sub(r"\\(?:times|cdot)(?![a-z])", "×", text)
         .replace("{,}", ",")
         .replace("\\%", "%")
         .replace("\\$", "$")
@@ -113,11 +113,14 @@ def _stated_number(text: str) -> tuple[str, bool]:
         re.I,
     ):
         first = flat.split("\n")[0]
+        if re.match(rf"\W*{NUMBER.pattern}\s*=[^=]*[-+*/×x]\s*\d[^=]*$", first, re.I):
+            return first, True  # "12 = 3 x 4"
         return first if "=" not in first.lstrip("= ") else _after_equals(first), True
     lines = [line for line in flat.splitlines() if NUMBER.search(line)]
     if equal := [line for line in lines if re.search(r"=\s*[^\w\n]*[-–.,]?\d", line)]:
         return _after_equals(equal[-1]), True
     short = ASIDE.sub(" ", flat)
+    short = short if NUMBER.search(short) else flat
     sentences = [
         sentence
         for sentence in re.split(r"(?<=[^\d.])[.!?]\s+|(?<=\d)[.!?]\s+(?=\D)|[\n。]", short)
