@@ -40,11 +40,11 @@ def main() -> None:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch.set_num_threads(threads)
     todo = records.missing(file, GRID)
-    for place, config in enumerate(todo, 1):
+    for position, config in enumerate(todo, 1):
         measured = measure(config, records.read(file))
         row = records.append(file, config, measured, records.provenance(seed=0))
-        told = " ".join(str(value) for value in config.values())
-        print(f"[{place}/{len(todo)}] {told}: {row.get('over_floor', row.get('rate')):.3g}")
+        messages = " ".join(str(value) for value in config.values())
+        print(f"[{position}/{len(todo)}] {messages}: {row.get('over_floor', row.get('rate')):.3g}")
 
 
 if __name__ == "__main__":

@@ -130,15 +130,17 @@ def compare(row: dict, before: list[dict]) -> dict:
 
 def wanted(grid: list[dict], args: argparse.Namespace) -> list[dict]:
     """The rows that the command line asks for."""
-    asked = {"kind": args.kinds, "model": args.models, "format": args.formats}
-    for name, values in asked.items():
+    requested = {"kind": args.kinds, "model": args.models, "format": args.formats}
+    for name, values in requested.items():
         known = {row[name] for row in grid if name in row}
         if unknown := sorted(set(values or ()) - known):
             raise ValueError(f"no row of {name} {unknown[0]!r}; there are: {', '.join(known)}")
     return [
         row
         for row in grid
-        if all(not values or row.get(name, values[0]) in values for name, values in asked.items())
+        if all(
+            not values or row.get(name, values[0]) in values for name, values in requested.items()
+        )
     ]
 
 

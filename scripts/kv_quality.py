@@ -82,9 +82,9 @@ def few() -> list[Row]:
 
 def many() -> list[Row]:
     """Ways for the first model: methods, sides apart, mixtures, seeds, residual windows."""
-    found = few() + [way(method, bits) for method in SAME for bits in BITS]
+    result = few() + [way(method, bits) for method in SAME for bits in BITS]
     for bits in BITS:
-        found += [
+        result += [
             way("turboquant", bits, rotation="hadamard"),
             way("turboquant", bits, "plain"),
             way("plain", None, "turboquant", bits),
@@ -92,14 +92,14 @@ def many() -> list[Row]:
             way("prod", bits, "turboquant", bits),
             *(way("turboquant", bits, seed=seed) for seed in SEEDS),
         ]
-    found += [way(keys, wide, "turboquant", narrow) for keys, wide, narrow in MIXED]
-    found += [
+    result += [way(keys, wide, "turboquant", narrow) for keys, wide, narrow in MIXED]
+    result += [
         way(method, bits, residual=RESIDUAL) for method in ("turboquant", "kivi") for bits in (3, 2)
     ]
     for bits in BITS:  # as each is meant to be used, plain tokens in bf16
-        found.append(way("kivi", bits, residual=RESIDUAL, plain="bf16"))
-        found.append(way("turboquant", bits, residual=RESIDUAL, sink=SINK, plain="bf16"))
-    return list({records.identity(one): one for one in found}.values())
+        result.append(way("kivi", bits, residual=RESIDUAL, plain="bf16"))
+        result.append(way("turboquant", bits, residual=RESIDUAL, sink=SINK, plain="bf16"))
+    return list({records.identity(item): item for item in result}.values())
 
 
 def rows(what: str, words) -> Iterator[Row]:
@@ -107,12 +107,12 @@ def rows(what: str, words) -> Iterator[Row]:
     for model in words.models:
         first, read = model == words.models[0], {"text": "sotu", "context": 257}
         if what == "quality":
-            for one in many() if first else few():
-                chunk = FINE if one["residual"] else evaluate.CHUNK
+            for item in many() if first else few():
+                chunk = FINE if item["residual"] else evaluate.CHUNK
                 yield {
                     "what": what,
                     "model": model,
-                    **one,
+                    **item,
                     **read,
                     "chunk": chunk,
                     "documents": words.documents if first else words.documents // 2,
@@ -132,22 +132,22 @@ def rows(what: str, words) -> Iterator[Row]:
                     }
         elif what == "needle" and first:
             for context in words.contexts:
-                for one in ASKED:
+                for item in ASKED:
                     yield {
                         "what": what,
                         "model": model,
-                        **one,
+                        **item,
                         "text": "brown",
                         "context": context,
                         "needles": NEEDLES,
                         "documents": words.haystacks,
                     }
         elif what == "generation" and first:
-            for one in WRITTEN:
+            for item in WRITTEN:
                 yield {
                     "what": what,
                     "model": model,
-                    **one,
+                    **item,
                     "text": "sotu",
                     "context": 65,
                     "documents": words.prompts,
@@ -187,7 +187,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--contexts",
-        type=lambda w: [int(one) for one in w.split(",")],
+        type=lambda w: [int(item) for item in w.split(",")],
         default=list(CONTEXTS),
         help="tokens of the texts with facts (needle)",
     )
@@ -203,14 +203,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     add("--having", help="only rows that say this of how they store: center, sink, plain")
     add("--list", action="store_true", help="print the rows and measure none")
-    given = parser.parse_args(words)
-    for kind in given.what:
+    inputs = parser.parse_args(words)
+    for kind in inputs.what:
         if kind not in KINDS:
             raise units.unknown("kind of row", kind, KINDS)
-    for model in given.models:
+    for model in inputs.models:
         if model not in (known := pretrained.names("causal")):
             raise units.unknown("language model", model, known)
-    return given
+    return inputs
 
 
 def main() -> None:
@@ -219,15 +219,15 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(words.threads)
-        some = [row for what in words.what for row in rows(what, words)]
-        some = [row for row in some if not words.having or row.get(words.having)]
+        subset = [row for what in words.what for row in rows(what, words)]
+        subset = [row for row in subset if not words.having or row.get(words.having)]
         # In this process, model by model: models are large and kept between rows.
-        some.sort(key=lambda row: words.models.index(row["model"]))
+        subset.sort(key=lambda row: words.models.index(row["model"]))
         if words.list:
-            for row in some:
+            for row in subset:
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
-        engine.run_all(measure, some, words.output, workers=1, backend="here")
+        engine.run_all(measure, subset, words.output, workers=1, backend="here")
     except (ValueError, RuntimeError) as error:
         sys.exit(f"kv_quality: {error}")
 

@@ -79,14 +79,14 @@ def measure_codebook(config: Row) -> Row:
     """Exact distortion, between the bounds."""
     from sizewise.quantization.turboquant import lloyd_max, theory
 
-    made = lloyd_max.lloyd_max(config["bits"], config["dim"])
+    built = lloyd_max.lloyd_max(config["bits"], config["dim"])
     low = theory.lower(config["bits"])
     return {
-        "distortion": made.distortion,
+        "distortion": built.distortion,
         "lower": low,
         "upper": theory.upper(config["bits"]),
-        "over_lower": made.distortion / low,
-        "lloyd_gap": max(lloyd_max.conditions(made)),
+        "over_lower": built.distortion / low,
+        "lloyd_gap": max(lloyd_max.conditions(built)),
     }
 
 
@@ -104,13 +104,13 @@ def measure_sampled(config: Row) -> Row:
     code = TurboQuant(d, config["bits"], **{name: config[name] for name in names})
     codes = code.encode(u)
     decoded = code.decode(codes)
-    away = decoded - u  # (n, d)
-    found = {"bytes_each": codes.nbytes / n}
-    found |= _mean("distortion", (away**2).sum(-1))
-    found |= _mean("inner", d * (q * away).sum(-1) ** 2)
-    found |= _mean("slope", (u * decoded).sum(-1))
+    difference = decoded - u  # (n, d)
+    result = {"bytes_each": codes.nbytes / n}
+    result |= _mean("distortion", (difference**2).sum(-1))
+    result |= _mean("inner", d * (q * difference).sum(-1) ** 2)
+    result |= _mean("slope", (u * decoded).sum(-1))
     words = (config["variant"], config["bits"], d)
-    return found | {"expected": theory.expected(*words), "expected_slope": theory.slope(*words)}
+    return result | {"expected": theory.expected(*words), "expected_slope": theory.slope(*words)}
 
 
 def measure_seed(config: Row) -> Row:
@@ -128,13 +128,13 @@ def measure_seed(config: Row) -> Row:
         q, r = numpy.linalg.qr(_normal(config["library"], other, d, d))
         q *= numpy.copysign(1.0, numpy.diag(r))  # uniform, had it not met its own data
         turned = u @ torch.from_numpy(q).T
-    made = lloyd_max.lloyd_max(config["bits"], d)
+    built = lloyd_max.lloyd_max(config["bits"], d)
     values = turned.numpy()
-    nearest = made.centroids[numpy.searchsorted(made.boundaries, values)]
+    nearest = built.centroids[numpy.searchsorted(built.boundaries, values)]
     errors = ((values - nearest) ** 2).sum(-1)
     worst = numpy.sort(errors)[::-1]
     return _mean("distortion", torch.from_numpy(errors)) | {
-        "expected": made.distortion,
+        "expected": built.distortion,
         "error_99": float(numpy.quantile(errors, 0.99)),
         "error_most": float(worst[0]),
         "worst_share": float(worst[: n // 100].sum() / errors.sum()),
@@ -189,23 +189,23 @@ def embeddings(model: str, vectors: int, queries: int):
         raise ValueError(f"the texts hold {len(wanted)} sentences, {total} are wanted")
     step = len(wanted) / total  # evenly over all texts
     chosen = [wanted[int(k * step)] for k in range(total)]
-    found = torch.as_tensor(pretrained.encoder(model).embed(chosen)).float()
+    result = torch.as_tensor(pretrained.encoder(model).embed(chosen)).float()
     order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
-    asked, base, others = order.split([queries, vectors, vectors])
-    return found[base], found[asked], found[others]
+    requested, base, others = order.split([queries, vectors, vectors])
+    return result[base], result[requested], result[others]
 
 
 def sentences() -> list[str]:
     """Sentences of 6 to 40 words of the evaluation texts, each once, in their order."""
     from sizewise.evaluation import corpora
 
-    found = {}
+    result = {}
     for name in TEXTS:
         for document in corpora.fixed(name):
-            for one in re.split(r"(?<=[.!?])\s+", " ".join(document.split())):
-                if 6 <= len(one.split()) <= 40:
-                    found.setdefault(one)
-    return list(found)
+            for item in re.split(r"(?<=[.!?])\s+", " ".join(document.split())):
+                if 6 <= len(item.split()) <= 40:
+                    result.setdefault(item)
+    return list(result)
 
 
 def _normal(library: str, seed: int, *shape: int):

@@ -37,9 +37,9 @@ def filled(one, cache, tokens):
     own = DynamicCache(config=one.config)
     with torch.inference_mode():
         one.model(tokens, past_key_values=own, use_cache=True)
-    for layer, kept in enumerate(own.layers):
-        cache.keys[layer][:, :, :-1].copy_(kept.keys)
-        cache.values[layer][:, :, :-1].copy_(kept.values)
+    for layer, retained in enumerate(own.layers):
+        cache.keys[layer][:, :, :-1].copy_(retained.keys)
+        cache.values[layer][:, :, :-1].copy_(retained.values)
 
 
 @pytest.fixture(name="quick", autouse=True)
@@ -91,33 +91,33 @@ class Nothing:
 @pytest.fixture(name="pretended")
 def the_pretended(monkeypatch):
     """The calls that bookkeep a GPU's work, answered by the CPU, which does the work itself."""
-    told = {"forbidden": False, "slept": []}
+    messages = {"forbidden": False, "slept": []}
     for name in ("Stream", "stream", "graph", "CUDAGraph", "Event"):
         monkeypatch.setattr(torch.cuda, name, Nothing)
     monkeypatch.setattr(torch.cuda, "current_stream", Nothing)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.cuda, "_sleep", told["slept"].append)
+    monkeypatch.setattr(torch.cuda, "_sleep", messages["slept"].append)
     monkeypatch.setattr(
-        torch.cuda, "set_sync_debug_mode", lambda mode: told.update(forbidden=mode == "error")
+        torch.cuda, "set_sync_debug_mode", lambda mode: messages.update(forbidden=mode == "error")
     )
-    return told
+    return messages
 
 
 @pytest.fixture(name="step")
 def the_step(tiny):
-    made, _ = decode.prepared(tiny, "static", 2, 8)
-    made.device = "cuda"
-    return made
+    built, _ = decode.prepared(tiny, "static", 2, 8)
+    built.device = "cuda"
+    return built
 
 
 def replaying(step, factor=1.0):
     """A graph's replay: the step's results in the tensors of its capture."""
 
     def replay(graph):
-        kept = step.logits
+        retained = step.logits
         step()
         with torch.inference_mode():
-            kept.copy_(factor * step.logits)
-        step.logits = kept
+            retained.copy_(factor * step.logits)
+        step.logits = retained
 
     return replay

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     from tokenizers.trainers import BpeTrainer
     from transformers import PreTrainedTokenizerFast
 
-    made = tmp_path_factory.mktemp("a model")
+    built = tmp_path_factory.mktemp("a model")
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -37,9 +37,9 @@ def folder(tmp_path_factory):
     tokenizer.train_from_iterator([WORDS], trainer)
     model = models.build(models.spec("dense", 64, 512, 64), 0)
     torch.nn.init.normal_(model.lm_head.weight, 0, 0.02, torch.Generator().manual_seed(0))
-    model.save_pretrained(made)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(made)
-    return made
+    model.save_pretrained(built)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(built)
+    return built
 
 
 @pytest.fixture
@@ -51,52 +51,52 @@ def text(tmp_path):
 
 def changed(folder, tmp_path, **fields):
     """A folder with another configuration and no weights that fit it."""
-    made = tmp_path / "changed"
-    made.mkdir()
+    built = tmp_path / "changed"
+    built.mkdir()
     for file in folder.iterdir():
-        (made / file.name).write_bytes(file.read_bytes())
+        (built / file.name).write_bytes(file.read_bytes())
     config = json.loads((folder / "config.json").read_text()) | fields
-    (made / "config.json").write_text(json.dumps(config))
-    return made
+    (built / "config.json").write_text(json.dumps(config))
+    return built
 
 
 def test_json_has_the_figures_of_the_library(sizewise, folder, text):
     words = ("quantize", folder, "--format", "nf4-dq", "--text", text, "--context", 32)
     code, out, err = sizewise(*words, "--windows", 5, "--json")
     assert (code, err) == (0, "")
-    found = json.loads(out)
+    result = json.loads(out)
     model, tokenizer, _ = load.load(load.find(str(folder)))
     before = tensor_bytes.measure_bytes(model)
     cut, sizes, _ = likelihood.documents(tokenizer, [WORDS], 32)
-    some = quantize._spread(len(cut), 5)
-    assert len(set(some)) == 5
-    first = likelihood.measure(model, cut[some], bytes_of_targets=sizes[some])
-    made = convert.convert(model, "nf4-dq")
-    second = likelihood.measure(model, cut[some], bytes_of_targets=sizes[some])
-    assert found["bytes_before"] == before.as_dict()
-    assert found["bytes_after"] == made.stored.as_dict()
-    assert found["bytes_after"]["total"] < found["bytes_before"]["total"]
-    assert found["bits_per_parameter"] == made.bits
-    assert found["layers_converted"] == 14
-    assert found["left_in_high_precision"] == {"Embedding": 512 * 64, "output head": 512 * 64}
+    subset = quantize._spread(len(cut), 5)
+    assert len(set(subset)) == 5
+    first = likelihood.measure(model, cut[subset], bytes_of_targets=sizes[subset])
+    built = convert.convert(model, "nf4-dq")
+    second = likelihood.measure(model, cut[subset], bytes_of_targets=sizes[subset])
+    assert result["bytes_before"] == before.as_dict()
+    assert result["bytes_after"] == built.stored.as_dict()
+    assert result["bytes_after"]["total"] < result["bytes_before"]["total"]
+    assert result["bits_per_parameter"] == built.bits
+    assert result["layers_converted"] == 14
+    assert result["left_in_high_precision"] == {"Embedding": 512 * 64, "output head": 512 * 64}
     for when, rows in (("before", first), ("after", second)):
         nats = rows.nats.sum()
-        assert found[f"perplexity_{when}"] == pytest.approx(math.exp(nats / rows.tokens.sum()))
+        assert result[f"perplexity_{when}"] == pytest.approx(math.exp(nats / rows.tokens.sum()))
         bits = nats / math.log(2) / rows.bytes.sum()
-        assert found[f"bits_per_byte_{when}"] == pytest.approx(bits)
-    assert (found["windows"], found["tokens"]) == (5, 5 * 31)
-    assert found["perplexity_after"] != found["perplexity_before"]
+        assert result[f"bits_per_byte_{when}"] == pytest.approx(bits)
+    assert (result["windows"], result["tokens"]) == (5, 5 * 31)
+    assert result["perplexity_after"] != result["perplexity_before"]
 
 
 def test_the_change_has_an_interval_and_the_least_that_the_text_shows(sizewise, folder, text):
     words = ("quantize", folder, "--format", "int3", "--text", text, "--context", 32)
-    found = json.loads(sizewise(*words, "--windows", 20, "--json")[1])
-    before, after = found["perplexity_before"], found["perplexity_after"]
-    assert found["perplexity_change"] == pytest.approx(after / before - 1)
-    low, high = found["perplexity_change_low"], found["perplexity_change_high"]
-    assert low < found["perplexity_change"] < high
+    result = json.loads(sizewise(*words, "--windows", 20, "--json")[1])
+    before, after = result["perplexity_before"], result["perplexity_after"]
+    assert result["perplexity_change"] == pytest.approx(after / before - 1)
+    low, high = result["perplexity_change_low"], result["perplexity_change_high"]
+    assert low < result["perplexity_change"] < high
     # Half an interval is 1.96 standard errors, and the least change shown 2.80 of them.
-    least = found["least_change_shown"]
+    least = result["least_change_shown"]
     assert least == pytest.approx((high - low) / 2 * 2.80 / 1.96, rel=0.2)
     code, out, _ = sizewise(*words, "--windows", 20)
     assert code == 0
@@ -111,20 +111,20 @@ def test_a_calibrated_format_looks_at_other_windows_of_the_text(
 ):
     from sizewise.quantization.weights import calibrated
 
-    asked = []
+    requested = []
     moments = calibrated.second_moments
 
     def watched(model, windows, *args, **options):
-        asked.append(windows)
+        requested.append(windows)
         return moments(model, windows, *args, **options)
 
     monkeypatch.setattr(calibrated, "second_moments", watched)
     words = ("quantize", folder, "--format", "gptq4", "--text", text, "--context", 32)
-    found = json.loads(sizewise(*words, "--windows", 4, "--json")[1])
-    assert found["layers_converted"] == 12  # 176 columns of two layers are no multiple of 64
+    result = json.loads(sizewise(*words, "--windows", 4, "--json")[1])
+    assert result["layers_converted"] == 12  # 176 columns of two layers are no multiple of 64
     _, tokenizer, _ = load.load(load.find(str(folder)))
     cut, _, _ = likelihood.documents(tokenizer, [WORDS], 32)
-    assert len(asked[0]) == len(cut) - 4
+    assert len(requested[0]) == len(cut) - 4
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -171,11 +171,11 @@ class TestNotFinite:
         assert "not finite" in out
         assert "6 of 6 windows are not finite before conversion" in err
         code, out, _ = sizewise(*words, "--json")
-        found = json.loads(out)
+        result = json.loads(out)
         assert code == 1
-        assert found["perplexity_before"] is None
-        assert found["perplexity_change"] is None
-        assert found["windows_not_finite_after"] == 6
+        assert result["perplexity_before"] is None
+        assert result["perplexity_change"] is None
+        assert result["windows_not_finite_after"] == 6
 
     def test_one_bad_window_of_many_is_not_left_out(self, sizewise, folder, tmp_path):
         text = tmp_path / "bad.txt"
@@ -188,11 +188,11 @@ class TestNotFinite:
         spoiled = self.saved(folder, tmp_path, spoil)
         words = ("quantize", spoiled, "--text", text, "--format", "nf4", "--context", 32)
         code, out, _ = sizewise(*words, "--windows", 500, "--json")
-        found = json.loads(out)
+        result = json.loads(out)
         assert code == 1
-        assert 0 < found["windows_not_finite_before"] < found["windows"] / 10
-        assert found["perplexity_before"] is None
-        assert found["bits_per_byte_after"] is None
+        assert 0 < result["windows_not_finite_before"] < result["windows"] / 10
+        assert result["perplexity_before"] is None
+        assert result["bits_per_byte_after"] is None
 
 
 def test_a_table_says_what_was_saved_and_what_stayed(sizewise, folder, text):
@@ -212,20 +212,20 @@ def test_a_table_says_what_was_saved_and_what_stayed(sizewise, folder, text):
 def test_without_a_file_the_built_in_text_is_measured(sizewise, folder, monkeypatch):
     from sizewise.evaluation import corpora
 
-    asked = []
+    requested = []
 
     def fixed(name, count=None, characters=None):
-        asked.append((name, count, characters))
+        requested.append((name, count, characters))
         return [WORDS[:characters]] * 3
 
     monkeypatch.setattr(corpora, "fixed", fixed)
     words = ("quantize", folder, "--format", "bf16", "--context", 32, "--windows", 40, "--json")
     code, out, _ = sizewise(*words)
     assert code == 0
-    assert asked == [("sotu", 32, 2 * 32 * 8)]
-    found = json.loads(out)
-    assert found["windows"] <= 40
-    assert found["bits_per_parameter"] == pytest.approx(16, rel=1e-3)
+    assert requested == [("sotu", 32, 2 * 32 * 8)]
+    result = json.loads(out)
+    assert result["windows"] <= 40
+    assert result["bits_per_parameter"] == pytest.approx(16, rel=1e-3)
 
     def absent(name, **_):
         raise ValueError("sotu 1.0 cannot be downloaded: no network")
@@ -240,11 +240,11 @@ def test_windows_are_spread_evenly_and_never_repeat():
     assert quantize._spread(3, 5) == [0, 1, 2]
     for number in range(1, 40):
         for wanted in range(1, 40):
-            some = quantize._spread(number, wanted)
-            assert sorted(set(some)) == some
-            assert len(some) == min(number, wanted)
-            assert 0 <= some[0] <= some[-1] < number
-            steps = np.diff(some)
+            subset = quantize._spread(number, wanted)
+            assert sorted(set(subset)) == subset
+            assert len(subset) == min(number, wanted)
+            assert 0 <= subset[0] <= subset[-1] < number
+            steps = np.diff(subset)
             assert not len(steps) or steps.max() - steps.min() <= 1
 
 
@@ -304,8 +304,8 @@ def test_a_folder_that_is_no_model_is_refused(sizewise, folder, tmp_path, text):
     ids=["code", "encoder", "quantized", "missing", "negative"],
 )
 def test_a_model_that_cannot_be_taken_is_refused(sizewise, folder, tmp_path, text, fields, said):
-    made = changed(folder, tmp_path, **fields)
-    assert said in refused(sizewise, made, "--text", text)
+    built = changed(folder, tmp_path, **fields)
+    assert said in refused(sizewise, built, "--text", text)
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ def hub(folder, tmp_path, monkeypatch):
     def say(files, **fields):
         file = tmp_path / "config.json"
         file.write_text(json.dumps(json.loads((folder / "config.json").read_text()) | fields))
-        listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=one) for one in files])
+        listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=item) for item in files])
         monkeypatch.setattr(configs, "_from_hub", lambda name: file)
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **k: listed)
         monkeypatch.setattr(load, "load", lambda *a: pytest.fail("it was fetched"))
@@ -343,20 +343,20 @@ def test_a_hub_id_that_can_be_taken_is(hub, monkeypatch):
     import huggingface_hub
 
     hub(["config.json", "model-00001-of-00002.safetensors"])
-    found = load.find("someone/a-model")
-    assert (found.kind, found.parameters) == ("hub", 166_208)
+    result = load.find("someone/a-model")
+    assert (result.kind, result.parameters) == ("hub", 166_208)
 
     def offline(*_, **__):
         raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", offline)
-    assert load.find("someone/a-model") == found
+    assert load.find("someone/a-model") == result
 
 
 def test_broken_weights_are_one_line(sizewise, folder, tmp_path, text):
-    made = changed(folder, tmp_path)
-    next(made.glob("*.safetensors")).write_bytes(b"nothing")
-    assert "cannot be loaded" in refused(sizewise, made, "--text", text)
+    built = changed(folder, tmp_path)
+    next(built.glob("*.safetensors")).write_bytes(b"nothing")
+    assert "cannot be loaded" in refused(sizewise, built, "--text", text)
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded(sizewise, folder, monkeypatch):
@@ -369,23 +369,23 @@ def test_too_little_memory_is_said_before_anything_is_loaded(sizewise, folder, m
 
 
 def test_memory_is_reckoned_from_the_parameters(folder):
-    found = load.find(str(folder))
-    model = load.load(found)[0]
-    assert found.parameters == sum(one.numel() for one in model.parameters())
-    assert load.needed(found, "bf16") == 2 * found.parameters
-    read = dataclasses.replace(found, kind="gguf")
-    assert load.needed(read, "bf16") == 4 * found.parameters  # as it was read, and as a model
+    result = load.find(str(folder))
+    model = load.load(result)[0]
+    assert result.parameters == sum(item.numel() for item in model.parameters())
+    assert load.needed(result, "bf16") == 2 * result.parameters
+    read = dataclasses.replace(result, kind="gguf")
+    assert load.needed(read, "bf16") == 4 * result.parameters  # as it was read, and as a model
     assert load.free("cpu") > 0
 
 
 def test_a_text_that_is_none_is_refused(sizewise, folder, tmp_path):
-    for content, said in (
+    for content, printed in (
         (b"\xff\xfe\x00", "no UTF-8"),
         (b" \n", "no text"),
         (b"short", "no text"),
     ):
         (tmp_path / "bad.txt").write_bytes(content)
-        assert said in refused(sizewise, folder, "--text", tmp_path / "bad.txt")
+        assert printed in refused(sizewise, folder, "--text", tmp_path / "bad.txt")
 
 
 def test_a_text_shorter_than_a_window_is_refused_before_loading(
@@ -410,11 +410,11 @@ def test_a_gguf_file_says_what_it_stores(sizewise, tmp_path, text):
     small_gguf(gguf, file)
     code, out, err = sizewise("quantize", file, "--text", text, "--context", 16, "--json")
     assert (code, err) == (0, "")
-    found = json.loads(out)
-    assert found["kind"] == "gguf"
-    kinds = {one["type"]: one["bits"] for one in found["file"]["types"]}
+    result = json.loads(out)
+    assert result["kind"] == "gguf"
+    kinds = {item["type"]: item["bits"] for item in result["file"]["types"]}
     assert kinds == {"Q8_0": 8.5, "F32": 32}
-    assert 8.5 < found["file"]["bits"] < 32
+    assert 8.5 < result["file"]["bits"] < 32
 
 
 def small_gguf(gguf, file):

@@ -41,8 +41,8 @@ def test_why_nothing_is_metered_is_said(monkeypatch):
     monkeypatch.setattr(energy.importlib.util, "find_spec", lambda name: name)
     for counter, words in ((None, "no counter"), (int, None)):
         monkeypatch.setattr(energy, "_counter", lambda counter=counter: counter)
-        told = energy.unmetered("cuda")
-        assert told is words is None or words in told
+        messages = energy.unmetered("cuda")
+        assert messages is words is None or words in messages
 
 
 def test_energy_is_the_difference_of_the_counter_and_not_given_for_short_times(monkeypatch):
@@ -68,8 +68,8 @@ def test_a_ceiling_counts_its_bytes_or_operations(of, monkeypatch):
     monkeypatch.setattr(timing, "time_calls", fixed)
     size = 1 << 16 if of in ceilings.MEMORY else 64
     amount = {"copy": 2 * size, "read": size}.get(of, 2 * size**3)
-    found = ceilings.measure(of, size, "cpu")
-    assert found == {"rate": amount, "rate_low": amount / 2, "rate_high": 2 * amount}
+    result = ceilings.measure(of, size, "cpu")
+    assert result == {"rate": amount, "rate_low": amount / 2, "rate_high": 2 * amount}
 
 
 def test_the_precision_of_fp32_products_is_put_back():
@@ -85,13 +85,13 @@ def ceiling(of, rate, device="X"):
 
 
 def test_measured_ceilings_stand_in_for_a_datasheet():
-    found = [ceiling("copy", 3e12), ceiling("copy", 4e12), ceiling("read", 2e12)]
-    found += [ceiling("bf16", 7e14), ceiling("bf16", 6e14), ceiling("bf16", 9e15, "Y")]
-    device = ceilings.as_device([*found, {"kind": "ceiling", "device": "X", "of": "fp8"}], "X")
+    result = [ceiling("copy", 3e12), ceiling("copy", 4e12), ceiling("read", 2e12)]
+    result += [ceiling("bf16", 7e14), ceiling("bf16", 6e14), ceiling("bf16", 9e15, "Y")]
+    device = ceilings.as_device([*result, {"kind": "ceiling", "device": "X", "of": "fp8"}], "X")
     assert device.bandwidth == 4e12
     assert device.flops["bf16"] == 7e14
     assert device.flops["fp8"] is None
-    assert ceilings.as_device(found, "Z") is None
+    assert ceilings.as_device(result, "Z") is None
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_measured_ceilings_stand_in_for_a_datasheet():
     ],
 )
 def test_a_drivers_name_finds_its_datasheet_or_none(name, known):
-    found = ceilings.datasheet(name)
-    assert (found and found.name) == known
+    result = ceilings.datasheet(name)
+    assert (result and result.name) == known
 
 
 def device(bandwidth, rate):
@@ -118,21 +118,21 @@ def device(bandwidth, rate):
 
 def test_a_floor_by_hand():
     model = parameters.describe("llama-3.1-8b")
-    held = 2 * model.total
-    found = roofline_gap.of(
-        "decode", model, "bf16", 4, 1000, held, sheet=None, measured=device(1e12, 1e15)
+    stored = 2 * model.total
+    result = roofline_gap.of(
+        "decode", model, "bf16", 4, 1000, stored, sheet=None, measured=device(1e12, 1e15)
     )
     lookup = 128256 * 4096
     cache = 4 * 1000 * 2 * 32 * 8 * 128 * 2
-    read = held - 2 * lookup + 2 * 4 * 4096 + cache
-    assert found["bytes_read"] == read
-    assert found["floor_ms"] == pytest.approx(1e3 * read / 1e12)  # memory bound in both phases
-    assert found["floor_sheet_ms"] is None
-    row = {"step_ms": 2 * found["floor_ms"], "format": "bf16"}
-    compared = roofline_gap.compared(row, found, device(1e12, 1e15))
+    read = stored - 2 * lookup + 2 * 4 * 4096 + cache
+    assert result["bytes_read"] == read
+    assert result["floor_ms"] == pytest.approx(1e3 * read / 1e12)  # memory bound in both phases
+    assert result["floor_sheet_ms"] is None
+    row = {"step_ms": 2 * result["floor_ms"], "format": "bf16"}
+    compared = roofline_gap.compared(row, result, device(1e12, 1e15))
     assert compared["measured_over_floor"] == pytest.approx(2)
     assert compared["bandwidth_share"] == pytest.approx(0.5)
-    rate = found["operations"] / (row["step_ms"] / 1e3)
+    rate = result["operations"] / (row["step_ms"] / 1e3)
     assert compared["matrix_share"] == pytest.approx(rate / 1e15)
     assert compared["measured_over_sheet"] is None
 
@@ -141,13 +141,13 @@ def test_a_floor_by_hand():
 @pytest.mark.parametrize("kind", ["decode", "prefill"])
 def test_the_floor_of_a_datasheet_is_the_rooflines(kind, format):
     model, sheet = parameters.describe("llama-3.2-1b"), ceilings.datasheet("NVIDIA H200")
-    found = roofline_gap.of(kind, model, format, 8, 512, model.total, sheet=sheet, measured=None)
+    result = roofline_gap.of(kind, model, format, 8, 512, model.total, sheet=sheet, measured=None)
     stored = "int8" if format == "int8-plain" else format
     compute = "int8" if stored == "int8" else "bf16"
     step = roofline.decode if kind == "decode" else roofline.prefill
     wanted = step(model, sheet, 512, 8, weights=stored, kv="bf16", compute=compute)
-    assert found["floor_sheet_ms"] == pytest.approx(1e3 * wanted.seconds)
-    assert found["operations"] == wanted.operations
-    assert found["floor_ms"] is None
-    empty = roofline_gap.compared({"step_ms": 1.0, "format": format}, found, None)
+    assert result["floor_sheet_ms"] == pytest.approx(1e3 * wanted.seconds)
+    assert result["operations"] == wanted.operations
+    assert result["floor_ms"] is None
+    empty = roofline_gap.compared({"step_ms": 1.0, "format": format}, result, None)
     assert empty["measured_over_floor"] is empty["bandwidth_share"] is empty["matrix_share"] is None

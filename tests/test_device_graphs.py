@@ -94,6 +94,6 @@ ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @ON_GPU
 @pytest.mark.parametrize("mode", ["graph", "lean"])
 def test_a_graph_replays_the_step(mode):
-    one = model.build("llama-tiny", "bf16", "cuda")
-    found = decode.decode(one, mode, 2, 64, **QUICK)  # compares the logits itself
-    assert found["step_ms"] > 0
+    item = model.build("llama-tiny", "bf16", "cuda")
+    result = decode.decode(item, mode, 2, 64, **QUICK)  # compares the logits itself
+    assert result["step_ms"] > 0

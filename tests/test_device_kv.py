@@ -39,7 +39,7 @@ def test_what_is_timed_is_checked_first_and_plain_rows_come_before_packed(script
     names = [json.dumps(row, sort_keys=True) for row in rows]
     assert len(set(names)) == len(names)
     kinds = [row["what"] for row in rows]
-    last_check = max(place for place, what in enumerate(kinds) if what.startswith("check"))
+    last_check = max(position for position, what in enumerate(kinds) if what.startswith("check"))
     assert last_check < kinds.index("attend")
     timed = {row["method"] for row in rows if row["what"] == "attend"}
     assert timed <= {row["method"] for row in rows if row["what"] == "check"}
@@ -51,7 +51,7 @@ def test_what_is_timed_is_checked_first_and_plain_rows_come_before_packed(script
 
 def test_the_recording_fits_half_an_hour(script):
     rows = script.grid(False)
-    seconds = sum(script.cost(row, row if place else None) for place, row in enumerate(rows))
+    seconds = sum(script.cost(row, row if position else None) for position, row in enumerate(rows))
     assert seconds < 30 * 60
 
 
@@ -62,11 +62,11 @@ def test_bytes_of_a_stored_vector_are_codes_and_a_norm():
 
 @pytest.mark.parametrize("method", kv.PACKED)
 def test_packed_attention_and_codes_are_those_of_float64(tmp_path, method):
-    here = bench(tmp_path)
-    found = kv.check(config(what="check", method=method, context=90, batch=3), here)
-    assert found["error"] < kv.LIMITS["packed"]
-    found = kv.check_append(config(what="check-append", method=method), here)
-    assert found["error"] <= kv.CODES
+    current = bench(tmp_path)
+    result = kv.check(config(what="check", method=method, context=90, batch=3), current)
+    assert result["error"] < kv.LIMITS["packed"]
+    result = kv.check_append(config(what="check-append", method=method), current)
+    assert result["error"] <= kv.CODES
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_a_row_is_compared_with_the_best_of_its_shape_and_not_with_its_kind():
         for n, us in (("flash", 30.0), ("cudnn", 20.0))
     ]
     packed = shape | {"what": "attend", "method": "tq4", "us": 10.0, "bytes": 5000}
-    found = kv.against_best(packed, [copy, *plain])
-    assert found == {"share_of_copy": 0.5, "over_fp32": None, "over_bf16": 2.0, "over_fp8": None}
+    result = kv.against_best(packed, [copy, *plain])
+    assert result == {"share_of_copy": 0.5, "over_fp32": None, "over_bf16": 2.0, "over_fp8": None}
     assert kv.against_best(plain[0] | {"bytes": 1}, [copy, *plain])["over_bf16"] is None
     other = [row | {"context": 65} for row in plain]
     assert kv.against_best(packed, other)["over_bf16"] is None
@@ -113,9 +113,9 @@ def test_what_a_method_cannot_do_is_a_row_that_says_so(tmp_path, monkeypatch, er
         raise error
 
     monkeypatch.setitem(kv.WHAT, "attend", fails)
-    found = kv.measure(config(), "cpu", tmp_path / "rows.jsonl")
-    assert found["refused"] == str(error)
-    assert bool(found.get(recording.WORN)) is worn
+    result = kv.measure(config(), "cpu", tmp_path / "rows.jsonl")
+    assert result["refused"] == str(error)
+    assert bool(result.get(recording.WORN)) is worn
 
 
 def test_columns_are_described(tmp_path):

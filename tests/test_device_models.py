@@ -14,15 +14,15 @@ torch = pytest.importorskip("torch")
 
 
 def test_a_built_model_has_the_parameters_of_its_configuration(tiny):
-    assert tiny.described.total == sum(one.numel() for one in tiny.model.parameters())
+    assert tiny.described.total == sum(item.numel() for item in tiny.model.parameters())
     frequencies = 2 * 4 * tiny.config.head_dim // 2
     assert tiny.held == 4 * tiny.described.total + frequencies
 
 
 def test_its_random_weights_are_a_function_of_the_seed():
-    first, again, other = (model.build("llama-tiny", "fp32", "cpu", seed) for seed in (0, 0, 1))
+    first, repeated, other = (model.build("llama-tiny", "fp32", "cpu", seed) for seed in (0, 0, 1))
     weight = first.model.model.layers[1].mlp.up_proj.weight
-    assert torch.equal(weight, again.model.model.layers[1].mlp.up_proj.weight)
+    assert torch.equal(weight, repeated.model.model.layers[1].mlp.up_proj.weight)
     assert not torch.equal(weight, other.model.model.layers[1].mlp.up_proj.weight)
     assert float(weight.std()) == pytest.approx(0.5 / 128**0.5, rel=0.05)
     assert torch.equal(first.model.model.norm.weight, torch.full((128,), 0.5))
@@ -43,14 +43,14 @@ def test_one_channel_in_1024_is_planted_and_they_lie_apart(width, number):
 @FOUR_BITS
 @pytest.mark.parametrize(("format", "bits"), [("nf4", 4.5), ("int8", 8.0), ("int8-plain", 8.0)])
 def test_a_quantized_model_holds_what_its_format_says_and_decodes(format, bits):
-    one = model.build("llama-little", format, "cpu")
-    embedding = one.model.get_input_embeddings().weight.numel()
-    inside = one.described.total - embedding
-    assert (one.held - 2 * embedding) * 8 / inside == pytest.approx(bits, rel=0.02)
-    step, _ = decode.prepared(one, "static", 2, 8)
+    item = model.build("llama-little", format, "cpu")
+    embedding = item.model.get_input_embeddings().weight.numel()
+    inside = item.described.total - embedding
+    assert (item.held - 2 * embedding) * 8 / inside == pytest.approx(bits, rel=0.02)
+    step, _ = decode.prepared(item, "static", 2, 8)
     step()
     assert torch.isfinite(step.logits).all()
-    assert step.logits.dtype == one.dtype
+    assert step.logits.dtype == item.dtype
 
 
 @FOUR_BITS

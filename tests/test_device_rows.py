@@ -123,9 +123,9 @@ def test_a_missing_package_ends_the_recording_before_it_begins(script, monkeypat
     monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="int8-plain need bitsandbytes, which is not installed"):
         script.ready(script.small_grid())
-    kept = script.wanted(script.small_grid(), script.arguments(["--formats", "fp32,bf16"]))
-    assert kept
-    script.ready(kept)
+    retained = script.wanted(script.small_grid(), script.arguments(["--formats", "fp32,bf16"]))
+    assert retained
+    script.ready(retained)
 
 
 @pytest.mark.parametrize("words", [["--models", "llama-9"], ["--kinds", "decide"]])
@@ -142,9 +142,9 @@ def columns():
 
 def call(file, *words, env):
     command = [sys.executable, str(SCRIPT), "--small", "--output", str(file), *words]
-    kept = os.environ | env
+    retained = os.environ | env
     return subprocess.Popen(
-        command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=retained, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
@@ -161,15 +161,15 @@ def test_the_script_records_resumes_after_a_kill_and_repeats_nothing(tmp_path, s
     first = records.read(file)
     assert first
     done = call(file, *words, env=env)
-    said = done.communicate()[0]
-    assert done.returncode == 0, said
+    printed = done.communicate()[0]
+    assert done.returncode == 0, printed
     all_rows = records.read(file)
     assert all_rows[: len(first)] == first
     wanted = script.wanted(script.small_grid(), script.arguments(list(words)))
-    told = [{"device": "CPU", **row} for row in wanted]
-    assert [row["id"] for row in all_rows] == [records.identity(row) for row in told]
-    again = call(file, *words, env=env)
-    assert "0 recorded, 0 failed, 0 left" in again.communicate()[0]
+    messages = [{"device": "CPU", **row} for row in wanted]
+    assert [row["id"] for row in all_rows] == [records.identity(row) for row in messages]
+    repeated = call(file, *words, env=env)
+    assert "0 recorded, 0 failed, 0 left" in repeated.communicate()[0]
     assert records.read(file) == all_rows
     described = columns()
     assert {name for row in all_rows for name in row} <= described.keys()
@@ -186,8 +186,8 @@ def test_the_script_records_resumes_after_a_kill_and_repeats_nothing(tmp_path, s
 def test_columns_of_all_kinds_of_rows_are_described(tiny):
     described = columns()
     assert {"id", "from", *config(), *rows.measure(config())} <= described.keys()
-    found = rows.measure({"device": "CPU", "kind": "ceiling", "of": "copy", "size": 1 << 16})
-    assert found.keys() <= described.keys()
+    result = rows.measure({"device": "CPU", "kind": "ceiling", "of": "copy", "size": 1 << 16})
+    assert result.keys() <= described.keys()
 
 
 MEASURES = """
@@ -223,70 +223,74 @@ def measures(tmp_path, monkeypatch):
 
 def recorded(measures, file, number=4, minutes=None, cost=lambda config, before: 0.0, **more):
     limit = more.pop("limit", None)
-    said = []
+    printed = []
     with recording.Recording(measures.measure, minutes) as started:
         configs = [{"n": n, **more} for n in range(number)]
-        ended = started.run(configs, file, cost=cost, say=said.append, limit=lambda config: limit)
-    return ended, records.read(file), said
+        ended = started.run(
+            configs, file, cost=cost, say=printed.append, limit=lambda config: limit
+        )
+    return ended, records.read(file), printed
 
 
 class TestRecording:
     def test_one_worker_makes_all_rows(self, measures, tmp_path):
-        ended, found, _ = recorded(measures, tmp_path / "rows.jsonl")
+        ended, result, _ = recorded(measures, tmp_path / "rows.jsonl")
         assert (ended.recorded, ended.failed, ended.left) == (4, 0, 0)
-        assert len({row["pid"] for row in found}) == 1
-        assert found[0]["pid"] != os.getpid()
+        assert len({row["pid"] for row in result}) == 1
+        assert result[0]["pid"] != os.getpid()
 
     @pytest.mark.parametrize("how", ["dies", "fails"])
     def test_what_fails_has_no_row_and_costs_no_other(self, measures, tmp_path, how):
-        ended, found, said = recorded(measures, tmp_path / "rows.jsonl", **{how: 1})
-        assert [row["n"] for row in found] == [0, 2, 3]
+        ended, result, printed = recorded(measures, tmp_path / "rows.jsonl", **{how: 1})
+        assert [row["n"] for row in result] == [0, 2, 3]
         assert (ended.recorded, ended.failed, ended.left) == (3, 1, 1)
-        assert found[0]["pid"] != found[1]["pid"] == found[2]["pid"]
-        assert sum("failed: " in line for line in said) == 1
+        assert result[0]["pid"] != result[1]["pid"] == result[2]["pid"]
+        assert sum("failed: " in line for line in printed) == 1
 
     def test_a_worn_worker_is_replaced_and_its_row_kept(self, measures, tmp_path):
-        _, found, _ = recorded(measures, tmp_path / "rows.jsonl", wears=1)
-        assert [row["n"] for row in found] == [0, 1, 2, 3]
-        assert "worn" not in found[1]
-        assert found[1]["pid"] != found[2]["pid"]
+        _, result, _ = recorded(measures, tmp_path / "rows.jsonl", wears=1)
+        assert [row["n"] for row in result] == [0, 1, 2, 3]
+        assert "worn" not in result[1]
+        assert result[1]["pid"] != result[2]["pid"]
 
     def test_a_row_that_would_outlast_the_time_is_not_begun(self, measures, tmp_path):
         cost = lambda config, before: 100.0 if config["n"] == 2 else 0.0  # noqa: E731
-        ended, found, said = recorded(measures, tmp_path / "rows.jsonl", minutes=1.5, cost=cost)
-        assert [row["n"] for row in found] == [0, 1]
+        ended, result, printed = recorded(measures, tmp_path / "rows.jsonl", minutes=1.5, cost=cost)
+        assert [row["n"] for row in result] == [0, 1]
         assert (ended.failed, ended.left) == (0, 2)
-        assert "may take 100 s" in said[-1]
+        assert "may take 100 s" in printed[-1]
 
     def test_a_row_that_outlasts_the_time_is_stopped(self, measures, tmp_path):
-        ended, found, said = recorded(measures, tmp_path / "rows.jsonl", minutes=5 / 60, sleeps=1)
+        ended, result, printed = recorded(
+            measures, tmp_path / "rows.jsonl", minutes=5 / 60, sleeps=1
+        )
         assert (ended.failed, ended.left) == (0, 3)
-        assert [row["n"] for row in found] == [0]
-        assert recording.TIME_UP in said[-1]
+        assert [row["n"] for row in result] == [0]
+        assert recording.TIME_UP in printed[-1]
 
     def test_a_row_that_hangs_has_a_row_that_says_so(self, measures, tmp_path):
         file = tmp_path / "rows.jsonl"
-        ended, found, _ = recorded(measures, file, number=3, sleeps=1, limit=4)
+        ended, result, _ = recorded(measures, file, number=3, sleeps=1, limit=4)
         assert (ended.recorded, ended.failed, ended.left) == (3, 0, 0)
-        assert found[1]["ended"] == "stopped: not done after 4 s"
-        assert "pid" not in found[1]
-        assert found[0]["pid"] != found[2]["pid"]
+        assert result[1]["ended"] == "stopped: not done after 4 s"
+        assert "pid" not in result[1]
+        assert result[0]["pid"] != result[2]["pid"]
 
     def test_the_time_that_is_up_is_not_the_rows_own_limit(self, measures, tmp_path):
         file = tmp_path / "rows.jsonl"
-        ended, found, said = recorded(measures, file, minutes=5 / 60, sleeps=1, limit=100)
+        ended, result, printed = recorded(measures, file, minutes=5 / 60, sleeps=1, limit=100)
         assert (ended.failed, ended.left) == (0, 3)
-        assert [row["n"] for row in found] == [0]
-        assert recording.TIME_UP in said[-1]
+        assert [row["n"] for row in result] == [0]
+        assert recording.TIME_UP in printed[-1]
 
     def test_a_command_does_not_tell_where_a_person_keeps_files(
         self, measures, tmp_path, monkeypatch
     ):
         file = tmp_path / "my rows.jsonl"
         monkeypatch.setattr(sys, "argv", ["scripts/x.py", "--minutes", "9", "--output", str(file)])
-        _, found, _ = recorded(measures, file, number=1)
+        _, result, _ = recorded(measures, file, number=1)
         command = "python scripts/x.py --minutes 9 --output 'my rows.jsonl'"
-        assert found[0]["from"]["command"] == command
+        assert result[0]["from"]["command"] == command
 
     def test_without_a_device_nothing_starts(self, measures):
         with pytest.raises(ValueError, match="no driver"):

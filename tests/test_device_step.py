@@ -26,16 +26,16 @@ def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, tm
         path = tmp_path / "config.json"
         path.write_text(json.dumps(config | {"num_hidden_layers": 3}))
         name = str(path)
-    one = model.build(name, "fp32", "cpu")
-    for number, gain in enumerate(one.model.parameters()):
+    item = model.build(name, "fp32", "cpu")
+    for number, gain in enumerate(item.model.parameters()):
         if gain.ndim == 1:  # norms of many gains, so that each must be in its place
             gain.data.mul_(torch.linspace(0.5, 1.5, len(gain)) + 0.01 * number)
-    step = decode.prepared(one, "static", batch, 17)[0]
-    tokens = torch.randint(one.config.vocab_size, (batch, 17))
-    filled(one, step.cache, tokens[:, :-1])
+    step = decode.prepared(item, "static", batch, 17)[0]
+    tokens = torch.randint(item.config.vocab_size, (batch, 17))
+    filled(item, step.cache, tokens[:, :-1])
     with torch.inference_mode():
-        wanted = one.model(tokens, use_cache=False).logits[:, -1]  # still transformers' attention
-    static_cache.use(one.config)
+        wanted = item.model(tokens, use_cache=False).logits[:, -1]  # still transformers' attention
+    static_cache.use(item.config)
     step.tokens.copy_(tokens[:, -1:])
     step()
     torch.testing.assert_close(step.logits[:, -1], wanted, rtol=1e-4, atol=1e-4)
@@ -45,10 +45,10 @@ def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, tm
 def test_an_eager_step_in_use_holds_its_cache_once(tiny):
     eager, _ = decode.prepared(tiny, "eager", 1, 9)
     eager()
-    held = [weakref.ref(keys) for keys, _ in eager.before]
+    stored = [weakref.ref(keys) for keys, _ in eager.before]
     eager.in_use()
     gc.collect()
-    assert not any(one() is not None for one in held)
+    assert not any(item() is not None for item in stored)
     assert eager.cache.get_seq_length() == 9
 
 
@@ -76,17 +76,19 @@ def test_a_prompt_is_read_as_transformers_reads_it(tiny):
     static_cache.use(tiny.config)
     cache = static_cache.Static(tiny.config, 2, 12, torch.float32, "cpu")
     with torch.inference_mode():
-        found = tiny.model(tokens, past_key_values=cache, position_ids=torch.arange(12)[None])
-    torch.testing.assert_close(found.logits, wanted, rtol=1e-4, atol=1e-4)
+        result = tiny.model(tokens, past_key_values=cache, position_ids=torch.arange(12)[None])
+    torch.testing.assert_close(result.logits, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_step_reads_every_weight_and_the_whole_cache():
-    one = model.build("llama-tiny", "fp32", "cpu")
-    step, _ = decode.prepared(one, "static", 1, 8)
+    item = model.build("llama-tiny", "fp32", "cpu")
+    step, _ = decode.prepared(item, "static", 1, 8)
     caches = [(f"cache {i}", one_cache) for i, one_cache in enumerate(step.cache.keys)]
     caches += [(f"values {i}", one_cache) for i, one_cache in enumerate(step.cache.values)]
-    everything = dict([*one.model.named_parameters(), *caches])
-    kept = {name: tensor.data[(0,) * tensor.ndim].clone() for name, tensor in everything.items()}
+    everything = dict([*item.model.named_parameters(), *caches])
+    retained = {
+        name: tensor.data[(0,) * tensor.ndim].clone() for name, tensor in everything.items()
+    }
 
     def logits():
         step.tokens.zero_()
@@ -97,19 +99,19 @@ def test_a_step_reads_every_weight_and_the_whole_cache():
     assert torch.equal(logits(), before)
     for name, tensor in everything.items():
         if "embed" in name:  # tied here, so that the head reads all of it
-            assert one.model.lm_head.weight is tensor
-        place = (0,) * tensor.ndim
-        tensor.data[place] += 1
+            assert item.model.lm_head.weight is tensor
+        position = (0,) * tensor.ndim
+        tensor.data[position] += 1
         assert not torch.equal(logits(), before), name
-        tensor.data[place] = kept[name]
+        tensor.data[position] = retained[name]
     assert torch.equal(logits(), before)
 
 
 def test_a_step_that_is_not_finite_is_not_recorded():
-    one = model.build("llama-tiny", "fp32", "cpu")
-    one.model.model.norm.weight.data[0] = float("inf")
+    item = model.build("llama-tiny", "fp32", "cpu")
+    item.model.model.norm.weight.data[0] = float("inf")
     with pytest.raises(ValueError, match="not finite"):
-        decode.decode(one, "static", 1, 4, **QUICK)
+        decode.decode(item, "static", 1, 4, **QUICK)
 
 
 def test_a_mask_or_a_part_of_a_prompt_is_refused():

@@ -30,10 +30,10 @@ def test_one_card_is_told_of_and_no_processor(rows):
 
 def test_layer_four_is_held_against_the_median_layer(rows):
     table = gpu_weights.fourth(rows)
-    one = table.iloc[0]
-    assert one["layer 4 over the median"] == 1.2
-    assert (one["low"], one["high"], one["least"], one["most"]) == (0.9, 1.4, 0.9, 1.1)
-    assert one["layers"] == 6
+    item = table.iloc[0]
+    assert item["layer 4 over the median"] == 1.2
+    assert (item["low"], item["high"], item["least"], item["most"]) == (0.9, 1.4, 0.9, 1.1)
+    assert item["layers"] == 6
     assert "1.200 to 1.200 times as long as the median layer" in gpu_units.fourth(rows)
 
 

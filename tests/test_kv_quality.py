@@ -73,18 +73,18 @@ def read(model, reference, chunk=16, **stored):
 
 
 def test_with_the_plain_cache_it_is_the_likelihood_of_one_pass(model, reference):
-    found = read(model, reference, keys="plain", values="plain").table
+    result = read(model, reference, keys="plain", values="plain").table
     direct = likelihood.measure(model, WINDOWS, bytes_of_targets=BYTES, document=DOCUMENT)
-    assert found["nats"].to_numpy() == pytest.approx(direct["nats"].to_numpy(), rel=1e-5)
-    assert found["tokens"].tolist() == direct["tokens"].tolist()
-    assert found["document"].tolist() == direct["document"].tolist()
-    assert (found["agree"] == found["tokens"]).all()
-    assert found["kl"].abs().max() < 1e-4
+    assert result["nats"].to_numpy() == pytest.approx(direct["nats"].to_numpy(), rel=1e-5)
+    assert result["tokens"].tolist() == direct["tokens"].tolist()
+    assert result["document"].tolist() == direct["document"].tolist()
+    assert (result["agree"] == result["tokens"]).all()
+    assert result["kl"].abs().max() < 1e-4
 
 
 def test_the_divergence_is_the_one_of_two_models(model, reference):
     """Against `likelihood.measure`, the packed model being one that quantizes as it attends."""
-    found = read(model, reference, bits=2).table
+    result = read(model, reference, bits=2).table
     with torch.no_grad():
         logs = [
             model(
@@ -96,16 +96,16 @@ def test_the_divergence_is_the_one_of_two_models(model, reference):
         ]
     kl = (logs[1].exp() * (logs[1] - logs[0])).sum((-1, -2))
     agree = (logs[0].argmax(-1) == logs[1].argmax(-1)).sum(-1)
-    assert found["kl"].to_numpy() == pytest.approx(kl.numpy(), rel=1e-3)
-    assert found["agree"].tolist() == agree.tolist()
-    assert found["kl"].min() > 0.01
+    assert result["kl"].to_numpy() == pytest.approx(kl.numpy(), rel=1e-3)
+    assert result["agree"].tolist() == agree.tolist()
+    assert result["kl"].min() > 0.01
 
 
 @pytest.mark.parametrize("stored", [{"bits": 3}, {"keys": ("uniform", 3), "values": "int8"}])
 def test_the_current_token_is_packed_too_so_that_chunks_do_not_matter(model, reference, stored):
-    whole, fine = (read(model, reference, chunk, **stored).table["nats"] for chunk in (64, 4))
+    full, fine = (read(model, reference, chunk, **stored).table["nats"] for chunk in (64, 4))
     plain = read(model, reference, keys="plain", values="plain").table["nats"]
-    assert fine.to_numpy() == pytest.approx(whole.to_numpy(), rel=1e-5)
+    assert fine.to_numpy() == pytest.approx(full.to_numpy(), rel=1e-5)
     assert (fine - plain).abs().max() > 1e-3
 
 
@@ -124,8 +124,8 @@ def test_fewer_bits_lose_more(model, reference):
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_bytes_of_a_window_are_counted_with_their_norms(model, reference, bits):
-    held = read(model, reference, bits=bits).bytes
-    assert held == 2 * 2 * 2 * 64 * (16 * bits / 8 + 2)  # layers, sides, heads, tokens
+    stored = read(model, reference, bits=bits).bytes
+    assert stored == 2 * 2 * 2 * 64 * (16 * bits / 8 + 2)  # layers, sides, heads, tokens
     assert reference.values == 2 * 2 * 2 * 64 * 16
 
 
@@ -134,10 +134,10 @@ def test_windowed_layers_hold_their_window():
         "Gemma3Text", sliding_window=16, layer_types=["sliding_attention", "full_attention"]
     )
     reference = evaluate.original(model, WINDOWS, chunk=8)
-    found = read(model, reference, 8, keys="plain", values="plain")
+    result = read(model, reference, 8, keys="plain", values="plain")
     assert reference.values == 2 * 2 * (15 + 64) * 16
-    assert found.bytes == 4 * reference.values
-    assert found.table["kl"].abs().max() < 1e-4
+    assert result.bytes == 4 * reference.values
+    assert result.table["kl"].abs().max() < 1e-4
 
 
 def test_what_cannot_be_compared_is_refused(model, reference):
@@ -158,16 +158,16 @@ def test_greedy_text_is_what_generate_writes(model, monkeypatch):
     wanted = model.generate(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12
     )
-    found = evaluate.greedy(model, ids, transformers.DynamicCache(config=model.config), 12)
-    assert found.tolist() == wanted[:, 20:].tolist()
+    result = evaluate.greedy(model, ids, transformers.DynamicCache(config=model.config), 12)
+    assert result.tolist() == wanted[:, 20:].tolist()
 
 
 def test_keys_and_values_are_those_of_the_cache(model):
-    found = evaluate.keys_and_values(model, WINDOWS, chunk=8)
+    result = evaluate.keys_and_values(model, WINDOWS, chunk=8)
     cache = transformers.DynamicCache(config=model.config)
     with torch.no_grad():
         model(input_ids=torch.from_numpy(WINDOWS[:, :-1]), past_key_values=cache)
-    for (keys, values), layer in zip(found, cache.layers, strict=True):
+    for (keys, values), layer in zip(result, cache.layers, strict=True):
         assert torch.allclose(keys, layer.keys, atol=1e-5)
         assert torch.allclose(values, layer.values, atol=1e-5)
 
@@ -199,23 +199,25 @@ def words():
 @pytest.mark.parametrize("context", [150, 400])
 def test_every_fact_stands_in_the_text_where_it_is_said_to(words, context):
     stack = needle.haystack(words, SENTENCES, context, needles=5, seed=1)
-    back = {number: word for word, number in words.known.items()}
-    text = [back[one] for one in stack.ids]
+    decoded = {number: word for word, number in words.known.items()}
+    text = [decoded[item] for item in stack.ids]
     longest = max(len(q.ids) + len(q.answer) for q in stack.questions)
     assert context - 40 < len(stack.ids) + longest <= context
     assert text.count("secret") == len(stack.questions) == 5
     assert len({q.answer for q in stack.questions}) == 5
     for question in stack.questions:
         end = len(text) - question.distance
-        asked, answer = ([back[one] for one in part] for part in (question.ids, question.answer))
-        assert text[end - len(asked) - 2 : end] == [*asked, *answer, "."]
+        requested, answer = (
+            [decoded[item] for item in part] for part in (question.ids, question.answer)
+        )
+        assert text[end - len(requested) - 2 : end] == [*requested, *answer, "."]
 
 
 def test_a_haystack_is_a_function_of_its_seed(words):
-    one, same, other = (
+    item, same, other = (
         needle.haystack(words, SENTENCES, 200, needles=3, seed=s) for s in (1, 1, 2)
     )
-    assert one == same != other
+    assert item == same != other
 
 
 def test_facts_are_spread_over_the_text(words):
@@ -237,12 +239,12 @@ def test_answers_are_scored_by_the_model_that_saw_the_text(words):
     plain = needle.ask(
         model, stack, lambda: TurboQuantCache(model.config, keys="plain", values="plain"), chunk=8
     )
-    for row, one in zip(plain.itertuples(), stack.questions, strict=True):
-        ids = torch.tensor([stack.ids + one.ids])
+    for row, item in zip(plain.itertuples(), stack.questions, strict=True):
+        ids = torch.tensor([stack.ids + item.ids])
         with torch.no_grad():
             log_p = model(input_ids=ids).logits[0, -1].log_softmax(-1)
-        assert row.nats == pytest.approx(-log_p[one.answer[0]].item(), abs=1e-4)
-        assert row.right == int(log_p.argmax() == one.answer[0])
+        assert row.nats == pytest.approx(-log_p[item.answer[0]].item(), abs=1e-4)
+        assert row.right == int(log_p.argmax() == item.answer[0])
     packed = needle.ask(model, stack, lambda: TurboQuantCache(model.config, bits=1))
     assert (packed["nats"] - plain["nats"]).abs().max() > 0.01
 
@@ -342,7 +344,7 @@ def test_plain_tokens_count_sixteen_bits(rows):
 def test_each_method_has_a_line_packed_and_one_of_its_own_mode(rows):
     both = [{"keys": name, "values": name} for name in ("turboquant", "kivi")]
     table = rows(
-        *(recorded(**of, residual=kept) for of in both for kept in (0, 32)),
+        *(recorded(**of, residual=retained) for of in both for retained in (0, 32)),
         recorded(center="rope"),
         recorded(values="plain"),
         recorded(model="b"),
@@ -438,16 +440,16 @@ def subject(script, monkeypatch):
     tiny = small()
 
     def sample(context, documents, text):
-        some = np.random.default_rng(len(text)).integers(0, VOCAB, (documents, context))
+        subset = np.random.default_rng(len(text)).integers(0, VOCAB, (documents, context))
         return quality.Sample(
-            some, np.ones((documents, context - 1), np.int64), np.arange(documents)
+            subset, np.ones((documents, context - 1), np.int64), np.arange(documents)
         )
 
-    made = weight_quality.Subject("tiny", tiny, sample, None, "0" * 64)
-    monkeypatch.setattr(weight_quality, "named", lambda name: made)
+    built = weight_quality.Subject("tiny", tiny, sample, None, "0" * 64)
+    monkeypatch.setattr(weight_quality, "named", lambda name: built)
     for name in ("original", "states", "asked", "written"):
         getattr(cache_trials, name).cache_clear()
-    return made
+    return built
 
 
 def described():
@@ -456,8 +458,10 @@ def described():
 
 
 def test_all_rows_have_their_own_identity_and_the_controls_are_there(script):
-    given = script.arguments(["--models", "smollm2-135m,gemma-3-270m"])
-    rows = [row for what in ("quality", "needle", "generation") for row in script.rows(what, given)]
+    inputs = script.arguments(["--models", "smollm2-135m,gemma-3-270m"])
+    rows = [
+        row for what in ("quality", "needle", "generation") for row in script.rows(what, inputs)
+    ]
     names = [records.identity(row) for row in rows]
     assert len(set(names)) == len(names)
     first = [r for r in rows if r["what"] == "quality" and r["model"] == "smollm2-135m"]
@@ -513,13 +517,13 @@ def test_a_row_of_each_kind_has_the_described_columns(script, subject):
 def test_keys_without_their_common_part_and_plain_tokens_are_rows_of_their_own(
     script, subject, center
 ):
-    row = next(one for one in script.many() if one.get("center") == center)
+    row = next(item for item in script.many() if item.get("center") == center)
     read = {"model": "tiny", "text": "sotu", "context": 33, "documents": 2, "chunk": 8}
-    made = cache_trials.through_cache({"what": "quality", **read, **row})
-    assert made["bits"] > 4
-    own = next(one for one in script.many() if one.get("sink"))
+    built = cache_trials.through_cache({"what": "quality", **read, **row})
+    assert built["bits"] > 4
+    own = next(item for item in script.many() if item.get("sink"))
     mixed = cache_trials.through_cache({"what": "quality", **read, **own})
-    assert mixed["kl"] < made["kl"]
+    assert mixed["kl"] < built["kl"]
     assert set(row) | set(own) <= described()
 
 
@@ -533,12 +537,12 @@ def test_the_plain_row_is_the_plain_cache(script, subject):
         "documents": 3,
         "chunk": 8,
     }
-    found = script.measure(row)
-    assert found["bits"] == 32
-    assert abs(found["perplexity_change"]) < 1e-6
-    assert found["agreement"] == 1
-    low, high = found["perplexity_change_low"], found["perplexity_change_high"]
-    assert low <= found["perplexity_change"] <= high
+    result = script.measure(row)
+    assert result["bits"] == 32
+    assert abs(result["perplexity_change"]) < 1e-6
+    assert result["agreement"] == 1
+    low, high = result["perplexity_change_low"], result["perplexity_change_high"]
+    assert low <= result["perplexity_change"] <= high
 
 
 def test_errors_of_layers_are_those_of_the_codes(script, subject):
@@ -552,13 +556,13 @@ def test_errors_of_layers_are_those_of_the_codes(script, subject):
         "documents": 4,
         "seed": 0,
     }
-    found = script.measure(row)
-    assert found["vectors"] == 4 * 2 * 128
-    assert found["norm_5"] < found["norm"] < found["norm_95"]
-    assert 0 < found["constant"] < 1
+    result = script.measure(row)
+    assert result["vectors"] == 4 * 2 * 128
+    assert result["norm_5"] < result["norm"] < result["norm_95"]
+    assert 0 < result["constant"] < 1
     for bits in (2, 3, 4):
         exact = lloyd_max.lloyd_max(bits, 16).distortion
-        assert found[f"error_turboquant_{bits}"] == pytest.approx(exact, rel=0.25)
+        assert result[f"error_turboquant_{bits}"] == pytest.approx(exact, rel=0.25)
 
 
 def test_keys_that_share_a_part_are_told_by_its_share_of_their_length(script, subject, monkeypatch):
@@ -579,10 +583,10 @@ def test_keys_that_share_a_part_are_told_by_its_share_of_their_length(script, su
         "documents": 4,
         "seed": 0,
     }
-    found = script.measure(row)
-    assert found["constant"] == pytest.approx(16 / 25, rel=1e-4)
+    result = script.measure(row)
+    assert result["constant"] == pytest.approx(16 / 25, rel=1e-4)
     assert script.measure(row | {"side": "values"})["constant"] < 1e-6
-    gain = found["error_turboquant_3"] / found["error_kivi_3"]
+    gain = result["error_turboquant_3"] / result["error_kivi_3"]
     plain = script.measure(row | {"side": "values"})
     assert gain > 2 * plain["error_turboquant_3"] / plain["error_kivi_3"]
 

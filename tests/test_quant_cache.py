@@ -30,13 +30,13 @@ def states(tokens, seed=0, batch=1, dim=DIM):
 
 def filled(cache, tokens, chunk=None, batch=1, layers=2):
     """What the layers returned last, fed whole or in chunks."""
-    whole = [states(tokens, layer, batch) for layer in range(layers)]
-    step, told = chunk or tokens, [None] * layers
+    full = [states(tokens, layer, batch) for layer in range(layers)]
+    step, messages = chunk or tokens, [None] * layers
     for start in range(0, tokens, step):
         for layer in range(layers):
-            k, v = whole[layer][:, :, :, start : start + step]
-            told[layer] = cache.update(k, v, layer)
-    return whole, told
+            k, v = full[layer][:, :, :, start : start + step]
+            messages[layer] = cache.update(k, v, layer)
+    return full, messages
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +155,8 @@ def test_the_newest_tokens_stay_as_they_are_where_a_residual_window_is_asked_for
     got, _ = cache.update(k, v, 0)
     assert torch.equal(got[:, :, -8:], k[:, :, -8:])
     assert not torch.equal(got[:, :, -9], k[:, :, -9])
-    one = states(1, seed=5)
-    got, _ = cache.update(one[0], one[1], 0)
+    item = states(1, seed=5)
+    got, _ = cache.update(item[0], item[1], 0)
     assert not torch.equal(got[:, :, 12], k[:, :, 12])
 
 
@@ -166,8 +166,8 @@ def test_a_prompt_in_chunks_leaves_the_cache_of_a_prompt_in_one(method):
     _, a = filled(once, 80)
     _, b = filled(parts, 80, chunk=11)
     assert once.nbytes == parts.nbytes
-    for one, two in zip(a, b, strict=True):
-        for x, y in zip(one, two, strict=True):
+    for item, two in zip(a, b, strict=True):
+        for x, y in zip(item, two, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-5)
 
 
@@ -179,8 +179,8 @@ def test_a_crop_brings_back_the_shorter_cache(method):
     cache.crop(-41)
     assert cache.get_seq_length() == 59
     short.update(k[:, :, :59], v[:, :, :59], 0)
-    one = states(1, seed=7)
-    got, expected = cache.update(*one, 0), short.update(*one, 0)
+    item = states(1, seed=7)
+    got, expected = cache.update(*item, 0), short.update(*item, 0)
     for x, y in zip(got, expected, strict=True):
         assert x.shape == y.shape
         bound = 1e-6 if method != "kivi" else 0.6  # the cut group waits as it was decoded
@@ -195,8 +195,8 @@ def test_rows_follow_their_beams():
     cache.reorder_cache(order)
     other = TurboQuantCache(config(1), residual=3)
     other.update(k[order], v[order], 0)
-    one = states(1, seed=7, batch=3)
-    for x, y in zip(cache.update(*one, 0), other.update(*one, 0), strict=True):
+    item = states(1, seed=7, batch=3)
+    for x, y in zip(cache.update(*item, 0), other.update(*item, 0), strict=True):
         torch.testing.assert_close(x, y)
 
 
@@ -221,12 +221,12 @@ def test_a_windowed_layer_gives_back_what_the_plain_windowed_layer_does(chunk):
     packed, plain = TurboQuantCache(built_config, bits=8), DynamicCache(config=built_config)
     heads, dim = built_config.num_key_value_heads, built_config.head_dim
     draw = torch.Generator().manual_seed(0)
-    whole = torch.randn(2, 1, heads, 80, dim, generator=draw)
+    full = torch.randn(2, 1, heads, 80, dim, generator=draw)
     for start in range(0, 80, chunk):
         for layer in range(built_config.num_hidden_layers):
             sizes = [cache.get_mask_sizes(chunk, layer) for cache in (packed, plain)]
             assert sizes[0] == sizes[1]
-            new = whole[:, :, :, start : start + chunk]
+            new = full[:, :, :, start : start + chunk]
             got, expected = packed.update(*new, layer), plain.update(*new, layer)
             for x, y in zip(got, expected, strict=True):
                 assert x.shape == y.shape
@@ -252,8 +252,8 @@ def test_a_window_that_lost_tokens_cannot_be_cropped_unless_it_records():
     assert keeping.layers[0].get_seq_length() == 37
     shorter = TurboQuantCache(built_config)
     shorter.update(k[:, :, :37], k[:, :, :37], 0)
-    one = torch.randn(1, heads, 1, dim)
-    for x, y in zip(keeping.update(one, one, 0), shorter.update(one, one, 0), strict=True):
+    item = torch.randn(1, heads, 1, dim)
+    for x, y in zip(keeping.update(item, item, 0), shorter.update(item, item, 0), strict=True):
         torch.testing.assert_close(x, y)
 
 
@@ -262,10 +262,10 @@ def test_a_window_that_lost_tokens_cannot_be_cropped_unless_it_records():
 
 def test_eight_bits_write_the_greedy_text_of_the_plain_cache(small):
     prompt = torch.randint(1024, (1, 20), generator=torch.Generator().manual_seed(0))
-    told = {"max_new_tokens": 200, "do_sample": False, "use_cache": True, "pad_token_id": 0}
-    expected = small.generate(prompt, past_key_values=DynamicCache(config=small.config), **told)
+    messages = {"max_new_tokens": 200, "do_sample": False, "use_cache": True, "pad_token_id": 0}
+    expected = small.generate(prompt, past_key_values=DynamicCache(config=small.config), **messages)
     cache = TurboQuantCache(small.config, bits=8)
-    got = small.generate(prompt, past_key_values=cache, **told)
+    got = small.generate(prompt, past_key_values=cache, **messages)
     assert got.shape == (1, 220)
     assert len(set(got[0, 20:].tolist())) > 20  # a text that could go wrong
     assert torch.equal(got, expected)
@@ -274,37 +274,39 @@ def test_eight_bits_write_the_greedy_text_of_the_plain_cache(small):
 def test_eight_bits_predict_as_the_plain_cache_does_where_windows_slide():
     model = built("windowed", context=64)  # windows of 16
     text = torch.randint(1024, (1, 90), generator=torch.Generator().manual_seed(0))
-    said = []
+    printed = []
     for cache in (DynamicCache(config=model.config), TurboQuantCache(model.config, bits=8)):
         with torch.inference_mode():
-            steps = [model(one, past_key_values=cache, use_cache=True) for one in text.split(1, 1)]
-        said.append(torch.cat([step.logits for step in steps], 1))
-    assert float((said[1] - said[0]).norm() / said[0].norm()) < 0.03
+            steps = [
+                model(item, past_key_values=cache, use_cache=True) for item in text.split(1, 1)
+            ]
+        printed.append(torch.cat([step.logits for step in steps], 1))
+    assert float((printed[1] - printed[0]).norm() / printed[0].norm()) < 0.03
 
 
 def test_a_prompt_read_in_chunks_predicts_what_it_does_in_one_pass(small):
     prompt = torch.randint(1024, (2, 48), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        one = small(prompt, past_key_values=TurboQuantCache(small.config, bits=3), use_cache=True)
+        item = small(prompt, past_key_values=TurboQuantCache(small.config, bits=3), use_cache=True)
         cache, parts = TurboQuantCache(small.config, bits=3), []
         for piece in prompt.split(13, 1):
             parts.append(small(piece, past_key_values=cache, use_cache=True).logits)
     # Sums in another order move a coordinate over a boundary now and then; most agree exactly.
-    difference = (torch.cat(parts, 1) - one.logits).abs().amax(-1)
+    difference = (torch.cat(parts, 1) - item.logits).abs().amax(-1)
     assert float(difference.median()) < 1e-3
     plain = small(prompt).logits.detach()
-    assert float((one.logits - plain).abs().amax(-1).median()) > 0.05  # quantized in one pass too
+    assert float((item.logits - plain).abs().amax(-1).median()) > 0.05  # quantized in one pass too
 
 
 def test_beams_are_searched_as_with_the_plain_cache(small):
     prompt = torch.randint(1024, (2, 12), generator=torch.Generator().manual_seed(2))
-    told = {"max_new_tokens": 20, "num_beams": 3, "do_sample": False, "use_cache": True}
-    told |= {"pad_token_id": 0}
-    plain = small.generate(prompt, past_key_values=DynamicCache(config=small.config), **told)
+    messages = {"max_new_tokens": 20, "num_beams": 3, "do_sample": False, "use_cache": True}
+    messages |= {"pad_token_id": 0}
+    plain = small.generate(prompt, past_key_values=DynamicCache(config=small.config), **messages)
     ours = TurboQuantCache(small.config, keys="plain", values="plain")
-    assert torch.equal(small.generate(prompt, past_key_values=ours, **told), plain)
+    assert torch.equal(small.generate(prompt, past_key_values=ours, **messages), plain)
     packed = TurboQuantCache(small.config, bits=8)
-    assert torch.equal(small.generate(prompt, past_key_values=packed, **told), plain)
+    assert torch.equal(small.generate(prompt, past_key_values=packed, **messages), plain)
 
 
 def test_smollm2_writes_the_same_text_with_eight_bits():
@@ -315,10 +317,10 @@ def test_smollm2_writes_the_same_text_with_eight_bits():
         pytest.skip("smollm2-135m is not in the cache (pretrained.fetch puts it there)")
     loaded = pretrained.load("smollm2-135m")
     tokens = loaded.tokenizer("The history of the steam engine", return_tensors="pt")
-    told = {"max_new_tokens": 40, "do_sample": False}
+    messages = {"max_new_tokens": 40, "do_sample": False}
     cache = TurboQuantCache(loaded.model.config, bits=8)
-    expected = loaded.model.generate(**tokens, **told)
-    got = loaded.model.generate(**tokens, past_key_values=cache, **told)
+    expected = loaded.model.generate(**tokens, **messages)
+    got = loaded.model.generate(**tokens, past_key_values=cache, **messages)
     assert expected.shape[1] > tokens.input_ids.shape[1] + 20  # it has not stopped at once
     assert torch.equal(got, expected)
 
@@ -337,9 +339,9 @@ def test_smollm2_writes_the_same_text_with_eight_bits():
     ],
 )
 def test_bad_options_are_refused_in_one_line(options, words):
-    with pytest.raises(ValueError, match=words) as told:
+    with pytest.raises(ValueError, match=words) as messages:
         TurboQuantCache(config(), **options)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(messages.value)
 
 
 @pytest.mark.parametrize(
@@ -406,15 +408,15 @@ def test_the_rotary_embedding_is_undone_to_what_the_projection_gave():
 
     torch.manual_seed(0)
     config = llama(vocab_size=64, intermediate_size=64)
-    model, seen = LlamaForCausalLM(config).eval(), []
+    model, observed = LlamaForCausalLM(config).eval(), []
     hook = model.model.layers[0].self_attn.k_proj.register_forward_hook(
-        lambda module, inputs, output: seen.append(output)
+        lambda module, inputs, output: observed.append(output)
     )
     cache = DynamicCache(config=config)
     with torch.no_grad():
         model(input_ids=torch.arange(20)[None], past_key_values=cache)
     hook.remove()
-    before = seen[0].view(1, 20, 2, 64).transpose(1, 2)
+    before = observed[0].view(1, 20, 2, 64).transpose(1, 2)
     turned = cache.layers[0].keys
     embedding = rope.of_layer(config, 0)
     assert torch.allclose(embedding.undo(turned, 0), before, atol=1e-5)
@@ -460,9 +462,9 @@ def test_first_and_newest_tokens_stay_as_they_are_and_are_counted(chunk):
     assert not torch.equal(keys[:, :, 4:-8], exact[:, :, 4:-8])
     assert cache.trim().nbytes == 2 * 2 * (12 * 128 + 28 * (16 + 2))
     cache.crop(-30)
-    again = through(cache, x[:, :, 10:], chunk)
-    assert torch.equal(again[:, :, :4], exact[:, :, :4])
-    assert again.shape == keys.shape
+    repeated = through(cache, x[:, :, 10:], chunk)
+    assert torch.equal(repeated[:, :, :4], exact[:, :, :4])
+    assert repeated.shape == keys.shape
 
 
 def test_a_window_drops_its_oldest_plain_tokens_too():

@@ -40,14 +40,14 @@ def codes(tensors, bits=4):
 @pytest.mark.parametrize("spread", SPREADS)
 def test_fp8_rows_are_cast_as_ml_dtypes_casts_them(spread):
     weight = weights(spread=spread)
-    made = codecs.encode_fp8(weight)
-    scaled = np.clip((weight / made["scales"]).numpy(), -448, 448)
+    built = codecs.encode_fp8(weight)
+    scaled = np.clip((weight / built["scales"]).numpy(), -448, 448)
     theirs = scaled.astype(ml_dtypes.float8_e4m3fn)
-    assert np.array_equal(made["codes"].view(torch.uint8).numpy(), theirs.view(np.uint8))
-    largest = made["codes"].float().abs().amax(1)
+    assert np.array_equal(built["codes"].view(torch.uint8).numpy(), theirs.view(np.uint8))
+    largest = built["codes"].float().abs().amax(1)
     assert (largest[weight.abs().amax(1) > 0] == 448).all()
-    back = codecs.decode_fp8(made)
-    assert np.array_equal(back.numpy(), theirs.astype(np.float32) * made["scales"].numpy())
+    decoded = codecs.decode_fp8(built)
+    assert np.array_equal(decoded.numpy(), theirs.astype(np.float32) * built["scales"].numpy())
 
 
 def test_e2m1_rounds_to_the_nearest_and_ties_to_even_as_ml_dtypes_does():
@@ -64,17 +64,17 @@ def test_e2m1_rounds_to_the_nearest_and_ties_to_even_as_ml_dtypes_does():
 @pytest.mark.parametrize("spread", SPREADS)
 def test_mxfp4_scales_and_codes_are_those_of_ml_dtypes(spread):
     weight = weights(spread=spread)
-    made = codecs.encode_mxfp4(weight)
+    built = codecs.encode_mxfp4(weight)
     groups = weight.numpy().reshape(64, -1, 32)
     largest = np.abs(groups).max(2)
     with np.errstate(divide="ignore"):
         scale = np.where(largest > 0, 2.0 ** (np.floor(np.log2(largest)) - 2), 2.0**-127)
     stored = scale.astype(ml_dtypes.float8_e8m0fnu)
-    assert np.array_equal(made["scales"].numpy(), stored.view(np.uint8))
+    assert np.array_equal(built["scales"].numpy(), stored.view(np.uint8))
     theirs = np.clip(groups / scale[..., None], -6, 6).astype(ml_dtypes.float4_e2m1fn)
-    assert np.array_equal(codes(made), theirs.view(np.uint8).reshape(64, -1))
+    assert np.array_equal(codes(built), theirs.view(np.uint8).reshape(64, -1))
     values = theirs.astype(np.float32) * scale[..., None].astype(np.float32)
-    assert np.array_equal(codecs.decode_mxfp4(made).numpy(), values.reshape(64, -1))
+    assert np.array_equal(codecs.decode_mxfp4(built).numpy(), values.reshape(64, -1))
 
 
 @pytest.mark.parametrize("spread", SPREADS)
@@ -89,28 +89,28 @@ def test_mxfp4_blocks_are_those_of_gguf(spread):
 @pytest.mark.parametrize("spread", SPREADS)
 def test_nvfp4_scales_and_codes_are_those_of_ml_dtypes(spread):
     weight = weights(spread=spread)
-    made = codecs.encode_nvfp4(weight)
+    built = codecs.encode_nvfp4(weight)
     groups = weight.numpy().reshape(64, -1, 16)
     largest = np.abs(groups).max(2)
-    whole = largest.max() / np.float32(448 * 6)
-    scales = np.clip(largest / np.float32(6) / whole, 0, 448).astype(ml_dtypes.float8_e4m3fn)
-    assert np.array_equal(made["scales"].view(torch.uint8).numpy(), scales.view(np.uint8))
-    step = scales.astype(np.float32) * whole
+    full = largest.max() / np.float32(448 * 6)
+    scales = np.clip(largest / np.float32(6) / full, 0, 448).astype(ml_dtypes.float8_e4m3fn)
+    assert np.array_equal(built["scales"].view(torch.uint8).numpy(), scales.view(np.uint8))
+    step = scales.astype(np.float32) * full
     scaled = groups / np.where(step == 0, 1, step)[..., None]
     theirs = np.clip(scaled, -6, 6).astype(ml_dtypes.float4_e2m1fn)
-    assert np.array_equal(codes(made), theirs.view(np.uint8).reshape(64, -1))
+    assert np.array_equal(codes(built), theirs.view(np.uint8).reshape(64, -1))
     values = theirs.astype(np.float32) * step[..., None]
-    assert np.array_equal(codecs.decode_nvfp4(made).numpy(), values.reshape(64, -1))
+    assert np.array_equal(codecs.decode_nvfp4(built).numpy(), values.reshape(64, -1))
 
 
 def test_nvfp4_codes_mean_to_gguf_what_they_mean_here():
     weight = weights(spread=1.0)
-    made = codecs.encode_nvfp4(weight)
-    halves = codes(made).reshape(-1, 4, 2, 8)  # a block of 64: four groups, low and high nibbles
+    built = codecs.encode_nvfp4(weight)
+    halves = codes(built).reshape(-1, 4, 2, 8)  # a block of 64: four groups, low and high nibbles
     nibbles = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(-1, 32)
-    blocks = np.concatenate([made["scales"].view(torch.uint8).numpy().reshape(-1, 4), nibbles], 1)
+    blocks = np.concatenate([built["scales"].view(torch.uint8).numpy().reshape(-1, 4), nibbles], 1)
     theirs = quants.NVFP4.dequantize_blocks(blocks.astype(np.uint8)).reshape(weight.shape)
-    ours = codecs.decode_nvfp4(made | {"scale": torch.ones(())}).numpy()
+    ours = codecs.decode_nvfp4(built | {"scale": torch.ones(())}).numpy()
     assert np.array_equal(ours, theirs)
 
 
@@ -121,27 +121,27 @@ def test_nvfp4_codes_mean_to_gguf_what_they_mean_here():
 @pytest.mark.parametrize("name", ["q8_0", "q4_0"])
 def test_gguf_codes_and_values_are_those_of_the_package(name, spread):
     weight = weights(spread=spread)
-    made = codecs.CODECS[name].encode(weight)
+    built = codecs.CODECS[name].encode(weight)
     kind = getattr(gguf.GGMLQuantizationType, name.upper())
     raw = quants.quantize(weight.numpy(), kind)
     theirs = raw.reshape(-1, 34 if name == "q8_0" else 18)
-    assert np.array_equal(made["scales"].numpy().view(np.uint8).reshape(-1, 2), theirs[:, :2])
+    assert np.array_equal(built["scales"].numpy().view(np.uint8).reshape(-1, 2), theirs[:, :2])
     if name == "q8_0":
-        ours = made["codes"].numpy().view(np.uint8).reshape(-1, 32)
+        ours = built["codes"].numpy().view(np.uint8).reshape(-1, 32)
     else:
-        each = codes(made).reshape(-1, 2, 16)
+        each = codes(built).reshape(-1, 2, 16)
         ours = each[:, 0] | each[:, 1] << 4
     assert np.array_equal(ours, theirs[:, 2:])
-    decoded = codecs.CODECS[name].decode(made).numpy()
+    decoded = codecs.CODECS[name].decode(built).numpy()
     assert np.array_equal(decoded, quants.dequantize(raw, kind))
 
 
 @pytest.mark.parametrize("name", ["int4", "int3"])
 def test_even_steps_err_by_half_a_step_and_the_rounding_of_their_scales(name):
     weight = weights()
-    made = codecs.CODECS[name].encode(weight)
-    step = made["scales"].float().repeat_interleave(64, 1)
-    apart = (codecs.CODECS[name].decode(made) - weight).abs()
+    built = codecs.CODECS[name].encode(weight)
+    step = built["scales"].float().repeat_interleave(64, 1)
+    apart = (codecs.CODECS[name].decode(built) - weight).abs()
     assert (apart <= step * 0.5 + 2e-3 * weight.abs().amax()).all()
 
 
@@ -158,16 +158,16 @@ def test_hqq_leaves_no_larger_norm_of_errors_than_rounding_to_the_nearest(bits):
 
 def test_nf3_has_the_values_of_blockwise_and_three_bits_a_code():
     weight = weights()
-    made = codecs.CODECS["nf3"].encode(weight)
+    built = codecs.CODECS["nf3"].encode(weight)
     wanted = blockwise.dequantize(blockwise.quantize(weight, codebooks.normal_float(3), 64))
-    assert torch.equal(codecs.CODECS["nf3"].decode(made), wanted)
-    assert made["codes"].shape == (64, 512 * 3 // 8)
+    assert torch.equal(codecs.CODECS["nf3"].decode(built), wanted)
+    assert built["codes"].shape == (64, 512 * 3 // 8)
 
 
 @pytest.mark.parametrize("name", BITS)
 def test_bytes_are_those_counted_by_hand(name):
-    made = codecs.CODECS[name].encode(weights())
-    assert codecs.nbytes(made) * 8 / (64 * 512) == pytest.approx(BITS[name], abs=1e-9)
+    built = codecs.CODECS[name].encode(weights())
+    assert codecs.nbytes(built) * 8 / (64 * 512) == pytest.approx(BITS[name], abs=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
@@ -214,15 +214,15 @@ def test_no_layer_errs_more_than_rounded_to_the_nearest(name, seed):
 def test_the_error_from_second_moments_is_that_of_the_outputs():
     weight, x = weights(16, 128), inputs(128)
     other = codecs.CODECS["int3"].decode(codecs.CODECS["int3"].encode(weight))
-    found = calibrated.output_error(weight, other, x.T @ x / len(x))
-    assert found == pytest.approx(layer_error(weight, other, x), rel=1e-4)
+    result = calibrated.output_error(weight, other, x.T @ x / len(x))
+    assert result == pytest.approx(layer_error(weight, other, x), rel=1e-4)
 
 
 def test_gptq_of_uncorrelated_inputs_is_rounding_to_the_nearest():
     weight = weights(32, 192)
-    made = calibrated.encode_gptq(weight, torch.eye(192), 4)
+    built = calibrated.encode_gptq(weight, torch.eye(192), 4)
     nearest = codecs.CODECS["int4"].encode(weight)
-    assert all(torch.equal(made[name], nearest[name]) for name in nearest)
+    assert all(torch.equal(built[name], nearest[name]) for name in nearest)
 
 
 def test_gptq_of_two_columns_worked_by_hand():
@@ -232,8 +232,8 @@ def test_gptq_of_two_columns_worked_by_hand():
     weight[0, 2], weight[0, 3] = 0.0, 15.0  # the grid: 0 to 15 in steps of 1
     moments = torch.eye(64)
     moments[0, 1] = moments[1, 0] = 0.999
-    made = calibrated.encode_gptq(weight, moments, 4)
-    values = codecs.decode_integers(4)(made)[0, :4]
+    built = calibrated.encode_gptq(weight, moments, 4)
+    values = codecs.decode_integers(4)(built)[0, :4]
     assert values.tolist() == [1.0, 2.0, 0.0, 15.0]
 
 
@@ -249,9 +249,9 @@ def test_second_moments_are_those_of_the_inputs():
             return self.layer(self.table(input_ids))
 
     model, ids = Model(), np.arange(32).reshape(4, 8) % 16
-    found = calibrated.second_moments(model, ids, ["layer"], batch=3)["layer"]
+    result = calibrated.second_moments(model, ids, ["layer"], batch=3)["layer"]
     x = model.table.weight[ids.flatten()].detach()
-    assert torch.allclose(found, x.T @ x / 32, atol=1e-6)
+    assert torch.allclose(result, x.T @ x / 32, atol=1e-6)
     model.unused = torch.nn.Linear(2, 2)
     with pytest.raises(ValueError, match="no token of the calibration text reaches unused"):
         calibrated.second_moments(model, ids, ["layer", "unused"])

@@ -49,8 +49,8 @@ def test_unpacking_gives_the_codes_back(bits, eighths, lead, seed):
     ],
 )
 def test_bytes_are_laid_out_as_worked_by_hand(bits, codes, packed):
-    made = packing.pack(torch.tensor(codes, dtype=torch.uint8), bits)
-    assert made.tolist() == packed
+    built = packing.pack(torch.tensor(codes, dtype=torch.uint8), bits)
+    assert built.tolist() == packed
 
 
 def test_packing_of_a_slice_that_is_not_contiguous():
@@ -91,18 +91,18 @@ TABLE = {  # exact distortions for 1 to 4 bits, found apart from this code
 
 @pytest.mark.parametrize("dim", TABLE)
 def test_distortion_equals_the_table(dim):
-    found = [lloyd_max.lloyd_max(bits, dim).distortion for bits in (1, 2, 3, 4)]
-    assert found == pytest.approx(TABLE[dim], abs=6e-7)
+    result = [lloyd_max.lloyd_max(bits, dim).distortion for bits in (1, 2, 3, 4)]
+    assert result == pytest.approx(TABLE[dim], abs=6e-7)
 
 
 @pytest.mark.parametrize("dim", [None, 2, 3, 4, 8, 64, 1536, 32768])
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_both_lloyd_conditions_hold(dim, bits):
-    made = lloyd_max.lloyd_max(bits, dim)
-    assert max(lloyd_max.conditions(made)) < 1e-9
-    assert len(made.centroids) == 2**bits
-    assert np.all(np.diff(made.centroids) > 0)
-    np.testing.assert_array_equal(made.centroids, -made.centroids[::-1])
+    built = lloyd_max.lloyd_max(bits, dim)
+    assert max(lloyd_max.conditions(built)) < 1e-9
+    assert len(built.centroids) == 2**bits
+    assert np.all(np.diff(built.centroids) > 0)
+    np.testing.assert_array_equal(built.centroids, -built.centroids[::-1])
 
 
 @pytest.mark.parametrize("dim", [4, 64, 128, 1536])
@@ -110,10 +110,10 @@ def test_both_lloyd_conditions_hold(dim, bits):
 def test_a_quadrature_agrees(dim, bits):
     """Neither the closed forms nor this normalisation know of each other."""
     k = math.exp(gammaln(dim / 2) - gammaln((dim - 1) / 2)) / math.sqrt(math.pi)
-    made = lloyd_max.lloyd_max(bits, dim)
-    edges = [max(-1, -12 / dim**0.5), *made.boundaries, min(1, 12 / dim**0.5)]
+    built = lloyd_max.lloyd_max(bits, dim)
+    edges = [max(-1, -12 / dim**0.5), *built.boundaries, min(1, 12 / dim**0.5)]
     error = 0.0
-    for c, low, high in zip(made.centroids, edges[:-1], edges[1:], strict=True):
+    for c, low, high in zip(built.centroids, edges[:-1], edges[1:], strict=True):
 
         def weight(t):
             return k * (1 - t * t) ** ((dim - 3) / 2)
@@ -122,16 +122,16 @@ def test_a_quadrature_agrees(dim, bits):
         mean = quad(lambda t: t * weight(t), low, high, epsabs=1e-15)[0] / mass
         assert abs(mean - c) * dim**0.5 < 1e-10
         error += quad(lambda t: (t - c) ** 2 * weight(t), low, high, epsabs=1e-15)[0]  # noqa: B023
-    assert dim * error == pytest.approx(made.distortion, rel=1e-9)
+    assert dim * error == pytest.approx(built.distortion, rel=1e-9)
 
 
 def test_the_uniform_coordinate_of_space_gets_even_steps():
     """At d = 3 a coordinate is uniform on [-1, 1] (Archimedes), so the codebook is known."""
     for bits in (1, 2, 3, 4):
-        made = lloyd_max.lloyd_max(bits, 3)
+        built = lloyd_max.lloyd_max(bits, 3)
         even = (np.arange(2**bits) + 0.5) / 2 ** (bits - 1) - 1
-        np.testing.assert_allclose(made.centroids, even, atol=1e-12)
-        assert made.distortion == pytest.approx(4.0**-bits, rel=1e-9)
+        np.testing.assert_allclose(built.centroids, even, atol=1e-12)
+        assert built.distortion == pytest.approx(4.0**-bits, rel=1e-9)
 
 
 def test_one_bit_has_its_closed_form():
@@ -220,16 +220,16 @@ def test_haar_coordinates_have_the_law_of_a_random_direction():
 
 def test_a_seed_gives_one_rotation_and_another_seed_another():
     for kind in rotations.KINDS:
-        one, same, other = (rotations.of(kind, 32, seed).matrix() for seed in (0, 0, 1))
-        assert torch.equal(one, same)
-        assert not torch.equal(one, other)
+        item, same, other = (rotations.of(kind, 32, seed).matrix() for seed in (0, 0, 1))
+        assert torch.equal(item, same)
+        assert not torch.equal(item, other)
 
 
 def tail(u, turn):
     """Share of unit vectors whose error at 4 bits is over four times the median."""
-    made = lloyd_max.lloyd_max(4, u.shape[-1])
+    built = lloyd_max.lloyd_max(4, u.shape[-1])
     y = turn(u).numpy()
-    error = ((y - made.centroids[np.searchsorted(made.boundaries, y)]) ** 2).sum(-1)
+    error = ((y - built.centroids[np.searchsorted(built.boundaries, y)]) ** 2).sum(-1)
     return float((error > 4 * np.median(error)).mean())
 
 
@@ -301,9 +301,9 @@ def test_metadata_are_counted_to_the_bit():
 def test_errors_are_within_half_a_step(name):
     x = torch.randn(2, 40, 64) * 3
     code = CODES[name]()
-    away = (code.decode(code.encode(x)) - x).abs()
+    difference = (code.decode(code.encode(x)) - x).abs()
     if name.startswith("float8"):  # three bits of mantissa: a sixteenth, and steps near zero
-        assert (away <= x.abs() / 16 + 0.002).all()
+        assert (difference <= x.abs() / 16 + 0.002).all()
         return
     if name == "int8":
         step = x.abs().amax(-1, keepdim=True) / 127
@@ -311,14 +311,14 @@ def test_errors_are_within_half_a_step(name):
         grouped = x.unflatten(-1, (-1, getattr(code, "group", 64)))
         if name == "per channel":
             grouped = x[:, :32].transpose(1, 2).unsqueeze(2)
-            away = away[:, :32].transpose(1, 2).unsqueeze(2)
+            difference = difference[:, :32].transpose(1, 2).unsqueeze(2)
         else:
-            away = away.unflatten(-1, (-1, code.group))
+            difference = difference.unflatten(-1, (-1, code.group))
         step = (grouped.amax(-1, keepdim=True) - grouped.amin(-1, keepdim=True)) / (
             2**code.bits - 1
         )
     # a scale and a zero of float16 add a little to half a step
-    assert (away <= 0.5 * step + 0.002 * x.abs().max()).all()
+    assert (difference <= 0.5 * step + 0.002 * x.abs().max()).all()
 
 
 def test_a_channel_of_large_keys_costs_other_channels_nothing_by_channel():
@@ -359,8 +359,8 @@ def test_float8_scales_a_token_and_rounds_as_ml_dtypes_does(spread):
     theirs = scaled.astype(ml_dtypes.float8_e4m3fn)
     ours = coded.packed.view(torch.uint8).numpy()
     assert np.array_equal(ours, theirs.view(np.uint8))
-    away = (baselines.Float8(64).decode(coded) - x).abs()
-    assert (away <= x.abs() / 15 + 0.02 * x.abs().amax(-1, keepdim=True)).all()
+    difference = (baselines.Float8(64).decode(coded) - x).abs()
+    assert (difference <= x.abs() / 15 + 0.02 * x.abs().amax(-1, keepdim=True)).all()
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -368,5 +368,5 @@ def test_ranges_past_those_of_half_precision_are_stored_in_single(name):
     x = torch.randn(40, 64) * 1e7
     coded = CODES[name]().encode(x)
     assert coded.scales.dtype == torch.float32
-    away = (CODES[name]().decode(coded) - x).square().sum() / x.square().sum()
-    assert away < 0.3
+    difference = (CODES[name]().decode(coded) - x).square().sum() / x.square().sum()
+    assert difference < 0.3

@@ -63,8 +63,10 @@ def stored(batch, heads, tokens, d, bits, seed):
     x = torch.randn(batch, heads, tokens, d, generator=draw)
     x *= torch.rand(batch, heads, tokens, 1, generator=draw) * 1.2 + 0.05
     code = codec.TurboQuant(d, bits, seed=seed)
-    told = code.encode(x)
-    return kernels.Packed(told.packed, told.norms, bits, code.codebook, code.rotation.matrix()), x
+    messages = code.encode(x)
+    return kernels.Packed(
+        messages.packed, messages.norms, bits, code.codebook, code.rotation.matrix()
+    ), x
 
 
 def problem(case):
@@ -74,10 +76,10 @@ def problem(case):
     draw = torch.Generator().manual_seed(5)
     query = torch.randn(len(lengths), 2 * group, d, generator=draw)
     query = query.to(torch.bfloat16) if narrow else query
-    held = torch.tensor(lengths, dtype=torch.int32)
+    resident = torch.tensor(lengths, dtype=torch.int32)
     for packed, length in product((keys, values), enumerate(lengths)):
         packed.norms[length[0], :, length[1] :] = torch.nan  # beyond the length is never read
-    return query, keys, values, held, kernels.Tuning(block=block, splits=splits), (k, v)
+    return query, keys, values, resident, kernels.Tuning(block=block, splits=splits), (k, v)
 
 
 def error(got, expected) -> float:
@@ -93,16 +95,18 @@ def child() -> None:
     """What the kernels answer in the interpreter, as one line of JSON."""
     from sizewise.quantization.kernels import append_kernel, dense, logits
 
-    told = {"backend": kernels.backend(torch.device("cpu")), "attend": [], "plain": []}
+    messages = {"backend": kernels.backend(torch.device("cpu")), "attend": [], "plain": []}
     for case in CASES:
-        query, keys, values, held, tuning, (k, v) = problem(case)
-        truth = reference.attend(query, keys, values, held, case[0] ** -0.5)
-        asked = {"tuning": tuning, "dtype": torch.float32}
-        got = kernels.attend(query, keys, values, held, **asked)
-        told["attend"].append(error(got, truth))
-        truth = reference.over(query, k, v, held, case[0] ** -0.5)
-        told["plain"].append(error(dense.attend(query.float(), k, v, held, **asked), truth))
-    told["append"] = {}
+        query, keys, values, resident, tuning, (k, v) = problem(case)
+        truth = reference.attend(query, keys, values, resident, case[0] ** -0.5)
+        requested = {"tuning": tuning, "dtype": torch.float32}
+        got = kernels.attend(query, keys, values, resident, **requested)
+        messages["attend"].append(error(got, truth))
+        truth = reference.over(query, k, v, resident, case[0] ** -0.5)
+        messages["plain"].append(
+            error(dense.attend(query.float(), k, v, resident, **requested), truth)
+        )
+    messages["append"] = {}
     for bits, d, kind in product((2, 3, 4), (64, 128), ("haar", "hadamard")):
         code = codec.TurboQuant(d, bits, rotation=kind)
         packed, _ = stored(2, 3, 30, d, bits, 4)
@@ -121,12 +125,14 @@ def child() -> None:
         codes, norms = reference.quantize(x, packed)
         wrong = 0
         for row, start in enumerate((3, 21)):
-            place = slice(start, start + 7)
-            wrong += int((packed.codes[row, :, place] != codes[row]).sum())
-            wrong += int((packed.norms[row, :, place] != norms[row]).sum())
-            before[row, :, place] = packed.codes[row, :, place]
-        told["append"][f"{bits} bits, {d}, {kind}"] = wrong + int((before != packed.codes).sum())
-    told["logits"] = {}
+            position = slice(start, start + 7)
+            wrong += int((packed.codes[row, :, position] != codes[row]).sum())
+            wrong += int((packed.norms[row, :, position] != norms[row]).sum())
+            before[row, :, position] = packed.codes[row, :, position]
+        messages["append"][f"{bits} bits, {d}, {kind}"] = wrong + int(
+            (before != packed.codes).sum()
+        )
+    messages["logits"] = {}
     for bits in (2, 3, 4):
         query, keys, *_ = problem((64, (bits, 4), 4, (50, 50), 32, 1, False))
         keys.norms.nan_to_num_(1.0)
@@ -134,8 +140,8 @@ def child() -> None:
         q = query.double().view(2, 2, 4, 64)
         got = logits.packed(query, keys, 0.125, tuning)
         truth = 0.125 * (q @ reference.vectors(keys).transpose(-1, -2)).view(2, 8, -1)
-        told["logits"][bits] = error(got, truth)
-    print(json.dumps(told))
+        messages["logits"][bits] = error(got, truth)
+    print(json.dumps(messages))
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +186,9 @@ def test_scores_alone_equal_float64(interpreted):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_torchs_way_equals_float64(case):
-    query, keys, values, held, _, _ = problem(case)
-    truth = reference.attend(query, keys, values, held, case[0] ** -0.5)
-    got = torch_fallback.attend(query, keys, values, held, case[0] ** -0.5, torch.float32)
+    query, keys, values, resident, _, _ = problem(case)
+    truth = reference.attend(query, keys, values, resident, case[0] ** -0.5)
+    got = torch_fallback.attend(query, keys, values, resident, case[0] ** -0.5, torch.float32)
     assert error(got, truth) < 1e-5
 
 
@@ -202,9 +208,9 @@ def test_torchs_way_appends_what_turboquant_encodes():
     packed, _ = stored(2, 2, 20, 64, 3, 0)
     x = torch.randn(2, 2, 4, 64, generator=torch.Generator().manual_seed(8))
     torch_fallback.append(x, packed, torch.tensor([2, 9], dtype=torch.int32))
-    told = code.encode(x)
-    assert torch.equal(packed.codes[0, :, 2:6], told.packed[0])
-    assert torch.equal(packed.norms[1, :, 9:13], told.norms[1])
+    messages = code.encode(x)
+    assert torch.equal(packed.codes[0, :, 2:6], messages.packed[0])
+    assert torch.equal(packed.norms[1, :, 9:13], messages.norms[1])
 
 
 @pytest.mark.parametrize("family", ["dense", "windowed"])
@@ -217,7 +223,7 @@ def test_a_model_over_packed_bytes_predicts_what_it_does_over_decoded_ones(famil
     with torch.no_grad():
         model.get_output_embeddings().weight.normal_(0, 1)
     prompt = torch.randint(1024, (2, 70), generator=torch.Generator().manual_seed(0))
-    told = {}
+    messages = {}
     for fused in (False, True):
         name = hf_attention.register() if fused else "sdpa"
         model.set_attn_implementation(name)
@@ -228,8 +234,8 @@ def test_a_model_over_packed_bytes_predicts_what_it_does_over_decoded_ones(famil
                 model(prompt[:, n : n + 1], past_key_values=cache, use_cache=True).logits
                 for n in range(12)
             ]
-        told[fused] = torch.cat(parts, 1)
-    assert error(told[True], told[False].double()) < 1e-4
+        messages[fused] = torch.cat(parts, 1)
+    assert error(messages[True], messages[False].double()) < 1e-4
 
 
 @pytest.mark.parametrize(

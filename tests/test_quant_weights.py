@@ -65,8 +65,8 @@ def test_nf4_from_its_definition_is_the_published_table_to_two_in_ten_million():
 def test_nf4_as_published_is_equal_bit_for_bit():
     assert codebooks.nf4().dtype == np.float32
     assert np.array_equal(codebooks.nf4(), published("nf4"))
-    made = functional.create_normal_map()
-    assert np.array_equal(np.delete(codebooks.nf4(), 7), made[made != 0].numpy())
+    built = functional.create_normal_map()
+    assert np.array_equal(np.delete(codebooks.nf4(), 7), built[built != 0].numpy())
 
 
 def test_the_offset_is_the_mean_of_two_probabilities():
@@ -237,27 +237,27 @@ def test_what_cannot_be_quantized_is_refused(x, table, block, said):
 
 def reachable(model):
     """Bytes of every storage that the garbage collector finds from a model: another way."""
-    found, stack, seen = {}, [model], set()
+    result, stack, observed = {}, [model], set()
     while stack:
-        one = stack.pop()
+        item = stack.pop()
         if (
-            id(one) in seen
-            or isinstance(one, type | type(torch))
-            or (callable(one) and not (isinstance(one, torch.nn.Module)))
+            id(item) in observed
+            or isinstance(item, type | type(torch))
+            or (callable(item) and not (isinstance(item, torch.nn.Module)))
         ):
             continue
-        seen.add(id(one))
-        if isinstance(one, torch.Tensor):
-            inner = getattr(one, "__tensor_flatten__", None)
+        observed.add(id(item))
+        if isinstance(item, torch.Tensor):
+            inner = getattr(item, "__tensor_flatten__", None)
             if inner is None:
-                storage = one.untyped_storage()
-                found[storage.data_ptr()] = storage.nbytes()
+                storage = item.untyped_storage()
+                result[storage.data_ptr()] = storage.nbytes()
             else:
-                stack.extend(getattr(one, name) for name in inner()[0])
-            stack.append(vars(one))
+                stack.extend(getattr(item, name) for name in inner()[0])
+            stack.append(vars(item))
         else:
-            stack.extend(gc.get_referents(one))
-    return sum(found.values())
+            stack.extend(gc.get_referents(item))
+    return sum(result.values())
 
 
 @pytest.mark.parametrize("name", convert.FORMATS)
@@ -267,29 +267,29 @@ def test_held_bytes_are_those_of_the_storages_that_can_be_reached(name, family):
     if family == "moe" and name not in UNCALIBRATED:
         pytest.skip("calibrated formats take no experts")
     model = small(family)
-    made = convert.convert(model, name, calibration=CALIBRATION)
-    assert made.stored.total == reachable(model)
+    built = convert.convert(model, name, calibration=CALIBRATION)
+    assert built.stored.total == reachable(model)
     with torch.no_grad():
         model(input_ids=torch.arange(16)[None])
-    assert tensor_bytes.measure_bytes(model) == made.stored, "a forward pass changed what is held"
+    assert tensor_bytes.measure_bytes(model) == built.stored, "a forward pass changed what is held"
 
 
 def test_bytes_of_a_tied_head_are_counted_once():
     model = small(tie_word_embeddings=True)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     plain = parameters.count(configs.Spec("t", model.config.to_dict(), "test")).total
-    buffers = {id(one): one.nbytes for one in model.buffers()}
+    buffers = {id(item): item.nbytes for item in model.buffers()}
     assert tensor_bytes.measure_bytes(model).total == 4 * plain + sum(buffers.values())
-    made = convert.convert(model, "bf16")
+    built = convert.convert(model, "bf16")
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    assert made.stored.total == 2 * plain + sum(buffers.values())
+    assert built.stored.total == 2 * plain + sum(buffers.values())
 
 
 def test_views_and_meta_tensors_are_counted_as_storages():
-    one = torch.nn.Module()
+    item = torch.nn.Module()
     base = torch.zeros(10)
-    one.a, one.b = torch.nn.Parameter(base[:4]), torch.nn.Parameter(base[2:])
-    assert tensor_bytes.measure_bytes(one).total == 40
+    item.a, item.b = torch.nn.Parameter(base[:4]), torch.nn.Parameter(base[2:])
+    assert tensor_bytes.measure_bytes(item).total == 40
     meta = torch.nn.Sequential(*(torch.nn.Linear(8, 8, device="meta") for _ in range(3)))
     assert tensor_bytes.measure_bytes(meta).total == 3 * (64 + 8) * 4
 
@@ -308,9 +308,9 @@ def test_bits_of_a_layer_are_those_of_the_described_format(name):
     needs(name)
     described = formats.WEIGHTS[name]
     model = torch.nn.Sequential(torch.nn.Linear(1024, 512, bias=False))
-    made = convert.convert(model, name, skip=() if name not in ("fp32", "bf16", "fp16") else None)
+    built = convert.convert(model, name, skip=() if name not in ("fp32", "bf16", "fp16") else None)
     want = described.bits + described.per_row / 1024 + UNCOUNTED.get(name, 0)
-    assert made.bits == pytest.approx(want, abs=1e-12)
+    assert built.bits == pytest.approx(want, abs=1e-12)
 
 
 # --- conversion
@@ -360,13 +360,13 @@ def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():
     x[:, 3] *= 60  # one column of activations over 6
     model = torch.nn.Sequential(linear)
     exact = linear(x).detach()
-    made = convert.convert(model, "int8", skip=())
+    built = convert.convert(model, "int8", skip=())
     with torch.no_grad():
         apart = (model.eval()(x) - exact).abs()
     # Rounding alone: each product errs by half a step of weights and of the other activations.
     others = x.clone()
     others[:, 3] = 0
-    step_x, step_w = others.abs().amax(1) / 254, made.model[0].state.SCB / 254  # (8,), (32,)
+    step_x, step_w = others.abs().amax(1) / 254, built.model[0].state.SCB / 254  # (8,), (32,)
     bound = step_x[:, None] * linear.weight.abs().sum(1) + x.abs().sum(1)[:, None] * step_w
     assert (apart <= bound * 1.05).all()
     naive = x.abs().amax(1)[:, None] / 254 * linear.weight.abs().sum(1)
@@ -405,28 +405,28 @@ def test_a_converted_model_says_about_what_it_said_before(name, most):
 
 def test_the_head_stays_unless_it_is_asked_for():
     model = small()
-    made = convert.convert(model, "nf4")
+    built = convert.convert(model, "nf4")
     assert type(model.lm_head) is torch.nn.Linear
-    assert made.layers == 7 * model.config.num_hidden_layers
-    assert made.left == {"Embedding": 512 * 64, "output head": 512 * 64}
+    assert built.layers == 7 * model.config.num_hidden_layers
+    assert built.left == {"Embedding": 512 * 64, "output head": 512 * 64}
     other = small()
     every = convert.convert(other, "nf4", skip=())
     assert type(other.lm_head) is not torch.nn.Linear
-    assert every.layers == made.layers + 1
+    assert every.layers == built.layers + 1
     assert every.left == {"Embedding": 512 * 64}
-    assert every.weights == made.weights + 512 * 64
+    assert every.weights == built.weights + 512 * 64
 
 
 def test_skip_and_only_are_suffixes_and_a_wrong_one_is_named():
     model = small()
-    made = convert.convert(model, "nf4", skip=("down_proj", "lm_head"))
-    assert made.layers == 6 * model.config.num_hidden_layers
+    built = convert.convert(model, "nf4", skip=("down_proj", "lm_head"))
+    assert built.layers == 6 * model.config.num_hidden_layers
     assert type(model.model.layers[0].mlp.down_proj) is torch.nn.Linear
-    assert made.left["Linear"] == sum(
-        one.mlp.down_proj.weight.numel() for one in model.model.layers
+    assert built.left["Linear"] == sum(
+        item.mlp.down_proj.weight.numel() for item in model.model.layers
     )
-    one = small()
-    assert convert.convert(one, "nf4", only=("layers.0.mlp.up_proj",)).layers == 1
+    item = small()
+    assert convert.convert(item, "nf4", only=("layers.0.mlp.up_proj",)).layers == 1
     with pytest.raises(ValueError, match="unknown layer in skip 'dwn_proj'"):
         convert.convert(small(), "nf4", skip=("dwn_proj",))
     with pytest.raises(ValueError, match="casts the whole model"):
@@ -489,12 +489,12 @@ def test_experts_are_converted_and_give_what_their_decoded_matrices_give(name, f
     experts = {p: tuple(w.shape) for p, w in model.named_parameters() if w.ndim == 3}
     counted = sum(math.prod(shape) for shape in experts.values())
     assert set(convert.expert_matrices(model)) == set(experts)
-    made = convert.convert(model, form)
-    assert made.weights >= counted
-    assert not any("(3-D)" in kind for kind in made.left)
-    matrices = made.parameters - sum(made.left.values())
-    assert made.weights / matrices > 0.97  # norms, biases and routers are the rest
-    assert made.bits < 32 * sum(made.left.values()) / made.parameters + 12
+    built = convert.convert(model, form)
+    assert built.weights >= counted
+    assert not any("(3-D)" in kind for kind in built.left)
+    matrices = built.parameters - sum(built.left.values())
+    assert built.weights / matrices > 0.97  # norms, biases and routers are the rest
+    assert built.bits < 32 * sum(built.left.values()) / built.parameters + 12
     other = mixture(name)
     with torch.no_grad():
         after = model(input_ids=ids).logits
@@ -513,11 +513,11 @@ def test_experts_are_converted_and_give_what_their_decoded_matrices_give(name, f
 
 def test_experts_of_the_laboratory_are_four_bits_of_all_but_the_embedding():
     model = small("moe")
-    made = convert.convert(model, "nf4")
-    rest = 8 * made.stored.high_precision / made.parameters
-    assert made.left.keys() == {"Embedding", "output head", "Qwen3MoeTopKRouter"}
-    coded = made.weights / made.parameters
-    assert made.bits == pytest.approx(rest + 4.5 * coded, rel=0.1)
+    built = convert.convert(model, "nf4")
+    rest = 8 * built.stored.high_precision / built.parameters
+    assert built.left.keys() == {"Embedding", "output head", "Qwen3MoeTopKRouter"}
+    coded = built.weights / built.parameters
+    assert built.bits == pytest.approx(rest + 4.5 * coded, rel=0.1)
 
 
 def test_a_calibrated_format_takes_no_experts_and_needs_a_text():
@@ -543,42 +543,42 @@ def test_gpt2s_layers_are_converted_though_they_are_no_linear_ones():
     config = GPT2Config(vocab_size=128, n_positions=32, n_embd=64, n_layer=2, n_head=4)
     model, ids = GPT2LMHeadModel(config).eval(), torch.arange(16)[None]
     with torch.no_grad():
-        for name, one in model.named_parameters():
+        for name, item in model.named_parameters():
             if "bias" in name:
-                one.normal_(0, 0.1)
+                item.normal_(0, 0.1)
         before = model(input_ids=ids).logits
-        made = convert.convert(model, "int8")
+        built = convert.convert(model, "int8")
         after = model(input_ids=ids).logits
-    assert made.layers == 8
-    assert made.weights == 2 * 12 * 64**2
+    assert built.layers == 8
+    assert built.weights == 2 * 12 * 64**2
     assert (after - before).norm() < 0.05 * before.norm()
-    assert made.stored.codes == made.weights
+    assert built.stored.codes == built.weights
 
 
 def test_a_layer_that_two_places_share_is_converted_once():
     shared = torch.nn.Linear(64, 64)
     model = torch.nn.Sequential(shared, torch.nn.Tanh(), shared)
-    made = convert.convert(model, "nf4", skip=())
+    built = convert.convert(model, "nf4", skip=())
     assert model[0] is model[2]
-    assert made.layers == 1
-    assert made.stored.codes == 64 * 64 // 2
+    assert built.layers == 1
+    assert built.stored.codes == 64 * 64 // 2
 
 
 def test_casting_leaves_the_rotary_frequencies_alone():
     model = small()
-    before = {name: one.clone() for name, one in model.named_buffers()}
+    before = {name: item.clone() for name, item in model.named_buffers()}
     convert.convert(model, "bf16")
     assert before
-    for name, one in model.named_buffers():
-        assert torch.equal(one, before[name]), name
-    assert {one.dtype for one in model.parameters()} == {torch.bfloat16}
+    for name, item in model.named_buffers():
+        assert torch.equal(item, before[name]), name
+    assert {item.dtype for item in model.parameters()} == {torch.bfloat16}
 
 
 def test_a_model_without_weights_is_made_layer_by_layer_in_its_format():
     config = configs.build(models.spec("dense", 64, 512, 32))
     model = random_weights.empty(config, "float32")
-    assert all(one.is_meta for one in model.parameters())
-    assert not any(one.is_meta for one in model.buffers())
+    assert all(item.is_meta for item in model.parameters())
+    assert not any(item.is_meta for item in model.buffers())
     most, filled = [], []
     at_random = random_weights.at_random(seed=3)
 
@@ -588,18 +588,18 @@ def test_a_model_without_weights_is_made_layer_by_layer_in_its_format():
         at_random(name, tensor)
 
     def held_now(model):
-        return sum(one.nbytes for one in model.parameters() if not one.is_meta)
+        return sum(item.nbytes for item in model.parameters() if not item.is_meta)
 
     with pytest.raises(ValueError, match="name the device"):
         convert.convert(model, "nf4")
     with pytest.raises(ValueError, match="no fill was given"):
         convert.convert(model, "nf4", device="cpu")
-    made = convert.convert(model, "nf4", device="cpu", fill=fill)
-    assert made.stored.codes * 2 == made.weights
+    built = convert.convert(model, "nf4", device="cpu", fill=fill)
+    assert built.stored.codes * 2 == built.weights
     assert sorted(filled) == sorted(name for name, _ in small().named_parameters())
-    whole = 4 * made.parameters
+    full = 4 * built.parameters
     embedding_and_head = 2 * 4 * 512 * 64
-    assert max(most) < embedding_and_head + 0.3 * (whole - embedding_and_head)
+    assert max(most) < embedding_and_head + 0.3 * (full - embedding_and_head)
     with torch.no_grad():
         assert torch.isfinite(model(input_ids=torch.arange(16)[None]).logits).all()
 
@@ -608,15 +608,15 @@ def test_a_tied_model_without_weights_stays_tied():
     spec = models.spec("dense", 64, 512, 32)
     spec.fields["tie_word_embeddings"] = True
     model = random_weights.empty(configs.build(spec), "bfloat16")
-    made = convert.convert(model, "nf4", device="cpu", fill=random_weights.at_random())
+    built = convert.convert(model, "nf4", device="cpu", fill=random_weights.at_random())
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    assert made.stored.high_precision < 2 * 512 * 64 * 2
+    assert built.stored.high_precision < 2 * 512 * 64 * 2
 
 
 def test_progress_ends_at_the_number_of_modules():
-    told = []
-    convert.convert(small(), "nf4", progress=lambda done, of: told.append((done, of)))
-    assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
+    messages = []
+    convert.convert(small(), "nf4", progress=lambda done, of: messages.append((done, of)))
+    assert [done for done, _ in messages] == list(range(1, messages[-1][1] + 1))
 
 
 def test_a_gguf_file_is_read_as_it_is(tmp_path):
@@ -636,17 +636,17 @@ def test_a_gguf_file_is_read_as_it_is(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    found = gguf_file.read(file)
-    assert found.architecture == "llama"
-    got = [(one.type, one.tensors, one.elements, one.bytes) for one in found.types]
+    result = gguf_file.read(file)
+    assert result.architecture == "llama"
+    got = [(item.type, item.tensors, item.elements, item.bytes) for item in result.types]
     assert got == [
         ("Q8_0", 1, 96 * 64, 96 * 64 * 34 // 32),
         ("Q4_0", 2, 96 * 64, 96 * 64 * 18 // 32),
         ("F32", 1, 64, 256),
     ]
-    assert [one.bits for one in found.types] == [8.5, 4.5, 32]
-    assert found.all.bits == 8 * (96 * 64 * 52 // 32 + 256) / (2 * 96 * 64 + 64)
-    assert found.file_bytes > found.all.bytes
+    assert [item.bits for item in result.types] == [8.5, 4.5, 32]
+    assert result.all.bits == 8 * (96 * 64 * 52 // 32 + 256) / (2 * 96 * 64 + 64)
+    assert result.file_bytes > result.all.bytes
     file.write_bytes(file.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"a\.gguf: not a GGUF file"):
         gguf_file.read(file)

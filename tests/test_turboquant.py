@@ -36,9 +36,11 @@ def errors(code, u):
 @pytest.mark.parametrize("rotation", rotations.KINDS)
 @pytest.mark.parametrize(("bits", "wanted"), [(1, 0.3609), (2, 0.1160), (3, 0.0340), (4, 0.0093)])
 def test_distortion_at_128_is_that_of_the_table(rotation, bits, wanted):
-    found = errors(TurboQuant(128, bits, rotation=rotation, seed=5), directions(20_000, 128)).mean()
-    assert found == pytest.approx(wanted, rel=0.01)
-    assert found == pytest.approx(lloyd_max.lloyd_max(bits, 128).distortion, rel=0.01)
+    result = errors(
+        TurboQuant(128, bits, rotation=rotation, seed=5), directions(20_000, 128)
+    ).mean()
+    assert result == pytest.approx(wanted, rel=0.01)
+    assert result == pytest.approx(lloyd_max.lloyd_max(bits, 128).distortion, rel=0.01)
 
 
 def test_distortion_does_not_depend_on_the_data_under_a_haar_rotation():
@@ -46,10 +48,10 @@ def test_distortion_does_not_depend_on_the_data_under_a_haar_rotation():
     d = 64
     x = torch.zeros(3, d)
     x[0, 7], x[1], x[2, : d // 4] = 1, d**-0.5, 2 / d**0.5
-    found = torch.stack([errors(TurboQuant(d, 2, seed=s), x) for s in range(300)])  # (300, 3)
+    result = torch.stack([errors(TurboQuant(d, 2, seed=s), x) for s in range(300)])  # (300, 3)
     wanted = lloyd_max.lloyd_max(2, d).distortion
-    away = (found.mean(0) - wanted) / (found.std(0) / 300**0.5)
-    assert away.abs().max() < 4
+    difference = (result.mean(0) - wanted) / (result.std(0) / 300**0.5)
+    assert difference.abs().max() < 4
 
 
 @pytest.mark.parametrize("variant", ["prod", "prod-orthogonal", "eden-unbiased"])
@@ -72,31 +74,31 @@ def test_inner_products_are_unbiased(variant, bits):
 def test_mse_shrinks_inner_products_by_its_distortion(bits):
     u = directions(4000, 128)
     code = TurboQuant(128, bits, seed=1)
-    found = float((u * code.decode(code.encode(u))).sum(-1).mean())
-    assert found == pytest.approx(1 - lloyd_max.lloyd_max(bits, 128).distortion, abs=2e-3)
-    assert found == pytest.approx(theory.slope("mse", bits, 128), abs=2e-3)
+    result = float((u * code.decode(code.encode(u))).sum(-1).mean())
+    assert result == pytest.approx(1 - lloyd_max.lloyd_max(bits, 128).distortion, abs=2e-3)
+    assert result == pytest.approx(theory.slope("mse", bits, 128), abs=2e-3)
 
 
 @pytest.mark.parametrize("variant", ["mse", "prod", "prod-orthogonal"])
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_errors_are_those_expected(variant, bits):
     u = directions(1000, 64)
-    found = torch.tensor(
+    result = torch.tensor(
         [float(errors(TurboQuant(64, bits, variant=variant, seed=s), u).mean()) for s in range(12)]
     )
     wanted = theory.expected(variant, bits, 64)
-    assert abs(float(found.mean()) - wanted) < 4 * float(found.std()) / 12**0.5
-    assert float(found.mean()) == pytest.approx(wanted, rel=0.02)
+    assert abs(float(result.mean()) - wanted) < 4 * float(result.std()) / 12**0.5
+    assert float(result.mean()) == pytest.approx(wanted, rel=0.02)
 
 
 def test_the_error_of_a_random_inner_product_is_the_distortion_over_d():
     d, n = 128, 20_000
     u, q = directions(n, d), directions(n, d, seed=1)
     code = TurboQuant(d, 2, variant="eden-unbiased", seed=1)
-    away = code.decode(code.encode(u)) - u
-    inner = d * ((q * away).sum(-1) ** 2).double()
+    difference = code.decode(code.encode(u)) - u
+    inner = d * ((q * difference).sum(-1) ** 2).double()
     assert float(inner.mean()) == pytest.approx(
-        float((away**2).sum(-1).mean()), abs=4 * float(inner.std()) / n**0.5
+        float((difference**2).sum(-1).mean()), abs=4 * float(inner.std()) / n**0.5
     )
 
 
@@ -124,13 +126,13 @@ def test_an_orthogonal_sketch_adds_less_than_a_gaussian_one():
 def test_the_scale_of_least_error_is_never_beaten(bits):
     """For every single vector, since all four share their codes; up to the rounding of norms."""
     u = directions(1000, 128)
-    found = {
+    result = {
         v: errors(TurboQuant(128, bits, variant=v, seed=3), u)
         for v in ("mse", "norm-corrected", "eden-biased", "eden-unbiased")
     }
     for name in ("mse", "norm-corrected", "eden-unbiased"):
-        assert (found["eden-biased"] <= found[name] + 1e-6).all()
-    gain = 1 - float(found["eden-biased"].mean() / found["mse"].mean())
+        assert (result["eden-biased"] <= result[name] + 1e-6).all()
+    gain = 1 - float(result["eden-biased"].mean() / result["mse"].mean())
     assert 0 < gain < 0.025
 
 
@@ -138,8 +140,8 @@ def test_the_scale_of_least_error_is_never_beaten(bits):
 def test_scales_are_folded_into_the_norm_and_the_codes_are_the_same(variant):
     x = torch.randn(50, 64) * 5
     plain, scaled = (TurboQuant(64, 3, variant=v, seed=4) for v in ("mse", variant))
-    one, other = plain.encode(x), scaled.encode(x)
-    assert torch.equal(one.packed, other.packed)
+    item, other = plain.encode(x), scaled.encode(x)
+    assert torch.equal(item.packed, other.packed)
     decoded = scaled.decode(other)
     if variant == "norm-corrected":
         torch.testing.assert_close(decoded.norm(dim=-1), x.norm(dim=-1), rtol=1e-3, atol=0)
@@ -186,11 +188,11 @@ def test_bytes_of_a_vector_worked_by_hand():
 def test_codes_are_the_nearest_centroids(bits):
     x = torch.randn(300, 64)
     code = TurboQuant(64, bits, rotation="hadamard", seed=9)
-    found = packing.unpack(code.encode(x).packed, bits, 64).long()
+    result = packing.unpack(code.encode(x).packed, bits, 64).long()
     y = code.rotation.apply(x / x.norm(dim=-1, keepdim=True))
-    away = (y[..., None] - code.codebook).abs()  # (300, 64, 2**bits)
-    chosen = away.gather(-1, found[..., None])[..., 0]
-    assert (chosen <= away.amin(-1) + 1e-6).all()
+    difference = (y[..., None] - code.codebook).abs()  # (300, 64, 2**bits)
+    chosen = difference.gather(-1, result[..., None])[..., 0]
+    assert (chosen <= difference.amin(-1) + 1e-6).all()
     # what a GPU does instead of passes over the boundaries
     assert torch.equal(code._nearest(y), torch.bucketize(y, code.boundaries).byte())
 
@@ -201,15 +203,15 @@ def test_chunks_leave_no_seam(monkeypatch):
     x = torch.randn(3, 67, 64)
     for variant in ("mse", "prod", "eden-biased"):
         code = TurboQuant(64, 3, variant=variant)
-        whole = code.encode(x)
+        full = code.encode(x)
         monkeypatch.setitem(codec.CHUNK, "cpu", 640)
         parts = code.encode(x)
         decoded = code.decode(parts)
         monkeypatch.undo()
         # products of other sizes may round the last bit of a coordinate at a boundary
-        assert (whole.packed != parts.packed).double().mean() < 1e-3
-        torch.testing.assert_close(decoded, code.decode(whole), rtol=0, atol=0.5)
-        assert float((decoded - code.decode(whole)).abs().mean()) < 1e-3
+        assert (full.packed != parts.packed).double().mean() < 1e-3
+        torch.testing.assert_close(decoded, code.decode(full), rtol=0, atol=0.5)
+        assert float((decoded - code.decode(full)).abs().mean()) < 1e-3
 
 
 def test_leading_shapes_slices_and_dtypes():
@@ -220,12 +222,12 @@ def test_leading_shapes_slices_and_dtypes():
     assert codes.packed.shape == (2, 3, 5, 16)
     assert torch.equal(codes.packed, code.encode(x.contiguous()).packed)
     for dtype in (torch.bfloat16, torch.float16, torch.float64):
-        back = code.decode(code.encode(x.to(dtype)), dtype)
-        assert back.dtype == dtype
-        assert float((back.float() - x).norm() / x.norm()) < 0.12
-    one = code.encode(x[0, 0, 0])
-    assert one.packed.shape == (16,)
-    assert code.decode(one).shape == (32,)
+        decoded = code.decode(code.encode(x.to(dtype)), dtype)
+        assert decoded.dtype == dtype
+        assert float((decoded.float() - x).norm() / x.norm()) < 0.12
+    item = code.encode(x[0, 0, 0])
+    assert item.packed.shape == (16,)
+    assert code.decode(item).shape == (32,)
     before = x.clone()
     code.encode(x.requires_grad_())
     assert torch.equal(x.detach(), before)
@@ -251,8 +253,8 @@ def test_norms_at_the_ends_of_float16(variant):
     assert float(((large - u) ** 2).sum(-1).mean()) == pytest.approx(wanted, rel=0.3)
     small = code.decode(code.encode(u * 1e-3)) / 1e-3
     assert float(((small - u) ** 2).sum(-1).mean()) == pytest.approx(wanted, rel=0.3)
-    for gone in (1e-9, 1e-30, 1e-42):
-        assert torch.equal(code.decode(code.encode(u * gone)), torch.zeros_like(u))
+    for removed in (1e-9, 1e-30, 1e-42):
+        assert torch.equal(code.decode(code.encode(u * removed)), torch.zeros_like(u))
 
 
 @pytest.mark.parametrize("variant", ["mse", "prod", "eden-biased"])
@@ -310,15 +312,15 @@ def test_vectors_that_do_not_fit_are_refused():
 def test_a_gpu_makes_the_same_codes(variant):
     x = torch.randn(500, 128)
     code = TurboQuant(128, 3, variant=variant, rotation="hadamard")
-    here, there = code.encode(x), code.encode(x.cuda())
-    assert there.packed.is_cuda
+    current, present = code.encode(x), code.encode(x.cuda())
+    assert present.packed.is_cuda
     # sums in another order may move a coordinate that lies on a boundary
-    differ = packing.unpack(here.packed, code.code_bits, 128) != packing.unpack(
-        there.packed.cpu(), code.code_bits, 128
+    differ = packing.unpack(current.packed, code.code_bits, 128) != packing.unpack(
+        present.packed.cpu(), code.code_bits, 128
     )
     assert differ.double().mean() < 1e-3
-    torch.testing.assert_close(code.decode(there).cpu(), code.decode(here), rtol=0, atol=2.0)
-    assert float((code.decode(there).cpu() - code.decode(here)).abs().mean()) < 1e-2
+    torch.testing.assert_close(code.decode(present).cpu(), code.decode(current), rtol=0, atol=2.0)
+    assert float((code.decode(present).cpu() - code.decode(current)).abs().mean()) < 1e-2
 
 
 # --- the experiment
@@ -331,7 +333,7 @@ def script():
 
 def test_every_kind_of_row_measures_its_columns(script):
     """On a few vectors, and each column described in the file beside the rows."""
-    told = (paths.root() / "data" / "turboquant_theory.md").read_text()
+    messages = (paths.root() / "data" / "turboquant_theory.md").read_text()
     rows = [
         {"what": "codebook", "dim": None, "bits": 2},
         {
@@ -354,12 +356,12 @@ def test_every_kind_of_row_measures_its_columns(script):
         },
     ]
     for row in rows:
-        found = script["measure"](row)
-        assert all(math.isfinite(value) for value in found.values())
-        again = script["measure"](row)  # a function of the seed
-        assert found == again
-        for column in (*row, *found):
-            assert f"| `{column}` |" in told
+        result = script["measure"](row)
+        assert all(math.isfinite(value) for value in result.values())
+        repeated = script["measure"](row)  # a function of the seed
+        assert result == repeated
+        for column in (*row, *result):
+            assert f"| `{column}` |" in messages
 
 
 def test_recall_finds_every_neighbour_without_loss_and_fewer_with_less(script, monkeypatch):
@@ -367,15 +369,15 @@ def test_recall_finds_every_neighbour_without_loss_and_fewer_with_less(script, m
     draw = rotations.generator("recall")
     base = torch.from_numpy(draw.standard_normal((400, 64))).float()
     base /= base.norm(dim=-1, keepdim=True)
-    asked = base[:100] + 2 * torch.from_numpy(draw.standard_normal((100, 64))).float() / 8
+    requested = base[:100] + 2 * torch.from_numpy(draw.standard_normal((100, 64))).float() / 8
     names = script["measure_recall"].__globals__
-    monkeypatch.setitem(names, "embeddings", lambda *_: (base, asked, None))
+    monkeypatch.setitem(names, "embeddings", lambda *_: (base, requested, None))
     row = {"what": "recall", "model": "made up", "vectors": 400, "queries": 100, "seed": 0}
-    found = {b: script["measure"]({**row, "method": "mse", "bits": b}) for b in (1, 4, 8)}
-    assert found[8]["recall_at_1"] >= 0.98
-    assert found[1]["recall_at_1"] < found[4]["recall_at_1"]
-    assert found[1]["recall_at_1"] <= found[1]["recall_at_8"] <= found[1]["recall_at_64"]
-    assert found[4]["bytes_each"] == 34
+    result = {b: script["measure"]({**row, "method": "mse", "bits": b}) for b in (1, 4, 8)}
+    assert result[8]["recall_at_1"] >= 0.98
+    assert result[1]["recall_at_1"] < result[4]["recall_at_1"]
+    assert result[1]["recall_at_1"] <= result[1]["recall_at_8"] <= result[1]["recall_at_64"]
+    assert result[4]["bytes_each"] == 34
     monkeypatch.setitem(names, "_coded", lambda *_: (torch.zeros_like(base), 0.0))
     assert script["measure"]({**row, "method": "mse", "bits": 1})["recall_at_64"] == 0
 
@@ -383,13 +385,13 @@ def test_recall_finds_every_neighbour_without_loss_and_fewer_with_less(script, m
 @pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="faiss is not installed")
 def test_product_quantization_takes_as_many_bytes_less_the_norm(script):
     base = directions(600, 64)
-    found = {}
+    result = {}
     for method in ("product quantization", "product quantization, own"):
         row = {"method": method, "bits": 4, "seed": 0}
         decoded, each = script["_coded"](base, directions(600, 64, seed=2), row)
         assert each == TurboQuant(64, 4).nbytes(1) - 2
-        found[method] = float(((decoded - base) ** 2).sum(-1).mean())
-    own, others = found["product quantization, own"], found["product quantization"]
+        result[method] = float(((decoded - base) ** 2).sum(-1).mean())
+    own, others = result["product quantization, own"], result["product quantization"]
     assert 0 < own < others < 0.05  # 600 vectors teach 256 centroids little about other ones
 
 
@@ -403,7 +405,7 @@ def test_an_unknown_kind_of_row_is_one_line():
 
 def test_the_rounded_figures_of_the_paper_are_near_the_exact_ones():
     """0.03 and 0.009 are the exact ones rounded down, by 13 % and 5 %; the others are right."""
-    facts = {one["name"]: one for one in records.facts("turboquant")}
+    facts = {item["name"]: item for item in records.facts("turboquant")}
     for bits, printed in facts["turboquant-mse"]["by_bits"].items():
         exact = lloyd_max.lloyd_max(bits).distortion
         assert printed == pytest.approx(exact, rel={3: 0.14, 4: 0.06}.get(bits, 0.01))
@@ -412,7 +414,7 @@ def test_the_rounded_figures_of_the_paper_are_near_the_exact_ones():
 
 
 def test_the_split_of_channels_is_not_what_it_is_called():
-    facts = {one["name"]: one for one in records.facts("turboquant")}
+    facts = {item["name"]: item for item in records.facts("turboquant")}
     split = {k: v["value"] for k, v in facts["turboquant-outliers"]["figures"].items()}
     bits = np.average(
         [split["outlier_bits"], split["other_bits"]],

@@ -63,7 +63,7 @@ def test_exactly_the_asked_share_goes_and_nothing_kept_is_smaller(values, share)
 def test_pruning_a_model_leaves_the_head_the_biases_and_what_is_kept():
     torch.manual_seed(0)
     model = Head()
-    before = {name: one.clone() for name, one in model.state_dict().items()}
+    before = {name: item.clone() for name, item in model.state_dict().items()}
     done = pruning.prune(model, 0.25)
     assert (done.elements, done.zeros) == (2 * 128, 2 * 32)
     for name, now in model.state_dict().items():
@@ -80,8 +80,8 @@ def test_pruned_weights_stay_zero_in_nf4_and_memory_does_not_shrink():
     weight = torch.randn(64, 128)
     zeroed = weight * pruning.kept(weight, 0.5)
     codes, state = functional.quantize_4bit(zeroed, quant_type="nf4", blocksize=64)
-    back = functional.dequantize_4bit(codes, state)
-    assert (back[zeroed == 0] == 0).all()
+    decoded = functional.dequantize_4bit(codes, state)
+    assert (decoded[zeroed == 0] == 0).all()
     assert zeroed.untyped_storage().nbytes() == weight.untyped_storage().nbytes()
 
 
@@ -162,22 +162,22 @@ def test_the_measured_columns_are_the_ones_worked_by_hand():
     sample = sample_of([[0, 0, 0, 1], [1, 0, 0, 0]])
     original = quality.measure(Bigram(even), sample)
     table = quality.measure(Bigram(tilted), sample, Bigram(even))
-    found = quality.compare(table, original)
+    result = quality.compare(table, original)
     nats = -(5 * math.log(0.8) + math.log(0.2)) / 6
-    assert found["nats_per_token"] == pytest.approx(nats)
-    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / 2)
-    assert found["loss_change"] == pytest.approx((nats - math.log(2)) / math.log(2) / 2)
-    assert found["kl"] == pytest.approx(-0.5 * math.log(4 * 0.8 * 0.2), rel=1e-6)
-    assert (found["documents"], found["tokens_scored"], found["bytes_scored"]) == (2, 6, 12)
-    assert found["loss_change_low"] <= found["loss_change"] <= found["loss_change_high"]
+    assert result["nats_per_token"] == pytest.approx(nats)
+    assert result["bits_per_byte"] == pytest.approx(nats / math.log(2) / 2)
+    assert result["loss_change"] == pytest.approx((nats - math.log(2)) / math.log(2) / 2)
+    assert result["kl"] == pytest.approx(-0.5 * math.log(4 * 0.8 * 0.2), rel=1e-6)
+    assert (result["documents"], result["tokens_scored"], result["bytes_scored"]) == (2, 6, 12)
+    assert result["loss_change_low"] <= result["loss_change"] <= result["loss_change_high"]
 
 
 def test_a_model_compared_with_itself_has_changed_nothing():
     sample = sample_of([[0, 1, 1], [1, 0, 1], [0, 0, 1]])
     table = quality.measure(Bigram([[0.0, 1.0], [2.0, 0.0]]), sample)
-    found = quality.compare(table, table)
-    assert (found["kl"], found["agreement"], found["loss_change"]) == (0, 1, 0)
-    assert found["loss_change_low"] == found["loss_change_high"] == 0
+    result = quality.compare(table, table)
+    assert (result["kl"], result["agreement"], result["loss_change"]) == (0, 1, 0)
+    assert result["loss_change_low"] == result["loss_change_high"] == 0
 
 
 # --- rows
@@ -248,25 +248,25 @@ def test_rounded_values_are_those_of_the_converted_model(tiny):
 
 @pytest.mark.parametrize("form", ["nf4", "q4_0", "gptq3"])
 def test_groups_that_begin_elsewhere_are_another_rounding_of_the_same_bits(tiny, form):
-    here, moved = (
+    current, moved = (
         weight_quality.in_format(ROW | {"format": form, "shift": shift}) for shift in (0, 11)
     )
-    assert here["bits"] == moved["bits"]
-    assert here["kl"] != moved["kl"]
-    assert 0.3 < here["kl"] / moved["kl"] < 3
+    assert current["bits"] == moved["bits"]
+    assert current["kl"] != moved["kl"]
+    assert 0.3 < current["kl"] / moved["kl"] < 3
 
 
 def test_a_scale_a_row_knows_no_shift(tiny):
-    here, moved = (
+    current, moved = (
         weight_quality.in_format(ROW | {"format": "fp8", "shift": shift}) for shift in (0, 11)
     )
-    assert here["kl"] == pytest.approx(moved["kl"], rel=1e-3)
+    assert current["kl"] == pytest.approx(moved["kl"], rel=1e-3)
 
 
 def test_four_bits_with_half_the_weights_gone_take_as_many_as_three_dense_ones(tiny):
-    found = weight_quality.pruned(ROW | {"format": "nf4", "share": 0.5})
-    tables = 14 * 16 * 32 / found["elements"]  # one of sixteen levels for each of 14 matrices
-    assert found["bits"] == pytest.approx(1 + 0.5 * 4 + 0.5 + tables)
+    result = weight_quality.pruned(ROW | {"format": "nf4", "share": 0.5})
+    tables = 14 * 16 * 32 / result["elements"]  # one of sixteen levels for each of 14 matrices
+    assert result["bits"] == pytest.approx(1 + 0.5 * 4 + 0.5 + tables)
     dense = weight_quality.in_format(ROW | {"format": "nf3"})
     assert dense["bits"] == pytest.approx(3.5, abs=0.1)
     alone = weight_quality.pruned(ROW | {"format": "fp32", "share": 0.5})
@@ -299,11 +299,11 @@ def test_the_interval_of_documents_covers_the_change_of_simulated_models():
 def test_measured_columns_are_described(tiny):
     text = (paths.root() / "data" / "weight_quality.md").read_text(encoding="utf-8")
     described = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
-    made = [
+    built = [
         (ROW | {"format": "nf4", "shift": 11}, weight_quality.in_format),
         (ROW | {"format": "nf4", "share": 0.5}, weight_quality.pruned),
     ]
-    for row, measure in made:
+    for row, measure in built:
         measured = measure(row)
         assert not set(row) & set(measured)
         assert (set(row) | set(measured)) - {"id"} <= described
@@ -329,11 +329,9 @@ def test_no_two_rows_are_the_same_and_every_format_is_there(script):
     lab = [row for row in quality_rows if row["model"] == script.SUBJECT]
     assert {row["format"] for row in lab} == set(script.FORMATS)
     assert {row["text"] for row in lab} == set(weight_quality.LAB_TEXTS)
-    whole = [
-        row for row in lab if row["text"] == weight_quality.LAB_TEXTS[0] and "shift" not in row
-    ]
-    assert {row["format"] for row in whole} == set(script.FORMATS)
-    assert min(row["context"] * row["documents"] for row in whole) >= 100_000
+    full = [row for row in lab if row["text"] == weight_quality.LAB_TEXTS[0] and "shift" not in row]
+    assert {row["format"] for row in full} == set(script.FORMATS)
+    assert min(row["context"] * row["documents"] for row in full) >= 100_000
     shifts = {row["shift"] for row in lab if row["format"] == "nf4" and "shift" in row}
     assert shifts == set(script.SHIFTS)
     ladder = {row["trained_tokens"] for row in rows if row["what"] == "training"}
@@ -370,9 +368,9 @@ def test_four_bits_of_half_the_weights_stand_beside_as_many_dense_bits():
         cosine_error=[0.03, 0.09, 0.2, 0.24],
         **{name: [value] * 4 for name, value in errors.items()},
     )
-    found = weight_quantization.equal_bytes(table)
-    assert found["bits"].tolist() == [3.6, 3.5, 4.5, 17.0]
-    assert found["weights"].tolist() == ["50% pruned, NF4", "NF3, dense", "NF4, dense",
+    result = weight_quantization.equal_bytes(table)
+    assert result["bits"].tolist() == [3.6, 3.5, 4.5, 17.0]
+    assert result["weights"].tolist() == ["50% pruned, NF4", "NF3, dense", "NF4, dense",
                                          "50% pruned alone"]  # fmt: skip
 
 
@@ -383,8 +381,8 @@ def test_a_recipe_takes_the_fewest_bits_whose_loss_is_surely_small_enough():
         lost=[0.0, 0.01, 0.05, 0.2],
         lost_high=[0.0, 0.02, 0.06, 0.25],
     )
-    found = weight_quantization.recipe(table, (0.3, 0.0, 0.05, 0.06))
-    assert found["format"].tolist() == ["fp32", "bf16", "LLM.int8()", "NF4"]
+    result = weight_quantization.recipe(table, (0.3, 0.0, 0.05, 0.06))
+    assert result["format"].tolist() == ["fp32", "bf16", "LLM.int8()", "NF4"]
 
 
 def test_bits_as_used_count_what_stays_whole_in_bf16():

@@ -37,26 +37,26 @@ def _timed(number: int, mine, other):
 
     draw = torch.Generator().manual_seed(number)
     x = torch.randn(COUNT, DIM, generator=draw)
-    seconds, told = [0.0, 0.0], {}
+    seconds, messages = [0.0, 0.0], {}
     for bits in BITS:
         ours = mine(DIM, bits, rotation="hadamard", seed=number)
         theirs = other(DIM, bits, seed=number)
-        found = []
+        result = []
         for side, encode in enumerate((theirs.quantize, ours.encode)):
             encode(x[:1024])
             started = time.perf_counter()
             codes = encode(x)
             seconds[side] += time.perf_counter() - started
-            found.append(codes)
+            result.append(codes)
         errors = [
-            _distortion(x, theirs.dequantize(found[0])),
-            _distortion(x, ours.decode(found[1])),
+            _distortion(x, theirs.dequantize(result[0])),
+            _distortion(x, ours.decode(result[1])),
         ]
-        away = abs(errors[1] / errors[0] - 1)
-        if away > LARGEST_DIFFERENCE:
+        difference = abs(errors[1] / errors[0] - 1)
+        if difference > LARGEST_DIFFERENCE:
             raise ValueError(f"at {bits} bits the distortions are {errors[0]} and {errors[1]}")
-        told[f"distortion_differs_{bits}_bits"] = round(away, 5)
-    return seconds[0], seconds[1], {"vectors": COUNT} | told
+        messages[f"distortion_differs_{bits}_bits"] = round(difference, 5)
+    return seconds[0], seconds[1], {"vectors": COUNT} | messages
 
 
 def _distortion(x, decoded) -> float:

@@ -58,14 +58,14 @@ def as_device(rows: list[dict], name: str, memory_bytes: float = 0.0) -> catalog
     for row in rows:
         if row.get("kind") == "ceiling" and row["device"] == name and row.get("rate"):
             rates[row["of"]] = max(row["rate"], rates.get(row["of"], 0.0))
-    moved = [rates[one] for one in MEMORY if one in rates]
+    moved = [rates[item] for item in MEMORY if item in rates]
     if not moved:
         return None
     return catalog.Device(
         name=name,
         memory_bytes=memory_bytes,
         bandwidth=max(moved),
-        flops={one: rates.get(one) for one in PRODUCTS},
+        flops={item: rates.get(item) for item in PRODUCTS},
         tdp_watts=None,
         source="measured",
         checked="measured",
@@ -81,13 +81,13 @@ def datasheet(name: str) -> catalog.Device | None:
     on every card of the catalogue that has both; a format without a stated rate has None.
     """
     words = set(_words(name))
-    found: dict[int, set[str]] = {}
-    for one in catalog.devices().values():
-        for alias in (one.name, *one.aliases):
+    result: dict[int, set[str]] = {}
+    for item in catalog.devices().values():
+        for alias in (item.name, *item.aliases):
             known = set(_words(alias))
             if known <= words and all(IDLE.fullmatch(word) for word in words - known):
-                found.setdefault(len(known), set()).add(one.name)
-    best = found[max(found)] if found else set()
+                result.setdefault(len(known), set()).add(item.name)
+    best = result[max(result)] if result else set()
     if len(best) != 1:
         return None
     known = catalog.device(best.pop())
@@ -140,10 +140,10 @@ def _product(of: str, size: int, device: str) -> tuple[Callable, float]:
         return (lambda: torch._int_mm(a, b.t())), operations  # (size, size) int32
     a, b = (torch.randn(size, size, device=device) for _ in range(2))
     if of in ("fp8", FAST_SUMS):
-        one = torch.ones((), device=device)
+        item = torch.ones((), device=device)
         a, b = a.to(torch.float8_e4m3fn), b.to(torch.float8_e4m3fn)
         how = {"out_dtype": torch.bfloat16, "use_fast_accum": of == FAST_SUMS}
-        return (lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, **how)), operations
+        return (lambda: torch._scaled_mm(a, b.t(), scale_a=item, scale_b=item, **how)), operations
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(of, torch.float32)
     a, b = a.to(dtype), b.to(dtype)
     return (lambda: a @ b), operations

@@ -90,8 +90,8 @@ def build(name: str, format: str, device: str, seed: int = 0) -> Built:
     config = configs.build(wanted)
     config._attn_implementation = "sdpa"
     names = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    kept = names[base(format)]
-    model = random_weights.empty(config, kept).requires_grad_(False)
+    retained = names[base(format)]
+    model = random_weights.empty(config, retained).requires_grad_(False)
     if not hasattr(getattr(model, "model", None), "layers"):
         raise ValueError(f"{name}: only decoders built like Llama are timed")
     fill = random_weights.at_random(seed)
@@ -101,5 +101,5 @@ def build(name: str, format: str, device: str, seed: int = 0) -> Built:
             if type(module).__name__ == "Linear8bitLt":
                 module.state.threshold = 0.0
     described = parameters.describe(wanted)
-    dtype = getattr(torch, kept)
+    dtype = getattr(torch, retained)
     return Built(model, model.config, described, format, dtype, device, done.stored.total)

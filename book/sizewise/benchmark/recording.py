@@ -77,20 +77,20 @@ class Recording:
         else.
         """
         self.worker.give(config)
-        times = [one for one in (self.seconds_left(), limit) if one is not None]
+        times = [item for item in (self.seconds_left(), limit) if item is not None]
         if times and not self.worker.pipe.poll(max(min(times), 0)):
             self.worker.stop()
             self.worker = Worker(partial(workers.answer, self.measure), self.environment)
             late = min(times) == limit
             return {"ended": f"{LATE} {limit:.0f} s"} if late else TIME_UP
         message = self.worker.take()
-        found = message and message[1]
+        result = message and message[1]
         if message is None:
             words = f"failed: its process died (exit code {self.worker.process.exitcode})"
-        elif isinstance(found, Exception):
-            words = f"failed: {found}"
+        elif isinstance(result, Exception):
+            words = f"failed: {result}"
         else:
-            measured, self.place = found
+            measured, self.place = result
             if not measured.pop(WORN, False):
                 return measured
             words = measured
@@ -120,15 +120,15 @@ class Recording:
         """
         with records.writing(file) as rows:
             todo, ended, before, bad = rows.missing(configs), Ended(), None, 0
-            for place, config in enumerate(todo, 1):
+            for position, config in enumerate(todo, 1):
                 left, wanted = self.seconds_left(), cost(config, before)
                 if left is not None and left < wanted:
                     say(f"{left:.0f} s left, the next row may take {wanted:.0f} s")
                     break
                 started = time.monotonic()
                 measured = self.ask(config, limit(config))
-                told = " ".join(str(one) for name, one in config.items() if name != "device")
-                label = f"[{place}/{len(todo)}] {told} ({time.monotonic() - started:.1f} s)"
+                messages = " ".join(str(item) for name, item in config.items() if name != "device")
+                label = f"[{position}/{len(todo)}] {messages} ({time.monotonic() - started:.1f} s)"
                 before = config
                 if isinstance(measured, str):
                     say(f"{label}: {measured}")
@@ -170,10 +170,10 @@ def _without_folder(command: str, file: Path) -> str:
 
 def summary(measured: dict) -> str:
     """The plain numbers of a row in a line."""
-    told = []
+    messages = []
     for name, value in measured.items():
         if isinstance(value, float):
-            told.append(f"{name} {value:.4g}")
+            messages.append(f"{name} {value:.4g}")
         elif isinstance(value, int | str):
-            told.append(f"{name} {value}")
-    return "  ".join(told[:8])
+            messages.append(f"{name} {value}")
+    return "  ".join(messages[:8])

@@ -32,25 +32,25 @@ def of(
     bytes that a step really reads: all but the rows of a separate input embedding that nobody
     looks up. ``bytes_read`` has the cache in it, ``operations`` are `roofline`'s.
     """
-    kept = base(format)
+    retained = base(format)
     compute = computes(format)
     step = roofline.decode if kind == "decode" else roofline.prefill
-    shape = {"context": context, "batch": batch, "kv": kept}
+    shape = {"context": context, "batch": batch, "kv": retained}
     tokens = batch if kind == "decode" else batch * context
-    item = formats.weight_format(kept).bits / 8
+    item = formats.weight_format(retained).bits / 8
     weights = held - (described.lookup - _looked_up(described, tokens)) * item
-    found: dict[str, float | None] = {"floor_sheet_ms": None, "floor_ms": None}
+    result: dict[str, float | None] = {"floor_sheet_ms": None, "floor_ms": None}
     if sheet is not None and sheet.flops.get(compute) and nominal(format) in formats.WEIGHTS:
         floor = step(described, sheet, weights=nominal(format), compute=compute, **shape)
-        found["floor_sheet_ms"] = 1e3 * floor.seconds
+        result["floor_sheet_ms"] = 1e3 * floor.seconds
     plain = replace(measured or _nowhere(), flops={compute: None} | dict(_rates(measured)))
-    floor = step(described, plain, weights=kept, compute=compute, **shape)
-    found["bytes_read"] = weights + floor.attention.bytes
-    found["operations"] = floor.operations
+    floor = step(described, plain, weights=retained, compute=compute, **shape)
+    result["bytes_read"] = weights + floor.attention.bytes
+    result["operations"] = floor.operations
     if measured is not None and measured.flops.get(compute):
         phase = replace(floor.weights, bytes=weights, memory_seconds=weights / measured.bandwidth)
-        found["floor_ms"] = 1e3 * replace(floor, weights=phase).seconds
-    return found
+        result["floor_ms"] = 1e3 * replace(floor, weights=phase).seconds
+    return result
 
 
 def compared(row: dict, found: dict, measured: catalog.Device | None) -> dict[str, float | None]:

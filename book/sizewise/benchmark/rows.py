@@ -56,10 +56,10 @@ def hello() -> dict[str, Any]:
     if not torch.cuda.is_available():
         import psutil
 
-        told = {"device": "CPU", "memory_bytes": psutil.virtual_memory().total}
-        return told | {"unmetered": energy.unmetered("cpu")}
-    told = torch.cuda.get_device_properties(torch.cuda.current_device())
-    named = {"device": told.name, "memory_bytes": told.total_memory}
+        messages = {"device": "CPU", "memory_bytes": psutil.virtual_memory().total}
+        return messages | {"unmetered": energy.unmetered("cpu")}
+    messages = torch.cuda.get_device_properties(torch.cuda.current_device())
+    named = {"device": messages.name, "memory_bytes": messages.total_memory}
     return named | {"unmetered": energy.unmetered("cuda")}
 
 
@@ -69,18 +69,18 @@ def _measured(config: dict[str, Any]) -> dict[str, Any]:
     if config["kind"] == "ceiling":
         _drop()
         timing.reset_peak(device)
-        found = ceilings.measure(config["of"], config["size"], device, **options)
-        return found | {"peak_bytes": timing.peak(device)}
+        result = ceilings.measure(config["of"], config["size"], device, **options)
+        return result | {"peak_bytes": timing.peak(device)}
     model = _model(config["model"], config["format"], device, config["seed"])
     free()
     timing.reset_peak(device)
     batch, context = config["batch"], config["context"]
     if config["kind"] == "decode":
-        found = decode.decode(model, config["mode"], batch, context, **options)
+        result = decode.decode(model, config["mode"], batch, context, **options)
     else:
-        found = decode.prefill(model, batch, context, **options)
+        result = decode.prefill(model, batch, context, **options)
     sizes = {"params": model.described.total, "held_bytes": model.held}
-    return {"peak_bytes": timing.peak(device)} | sizes | found
+    return {"peak_bytes": timing.peak(device)} | sizes | result
 
 
 def _model(name: str, format: str, device: str, seed: int):

@@ -32,7 +32,7 @@ class Static:
 
     @property
     def nbytes(self) -> int:
-        return sum(one.nbytes for one in (*self.keys, *self.values))
+        return sum(item.nbytes for item in (*self.keys, *self.values))
 
     def update(self, keys, values, layer: int, *args, **kwargs):
         """Write the keys and values (batch, key heads, tokens, width) of the last tokens."""
@@ -75,7 +75,7 @@ def attend(module, query, key, value, attention_mask=None, scaling=None, **kwarg
     else:
         if query.dtype == torch.float32:  # the kernel for fp32 knows no groups
             group = heads // key.shape[1]
-            key, value = (one.repeat_interleave(group, 1) for one in (key, value))
+            key, value = (item.repeat_interleave(group, 1) for item in (key, value))
         out = scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scaling, enable_gqa=key.shape[1] != heads
         )

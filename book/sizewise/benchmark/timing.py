@@ -73,10 +73,10 @@ def time_calls(
         raise ValueError(f"a spread needs at least 3 repeats, got {repeats}")
     work(), work()
     wait(device)
-    one = block(work, device, 1)
-    if one < TRIAL:  # a single call also waits for the processor, and seems longer than it is
-        one = block(work, device, max(1, min(MOST, int(min(TRIAL, least) / max(one, 1e-9)))))
-    number = max(1, min(MOST, ceil(least / max(one, 1e-9))))
+    item = block(work, device, 1)
+    if item < TRIAL:  # a single call also waits for the processor, and seems longer than it is
+        item = block(work, device, max(1, min(MOST, int(min(TRIAL, least) / max(item, 1e-9)))))
+    number = max(1, min(MOST, ceil(least / max(item, 1e-9))))
     meter = energy.Meter(device)
     taken = sorted(block(work, device, number) for _ in range(repeats))
     return Timing(tuple(taken), number * repeats, meter.joules())

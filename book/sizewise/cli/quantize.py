@@ -62,10 +62,10 @@ def quantize(
         raise unknown("dtype", dtype, load.DTYPES)
     if reason := convert.refusal(format, device):
         raise ValueError(f"{format} cannot be used here: {reason}")
-    given = _text(text)
+    inputs = _text(text)
     source = load.find(model)
     load.check_memory(source, dtype, device)
-    texts = _built_in(context, windows) if given is None else given
+    texts = _built_in(context, windows) if inputs is None else inputs
     with _progress() as step:
         result = _run(source, format, texts, device, dtype, context, windows, step)
     if json:
@@ -225,18 +225,20 @@ def _print(result: dict[str, Any]) -> None:
     from .output import console, table
 
     title = f"{result['model']}: {result['loaded_as']} to {result['format']} on {result['device']}"
-    shown = table(title, "", "before>", "after>", "ratio>")
+    displayed = table(title, "", "before>", "after>", "ratio>")
     for role, was in result["bytes_before"].items():
         now = result["bytes_after"][role]
         name = "bytes in memory" if role == "total" else f"  {role.replace('_', ' ')}"
-        shown.add_row(name, f"{was:,}", f"{now:,}", f"{now / was:.4f}" if was and now else "")
-    shown.add_section()
+        displayed.add_row(name, f"{was:,}", f"{now:,}", f"{now / was:.4f}" if was and now else "")
+    displayed.add_section()
     for name, label in (("perplexity", "perplexity a token"), ("bits_per_byte", "bits a byte")):
         was, now = result[f"{name}_before"], result[f"{name}_after"]
-        shown.add_row(label, _number(was), _number(now), f"{now / was:.4f}" if was and now else "")
+        displayed.add_row(
+            label, _number(was), _number(now), f"{now / was:.4f}" if was and now else ""
+        )
     seconds = (f"{result[f'seconds_{when}']:.2f}" for when in ("before", "after"))
-    shown.add_row("seconds for the text", *seconds)
-    console().print(shown)
+    displayed.add_row("seconds for the text", *seconds)
+    console().print(displayed)
     print(
         f"{result['layers_converted']:,} layers converted in {result['seconds_to_convert']:.2f} s; "
         f"{result['bits_per_parameter']:.3g} bits in memory for each of "
@@ -276,15 +278,15 @@ def _lines_on_change(result: dict[str, Any]) -> list[str]:
 def _print_file(stored: dict[str, Any]) -> None:
     from .output import console, table
 
-    shown = table(
+    displayed = table(
         "what the file stores", "type", "tensors>", "weights>", "bytes>", "bits a weight>"
     )
     for kind in stored["types"]:
         counts = (f"{kind[name]:,}" for name in ("tensors", "weights", "bytes"))
-        shown.add_row(kind["type"], *counts, f"{kind['bits']:.4g}")
-    shown.add_section()
-    shown.add_row("all", "", "", f"{stored['bytes']:,}", f"{stored['bits']:.4g}")
-    console().print(shown)
+        displayed.add_row(kind["type"], *counts, f"{kind['bits']:.4g}")
+    displayed.add_section()
+    displayed.add_row("all", "", "", f"{stored['bytes']:,}", f"{stored['bits']:.4g}")
+    console().print(displayed)
 
 
 def _file(stored) -> dict[str, Any]:

@@ -55,7 +55,7 @@ PLAIN = way()
 def through_cache(row: Row) -> Row:
     """A row of `quality`: loss and divergence from the plain cache, with the bytes held."""
     chosen, (sample, reference, plain) = weight_quality.named(row["model"]), original(read(row))
-    found = evaluate.measure(
+    result = evaluate.measure(
         chosen.model,
         sample.windows,
         lambda: cache(chosen.model, row),
@@ -64,13 +64,13 @@ def through_cache(row: Row) -> Row:
         document=sample.document,
         chunk=row["chunk"],
     )
-    told = losses.compare(found.table, plain)
-    change = bootstrap.paired(found.table, plain, "nats", "tokens").difference
-    told |= losses.interval("perplexity_change", change.through(np.expm1))
-    return {name: value for name, value in told.items() if name != "documents"} | {
-        "cache_bytes": found.bytes,
+    messages = losses.compare(result.table, plain)
+    change = bootstrap.paired(result.table, plain, "nats", "tokens").difference
+    messages |= losses.interval("perplexity_change", change.through(np.expm1))
+    return {name: value for name, value in messages.items() if name != "documents"} | {
+        "cache_bytes": result.bytes,
         "values_held": reference.values,
-        "bits": 8 * found.bytes / reference.values,
+        "bits": 8 * result.bytes / reference.values,
         "weights_sha256": chosen.weights_sha256,
     }
 
@@ -81,7 +81,7 @@ def coding_errors(row: Row) -> Row:
     norms = x.norm(dim=-1)
     channels = x.square().mean((0, 2)).sqrt()  # (heads, d)
     shared = x.mean((0, 2)).square().sum(-1) / channels.square().sum(-1)  # (heads,)
-    found = {
+    result = {
         "dim": x.shape[-1],
         "vectors": norms.numel(),
         "norm": norms.mean().item(),
@@ -95,32 +95,32 @@ def coding_errors(row: Row) -> Row:
             of = ("turboquant", "hadamard") if method == "hadamard" else (method, "haar")
             side = "keys" if method == "kivi" else row["side"]  # by channel, whatever the side
             coder = store.codec(of[0], bits, x.shape[-1], side, of[1], row["seed"])
-            away = (coder.decode(coder.encode(x)) - x).norm(dim=-1)
-            found[f"error_{method}_{bits}"] = (away / norms).square().mean().item()
-    return found
+            difference = (coder.decode(coder.encode(x)) - x).norm(dim=-1)
+            result[f"error_{method}_{bits}"] = (difference / norms).square().mean().item()
+    return result
 
 
 def facts_found(row: Row) -> Row:
     """A row of `needle`: right answers after a long text, and how unlikely the right ones are."""
     table = asked(**{name: value for name, value in row.items() if name != "what"})
     plain = asked(**{name: value for name, value in (row | PLAIN).items() if name != "what"})
-    told = {"questions": len(table), "distance": float(table["distance"].mean())}
+    messages = {"questions": len(table), "distance": float(table["distance"].mean())}
     for name, column in (("right", "right"), ("answer_nats", "nats")):
-        told |= losses.interval(name, bootstrap.ratio(table, column, by="question"))
+        messages |= losses.interval(name, bootstrap.ratio(table, column, by="question"))
         change = bootstrap.paired(table, plain, column, by="question").difference
-        told |= losses.interval(f"{name}_change", change)
-    return told
+        messages |= losses.interval(f"{name}_change", change)
+    return messages
 
 
 def text_written(row: Row) -> Row:
     """A row of `generation`: greedy text beside that of the plain cache, token by token."""
     import pandas
 
-    plain, found = (
-        written(*read(row), row["tokens"], tuple(sorted(one.items())))
-        for one in (PLAIN, {name: row[name] for name in PLAIN})
+    plain, result = (
+        written(*read(row), row["tokens"], tuple(sorted(item.items())))
+        for item in (PLAIN, {name: row[name] for name in PLAIN})
     )
-    same = plain == found  # (prompts, tokens)
+    same = plain == result  # (prompts, tokens)
     until = same.int().cumprod(-1).sum(-1)
     table = pandas.DataFrame(
         {
@@ -209,12 +209,12 @@ def asked(model, text, context, needles, documents, **stored):
 @lru_cache(maxsize=1)
 def sentences(name: str) -> tuple[str, ...]:
     """Sentences of 6 to 30 words of the first texts."""
-    found = (
-        one
+    result = (
+        item
         for document in corpora.fixed(name, count=60)
-        for one in re.split(r"(?<=[.!?])\s+", " ".join(document.split()))
+        for item in re.split(r"(?<=[.!?])\s+", " ".join(document.split()))
     )
-    return tuple(one for one in found if 6 <= len(one.split()) <= 30)
+    return tuple(item for item in result if 6 <= len(item.split()) <= 30)
 
 
 @lru_cache(maxsize=2)

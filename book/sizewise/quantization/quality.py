@@ -39,7 +39,7 @@ class Sample:
 
     def every(self, step: int, first: int = 0) -> "Sample":
         """Every ``step``-th document, from the one numbered ``first``."""
-        return Sample(*(one[first::step] for one in (self.windows, self.bytes, self.document)))
+        return Sample(*(item[first::step] for item in (self.windows, self.bytes, self.document)))
 
 
 def of_texts(tokenizer, texts: Iterable[str], context: int, documents: int) -> Sample:
@@ -49,20 +49,20 @@ def of_texts(tokenizer, texts: Iterable[str], context: int, documents: int) -> S
     Raises ValueError if fewer texts are long enough.
     """
     validation.whole("the documents", documents, 100_000, bootstrap.LEAST)
-    found = []
+    result = []
     for text in texts:
         # No token is shorter than a byte; a text of a few times the window's tokens fills it.
-        some = text[: 16 * context]
+        subset = text[: 16 * context]
         try:
-            windows, sizes, _ = likelihood.documents(tokenizer, [some], context)
+            windows, sizes, _ = likelihood.documents(tokenizer, [subset], context)
         except ValueError:
             continue
-        found.append((windows[0], sizes[0]))
-        if len(found) == documents:
+        result.append((windows[0], sizes[0]))
+        if len(result) == documents:
             break
-    if len(found) < documents:
-        raise ValueError(f"only {len(found)} texts have a window of {context} tokens")
-    windows, sizes = (np.stack(part) for part in zip(*found, strict=True))
+    if len(result) < documents:
+        raise ValueError(f"only {len(result)} texts have a window of {context} tokens")
+    windows, sizes = (np.stack(part) for part in zip(*result, strict=True))
     return Sample(windows, sizes, np.arange(documents))
 
 
@@ -105,15 +105,15 @@ def compare(table, original, *, seed: int = 0) -> dict[str, Any]:
     """
     if table is original:
         table = table.assign(kl=0.0, agree=table["tokens"])
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "documents": int(table["document"].nunique()),
         "tokens_scored": int(table["tokens"].sum()),
         "bytes_scored": int(table["bytes"].sum()),
     }
     for name, of in MEASURES.items():
-        found |= interval(name, bootstrap.ratio(table, *of, seed=seed))
+        result |= interval(name, bootstrap.ratio(table, *of, seed=seed))
     added = bootstrap.paired(table, original, *likelihood.BITS_PER_BYTE, seed=seed)
-    return found | interval("loss_change", added.difference)
+    return result | interval("loss_change", added.difference)
 
 
 def interval(name: str, estimate: bootstrap.Estimate) -> dict[str, float]:

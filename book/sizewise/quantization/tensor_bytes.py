@@ -65,11 +65,11 @@ def measure_bytes(model) -> TensorBytes:
     the bytes it would have. Memory that an allocator rounds up, and what a forward pass makes,
     is not in it.
     """
-    bytes_of, kept, seen = dict.fromkeys(ROLES, 0), {}, set()
+    bytes_of, kept, observed = dict.fromkeys(ROLES, 0), {}, set()
     for role, owner, storage in storages(model):
-        if storage._cdata in seen:  # the address of the storage itself, also on meta
+        if storage._cdata in observed:  # the address of the storage itself, also on meta
             continue
-        seen.add(storage._cdata)
+        observed.add(storage._cdata)
         bytes_of[role] += storage.nbytes()
         if role == "high_precision":
             kept[owner] = kept.get(owner, 0) + storage.nbytes()
@@ -95,7 +95,7 @@ def _tensors(value: Any, name: str, visited: set[int]) -> Iterator[tuple[str, An
     if isinstance(value, torch.Tensor):
         visited.add(id(value))
         if is_traceable_wrapper_subclass(value):  # its own storage is a pretence
-            inner = {one: getattr(value, one) for one in value.__tensor_flatten__()[0]}
+            inner = {item: getattr(value, item) for item in value.__tensor_flatten__()[0]}
             yield from _tensors(inner, name, visited)
         else:
             yield name, value
@@ -104,12 +104,12 @@ def _tensors(value: Any, name: str, visited: set[int]) -> Iterator[tuple[str, An
         if value.grad_fn is None and value.grad is not None:
             yield from _tensors(value.grad, "grad", visited)
     elif isinstance(value, dict):
-        for key, one in list(value.items()):
+        for key, item in list(value.items()):
             if key not in STILL:
-                yield from _tensors(one, str(key), visited)
+                yield from _tensors(item, str(key), visited)
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _tensors(one, name, visited)
+        for item in value:
+            yield from _tensors(item, name, visited)
     elif type(value).__name__ in STATES:
         visited.add(id(value))
         yield from _tensors(vars(value), name, visited)

@@ -9,8 +9,10 @@ CROWDED = "TurboQuant, newest plain"  # whose label would lie on the next line's
 
 
 def _label(axes, x, y, words: str, colour, **offset) -> None:
-    place = {"xytext": (6, 0), "va": "center", "ha": "left"} | offset
-    axes.annotate(words, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **place)
+    position = {"xytext": (6, 0), "va": "center", "ha": "left"} | offset
+    axes.annotate(
+        words, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **position
+    )
 
 
 def shrinking(axes, table) -> None:
@@ -20,8 +22,8 @@ def shrinking(axes, table) -> None:
     """
     models, steps = (list(dict.fromkeys(table[name])) for name in ("model", "step"))
     sizes = table.pivot(index="model", columns="step", values="bytes").loc[models] / 1e9
-    for place, model in enumerate(models):
-        axes.plot(sizes.loc[model, steps], [place] * len(steps), color=INK, linewidth=0.6)
+    for position, model in enumerate(models):
+        axes.plot(sizes.loc[model, steps], [position] * len(steps), color=INK, linewidth=0.6)
     for colour, mark, step in zip(COLOURS, "os^D", steps, strict=False):
         axes.plot(sizes[step], range(len(models)), mark, color=colour, markersize=7, label=step)
     axes.set_xscale("log")
@@ -61,9 +63,9 @@ def promise(axes, table) -> None:
     places = range(len(table))
     axes.barh(places, [1] * len(table), color=INK, alpha=0.08)
     axes.barh(places, table["share"], color=COLOURS[0])
-    for place, row in zip(places, table.to_dict("records"), strict=True):
+    for position, row in zip(places, table.to_dict("records"), strict=True):
         words = f"{row['measured']}; {row['promised']}"
-        _label(axes, 1, place, words, INK, xytext=(6, 0))
+        _label(axes, 1, position, words, INK, xytext=(6, 0))
     axes.set_yticks(places, table["part"])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlim(0, 2.8)
@@ -84,10 +86,10 @@ def distortion(axes, codebook, sampled) -> None:
         rows["bits"], rows["lower"], rows["upper"], color=INK, alpha=0.08, linewidth=0
     )
     axes.semilogy(rows["bits"], rows["distortion"], "-", color=COLOURS[0])
-    for colour, mark, (variant, some) in zip(
+    for colour, mark, (variant, subset) in zip(
         COLOURS, "os^", sampled.groupby("variant", sort=False), strict=False
     ):
-        means = some.groupby("bits")["inner"].mean()
+        means = subset.groupby("bits")["inner"].mean()
         axes.semilogy(means.index, means, mark, color=colour)
         below = {"xytext": (8, -10)} if variant == "mse" else {}
         _label(axes, means.index[-1], means.iloc[-1], variant, colour, **below)
@@ -135,12 +137,12 @@ def remedies(axes, table) -> None:
     """
     groups = list(dict.fromkeys(table["group"]))
     places = range(len(table))
-    for place, row in zip(places, table.to_dict("records"), strict=True):
+    for position, row in zip(places, table.to_dict("records"), strict=True):
         colour = COLOURS[groups.index(row["group"])]
         value, *ends = (100 * row[f"perplexity_change{end}"] for end in ("", "_low", "_high"))
-        axes.plot(ends, [place, place], color=colour, linewidth=1.4)
-        axes.plot([value], [place], "o", color=colour)
-        _label(axes, ends[1], place, f"{value:+.3g}%", colour, xytext=(8, 0))
+        axes.plot(ends, [position, position], color=colour, linewidth=1.4)
+        axes.plot([value], [position], "o", color=colour)
+        _label(axes, ends[1], position, f"{value:+.3g}%", colour, xytext=(8, 0))
     axes.set_xscale("symlog", linthresh=1)
     axes.set_yticks(places, table["label"])
     axes.set_ylim(len(table) - 0.5, -0.5)

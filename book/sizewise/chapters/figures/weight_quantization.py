@@ -12,13 +12,13 @@ def lost(axes, table) -> None:
     """
     rows = table.sort_values(["bits", "lost"], ascending=[False, True])
     widths = dict(zip((16, 8, 4, 3), COLOURS, strict=False))
-    for place, row in enumerate(rows.to_dict("records")):
+    for position, row in enumerate(rows.to_dict("records")):
         colour = next(c for width, c in widths.items() if row["bits"] >= width or width == 3)
-        axes.plot([100 * row["lost_low"], 100 * row["lost_high"]], [place] * 2, color=colour)
-        axes.plot([100 * row["lost"]], [place], "o", color=colour)
+        axes.plot([100 * row["lost_low"], 100 * row["lost_high"]], [position] * 2, color=colour)
+        axes.plot([100 * row["lost"]], [position], "o", color=colour)
         axes.annotate(
             f"{100 * row['lost']:.1f}%",
-            (100 * row["lost_high"], place),
+            (100 * row["lost_high"], position),
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
@@ -39,11 +39,11 @@ def bits_stored(axes, table) -> None:
     """
     places = range(len(table))
     axes.barh(places, table["bits"], color=COLOURS[0], alpha=0.8)
-    for place, row in zip(places, table.to_dict("records"), strict=True):
-        axes.plot([row["label"]] * 2, [place - 0.4, place + 0.4], color=INK)
+    for position, row in zip(places, table.to_dict("records"), strict=True):
+        axes.plot([row["label"]] * 2, [position - 0.4, position + 0.4], color=INK)
         axes.annotate(
             f"{row['bits']:.2f}",
-            (max(row["bits"], row["label"]), place),
+            (max(row["bits"], row["label"]), position),
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
@@ -62,12 +62,12 @@ def divergences(axes, table) -> None:
     ``table`` has ``type``, ``llama_2_7b``, ``llama_3_8b`` and ``ratio``.
     """
     places = range(len(table))
-    for place, row in zip(places, table.to_dict("records"), strict=True):
+    for position, row in zip(places, table.to_dict("records"), strict=True):
         ends = [row["llama_2_7b"], row["llama_3_8b"]]
-        axes.semilogx(ends, [place, place], color=INK, linewidth=0.8)
+        axes.semilogx(ends, [position, position], color=INK, linewidth=0.8)
         axes.annotate(
             f"{row['ratio']:.1f} times",
-            (ends[1], place),
+            (ends[1], position),
             xytext=(8, 0),
             textcoords="offset points",
             va="center",

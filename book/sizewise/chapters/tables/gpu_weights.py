@@ -20,10 +20,10 @@ def recorded(stem: str | Path = "gpu_weights"):
     """The rows of one GPU, with `COLUMNS` at least."""
     import pandas
 
-    found = pandas.json_normalize(records.read(stem), max_level=1)  # there may be none
-    found = found.reindex(columns=list(dict.fromkeys((*COLUMNS, *found))))
-    there = found[found["device"].notna() & (found["device"] != "CPU")]
-    return there[there["device"] == there["device"].iloc[0]] if len(there) else there
+    result = pandas.json_normalize(records.read(stem), max_level=1)  # there may be none
+    result = result.reindex(columns=list(dict.fromkeys((*COLUMNS, *result))))
+    present = result[result["device"].notna() & (result["device"] != "CPU")]
+    return present[present["device"] == present["device"].iloc[0]] if len(present) else present
 
 
 def shown(frame, caption: str) -> Table:
@@ -52,13 +52,13 @@ def fourth(rows):
     import numpy as np
     import pandas
 
-    found = []
+    result = []
     for row in of(rows, "layers", ended="done").to_dict("records"):
         times = np.array(row["layers_ms"], float)
         if len(times) <= FOURTH:
             continue
         median, others = np.median(times), np.delete(times, FOURTH)
-        found.append(
+        result.append(
             {
                 "model": row["model"],
                 "format": row["format"],
@@ -72,4 +72,4 @@ def fourth(rows):
                 "most": others.max() / median,
             }
         )
-    return pandas.DataFrame(found)
+    return pandas.DataFrame(result)

@@ -149,16 +149,16 @@ def cheaper(names: Iterable[str], device, contexts: Iterable[int], kv: str, devi
                 roofline.decode(model, device, context, kv=form, devices=devices).seconds
                 for form in ("bf16", kv)
             ]
-            many = [filled(name, device, context, form, devices) for form in ("bf16", kv)]
+            large = [filled(name, device, context, form, devices) for form in ("bf16", kv)]
             rows.append(
                 {
                     "model": name,
                     "context": context,
                     "alone": alone[0] / alone[1],
-                    "sequences": many[0]["sequences"],
-                    "sequences packed": many[1]["sequences"],
-                    "filled": many[0]["dollars"] / many[1]["dollars"],
-                    "bound packed": many[1]["bound"],
+                    "sequences": large[0]["sequences"],
+                    "sequences packed": large[1]["sequences"],
+                    "filled": large[0]["dollars"] / large[1]["dollars"],
+                    "bound packed": large[1]["bound"],
                 }
             )
     return pandas.DataFrame(rows)

@@ -87,8 +87,8 @@ def remedies(rows, bits: int = 4):
     names = [f"TurboQuant {bits}"]
     names += [f"TurboQuant {bits}, {CENTERS[center]}" for center in ("mean", "rope")]
     names += [f"KIVI {bits}"]
-    found = rows[rows["way"].isin(names)]
-    parts = [found[found["way"] == name].assign(rank=rank) for rank, name in enumerate(names)]
+    result = rows[rows["way"].isin(names)]
+    parts = [result[result["way"] == name].assign(rank=rank) for rank, name in enumerate(names)]
     table = pandas.concat(parts)
     order = {model: place for place, model in enumerate(reversed(MODELS))}
     table = table.assign(group=table["model"].map(MODELS), place=table["model"].map(order))
@@ -160,14 +160,14 @@ def encode_rates(device):
     """
     import pandas
 
-    printed, again = (
+    printed, repeated = (
         kv_cache.fact(f"turboquant-encode-seconds{end}")["by_dimension"] for end in ("", "-again")
     )
     rows = [
         {
             "dimension": d,
             "printed": 2e5 * d**2 / printed[d] / 1e12,
-            "run again": 2e5 * d**2 / again[d] / 1e12,
+            "run again": 2e5 * d**2 / repeated[d] / 1e12,
             "printed over bf16 peak": 2e5 * d**2 / printed[d] / device.flops["bf16"],
         }
         for d in printed

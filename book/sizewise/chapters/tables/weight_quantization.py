@@ -67,14 +67,14 @@ def equal_bytes(rows, share: float = 0.5, form: str = "nf4", dense: str = "nf3")
     import pandas
 
     table = []
-    for model, some in rows.groupby("model", sort=False):
-        whole = some[some["share"].isna()].set_index("format")
-        gone = some[some["share"] == share].set_index("format")
+    for model, subset in rows.groupby("model", sort=False):
+        full = subset[subset["share"].isna()].set_index("format")
+        removed = subset[subset["share"] == share].set_index("format")
         for name, row in (
-            (f"{share:.0%} pruned, {NAMES[form]}", gone.loc[form]),
-            (f"{NAMES[dense]}, dense", whole.loc[dense]),
-            (f"{NAMES[form]}, dense", whole.loc[form]),
-            (f"{share:.0%} pruned alone", gone.loc["fp32"]),
+            (f"{share:.0%} pruned, {NAMES[form]}", removed.loc[form]),
+            (f"{NAMES[dense]}, dense", full.loc[dense]),
+            (f"{NAMES[form]}, dense", full.loc[form]),
+            (f"{share:.0%} pruned alone", removed.loc["fp32"]),
         ):
             columns = ("bits", "cosine_error", "cosine_error_low", "cosine_error_high", "recall")
             table.append({"model": MODELS[model], "weights": name} | row[list(columns)].to_dict())

@@ -60,8 +60,8 @@ def append_kernel(
     code = tl.zeros([ROWS, D], tl.int32)
     for boundary in tl.static_range((1 << BITS) - 1):
         code += (rotated > tl.load(BOUND + boundary)).to(tl.int32)
-    place = tl.load(POSITION + batch, mask=inside, other=0).to(tl.int64) + new
-    c_at = CODES + batch * c_batch + head * c_head + place * c_token
+    position = tl.load(POSITION + batch, mask=inside, other=0).to(tl.int64) + new
+    c_at = CODES + batch * c_batch + head * c_head + position * c_token
     if BITS == 4:
         bytes = _plane(code, D, ROWS, 4, 0)
         to = tl.arange(0, D // 2)
@@ -74,7 +74,7 @@ def append_kernel(
         to = tl.arange(0, D // 8)
         tl.store(c_at[:, None] + D // 4 + to[None, :], high, mask=inside[:, None])
     stored = tl.minimum(norm, 65504.0).to(tl.float16)  # fp16 has no larger number
-    tl.store(NORMS + batch * n_batch + head * n_head + place, stored, mask=inside)
+    tl.store(NORMS + batch * n_batch + head * n_head + position, stored, mask=inside)
 
 
 def append(x, packed: Packed, positions) -> None:

@@ -115,16 +115,16 @@ def split_kernel(
     size = tl.load(SIZE + program * GROUP + row, mask=inside_group, other=0.0)
     for begin in range(start, end, BLOCK):
         token = begin + tl.arange(0, BLOCK)
-        held = token < end
+        stored = token < end
         ahead = token + BLOCK
         kn, vn = next_kn.to(tl.float32), next_vn.to(tl.float32)
         next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)  # in flight during this tile
         next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
         wide = token.to(tl.int64)
-        low = _tile(KC, wide, held, kcol, kc_token, 0)  # (d / parts, block)
+        low = _tile(KC, wide, stored, kcol, kc_token, 0)  # (d / parts, block)
         high = low
         if KBITS == 3:
-            high = _tile(KC + D // 4, wide, held, kcol % (D // 8), kc_token, 0)
+            high = _tile(KC + D // 4, wide, stored, kcol % (D // 8), kc_token, 0)
         k0 = centroids(low, high, kshift[:, None], KT, 0, KBITS)
         k1 = centroids(low, high, kshift[:, None], KT, 1, KBITS)
         if KPARTS == 4:
@@ -134,17 +134,17 @@ def split_kernel(
         if KPARTS == 4:
             scores = tl.dot(q3, k3, tl.dot(q2, k2, scores))
         scores = scores * size[:, None] * kn[None, :]  # in bits: log2(e) is in the size
-        scores = tl.where(held[None, :], scores, -float("inf"))
+        scores = tl.where(stored[None, :], scores, -float("inf"))
         newest = tl.maximum(best, tl.max(scores, 1))
         weight = tl.exp2(scores - newest[:, None])
         decay = tl.exp2(best - newest)
         total = total * decay + tl.sum(weight, 1)
         best = newest
         p = (weight * vn[None, :]).to(tl.float16)
-        low = _tile(VC, wide, held, vcol, vc_token, 1)  # (block, d / parts)
+        low = _tile(VC, wide, stored, vcol, vc_token, 1)  # (block, d / parts)
         high = low
         if VBITS == 3:
-            high = _tile(VC + D // 4, wide, held, vcol % (D // 8), vc_token, 1)
+            high = _tile(VC + D // 4, wide, stored, vcol % (D // 8), vc_token, 1)
         v0 = centroids(low, high, vshift[None, :], VT, 0, VBITS)
         v1 = centroids(low, high, vshift[None, :], VT, 1, VBITS)
         if VPARTS == 4:

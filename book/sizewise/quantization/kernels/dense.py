@@ -57,18 +57,18 @@ def dense_kernel(
     out = tl.zeros([ROWS, D], tl.float32)
     for begin in range(start, end, BLOCK):
         token = begin + tl.arange(0, BLOCK)
-        held = token < end
+        stored = token < end
         wide = token.to(tl.int64)
-        k = tl.load(K + wide[None, :] * k_token + column[:, None], mask=held[None, :], other=0.0)
+        k = tl.load(K + wide[None, :] * k_token + column[:, None], mask=stored[None, :], other=0.0)
         if WIDEN:
             k = k.to(tl.float16)
-        scores = tl.where(held[None, :], tl.dot(q, k) * factor, -float("inf"))
+        scores = tl.where(stored[None, :], tl.dot(q, k) * factor, -float("inf"))
         newest = tl.maximum(best, tl.max(scores, 1))
         weight = tl.exp2(scores - newest[:, None])
         decay = tl.exp2(best - newest)
         total = total * decay + tl.sum(weight, 1)
         best = newest
-        v = tl.load(V + wide[:, None] * v_token + column[None, :], mask=held[:, None], other=0.0)
+        v = tl.load(V + wide[:, None] * v_token + column[None, :], mask=stored[:, None], other=0.0)
         if WIDEN:
             v = v.to(tl.float16)
         out = tl.dot(weight.to(v.dtype), v, out * decay[:, None])

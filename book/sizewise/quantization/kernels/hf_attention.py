@@ -23,9 +23,9 @@ def register(tuning=None) -> str:
         """None for a single token that may see all there is: the cache drops what it may not."""
         if _sees_all(**options):
             return None
-        made = sdpa_mask(*args, **options)
-        alone = made is not None and made.dtype == torch.bool and made.shape[-2] == 1
-        return None if alone and bool(made.all()) else made
+        built = sdpa_mask(*args, **options)
+        alone = built is not None and built.dtype == torch.bool and built.shape[-2] == 1
+        return None if alone and bool(built.all()) else built
 
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, mask)

@@ -44,11 +44,11 @@ def packed_kernel(
     inside = row < GROUP
     at = Q + program * GROUP * D + row[:, None] * D + column[None, :]
     token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    held, wide = token < tokens, token.to(tl.int64)
-    low = _tile(CODES, wide, held, column, c_token, 0)
+    stored, wide = token < tokens, token.to(tl.int64)
+    low = _tile(CODES, wide, stored, column, c_token, 0)
     high, shift = low, (column // (D // 8)).to(tl.uint8)[:, None]
     if BITS == 3:
-        high = _tile(CODES + D // 4, wide, held, column % (D // 8), c_token, 0)
+        high = _tile(CODES + D // 4, wide, stored, column % (D // 8), c_token, 0)
     k0 = centroids(low, high, shift, TABLE, 0, BITS)
     k1 = centroids(low, high, shift, TABLE, 1, BITS)
     if PARTS == 4:
@@ -60,9 +60,9 @@ def packed_kernel(
         scores = tl.dot(tl.load(at + 2 * W, mask=inside[:, None], other=0.0), k2, scores)
         scores = tl.dot(tl.load(at + 3 * W, mask=inside[:, None], other=0.0), k3, scores)
     size = tl.load(SIZE + program * GROUP + row, mask=inside, other=0.0)
-    norm = tl.load(NORMS + token, mask=held, other=0.0).to(tl.float32)
+    norm = tl.load(NORMS + token, mask=stored, other=0.0).to(tl.float32)
     out = OUT + (program * GROUP + row).to(tl.int64)[:, None] * tokens + wide[None, :]
-    tl.store(out, scores * size[:, None] * norm[None, :], mask=inside[:, None] & held[None, :])
+    tl.store(out, scores * size[:, None] * norm[None, :], mask=inside[:, None] & stored[None, :])
 
 
 def packed(query, keys: Packed, scale: float, tuning: Tuning):

@@ -29,11 +29,11 @@ def over(query, k, v, lengths, scale: float):
     batch, kv_heads, tokens, d = k.shape
     q = query.double().view(batch, kv_heads, -1, d)  # (batch, kv heads, group, d)
     scores = scale * q @ k.double().transpose(-1, -2)  # (batch, kv heads, group, tokens)
-    held = torch.arange(tokens, device=query.device) < lengths.view(-1, 1)  # (batch, tokens)
-    scores = scores.masked_fill(~held[:, None, None], -torch.inf)
+    stored = torch.arange(tokens, device=query.device) < lengths.view(-1, 1)  # (batch, tokens)
+    scores = scores.masked_fill(~stored[:, None, None], -torch.inf)
     weights = torch.softmax(scores, -1).nan_to_num(0.0)
     # What lies beyond the length may be anything, not-a-number included: nought times it is not 0.
-    clean = torch.where(held[:, None, :, None], v.double(), 0.0)
+    clean = torch.where(stored[:, None, :, None], v.double(), 0.0)
     return (weights @ clean).view(batch, -1, v.shape[-1])
 
 

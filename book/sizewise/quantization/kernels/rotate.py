@@ -33,8 +33,8 @@ def rotate_kernel(
     row, inner = tl.arange(0, ROWS), tl.arange(0, D)
     column = part * COLUMNS + tl.arange(0, COLUMNS)
     inside = row[:, None] < GROUP
-    place = batch * x_batch + (first + row[:, None]) * x_head
-    x = tl.load(X + place + inner[None, :], mask=inside, other=0.0).to(tl.float32)  # (rows, d)
+    position = batch * x_batch + (first + row[:, None]) * x_head
+    x = tl.load(X + position + inner[None, :], mask=inside, other=0.0).to(tl.float32)  # (rows, d)
     rotation = tl.load(ROT + column[None, :] * D + inner[:, None])  # (d, columns), transposed
     norm = tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-30)
     y = tl.dot(x / norm[:, None], rotation, input_precision="ieee")  # (rows, columns)

@@ -19,10 +19,10 @@ def attend(query, keys: Packed, values: Packed, lengths, scale: float, dtype=Non
     q = rotated.view(batch, kv_heads, heads // kv_heads, d)
     k, v = _unrotated(keys, longest), _unrotated(values, longest)  # (batch, kv heads, tokens, d)
     scores = scale * (q @ k.transpose(-1, -2))  # (batch, kv heads, group, tokens)
-    held = torch.arange(longest, device=query.device) < lengths.view(-1, 1)
-    scores = scores.masked_fill(~held[:, None, None], -torch.inf)
+    stored = torch.arange(longest, device=query.device) < lengths.view(-1, 1)
+    scores = scores.masked_fill(~stored[:, None, None], -torch.inf)
     weights = torch.softmax(scores, -1).nan_to_num(0.0)
-    out = weights @ torch.where(held[:, None, :, None], v, 0.0)
+    out = weights @ torch.where(stored[:, None, :, None], v, 0.0)
     return (out.view(batch, heads, d) @ values.rotation).to(dtype or query.dtype)
 
 

@@ -89,7 +89,7 @@ class PerChannel:
         if not x.shape[-2]:
             return Coded(packing._pack(x.byte(), self.bits), x.half(), x.half())
         parts = [_even(part.float(), self.bits, -2) for part in x.split(self.group, -2)]
-        codes, scales, zeros = (torch.cat(some, -2) for some in zip(*parts, strict=True))
+        codes, scales, zeros = (torch.cat(subset, -2) for subset in zip(*parts, strict=True))
         return Coded(packing._pack(codes, self.bits), scales, zeros)  # scales (..., groups, dim)
 
     def decode(self, coded: Coded, dtype=None):

@@ -115,7 +115,7 @@ def held_bytes(cache) -> int:
 
     Takes `TurboQuantCache` and `transformers`' DynamicCache and StaticCache.
     """
-    seen = {}
+    observed = {}
     for layer in cache.layers:
         if isinstance(layer, PackedLayer):
             tensors = layer.tensors()
@@ -124,8 +124,8 @@ def held_bytes(cache) -> int:
         for tensor in tensors:
             if tensor is not None:
                 storage = tensor.untyped_storage()
-                seen[storage.data_ptr()] = storage.nbytes()
-    return sum(seen.values())
+                observed[storage.data_ptr()] = storage.nbytes()
+    return sum(observed.values())
 
 
 def _said(side: str, given, bits: int) -> tuple[str, int]:

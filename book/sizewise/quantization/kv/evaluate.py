@@ -50,8 +50,8 @@ def original(model, windows: np.ndarray, *, chunk: int = CHUNK, batch: int = 8) 
         model, windows, lambda: DynamicCache(config=model.config), chunk, batch
     ):
         hidden.append(states.cpu())
-        held = [one for layer in cache.layers for one in (layer.keys, layer.values)]
-        values += sum(one.numel() for one in held)
+        stored = [item for layer in cache.layers for item in (layer.keys, layer.values)]
+        values += sum(item.numel() for item in stored)
     return Original(torch.cat(hidden), values // len(windows))
 
 
@@ -84,17 +84,17 @@ def measure(
             f"the reference read {tuple(reference.hidden.shape[:2])} tokens, these windows have "
             f"{(len(windows), windows.shape[1] - 1)}"
         )
-    rows, held = [], 0
+    rows, stored = [], 0
     for first, states, cache in _read(model, windows, make, chunk, batch):
-        held += held_bytes(cache.trim() if hasattr(cache, "trim") else cache)
+        stored += held_bytes(cache.trim() if hasattr(cache, "trim") else cache)
         targets = torch.from_numpy(windows[first : first + len(states), 1:])
-        for place, target in enumerate(targets.to(states.device)):
-            before = reference.hidden[first + place].to(states.device)
-            rows.append(_compared(model, states[place], before, target))
+        for position, target in enumerate(targets.to(states.device)):
+            before = reference.hidden[first + position].to(states.device)
+            rows.append(_compared(model, states[position], before, target))
     table = pandas.DataFrame(rows)
     table.insert(2, "bytes", np.asarray(bytes_of_targets).sum(1))
     table.insert(0, "document", np.asarray(document))
-    return Measured(table, held / len(windows))
+    return Measured(table, stored / len(windows))
 
 
 def greedy(model, ids, cache, count: int):
@@ -104,13 +104,13 @@ def greedy(model, ids, cache, count: int):
     """
     import torch
 
-    found = []
+    result = []
     with torch.inference_mode(), likelihood.still(model):
         for _ in range(whole("the tokens", count)):
             logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, -1]
             ids = logits.argmax(-1, keepdim=True)  # (b, 1)
-            found.append(ids)
-    return torch.cat(found, 1).cpu()
+            result.append(ids)
+    return torch.cat(result, 1).cpu()
 
 
 def keys_and_values(model, windows: np.ndarray, *, chunk: int = CHUNK) -> list[tuple[Any, Any]]:
@@ -121,8 +121,8 @@ def keys_and_values(model, windows: np.ndarray, *, chunk: int = CHUNK) -> list[t
     from transformers import DynamicCache
 
     windows = _checked(model, windows)
-    made = _read(model, windows, lambda: DynamicCache(config=model.config), chunk, len(windows))
-    _, _, cache = next(made)
+    built = _read(model, windows, lambda: DynamicCache(config=model.config), chunk, len(windows))
+    _, _, cache = next(built)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
@@ -148,16 +148,16 @@ def _read(model, windows, make, chunk: int, batch: int):
 def _compared(model, states, before, target) -> dict[str, float]:
     """Sums over one window: ``states`` and ``before`` (t, width), ``target`` (t,)."""
     head = model.get_output_embeddings()
-    found = {"nats": 0.0, "tokens": len(target), "kl": 0.0, "agree": 0}
+    result = {"nats": 0.0, "tokens": len(target), "kl": 0.0, "agree": 0}
     step = max(1, likelihood.ROWS // head.weight.shape[0])
     for part in range(0, len(target), step):
-        here = slice(part, part + step)
-        log_p = head(states[here]).float().log_softmax(-1)  # (step, V)
-        log_q = head(before[here]).float().log_softmax(-1)
-        found["nats"] -= log_p.gather(-1, target[here, None]).double().sum().item()
-        found["agree"] += (log_p.argmax(-1) == log_q.argmax(-1)).sum().item()
-        found["kl"] += ((log_q - log_p) * log_q.exp()).double().sum().item()
-    return found
+        current = slice(part, part + step)
+        log_p = head(states[current]).float().log_softmax(-1)  # (step, V)
+        log_q = head(before[current]).float().log_softmax(-1)
+        result["nats"] -= log_p.gather(-1, target[current, None]).double().sum().item()
+        result["agree"] += (log_p.argmax(-1) == log_q.argmax(-1)).sum().item()
+        result["kl"] += ((log_q - log_p) * log_q.exp()).double().sum().item()
+    return result
 
 
 def _checked(model, windows: np.ndarray) -> np.ndarray:

@@ -185,13 +185,13 @@ def _packed(side: Store):
     from sizewise.quantization.kernels import Packed
 
     codes, norms = side.buffers["packed"], side.buffers["norms"]
-    kept = getattr(side, "_as_packed", None)
-    if kept is None or kept.codes is not codes:
+    retained = getattr(side, "_as_packed", None)
+    if retained is None or retained.codes is not codes:
         coder = side.codec
         matrix = coder.rotation.matrix(codes.device) if hasattr(coder.rotation, "matrix") else None
         centroids = coder.codebook.to(codes.device)
-        kept = side._as_packed = Packed(codes, norms, coder.bits, centroids, matrix)
-    return kept
+        retained = side._as_packed = Packed(codes, norms, coder.bits, centroids, matrix)
+    return retained
 
 
 def _write(side: Store, states) -> None:

@@ -87,24 +87,24 @@ def haystack(
     """
     needles = whole("the needles", needles, len(NAMES))
     draw = np.random.default_rng([context, seed])
-    names, words = (draw.permutation(some)[:needles].tolist() for some in (NAMES, WORDS))
-    asked = [
+    names, words = (draw.permutation(subset)[:needles].tolist() for subset in (NAMES, WORDS))
+    requested = [
         _ids(tokenizer, "\n" + FACT.split("{}.")[0].replace("{}", name).removesuffix("{}."))
         for name in names
     ]
     answers = [_ids(tokenizer, f" {word}") for word in words]
-    room = context - max(map(len, asked)) - max(map(len, answers)) - 1
+    room = context - max(map(len, requested)) - max(map(len, answers)) - 1
     filler = islice(cycle(sentences), int(draw.integers(len(sentences))), None)
     ids, ends = list(likelihood.start(tokenizer)), []
     for number, (name, word) in enumerate(zip(names, words, strict=True), 1):
         fact = _ids(tokenizer, " " + FACT.format(name, f" {word}"))
         most = room * number // needles - len(ids) - len(fact)
         parts = _fill(tokenizer, filler, most)
-        place = int(draw.integers(len(parts) + 1))
-        ids += [one for part in parts[:place] for one in part] + fact
+        position = int(draw.integers(len(parts) + 1))
+        ids += [item for part in parts[:position] for item in part] + fact
         ends.append(len(ids))
-        ids += [one for part in parts[place:] for one in part]
-    questions = zip(asked, answers, ends, strict=True)
+        ids += [item for part in parts[position:] for item in part]
+    questions = zip(requested, answers, ends, strict=True)
     return Haystack(
         tuple(ids), tuple(Question(tuple(q), tuple(a), len(ids) - end) for q, a, end in questions)
     )
@@ -123,11 +123,11 @@ def ask(model, stack: Haystack, make: Callable[[], Any], *, chunk: int = CHUNK):
     with torch.inference_mode(), likelihood.still(model):
         for part in torch.tensor([stack.ids], device=device).split(chunk, 1):
             model.base_model(input_ids=part, past_key_values=cache, use_cache=True)
-        for number, one in enumerate(stack.questions):
-            given = torch.tensor([one.ids + one.answer[:-1]], device=device)
-            wanted = torch.tensor(one.answer, device=device)
+        for number, item in enumerate(stack.questions):
+            inputs = torch.tensor([item.ids + item.answer[:-1]], device=device)
+            wanted = torch.tensor(item.answer, device=device)
             logits = model(
-                input_ids=given,
+                input_ids=inputs,
                 past_key_values=copy.deepcopy(cache),
                 use_cache=True,
                 logits_to_keep=len(wanted),
@@ -136,7 +136,7 @@ def ask(model, stack: Haystack, make: Callable[[], Any], *, chunk: int = CHUNK):
             rows.append(
                 {
                     "question": number,
-                    "distance": one.distance,
+                    "distance": item.distance,
                     "nats": -log_p.gather(-1, wanted[:, None]).sum().item(),
                     "right": int((log_p.argmax(-1) == wanted).all()),
                 }

@@ -26,9 +26,9 @@ class Rope:
         import torch
 
         half = self.dim // 2
-        place = torch.arange(start, start + x.shape[-2], dtype=torch.float64)
+        position = torch.arange(start, start + x.shape[-2], dtype=torch.float64)
         rate = self.theta ** (-torch.arange(half, dtype=torch.float64) / half)
-        angle = place[:, None] * rate  # (tokens, d / 2)
+        angle = position[:, None] * rate  # (tokens, d / 2)
         cos, sin = (part.to(x.device, torch.float32) for part in (angle.cos(), angle.sin() * sign))
         first, second = x.float().split(half, -1)
         turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)

@@ -158,15 +158,15 @@ class Store:
             self.recent = self.recent[:, :, : waiting - count].clone()
             return
         empty, count = self.recent[:, :, :0].clone(), count - waiting
-        here = self.length - self.first
-        kept = max(0, here - count)
-        whole_groups = kept // self.group * self.group
-        if kept > whole_groups:
-            part = self._decoded(whole_groups, kept, empty.dtype)
+        current = self.length - self.first
+        retained = max(0, current - count)
+        whole_groups = retained // self.group * self.group
+        if retained > whole_groups:
+            part = self._decoded(whole_groups, retained, empty.dtype)
             empty = torch.cat([part, empty], 2)
         self.length, self.recent = self.first + whole_groups, empty
-        if count > here and self.sinks is not None:
-            self.sinks = self.sinks[:, :, : max(0, _tokens(self.sinks) - (count - here))].clone()
+        if count > current and self.sinks is not None:
+            self.sinks = self.sinks[:, :, : max(0, _tokens(self.sinks) - (count - current))].clone()
 
     def rows(self, pick) -> None:
         """Apply ``pick`` (a tensor in, another number of rows out) to all tensors."""
@@ -204,11 +204,11 @@ class Store:
         """Room for ``count`` more encoded tokens; where the first of them goes."""
         needed = self.length + count
         if needed > self._capacity():
-            kept = self.length - self.first + count
-            if self.first and kept + SLACK <= self._capacity():
+            retained = self.length - self.first + count
+            if self.first and retained + SLACK <= self._capacity():
                 self._resize(self._capacity())  # enough was dropped in front: move to there
             else:
-                self._resize(-(-(kept + kept // 8) // SLACK) * SLACK)
+                self._resize(-(-(retained + retained // 8) // SLACK) * SLACK)
         return self.length
 
     def _encode(self, x) -> None:

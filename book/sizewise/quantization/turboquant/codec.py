@@ -77,9 +77,9 @@ class TurboQuant:
         self.variant, self.seed = variant, seed
         self.rotation = rotations.of(rotation, self.dim, seed)
         self.code_bits = self.bits - self.sketched
-        made = lloyd_max.lloyd_max(self.code_bits, self.dim) if self.code_bits else None
-        self.codebook = torch.tensor(made.centroids if made else [0.0], dtype=torch.float32)
-        self.boundaries = torch.tensor(made.boundaries if made else [], dtype=torch.float32)
+        built = lloyd_max.lloyd_max(self.code_bits, self.dim) if self.code_bits else None
+        self.codebook = torch.tensor(built.centroids if built else [0.0], dtype=torch.float32)
+        self.boundaries = torch.tensor(built.boundaries if built else [], dtype=torch.float32)
         self._on = {}  # the tables on other devices
         self._sketch = self._draw_sketch() if self.sketched else None
 
@@ -102,18 +102,18 @@ class TurboQuant:
 
         self._expect(x)
         lead, flat = x.shape[:-1], x.detach().reshape(-1, self.dim)  # (n, dim)
-        n, made = len(flat), {"dtype": torch.uint8, "device": x.device}
-        packed = torch.empty((n, self.dim * self.code_bits // 8), **made)
+        n, built = len(flat), {"dtype": torch.uint8, "device": x.device}
+        packed = torch.empty((n, self.dim * self.code_bits // 8), **built)
         norms, residuals = [], []
-        signs = torch.empty((n, self.dim // 8), **made) if self.sketched else None
-        for here in self._chunks(n, x.device):
-            y, length = self._directions(flat[here])
+        signs = torch.empty((n, self.dim // 8), **built) if self.sketched else None
+        for current in self._chunks(n, x.device):
+            y, length = self._directions(flat[current])
             codes = self._nearest(y)  # uint8 (rows, dim)
             norms.append(_stored(self._scaled(length, y, codes), check))
             if codes is not None:
-                packed[here] = packing._pack(codes, self.code_bits)
+                packed[current] = packing._pack(codes, self.code_bits)
             if self.sketched:
-                signs[here], left = self._leftover(y, length, norms[-1], codes)
+                signs[current], left = self._leftover(y, length, norms[-1], codes)
                 residuals.append(_stored(left, check))
         parts = (packed, _joined(norms, x), signs, _joined(residuals, x) if residuals else None)
         return Codes(*(p if p is None else p.view((*lead, *p.shape[1:])) for p in parts))
@@ -127,14 +127,14 @@ class TurboQuant:
         packed = codes.packed.reshape(n, self.dim * self.code_bits // 8)
         out = torch.empty((n, self.dim), dtype=dtype, device=codes.norms.device)
         norms = codes.norms.reshape(n)
-        for here in self._chunks(n, out.device):
-            y = self._rotated(packed[here], norms[here])
+        for current in self._chunks(n, out.device):
+            y = self._rotated(packed[current], norms[current])
             if self.sketched:
-                signs = codes.signs.reshape(n, self.dim // 8)[here]
+                signs = codes.signs.reshape(n, self.dim // 8)[current]
                 signs = packing.unpack(signs, 1, self.dim)
-                weight = codes.residuals.reshape(n)[here].float() * self._sketch_scale
+                weight = codes.residuals.reshape(n)[current].float() * self._sketch_scale
                 y += (signs.float() * 2 - 1) @ self._sketch("s", y) * weight[:, None]
-            out[here] = self.rotation.inverse(y).to(dtype)
+            out[current] = self.rotation.inverse(y).to(dtype)
         return out.view((*lead, self.dim))
 
     def _chunks(self, n: int, device):
@@ -233,10 +233,10 @@ class TurboQuant:
     def _table(self, name: str, like):
         if like.device.type == "cpu":
             return getattr(self, name)
-        place = (name, like.device)
-        if place not in self._on:
-            self._on[place] = getattr(self, name).to(like.device)
-        return self._on[place]
+        position = (name, like.device)
+        if position not in self._on:
+            self._on[position] = getattr(self, name).to(like.device)
+        return self._on[position]
 
     def _expect(self, x) -> None:
         import torch

@@ -40,8 +40,8 @@ def generator(*words: str | int):
     """
     import numpy
 
-    told = "\0".join((DOMAIN, *map(str, words)))
-    return numpy.random.default_rng(int.from_bytes(hashlib.sha256(told.encode()).digest()))
+    messages = "\0".join((DOMAIN, *map(str, words)))
+    return numpy.random.default_rng(int.from_bytes(hashlib.sha256(messages.encode()).digest()))
 
 
 def orthogonal(dim: int, draw):
@@ -160,14 +160,14 @@ class _Tables:
     def __call__(self, name: str, like):
         import torch
 
-        place = (name, like.device, like.dtype)
-        if place not in self._made:
+        position = (name, like.device, like.dtype)
+        if position not in self._made:
             whole_numbers = self._arrays[name].dtype.kind == "i"
             dtype = torch.int64 if whole_numbers else like.dtype
-            self._made[place] = torch.as_tensor(
+            self._made[position] = torch.as_tensor(
                 self._arrays[name], device=like.device, dtype=dtype
             ).contiguous()
-        return self._made[place]
+        return self._made[position]
 
 
 @lru_cache(16)

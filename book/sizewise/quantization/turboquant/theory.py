@@ -74,5 +74,5 @@ def slope(variant: str, bits: int, dim: int) -> float:
         raise units.unknown("variant", variant, VARIANTS)
     if variant.startswith("prod") or variant == "eden-unbiased":
         return 1.0
-    kept = 1 - lloyd_max(bits, dim).distortion
-    return math.sqrt(kept) if variant == "norm-corrected" else kept
+    retained = 1 - lloyd_max(bits, dim).distortion
+    return math.sqrt(retained) if variant == "norm-corrected" else retained

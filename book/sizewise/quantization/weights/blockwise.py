@@ -48,10 +48,10 @@ class Quantized:
     @property
     def nbytes(self) -> int:
         """Bytes of codes, scales and tables."""
-        held = [self.codes, self.table]
+        stored = [self.codes, self.table]
         s = self.scales
-        held += [s.codes, s.scales, s.table, s.mean] if isinstance(s, Scales) else [s]
-        return sum(one.nbytes for one in held)
+        stored += [s.codes, s.scales, s.table, s.mean] if isinstance(s, Scales) else [s]
+        return sum(item.nbytes for item in stored)
 
 
 def quantize(x: "Tensor", table, block: int = 64, double: bool = False) -> Quantized:
@@ -130,9 +130,9 @@ def _scale(flat: "Tensor", block: int, divided: bool = True) -> "tuple[Tensor, T
     """
     import torch
 
-    whole = flat.numel() // block * block
-    blocks, end = flat[:whole].reshape(-1, block), flat[whole:]
-    scales = blocks.abs().amax(1) if whole else flat.new_empty(0)
+    full = flat.numel() // block * block
+    blocks, end = flat[:full].reshape(-1, block), flat[full:]
+    scales = blocks.abs().amax(1) if full else flat.new_empty(0)
     scaled = blocks * (1 / scales.clamp(min=1e-38))[:, None]
     if end.numel():
         largest = end.abs().max()

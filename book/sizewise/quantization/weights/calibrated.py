@@ -85,22 +85,22 @@ def encode_gptq(weight, moments, bits: int) -> Tensors:
     step, offset = torch.empty_like(nearest_step), torch.empty_like(nearest_offset)
     codes = torch.empty_like(nearest)
     for number, first in enumerate(range(0, weight.shape[1], GROUP)):
-        here = slice(first, first + GROUP)
+        current = slice(first, first + GROUP)
         step[:, number], offset[:, number] = (
-            part[:, 0] for part in codecs.grid(left[:, here].contiguous(), bits)
+            part[:, 0] for part in codecs.grid(left[:, current].contiguous(), bits)
         )
         fine, low = step[:, number].float(), offset[:, number].float()
         fine = fine.masked_fill(fine == 0, 1.0)
-        errors = torch.empty_like(left[:, here])
+        errors = torch.empty_like(left[:, current])
         for column in range(first, first + GROUP):
             code = ((left[:, column] - low) / fine).round().clamp(0, 2**bits - 1)
             codes[:, column] = code.byte()
             error = (left[:, column] - (code * fine + low)) / upper[column, column]
-            left[:, column + 1 : here.stop] -= torch.outer(
-                error, upper[column, column + 1 : here.stop]
+            left[:, column + 1 : current.stop] -= torch.outer(
+                error, upper[column, column + 1 : current.stop]
             )
             errors[:, column - first] = error
-        left[:, here.stop :] -= errors @ upper[here, here.stop :]
+        left[:, current.stop :] -= errors @ upper[current, current.stop :]
     decode = codecs.decode_integers(bits)
 
     def losses(codes, step, offset):

@@ -92,11 +92,11 @@ def encode_nvfp4(weight) -> Tensors:
 
     groups = weight.unflatten(1, (-1, 16))
     largest = groups.abs().amax(2)  # (out, groups)
-    whole = _positive(largest.amax() / (E4M3_MAX * E2M1_MAX))
-    scales = (largest / E2M1_MAX / whole).clamp(max=E4M3_MAX).to(torch.float8_e4m3fn)
-    step = _positive(scales.float() * whole).unsqueeze(2)
+    full = _positive(largest.amax() / (E4M3_MAX * E2M1_MAX))
+    scales = (largest / E2M1_MAX / full).clamp(max=E4M3_MAX).to(torch.float8_e4m3fn)
+    step = _positive(scales.float() * full).unsqueeze(2)
     codes = e2m1_codes(groups / step).flatten(1)
-    return {"codes": pack(codes, 4), "scales": scales, "scale": whole}
+    return {"codes": pack(codes, 4), "scales": scales, "scale": full}
 
 
 def decode_nvfp4(tensors: Tensors):
@@ -182,8 +182,8 @@ def half_quadratic(weight, bits: int, p: float = 0.7, rounds: int = 20):
             break
         best, offset = loss, (-zero * wide).squeeze(2).half()
         size = error.abs()
-        kept = (size - size.clamp(min=1e-8).pow(p - 1) / beta).clamp(min=0).copysign(error)
-        zero = (codes - (groups - kept) / wide).mean(2, keepdim=True)
+        retained = (size - size.clamp(min=1e-8).pow(p - 1) / beta).clamp(min=0).copysign(error)
+        zero = (codes - (groups - retained) / wide).mean(2, keepdim=True)
         beta *= 1.01
     return step, offset
 

@@ -94,10 +94,10 @@ def convert(
     import torch
 
     form, started = _format(name), time.perf_counter()
-    place = torch.device(device) if device is not None else _device(model)
-    if place.type == "meta":
+    position = torch.device(device) if device is not None else _device(model)
+    if position.type == "meta":
         raise ValueError("the model is on the meta device: name the device that will hold it")
-    if reason := refusal(name, str(place)):
+    if reason := refusal(name, str(position)):
         raise ValueError(f"{form.name} cannot be used here: {reason}")
     if fill is None and any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("the model has no weights yet (meta device), and no fill was given")
@@ -113,16 +113,16 @@ def convert(
             for key in list(module._parameters):
                 full = f"{path}.{key}" if path else key
                 coded = full in selected or (path in selected and key == "weight")
-                _settle(module, key, full, place, form.cast, fill, filled, coded)
+                _settle(module, key, full, position, form.cast, fill, filled, coded)
             for key, buffer in list(module._buffers.items()):
                 if buffer is not None:
-                    module._buffers[key] = buffer.to(place)
+                    module._buffers[key] = buffer.to(position)
             if path in selected:
-                layer = form.make(_as_linear(module, path), place, moments.get(path))
+                layer = form.make(_as_linear(module, path), position, moments.get(path))
                 for parent, attribute in parents[path]:
                     setattr(parent, attribute, layer)
             for key in [key for key in module._parameters if f"{path}.{key}" in selected]:
-                _replace_experts(module, key, form, place, f"{path}.{key}")
+                _replace_experts(module, key, form, position, f"{path}.{key}")
             if progress:
                 progress(number, len(names))
     left = {} if form.cast else _left(model, selected)
@@ -172,13 +172,13 @@ def select_layers(model, form: Format, skip, only) -> tuple[set[str], list[str]]
         return set(), []
     every = linear_layers(model) | expert_matrices(model)
     skip = head(model) if skip is None else _checked(skip, every, "skip")
-    kept = {path for path in every if _ends(path, skip)}
+    retained = {path for path in every if _ends(path, skip)}
     if only is not None:
-        kept |= {path for path in every if not _ends(path, _checked(only, every, "only"))}
-    fit = {path for path in every if path not in kept and not every[path][-1] % form.group}
+        retained |= {path for path in every if not _ends(path, _checked(only, every, "only"))}
+    fit = {path for path in every if path not in retained and not every[path][-1] % form.group}
     if not fit:
         raise ValueError(f"the model has no linear layer that can be converted to {form.name}")
-    misfits = len(every) - len(kept) - len(fit)
+    misfits = len(every) - len(retained) - len(fit)
     if not misfits:
         return fit, []
     return fit, [f"{misfits} layers are no multiple of {form.group} wide and stay as they are"]
@@ -307,13 +307,13 @@ def _product(sizes: Iterable[int]) -> int:
 
 def _left(model, selected: set[str]) -> dict[str, int]:
     """Elements of matrices that stayed in high precision, by the class of their module."""
-    left, seen, last = {}, set(), head(model)
+    left, observed, last = {}, set(), head(model)
     for path, module in model.named_modules():
         if any(path == name or path.startswith(f"{name}.") for name in selected):
             continue
         for parameter in module._parameters.values():
-            if parameter is not None and parameter.ndim >= 2 and id(parameter) not in seen:
-                seen.add(id(parameter))
+            if parameter is not None and parameter.ndim >= 2 and id(parameter) not in observed:
+                observed.add(id(parameter))
                 kind = "output head" if path in last else type(module).__name__
                 kind += f" ({parameter.ndim}-D)" if parameter.ndim > 2 else ""
                 left[kind] = left.get(kind, 0) + parameter.numel()

@@ -162,8 +162,8 @@ def coded(codec: codecs.Codec, needs_moments: bool = False) -> Callable:
         from .coded import CodedLinear
 
         weight = linear.weight.data.to(device).float()
-        given = (weight, moments.to(device)) if needs_moments else (weight,)
-        return CodedLinear(codec, codec.encode(*given), _bias(linear, device)).eval()
+        inputs = (weight, moments.to(device)) if needs_moments else (weight,)
+        return CodedLinear(codec, codec.encode(*inputs), _bias(linear, device)).eval()
 
     return make
 

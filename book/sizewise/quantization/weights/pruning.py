@@ -49,10 +49,10 @@ def kept(weight, share: float):
     """
     import torch
 
-    gone = math.floor(share_of(share) * weight.numel())
+    removed = math.floor(share_of(share) * weight.numel())
     order = weight.detach().abs().flatten().argsort(stable=True)  # (out * in,)
     mask = torch.ones(weight.numel(), dtype=torch.bool, device=weight.device)
-    mask[order[:gone]] = False
+    mask[order[:removed]] = False
     return mask.view(weight.shape)
 
 
