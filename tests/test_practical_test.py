@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import hypergeom
 from sizewise import paths
 from sizewise.chapters.tables import practical_test
 from sizewise.compare import models, report, run, scoring, synthetic_items
@@ -180,19 +179,10 @@ class TestRows:
         assert not one.shown
         assert one.low < one.difference < one.high
 
-    def test_samples_show_what_is_there_and_nothing_else(self):
-        def row(right):
-            return {"scores": [[value] for value in right]}
-
-        better, worse = row([1] * 60), row([0] * 50 + [1] * 10)
-        assert practical_test.share_significant(better, worse, 30) == 1
-        assert practical_test.share_significant(better, better, 30) == 0
-        assert practical_test.share_significant(better, worse, 4) == 0  # 4 of 4 one way: mid-p 1/16
-        some = practical_test.share_significant(
-            better, worse, 6
-        )  # all 6, or 5, of the differing: p < 0.05
-        chance = sum(hypergeom.pmf(k, 60, 50, 6) for k in (5, 6))
-        assert some == pytest.approx(chance, abs=0.05)
+    def test_looking_early_is_a_false_alarm_that_the_sequential_test_does_not_raise(self):
+        alarms = practical_test.false_alarms(0.3, 200, 20, runs=100).set_index("test")["wrong"]
+        assert alarms["fixed, at every look"] > 2 * alarms["fixed, once at the end"]
+        assert alarms["sequential, at every look"] <= 0.05
 
     def test_another_rule_changes_worded_answers_alone(self, rows):
         items = synthetic_items.items(6)

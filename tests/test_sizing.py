@@ -386,26 +386,6 @@ def test_a_rival_is_held_against_the_commonest_label():
     assert len(right_sizing_duels.guessing({})) == 0
 
 
-def test_recall_and_precision_of_each_label_by_hand():
-    table = pd.DataFrame(
-        [
-            row("probe", "p", "0001", "0011"),
-            row("probe", "p", "0011", "0011", seed=1),
-            row("prompted", "m", "111", "001"),
-        ]
-    )
-    found = right_sizing_duels.by_label(
-        table, right_sizing.rivals(table), "probe", "p", 8
-    ).set_index("label")
-    # the first three items: the draws answer 000 and 001
-    assert found["items"].to_dict() == {"a": 2, "b": 1}
-    assert found["small_recall"].to_dict() == {"a": 1.0, "b": 0.5}
-    assert found["small_precision"].to_dict() == {"a": pytest.approx(4 / 5), "b": 1.0}
-    assert found["large_recall"].to_dict() == {"a": 0.0, "b": 1.0}
-    assert np.isnan(found.loc["a", "large_precision"])
-    assert found.loc["b", "large_precision"] == pytest.approx(1 / 3)
-
-
 # ------------------------------------------------------------------ costs
 
 

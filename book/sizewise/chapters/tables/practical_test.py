@@ -154,21 +154,6 @@ def false_alarms(share: float, items: int, step: int, runs: int = 200, seed: int
     return pandas.DataFrame({"test": names, "wrong": wrong / runs})
 
 
-def share_significant(a: Row, b: Row, size: int, draws: int = 1000, seed: int = 0) -> float:
-    """The share of random samples of ``size`` of the items that show a difference of two rows.
-
-    By `report.significant`, on the first answers that are wholly right.
-    """
-    import numpy as np
-
-    right = np.array([[part[0] == 1 for part in row["scores"]] for row in (a, b)])  # (2, items)
-    rng, count = np.random.default_rng(seed), 0
-    for _ in range(draws):
-        x, y = right[:, rng.choice(right.shape[1], size, replace=False)]
-        count += report.significant(int((x & ~y).sum()), int((y & ~x).sum()), size)
-    return count / draws
-
-
 def remarked(row: Row, rule: str) -> float:
     """The mean score that the answers earn where items to be met exactly go by another rule."""
     items = questions(row["task"], row["items"], row["seed"])

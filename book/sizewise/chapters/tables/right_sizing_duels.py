@@ -196,39 +196,6 @@ def _duel(small, large, truth, number: int, measure: str, samples: int, seed: in
     }
 
 
-def by_label(table, against: Mapping, what: str, model: str, labels: int):
-    """Recall and precision of each label by the learner and the rival, on the same items.
-
-    Columns ``set``, ``label``, ``items`` (with this label), ``small_recall``, ``large_recall``,
-    ``small_precision``, ``large_precision`` (missing for a label that was never answered).
-    """
-    import pandas
-
-    rows, group = [], at(table, labels)
-    group = group[(group["what"] == what) & (group["model"] == model)]
-    for name, part in group.groupby("set", sort=False):
-        if name not in against:
-            continue
-        small, large, truth, number = _together(part, against[name])
-        once = np.ones((1, len(truth)))
-        each = np.stack([counts(entry, truth, number, once)[:, 0] for entry in small]).sum(0)
-        other = counts(large, truth, number, once)[:, 0]  # (3, number)
-        for k, label in enumerate(part["label_names"].iloc[0].split()):
-            with np.errstate(invalid="ignore", divide="ignore"):
-                rows.append(
-                    {
-                        "set": name,
-                        "label": label,
-                        "items": int(other[2, k]),
-                        "small_recall": each[0, k] / each[2, k],
-                        "large_recall": other[0, k] / other[2, k],
-                        "small_precision": each[0, k] / each[1, k],
-                        "large_precision": other[0, k] / other[1, k],
-                    }
-                )
-    return pandas.DataFrame(rows)
-
-
 def _swapped(small, large, truth, number: int, flip: np.ndarray, measure: str) -> np.ndarray:
     """The difference where the two exchange the answers of the items in ``flip`` (draws, n)."""
     ways = [(small, 1 - flip, large, flip), (small, flip, large, 1 - flip)]
