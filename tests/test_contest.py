@@ -259,8 +259,8 @@ def test_the_interval_of_a_printed_score_is_wilsons(right, items):
     from scipy.stats import binomtest
 
     expected = binomtest(right, items).proportion_ci(0.95, "wilson")
-    found = published_scores.wilson(100 * right / items, items)
-    assert found == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
+    found = paired.wilson(right / items, items)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 @pytest.mark.parametrize(("share", "items"), [(0.892, 30), (0.05, 7), (0.5, 100)])

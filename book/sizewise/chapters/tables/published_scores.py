@@ -8,7 +8,6 @@ import datetime
 
 from sizewise import units
 from sizewise.data import records
-from sizewise.stats import paired
 
 LOWER_IS_BETTER = ("distance",)  # units
 SCALE = 400  # rating points that multiply the odds by ten (Elo 1978, section 1)
@@ -68,15 +67,6 @@ def preferred(gap: float) -> float:
     Bradley and Terry 1952 in Elo's scale: half at 0, ten to one at 400.
     """
     return 1 / (1 + 10 ** (-gap / SCALE))
-
-
-def wilson(percent: float, items: int) -> tuple[float, float]:
-    """The 95 % interval, in percent, of a printed score as if ``items`` were a sample.
-
-    For a mean over several runs too: it is about other questions, not about other runs.
-    """
-    result = paired.wilson(percent / 100, items)
-    return 100 * result.low, 100 * result.high
 
 
 def ratings():
