@@ -200,13 +200,14 @@ class TestProvenance:
 
     def test_it_tells_commit_time_command_seed_machine_and_versions(self, committed, monkeypatch):
         script = committed.root / "scripts" / "some.py"
-        monkeypatch.setattr(sys, "argv", [str(script), "--note", "two words"])
+        elsewhere = str(committed.root.parent / "elsewhere" / "rows.jsonl")
+        monkeypatch.setattr(sys, "argv", [str(script), "--note", "two words", elsewhere])
         told = records.provenance(seed=7)
         assert tuple(told) == records.PROVENANCE
         assert told["commit"] == git(committed.root, "rev-parse", "HEAD")
         assert told["dirty"] is False
         assert told["seed"] == 7
-        assert told["command"] == "python scripts/some.py --note 'two words'"
+        assert told["command"] == "python scripts/some.py --note 'two words' rows.jsonl"
         age = datetime.now(UTC) - datetime.fromisoformat(told["time"])
         assert 0 <= age.total_seconds() < 60
         assert told["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))

@@ -376,10 +376,14 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
 
 
 def _relative(argument: str) -> str:
-    """A path inside the checkout without the checkout: rows do not tell where a person lives."""
-    file = Path(argument)
-    home = paths.root()
-    return str(file.relative_to(home)) if file.is_absolute() and home in file.parents else argument
+    """A path without what is before the checkout, or its name alone if it is elsewhere.
+
+    Rows do not tell where a person keeps files.
+    """
+    file, home = Path(argument), paths.root()
+    if not file.is_absolute():
+        return argument
+    return str(file.relative_to(home)) if home in file.parents else file.name
 
 
 def _commit() -> tuple[str, bool]:

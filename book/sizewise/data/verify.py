@@ -22,6 +22,8 @@ BEGAN = datetime(2026, 11, 1, tzinfo=UTC)  # no row of this book is older
 # A GPU machine's clock need not agree with that of the machine that committed the code.
 CLOCKS = timedelta(hours=1)
 MACHINE = {"system", "cpu", "cores", "memory_gb", "gpu", "driver"}
+# A folder that tells whose machine it was; a scratch folder does not.
+PRIVATE = re.compile(r"[/~](?!tmp/)")
 NO_UNIT = "-"  # the unit of what is no amount
 
 
@@ -103,9 +105,7 @@ def _faults_of_row(row: records.Row, stem: str, units: dict[str, str]) -> list[s
     if source["seed"] is not None and source["seed"] != row.get("seed", source["seed"]):
         problems.append(f"its seed is {row['seed']}, but its provenance says {source['seed']}")
     arguments = str(source["command"]).split()
-    if f"scripts/{stem}.py" not in arguments or any(
-        word.startswith(("/", "~")) for word in arguments
-    ):
+    if f"scripts/{stem}.py" not in arguments or any(map(PRIVATE.match, arguments)):
         problems.append(f"its command is no call of scripts/{stem}.py: {source['command']}")
     machine = source["machine"]
     if not machine.keys() >= MACHINE or (machine["gpu"] and not machine["driver"]):
