@@ -35,11 +35,14 @@ def test_a_configuration_is_counted_as_the_file_says(name, tmp_path):
 
 
 def test_the_estimate_agrees_where_the_file_says_so():
+    mark = "estimate from fields, within"
+    # The estimate is of the text part: models with a tower for images are left out.
     agreeing = [
-        row for row in MODELS.values() if "estimate from fields, within" in row.get("basis", "")
+        row
+        for row in MODELS.values()
+        if mark in row.get("basis", "") and "vision_config" not in row["config"]
     ]
-    assert len(agreeing) > 30
+    assert len(agreeing) > 25
     for row in agreeing:
         guess = sum(tensors.parameters for tensors in estimate.tensors(row["config"]))
-        # The estimate is of the text part; towers for images are small beside it or absent.
-        assert guess == pytest.approx(row["expected"]["total"], rel=0.1)
+        assert guess == pytest.approx(row["expected"]["total"], rel=1e-3), row["name"]
