@@ -44,6 +44,7 @@ MENDS = [
     ),
     # Labels that hide, or differ from, the words on the control.
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (r'<summary>(?=<span class="toctree-toggle")', '<summary aria-label="Pages below this one">'),
     (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
     (r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"', r"\1"),
     # The sidebar's logo and search field stood outside every landmark.

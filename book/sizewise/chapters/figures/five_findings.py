@@ -27,7 +27,7 @@ def tenfold(axes, table) -> str:
         f"Bars that shrink: growing from {billions(first.params)} to {billions(10 * first.params)} "
         f"parameters lowers the loss by {first.gain:.2g} nats a token, growing from "
         f"{billions(last.params)} to {billions(10 * last.params)} by {last.gain:.2g}, by the "
-        "median of eight tables of runs; the lines span all eight."
+        "median of eight fits to public tables of runs; the lines span all eight."
     )
 
 
