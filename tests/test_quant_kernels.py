@@ -215,7 +215,7 @@ def test_torchs_way_appends_what_turboquant_encodes():
 
 @pytest.mark.parametrize("family", ["dense", "windowed"])
 def test_a_model_over_packed_bytes_predicts_what_it_does_over_decoded_ones(family):
-    from sizewise.quantization.kernels import hf_attention
+    from sizewise.quantization.kv import hf_attention
 
     spec = models.spec(family, 128, context=256)
     spec.fields.update(head_dim=64)
@@ -242,7 +242,7 @@ def test_a_model_over_packed_bytes_predicts_what_it_does_over_decoded_ones(famil
     ("asked", "none"), [({}, True), ({"local_size": 9}, False), ({"q_length": 2}, False)]
 )
 def test_a_single_token_needs_no_mask_and_nothing_waits_to_find_out(monkeypatch, asked, none):
-    from sizewise.quantization.kernels import hf_attention
+    from sizewise.quantization.kv import hf_attention
     from transformers import masking_utils
 
     # As while a CUDA graph is captured: transformers 5.17 skips no mask then.

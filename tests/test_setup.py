@@ -250,3 +250,13 @@ class TestCleanCheckout:
         assert sorted(again.stderr.splitlines()) == sorted(
             f"{name}: unchanged" for name in chapters
         )
+
+
+def test_arrows_between_rooms_point_down_and_run_in_no_circle():
+    """The contracts of import-linter in pyproject.toml; `make lint` prints them in full."""
+    program = Path(sys.executable).with_name("lint-imports")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "book")}
+    done = subprocess.run(
+        [str(program), "--no-cache"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout

@@ -7,7 +7,7 @@ What attention gets is decoded from the bytes, from the first token on: also the
 a prompt are those that later tokens will see. (`transformers`' own QuantizedCache gives the
 prompt's back unquantized, so that a perplexity measured in one pass cannot tell it from the full
 cache.) Decoding the whole cache for each token is slow; with ``fused=True`` and the attention of
-`quant.kernels.attention` a new token attends to the bytes themselves.
+`kv.hf_attention` a new token attends to the bytes themselves.
 
 Held are the buffers, which grow by an eighth at a time, and the newest ``residual`` tokens.
 Rotation and codebook are shared by all layers and small. While a layer runs, its decoded keys and

@@ -50,9 +50,9 @@ def forward(module, query, key, value, attention_mask, scaling=None, tuning=None
     """
     import torch
 
-    from sizewise.quantization.kv.layers import PackedView
+    from sizewise.quantization.kernels import attend
 
-    from . import attend
+    from .layers import PackedView
 
     if not isinstance(key, PackedView):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
