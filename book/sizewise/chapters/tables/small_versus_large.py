@@ -51,6 +51,11 @@ def pair(small: str, large: str):
     return part("pair", small=small, large=large).iloc[0]
 
 
+def standing(gain: float) -> str:
+    """Where the smaller model stands if the larger gains so many points: "0.2 points ahead"."""
+    return f"{abs(gain):.1f} points {'behind' if gain > 0 else 'ahead'}"
+
+
 def by_size():
     """Scores of models of which a family has several sizes.
 
