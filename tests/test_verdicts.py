@@ -153,6 +153,20 @@ class TestFlips:
     def test_evidence_that_turns_nothing_alone_has_no_flip(self):
         assert [flip["name"] for flip in weigh(0.9, 2).flips] == ["share"]
 
+    @pytest.mark.parametrize(
+        ("rule", "value", "side", "verdict"),
+        [
+            ("x > 0", -0.02, "above", "supported"),
+            ("x <= 0", -0.02, "above", "contradicted"),
+            ("x >= 0", 0.02, "below", "contradicted"),
+            ("x < 0", 0.02, "below", "supported"),
+        ],
+    )
+    def test_at_nought_the_verdict_is_that_of_the_other_side(self, rule, value, side, verdict):
+        about = {"x": {"low": -0.2, "high": 0.2}}
+        (flip,) = verdicts.flips([("supported", rule)], "contradicted", {"x": value}, about)
+        assert flip == {"name": "x", "at": 0, "side": side, "verdict": verdict}
+
     @settings(max_examples=60, deadline=None)
     @given(st.floats(0, 1), st.integers(0, 10))
     def test_beyond_every_flip_the_verdict_is_the_one_it_names(self, share, count):

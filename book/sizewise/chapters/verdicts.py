@@ -49,7 +49,7 @@ VERDICTS = {
     "undecidable in part": "what can be checked holds; for the rest there is no fact",
     "undecidable": "no arithmetic, published figure or measurement can decide it",
     "open": "a prediction whose time has not come",
-    "not checked": "nobody here has looked it up yet",
+    "not checked": "we searched and could not get the source",
 }
 MIME = "application/vnd.sizewise.verdict+json"
 FUNCTIONS = {"abs": abs, "min": min, "max": max}  # what a rule may call
@@ -211,10 +211,11 @@ def flips(
             far = next((p for p in values if verdict_at(p) != here), None)
             if far is not None:
                 at = _edge(verdict_at, numbers[name], far, here)
+                beyond = verdict_at(at)  # a limit itself may still be on this side
                 if abs(at) < 1e-9 * (about["high"] - about["low"]):
                     at = type(at)(0)  # the limit is nought: its neighbour is for computers
                 distance = abs(at - numbers[name]) / (about["high"] - about["low"])
-                flip = {"at": _plain(at), "side": side, "verdict": verdict_at(at)}
+                flip = {"at": _plain(at), "side": side, "verdict": beyond}
                 turns.append((distance, {"name": name} | flip))
     nearest: dict[str, dict] = {}
     for _, flip in sorted(turns, key=lambda turn: turn[0]):
