@@ -91,6 +91,8 @@ def reference() -> str:
     library, out = ROOT / "book" / "sizewise", ROOT / "book" / "api"
     hidden = [library / name for name in ("cli", "chapters", "benchmark", "experiments")]
     shutil.rmtree(out, ignore_errors=True)
+    if not library.is_dir():  # a book of pages alone
+        return "no library"
     options = ["--force", "--module-first", "--no-toc", "-q", "--output-dir", str(out)]
     environment = os.environ | {"SPHINX_APIDOC_OPTIONS": "members"}
     command = [script("sphinx-apidoc"), *options, str(library), *map(str, hidden)]

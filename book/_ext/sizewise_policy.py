@@ -33,18 +33,25 @@ def add_policies(app: Sphinx, exception: Exception | None) -> None:
     """Put each page's own policy into it."""
     if exception or app.builder.format != "html":
         return
-    for page in Path(app.outdir).rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
+    texts = {page: page.read_text(encoding="utf-8") for page in Path(app.outdir).rglob("*.html")}
+    # The page of results reads the others for its excerpts, handlers and all.
+    handlers = {html.unescape(code) for text in texts.values() for code in HANDLER.findall(text)}
+    for page, text in texts.items():
         if HEAD.search(text):
-            element = f'<meta http-equiv="Content-Security-Policy" content="{policy(text)}">'
+            known = handlers if page.name == "search.html" else set()
+            rule = policy(text, known)
+            element = f'<meta http-equiv="Content-Security-Policy" content="{rule}">'
             placed = HEAD.sub(lambda head, line=element: f"{head[0]}\n{line}", text, count=1)
             page.write_text(placed, encoding="utf-8")
 
 
-def policy(text: str) -> str:
-    """The policy of a page: nothing from elsewhere, and of its own scripts those that it has."""
+def policy(text: str, others: set[str] = frozenset()) -> str:
+    """The policy of a page: nothing from elsewhere, and of its own scripts those that it has.
+
+    ``others`` are handlers of other pages that it reads.
+    """
     scripts = [code for kind, code in INLINE.findall(text) if not NO_SCRIPT.search(kind)]
-    handlers = [html.unescape(code) for code in HANDLER.findall(text)]
+    handlers = [html.unescape(code) for code in HANDLER.findall(text)] + sorted(others)
     allowed = sorted({_source(code) for code in (*scripts, *handlers)})
     if handlers:
         allowed.insert(0, "'unsafe-hashes'")

@@ -179,9 +179,9 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
             continue
         name = path.relative_to(site).with_suffix("").as_posix()
         page = mend(path.read_text(encoding="utf-8"))
+        page = sizewise_figures.finish(app, name, sizewise_terms.explain(page, meanings))
         if "/" not in name:  # an output of a chapter, shown on the front page, links from a folder
             page = page.replace('href="../', 'href="')
-        page = sizewise_figures.finish(app, name, sizewise_terms.explain(page, meanings))
         path.write_text(page, encoding="utf-8")
     if (live := Path(app.srcdir) / "_build" / "live").is_dir():
         shutil.copytree(live, site / "live", dirs_exist_ok=True)
