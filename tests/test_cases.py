@@ -390,3 +390,14 @@ def test_an_index_alone_states_its_bytes_and_beside_a_configuration_decides(size
     )
     result = json.loads(sizewise("memory", index, "--json").out)
     assert result["weights_bytes"] == 16_060_522_496
+
+
+def test_the_best_format_that_fits_is_tried_among_all_of_four_bits():
+    """Qwen3-32B on one RTX 4090: IQ4_XS takes 21.5 of the 21.6 GB that are free for it."""
+    from sizewise.costs import deployment
+
+    model, device = parameters.describe("qwen3-32b"), catalog.device("RTX 4090")
+    shared = deployment.layout(model, 1)
+    best = deployment.best_format(model, device, shared, context=8192, batch=1)
+    ladder = list(deployment.LADDER)
+    assert ladder.index(best) <= ladder.index("iq4_xs")

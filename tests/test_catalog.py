@@ -157,3 +157,9 @@ def test_a_device_may_be_described():
 def test_a_device_described_badly_is_refused_with_the_form(text):
     with pytest.raises(ValueError, match="device"):
         catalog.device(text)
+
+
+@pytest.mark.parametrize("name", ["M4", "apple m4", "mi300"])
+def test_a_smaller_product_is_not_taken_for_its_larger_namesake(name):
+    with pytest.raises(ValueError, match="device"):
+        catalog.device(name)

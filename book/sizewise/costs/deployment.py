@@ -32,6 +32,7 @@ LADDER = (
     "q6_k",
     "q5_k_m",
     "q4_k_m",
+    "iq4_xs",
     "int4-g128-zero",
     "nf4-dq",
     "q3_k_m",

@@ -117,7 +117,8 @@ def device(name: str) -> Device:
     for device_name, plain in spellings.items():
         if wanted in plain:
             return devices()[device_name]
-    within = re.compile(rf"(?<!\d){re.escape(wanted)}(?!\d)")
+    # A letter behind a number is another product: an M4 is no M4 Max.
+    within = re.compile(rf"(?<!\d){re.escape(wanted)}(?![\da-z])")
     near = [n for n, plain in spellings.items() if wanted and any(map(within.search, plain))]
     if len(near) == 1:
         return devices()[near[0]]

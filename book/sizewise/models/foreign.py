@@ -28,7 +28,13 @@ def _llama(fields: dict[str, Any]) -> dict[str, Any]:
     vocabulary, note = fields.get("vocab_size"), "read as a params.json of Meta's Llama"
     if not isinstance(vocabulary, int) or vocabulary < 1:  # Llama 1 and 2 leave it to the tokenizer
         vocabulary, note = 32000, note + "; vocab_size is not stated: taken as 32,000"
-    return {
+    # Llama 1's length is the class's default; later ones are known by their rope alone.
+    longest = {}
+    if fields.get("use_scaled_rope"):
+        longest = {"max_position_embeddings": 131_072}
+    elif (fields.get("rope_theta") or 0) >= 500_000:
+        longest = {"max_position_embeddings": 8_192}
+    return longest | {
         "model_type": "llama",
         "hidden_size": width,
         "intermediate_size": inner,
