@@ -151,7 +151,9 @@ class TestThinkingModels:
         server,
         task,
         tmp_path,
+        monkeypatch,
     ):
+        monkeypatch.setenv("COLUMNS", "200")  # a narrow table may break a label over two lines
         said = sizewise(*words(server, task, "good", "thinks-cut"), "--concurrency", "1")
         assert said.code == 0
         assert "cut at --most tokens, left out" in said.out

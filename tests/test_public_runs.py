@@ -33,7 +33,10 @@ def test_the_tables_have_the_runs_that_their_papers_say(at_hand):
     assert (len(gemstones), gemstones.clusters.max() + 1) == (3850, 22)
     olmo = public_runs.olmo_runs()
     assert (len(olmo), olmo.clusters.max() + 1) == (30, 25)  # five reruns
-    muennighoff = public_runs.muennighoff()
+    try:
+        muennighoff = public_runs.muennighoff()
+    except ValueError as missing:  # a folder may hold some of the tables
+        pytest.skip(str(missing))
     assert (len(muennighoff), muennighoff.clusters.max() + 1) == (41, 33)
     assert muennighoff.params.max() == 8.67e9
 
