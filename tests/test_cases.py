@@ -268,6 +268,15 @@ def test_smollm2_in_q4_1_is_the_published_file():
     assert {name: parts[name] for name in file} == file
 
 
+def test_states_of_recurrent_layers_stand_apart(case):
+    """Jamba 1.5 Large: 63 Mamba layers; the state is the same at any context (by hand)."""
+    model = case("jamba-1.5-large-hub")
+    short, long = (memory.total_memory(model, context=context) for context in (1024, 65_536))
+    assert short.state_bytes == long.state_bytes > 0
+    assert long.kv_bytes - short.kv_bytes == 36_864 * (65_536 - 1024)
+    assert short.kv_bytes == short.state_bytes + 36_864 * 1024
+
+
 def test_qwen3_32b_on_two_rtx_4090():
     model, device = parameters.describe("qwen3-32b"), catalog.device("RTX 4090")
     layout = deployment.layout(model, 2)
@@ -401,3 +410,21 @@ def test_the_best_format_that_fits_is_tried_among_all_of_four_bits():
     best = deployment.best_format(model, device, shared, context=8192, batch=1)
     ladder = list(deployment.LADDER)
     assert ladder.index(best) <= ladder.index("iq4_xs")
+
+
+def test_mistrals_own_params_file_is_counted(tmp_path):
+    """Mistral 7B v0.1 as its maker's file has it; 7,241,732,096 by the published tensors."""
+    fields = {
+        "dim": 4096,
+        "n_layers": 32,
+        "head_dim": 128,
+        "hidden_dim": 14336,
+        "n_heads": 32,
+        "n_kv_heads": 8,
+        "norm_eps": 1e-05,
+        "sliding_window": 4096,
+        "vocab_size": 32000,
+    }
+    file = tmp_path / "params.json"
+    file.write_text(json.dumps(fields))
+    assert parameters.count(config.load(file)).total == 7_241_732_096

@@ -198,6 +198,8 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
         for part in total.parts:
             add(f"  {part.what}{f' in {part.format}' if part.format else ''}", part.bytes)
     add(f"KV cache ({total.kv})", total.kv_bytes)
+    if total.state_bytes:
+        add("  of it states, whatever the context", total.state_bytes)
     add("activations (estimate)", total.activation_bytes)
     add("total", total.total_bytes)
     print_table(rows)

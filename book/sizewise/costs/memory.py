@@ -39,6 +39,7 @@ class Total:
     assumptions: tuple[str, ...]
     parts: tuple[weight_parts.Part, ...] = ()  # of the weights: what has which format
     usable: float = USABLE
+    state_bytes: int = 0  # of ``kv_bytes``: states of recurrent layers, whatever the context
 
     @property
     def total_bytes(self) -> int:
@@ -213,6 +214,9 @@ def total_memory(
         ),
         parts=parts,
         usable=usable,
+        state_bytes=math.ceil(
+            batch * sum(state_bits(layer, cache_format(kv)) for layer in model.layers) / 8
+        ),
     )
 
 
