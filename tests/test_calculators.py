@@ -25,7 +25,7 @@ from calculators import (
 )
 from calculators.parts import OWN
 from sizewise import paths, scaling_laws
-from sizewise.costs import formats, memory, roofline, training
+from sizewise.costs import forecast, formats, memory, roofline, training
 from sizewise.data import catalog, records
 from sizewise.models import parameters as counting
 from sizewise.models.architecture import Grouped, Layer, Model
@@ -152,6 +152,7 @@ def fit_truth(case: dict) -> dict:
         price=price,
     )
     dollars = floor.dollars_per_million_tokens
+    slower = {end: round(times, 1) for end, times in forecast.floor_factor().items()}
     return {
         "weights_bytes": held.weights_bytes,
         "kv_bytes": held.kv_bytes,
@@ -162,6 +163,8 @@ def fit_truth(case: dict) -> dict:
         "weight_seconds": floor.weights.seconds,
         "cache_seconds": floor.attention.seconds,
         "seconds": floor.seconds,
+        "expected_low": floor.seconds * slower["low"],
+        "expected_high": floor.seconds * slower["high"],
         "tokens_per_second": floor.tokens_per_second,
         "joules": floor.joules_per_million_tokens,
         "dollars_low": dollars and dollars.low,
@@ -352,6 +355,8 @@ NAMED = {
         "seconds",
         "weight_seconds",
         "cache_seconds",
+        "expected_low",
+        "expected_high",
         "tokens_per_second",
         "joules",
         "dollars_low",
