@@ -47,6 +47,10 @@ SEEDS = (1, 2)  # of the control; all other rows have 0
 RESIDUAL = 32  # newest tokens in full precision, in rows that have them
 SINK = 4  # first ones, at which a model looks whatever they say
 FINE = 8  # tokens at once where there is a residual window
+LONG = 2049  # tokens of a window of the long texts, of which all but the first are predicted
+LONG_DOCUMENTS = 8  # so many windows: 16,384 predicted tokens
+LONG_RESIDUAL = 128  # newest tokens that stay plain, as in KIVI (Liu et al. 2024, section 4)
+LONG_CHUNK = 32  # tokens at once: each sees 96 to 128 plain ones before it
 CONTEXTS = (512, 1024, 2048)
 NEEDLES = 8
 ASKED = (
@@ -102,6 +106,21 @@ def many() -> list[Row]:
     return list({records.identity(item): item for item in result}.values())
 
 
+def long() -> list[Row]:
+    """Ways for texts of 2,048 tokens, with methods of few bits each in its own mode.
+
+    The plain tokens are in bf16. ``sink`` alone tells what leaving the first tokens plain is worth.
+    """
+    window = {"residual": LONG_RESIDUAL, "plain": "bf16"}
+    result = [way(), way("int8"), way("fp8", fp8_scale="token")]
+    result += [way("turboquant", 4), way("kivi", 4), way("turboquant", 4, center="rope")]
+    for bits in (4, 2, 3):
+        result.append(way("kivi", bits, **window))
+        result.append(way("turboquant", bits, sink=SINK, **window))
+        result.append(way("turboquant", bits, sink=SINK, center="rope", **window))
+    return [*result, way("turboquant", 4, sink=SINK, plain="bf16"), way("turboquant", 2, **window)]
+
+
 def rows(what: str, words) -> Iterator[Row]:
     """The rows of a kind, model after model."""
     for model in words.models:
@@ -116,6 +135,17 @@ def rows(what: str, words) -> Iterator[Row]:
                     **read,
                     "chunk": chunk,
                     "documents": words.documents if first else words.documents // 2,
+                }
+        elif what == "long":
+            for item in long():
+                yield {
+                    "what": "quality",
+                    "model": model,
+                    **item,
+                    "text": "sotu",
+                    "context": LONG,
+                    "chunk": LONG_CHUNK if item["residual"] else evaluate.CHUNK,
+                    "documents": LONG_DOCUMENTS,
                 }
         elif what == "layer":
             for layer in range(pretrained.entry(model).layers):
@@ -157,6 +187,7 @@ def rows(what: str, words) -> Iterator[Row]:
 
 KINDS = {
     "quality": kv_quality.through_cache,
+    "long": kv_quality.through_cache,
     "layer": kv_quality.coding_errors,
     "needle": kv_quality.facts_found,
     "generation": kv_quality.text_written,
