@@ -2,14 +2,16 @@
 
     python scripts/small_vs_large.py --list
     python scripts/small_vs_large.py --workers 2
-    python scripts/small_vs_large.py --models smollm2-135m --tasks arc-easy,piqa --items 100
+    python scripts/small_vs_large.py --models smollm2-135m --tasks arc-easy,piqa --more all
 
 Models are those of `sizewise.models.pretrained`, fetched once and checked by their SHA-256, in
 bf16 on a processor. A row holds what one model said to some questions of one task, question by
 question, so that models can be compared on the same ones, and what it took in time and memory.
-Rows go to data/small_vs_large.jsonl; what has a row is not measured again. GSM8K and HumanEval
-are put to tuned models alone, as a chat. Times are of one machine: leave it alone while this
-runs.
+The rows of a task's sample hold the likelihoods of all choices; those of the further questions
+that ``--more`` asks hold right and wrong alone, or a full set would be too large a file. Rows go
+to data/small_vs_large.jsonl; what has a row is not measured again, and a run that was killed goes
+on. GSM8K and HumanEval are put to tuned models alone, as a chat. Times are of one machine: leave
+it alone while this runs.
 """
 
 import argparse
@@ -32,6 +34,8 @@ READ = (*tasks.TASKS, "lambada")  # by likelihood
 WRITTEN = {"gsm8k": 30, "humaneval": 30}  # questions of each: an answer takes hundreds of passes
 FEWER = {"hellaswag": 2, "boolq": 2, "qwen2.5-coder-1.5b": 2}  # times as few where each costs most
 PART = 50  # questions of a row
+MORE_PART = 200  # of a row without likelihoods
+WRITTEN_PART = 15  # of a row of further written answers, which take minutes
 DISCORDANT = 0.2  # share of questions on which two models differ, to tell what a size can show
 
 
@@ -42,31 +46,59 @@ def grid(words) -> list[Row]:
         for task in words.tasks:
             if task in WRITTEN and not tuned(model):
                 continue
-            count = size(words, model, task)
-            requested = {"chat": True} if task in WRITTEN else {}
-            result += [
-                {
-                    "model": model,
-                    "dtype": words.dtype,
-                    "task": task,
-                    **requested,
-                    "first": first,
-                    "count": min(PART, count - first),
-                    "seed": 0,
-                }
-                for first in range(0, count, PART)
-            ]
+            base = {"model": model, "dtype": words.dtype, "task": task}
+            base |= {"chat": True} if task in WRITTEN else {}
+            sample, every = size(words, model, task), whole(task).questions
+            result += [base | part | {"seed": 0} for part in parts(0, sample, PART)]
+            until = every if words.more == "all" else min(every, sample + words.more)
+            if task in WRITTEN:
+                further = parts(sample, until, WRITTEN_PART)
+            else:
+                base |= {"likelihoods": False}
+                further = parts(sample, until, MORE_PART)
+            result += [base | part | {"seed": 0} for part in further]
     return result
 
 
+def parts(start: int, stop: int, most: int) -> list[Row]:
+    """The questions from ``start`` to ``stop`` in parts of at most so many."""
+    return [
+        {"first": first, "count": min(most, stop - first)} for first in range(start, stop, most)
+    ]
+
+
+def whole(task: str):
+    """A task of either kind."""
+    return tasks.TASKS[task] if task in tasks.TASKS else exact_match.known(task)
+
+
 def size(words, model: str, task: str) -> int:
-    """Questions of a task that a model gets: the long ones and the largest model get fewer.
+    """Questions of a task's sample: the long tasks and the largest model get fewer.
 
     Never more than the task has.
     """
-    whole = tasks.TASKS[task] if task in tasks.TASKS else exact_match.known(task)
     requested = words.answers.get(task, words.items) // (FEWER.get(model, 1) * FEWER.get(task, 1))
-    return max(1, min(requested, whole.questions))
+    return max(1, min(requested, whole(task).questions))
+
+
+def refuse_overlap(configs: list[Row], file: Path) -> None:
+    """Raises ValueError where a new part holds questions that another part has recorded.
+
+    A model that answered a question twice would count twice.
+    """
+    recorded = {row["id"]: row for row in records.read(file)}
+    taken: dict[tuple, dict[int, str]] = {}
+    for name, row in recorded.items():
+        own = taken.setdefault((row["model"], row["dtype"], row["task"]), {})
+        own |= dict.fromkeys(range(row["first"], row["first"] + row["count"]), name)
+    for config in configs:
+        own = taken.get((config["model"], config["dtype"], config["task"]), {})
+        new = range(config["first"], config["first"] + config["count"])
+        if records.identity(config) not in recorded and any(number in own for number in new):
+            raise ValueError(
+                f"questions {new.start} to {new.stop - 1} of {config['task']} are partly recorded "
+                f"for {config['model']} in another part; ask with the same --items and --answers"
+            )
 
 
 def tuned(model: str) -> bool:
@@ -105,26 +137,31 @@ def measure(config: Row, threads: int = 1, batch: int = 16) -> Row:
 
 def questions(task: str, first: int, count: int) -> list:
     """The questions of a part. One sample begins another, so parts do not depend on the size."""
-    whole = tasks.items if task in tasks.TASKS else (lambda _, n: exact_match.known(task).items(n))
-    return whole(task, first + count)[first:]
+    until = first + count
+    every = tasks.items(task, until) if task in tasks.TASKS else whole(task).items(until)
+    return every[first:]
 
 
 def choose(result, config: Row, items, batch: int) -> Row:
     """Multiple choice: for each question the nats, tokens and bytes of each choice."""
     task = tasks.task(config["task"])
     table = multiple_choice.score(result.model, result.tokenizer, items, batch=batch)
-    each = table.groupby("item", sort=False)
-    return {
+    chosen = {
         "items": [item.name for item in items],
         "right": multiple_choice.picked(table)[task.norm].tolist(),
         "norm": task.norm,
         "answers": [item.answer for item in items],
         "chosen": multiple_choice.choices(table, task.norm).tolist(),
+        "tokens_read": int(table.read.sum()),
+        "tokens_written": 0,
+    }
+    if not config.get("likelihoods", True):
+        return chosen
+    each = table.groupby("item", sort=False)
+    return chosen | {
         "nats": [[round(value, 5) for value in part] for _, part in each["nats"]],
         "tokens": [part.tolist() for _, part in each["tokens"]],
         "bytes": [part.tolist() for _, part in each["bytes"]],
-        "tokens_read": int(table.read.sum()),
-        "tokens_written": 0,
     }
 
 
@@ -141,23 +178,16 @@ def answer(result, config: Row, items, batch: int) -> Row:
     )
     prompts = [item.chat if chat else item.prompt for item in items]
     read = sum(map(len, result.tokenizer(prompts)["input_ids"]))
-    text = {
-        "items": table["item"].tolist(),
-        "right": table.right.astype(int).tolist(),
-        "tokens": [[size] for size in table.tokens.tolist()],
-    }
-    if config["task"] == "lambada":
-        nats = [[round(value, 5)] for value in table.nats]
-        return text | {
-            "nats": nats,
-            "tokens_read": read + int(table.tokens.sum()),
-            "tokens_written": 0,
-        }
-    return text | {
-        "texts": table.answer.tolist(),
-        "tokens_read": read,
-        "tokens_written": int(table.tokens.sum()),
-    }
+    size = int(table.tokens.sum())
+    result = {"items": table["item"].tolist(), "right": table.right.astype(int).tolist()}
+    if config.get("likelihoods", True):
+        result["tokens"] = [[size] for size in table.tokens.tolist()]
+    if config["task"] != "lambada":
+        spent = {"tokens_read": read, "tokens_written": size}
+        return result | {"texts": table.answer.tolist()} | spent
+    if config.get("likelihoods", True):
+        result["nats"] = [[round(value, 5)] for value in table.nats]
+    return result | {"tokens_read": read + size, "tokens_written": 0}
 
 
 @lru_cache(maxsize=1)
@@ -209,6 +239,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="questions of a task that is written, instead of "
         + ", ".join(f"{count} of {task}" for task, count in WRITTEN.items()),
     )
+    add(
+        "--more",
+        default="0",
+        help="further questions of each task after the sample, or all; of these a row holds no "
+        "likelihoods",
+    )
     add("--dtype", choices=list(pretrained.DTYPES), default="bf16", help="of weights and products")
     add("--batch", type=int, default=16, help="choices, or answers, that go through together")
     add("--threads", type=int, default=1, help="of torch, in each worker")
@@ -231,6 +267,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         validation.whole(f"--{name}", getattr(args, name), 10_000)
     if args.answers is not None:
         validation.whole("--answers", args.answers, 10_000)
+    if args.more != "all":
+        try:
+            args.more = int(args.more)
+        except ValueError:
+            raise ValueError(f"--more is a number or all, got {args.more!r}") from None
+        validation.whole("--more", args.more, 20_000, 0)
     args.answers = {task: args.answers or count for task, count in WRITTEN.items()}
     return args
 
@@ -239,9 +281,11 @@ def show(words) -> None:
     """Print the rows, and what so many questions can tell apart."""
     for row in grid(words):
         print("  ".join(f"{name} {value}" for name, value in row.items()))
-    for count in sorted(
-        {size(words, model, task) for model in words.models for task in words.tasks}
-    ):
+    planned: dict[tuple, int] = {}
+    for row in grid(words):
+        key = row["model"], row["task"]
+        planned[key] = planned.get(key, 0) + row["count"]
+    for count in sorted(set(planned.values())):
         try:
             least = f"a difference from {paired.detectable(DISCORDANT, count):.1%} on"
         except ValueError:
@@ -257,6 +301,7 @@ def main() -> None:
         args = arguments()
         if args.list:
             return show(args)
+        refuse_overlap(grid(args), args.output)
         way = partial(measure, threads=args.threads, batch=args.batch)
         engine.run_all(
             way,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sizewise import paths
 from sizewise.data import records
-from sizewise.evaluation import exact_match, generation, multiple_choice, tasks
+from sizewise.evaluation import exact_match, generation, multiple_choice, routing, tasks
 from sizewise.models import pretrained
 from test_evals import bpe, tiny
 
@@ -77,12 +77,54 @@ def test_no_more_questions_are_planned_than_a_task_has():
     assert sum(one["count"] for one in halved) == 4500
 
 
+def test_further_questions_follow_the_sample_and_cover_the_whole_task_once():
+    script = SimpleNamespace(**runpy.run_path(str(FILE)))
+    for model, sample in (("smollm2-135m", 150), ("qwen2.5-coder-1.5b", 75)):
+        words = ["--models", model, "--tasks", "hellaswag,humaneval", "--more", "all"]
+        planned = script.grid(script.arguments(words))
+        for task, questions in (("hellaswag", 10042), ("humaneval", 164)):
+            own = [one for one in planned if one["task"] == task]
+            read = [n for one in own for n in range(one["first"], one["first"] + one["count"])]
+            assert read == list(range(questions))
+        further = [one for one in planned if one.get("likelihoods") is False]
+        assert further[0]["first"] == sample
+        assert {one["task"] for one in further} == {"hellaswag"}
+    some = script.grid(script.arguments([*words[:4], "--more", "40"]))
+    assert [one["count"] for one in some if one["task"] == "humaneval"] == [15, 15, 15, 10]
+
+
+def test_a_question_is_not_recorded_twice(tmp_path):
+    script = SimpleNamespace(**runpy.run_path(str(FILE)))
+    file = tmp_path / "rows.jsonl"
+    source = records.provenance()
+    words = ["--models", "smollm2-135m", "--tasks", "winogrande"]
+    plan = script.grid(script.arguments(words))
+    for config in plan[:2]:
+        records.append(file, config, {"right": []}, source)
+    script.refuse_overlap(script.grid(script.arguments([*words, "--more", "all"])), file)
+    with pytest.raises(ValueError, match="questions 50 to 69 of winogrande are partly recorded"):
+        script.refuse_overlap(script.grid(script.arguments([*words, "--items", "70"])), file)
+
+
+def test_a_row_without_likelihoods_has_the_same_answers_and_feeds_no_cascade(script):
+    for task in ("boolq", "lambada"):
+        full, short = script.measure(row(task)), script.measure(row(task, likelihoods=False))
+        assert full.keys() - short.keys() == {"nats", "tokens"} | (
+            {"bytes"} if task == "boolq" else set()
+        )
+        for name in ("items", "right", "tokens_read"):
+            assert short[name] == full[name]
+    rows = [row("boolq") | script.measure(row("boolq")), row("boolq", likelihoods=False) | short]
+    assert routing.with_choices(rows) == rows[:1]
+
+
 def test_recorded_rows_are_of_the_plan():
     script = SimpleNamespace(**runpy.run_path(str(FILE)))
     recorded = records.read("small_vs_large")
     if not recorded:
         pytest.skip("nothing is recorded")
-    planned = {records.identity(one) for one in script.grid(script.arguments([]))}
+    plans = [script.grid(script.arguments(["--more", more])) for more in ("0", "all")]
+    planned = {records.identity(one) for one in [*plans[0], *plans[1]]}
     assert {one["id"] for one in recorded} <= planned
 
 
@@ -155,7 +197,7 @@ def test_the_peak_of_memory_is_of_the_row_alone(script):
 def test_every_column_is_described(script):
     text = (paths.root() / "data" / "small_vs_large.md").read_text(encoding="utf-8")
     columns = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
-    written = {"chat", "texts"}
+    written = {"chat", "texts", "likelihoods"}
     made = [row(task) | script.measure(row(task)) for task in ("piqa", "lambada")]
     assert columns == {name for one in made for name in one} | written | {"id", "from"}
 
@@ -166,6 +208,7 @@ def test_every_column_is_described(script):
         (["--tasks", "piq"], "unknown task 'piq'; did you mean 'piqa'"),
         (["--models", "minilm-l6"], "minilm-l6 is no language model"),
         (["--threads", "0"], "--threads must be from 1"),
+        (["--more", "some"], "--more is a number or all, got 'some'"),
     ],
 )
 def test_a_wrong_word_ends_in_one_line(words, message):

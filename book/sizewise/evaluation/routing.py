@@ -52,8 +52,8 @@ class Answers:
 
 
 def with_choices(rows: list[Row]) -> list[Row]:
-    """The rows of tasks with choices: those that tell the right answer of each question."""
-    return [row for row in rows if "answers" in row]
+    """The rows with the likelihood of each choice and the right one."""
+    return [row for row in rows if row.get("likelihoods", True) and "answers" in row]
 
 
 def read(rows: list[Row]) -> dict[str, dict[str, Answers]]:
