@@ -34,7 +34,7 @@ READ = (*tasks.TASKS, "lambada")  # by likelihood
 WRITTEN = {"gsm8k": 30, "humaneval": 30}  # questions of each: an answer takes hundreds of passes
 FEWER = {"hellaswag": 2, "boolq": 2, "qwen2.5-coder-1.5b": 2}  # times as few where each costs most
 PART = 50  # questions of a row
-MORE_PART = 200  # of a row without likelihoods
+MORE_PART = 150  # of a row without likelihoods
 WRITTEN_PART = 15  # of a row of further written answers, which take minutes
 DISCORDANT = 0.2  # share of questions on which two models differ, to tell what a size can show
 
@@ -50,13 +50,11 @@ def grid(words) -> list[Row]:
             base |= {"chat": True} if task in WRITTEN else {}
             sample, every = size(words, model, task), whole(task).questions
             result += [base | part | {"seed": 0} for part in parts(0, sample, PART)]
-            until = every if words.more == "all" else min(every, sample + words.more)
-            if task in WRITTEN:
-                further = parts(sample, until, WRITTEN_PART)
-            else:
-                base |= {"likelihoods": False}
-                further = parts(sample, until, MORE_PART)
-            result += [base | part | {"seed": 0} for part in further]
+            base |= {} if task in WRITTEN else {"likelihoods": False}
+            further = parts(sample, every, WRITTEN_PART if task in WRITTEN else MORE_PART)
+            # whole parts, so that a later call with more goes on behind them
+            most = every if words.more == "all" else sample + words.more
+            result += [base | part | {"seed": 0} for part in further if part["first"] < most]
     return result
 
 
@@ -242,8 +240,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--more",
         default="0",
-        help="further questions of each task after the sample, or all; of these a row holds no "
-        "likelihoods",
+        help="further questions of each task after the sample, up to whole rows of "
+        f"{MORE_PART} ({WRITTEN_PART} written), or all; they are kept without likelihoods",
     )
     add("--dtype", choices=list(pretrained.DTYPES), default="bf16", help="of weights and products")
     add("--batch", type=int, default=16, help="choices, or answers, that go through together")
