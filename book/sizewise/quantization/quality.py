@@ -37,10 +37,6 @@ class Sample:
         """Tokens that are predicted."""
         return int(self.windows[:, 1:].size)
 
-    def every(self, step: int, first: int = 0) -> "Sample":
-        """Every ``step``-th document, from the one numbered ``first``."""
-        return Sample(*(item[first::step] for item in (self.windows, self.bytes, self.document)))
-
 
 def of_texts(tokenizer, texts: Iterable[str], context: int, documents: int) -> Sample:
     """The first window of each of the first ``documents`` texts that fill one.
@@ -110,8 +106,8 @@ def compare(table, original, *, seed: int = 0) -> dict[str, Any]:
         "tokens_scored": int(table["tokens"].sum()),
         "bytes_scored": int(table["bytes"].sum()),
     }
-    for name, of in MEASURES.items():
-        result |= interval(name, bootstrap.ratio(table, *of, seed=seed))
+    for name, columns in MEASURES.items():
+        result |= interval(name, bootstrap.ratio(table, *columns, seed=seed))
     added = bootstrap.paired(table, original, *likelihood.BITS_PER_BYTE, seed=seed)
     return result | interval("loss_change", added.difference)
 
@@ -119,3 +115,21 @@ def compare(table, original, *, seed: int = 0) -> dict[str, Any]:
 def interval(name: str, estimate: bootstrap.Estimate) -> dict[str, float]:
     """An estimate as three columns: NAME, NAME_low and NAME_high."""
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def with_roundings(value: float, low: float, high: float, starts) -> tuple[float, float, float]:
+    """A cost and its 95 % interval over documents and over where groups of weights begin.
+
+    ``value``, ``low`` and ``high`` are of one start on many documents; ``starts`` are costs of K
+    starts on fewer ones, the first of them the same start. Their mean corrects the value (which
+    is of one start alone), and its standard error, by Student's t with K - 1 degrees of freedom,
+    joins the interval over documents in quadrature. Raises ValueError for fewer than 2 starts.
+    """
+    from scipy.stats import t
+
+    starts = np.asarray(starts, float)
+    if len(starts) < 2:
+        raise ValueError(f"an interval over roundings needs 2 starts, got {len(starts)}")
+    moved = value + starts.mean() - starts[0]
+    error = t.ppf(0.975, len(starts) - 1) * starts.std(ddof=1) / len(starts) ** 0.5
+    return moved, moved - np.hypot(value - low, error), moved + np.hypot(high - value, error)
