@@ -33,8 +33,9 @@ ENCODERS = ("minilm-l6", "minilm-l6-int8", "mpnet-base")
 TUNED = ("minilm-l6",)
 LANGUAGE = ("smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 ASKED = 200  # test items that a language model reads, which costs most
-LARGE = {"qwen2.5-coder-1.5b": 150}  # of the two shortest sets alone
+FEWER = {("qwen2.5-coder-1.5b", "rotten-tomatoes"): 150, ("qwen2.5-coder-1.5b", "sarcasm"): 150}
 SHOTS = (0, 4)
+WORDINGS = 3  # in which a language model without examples is asked
 SEEDS, TUNED_SEEDS = 4, 2
 SPEED = {"fp32": 7e10, "fp16": 7e10, "bf16": 3e11, "int8": 1e11}  # operations a second of a core
 TOKENS = {"rotten-tomatoes": 29, "bbc": 53, "spam": 68, "sarcasm": 16}  # of an excerpt, about
@@ -85,20 +86,22 @@ def finetuned(words) -> Iterator[Row]:
 
 
 def asked(words) -> Iterator[Row]:
-    """Language models, without and with calibration on the same passes."""
-    for model, name, shots in product(chosen(words, LANGUAGE), words.sets, SHOTS):
-        if model in LARGE and name not in TUNED_SETS:
-            continue
-        items = min(words.items, LARGE.get(model, ASKED))
-        for calibration in prompting.CALIBRATIONS:
+    """Language models, without and with calibration on the same passes.
+
+    In other wordings they are asked without examples alone: examples show the form by themselves.
+    """
+    for model, name in product(chosen(words, LANGUAGE), words.sets):
+        ways = [(0, n) for n in range(words.wordings)] + [(n, 0) for n in SHOTS if n]
+        for (shots, wording), calibration in product(ways, prompting.CALIBRATIONS):
             yield {
                 "what": "prompted",
                 "model": model,
                 "dtype": words.dtype,
                 **common(name, words),
-                "items": items,
+                "items": min(words.items, FEWER.get((model, name), ASKED)),
                 "labels_used": shots,
                 "calibration": calibration,
+                **({"wording": wording} if wording else {}),
                 "seed": 0,
             }
 
@@ -205,6 +208,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"test items, the first ones, at most {classification.RESERVED}",
     )
     add("--characters", type=int, default=classification.CHARACTERS, help="of an excerpt, at most")
+    add("--wordings", type=int, default=WORDINGS, help="of the question, without examples")
     add("--seeds", type=int, default=SEEDS, help="draws of labels")
     add(
         "--dtype",
@@ -223,6 +227,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     validation.whole("the items", args.items, classification.RESERVED)
     validation.whole("the seeds", args.seeds, 100)
+    validation.whole("the wordings", args.wordings, WORDINGS)
     for labels in args.labels:
         validation.whole("the labels", labels, classification.POOL, 8)
     for kind, group, available in (

@@ -443,11 +443,46 @@ def test_rows_that_share_vectors_or_passes_follow_one_another(script):
     words = script.arguments([])
     for make, keys in (
         (script.probe, ("model", "set")),
-        (script.asked, ("model", "set", "labels_used")),
+        (script.asked, ("model", "set", "labels_used", "wording")),
     ):
-        seen = [tuple(row[key] for key in keys) for row in make(words)]
+        seen = [tuple(row.get(key) for key in keys) for row in make(words)]
         changes = sum(a != b for a, b in pairwise(seen))
         assert changes == len(set(seen)) - 1
+
+
+def test_every_wording_names_all_answers_and_is_another_one():
+    for name, first in prompting.WORDINGS.items():
+        asked = [prompting.wording(name, number) for number in range(3)]
+        assert asked[0] is first
+        assert len({one.prompt("text") for one in asked}) == 3
+        for one in asked:
+            assert one.words == first.words
+            assert all(word in one.task for word in one.words.values())
+            assert one.prompt("text").endswith(f"{one.noun}: text\n{one.ask}:")
+
+
+def test_the_wording_of_a_row_reaches_the_model(monkeypatch):
+    task = classification.divided(made(60), 40, reserved=20, pool=30)
+    seen = []
+
+    def scores(model, tokenizer, prompts, answers):
+        seen.append(prompts[0])
+        return np.zeros((len(prompts), len(answers)))
+
+    one = SimpleNamespace(model=None, tokenizer=None, entry=SimpleNamespace(parameters=1))
+    monkeypatch.setattr(prompting, "scores", scores)
+    monkeypatch.setattr(prompting, "_model", lambda *names: one)
+    monkeypatch.setattr(classification, "task", lambda *names: task)
+    words = dict.fromkeys(task.names, "word")
+    monkeypatch.setitem(prompting.WORDINGS, "spam", prompting.Wording("First.", "A", "B", words))
+    row = {"model": "m", "dtype": "fp32", "set": "spam", "characters": 40, "items": 10}
+    row |= {"labels_used": 0, "seed": 0, "calibration": "none"}
+    prompting.prompted(row)
+    prompting.prompted(row | {"wording": 1})
+    assert [prompt.split("\n")[0] for prompt in seen[1::2]] == [
+        "First.",
+        prompting.REWORDINGS["spam"][0][0],
+    ]
 
 
 @pytest.mark.parametrize(

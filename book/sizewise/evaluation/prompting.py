@@ -76,6 +76,41 @@ WORDINGS = {
     ),
 }
 
+# The same questions in other words, to see how much of a score is the wording's; words of the
+# labels stay, since other ones would be another question.
+REWORDINGS = {
+    "rotten-tomatoes": (
+        ("Film reviews, and whether they are negative or positive.", "Text", "Label"),
+        ("Does the critic like the film? Answer positive or negative.", "Critic", "Answer"),
+    ),
+    "spam": (
+        ("Emails, and whether they are normal or spam.", "Text", "Label"),
+        ("Is this message spam? Answer spam or normal.", "Message", "Answer"),
+    ),
+    "bbc": (
+        (
+            "Articles, each on technology, sport, politics, entertainment or business.",
+            "Text",
+            "Label",
+        ),
+        (
+            "Is this story about business, entertainment, politics, sport or technology?",
+            "Story",
+            "Answer",
+        ),
+    ),
+    "sarcasm": (
+        ("Headlines, and whether they are satire or news.", "Text", "Label"),
+        ("Is this headline satire? Answer satire or news.", "Headline", "Answer"),
+    ),
+}
+
+
+def wording(name: str, number: int = 0) -> Wording:
+    """How a set is asked: the first wording, or one of `REWORDINGS` from 1 on."""
+    first = WORDINGS[name]
+    return first if not number else Wording(*REWORDINGS[name][number - 1], first.words)
+
 
 def scores(
     model, tokenizer, prompts: Sequence[str], answers: Sequence[str], *, batch: int = 16
@@ -150,7 +185,8 @@ def prompted(row: Row) -> Row:
     if row["calibration"] not in CALIBRATIONS:
         raise words.unknown("calibration", row["calibration"], CALIBRATIONS)
     names = ("model", "dtype", "set", "characters", "items", "labels_used", "seed")
-    task, log_p, empty, parameters, wall, spent = _read(*(row[name] for name in names))
+    values = [row[name] for name in names]
+    task, log_p, empty, parameters, wall, spent = _read(*values, row.get("wording", 0))
     if row["calibration"] == "contextual":
         log_p = calibrated(log_p, empty)
     return classification.scored(task, log_p.argmax(1)) | {
@@ -162,16 +198,16 @@ def prompted(row: Row) -> Row:
 
 
 @lru_cache(maxsize=1)
-def _read(name, dtype, set_name, characters, items, shots, seed):
+def _read(name, dtype, set_name, characters, items, shots, seed, number):
     """Scores of the test and of the empty texts, timed without the latter."""
     result = _model(name, dtype)
-    task, wording = classification.task(set_name, characters), WORDINGS[set_name]
+    task, asked = classification.task(set_name, characters), wording(set_name, number)
     group = classification.draw(task.pool_labels, shots, seed) if shots else ()
     examples = [(task.pool[place], task.names[task.pool_labels[place]]) for place in group]
-    answers = [wording.words[entry] for entry in task.names]
-    empty = [wording.prompt(entry, examples) for entry in EMPTY]
+    answers = [asked.words[entry] for entry in task.names]
+    empty = [asked.prompt(entry, examples) for entry in EMPTY]
     bias = scores(result.model, result.tokenizer, empty, answers)
-    prompts = [wording.prompt(entry, examples) for entry in task.texts[:items]]
+    prompts = [asked.prompt(entry, examples) for entry in task.texts[:items]]
     start, began = time.process_time(), time.perf_counter()
     log_p = scores(result.model, result.tokenizer, prompts, answers)
     spent, wall = time.process_time() - start, time.perf_counter() - began
