@@ -41,18 +41,24 @@ verify: $(VENV)/.ready ## Rows, facts and chapters against their seals and the m
 manifest: $(VENV)/.ready ## Write data/manifest.yml anew, after a change that was meant
 	$(BIN)/sizewise verify --renew
 
+# What is not here is deselected by its marker, so that a skip in `make test` is news.
+PACKAGES_HERE = $(notdir $(wildcard $(VENV)/lib/python3*/site-packages/*))
+QUICK = not slow and not gpu and not cached and not peer \
+  $(if $(SIZEWISE_PUBLISHED),,and not published) \
+  $(foreach package,ray triton,$(if $(filter $(package),$(PACKAGES_HERE)),,and not $(package)))
+
 unit: $(VENV)/.ready ## Tests of the library, the data, the command line and the set-up
-	$(PYTEST) -m "not slow" --ignore-glob 'tests/test_site*.py' tests
+	$(PYTEST) -m "$(QUICK)" --ignore-glob 'tests/test_site*.py' tests
 
 nbval: $(VENV)/.ready ## Run every chapter again and compare with its stored outputs
 	$(PYTEST) --nbval --nbval-kernel-name python3 -p no:cacheprovider chapters
 
 site-test: $(VENV)/.ready ## Build the site and look at every page in a Chromium
-	$(BIN)/python -m pytest tests/test_site*.py
+	$(BIN)/python -m pytest -m "not slow" tests/test_site*.py
 
-check: $(VENV)/.ready ## Everything in test, and the tests that take minutes
+check: verify nbval ## All tests: also slow ones, of a GPU, of downloads, beside other libraries
 	$(PYTEST) --ignore-glob 'tests/test_site*.py' tests
-	$(MAKE) nbval site-test
+	$(BIN)/python -m pytest tests/test_site*.py
 
 mutate: $(VENV)/.ready ## 200 random changes of data and library; prints what no test saw; an hour or two
 	$(PYTHON) -m venv _build/mutate/venv

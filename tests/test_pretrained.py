@@ -477,18 +477,13 @@ def test_an_encoder_gives_unit_means_over_each_texts_own_tokens(encoder, shelf):
 # --- the real ones, where they are
 
 
-def cached(*names: str) -> None:
-    for name in names:
-        if not pretrained.entry(name).cached:
-            pytest.skip(f"{name} is not in the cache (pretrained.fetch({name!r}) puts it there)")
-
-
 PAIR = ["A man is eating food.", "A man is eating a piece of bread.", "A cheetah runs."]
 
 
-@pytest.mark.parametrize("name", ["minilm-l6", "mpnet-base"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.cached(n)) for n in ("minilm-l6", "mpnet-base")]
+)
 def test_a_real_encoder_has_its_parameters_and_knows_what_is_alike(name):
-    cached(name)
     found = pretrained.encoder(name)
     assert sum(p.numel() for p in found.model.parameters()) == found.entry.parameters
     assert found.model.config.num_hidden_layers == found.entry.layers
@@ -497,9 +492,9 @@ def test_a_real_encoder_has_its_parameters_and_knows_what_is_alike(name):
     assert alike[0, 2] < 0.3
 
 
+@pytest.mark.cached("minilm-l6", "minilm-l6-int8")
+@pytest.mark.peer("onnxruntime")
 def test_the_int8_sibling_points_where_the_real_one_does():
-    cached("minilm-l6", "minilm-l6-int8")
-    pytest.importorskip("onnxruntime")
     plain, small = (
         pretrained.encoder(name).embed(PAIR) for name in ("minilm-l6", "minilm-l6-int8")
     )
@@ -509,11 +504,8 @@ def test_the_int8_sibling_points_where_the_real_one_does():
 
 
 @pytest.mark.slow
+@pytest.mark.cached("smollm2-135m", "sotu")
 def test_the_real_language_model_predicts_english():
-    cached("smollm2-135m")
-    pytest.importorskip("gguf")
-    if not (downloads.cache() / "packages" / corpora.pinned("sotu").file).exists():
-        pytest.skip("sotu is not in the cache")
     loaded = pretrained.load("smollm2-135m")
     assert sum(p.numel() for p in loaded.model.parameters()) == loaded.entry.parameters
     sample = corpora.fixed("sotu", count=2, characters=1500)

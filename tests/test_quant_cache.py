@@ -309,12 +309,11 @@ def test_beams_are_searched_as_with_the_plain_cache(small):
     assert torch.equal(small.generate(prompt, past_key_values=packed, **messages), plain)
 
 
+@pytest.mark.cached("smollm2-135m")
 def test_smollm2_writes_the_same_text_with_eight_bits():
     """A short text. Longer ones part sooner or later: rows of ``generation`` say after how many."""
     from sizewise.models import pretrained
 
-    if not pretrained.entry("smollm2-135m").cached:
-        pytest.skip("smollm2-135m is not in the cache (pretrained.fetch puts it there)")
     loaded = pretrained.load("smollm2-135m")
     tokens = loaded.tokenizer("The history of the steam engine", return_tensors="pt")
     messages = {"max_new_tokens": 40, "do_sample": False}

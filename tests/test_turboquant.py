@@ -1,6 +1,5 @@
 """TurboQuant: the distortion its theory predicts, no bias where none is promised, every byte."""
 
-import importlib.util
 import math
 import runpy
 import subprocess
@@ -307,7 +306,7 @@ def test_vectors_that_do_not_fit_are_refused():
         code.encode(torch.zeros(2, 64, dtype=torch.int32))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_gpu_makes_the_same_codes(variant):
     x = torch.randn(500, 128)
@@ -382,7 +381,7 @@ def test_recall_finds_every_neighbour_without_loss_and_fewer_with_less(script, m
     assert script["measure"]({**row, "method": "mse", "bits": 1})["recall_at_64"] == 0
 
 
-@pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="faiss is not installed")
+@pytest.mark.peer("faiss")
 def test_product_quantization_takes_as_many_bytes_less_the_norm(script):
     base = directions(600, 64)
     result = {}
