@@ -93,7 +93,14 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(total(prompt) + (not self.path.startswith("/one/")))
 
     def be_said400(self, body, prompt, number) -> None:
-        self.send(400, {"error": {"message": self.server.said}})
+        self.send(400, {"error": {"message": self.server.said.replace("{n}", f"{number:x}")}})
+
+    def be_dries(self, body, prompt, number) -> None:
+        """Answers ten questions, and then none."""
+        if number < 10:
+            self.answer(total(prompt))
+        else:
+            self.send(402, {"error": {"message": "insufficient balance"}})
 
     def be_said404(self, body, prompt, number) -> None:
         self.send(404, {"error": {"message": self.server.said}})
@@ -155,7 +162,8 @@ class Handler(BaseHTTPRequestHandler):
         }
         events.append({"choices": [], "usage": usage})
         lines = [f"data: {json.dumps(event)}\n\n" for event in events]
-        content = ": a comment\n\n" + "".join(lines) + "data: [DONE]\n\n"
+        end = "" if body["model"] == "streams-torn" else "data: [DONE]\n\n"
+        content = ": a comment\n\n" + "".join(lines) + end
         self.send(200, content.encode(), **{"Content-Type": "text/event-stream"})
 
     def be_error200(self, body, prompt, number) -> None:

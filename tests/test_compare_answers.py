@@ -10,7 +10,16 @@ import pytest
 from compare_server import Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizewise.compare import extraction, numbers, report, run, scoring, thoughts
+from sizewise.compare import (
+    endpoint,
+    extraction,
+    models,
+    numbers,
+    report,
+    run,
+    scoring,
+    thoughts,
+)
 from sizewise.compare import task as tasks
 from sizewise.compare.endpoint import Asking, outcome
 from sizewise.stats import sequential
@@ -35,8 +44,6 @@ PHRASINGS = [  # what models write for an answer, labelled by hand as a reader w
 ]
 LETTERS = [(row["letter"], row["text"]) for row in PHRASINGS if "letter" in row]
 NUMBERS = [(row["number"], row["text"], row["right"]) for row in PHRASINGS if "number" in row]
-LETTERS_NAMED = [pytest.param(*case, id=f"{at}") for at, case in enumerate(LETTERS)]
-NUMBERS_NAMED = [pytest.param(*case, id=f"{at}") for at, case in enumerate(NUMBERS)]
 
 
 class TestExtraction:
@@ -45,16 +52,19 @@ class TestExtraction:
 
     def test_there_are_enough_phrasings_in_enough_languages(self):
         texts = {text for _, text in LETTERS} | {text for _, text, _ in NUMBERS}
-        assert len(texts) >= 580
-        assert len([text for _, text in LETTERS if not text.isascii()]) >= 35
+        assert len(texts) >= 850
+        assert len([text for _, text in LETTERS if not text.isascii()]) >= 70
 
-    @pytest.mark.parametrize(("wanted", "text"), LETTERS_NAMED)
-    def test_the_letter_is_the_one_that_a_reader_would_take(self, wanted, text):
-        assert extraction.letter(text, CHOICES).value == wanted
+    def test_the_letter_is_the_one_that_a_reader_would_take(self):
+        read = [(text, extraction.letter(text, CHOICES).value) for _, text in LETTERS]
+        assert read == [(text, wanted) for wanted, text in LETTERS]
 
-    @pytest.mark.parametrize(("wanted", "text", "right"), NUMBERS_NAMED)
-    def test_the_number_is_the_one_that_a_reader_would_take(self, wanted, text, right):
-        assert (numbers.number_is(text, (str(wanted),)).value is not None) == right
+    def test_the_number_is_the_one_that_a_reader_would_take(self):
+        read = [
+            (text, wanted, numbers.number_is(text, (str(wanted),)).value is not None)
+            for wanted, text, _ in NUMBERS
+        ]
+        assert read == [(text, wanted, right) for wanted, text, right in NUMBERS]
 
     def test_few_of_the_right_ones_are_guesses(self):
         letters = [extraction.letter(text, CHOICES) for wanted, text in LETTERS if wanted]
@@ -87,6 +97,19 @@ class TestExtraction:
             ),
             ("<|channel|>analysis<|message|>6 x 7", "6 x 7", ""),
             ("no thought at all", "", "no thought at all"),
+            ("<think time=3>x</think >42", "x", "42"),
+            ("<mm:think>x</mm:think>42", "x", "42"),
+            ("<longcat_think>x</longcat_think>42", "x", "42"),
+            ("<|think|>x<|/think|>42", "x", "42"),
+            ("<unused94>thought\nx<unused95>42", "x", "42"),
+            ('<details type="reasoning"><summary>For 3 s</summary>x</details>42', "x", "42"),
+            (
+                "42\n<details><summary>Steps</summary>6 x 7</details>",
+                "",
+                "42\n<details><summary>Steps</summary>6 x 7</details>",
+            ),
+            ("<think>x</think>\n<|begin_of_box|>42<|end_of_box|>", "x", "42"),
+            ("<|assistant|><think>x</think>42<|im_end|>", "x", "42"),
         ],
     )
     def test_a_thought_is_put_aside_and_kept(self, text, thought, answer):
@@ -172,7 +195,126 @@ class TestThinkingModels:
         assert outcome(client(server, "thinks-silent").ask("1").as_dict()) == "cut"
 
 
+def completion(message, finish="stop", **more):
+    return {"choices": [{"message": message, "finish_reason": finish}], **more}
+
+
+SAYS_B = '{"choices":[{"delta":{"content":"B"},"finish_reason":"stop"}]}'
+
+
 class TestServersOwnWays:
+    @pytest.mark.parametrize(
+        "message",
+        [
+            {"content": "B", "reasoning_content": "Is it A?"},
+            {"content": "B", "reasoning": {"content": "Is it A?"}},
+            {"content": "B", "reasoning_details": [{"type": "reasoning.text", "text": "Is it A?"}]},
+            {"content": "B", "thinking_content": "Is it A?"},
+            {
+                "content": [
+                    {"type": "thinking", "thinking": "Is it A?"},
+                    {"type": "text", "text": "B"},
+                ]
+            },
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "Is it A?"}]},
+                    {"type": "text", "text": "B"},
+                ]
+            },
+            {"content": [{"type": "reasoning", "text": "Is it A?"}, {"type": "text", "text": "B"}]},
+            {"content": "<think>Is it A?</think>B"},
+        ],
+    )
+    def test_a_thought_is_kept_wherever_the_server_puts_it(self, message):
+        reply = endpoint._read(completion(message), 100)
+        assert (reply.text, reply.thought) == ("B", "Is it A?")
+
+    @pytest.mark.parametrize(
+        ("finish", "came"),
+        [
+            *(
+                (name, "cut")
+                for name in ("length", "MAX_TOKENS", "max_output_tokens", "incomplete")
+            ),
+            *((name, "filtered") for name in ("content-filter", "SAFETY", "refusal", "blocklist")),
+            *((name, "answered") for name in ("stop", "end_turn", "eos", "")),
+        ],
+    )
+    def test_a_finish_reason_is_known_by_all_its_names(self, finish, came):
+        reply = endpoint._read(completion({"content": "B"}, finish), 100)
+        assert outcome(reply.as_dict()) == came
+
+    def test_an_answer_that_the_server_broke_off_is_asked_again(self):
+        with pytest.raises(endpoint._Passing, match="broke off"):
+            endpoint._read(completion({"content": "B"}, "error"), 100)
+
+    def test_tokens_are_counted_under_either_name(self):
+        usage = {"input_tokens": 5, "output_tokens": 7}
+        usage["output_tokens_details"] = {"reasoning_tokens": 4}
+        reply = endpoint._read(completion({"content": "B"}, usage=usage), 100)
+        assert (reply.prompt_tokens, reply.answer_tokens, reply.thought_tokens) == (5, 7, 4)
+
+    @pytest.mark.parametrize(
+        "stream",
+        [
+            f"data: {SAYS_B}\n\ndata: [DONE]\n\n",
+            f"\n: working\n\ndata:{SAYS_B}\r\n\r\ndata:[DONE]\r\n\r\n",
+            f"id: 1\nevent: message\ndata: {SAYS_B}\n\n",
+            f"retry: 100\ndata: {SAYS_B}\n\n",
+            f"\ufeffdata: {SAYS_B}\n\n",
+            "data: " + SAYS_B.replace(",", ",\ndata: ", 1) + "\n\n",
+            "data: " + SAYS_B.replace('"B"', '[{"type":"text","text":"B"}]') + "\n\n",
+            "data: " + SAYS_B.replace(',"finish_reason":"stop"', "") + "\n\ndata: [DONE]\n\n",
+            "data: " + SAYS_B.replace("B", "B\u2028") + "\n\n",
+            SAYS_B,
+        ],
+    )
+    def test_a_stream_is_read_by_the_rules_of_events(self, stream):
+        assert endpoint._read(endpoint._body(stream.encode()), 100).text.strip() == "B"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"error": "no"}',
+            '{"error": {"message": "no"}}',
+            '[{"error": {"message": "no", "code": 400}}]',
+            '{"errors": [{"message": "no"}]}',
+            '{"error": {"code": "no", "message": ""}}',
+            '{"success": false, "msg": "no"}',
+            '{"base_resp": {"status_code": 1004, "status_msg": "no"}}',
+            '{"detail": "no"}',
+            '{"fault": {"faultstring": "no"}}',
+            '{"choices": [{"error": {"message": "no", "code": 502}, "message": {"content": ""}}]}',
+            'event: error\ndata: {"message": "no", "type": "invalid_request_error"}\n\n',
+        ],
+    )
+    def test_an_error_object_is_read_in_any_of_its_forms(self, body):
+        assert endpoint._error(endpoint._body(body.encode())) == "no"
+
+    def test_a_completion_is_no_error(self):
+        body = completion({"content": "B"}, base_resp={"status_msg": "success"})
+        assert endpoint._error(body | {"message": "fine"}) == ""
+
+    def test_failures_that_differ_in_the_name_of_the_request_are_one(self, server, tmp_path):
+        server.said = "quota exceeded (request req_8fa{n}c)"
+        big = sums(tmp_path / "big.jsonl", 1000)
+        pair = models.parse(["said400", "good"], server.url)
+        setting = run.Settings(Asking(timeout=5), concurrency=1)
+        with pytest.raises(endpoint.Refused, match="the first 3 of 1000 requests all failed"):
+            run.ask_all(pair, tasks.read(big), setting, tmp_path / "a.jsonl")
+
+    def test_a_model_that_fails_from_some_question_on_stops_and_keeps_its_answers(
+        self, server, tmp_path
+    ):
+        big = tasks.read(sums(tmp_path / "big.jsonl", 1000))
+        pair = models.parse(["dries-up", "good"], server.url)
+        setting = run.Settings(Asking(timeout=5), concurrency=1)
+        with pytest.raises(endpoint.Refused, match="the last 20 of 1000 requests all failed"):
+            run.ask_all(pair, big, setting, tmp_path / "a.jsonl")
+        kept = rows(tmp_path / "a.jsonl")
+        assert [bool(row["failed"]) for row in kept] == [False] * 10 + [True] * 20
+
     def test_an_event_stream_is_read(self, server):
         reply = client(server, "streams").ask("2 + 3")
         assert (reply.text, reply.thought, reply.finish) == ("It is 5", "Let me see.", "stop")
@@ -313,8 +455,6 @@ class TestUntilDecided:
 
 
 def test_items_are_asked_in_blocks_of_both_models(server, tmp_path):
-    from sizewise.compare import models
-
     pair = models.parse(["good", "weak"], server.url)
     items = tasks.read(sums(tmp_path / "my.jsonl", 60))
     watch = run.Watch(enough=lambda plans, answers: len(plans[0]) >= 40)

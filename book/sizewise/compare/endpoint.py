@@ -9,7 +9,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -31,12 +31,20 @@ FINAL = {
     404: "no such address or model (404)",
 }
 LONG = 200  # characters of what an endpoint says of an error
-CUT = {"length", "max_tokens", "model_length"}  # finish reasons of answers that were not ended
-FILTERED = {"content_filter", "safety", "prohibited_content", "recitation", "sensitive"}
+CUT = {  # finish reasons of answers that were not ended
+    *("length", "max_tokens", "max_output_tokens", "max_length", "length_limit", "token_limit"),
+    *("model_length", "model_context_window_exceeded", "incomplete"),
+}
+FILTERED = {
+    *("content_filter", "content_filtered", "safety", "prohibited_content", "recitation"),
+    *("sensitive", "refusal", "blocklist", "spii", "guardrail_intervened"),
+}
+BROKEN = {"error", "abort", "aborted", "network_error", "insufficient_system_resource"}
+MAY_PASS = re.compile(r"overload|rate.?limit|time.?out|unavailable|try again|loading", re.I)
 HINTS = {  # what an endpoint complains of, and the option that mends it
     "temperature": "--temperature default",
     r"max_(completion_)?tokens|context|too long|maximum.{0,20}length": "a smaller --most",
-    r"system": "no --system",
+    r"system.{0,3}(message|prompt|role)|role.{0,20}system": "no --system",
     r"rate.?limit|quota|overloaded": "a smaller --concurrency",
     r"\bmodel\b": "another name after --model",
 }
@@ -79,8 +87,13 @@ def outcome(row: dict[str, Any]) -> str:
     """What came of a request, a row of `Reply`: answered, failed, cut or filtered."""
     if row["failed"]:
         return "failed"
-    finish = (row.get("finish") or "").lower()
+    finish = _kind(row.get("finish"))
     return "cut" if finish in CUT else "filtered" if finish in FILTERED else "answered"
+
+
+def _kind(finish: Any) -> str:
+    """A finish reason as servers that spell it otherwise have it."""
+    return str(finish or "").lower().replace("-", "_")
 
 
 class Refused(ValueError):
@@ -191,8 +204,10 @@ class Client:
             raise _Failed(f"HTTP {status}: {self._reason(content) or 'no reason given'}")
         body = _body(content)
         if reason := _error(body):
-            code = body["error"].get("code") if isinstance(body.get("error"), dict) else None
-            passing = isinstance(code, int) and (code in PASSING or code >= 500)
+            inner = body["error"] if isinstance(body.get("error"), dict) else body
+            code = str(inner.get("code"))
+            passing = code.isdecimal() and (int(code) in PASSING or 500 <= int(code) < 600)
+            passing = passing or bool(MAY_PASS.search(reason))
             raise (_Passing if passing else _Failed)(f"an error: {self._cut(reason)}")
         return _read(body, self.asking.most)
 
@@ -285,42 +300,59 @@ def hint(reason: str) -> str:
 
 def _body(content: bytes) -> dict[str, Any]:
     """The completion, also where it came as a stream of events."""
-    start = content.lstrip()[:6]
+    content = content.removeprefix(b"\xef\xbb\xbf").lstrip()
     try:
-        if start[:5] in (b"data:", b"event") or start[:1] == b":":
+        if re.match(rb"(?:data|event|id|retry)?:", content):
             return _joined(content.decode("utf-8", "replace"))
         body = json.loads(content)
     except (ValueError, RecursionError):
         raise _Passing("no JSON in the answer") from None
+    if isinstance(body, list) and body:
+        body = body[0]
     return body if isinstance(body, dict) else {}
 
 
+def _events(stream: str) -> Iterator[tuple[str, str]]:
+    """(kind, data) of each server-sent event: lines of data up to an empty one, by WHATWG."""
+    for block in re.split(r"(?:\r\n|\n|\r){2}", stream):
+        fields: dict[str, list[str]] = {}
+        for line in re.split(r"\r\n|\n|\r", block):
+            name, _, value = line.partition(":")
+            fields.setdefault(name, []).append(value.removeprefix(" "))
+        yield "".join(fields.get("event", [])).strip(), "\n".join(fields.get("data", [])).strip()
+
+
 def _joined(stream: str) -> dict[str, Any]:
-    """The events of a stream (server-sent events, WHATWG) as the one completion they make up."""
+    """The events of a stream as the one completion they make up."""
     message: dict[str, Any] = {"content": None}
     body: dict[str, Any] = {}
-    finish, began = None, False
-    for line in stream.splitlines():
-        if not line.startswith("data:") or (data := line[5:].strip()) in ("", "[DONE]"):
+    finish, began, done = None, False, False
+    for kind, data in _events(stream):
+        done = done or data == "[DONE]"
+        if data in ("", "[DONE]"):
             continue
         event = json.loads(data)
         if not isinstance(event, dict):
             continue
-        if event.get("error"):
-            return event
+        if event.get("error") or kind == "error":
+            return event if event.get("error") else {"error": event}
         body["usage"] = event.get("usage") or body.get("usage")
         for choice in event.get("choices") or ():
             part = choice.get("delta") or choice.get("message") or {}
             finish, began = choice.get("finish_reason") or finish, True
-            for name in ("content", *THOUGHTS, "refusal"):
-                if isinstance(part.get(name), str):
-                    message[name] = (message.get(name) or "") + part[name]
-    if began and finish is None:
+            pieces = {"content": _text(part.get("content")), "reasoning": _thought(part)}
+            for name, piece in (pieces | {"refusal": part.get("refusal")}).items():
+                if isinstance(piece, str):
+                    message[name] = (message.get(name) or "") + piece
+    if began and finish is None and not done:
         raise _Passing("a stream of events that broke off")
     return body | ({"choices": [{"message": message, "finish_reason": finish}]} if began else {})
 
 
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of the field, by server
+THOUGHTS = (  # names of the field, by server
+    *("reasoning_content", "reasoning", "reasoning_text", "reasoning_details"),
+    *("thinking", "thinking_content", "thought", "thoughts"),
+)
 
 
 def _read(body: dict[str, Any], most: int) -> Reply:
@@ -329,22 +361,27 @@ def _read(body: dict[str, Any], most: int) -> Reply:
     if not isinstance(choices, list) or not choices:
         raise _Passing("an answer without choices")
     first = choices[0] if isinstance(choices[0], dict) else {}
-    message = first.get("message")
+    message = first.get("message") or first.get("delta")
     if not isinstance(message, dict):
         raise _Passing("an answer without a message")
     finish = first.get("finish_reason") or ""
-    thought = next((text for name in THOUGHTS if (text := _text(message.get(name)))), "")
+    if _kind(finish) in BROKEN:
+        raise _Passing(f"an answer that the endpoint broke off ({finish})")
+    thought = _thought(message)
     text = _text(message.get("content"))
     if text is None:  # a refusal, or all tokens went into thinking
         text = _text(message.get("refusal"))
-        if text is None and (thought or str(finish).lower() in CUT | FILTERED):
+        if text is None and (thought or _kind(finish) in CUT | FILTERED):
             text = ""
     if text is None:
         raise _Passing("an answer without text")
     own, text = split_thought(text)
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
-    prompt, answer = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    details = usage.get("completion_tokens_details")
+    prompt, answer = (
+        next((n for name in names if (n := _count(usage.get(name))) is not None), None)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    )
+    details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
     details = details if isinstance(details, dict) else usage
     thinking = _count(details.get("reasoning_tokens"))
     total = _count(usage.get("total_tokens"))
@@ -362,12 +399,36 @@ def _read(body: dict[str, Any], most: int) -> Reply:
     )
 
 
+def _thinks(part: Any) -> bool:
+    """Whether a part of a message's content is thought."""
+    return isinstance(part, dict) and bool(re.search("think|reason", str(part.get("type"))))
+
+
+def _thought(message: dict[str, Any]) -> str | None:
+    """The thought in a field of its own, or in parts of the content."""
+    if text := next((text for name in THOUGHTS if (text := _words(message.get(name)))), None):
+        return text
+    content = message.get("content")
+    return (
+        _words([part for part in content if _thinks(part)]) if isinstance(content, list) else None
+    )
+
+
 def _text(content: Any) -> str | None:
-    """Text that comes as one string, or in parts; None if there is none."""
+    """Text that comes as one string, or in parts, of which thoughts are left out."""
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        return "".join(part for part in parts if isinstance(part, str))
+        return _words([part for part in content if not _thinks(part)]) or ""
     return content if isinstance(content, str) else None
+
+
+def _words(value: Any, depth: int = 4) -> str | None:
+    """The text in strings, parts and fields of them."""
+    if isinstance(value, dict) and depth:
+        names = ("text", "thinking", "summary", "content")
+        return next((text for name in names if (text := _words(value.get(name), depth - 1))), None)
+    if isinstance(value, list) and depth:
+        return "".join(filter(None, (_words(part, depth - 1) for part in value)))
+    return value if isinstance(value, str) else None
 
 
 def _count(value) -> int | None:
@@ -375,18 +436,33 @@ def _count(value) -> int | None:
     return value if good else None
 
 
+MESSAGES = (  # fields that hold what went wrong, by server
+    *("error", "errors", "message", "msg", "detail", "error_message", "error_msg", "status_msg"),
+    *("base_resp", "fault", "faultstring", "reason"),
+)
+
+
 def _error(body: Any) -> str:
     """What a body says of an error, also one in the place of a choice; empty if it says nothing."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    if isinstance(body, dict) and not body.get("error"):
-        choices = body.get("choices")
-        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-            body = choices[0] if choices[0].get("error") else {}
-    for name in ("error", "message", "detail"):
-        if isinstance(body, dict) and body.get(name):
-            body = body[name]
-    return body if isinstance(body, str) else ""
+    body = body[0] if isinstance(body, list) and body else body
+    if not isinstance(body, dict):
+        return body if isinstance(body, str) else ""
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices and not body.get("error"):
+        first = choices[0] if isinstance(choices[0], dict) else {}
+        body = {"error": first.get("error")}
+    return _complaint(body, MESSAGES)
+
+
+def _complaint(value: Any, names: tuple[str, ...], depth: int = 4) -> str:
+    """The first text in fields of these names; inside an error a code will do."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, dict) and depth:
+        inside = (*MESSAGES, "code", "type")
+        texts = (_complaint(value.get(name), inside, depth - 1) for name in names)
+        return next(filter(None, texts), "")
+    return value if isinstance(value, str) else ""
 
 
 def _target(url: str, location: str | None) -> str:

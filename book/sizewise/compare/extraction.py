@@ -42,9 +42,11 @@ W = _words()
 MARKS = r"\s*_`\"'“”„«»‘’\\$(){}\[\]<>:：,，.。;=\-–—→➜⇒#|~!»›・、"
 ANSWER = rf"(?:(?<![^\W_])(?:{W['answer']})(?![^\W\d_a-zα-я])|{_unspaced(W['answer'])})"
 BETWEEN = r"(?:[^\W\d]+[\s:]+|是|就是|应该是|应为|应选|选|为|為|は|는|은|คือ)"  # cue and letter
-NOT, INSTEAD, IF, THEN, UNSURE = (
-    re.compile(W[name], re.I) for name in ("not", "instead", "if", "then", "unsure")
+NOT, INSTEAD, IF, THEN, UNSURE, WOULD = (
+    re.compile(W[name], re.I) for name in ("not", "instead", "if", "then", "unsure", "would")
 )
+TICK = "✅✔☑✓"
+SHORT = 60  # characters of a text in which a single letter is the answer: "Definitely B."
 CIRCLED = {
     chr(start + at): f"({chr(65 + at)})" for start in (0x24B6, 0x24D0, 0x1F170) for at in range(26)
 }
@@ -129,6 +131,7 @@ def letter(text: str, choices: tuple[str, ...]) -> Extracted:
         if name := _whole(content, known, choices) or _leading(content, known):
             stated.append((at, name))
     flat = plain(text)
+    stated = stated or _ticked(flat, known)
     stated = stated or _statements(flat, known) + _statements_by_words(flat, known, choices)
     if stated:
         return Extracted(max(stated)[1] or None)  # several letters at once are none
@@ -144,10 +147,26 @@ def letter(text: str, choices: tuple[str, ...]) -> Extracted:
         for match in re.finditer(rf"(?<![A-Za-z0-9'’.-])([{known}])(?![A-Za-z0-9'’-])", flat)
         if not _is_word(flat, match) and _believed(flat, match, False)
     ]
-    both = rf"(?<!\w)[{known}]\s*(?:{W['and']})\s*$"
+    both = rf"(?<!\w)[{known}]\s*(?:(?:{W['and']})\s*)+$"
     if not alone or re.search(both, flat[: alone[-1].start(1)]):  # "A or B"
         return Extracted(None, stated=False)
-    return Extracted(alone[-1][1], stated=False)
+    single = len({match[1] for match in alone}) == 1 and flat[alone[-1].end() :][:1] != "?"
+    return Extracted(alone[-1][1], stated=single and len(flat) <= SHORT)
+
+
+def _ticked(text: str, known: str) -> list[tuple[int, str]]:
+    """The one choice of a list that is ticked, or has a yes: "A: no. B: yes."."""
+    marks = (
+        rf"\[[xX{TICK}]\]\W*([{known}])(?!\w)",
+        rf"^\W*[{TICK}][ \t*️]*([{known}])(?!\w)",
+        rf"(?<!\w)([{known}])[)\].:*\s|-]*(?:[{TICK}]|(?:{W['affirmed']})\b)",
+    )
+    ticked = [
+        (match.start(1), match[1])
+        for pattern in marks
+        for match in re.finditer(pattern, text, re.M)
+    ]
+    return ticked if len({name for _, name in ticked}) == 1 else []
 
 
 def _whole(text: str, known: str, choices: tuple[str, ...]) -> str | None:
@@ -192,7 +211,9 @@ def _patterns(known: str) -> dict[str, re.Pattern]:
         "cue": rf"{ANSWER}{gap}{BETWEEN}{{0,6}}?{gap}{one}",
         "pick": rf"(?:\b(?:{W['choose']}|{W['it_is']})\b|{_unspaced(W['choose'])}){gap}"
         rf"(?:(?:the|an?|la|le|die|l['’])?\s*{kind}\s*){{0,2}}{gap}{one}",
-        "judged": rf"{one}{gap}(?:[^\W\d]+\s+){{0,4}}?(?:は|이|가|是|が)?\s*"
+        # words up to the judgement, none of which is another letter
+        "judged": rf"{one}{gap}(?:[^()\n]{{1,40}}\)\s*)?"
+        rf"(?:(?!(?-i:[{known}])\b)[^\W\d]+\s+){{0,4}}?(?:は|이|가|是|が)?\s*"
         rf"(?:{W['good']})(?![^\W_])",
         "so": rf"(?:\b(?:{W['so']})\b|{_unspaced(W['so'])}|∴|⇒|→){gap}(?:(?:the|an?)\s+)?"
         rf"(?:(?:{W['option']})\s*)?{gap}{one}(?=[\s{MARKS}]*(?:$|\n|[.!。]))",
@@ -235,6 +256,8 @@ def _believed(text: str, match: re.Match, judged: bool) -> bool:
         return False
     if judged:
         if any(re.search(W[name], match[0], re.I) for name in ("not", "bad", "unsure")):
+            return False
+        if WOULD.search(match[0]) and IF.search(after):  # "B would be correct if ..."
             return False
     elif re.match(rf"[\s{MARKS}]*(?:[^\W\d]+\s+){{0,2}}?(?:{W['bad']})", after, re.I):
         return False

@@ -29,7 +29,9 @@ SCALES = {
     "bn": 1e9,
     "trillion": 1e12,
 }
-GROUPED = r"\d{1,3}(?:[ ,.'’_]\d{3})+(?!\d)|\d+"
+INITIALS = {"M": 1e6, "B": 1e9, "T": 1e12}  # right behind a number: "1.5M"
+INDIAN = r"\d{1,2}(?:,\d{2})+,\d{3}(?!\d)"  # 12,34,567
+GROUPED = rf"{INDIAN}|\d{{1,3}}(?:[ ,.'’_]\d{{3}})+(?!\d)|\d+"
 NUMBER = re.compile(
     r"(?P<sign>(?<![\w.)])[-–]\s?|\bminus\s+)?"
     r"(?:(?P<whole>\d+)\s+(?=\d+\s*/\s*\d))?"
@@ -37,7 +39,8 @@ NUMBER = re.compile(
     r"(?:\s*/\s*(?P<over>\d+(?:\.\d+)?)"
     r"|\s*[x×*·]\s*10\s*(?:\^|\*\*)\s*\(?(?P<ten>[-+]?\d+)\)?"
     r"|\s*(?:\^|\*\*)\s*\(?(?P<power>[-+]?\d+)\)?)?"
-    rf"(?:\s*(?P<scale>{'|'.join(sorted(SCALES, key=len, reverse=True))})(?![a-zа-я]))?"
+    rf"(?:\s*(?P<scale>{'|'.join(sorted(SCALES, key=len, reverse=True))})(?![a-zа-я])"
+    r"|(?P<initial>(?-i:[MBT]))(?![\w/]))?"
     r"\s*(?P<percent>%|percent\b|per\s+cent\b|prozent\b)?",
     re.I,
 )
@@ -50,6 +53,14 @@ CUE = re.compile(
     rf"{ANSWER}(?![^\n.]{{0,30}}\b(?:not|nicht|pas)\b\s+[^\n.]{{0,10}}\d)"
     r"[^\d\n]{0,60}?(?=[-–.,]?\d|minus\s)"
     r"|(?:\b(?:so|thus|hence|therefore)\b|∴|⇒|→)[^\d\n]{0,40}?(?=[-–.,]?\d)",
+    re.I,
+)
+FIRST = re.compile(  # "3 is the answer to question 12"
+    rf"\W*{NUMBER.pattern}\s*(?:{W['is']})\b[^\d\n]{{0,20}}{ANSWER}", re.I
+)
+CONCLUSION = re.compile(  # a sentence after the last equation that sums up
+    r"[.!?]\s[^\n]*\b(?:gives?|yields?|makes?|totals?|in\s+total|altogether|add(?:s|ing)?\s+up\s+to|"
+    r"comes?\s+to)\b[^\d\n]{0,20}(?=[-–.,]?\d)",
     re.I,
 )
 MOST_POWER = 300  # beyond, a float overflows
@@ -80,6 +91,7 @@ def is_number(text: str) -> bool:
 def _figures(text: str) -> str:
     """``text`` in plain figures: fractions, powers and signs of Unicode and LaTeX written out."""
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}", r" \1/\2 ", text)
+    text = re.sub(r"\\[dt]?frac\s*(\d)\s*(\d)", r" \1/\2 ", text)
     text = (
         re.sub(r"\\(?:times|cdot)(?![a-z])", "×", text)
         .replace("{,}", ",")
@@ -104,6 +116,8 @@ def _stated_number(text: str) -> tuple[str, bool]:
     ).strip()
     if marked := re.findall(r"####\s*([^\n]+)", flat):
         return _after_equals(marked[-1]), True
+    if FIRST.match(flat):
+        return flat, True
     spaced = re.sub(rf"((?:{W['answer']})[\s:：*_]*)\n+\s*", r"\1 ", flat, flags=re.I)
     if cued := list(CUE.finditer(spaced)):
         return _after_equals(spaced[cued[-1].end() :].split("\n")[0]), True
@@ -118,7 +132,9 @@ def _stated_number(text: str) -> tuple[str, bool]:
         return first if "=" not in first.lstrip("= ") else _after_equals(first), True
     lines = [line for line in flat.splitlines() if NUMBER.search(line)]
     if equal := [line for line in lines if re.search(r"=\s*[^\w\n]*[-–.,]?\d", line)]:
-        return _after_equals(equal[-1]), True
+        end = list(CONCLUSION.finditer(equal[-1]))
+        after = equal[-1][end[-1].end() :] if end else ""
+        return (after if after and "=" not in after else _after_equals(equal[-1])), True
     short = ASIDE.sub(" ", flat)
     short = short if NUMBER.search(short) else flat
     sentences = [
@@ -170,6 +186,8 @@ def _readings(fragment: str) -> list[float]:
         return []
     values = [value * factor * (10.0**power if match["ten"] else 1) for value in values]
     values = [-value if match["sign"] else value for value in values]
+    if match["initial"] and values:  # "7B" may be a name as well
+        return [values[0] * INITIALS[match["initial"]], values[0]]
     return [*values[:1], values[0] / 100] if match["percent"] else values
 
 
@@ -183,7 +201,7 @@ def _values(digits: str) -> list[float]:
     if comma + dot == 0:
         return [float(digits)]
     mark = "," if comma else "."
-    thousands = re.fullmatch(rf"[1-9]\d{{0,2}}(?:\{mark}\d{{3}})+", digits)
+    thousands = re.fullmatch(rf"[1-9]\d{{0,2}}(?:\{mark}\d{{3}})+|{INDIAN}", digits)
     if comma + dot > 1:
         return [float(digits.replace(mark, ""))] if thousands else []
     decimal, grouped = float(digits.replace(mark, ".")), float(digits.replace(mark, ""))

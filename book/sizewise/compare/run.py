@@ -18,7 +18,7 @@ from .task import Item
 
 PAUSE = 0.2  # seconds between looks for Ctrl-C
 SAME = 3  # refusals of one kind, before any answer, after which all would be refused
-SAME_PASSING = 20  # the same for failures that might have passed
+SAME_PASSING = 20  # the same for failures that might have passed, and in a row after answers
 TRIED = "after # tries"  # so ends the reason of a failure that might have passed
 BLOCK = 20  # items between two looks at whether the question is decided
 Plan = list["Question"]
@@ -123,19 +123,24 @@ def ask_all(
 
 
 def _asked(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: dict) -> Iterator:
-    """Pairs of question and reply as they come. Raises Refused where all fail in one way."""
+    """Pairs of question and reply as they come. Raises Refused where many fail in one way."""
     if not todo:
         return
     if model.url:
         failures: Counter[str] = Counter()
         for question, reply in _from_endpoint(model, todo, settings):
             yield question, reply
-            hopeful = hopeful or not reply.failed
-            if hopeful:
+            if not reply.failed:
+                hopeful = True
+                failures.clear()
                 continue
-            failures[kind := re.sub(r"\d+", "#", reply.failed)] += 1
-            if failures[kind] >= (SAME_PASSING if kind.endswith(TRIED) else SAME):
-                raise Refused(_all_refused(model, failures[kind], len(todo), reply.failed))
+            # without what differs from one request to the next: numbers, names of requests
+            kind = re.sub(r"\S*\d\S*", "#", reply.failed)
+            failures[kind] += 1
+            most = SAME_PASSING if hopeful or kind.endswith(TRIED) else SAME
+            if failures[kind] >= most:
+                which = "last" if hopeful else "first"
+                raise Refused(_all_refused(model, which, failures[kind], len(todo), reply.failed))
         return
     if model not in local:
         from sizewise.models import load
@@ -149,9 +154,9 @@ def _asked(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: d
         yield question, local[model].ask(question.prompt, draw_seed(question, settings.seed))
 
 
-def _all_refused(model: Model, failures: int, number: int, reason: str) -> str:
+def _all_refused(model: Model, which: str, failures: int, number: int, reason: str) -> str:
     help_ = f"; try {option}" if (option := hint(reason)) else ""
-    return f"{model}: the first {failures} of {number} requests all failed: {reason}{help_}"
+    return f"{model}: the {which} {failures} of {number} requests all failed: {reason}{help_}"
 
 
 def _from_endpoint(model: Model, todo: Plan, settings: Settings) -> Iterator:

@@ -2,21 +2,26 @@
 
 import re
 
-TAGS = "think|thinking|thought|thoughts|reasoning|reason|reflection|analysis|scratchpad|seed:think"
+TAGS = (
+    r"(?:[a-z]+:)?(?:\w*think|thinking|thoughts?|thought_process|reasoning|reason|reflection|analysis"
+    r"|scratchpad|inner_monologue|chain_of_thought|planning)"
+)
+ATTRIBUTES = r"(?:\s[^<>]{0,100})?"
 OPEN = re.compile(
-    rf"<(?:{TAGS})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
-    r"|<\|channel>thought",
+    rf"<{TAGS}{ATTRIBUTES}>|<details\s+type=\"reasoning\"[^<>]*>|<details>\s*<summary>(?=\s*thought)"
+    r"|\[THINK\]|◁think▷|<unused94>|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|<\|think(?:ing)?\|>|<\|channel>thought",
     re.I,
 )
 CLOSE = re.compile(
-    rf"</(?:{TAGS})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
-    r"|<channel\|>",
+    rf"</{TAGS}\s*>|</details>|\[/THINK\]|◁/think▷|<unused95>|<\|end_of_thought\|>"
+    r"|<\|END_THINKING\|>|<\|/think(?:ing)?\|>|<channel\|>",
     re.I,
 )
 CHANNEL = re.compile(r"(?:<\|start\|>\w+)?<\|channel\|>(\w+)[^<]*<\|message\|>")
 SPECIAL = re.compile(
-    r"<\|(?:end|return|eot_id|im_end|endoftext|START_RESPONSE|END_RESPONSE"
-    r"|begin_of_solution|end_of_solution)\|>"
+    r"<\|(?:end|return|eot_id|im_end|endoftext|assistant|START_RESPONSE|END_RESPONSE"
+    r"|(?:begin|end)_of_(?:solution|box))\|>"
 )
 
 
@@ -34,6 +39,8 @@ def split_thought(text: str) -> tuple[str, str]:
             (answer if part[1] == "final" else thought).append(SPECIAL.sub("", content))
         return "".join(thought).strip(), "".join(answer).strip()
     ends = list(CLOSE.finditer(text))
+    if ends and ends[-1][0].lower() == "</details>" and not OPEN.search(text):
+        ends = []  # a foldable part of the answer
     if ends:  # the last one ends all thoughts, whatever they quote
         last = ends[-1]
         rest = text[last.end() :]
