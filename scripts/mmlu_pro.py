@@ -63,6 +63,11 @@ FRONTIER = (  # against the best of the table, whose size is not published
     ("Meta-Llama-3_1-70B-Instruct", "gemini-1.5-pro-002"),
 )
 LARGEST = (("Qwen1.5-72B-Chat", "Qwen1.5-110B"),)  # the one pair from 70B on; tuned against base
+CHAINS = (  # three sizes: is a doubling worth as much past the middle one as before it?
+    ("Llama-2-7b-hf", "Llama-2-13b-hf", "Llama-2-70b-hf"),
+    ("Qwen1.5-7B-Chat", "Qwen1.5-72B-Chat", "Qwen1.5-110B"),  # the last is not tuned
+)
+LEVELLED = 0.25  # of what a doubling gained before: under this share gains have levelled off
 PAIRS = {
     "family": FAMILIES,
     "successor": SUCCESSORS,
@@ -98,6 +103,11 @@ def grid() -> list[Row]:
             for pair in pairs
             if pair["kind"] in ("family", "twin", "successor")
             for band in range(BANDS)
+        ),
+        *(
+            {"what": "doubling", "chain": list(chain), "subject": subject}
+            for chain in CHAINS
+            for subject in ("all", *item_answers.GROUPS)
         ),
         {"what": "order", "times": TIMES},
         *({"what": "answers", "model": model} for model in item_answers.models()),
@@ -176,6 +186,36 @@ def subject(answers, config: Row) -> Row:
     part = np.isin(answers.subjects[requested], subjects)
     test = gain(small[part], large[part])
     return test | {"p": paired.mcnemar(test["only_large"], test["only_small"])[1]}
+
+
+def doubling(answers, config: Row) -> Row:
+    """Points that a doubling of the parameters gains below and above a middle size, and what the
+    second has over a quarter of the first, with its interval by questions."""
+    import pandas
+
+    scores = np.stack([answers.of(model) for model in config["chain"]])  # (3, questions)
+    part = ~np.isnan(scores).any(axis=0)
+    if config["subject"] != "all":
+        part &= np.isin(answers.subjects, item_answers.GROUPS[config["subject"]])
+    sizes = [item_answers.models()[model]["parameters"] for model in config["chain"]]
+    doublings = np.diff(np.log2(sizes))  # (2,)
+    before, after = 100 * np.diff(scores[:, part], axis=0) / doublings[:, None]
+    table = pandas.DataFrame(
+        {"item": np.arange(len(after)), "subject": answers.subjects[part]}
+        | {"over": after - LEVELLED * before}
+    )
+    row = {"items": len(after), "before": float(before.mean()), "after": float(after.mean())}
+    row |= estimated("over_quarter", table, "item")
+    if config["subject"] == "code":  # one subject cannot be drawn from
+        return row
+    clustered = estimated("clustered", table, "subject")
+    return row | {name: clustered[name] for name in ("clustered_low", "clustered_high")}
+
+
+def estimated(name: str, table, by: str) -> Row:
+    """The mean of the column ``over`` with its interval, drawing ``by``."""
+    value = bootstrap.ratio(table, "over", by=by, samples=SAMPLES, seed=SEED)
+    return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
 def band(answers, config: Row) -> Row:

@@ -134,6 +134,20 @@ class TestMeasures:
         assert got["judges"] == sum("Llama" not in name for name in names)
         assert got["items"] == 20
 
+    def test_a_doubling_is_counted_from_the_sizes(self, script):
+        names = list(script.CHAINS[0])
+        sizes = np.array([item_answers.models()[name]["parameters"] for name in names])
+        rights = np.repeat([[0.0], [0.2], [0.3]], 100, axis=1)
+        rights = (np.arange(100) < 100 * rights).astype(float)  # 0, 20 and 30 of 100 right
+        answers = item_answers.Answers(names, np.arange(100), np.array(["math"] * 100), rights)
+        answers.subjects[::2] = "law"
+        got = script.doubling(answers, {"chain": names, "subject": "all"})
+        assert got["items"] == 100
+        assert got["before"] == pytest.approx(20 / np.log2(sizes[1] / sizes[0]))
+        assert got["after"] == pytest.approx(10 / np.log2(sizes[2] / sizes[1]))
+        assert got["over_quarter"] == pytest.approx(got["after"] - got["before"] / 4)
+        assert got["over_quarter_low"] < got["over_quarter"] < got["over_quarter_high"]
+
     def test_the_grid_has_each_row_once(self, script):
         rows = script.grid()
         assert len({records.identity(row) for row in rows}) == len(rows)
