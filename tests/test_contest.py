@@ -378,3 +378,37 @@ def test_a_cascade_pays_for_every_model_it_asks():
 def test_what_was_not_recorded_is_refused():
     with pytest.raises(ValueError, match="no row of pair"):
         small_versus_large.pair("gemma-7b", "gemma-7b")
+
+
+def test_a_doubling_gains_what_the_pair_gains_over_its_doublings():
+    table = small_versus_large.doublings().query("subject == 'all'").set_index("large_name")
+    row = table.loc["Llama 3.1 70B"]  # 36.5 to 52.5 % right, 8.03 to 70.554 billion
+    assert row["points"] == pytest.approx(15.974 / np.log2(70.554 / 8.03), abs=0.01)
+    above = (0.52477 - 0.11) / (0.36503 - 0.11)
+    assert row["elasticity"] == pytest.approx(np.log(above) / np.log(70.554 / 8.03), abs=0.01)
+    assert ((table["low"] < table["points"]) & (table["points"] < table["high"])).all()
+
+
+def test_llama_2_gains_as_much_past_13b_as_before():
+    table = small_versus_large.levelling().query("middle == 'Llama 2 13B'").set_index("subject")
+    assert (table["verdict"] == "goes on").all()
+    assert table.loc["all", "before"] == pytest.approx(5.178 / np.log2(13.016 / 6.738), abs=0.01)
+    assert table.loc["all", "after"] == pytest.approx(12.766 / np.log2(68.977 / 13.016), abs=0.01)
+
+
+def test_gains_level_off_where_the_whole_interval_is_under_a_quarter(monkeypatch):
+    rows = pd.DataFrame(
+        {
+            "chain": [["Llama-2-7b-hf", "Llama-2-13b-hf", "Llama-2-70b-hf"]] * 3,
+            "subject": ["a", "b", "c"],
+            "items": 9,
+            "before": 4.0,
+            "after": 1.0,
+            "over_quarter_low": [0.1, -2.0, -1.0],
+            "over_quarter_high": [2.0, -0.1, 1.0],
+        }
+    )
+    monkeypatch.setattr(small_versus_large, "part", lambda what: rows)
+    table = small_versus_large.levelling()
+    assert table["verdict"].tolist() == ["goes on", "levels off", "open"]
+    assert (table["middle"] == "Llama 2 13B").all()

@@ -80,6 +80,52 @@ def by_size():
     return pandas.DataFrame(rows).sort_values(["family", "parameters"], ignore_index=True)
 
 
+def doublings():
+    """What a doubling of the parameters gains on MMLU-Pro inside each family.
+
+    Columns ``small_name``, ``large_name``, ``subject`` (all, knowledge, reasoning or code),
+    ``points`` with ``low`` and ``high`` (95 %, by questions), and ``elasticity``: the power of
+    size with which the score above guessing grows, 1 where they grow in proportion.
+    """
+    import pandas
+
+    rows = pandas.concat(
+        [
+            part("pair", kind="family").assign(subject="all"),
+            part("subject", kind="family").query("subject in @item_answers.GROUPS"),
+        ]
+    )
+    known = item_answers.models()
+    sizes = rows[["small", "large"]].map(lambda name: known[name]["parameters"])
+    factor = np.log2(sizes["large"] / sizes["small"])
+    chance = part("answers")["chance"].iloc[0]
+    above = np.log2((rows["large_right"] - chance) / (rows["small_right"] - chance))
+    return rows[["small_name", "large_name", "subject"]].assign(
+        points=rows["gain"] / factor,
+        low=rows["gain_low"] / factor,
+        high=rows["gain_high"] / factor,
+        elasticity=above / factor,
+    )
+
+
+def levelling():
+    """What a doubling gains below and above a middle size of one family (rows ``doubling``).
+
+    Columns ``middle`` (the middle model's name), ``from``, ``to``, ``subject``, ``before`` and
+    ``after`` (points a doubling), ``verdict``: ``goes on`` where ``after`` is over a quarter of
+    ``before`` by the whole interval, ``levels off`` where it is under, else ``open``.
+    """
+    rows = part("doubling")
+    names = rows["chain"].map(lambda chain: [item_answers.name(model) for model in chain])
+    verdict = np.select(
+        [rows["over_quarter_low"] > 0, rows["over_quarter_high"] < 0],
+        ["goes on", "levels off"],
+        "open",
+    )
+    ends = {name: names.str[at] for at, name in enumerate(("from", "middle", "to"))}
+    return rows[["subject", "items", "before", "after"]].assign(**ends, verdict=verdict)
+
+
 def cascades(vendor: str, small: str, large: str, on: str, prompt: int):
     """Cascades by agreement with what a thousand questions cost at list prices.
 
