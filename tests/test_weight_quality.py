@@ -4,7 +4,6 @@ import copy
 import importlib.util
 import math
 import re
-from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,13 +38,13 @@ class Head(nn.Module):
 
 def test_the_smallest_magnitudes_go_whatever_their_sign():
     weight = torch.tensor([[0.5, -0.1, 3.0], [-2.0, 0.2, -0.3]])
-    assert pruning.kept(weight, 0.5).tolist() == [[True, False, True], [True, False, False]]
-    assert pruning.kept(weight, 0.0).all()
+    assert pruning.mask(weight, 0.5).tolist() == [[True, False, True], [True, False, False]]
+    assert pruning.mask(weight, 0.0).all()
 
 
 def test_equal_magnitudes_go_in_their_order():
     weight = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    assert pruning.kept(weight, 0.5).tolist() == [False, False, True, True]
+    assert pruning.mask(weight, 0.5).tolist() == [False, False, True, True]
 
 
 @settings(deadline=None, max_examples=50)
@@ -55,7 +54,7 @@ def test_equal_magnitudes_go_in_their_order():
 )
 def test_exactly_the_asked_share_goes_and_nothing_kept_is_smaller(values, share):
     weight = torch.tensor(values)
-    mask = pruning.kept(weight, share)
+    mask = pruning.mask(weight, share)
     assert int((~mask).sum()) == math.floor(share * len(values))
     if mask.any() and not mask.all():
         assert weight[mask].abs().min() >= weight[~mask].abs().max()
@@ -65,8 +64,7 @@ def test_pruning_a_model_leaves_the_head_the_biases_and_what_is_kept():
     torch.manual_seed(0)
     model = Head()
     before = {name: item.clone() for name, item in model.state_dict().items()}
-    done = pruning.prune(model, 0.25)
-    assert (done.elements, done.zeros) == (2 * 128, 2 * 32)
+    assert pruning.prune(model, 0.25) == (2 * 32, 2 * 128)
     for name, now in model.state_dict().items():
         same = now == before[name]
         if name in ("up.weight", "down.weight"):
@@ -79,43 +77,11 @@ def test_pruned_weights_stay_zero_in_nf4_and_memory_does_not_shrink():
     functional = pytest.importorskip("bitsandbytes").functional
     torch.manual_seed(0)
     weight = torch.randn(64, 128)
-    zeroed = weight * pruning.kept(weight, 0.5)
+    zeroed = weight * pruning.mask(weight, 0.5)
     codes, state = functional.quantize_4bit(zeroed, quant_type="nf4", blocksize=64)
     decoded = functional.dequantize_4bit(codes, state)
     assert (decoded[zeroed == 0] == 0).all()
     assert zeroed.untyped_storage().nbytes() == weight.untyped_storage().nbytes()
-
-
-def test_bytes_with_a_bit_map_are_the_ones_counted_by_hand():
-    # 1000 elements: 125 bytes of map; 500 values of 4 bytes, or of half a byte.
-    assert pruning.bitmap_bytes(1000, 500, 32) == 125 + 2000
-    assert pruning.bitmap_bytes(1000, 500, 4) == 125 + 250
-    assert pruning.bitmap_bytes(9, 1, 4) == 2 + 1  # both are rounded up to whole bytes
-
-
-def test_the_bit_map_replaces_the_values_and_nothing_else():
-    done = pruning.Pruned(None, 0.5, 1000, 500)
-    assert pruning.sparse_bytes(4000 + 77, done, "fp32") == 125 + 2000 + 77
-    scales = 64
-    assert pruning.sparse_bytes(500 + scales, done, "nf4") == 125 + 250 + scales
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.integers(2, 32), st.integers(1, 500).map(lambda n: 8 * n))
-def test_a_bit_map_saves_from_one_over_the_bits_on(bits, elements):
-    share = Fraction(1, bits)
-    dense = elements * bits // 8
-    for zeros in {math.ceil(share * elements) + 8, math.floor(share * elements) - 8}:
-        if 0 <= zeros <= elements:
-            less = pruning.bitmap_bytes(elements, elements - zeros, bits) < dense
-            assert less == (zeros > share * elements)
-    assert pruning.break_even(bits) == pytest.approx(float(share))
-
-
-def test_the_places_of_zeros_take_their_entropy():
-    assert pruning.place_bits(0.5) == 1
-    assert pruning.place_bits(0) == 0
-    assert pruning.place_bits(0.25) == pytest.approx(2 - 0.75 * math.log2(3))
 
 
 @pytest.mark.parametrize("share", [1, -0.1, float("nan"), "half", True, None])
@@ -127,11 +93,6 @@ def test_a_share_that_is_none_is_refused(share):
 def test_what_cannot_be_pruned_is_refused():
     with pytest.raises(ValueError, match="no linear layer"):
         pruning.prune(nn.Embedding(3, 4), 0.5)
-    with pytest.raises(ValueError, match="hqq"):
-        pruning.sparse_bytes(10, pruning.Pruned(None, 0.5, 8, 4), "hqq4")
-
-
-# --- the table of least error
 
 
 # --- comparing

@@ -132,11 +132,11 @@ def pruned(row: Row) -> Row:
 
 def _pruned_then_rounded(model, row: Row) -> tuple[Any, Row]:
     """A model, changed in place, and its sizes with a bit map where that is smaller."""
-    done = pruning.prune(model, row["share"])
+    zeros, elements = pruning.prune(model, row["share"])
     model, sizes = rounded(model, row, None, in_place=True)
     width = layers.FORMATS[row["format"]].bits
-    sparse = sizes["bits"] - width + 1 + (1 - done.zeros / done.elements) * width
-    return model, sizes | {"zeros": done.zeros, "bits": min(sizes["bits"], sparse)}
+    sparse = sizes["bits"] - width + 1 + (1 - zeros / elements) * width
+    return model, sizes | {"zeros": zeros, "bits": min(sizes["bits"], sparse)}
 
 
 def rounded(

@@ -7,6 +7,7 @@ already). Both store even steps in groups of `codecs.GROUP`, as rounding to the 
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -17,14 +18,7 @@ DAMPING = 0.01  # of H's mean diagonal, added to it: GPTQ section 3.3
 STRENGTHS = 20  # exponents from 0 to 1 that AWQ tries: its section 3.2
 
 
-def second_moments(
-    model,
-    windows: np.ndarray,
-    paths: Iterable[str],
-    *,
-    batch: int = 4,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict:
+def second_moments(model, windows: np.ndarray, paths: Iterable[str], batch: int = 4) -> dict:
     """H, fp32 (in, in), of each linear layer in ``paths`` over the tokens of ``windows`` (n, T).
 
     Raises ValueError for a layer that these tokens never reach.
@@ -49,8 +43,6 @@ def second_moments(
         with torch.no_grad():
             for first in range(0, len(ids), batch):
                 model(input_ids=ids[first : first + batch].to(device))
-                if progress:
-                    progress(min(first + batch, len(ids)), len(ids))
     finally:
         for hook in hooks:
             hook.remove()
@@ -62,8 +54,8 @@ def second_moments(
 
 def output_error(weight, other, moments) -> float:
     """Mean squared error of a layer's outputs, summed over them: tr((W - Q) H (W - Q)^T)."""
-    apart = (weight - other).double()
-    return float((apart @ moments.double() * apart).sum())
+    error = (weight - other).double()
+    return float((error @ moments.double() * error).sum())
 
 
 def encode_gptq(weight, moments, bits: int) -> Tensors:
@@ -104,8 +96,8 @@ def encode_gptq(weight, moments, bits: int) -> Tensors:
     decode = codecs.decode_integers(bits)
 
     def losses(codes, step, offset):
-        apart = weight - decode(codecs.stored_integers(codes, step, offset, bits))
-        return (apart.double() @ moments.double() * apart).sum(1)  # (out,)
+        error = (weight - decode(codecs.stored_integers(codes, step, offset, bits))).double()
+        return (error @ moments.double() * error).sum(1)  # (out,)
 
     worse = losses(codes, step, offset) > losses(nearest, nearest_step, nearest_offset)
     codes[worse], step[worse], offset[worse] = (
@@ -124,7 +116,7 @@ def encode_awq(weight, moments, bits: int) -> Tensors:
     import torch
 
     size = moments.diagonal().clamp(min=1e-12).sqrt()  # (in,)
-    best, least = None, float("inf")
+    best, lowest = None, float("inf")
     for strength in torch.linspace(0, 1, STRENGTHS + 1)[:-1].tolist():
         scale = size**strength
         scale = (scale / (scale.max() * scale.min()).sqrt()).half()
@@ -132,8 +124,8 @@ def encode_awq(weight, moments, bits: int) -> Tensors:
             "column_scales": scale
         }
         error = output_error(weight, decode_awq(bits)(coded), moments)
-        if error < least:
-            best, least = coded, error
+        if error < lowest:
+            best, lowest = coded, error
     return best
 
 
@@ -144,21 +136,19 @@ def decode_awq(bits: int) -> Callable:
     return decode
 
 
-def _gptq(bits: int) -> Codec:
-    def encode(weight, moments) -> Tensors:
-        return encode_gptq(weight, moments, bits)
-
-    note = "even steps in groups of 64, GPTQ"
-    return Codec(f"gptq{bits}", note, bits, encode, codecs.decode_integers(bits), GROUP)
-
-
-def _awq(bits: int) -> Codec:
-    def encode(weight, moments) -> Tensors:
-        return encode_awq(weight, moments, bits)
-
-    note = "even steps in groups of 64, columns scaled by their inputs"
-    return Codec(f"awq{bits}", note, bits, encode, decode_awq(bits), GROUP)
-
-
 # ``encode(weight, moments)`` here: a codec of `codecs.CODECS` needs the weight alone.
-CALIBRATED = {codec.name: codec for codec in (_gptq(4), _gptq(3), _awq(4), _awq(3))}
+CALIBRATED = {
+    f"{name}{bits}": Codec(
+        f"{name}{bits}",
+        f"even steps in groups of 64, {note}",
+        bits,
+        partial(encode, bits=bits),
+        decode(bits),
+        GROUP,
+    )
+    for name, note, encode, decode in (
+        ("gptq", "GPTQ", encode_gptq, codecs.decode_integers),
+        ("awq", "columns scaled by their inputs", encode_awq, decode_awq),
+    )
+    for bits in (4, 3)
+}

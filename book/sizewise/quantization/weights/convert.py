@@ -7,8 +7,9 @@ is is part of the answer.
 """
 
 import importlib.util
+import math
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,6 @@ from sizewise.quantization import tensor_bytes
 from . import layers
 from .layers import Format
 
-__all__ = ["FORMATS", "Converted", "convert", "expert_matrices", "head", "linear_layers", "refusal"]
 FORMATS = tuple(layers.FORMATS)
 HEADS = ("lm_head", "embed_out")  # of models that do not say which module is their head
 Fill = Callable[[str, Any], None]
@@ -73,16 +73,15 @@ def convert(
     *,
     device=None,
     skip: Iterable[str] | None = None,
-    only: Iterable[str] | None = None,
     fill: Fill | None = None,
     calibration=None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Converted:
     """Convert the linear layers and experts of a torch ``model``, in place and one by one.
 
-    ``skip`` and ``only`` are suffixes of names; by default all but the output head is converted,
-    as `transformers` does it. A plain format casts every parameter and no buffer (rotary
-    frequencies stay in fp32). With ``device``, each tensor moves there when its turn comes.
+    ``skip`` holds suffixes of names that stay, by default the output head's. A plain format casts
+    every parameter and no buffer (rotary frequencies stay in fp32). With ``device``, each tensor
+    moves there when its turn comes.
     ``fill(name, tensor)`` gives values to the tensors of a model made on the meta device, one
     layer at a time, so that a model larger than memory can be made in its small format.
     ``calibration``, windows of tokens (n, T), is what GPTQ and AWQ look at. ``progress`` gets
@@ -94,7 +93,8 @@ def convert(
     import torch
 
     form, started = _format(name), time.perf_counter()
-    position = torch.device(device) if device is not None else _device(model)
+    first = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    position = first if device is None else torch.device(device)
     if position.type == "meta":
         raise ValueError("the model is on the meta device: name the device that will hold it")
     if reason := refusal(name, str(position)):
@@ -102,10 +102,10 @@ def convert(
     if fill is None and any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("the model has no weights yet (meta device), and no fill was given")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    selected, notes = select_layers(model, form, skip, only)
+    selected, notes = select_layers(model, form, skip)
     moments = _moments(model, form, selected, calibration)
     linear, experts = linear_layers(model), expert_matrices(model)
-    weights = sum(_product(experts.get(path) or linear[path]) for path in selected)
+    weights = sum(math.prod(experts.get(path) or linear[path]) for path in selected)
     parents, filled, names = _parents(model), {}, [path for path, _ in model.named_modules()]
     with torch.no_grad():
         for number, path in enumerate(names, 1):
@@ -128,9 +128,14 @@ def convert(
     left = {} if form.cast else _left(model, selected)
     seconds = time.perf_counter() - started
     stored = tensor_bytes.measure_bytes(model)
-    notes = (*notes, *_note_on_rest(left, parameters))
+    if left:
+        share = sum(left.values()) / parameters
+        classes = ", ".join(f"{kind} {units.si(n, 'params')}" for kind, n in left.items())
+        notes.append(
+            f"{share:.1%} of the parameters are matrices left in high precision: {classes}"
+        )
     counts = (parameters, len(selected), weights, left)
-    return Converted(model, form.name, stored, seconds, *counts, notes)
+    return Converted(model, form.name, stored, seconds, *counts, tuple(notes))
 
 
 # --- what can be converted
@@ -164,17 +169,18 @@ def head(model) -> tuple[str, ...]:
     return tuple(path for path in linear_layers(model) if path.split(".")[-1] in HEADS)
 
 
-def select_layers(model, form: Format, skip, only) -> tuple[set[str], list[str]]:
+def select_layers(model, form: Format, skip=None) -> tuple[set[str], list[str]]:
     """The names of the layers and experts to convert, and a note on those that do not fit."""
     if form.cast:
-        if skip or only:
-            raise ValueError(f"{form.name} casts the whole model: it takes no skip and no only")
+        if skip:
+            raise ValueError(f"{form.name} casts the whole model: it takes no skip")
         return set(), []
-    every = linear_layers(model) | expert_matrices(model)
-    skip = head(model) if skip is None else _checked(skip, every, "skip")
-    retained = {path for path in every if _ends(path, skip)}
-    if only is not None:
-        retained |= {path for path in every if not _ends(path, _checked(only, every, "only"))}
+    every, retained = linear_layers(model) | expert_matrices(model), set()
+    for suffix in head(model) if skip is None else skip:
+        named = {path for path in every if f".{path}".endswith(f".{suffix}")}
+        if not named and skip is not None:
+            raise units.unknown("layer in skip", suffix, every)
+        retained |= named
     fit = {path for path in every if path not in retained and not every[path][-1] % form.group}
     if not fit:
         raise ValueError(f"the model has no linear layer that can be converted to {form.name}")
@@ -209,18 +215,6 @@ def _format(name: str | Format) -> Format:
     return layers.FORMATS[name]
 
 
-def _checked(suffixes: Iterable[str], every: Collection[str], what: str) -> tuple[str, ...]:
-    suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
-    for suffix in suffixes:
-        if not any(_ends(path, (suffix,)) for path in every):
-            raise units.unknown(f"layer in {what}", suffix, every)
-    return suffixes
-
-
-def _ends(path: str, suffixes: Iterable[str]) -> bool:
-    return any(path == suffix or path.endswith(f".{suffix}") for suffix in suffixes)
-
-
 # --- how it is done
 
 
@@ -247,15 +241,15 @@ def _as_linear(module, path: str):
     return layers.linear_of(module.weight.data.T.contiguous(), module.bias)
 
 
-def _replace_experts(module, key: str, form: Format, place, full: str) -> None:
+def _replace_experts(module, key: str, form: Format, position, full: str) -> None:
     """Put coded matrices where a 3-D parameter was, and have the experts run one by one."""
     from .coded import ExpertMatrices
 
     parameter, transposed = module._parameters.pop(key), getattr(module, "is_transposed", False)
     if not parameter.isfinite().all():
         raise ValueError(f"{full} holds weights that are not finite")
-    each = (matrix.T.contiguous() if transposed else matrix for matrix in parameter.data)
-    coded = [form.make(layers.linear_of(matrix), place) for matrix in each]
+    matrices = (matrix.T.contiguous() if transposed else matrix for matrix in parameter.data)
+    coded = [form.make(layers.linear_of(matrix), position) for matrix in matrices]
     setattr(module, key, ExpertMatrices(coded, form.decode, transposed, parameter.dtype))
     if hasattr(module, "config"):  # other implementations multiply the 3-D parameter at once
         module.config._experts_implementation = "eager"
@@ -270,7 +264,7 @@ def _parents(model) -> dict[str, list[tuple[Any, str]]]:
     return {path: places.get(id(module), []) for path, module in model.named_modules()}
 
 
-def _settle(module, key, full, place, cast, fill, filled, coded) -> None:
+def _settle(module, key, full, position, cast, fill, filled, coded) -> None:
     """One parameter filled, cast and moved. What is quantized next is moved by its maker."""
     import torch
 
@@ -280,29 +274,16 @@ def _settle(module, key, full, place, cast, fill, filled, coded) -> None:
     dtype = getattr(torch, cast) if cast else old.dtype
     if not old.is_meta:
         if not coded:
-            old.data = old.data.to(place, dtype)  # the parameter stays, and with it what is tied
+            old.data = old.data.to(position, dtype)  # the parameter stays, and with it what is tied
         return
     if id(old) not in filled:
-        new = torch.empty(old.shape, dtype=dtype, device=place)
+        new = torch.empty(old.shape, dtype=dtype, device=position)
         fill(full, new)
         # The old one is kept beside it, so that nothing else gets its id.
         filled[id(old)] = (old, torch.nn.Parameter(new, requires_grad=False))
     module._parameters[key] = filled[id(old)][1]
     if coded:
         filled.pop(id(old))
-
-
-def _device(model):
-    import torch
-
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def _product(sizes: Iterable[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
 
 
 def _left(model, selected: set[str]) -> dict[str, int]:
@@ -318,11 +299,3 @@ def _left(model, selected: set[str]) -> dict[str, int]:
                 kind += f" ({parameter.ndim}-D)" if parameter.ndim > 2 else ""
                 left[kind] = left.get(kind, 0) + parameter.numel()
     return dict(sorted(left.items(), key=lambda item: -item[1]))
-
-
-def _note_on_rest(left: dict[str, int], parameters: int) -> list[str]:
-    if not left:
-        return []
-    share = sum(left.values()) / parameters
-    kinds = ", ".join(f"{kind} {units.si(number, 'params')}" for kind, number in left.items())
-    return [f"{share:.1%} of the parameters are matrices left in high precision: {kinds}"]

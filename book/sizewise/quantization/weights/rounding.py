@@ -33,7 +33,7 @@ def round_matrices(model, name: str, *, shift: int = 0, calibration=None) -> Rou
             raise ValueError("LLM.int8() has a scale a row: shifting its columns changes nothing")
         done = convert.convert(model, name)
         return Rounded(done.weights, done.stored.codes + done.stored.scales)
-    selected, _ = convert.select_layers(model, form, None, None)
+    selected, _ = convert.select_layers(model, form)
     paths = sorted(selected & set(convert.linear_layers(model)))
     moments = calibrated.second_moments(model, calibration, paths) if form.calibrated else {}
     elements = nbytes = 0
