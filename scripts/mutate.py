@@ -151,9 +151,21 @@ ROW_CHANGES = {
 
 
 def change_fact(home: Path, chance: random.Random, only: str = "") -> tuple[str, Change]:
-    """One digit of a published fact."""
-    files = [f for f in sorted((home / "data" / "facts").iterdir()) if f.suffix in (".yml", ".csv")]
-    return change_digit(chance.choice(files), chance)
+    """One digit of a published fact, or two units of a file of rows that change places."""
+    facts = [f for f in sorted((home / "data" / "facts").iterdir()) if f.suffix != ".md"]
+    units = [f for f in sorted((home / "data").glob("*.md")) if f.stem != "manifest"]
+    file = chance.choice([*facts, *units])
+    return (swap_units if file.suffix == ".md" else change_digit)(file, chance)
+
+
+def swap_units(file: Path, chance: random.Random) -> tuple[str, Change]:
+    before = file.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `.*? \| (.*?) \|", before, re.M)
+    if len({*rows}) < 2:
+        return change_digit(file, chance)
+    one, other = chance.sample(sorted({*rows}), 2)
+    after = before.replace(f"| {one} |", "| \0 |").replace(f"| {other} |", f"| {one} |")
+    return f"{file.name}: {one} and {other}", (file, before, after.replace("\0", other))
 
 
 def change_output(home: Path, chance: random.Random, only: str = "") -> tuple[str, Change]:

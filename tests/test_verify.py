@@ -165,14 +165,16 @@ def test_a_changed_fact_is_found(recorded, name):
 def test_a_new_file_and_a_changed_output_are_found(recorded):
     root, _ = recorded
     (root / "data" / "facts" / "new.csv").write_text("a,b\n")
+    (root / "data" / "facts" / "shapes.json").write_text("{}\n")  # counts of a thousand layers
     chapter = root / "chapters" / "first.ipynb"
     chapter.write_text(chapter.read_text().replace('"7"', '"8"'))
     assert verify.faults() == [
         "chapters/first.ipynb: not as the manifest says (make manifest, if it was meant)",
         "data/facts/new.csv: not in the manifest",
+        "data/facts/shapes.json: not in the manifest",
     ]
     changed = verify.renew()
-    assert changed == ["chapters/first.ipynb: changed", "data/facts/new.csv: new"]
+    assert changed[:2] == ["chapters/first.ipynb: changed", "data/facts/new.csv: new"]
     assert (verify.faults(), verify.renew()) == ([], [])
 
 
@@ -180,10 +182,96 @@ def test_a_column_without_a_unit_and_a_file_without_a_script_are_found(recorded)
     root, _ = recorded
     description = root / "data" / "some.md"
     description.write_text(DESCRIPTION.replace("| runs |", "| |"))
-    assert verify.faults() == ["data/some.jsonl: column n has no unit"]
+    assert verify.faults() == [
+        "data/some.jsonl: column n has no unit",
+        "data/some.md: not as the manifest says (make manifest, if it was meant)",
+    ]
+    description.write_text(
+        DESCRIPTION.replace("nats/token", "runs").replace("runs", "nats/token", 1)
+    )
+    assert verify.faults() == [  # two units changed places
+        "data/some.md: not as the manifest says (make manifest, if it was meant)"
+    ]
     description.write_text(DESCRIPTION)
     (root / "scripts" / "some.py").unlink()
     assert verify.faults() == ["data/some.jsonl: there is no scripts/some.py"]
+
+
+def places(node, path=()):
+    """Every place in a row, as the keys that lead to it."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+ODD = [None, True, -1, 1e308, "", "\x1b[2Jx\n", [], {}, {"a": [1]}, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_whatever_stands_in_a_row_is_a_line_and_no_traceback(
+    recorded, sealed, monkeypatch
+):
+    root, file = recorded
+    commits = verify._commits(root)
+    monkeypatch.setattr(verify, "_commits", lambda home: commits)  # hundreds of calls of git
+    rows = rows_of(file)
+    missed = []
+    versions = rows[3]["from"]["versions"]
+    rows[3]["from"]["versions"] = {"python": versions["python"]}
+    seal_anew(rows[3])
+    for path in places(rows[3]):
+        for value in ODD:
+            damaged = json.loads(json.dumps(rows[3]))
+            parent = damaged
+            for key in path[:-1]:
+                parent = parent[key]
+            if parent[path[-1]] == value and type(parent[path[-1]]) is type(value):
+                continue
+            parent[path[-1]] = value
+            if sealed and path[0] != "seal" and value == value and value != float("inf"):
+                seal_anew(damaged)
+            write(file, [*rows[:3], damaged, *rows[4:]])
+            faults = verify.faults()
+            assert all(line.isprintable() for line in faults)
+            missed += [] if faults else [(path, value)]
+    assert missed == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[" * 100_000, '{"id": ' + "9" * 5000 + "}", "7", '"x"', '{"id": NaN}', "\udcff", "\x00"],
+    ids=len,
+)
+def test_a_line_that_is_no_row_is_named(recorded, line):
+    _, file = recorded
+    whole = file.read_bytes()
+    file.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n" + whole)
+    assert any(fault.startswith("data/some.jsonl:1: not ") for fault in verify.faults())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("{rows: 6, ", "{"),
+        lambda text: text.replace("{rows: 6, ", "{rows: six, "),
+        lambda text: text.replace("first.ipynb: {", "first.ipynb: {rows: 5, "),
+        lambda text: text + "data/none.yml: 3\n7: 8\n",
+        lambda text: text.replace("first.ipynb: {", "first.ipynb: 3 #{"),
+        lambda text: "- a list\n",
+        lambda text: "not: [yaml",
+        lambda text: "\udcff",
+        lambda text: "",
+    ],
+)
+def test_a_manifest_that_was_edited_is_a_fault(recorded, change):
+    manifest = recorded[0] / "data" / "manifest.yml"
+    changed = change(manifest.read_text())
+    manifest.write_bytes(changed.encode("utf-8", "surrogateescape"))
+    faults = verify.faults()
+    assert faults
+    assert all("manifest" in line for line in faults)
 
 
 def test_without_the_history_commits_are_not_checked_and_that_is_said(recorded, monkeypatch):
@@ -217,7 +305,7 @@ def test_rows_of_before_there_were_seals_are_sealed_once(recorded):
 
 def test_the_command_prints_a_line_a_fault_and_ends_with_1(recorded, sizewise):
     _, file = recorded
-    assert sizewise("verify") == (0, "6 rows, 2 files of facts and claims, 1 chapter\n", "")
+    assert sizewise("verify") == (0, "rows: 6; files of facts and claims: 2; chapters: 1\n", "")
     write(file, rows_of(file)[:5])
     code, out, err = sizewise("verify")
     assert (code, out) == (1, "data/some.jsonl: 5 rows, but the manifest says 6\n")

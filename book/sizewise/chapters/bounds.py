@@ -6,6 +6,7 @@ so that it costs a line instead of a minute, and no chapter allocates more than 
 computes for more than some seconds.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -18,6 +19,8 @@ from sizewise.data import catalog, prices, records
 
 from . import claims, notebook
 
+LONGEST_NAME = 1000  # characters; a path that is longer cannot be opened
+
 
 @dataclass(frozen=True)
 class Number:
@@ -28,7 +31,11 @@ class Number:
     unit: str = ""
 
     def check(self, value: Any) -> None:
-        if value is not None and not self.low <= value <= self.high:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("must be a number")  # where the default is none, any type comes here
+        if not self.low <= value <= self.high:
             unit = f" {self.unit}" if self.unit else ""
             raise ValueError(f"must be from {self.low:,.12g} to {self.high:,.12g}{unit}")
 
@@ -56,9 +63,11 @@ class Model:
     def check(self, value: Any) -> None:
         if self.or_empty and value == "":
             return
-        if not value.strip() or any(not character.isprintable() for character in value):
+        if not value.strip() or not value.isprintable() or len(value) > LONGEST_NAME:
             raise ValueError("names no model")
-        if "/" not in value and not Path(value).exists() and value not in catalog.models():
+        if value in catalog.models() or Path(value).exists():
+            return
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value, re.ASCII):  # an id of the hub
             raise units.unknown("model", value, catalog.models())
 
 
@@ -92,7 +101,7 @@ BOUNDS: dict[str, Any] = {
     "budget": Number(1e9, 1e30, "FLOPs"),
     "context": Number(1, 1e8, "tokens"),
     "cache": Choice("cache format", lambda: formats.CACHES),
-    "cheap": None,  # the price list names the nearest
+    "cheap": None,  # a model of the vendor, see `check`
     "confidence": Choice("confidence", _column("cascade", "confidence")),
     "core_hour": Number(1e-6, 1e3, "dollars"),
     "dear": None,
@@ -113,7 +122,6 @@ BOUNDS: dict[str, Any] = {
     "model": Model(),
     "attention-variants.model": Model(or_empty=True),
     "turboquant.model": Choice("recorded model", _column("kv_quality", "model")),
-    "weight-quantization.model": None,  # with live, whatever can be loaded
     "most": Number(1e9, 1e30, "FLOPs"),
     "negligible": Number(0, 100, "points"),
     "next_budget": Number(1e9, 1e30, "FLOPs"),
@@ -138,15 +146,29 @@ def check(chapters: Mapping[str, Path], values: Mapping[str, Any]) -> None:
             default = names[name]
             if default is not None and not _same_kind(default, value):
                 kind = f"{type(default).__name__} ({default!r})"
-                raise ValueError(f"{chapter}: {name} is {kind}, not {value!r}")
-    for chapter in chapters:
+                raise ValueError(f"{chapter}: {name} is {kind}, not {_quoted(value)}")
+    for chapter, file in chapters.items():
         for name, value in values.items():
             bound = BOUNDS.get(f"{chapter}.{name}", BOUNDS.get(name))
             try:
                 if bound is not None:
                     bound.check(value)
             except ValueError as error:
-                raise ValueError(f"{chapter}: {name} {value!r}: {error}") from None
+                raise ValueError(f"{chapter}: {name} {_quoted(value)}: {error}") from None
+        every = {**notebook.parameters(file), **values}
+        for name in [name for name in ("cheap", "dear") if name in every]:
+            sold = prices.models(every["vendor"])
+            if every[name] not in sold:
+                error = units.unknown(f"model at {every['vendor']}", every[name], sold)
+                raise ValueError(f"{chapter}: {name}: {error}")
+
+
+def _quoted(value: Any) -> str:
+    """A value for the message that refuses it; a number of 4,300 digits has no text."""
+    try:
+        return units.shortened(repr(value), 60)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _same_kind(default: Any, value: Any) -> bool:

@@ -110,14 +110,18 @@ def numbered(file: Path) -> Iterator[tuple[int, Row]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (UnicodeDecodeError, json.JSONDecodeError):
+            row = json.loads(line, parse_constant=_no_constant)
+        except (ValueError, RecursionError):  # no text, no JSON, a number of 5,000 digits
             if number == len(lines):  # no newline after it: the writer was stopped here
                 return
             raise ValueError(f"{file}:{number}: not JSON") from None
         if not isinstance(row, dict):
             raise ValueError(f"{file}:{number}: not an object")
         yield number, row
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def table(stem_or_path: str | Path):
@@ -165,10 +169,13 @@ def seal_fault(row: Row) -> str | None:
     if not isinstance(stored, dict) or type(stored.get("config")) is not int:
         return "its seal is none"
     config, measured = parts(row)
-    if row.get("id") != identity(config):
-        return f"its id is {row.get('id')}, but its configuration has {identity(config)}"
-    if stored != seal(config, measured, row.get("from")):
-        return "its seal does not fit: it was changed after it was recorded"
+    try:
+        if row.get("id") != identity(config):
+            return f"its id is {row.get('id')}, but its configuration has {identity(config)}"
+        if stored != seal(config, measured, row.get("from")):
+            return "its seal does not fit: it was changed after it was recorded"
+    except (ValueError, RecursionError):
+        return "it holds a number that is not finite"
     return None
 
 
