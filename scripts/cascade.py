@@ -209,8 +209,7 @@ def compared(name: str, a, b) -> Row:
 
 def told(name: str, estimate) -> Row:
     """A value with the ends of its interval; what is not a number is left out."""
-    ends = {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    return {key: float(value) for key, value in ends.items() if np.isfinite(value)}
+    return {key: float(v) for key, v in estimate.columns(name).items() if np.isfinite(v)}
 
 
 def digest(rows: list[Row]) -> str:

@@ -128,7 +128,7 @@ def measure(config: Row) -> Row:
 def score(answers, config: Row) -> Row:
     right = answers.of(config["model"])
     right = right[~np.isnan(right)]
-    return {"items": len(right)} | interval("right", paired.accuracy(right))
+    return {"items": len(right)} | paired.accuracy(right).columns("right")
 
 
 def both(answers, config: Row) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -214,8 +214,7 @@ def doubling(answers, config: Row) -> Row:
 
 def estimated(name: str, table, by: str) -> Row:
     """The mean of the column ``over`` with its interval, drawing ``by``."""
-    value = bootstrap.ratio(table, "over", by=by, samples=SAMPLES, seed=SEED)
-    return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+    return bootstrap.ratio(table, "over", by=by, samples=SAMPLES, seed=SEED).columns(name)
 
 
 def band(answers, config: Row) -> Row:
@@ -276,7 +275,7 @@ def answers(data, config: Row) -> Row:
         "no_letter_again": float((data.again[at] == "")[requested].mean()),
         "letter_from_nowhere": float(drawn[requested].mean()),
         "characters": float(data.characters[at][requested].mean()),
-    } | interval("right_again", paired.accuracy(again.astype(float)))
+    } | paired.accuracy(again.astype(float)).columns("right_again")
 
 
 def agreement(answers, config: Row) -> Row:
@@ -321,10 +320,6 @@ def agreement(answers, config: Row) -> Row:
 
 def characters(answers, rows: list[int]) -> list[float]:
     return [float(np.nanmean(answers.characters[row])) for row in rows]
-
-
-def interval(name: str, value) -> Row:
-    return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -266,11 +266,11 @@ def test_the_interval_of_a_printed_score_is_wilsons(right, items):
 @pytest.mark.parametrize(("share", "items"), [(0.892, 30), (0.05, 7), (0.5, 100)])
 def test_the_ends_of_the_interval_are_where_the_share_lies_at_the_quantile(share, items):
     """Wilson's definition: (share - end)**2 = z**2 end (1 - end) / items, share any number."""
-    value, *ends = paired.wilson(share, items)
-    assert value == share
-    for end in ends:
+    interval = paired.wilson(share, items)
+    assert interval.value == share
+    for end in (interval.low, interval.high):
         assert abs(share - end) / (end * (1 - end) / items) ** 0.5 == pytest.approx(1.959964)
-    assert ends[0] < share < ends[1]
+    assert interval.low < share < interval.high
 
 
 def test_a_share_outside_0_to_1_has_no_interval():

@@ -72,8 +72,9 @@ def test_models_that_never_differ_still_leave_doubt():
 def test_intervals_of_one_accuracy_equal_published_examples():
     # Newcombe 1998 (Stat. Med. 17:857), table I: 81 of 263 and 0 of 20
     right = [1] * 81 + [0] * 182
-    assert paired.accuracy(right)[1:] == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert paired.accuracy([0] * 20)[1:] == pytest.approx((0, 0.1611), abs=5e-5)
+    for answers, ends in ((right, (0.2553, 0.3662)), ([0] * 20, (0, 0.1611))):
+        interval = paired.accuracy(answers)
+        assert (interval.low, interval.high) == pytest.approx(ends, abs=5e-5)
 
 
 # --- tests

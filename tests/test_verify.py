@@ -210,9 +210,7 @@ ODD = [None, True, -1, 1e308, "", "\x1b[2Jx\n", [], {}, {"a": [1]}, float("nan")
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_whatever_stands_in_a_row_is_a_line_and_no_traceback(
-    recorded, sealed, monkeypatch
-):
+def test_whatever_stands_in_a_row_is_a_line_and_no_traceback(recorded, sealed, monkeypatch):
     root, file = recorded
     commits = verify._commits(root)
     monkeypatch.setattr(verify, "_commits", lambda home: commits)  # hundreds of calls of git

@@ -272,7 +272,7 @@ def trials():
         after, before = simulated(draw)
         result = quality.compare(after, before, seed=seed)
         change = bootstrap.paired(after, before, "nats", "tokens", seed=seed).difference
-        result |= quality.interval("perplexity_change", change.through(np.expm1))
+        result |= change.through(np.expm1).columns("perplexity_change")
         for name, estimates in columns.items():
             estimates.append([result[f"{name}{end}"] for end in ("", "_low", "_high")])
     return columns

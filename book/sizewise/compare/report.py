@@ -223,12 +223,15 @@ def _score(values: list[float], seed: int) -> dict[str, Any] | None:
     if not values:
         return None
     if _binary(values):
-        return {**paired.accuracy(values)._asdict(), "items": len(values), "interval": "Wilson"}
+        return {**_ends(paired.accuracy(values)), "items": len(values), "interval": "Wilson"}
     if len(values) < bootstrap.LEAST:
         return {"value": values[0], "low": None, "high": None, "items": 1, "interval": "none"}
     mean = bootstrap.ratio(_table(values), "score", by="item", seed=seed)
-    ends = {"value": mean.value, "low": mean.low, "high": mean.high}
-    return {**ends, "items": len(values), "interval": "bootstrap"}
+    return {**_ends(mean), "items": len(values), "interval": "bootstrap"}
+
+
+def _ends(interval: bootstrap.Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
 def _difference(
@@ -241,9 +244,7 @@ def _difference(
     values = [[scores[name] for name in both] for scores in (a, b)]
     drawn = bootstrap.paired(*map(_table, values), "score", by="item", seed=seed).difference
     result = {
-        "value": drawn.value,
-        "low": drawn.low,
-        "high": drawn.high,
+        **_ends(drawn),
         "items": len(both),
         "interval": "bootstrap",
         **dict.fromkeys(("only_a", "only_b", "p_exact", "p_mid", "detectable")),

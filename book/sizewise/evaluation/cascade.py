@@ -89,7 +89,7 @@ class Cascade:
             }
         )
 
-    def area(self, *, samples: int = 2000, seed: int = 0) -> bootstrap.Estimate:
+    def area(self, *, samples: int = 2000, seed: int = 0) -> bootstrap.Interval:
         """Area between the curve and random routing, over shares 0 to 1, drawing items.
 
         0 is a confidence that tells nothing, below it one that misleads.
@@ -118,7 +118,7 @@ class Cascade:
         return float(thresholds[np.argmax(gained >= wanted - 1e-9)])
 
     def judge(self, threshold: float, *, samples: int = 2000, seed: int = 0) -> dict:
-        """What a given threshold brings on these items, each an `Estimate` with a 95 % interval.
+        """What a given threshold brings on these items, each an `Interval`.
 
         ``share`` handed on, ``right``, ``cost_ratio`` (cost over that of the large model alone),
         ``over_large`` (share right less the large model's), ``over_random`` (less that of as
@@ -224,7 +224,7 @@ def _climb(order, values) -> tuple[np.ndarray, np.ndarray]:
     return np.r_[0, np.cumsum(sizes)] / len(values), np.r_[0, np.cumsum(sums)] / len(values)
 
 
-def _area(order, gain, samples: int, seed: int) -> bootstrap.Estimate:
+def _area(order, gain, samples: int, seed: int) -> bootstrap.Interval:
     """Area between the climb of ``gain`` and its chord; items of one ``order`` go together."""
     sequence = np.argsort(order, kind="stable")
     starts = np.unique(np.asarray(order)[sequence], return_index=True)[1]

@@ -66,7 +66,7 @@ def through_cache(row: Row) -> Row:
     )
     messages = losses.compare(result.table, plain)
     change = bootstrap.paired(result.table, plain, "nats", "tokens").difference
-    messages |= losses.interval("perplexity_change", change.through(np.expm1))
+    messages |= change.through(np.expm1).columns("perplexity_change")
     return {name: value for name, value in messages.items() if name != "documents"} | {
         "cache_bytes": result.bytes,
         "values_held": reference.values,
@@ -106,9 +106,9 @@ def facts_found(row: Row) -> Row:
     plain = asked(**{name: value for name, value in (row | PLAIN).items() if name != "what"})
     messages = {"questions": len(table), "distance": float(table["distance"].mean())}
     for name, column in (("right", "right"), ("answer_nats", "nats")):
-        messages |= losses.interval(name, bootstrap.ratio(table, column, by="question"))
+        messages |= bootstrap.ratio(table, column, by="question").columns(name)
         change = bootstrap.paired(table, plain, column, by="question").difference
-        messages |= losses.interval(f"{name}_change", change)
+        messages |= change.columns(f"{name}_change")
     return messages
 
 
@@ -131,8 +131,8 @@ def text_written(row: Row) -> Row:
         }
     )
     return {
-        **losses.interval("equal", bootstrap.ratio(table, "equal", "tokens")),
-        **losses.interval("equal_until", bootstrap.ratio(table, "until")),
+        **bootstrap.ratio(table, "equal", "tokens").columns("equal"),
+        **bootstrap.ratio(table, "until").columns("equal_until"),
         "identical": float((until == row["tokens"]).double().mean()),
     }
 

@@ -274,8 +274,8 @@ def _apart(after, before, labels, seed: int) -> Row:
     by = {"by": "item", "seed": seed}
     change = bootstrap.paired(right, original, "right", **by).difference
     return {
-        **quality.interval("cosine_error", bootstrap.ratio(table, "error", **by)),
-        **quality.interval("recall", bootstrap.ratio(table, "kept", **by)),
-        **quality.interval("probe_accuracy", bootstrap.ratio(right, "right", **by)),
-        **quality.interval("probe_change", change),
+        **bootstrap.ratio(table, "error", **by).columns("cosine_error"),
+        **bootstrap.ratio(table, "kept", **by).columns("recall"),
+        **bootstrap.ratio(right, "right", **by).columns("probe_accuracy"),
+        **change.columns("probe_change"),
     }

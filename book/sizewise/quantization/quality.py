@@ -107,14 +107,9 @@ def compare(table, original, *, seed: int = 0) -> dict[str, Any]:
         "bytes_scored": int(table["bytes"].sum()),
     }
     for name, columns in MEASURES.items():
-        result |= interval(name, bootstrap.ratio(table, *columns, seed=seed))
+        result |= bootstrap.ratio(table, *columns, seed=seed).columns(name)
     added = bootstrap.paired(table, original, *likelihood.BITS_PER_BYTE, seed=seed)
-    return result | interval("loss_change", added.difference)
-
-
-def interval(name: str, estimate: bootstrap.Estimate) -> dict[str, float]:
-    """An estimate as three columns: NAME, NAME_low and NAME_high."""
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return result | added.difference.columns("loss_change")
 
 
 def with_roundings(value: float, low: float, high: float, starts) -> tuple[float, float, float]:

@@ -4,11 +4,12 @@ from functools import cache
 from itertools import product
 
 from sizewise.data import records
+from sizewise.stats.bootstrap import Interval
 from sizewise.units import unknown
 
 from .forms import TRAIN_FLOPS, DataConstrained, Hoffmann, Kaplan, KaplanSurface
 from .mixture_laws import JointExperts, Sparsity
-from .sparse import Estimate, FineGrained, RoutedLM
+from .sparse import FineGrained, RoutedLM
 
 
 @cache
@@ -53,13 +54,13 @@ def law_of(form: str, c: dict[str, float], name: str = "this law"):
     raise ValueError(f"{name} states exponents only: no law can be evaluated")
 
 
-def effective(name: str, *arguments, **options) -> Estimate:
+def effective(name: str, *arguments, **options) -> Interval:
     """The dense size by a published law of sparse models, with what its coefficients leave open.
 
     ``arguments`` and ``options`` are those of the law's own ``effective``. The ends are the
     extremes over all combinations of the coefficients' ``interval``, where the entry has one,
     else of their ``rounding``: then they are no confidence interval, only what the printed digits
-    leave open, and the truth is less certain. Without either there are no ends.
+    leave open, and the truth is less certain. Without either the ends are nan.
     Raises ValueError for a name that is not there and for a law of another form.
     """
     law = published(name)
@@ -72,7 +73,7 @@ def effective(name: str, *arguments, **options) -> Estimate:
                for corner in product(*ends.values())]  # fmt: skip
     sizes = [float(type(law)(**corner).effective(*arguments, **options)) for corner in corners]
     value = float(law.effective(*arguments, **options))
-    return Estimate(value, min(sizes), max(sizes)) if ends else Estimate(value)
+    return Interval(value, min(sizes), max(sizes)) if ends else Interval(value)
 
 
 def _ends(entry: dict) -> dict[str, tuple[float, float]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sizewise.stats.bootstrap import Interval
+
 from .forms import Hoffmann
 
 GEOMETRIC = 0.5  # the weight that the rule of thumb states
@@ -89,15 +91,6 @@ class FineGrained:
         return np.where(left > 0, size, np.inf)[()]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with an interval; None where nothing is known of it."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
 def geometric_mean(active, total):
     """The dense size that the rule of thumb gives a sparse model."""
     return np.sqrt(np.multiply(active, total, dtype=float))
@@ -110,7 +103,7 @@ def weight(active, total, size):
 
 def dense_equivalent(
     sizes, losses, sparse, *, samples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Estimate:
+) -> Interval:
     """The dense size whose loss is that of the ``sparse`` runs, read off dense runs.
 
     ``sizes`` and ``losses`` are of dense runs, several a size; ``sparse`` are losses of one sparse
@@ -138,7 +131,7 @@ def dense_equivalent(
         if (np.diff(shaken) < 0).all():  # else no size can be read off
             drawn[sample] = _size_at(steps, shaken, rng.choice(sparse, len(sparse)).mean())
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(_size_at(steps, means, sparse.mean()), float(low), float(high))
+    return Interval(_size_at(steps, means, sparse.mean()), float(low), float(high))
 
 
 def _size_at(sizes: np.ndarray, losses: np.ndarray, loss: float) -> float:

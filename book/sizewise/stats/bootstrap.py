@@ -18,16 +18,24 @@ LEAST = 2  # documents
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value and its 95 % interval."""
+class Interval:
+    """A value and the ends of its interval, of 95 % where nothing else is said.
+
+    The ends are nan where they could not be had. ``samples``, (samples,), are the resamples that
+    they come from; none where they come from a formula.
+    """
 
     value: float
-    low: float
-    high: float
-    samples: np.ndarray = field(repr=False, compare=False)  # (samples,)
+    low: float = math.nan
+    high: float = math.nan
+    samples: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
-    def through(self, function: Callable) -> "Estimate":
-        """The estimate of a function of this one, for example ``numpy.exp``."""
+    def columns(self, name: str) -> dict[str, float]:
+        """As three columns of a row: NAME, NAME_low and NAME_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def through(self, function: Callable) -> "Interval":
+        """The interval of a function of this value, for example ``numpy.exp``."""
         return estimate(function(self.value), function(self.samples))
 
 
@@ -35,8 +43,8 @@ class Estimate:
 class Paired:
     """Two models on the same documents: a - b and a / b, with 95 % intervals."""
 
-    difference: Estimate
-    ratio: Estimate
+    difference: Interval
+    ratio: Interval
 
 
 def ratio(
@@ -48,7 +56,7 @@ def ratio(
     by: str = "document",
     samples: int = 2000,
     seed: int = 0,
-) -> Estimate:
+) -> Interval:
     """``scale`` times the sum of column ``top`` over the sum of ``bottom``, drawing ``by``.
 
     Without ``bottom``, the mean of ``top`` over the rows. Raises ValueError for a column that is
@@ -118,10 +126,10 @@ def _over(top, bottom):
     return np.asarray(top) / np.asarray(bottom)
 
 
-def estimate(value, samples) -> Estimate:
+def estimate(value, samples) -> Interval:
     """A value with the interval that its resamples span; nan ends where one is not finite."""
     samples = np.asarray(samples, float)
     if not np.isfinite(samples).all():
-        return Estimate(float(value), math.nan, math.nan, samples)
+        return Interval(float(value), math.nan, math.nan, samples)
     low, high = np.percentile(samples, [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high), samples)
+    return Interval(float(value), float(low), float(high), samples)

@@ -7,23 +7,15 @@ tests are about other questions of the same kind, not about another training of 
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from sizewise.validation import whole
 
 from . import bootstrap
+from .bootstrap import Interval
 
 MOST = 10**9  # items
-
-
-class Interval(NamedTuple):
-    """A value and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class Comparison:
     items: int
     only_a: int  # items that a alone gets right
     only_b: int
-    drawn: bootstrap.Estimate  # 95 %, drawing items
+    drawn: Interval  # 95 %, drawing items
     analytic: Interval  # 95 %, see `difference_interval`
     exact: float  # p-values, see `mcnemar`
     mid: float

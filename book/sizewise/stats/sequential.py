@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .paired import Interval
+from .bootstrap import Interval
 
 BETS = np.linspace(-0.95, 0.95, 39)  # shares of the capital that can be put on one side
 MEANS = np.linspace(-1, 1, 401)  # differences that are tried, in steps of half a point
