@@ -11,7 +11,6 @@ predicted again, however many runs are recorded later: what can still change pre
 """
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from sizewise import scaling_laws
 from sizewise.data import records
 from sizewise.experiments import options
+from sizewise.scaling_laws import isoflop
 from sizewise.training import flops, models, run_config, tokenizer
 
 BUDGETS = (1e14, 1e15, 1e16)  # training FLOPs
@@ -32,14 +32,11 @@ UNDISCOUNTED = 1e12  # excess parameters keep their worth
 
 def fitted(most: float) -> tuple[scaling_laws.Fit, str]:
     """The law of the dense runs up to ``most`` FLOPs, and a hash that names those runs."""
-    rows = records.table("isoflop")
-    dense = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
-    rows = rows[dense & (rows["budget"] <= most)]
+    rows = isoflop.ladder(most)
     runs = scaling_laws.Runs.from_arrays(
         rows["params_non_embedding"], rows["tokens"], rows["val_loss"]
     )
-    named = hashlib.sha256(" ".join(sorted(rows["id"])).encode()).hexdigest()
-    return scaling_laws.fit(runs, bootstrap=SAMPLES, seed=SEED), named
+    return scaling_laws.fit(runs, bootstrap=SAMPLES, seed=SEED), isoflop.names(rows)
 
 
 def configuration(budget: float, width: int, most: float) -> dict[str, Any]:

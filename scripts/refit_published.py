@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from sizewise import scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import fitting, public_runs, solver, task_laws, uncertainty
+from sizewise.scaling_laws import fitting, isoflop, public_runs, solver, task_laws, uncertainty
 
 SEED = 0
 SAMPLES = 4000
@@ -39,15 +39,8 @@ GPT2, GPT3 = 124_439_808, 174_604_259_328  # the smallest and the largest of the
 
 
 def our_ladder() -> scaling_laws.Runs:
-    """The dense runs of data/isoflop.jsonl, all parameters counted; seeds of one run a cluster."""
-    rows = records.table("isoflop")
-    dense = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
-    rows = rows[dense]
-    names = ("params", "tokens", "val_loss")
-    cluster = rows["budget"].astype(str) + " " + rows["width"].astype(str)
-    return scaling_laws.Runs.from_arrays(
-        *(rows[name] for name in names), flops=rows["operations"], cluster=cluster
-    )
+    """The runs from which data/foretell.jsonl predicted, all parameters counted."""
+    return isoflop.ladder_runs(isoflop.on_record(), "params")
 
 
 TABLES: dict[str, Callable[[], scaling_laws.Runs]] = {

@@ -184,6 +184,8 @@ def train_case(rng) -> dict:
         "price": rng.choice([None, round(rng.uniform(0.1, 10), 2)]),
         "devices": whole(rng, 1, 1e6),
         "utilization": round(rng.uniform(0.05, 1), 3),
+        "served": log_uniform(rng, 1e6, 1e16),
+        "weight": round(log_uniform(rng, 1, 200), 1),
     }
 
 
@@ -248,21 +250,32 @@ def recorded_refits() -> dict:
 ENDS = ("low", "high")
 
 
+BEST = ("best_params", "best_tokens", "best_loss", "served_params", "served_tokens")
+
+
 def _law_truth(name: str, law, operations: float, case: dict, joint: Joint | None = None) -> dict:
+    """What the library says; the page adds up directions where `Joint` is known."""
     more = {"unique": case["unique"]} if isinstance(law, scaling_laws.DataConstrained) else {}
-    found = {f"{name}/loss": float(law.loss(case["params"], case["tokens"], **more))}
-    found |= dict.fromkeys(f"{name}/best_{one}" for one in ("params", "tokens", "loss", *ENDS))
+    found = dict.fromkeys(BEST) | {"loss": law.loss(case["params"], case["tokens"], **more)}
+    ends = {f"{one}_{end}": None for one in ("loss", *BEST[2:]) for end in ENDS}
     if isinstance(law, scaling_laws.Hoffmann):
-        params, tokens = law.optimum(operations)
-        found |= {f"{name}/best_params": float(params), f"{name}/best_tokens": float(tokens)}
-        found |= {f"{name}/best_loss": float(law.loss(params, tokens))}
-        found |= _interval(f"{name}/best", joint, params, tokens)
-    return found | _interval(f"{name}/loss", joint, case["params"], case["tokens"])
 
+        def cheapest(law):
+            return scaling_laws.cheapest(law, operations, case["served"], case["weight"])
 
-def _interval(name: str, joint: Joint | None, params: float, tokens: float) -> dict:
-    low, high = map(float, joint.interval(params, tokens)) if joint else (None, None)
-    return dict(zip((f"{name}_{end}" for end in ENDS), (low, high), strict=True))
+        best = law.optimum(operations)
+        found |= zip(BEST, (*best, law.loss(*best), *cheapest(law)), strict=True)
+        if joint:
+            intervals_of = {
+                "loss": joint.interval(case["params"], case["tokens"]),
+                "best_loss": joint.interval(*best),
+                "served_params": joint.ratio_interval(lambda law: cheapest(law)[0]),
+                "served_tokens": joint.ratio_interval(lambda law: cheapest(law)[1]),
+            }
+            for one, pair in intervals_of.items():
+                ends |= zip((f"{one}_{end}" for end in ENDS), pair, strict=True)
+    found |= ends
+    return {f"{name}/{k}": v if v is None else float(v) for k, v in found.items()}
 
 
 def experts_case(rng) -> dict:
@@ -373,8 +386,14 @@ NAMED = {
             "best_params",
             "best_tokens",
             "best_loss",
-            "best_low",
-            "best_high",
+            "best_loss_low",
+            "best_loss_high",
+            "served_params",
+            "served_params_low",
+            "served_params_high",
+            "served_tokens",
+            "served_tokens_low",
+            "served_tokens_high",
         )
     },
     "experts": {
@@ -576,9 +595,26 @@ def test_intervals_stay_finite_and_above_0_at_the_ends_of_the_fields(node):
     cases = [worked.defaults(all_of_them()["train"]) | case for case in FARTHEST]
     for shown in node([["evaluate", "train", case] for case in cases]):
         for name in recorded_refits():
-            for loss, ends in (("loss", "loss"), ("best_loss", "best")):
-                low, high = shown[f"{name}/{ends}_low"], shown[f"{name}/{ends}_high"]
-                assert 0 < low < shown[f"{name}/{loss}"] < high < math.inf
+            for one in ("loss", "best_loss", "served_params", "served_tokens"):
+                low, high = shown[f"{name}/{one}_low"], shown[f"{name}/{one}_high"]
+                assert 0 < low < shown[f"{name}/{one}"] < high < math.inf
+
+
+def test_the_cheapest_served_size_has_about_the_interval_of_the_bootstrap():
+    for row in records.read("refit_published"):
+        if row["what"] == "serving":
+            law, joint = recorded_refits()["refit of 240 runs"]
+            budget = law.budget(row["params"])[0]
+            for place, one in enumerate(("params", "tokens")):
+                low, high = joint.ratio_interval(
+                    lambda law, row=row, budget=budget, place=place: scaling_laws.cheapest(
+                        law, budget, row["served"], row["weight"]
+                    )[place]
+                )
+                its = row[f"best_{one}_low"], row[f"best_{one}_high"]
+                width = its[1] - its[0]
+                assert low == pytest.approx(its[0], abs=0.15 * width)
+                assert high == pytest.approx(its[1], abs=0.15 * width)
 
 
 def test_the_page_says_how_far_its_intervals_are_off():

@@ -29,6 +29,8 @@ def ladder(monkeypatch):
             "family": "dense",
             "ended": "done",
             "budget": budget,
+            "width": place,
+            "seed": 0,
             "params_non_embedding": size,
             "tokens": budget / (6 * size),
             "val_loss": float(TRUE.loss(size, budget / (6 * size))),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sizewise import paths, scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import Hoffmann, fitting, inference, public_runs, solver
+from sizewise.scaling_laws import Hoffmann, fitting, inference, isoflop, public_runs, solver
 
 TRUE = Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 FIVE = ("hoffmann-3", "hoffmann-3-tex", "besiroglu", "refit", "muennighoff-c4")
@@ -358,13 +358,10 @@ def test_more_noise_between_seeds_spreads_the_exponent():
     assert np.array_equal(little, scaling_laws.exponents(runs, budgets, 1e-4, samples=60))
 
 
-def our_ladder(column="params_non_embedding"):
-    rows = records.table("isoflop")
-    rows = rows[(rows["what"] == "ladder") & (rows["family"] == "dense")]
-    runs = scaling_laws.Runs.from_arrays(
-        *(rows[name] for name in (column, "tokens", "val_loss")), flops=rows["operations"]
-    )
-    return runs, rows["budget"].to_numpy()
+def our_ladder():
+    """The runs that the predictions on record were made from: later ones change no number here."""
+    rows = isoflop.on_record()
+    return isoflop.ladder_runs(rows), rows["budget"].to_numpy()
 
 
 def test_tokens_of_an_optimum_are_those_that_its_budget_pays_for():
@@ -454,6 +451,15 @@ def test_nothing_served_is_the_plain_optimum_and_more_makes_it_smaller():
     assert scaling_laws.cheapest(TRUE, 1e22, 1.0) == pytest.approx(plain, rel=1e-6)
     sizes = [scaling_laws.cheapest(TRUE, 1e22, 10.0**k)[0] for k in range(9, 16)]
     assert sizes == sorted(sizes, reverse=True)
+
+
+@given(st.floats(0.05, 1.2), st.floats(0.05, 1.2), st.floats(-12, 12))
+def test_six_steps_of_newton_are_within_rounding(alpha, beta, target):
+    law, target = Hoffmann(1.8, 480.0, 2100.0, alpha, beta), 10**target
+    odds = inference.first_odds(law, target)
+    for _ in range(inference.STEPS):
+        odds = inference.next_odds(law, target, odds)
+    assert odds * (odds / (1 + odds)) ** (1 / beta) == pytest.approx(target, rel=1e-9)
 
 
 def test_arrays_of_laws_give_arrays_and_a_law_without_an_optimum_nan():

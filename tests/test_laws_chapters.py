@@ -11,6 +11,7 @@ from sizewise.chapters import claims
 from sizewise.chapters.tables import diminishing_returns, isoflop
 from sizewise.chapters.tables import scaling_laws as tables
 from sizewise.data import records
+from sizewise.scaling_laws import isoflop as ladder
 
 
 def glued(chapter: str) -> dict[str, str]:
@@ -46,17 +47,43 @@ def test_the_score_of_a_point_is_its_miss_and_width_is_punished():
     assert wide > 10 * narrow
 
 
+def test_the_runs_on_record_are_the_ones_that_the_predictions_name():
+    rows, made = ladder.on_record(), records.read("foretell")[0]
+    assert len(rows) == made["runs"] == 48
+    assert ladder.names(rows) == made["runs_sha256"]
+    assert len(ladder.ladder()) >= len(rows)  # later ones do not enter
+    columns = (rows[name] for name in ("params_non_embedding", "tokens", "val_loss"))
+    law = scaling_laws.fit(scaling_laws.Runs.from_arrays(*columns)).law
+    for row in records.read("foretell"):
+        predicted = law.loss(row["params_non_embedding"], row["tokens"])
+        assert predicted == pytest.approx(row["loss"], abs=1e-9)
+
+
+def test_a_run_that_was_added_later_is_not_fitted(monkeypatch):
+    table = records.table("isoflop")
+    old = table[(table["budget"] == 3e11) & (table["what"] == "ladder")].iloc[:1]
+    new = old.assign(**{"id": "new", "from.time": "2027-01-01T00:00:00+00:00", "seed": 9})
+    both = pd.concat([table, new], ignore_index=True)
+    monkeypatch.setattr(records, "table", lambda stem: both)
+    assert "new" in set(ladder.ladder()["id"])
+    assert "new" not in set(ladder.on_record()["id"])
+    both.loc[both["id"] == old["id"].iloc[0], "id"] = "other"
+    with pytest.raises(ValueError, match="other runs than are recorded"):
+        ladder.on_record()
+
+
 def test_the_law_misses_a_fifth_of_the_drop_to_one_side_like_a_quadratic():
     # "6 of 6 inside the interval" rewarded intervals wider than the drop.
-    rows = isoflop.ladder()
-    top = rows["budget"].max()
-    optima = scaling_laws.parabolas(isoflop.runs_of(rows), rows["budget"].to_numpy())
-    drop = optima["loss"].iloc[-2] - optima["loss"].iloc[-1]
-    assert drop == pytest.approx(0.21, abs=0.005)
-    measured = rows.loc[rows["budget"] == top, "val_loss"].to_numpy()
-    scores = isoflop.scores(isoflop.predictions(rows, top), measured, drop)
-    law, quadratic, still = (scores.iloc[k] for k in range(3))
-    assert law["miss over drop"] == pytest.approx(0.18, abs=0.02)
+    ahead, below = isoflop.expected(ladder.on_record())
+    assert ahead["budget"].unique() == [3e13]
+    samples = isoflop.predictions(below, ahead)
+    measured = ahead["measured"].to_numpy()
+    drop = samples["no change"][0, 0] - measured.min()
+    assert drop == pytest.approx(0.20, abs=0.005)
+    scores = isoflop.scores(samples, measured).set_index("prediction")
+    law, quadratic, still = (scores.loc[n] for n in ("law", "quadratic", "no change"))
+    assert law["miss over drop"] == pytest.approx(0.19, abs=0.02)
+    assert law["miss over drop"] == pytest.approx(law["miss"] / drop)
     assert law["bias"] == pytest.approx(-law["miss"])
     assert law["width"] > drop
     assert quadratic["miss"] < 1.3 * law["miss"]
@@ -64,8 +91,34 @@ def test_the_law_misses_a_fifth_of_the_drop_to_one_side_like_a_quadratic():
     assert still["miss"] > 3 * law["miss"]
 
 
+@pytest.mark.parametrize("made", [(112, 256), (128, 160, 192), (112, 128, 160, 192, 224, 256)])
+def test_any_number_of_the_predicted_runs_can_be_scored(made, monkeypatch):
+    # Runs that end a tenth of a nat lower than the law on record says.
+    record = records.table("foretell").query("budget == 1e14").set_index("width")
+    rows = ladder.on_record()
+    new = rows.iloc[[-1] * len(made)].assign(budget=1e14, width=list(made)).reset_index(drop=True)
+    new["val_loss"] = record.loc[list(made), "loss"].to_numpy() - 0.1
+    new["from.time"] = "2027-01-01T00:00:00+00:00"
+    everything = pd.concat([records.table("isoflop"), new], ignore_index=True)
+    real = records.table
+    monkeypatch.setattr(
+        records, "table", lambda stem: everything if stem == "isoflop" else real(stem)
+    )
+    ahead, below = isoflop.expected(
+        ladder.ladder().query("budget != 1e14 or val_loss in @new.val_loss")
+    )
+    assert len(below) == 48
+    assert ahead["width"].tolist() == record.index.tolist()
+    assert ahead["measured"].notna().sum() == len(made)
+    scores = isoflop.scores(isoflop.predictions(below, ahead), ahead["measured"].to_numpy())
+    law, repeated = scores.iloc[0], scores.iloc[1]
+    assert law["bias"] == pytest.approx(-0.1, abs=0.01)  # the median of the samples is the law
+    # At this budget nothing is read twice, so the rival says the same.
+    assert repeated["CRPS"] == pytest.approx(law["CRPS"], abs=1e-9)
+
+
 def test_what_is_counted_explains_the_exponents():
-    table = isoflop.exponents(isoflop.ladder(), noise=0.02)
+    table = isoflop.exponents(ladder.on_record(), noise=0.02)
     a = table.set_index(["counted", "way"])["exponent"]
     without, total = isoflop.COUNTS.values()
     assert a[without, "parabolas"] == pytest.approx(0.63, abs=0.005)
@@ -73,6 +126,18 @@ def test_what_is_counted_explains_the_exponents():
     assert a[total, "parabolas"] == pytest.approx(0.40, abs=0.006)
     assert (table["low"] < table["exponent"]).all()
     assert (table["exponent"] < table["high"]).all()
+
+
+def test_noise_is_by_size_and_names_the_run_that_went_astray():
+    rows = pd.DataFrame(
+        [(1e11, 5, seed, loss) for seed, loss in enumerate((3.0, 3.01, 3.3))]
+        + [(1e11, 9, 0, 2.5), (1e12, 5, 0, 2.0), (1e12, 5, 1, 2.2)],
+        columns=["budget", "params_non_embedding", "seed", "val_loss"],
+    )
+    noise = isoflop.seed_noise(rows)
+    assert noise["seeds"].tolist() == [3, 2]  # one seed says nothing
+    assert noise["sd"].tolist() == pytest.approx([np.std([3.0, 3.01, 3.3], ddof=1), 0.1 * 2**0.5])
+    assert noise["astray"].tolist() == pytest.approx([0.29, -0.1])
 
 
 # ------------------------------------------------------------------ scaling laws

@@ -1,9 +1,11 @@
 """What would N parameters and D tokens reach, and what would they cost? Laws and `training`."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 from sizewise.costs import training
-from sizewise.scaling_laws import forms, uncertainty
+from sizewise.scaling_laws import forms, inference, uncertainty
 
 from . import citing, intervals, tables
 from .fit import DEVICE, DEVICE_FIELDS
@@ -22,12 +24,18 @@ def repeated(s) -> forms.DataConstrained:
     return forms.DataConstrained(hoffmann(s), s.tokens_worth, s.params_worth)
 
 
+def joint(s) -> uncertainty.Joint:
+    return uncertainty.Joint(hoffmann(s), s.middle_params, s.middle_tokens, ())
+
+
+def error(s) -> uncertainty.Direction:
+    """One of the directions of a law's uncertainty."""
+    return uncertainty.Direction(*(getattr(s, name) for name in intervals.SHIFTS))
+
+
 def moved(s, params, tokens):
     """By how much the loss at a point changes along one direction of a law's uncertainty."""
-    law = uncertainty.Joint(hoffmann(s), s.middle_params, s.middle_tokens, ())
-    return law.change(
-        uncertainty.Direction(*(getattr(s, name) for name in intervals.SHIFTS)), params, tokens
-    )
+    return joint(s).change(error(s), params, tokens)
 
 
 def run(s, watts=None) -> training.Run:
@@ -49,6 +57,151 @@ def by_form(*names: str, of) -> dict:
     """One function a form: what ``of`` makes of its law."""
     return {name: lambda s, name=name: of(FORMS[name](s), s) for name in names}
 
+
+def ends(name: str, symbol: str, value: str, variance: str, what: str) -> tuple[Step, Step]:
+    """Both ends of the 95 % interval of a positive value whose variance is known."""
+    return tuple(
+        Step(
+            f"{name}_{end}",
+            f"{symbol}_{end[0]}",
+            f"{end} end of the 95 % interval of {what}",
+            lambda s, place=place: uncertainty.ends(getattr(s, value), getattr(s, variance))[place],
+            over="laws",
+        )
+        for place, end in enumerate(("low", "high"))
+    )
+
+
+def loss_steps(name: str, symbol: str, params: str, tokens: str, what: str) -> tuple[Step, ...]:
+    """The variance of a loss at a point, and the interval that follows."""
+    variance = f"{name}_variance"
+    return (
+        Step(
+            variance,
+            f"v_{{{symbol}}}",
+            f"variance of {what}, where the coefficients' own is known",
+            lambda s: moved(s, getattr(s, params), getattr(s, tokens)) ** 2,
+            over="laws.directions",
+            total=True,
+        ),
+        *ends(name, symbol, name, variance, what),
+    )
+
+
+def serving_steps(over: str, prefix: str, law: Callable, mark: str) -> tuple[Step, ...]:
+    """The cheapest model of one law: Newton's method, a step of it a value.
+
+    ``mark`` is what its letters carry, ``prefix`` what its values' names begin with.
+    """
+
+    def value(name: str, symbol: str, meaning: str, call, told: bool = True) -> Step:
+        return Step(
+            prefix + name, symbol + mark, meaning, call, over=over, told=told and not prefix
+        )
+
+    def of(s, name: str):
+        return getattr(s, prefix + name)
+
+    steps = [
+        value(
+            "pressure",
+            "k",
+            "tokens of the best model over those served, as costly as they are",
+            lambda s: inference.pressure(law(s), of(s, "best_tokens"), s.weight * s.served),
+        ),
+        value(
+            "odds_0",
+            "u_0",
+            "where Newton's method starts",
+            lambda s: inference.first_odds(law(s), of(s, "pressure")),
+        ),
+    ]
+    for k in range(inference.STEPS):
+        steps.append(
+            value(
+                f"odds_{k + 1}",
+                f"u_{k + 1}",
+                "odds of data's share of the reducible loss, served against not, a step on",
+                lambda s, k=k: inference.next_odds(law(s), of(s, "pressure"), of(s, f"odds_{k}")),
+                told=k == 0,
+            )
+        )
+    last = f"odds_{inference.STEPS}"
+    return (
+        *steps,
+        value(
+            "served_params",
+            "N_T",
+            "cheapest size, as good as the best one",
+            lambda s: inference.smaller(law(s), of(s, "best_params"), of(s, last)),
+        ),
+        value(
+            "served_tokens",
+            "D_T",
+            "tokens to train it on",
+            lambda s: inference.longer(law(s), of(s, "best_tokens"), of(s, last)),
+        ),
+    )
+
+
+def moved_law(s) -> forms.Hoffmann:
+    """The law of which one direction's error has been made: its coefficients are values."""
+    return forms.Hoffmann(s.E, s.moved_A, s.moved_B, s.moved_alpha, s.moved_beta)
+
+
+def along(name: str, symbol: str, meaning: str, call: Callable, total: bool = False) -> Step:
+    """A value for each direction of a law's uncertainty."""
+    return Step(name, symbol, meaning, call, over="laws.directions", total=total, told=total)
+
+
+SERVING = (
+    *serving_steps("laws", "", hoffmann, ""),
+    *(
+        along(
+            f"moved_{name}",
+            f"{letter}'",
+            f"{name}, one standard deviation off",
+            lambda s, name=name: getattr(joint(s).moved(error(s)), name),
+        )
+        for name, letter in (("A", "A"), ("B", "B"), ("alpha", r"\alpha"), ("beta", r"\beta"))
+    ),
+    *(
+        along(
+            f"moved_best_{name}",
+            f"{letter}^{{*}}'",
+            f"best {name} by that law",
+            lambda s, place=place: moved_law(s).optimum(s.compute)[place],
+        )
+        for place, (name, letter) in enumerate((("params", "N"), ("tokens", "D")))
+    ),
+    *serving_steps("laws.directions", "moved_", moved_law, "'"),
+    *(
+        along(
+            f"served_{name}_variance",
+            f"v_{letter}",
+            f"variance of the logarithm of the cheapest model's {name}; primed is a law "
+            "one standard deviation off",
+            lambda s, name=name: (
+                np.log(getattr(s, f"moved_served_{name}") / getattr(s, f"served_{name}")) ** 2
+            ),
+            total=True,
+        )
+        for name, letter in (("params", "N"), ("tokens", "D"))
+    ),
+    *(
+        Step(
+            f"served_{name}_{end}",
+            f"{letter}_{{T,{end[0]}}}",
+            f"{end} end of the 95 % interval of the cheapest model's {name}",
+            lambda s, name=name, side=side: uncertainty.log_ends(
+                getattr(s, f"served_{name}"), getattr(s, f"served_{name}_variance")
+            )[side],
+            over="laws",
+        )
+        for name, letter in (("params", "N"), ("tokens", "D"))
+        for side, end in enumerate(("low", "high"))
+    ),
+)
 
 CALCULATOR = Calculator(
     id="train",
@@ -79,6 +232,28 @@ CALCULATOR = Calculator(
             help="Empty: no token is seen twice. Only the law of "
             f"{citing.authors('muennighoff2023')} knows of repeated tokens.",
         ),
+        Field(
+            "served",
+            "Served over its life",
+            "number",
+            "10T",
+            "T",
+            "tokens",
+            most=1e21,
+            help="Read and written by users. The cheapest model is as good as the best one for the "
+            "training FLOPs above, and costs least to train and to serve.",
+        ),
+        Field(
+            "weight",
+            "Cost of a served FLOP",
+            "number",
+            "1",
+            "w",
+            "times one in training",
+            most=1e4,
+            help="1 counts FLOPs alone; a device that decodes for few requests waits for memory, "
+            "and its FLOPs cost more.",
+        ),
         *(one for one in DEVICE_FIELDS if one.name in (DEVICE, "peak", "watts", "price")),
         Field("devices", "Devices", "whole", "1000", "D_n", COUNT, most=1e9),
         Field(
@@ -97,7 +272,7 @@ CALCULATOR = Calculator(
         Step(
             "compute",
             "C",
-            "operations of training",
+            "FLOPs of training",
             lambda s: training.training_operations(s.params, s.tokens),
         ),
         Step(
@@ -111,39 +286,18 @@ CALCULATOR = Calculator(
             },
             over="laws",
         ),
-        Step(
-            "variance",
-            "v",
-            "variance of the loss, where the coefficients' own is known",
-            lambda s: moved(s, s.params, s.tokens) ** 2,
-            over="laws.directions",
-            total=True,
-        ),
-        Step(
-            "loss_low",
-            "L_l",
-            "low end of the 95 % interval of the loss",
-            lambda s: uncertainty.ends(s.loss, s.variance)[0],
-            over="laws",
-        ),
-        Step(
-            "loss_high",
-            "L_h",
-            "high end of the 95 % interval of the loss",
-            lambda s: uncertainty.ends(s.loss, s.variance)[1],
-            over="laws",
-        ),
+        *loss_steps("loss", "L", "params", "tokens", "the loss"),
         Step(
             "best_params",
             "N^*",
-            "best size for as many operations",
+            "best size for as many FLOPs",
             by_form("Hoffmann", of=lambda law, s: law.optimum(s.compute)[0]),
             over="laws",
         ),
         Step(
             "best_tokens",
             "D^*",
-            "best number of tokens for as many operations",
+            "best number of tokens for as many FLOPs",
             by_form("Hoffmann", of=lambda law, s: law.optimum(s.compute)[1]),
             over="laws",
         ),
@@ -154,28 +308,8 @@ CALCULATOR = Calculator(
             by_form("Hoffmann", of=lambda law, s: law.loss(s.best_params, s.best_tokens)),
             over="laws",
         ),
-        Step(
-            "best_variance",
-            "v^*",
-            "its variance, alike",
-            lambda s: moved(s, s.best_params, s.best_tokens) ** 2,
-            over="laws.directions",
-            total=True,
-        ),
-        Step(
-            "best_low",
-            "L^*_l",
-            "low end of its 95 % interval",
-            lambda s: uncertainty.ends(s.best_loss, s.best_variance)[0],
-            over="laws",
-        ),
-        Step(
-            "best_high",
-            "L^*_h",
-            "high end of its 95 % interval",
-            lambda s: uncertainty.ends(s.best_loss, s.best_variance)[1],
-            over="laws",
-        ),
+        *loss_steps("best_loss", "L^*", "best_params", "best_tokens", "the loss at the optimum"),
+        *SERVING,
         Step("device_hours", "H", "device-hours", lambda s: run(s).device_hours.low),
         Step("seconds", "t", "seconds", lambda s: run(s).seconds.low),
         Step(
@@ -210,7 +344,7 @@ CALCULATOR = Calculator(
         ),
     ),
     results=(
-        Result("Operations", ("compute",), "FLOP", main=True),
+        Result("Training FLOPs", ("compute",), "FLOP", main=True),
         Result(
             "Device-hours",
             ("device_hours",),
@@ -239,10 +373,25 @@ CALCULATOR = Calculator(
         Result("Loss at the optimum", ("best_loss",), "nats", each="laws", missing="not stated"),
         Result(
             "95 % interval at the optimum",
-            ("best_low", "best_high"),
+            ("best_loss_low", "best_loss_high"),
             "nats",
             each="laws",
             missing="none published",
+        ),
+        Result("Cheapest size when served", ("served_params",), "params", each="laws"),
+        Result("Tokens of the cheapest", ("served_tokens",), "params", each="laws"),
+        *(
+            Result(
+                f"95 % interval of {what}",
+                (f"{name}_low", f"{name}_high"),
+                "params",
+                each="laws",
+                missing="none published",
+            )
+            for what, name in (
+                ("the cheapest size", "served_params"),
+                ("tokens of the cheapest", "served_tokens"),
+            )
         ),
         Result("Text", ("text",), "word", each="laws"),
     ),
@@ -277,5 +426,5 @@ CALCULATOR = Calculator(
     groups={"laws": r"\text{laws}", "laws.directions": r"\text{directions}"},
     note=intervals.note,
     names=citing.laws,
-    command="sizewise fit runs.csv --budget 1e24",
+    command="sizewise fit runs.csv --budget 1e24 --served 1e13",
 )

@@ -135,17 +135,22 @@ class Fit:
             sizes = best[:, None] * np.geomspace(1 / step, step, 401)
         return best, budget / self.runs.token_flops(best)
 
-    def predict(self, params: float, tokens: float, *, seed: int = 0) -> dict[str, float]:
-        """The loss at a point: ``loss``, and 95 % intervals of the curve and of one new run.
+    def outcomes(self, params, tokens, *, seed: int = 0) -> np.ndarray:
+        """Losses that new runs could end with: [samples, runs].
 
         A new run scatters about the curve as the fitted runs do: each resample's curve is given
         the residual of a run drawn at random.
         """
-        curve = self.resampled.loss(params, tokens)
         rng = np.random.default_rng(seed)
         spread = math.sqrt(len(self.runs) / (len(self.runs) - len(NAMES)))
-        scatter = rng.choice(self.residuals, len(curve)) * spread
-        (low, high), (run_low, run_high) = percentiles(curve), percentiles(curve * np.exp(scatter))
+        scatter = rng.choice(self.residuals, len(self.samples)) * spread
+        curves = Hoffmann.from_theta(self.samples[:, None])
+        return curves.loss(params, tokens) * np.exp(scatter)[:, None]
+
+    def predict(self, params: float, tokens: float, *, seed: int = 0) -> dict[str, float]:
+        """The loss at a point: ``loss``, and 95 % intervals of the curve and of one new run."""
+        low, high = self.interval(lambda law: law.loss(params, tokens))
+        run_low, run_high = percentiles(self.outcomes(params, tokens, seed=seed))
         loss = float(self.law.loss(params, tokens))
         return {"loss": loss, "low": low, "high": high, "run_low": run_low, "run_high": run_high}
 

@@ -6,53 +6,63 @@ model's life is where the sum of both costs is least. On real hardware a served 
 than a trained one (decoding waits for memory): ``weight`` says how many times.
 """
 
-import math
-
 import numpy as np
 
 from sizewise.validation import positive
 
-from .forms import NAMES, SERVE_FLOPS, TRAIN_FLOPS, Hoffmann
+from .forms import SERVE_FLOPS, TRAIN_FLOPS, Hoffmann
 
-STEPS = 200  # of golden section: the bracket shrinks by 0.618 each
+STEPS = 6  # of Newton's method, which comes within rounding in at most that many
 
 
-def cheapest(law: Hoffmann, budget: float, served: float, weight: float = 1.0):
+def cheapest(law: Hoffmann, budget, served, weight=1.0):
     """Parameters and tokens of least cost over the model's life, at the quality of ``budget``.
 
     ``budget`` are the training FLOPs whose best model sets the quality, ``served`` the tokens
     processed afterwards, ``weight`` the cost of a served FLOP over that of a trained one. A law
-    with coefficients [samples] gives arrays [samples]. Nothing served gives the law's optimum.
+    with coefficients [samples] gives arrays [samples]; NaN where a law has no optimum.
     """
-    largest, tokens = law.optimum(budget)
-    quality = law.loss(largest, tokens)
-    return cheapest_for_loss(law, quality, served, weight)
-
-
-def cheapest_for_loss(law: Hoffmann, loss, served: float, weight: float = 1.0):
-    """As `cheapest`, for a loss in nats. NaN where the law has no optimum."""
-    single = np.ndim(law.E) == np.ndim(loss) == 0
-    columns = np.broadcast_arrays(*(np.atleast_1d(getattr(law, name)) for name in NAMES), loss)
-    law, loss = Hoffmann(*columns[:5]), columns[5]
     with np.errstate(all="ignore"):
-        # Of all sizes that reach the loss the smallest needs endless data; from there upwards the
-        # cost has one minimum. The optimum without serving lies at a known share of the rest.
-        room = loss - law.E
-        smallest = np.log(law.A / room) / law.alpha
-        share = law.beta / (law.alpha + law.beta)  # of the rest that is size's at the optimum
-        top = np.log(law.A / (room * share)) / law.alpha
-        low, high = smallest, top + 1e-9
-        golden = (math.sqrt(5) - 1) / 2
+        params, tokens = law.optimum(budget)
+        target = pressure(law, tokens, weight * served)
+        odds = first_odds(law, target)
         for _ in range(STEPS):
-            left, right = high - golden * (high - low), low + golden * (high - low)
-            costs = [_cost(law, size, loss, weight * served) for size in (left, right)]
-            better = costs[0] < costs[1]
-            low, high = np.where(better, low, left), np.where(better, right, high)
-        params = np.exp((low + high) / 2)
-        tokens = law.tokens_for(loss, params)
-    good = (law.alpha > 0) & (law.beta > 0) & (room > 0)
-    best = np.where(good, params, np.nan), np.where(good, tokens, np.nan)
-    return tuple(float(values[0]) for values in best) if single else best
+            odds = next_odds(law, target, odds)
+        params, tokens = smaller(law, params, odds), longer(law, tokens, odds)
+    good = (np.asarray(law.alpha) > 0) & (np.asarray(law.beta) > 0)
+    return np.where(good, params, np.nan)[()], np.where(good, tokens, np.nan)[()]
+
+
+# With r the reducible loss, data's share of it at the training optimum is x = alpha / (alpha +
+# beta). Let s x be its share at the cheapest model. At equal loss the cost 6 N D + 2 w N T is least
+# where u = s / (1 - s) solves u s^(1/beta) = k: one equation, whatever the coefficients.
+
+
+def pressure(law: Hoffmann, tokens, served):
+    """k: training tokens at the optimum over served ones, each as costly as it is."""
+    ratio = TRAIN_FLOPS / SERVE_FLOPS * tokens / served
+    return ratio * (law.alpha + law.beta) / law.beta
+
+
+def first_odds(law: Hoffmann, target):
+    """A start: the larger of the two powers of k that the solution nears, as k grows or falls."""
+    return np.maximum(target, np.power(target, law.beta / (1 + law.beta)))
+
+
+def next_odds(law: Hoffmann, target, odds):
+    """One step of Newton's method on the logarithm of the equation, which is concave in log u."""
+    off = odds / target * np.power(odds / (1 + odds), 1 / law.beta)
+    return odds * np.power(off, -(1 + odds) / (1 + odds + 1 / law.beta))
+
+
+def smaller(law: Hoffmann, params, odds):
+    """The cheapest size, from the best one for training."""
+    return params * np.power(1 + law.alpha / (law.beta * (1 + odds)), -1 / law.alpha)
+
+
+def longer(law: Hoffmann, tokens, odds):
+    """Its tokens, from those of the best model for training."""
+    return tokens * np.power(1 + 1 / odds, 1 / law.beta)
 
 
 def lifetime_flops(params, tokens, served):
@@ -75,8 +85,3 @@ def serving_weight(
     memory_bound = bits / 8 / bandwidth / batch  # seconds a parameter and token
     compute_bound = SERVE_FLOPS / (utilization * peak)
     return max(memory_bound / compute_bound, 1.0)
-
-
-def _cost(law, log_params, loss, served):
-    params = np.exp(log_params)
-    return lifetime_flops(params, law.tokens_for(loss, params), served)

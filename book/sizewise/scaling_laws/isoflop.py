@@ -5,11 +5,49 @@ optimum are its budget over the FLOPs that the runs themselves spent on a token 
 C / 6 N: where N leaves out the embedding and the head, 6 N D is far from what was spent.
 """
 
+import hashlib
+
 import numpy as np
 
+from sizewise.data import records
+
 from .forms import Allocator
+from .runs import Runs
 
 FEWEST_SIZES = 4  # a parabola has three coefficients
+
+
+def ladder(most: float | None = None):
+    """The dense runs of data/isoflop.jsonl that ended, up to a budget of ``most`` FLOPs."""
+    rows = records.table("isoflop")
+    ended = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
+    rows = rows[ended].sort_values(["budget", "width", "seed"], ignore_index=True)
+    return rows if most is None else rows[rows["budget"] <= most]
+
+
+def ladder_runs(rows, count: str = "params_non_embedding") -> Runs:
+    """Rows of `ladder` as runs with the FLOPs that were spent; seeds of one run are a cluster."""
+    cluster = rows["budget"].astype(str) + " " + rows["width"].astype(str)
+    columns = (rows[name].to_numpy() for name in (count, "tokens", "val_loss"))
+    return Runs.from_arrays(*columns, flops=rows["operations"], cluster=cluster)
+
+
+def names(rows) -> str:
+    """What names a set of runs: the SHA-256 of their sorted ids with a space between."""
+    return hashlib.sha256(" ".join(sorted(rows["id"])).encode()).hexdigest()
+
+
+def on_record():
+    """The runs of `ladder` from which data/foretell.jsonl predicted, whatever was recorded since.
+
+    Raises ValueError if they are not the runs that it names.
+    """
+    made = records.read("foretell")[0]
+    rows = ladder(made["fitted_up_to"])
+    rows = rows[rows["from.time"] < made["from"]["time"]]
+    if names(rows) != made["runs_sha256"]:
+        raise ValueError("data/foretell.jsonl was predicted from other runs than are recorded here")
+    return rows
 
 
 def power_law(budgets, params) -> Allocator:
@@ -67,13 +105,14 @@ def exponents(runs, budgets, noise: float, *, samples: int = 400, seed: int = 0)
     """The exponent of `power_law` again and again, with noise added to every loss.
 
     ``noise`` is the standard deviation of a loss from seed to seed, in nats. Shape [samples]; NaN
-    where fewer than two budgets keep an optimum.
+    where fewer than two budgets keep an optimum among their sizes.
     """
     rng = np.random.default_rng(seed)
     drawn = np.full(samples, np.nan)
     for sample in range(samples):
         loss = runs.loss + rng.normal(0, noise, len(runs))
-        optima = parabolas(type(runs)(runs.params, runs.tokens, loss, runs.spent), budgets)
+        optima = parabolas(Runs(runs.params, runs.tokens, loss, runs.spent), budgets)
+        optima = optima[optima["inside"]]
         if len(optima) > 1:
             drawn[sample] = power_law(optima["flops"], optima["params"]).exponent
     return drawn

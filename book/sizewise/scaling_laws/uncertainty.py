@@ -75,6 +75,27 @@ class Joint:
         by_size = size * (error.size - steeper_size)
         return self.law.E * error.E + by_size + data * (error.data - steeper_data)
 
+    def moved(self, error: Direction) -> Hoffmann:
+        """The law with all coefficients off by ``error``."""
+        law = self.law
+        alpha, beta = law.alpha * np.exp(error.alpha), law.beta * np.exp(error.beta)
+        return Hoffmann(
+            law.E * (1 + error.E),
+            law.size_term(self.params) * (1 + error.size) * np.power(self.params, alpha),
+            law.data_term(self.tokens) * (1 + error.data) * np.power(self.tokens, beta),
+            alpha,
+            beta,
+        )
+
+    def ratio_interval(self, quantity):
+        """95 % interval of a positive quantity of the law, by the delta method on its logarithm.
+
+        The derivative is a difference of one standard deviation along each direction.
+        """
+        value = quantity(self.law)
+        changes = [np.log(quantity(self.moved(error)) / value) for error in self.directions]
+        return log_ends(value, sum(change**2 for change in changes))
+
     def variance(self, params, tokens):
         """Variance of the loss, in nats squared: the squares of independent changes add up.
 
@@ -89,8 +110,13 @@ class Joint:
 
 def ends(loss, variance):
     """95 % interval of a loss, taken of its logarithm: so was the fit, and no end is below 0."""
-    share = REACH * np.sqrt(variance) / loss
-    return loss * np.exp(-share), loss * np.exp(share)
+    return log_ends(loss, variance / loss**2)
+
+
+def log_ends(value, variance):
+    """95 % interval of a positive value from the variance of its logarithm."""
+    share = REACH * np.sqrt(variance)
+    return value * np.exp(-share), value * np.exp(share)
 
 
 def coordinates(other: Hoffmann, law: Hoffmann, params: float, tokens: float) -> np.ndarray:

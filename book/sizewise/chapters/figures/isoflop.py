@@ -14,14 +14,17 @@ def curves(axes, runs, optima) -> str:
     """
     for colour, (budget, rows) in zip(COLOURS, runs.groupby("budget"), strict=False):
         axes.semilogx(rows["size"], rows["loss"], "o", color=colour)
-        best = optima[np.isclose(optima["flops"], budget, rtol=0.1)].iloc[0]
-        sizes = np.geomspace(rows["size"].min(), rows["size"].max(), 60)
-        curve = best["loss"] + best["curvature"] * np.log(sizes / best["params"]) ** 2
-        axes.plot(sizes, curve, color=colour, linewidth=1.2)
-        axes.plot(best["params"], best["loss"], "v", color=colour, markersize=9)
+        end = rows.loc[rows["size"].idxmax(), ["size", "loss"]].tolist()
+        for best in optima[np.isclose(optima["flops"], budget, rtol=0.1)].itertuples():
+            sizes = np.geomspace(rows["size"].min(), rows["size"].max(), 60)
+            curve = best.loss + best.curvature * np.log(sizes / best.params) ** 2
+            axes.plot(sizes, curve, color=colour, linewidth=1.2)
+            end = sizes[-1], curve[-1]
+            if best.inside:
+                axes.plot(best.params, best.loss, "v", color=colour, markersize=9)
         axes.annotate(
             f"{power(budget, letters=False)} FLOPs",
-            (sizes[-1], curve[-1]),
+            end,
             xytext=(6, 0),
             textcoords="offset points",
             color=colour,
@@ -32,7 +35,8 @@ def curves(axes, runs, optima) -> str:
     axes.set_xlabel("parameters outside embedding and head")
     axes.set_ylabel("validation loss, nats a token")
     return "Best size at each budget: " + "; ".join(
-        f"{si(row.params, 'params')} for {row.flops:.0e} FLOPs" for row in optima.itertuples()
+        f"{si(row.params, 'params')} for {row.flops:.0e} FLOPs"
+        for row in optima[optima["inside"]].itertuples()
     )
 
 
@@ -80,12 +84,12 @@ def exponents(axes, table) -> str:
 def prediction(axes, table) -> str:
     """Predicted and measured losses of the largest budget over size.
 
-    ``table`` has ``size``, ``loss``, ``law``, ``law_low``, ``law_high``, ``quadratic`` and
-    ``no change``.
+    ``table`` has ``size``, ``measured`` (nan where no run was made), ``law``, ``low``, ``high``,
+    ``quadratic`` and ``no change``.
     """
     table = table.sort_values("size")
     axes.fill_between(
-        table["size"], table["law_low"], table["law_high"], color=COLOURS[0], alpha=0.2, linewidth=0
+        table["size"], table["low"], table["high"], color=COLOURS[0], alpha=0.2, linewidth=0
     )
     names = {
         "law": ("law and its interval", 9),
@@ -103,19 +107,19 @@ def prediction(axes, table) -> str:
             textcoords="offset points",
             va="center",
         )
-    axes.semilogx(table["size"], table["loss"], "o", color=INK)
-    near = table.iloc[-2]
+    made = table.dropna(subset="measured")
+    axes.semilogx(made["size"], made["measured"], "o", color=INK)
     axes.annotate(
         "measured",
-        (near["size"], near["loss"]),
+        made[["size", "measured"]].iloc[-1],
         xytext=(6, -8),
         textcoords="offset points",
         va="center",
     )
-    axes.set_xlim(right=4e7)
-    axes.set_xticks([1e5, 1e6])
+    axes.set_xlim(right=50 * table["size"].max())
     axes.set_xlabel("parameters outside embedding and head")
     axes.set_ylabel("validation loss, nats a token")
     return "Measured and predicted losses: " + "; ".join(
-        f"{si(row.size, 'params')} {row.loss:.3f}, law {row.law:.3f}" for row in table.itertuples()
+        f"{si(row.size, 'params')} {row.measured:.3f}, law {row.law:.3f}"
+        for row in made.itertuples()
     )

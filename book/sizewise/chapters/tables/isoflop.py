@@ -6,75 +6,92 @@ import pandas as pd
 from sizewise import scaling_laws
 from sizewise.data import records
 from sizewise.scaling_laws import fitting
+from sizewise.scaling_laws.isoflop import ladder_runs, on_record
 
 SAMPLES = 1000
 COUNTS = {"params_non_embedding": "without embedding and head", "params": "all parameters"}
+FACTORS = ["params_non_embedding", "tokens"]
 
 
-def ladder(most: float | None = None) -> pd.DataFrame:
-    """The dense runs of data/isoflop.jsonl that ended, up to a budget of ``most`` FLOPs."""
-    rows = records.table("isoflop")
-    ended = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
-    rows = rows[ended].sort_values(["budget", "width", "seed"], ignore_index=True)
-    return rows if most is None else rows[rows["budget"] <= most]
+def record(rows: pd.DataFrame) -> pd.DataFrame:
+    """The predictions on record beside what ``rows`` ended with: ``measured``, nan if not made.
 
-
-def runs_of(rows: pd.DataFrame, count: str = "params_non_embedding") -> scaling_laws.Runs:
-    """The rows as runs with the FLOPs that were spent; seeds of one run are a cluster."""
-    cluster = rows["budget"].astype(str) + " " + rows["width"].astype(str)
-    columns = (rows[name].to_numpy() for name in (count, "tokens", "val_loss"))
-    return scaling_laws.Runs.from_arrays(*columns, flops=rows["operations"], cluster=cluster)
-
-
-def predictions(rows: pd.DataFrame, top: float) -> dict[str, np.ndarray]:
-    """Losses of the runs at budget ``top``, predicted from those below it, by three means.
-
-    Each [samples, runs]: the law; a quadratic in the logarithms of size and tokens (six
-    coefficients by least squares of the log loss); and the best loss of the budget before, which
-    says that nothing changes. The first two carry a bootstrap and the residual of a run.
+    ``inside`` and ``inside_repeated``, yes or no, are about the law's 95 % interval of a run and
+    that of the rival for repeated text, which is as wide in proportion.
     """
-    below, above = rows[rows["budget"] < top], rows[rows["budget"] == top]
-    runs = runs_of(below)
-    fit = scaling_laws.fit(runs, bootstrap=SAMPLES, seed=0)
-    size, tokens = (above[c].to_numpy(float) for c in ("params_non_embedding", "tokens"))
-    laws = scaling_laws.Hoffmann.from_theta(fit.samples[:, None])
-    rng = np.random.default_rng(0)
-    weights = fitting.resamples(runs, SAMPLES, 0)
+    measured = rows.groupby(["budget", "width"])["val_loss"].mean().rename("measured")
+    ahead = records.table("foretell").join(measured, on=["budget", "width"])
+    made = ahead["measured"]
+    worth = ahead["loss_repeated"] / ahead["loss"]
+    for name, scale in (("inside", 1.0), ("inside_repeated", worth)):
+        within = made.between(ahead["run_low"] * scale, ahead["run_high"] * scale)
+        ahead[name] = within.map({True: "yes", False: "no"}).where(made.notna())
+    return ahead
+
+
+def expected(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs at the largest budget of ``rows``, and the runs from which they are predicted.
+
+    Where data/foretell.jsonl has that budget these are its runs, ``measured`` or still missing,
+    and the runs that it names; else those that are there, and all of smaller budgets.
+    """
+    top = rows["budget"].max()
+    ahead = record(rows).query("budget == @top")
+    if len(ahead):
+        return ahead, on_record()
+    own = rows[rows["budget"] == top].groupby("width", as_index=False).first()
+    own["measured"] = rows[rows["budget"] == top].groupby("width")["val_loss"].mean().to_numpy()
+    return own, rows[rows["budget"] < top]
+
+
+def predictions(below: pd.DataFrame, ahead: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What the runs ``ahead`` could end with, by the runs ``below``: samples [samples, runs].
+
+    By the law, and where it is on record by the law for repeated text; by a quadratic in the
+    logarithms of size and tokens (six coefficients by least squares of the log loss); and by the
+    best loss of the budget before, which says that nothing changes and is one sample.
+    """
+    size, tokens = (ahead[name].to_numpy(float) for name in FACTORS)
+    columns = (below[name] for name in (*FACTORS, "val_loss"))
+    runs = scaling_laws.Runs.from_arrays(*columns)  # as scripts/foretell.py fits them
+    law = scaling_laws.fit(runs, bootstrap=4 * SAMPLES, seed=0).outcomes(size, tokens)
+    samples = {"law": law}
+    if "loss_repeated" in ahead:
+        worth = ahead["loss_repeated"] / ahead["loss"]
+        samples["law, repeats count less"] = law * worth.to_numpy()
     design, new = _quadratic(runs.params, runs.tokens), _quadratic(size, tokens)
-    logs = np.log(runs.loss)
-    drawn = [_least_squares(design, logs, w) for w in weights]
+    logs, rng = np.log(runs.loss), np.random.default_rng(0)
+    drawn = [_least_squares(design, logs, w) for w in fitting.resamples(runs, SAMPLES, 0)]
     residuals = logs - design @ _least_squares(design, logs, np.ones(len(runs)))
-    scatter = {
-        name: rng.choice(values * np.sqrt(len(runs) / (len(runs) - count)), (SAMPLES, len(above)))
-        for name, values, count in (("law", fit.residuals, 5), ("quadratic", residuals, 6))
-    }
-    before = scaling_laws.parabolas(runs, below["budget"].to_numpy())["loss"].iloc[-1]
-    return {
-        "law": laws.loss(size, tokens) * np.exp(scatter["law"]),
-        "quadratic": np.exp(np.array(drawn) @ new.T + scatter["quadratic"]),
-        "no change": np.full((1, len(above)), before),
-    }
+    residuals *= np.sqrt(len(runs) / (len(runs) - design.shape[1]))
+    scatter = rng.choice(residuals, (SAMPLES, len(ahead)))
+    samples["quadratic"] = np.exp(np.array(drawn) @ new.T + scatter)
+    best = scaling_laws.parabolas(ladder_runs(below), below["budget"].to_numpy())["loss"].iloc[-1]
+    return samples | {"no change": np.full((1, len(ahead)), best)}
 
 
-def scores(samples: dict[str, np.ndarray], measured: np.ndarray, drop: float) -> pd.DataFrame:
+def scores(samples: dict[str, np.ndarray], measured: np.ndarray) -> pd.DataFrame:
     """How good predictions were: mean miss in nats, with its sign, over the drop, and CRPS.
 
     The continuous ranked probability score (Gneiting and Raftery 2007, equation 21) is in nats
-    and rewards an interval that is narrow and right; of a point it is the miss. ``drop`` is the
-    fall of the best loss that was to be predicted.
+    and rewards an interval that is narrow and right; of a point it is the miss. The drop that was
+    to be predicted is from what ``no change`` says to the lowest ``measured`` loss [runs]; runs
+    that are not there yet (nan) are left out.
     """
+    there = np.isfinite(measured)
+    drop = samples["no change"][0, 0] - measured[there].min()
     rows = []
     for name, values in samples.items():
-        middle = np.median(values, axis=0)
-        low, high = np.percentile(values, [2.5, 97.5], axis=0)
+        low, middle, high = np.percentile(values[:, there], [2.5, 50, 97.5], axis=0)
+        miss = measured[there] - middle
         rows.append(
             {
                 "prediction": name,
-                "miss": np.abs(measured - middle).mean(),
-                "bias": (measured - middle).mean(),
-                "miss over drop": np.abs(measured - middle).mean() / drop,
+                "miss": np.abs(miss).mean(),
+                "bias": miss.mean(),
+                "miss over drop": np.abs(miss).mean() / drop,
                 "width": (high - low).mean(),
-                "CRPS": crps(values, measured).mean(),
+                "CRPS": crps(values[:, there], measured[there]).mean(),
             }
         )
     return pd.DataFrame(rows)
@@ -89,6 +106,18 @@ def crps(samples: np.ndarray, measured: np.ndarray) -> np.ndarray:
     return np.abs(samples - measured).mean(0) - between / 2
 
 
+def seed_noise(rows: pd.DataFrame) -> pd.DataFrame:
+    """The losses of one size from several seeds, a row each: ``seeds``, ``mean``, ``sd``, and
+    ``astray``, how far the run that lies farthest from the median of its seeds ended above it."""
+    groups = rows.groupby(["budget", "params_non_embedding"])["val_loss"]
+    astray = (rows["val_loss"] - groups.transform("median")).rename("astray")
+    worst = astray.groupby([rows["budget"], rows["params_non_embedding"]]).agg(
+        lambda off: off.loc[off.abs().idxmax()]
+    )
+    each = groups.agg(seeds="size", mean="mean", sd="std").join(worst)
+    return each[each["seeds"] > 1].reset_index()
+
+
 def exponents(rows: pd.DataFrame, noise: float) -> pd.DataFrame:
     """The exponent of the best size in three ways, for each way of counting parameters.
 
@@ -97,8 +126,8 @@ def exponents(rows: pd.DataFrame, noise: float) -> pd.DataFrame:
     """
     table = []
     for count, name in COUNTS.items():
-        runs, budgets = runs_of(rows, count), rows["budget"].to_numpy()
-        optima = scaling_laws.parabolas(runs, budgets)
+        runs, budgets = ladder_runs(rows, count), rows["budget"].to_numpy()
+        optima = scaling_laws.parabolas(runs, budgets).query("inside")
         value = scaling_laws.power_law(optima["flops"], optima["params"]).exponent
         spread = np.nanpercentile(scaling_laws.exponents(runs, budgets, noise), [2.5, 97.5])
         table.append((name, "parabolas", value, *spread))
