@@ -258,7 +258,17 @@ def test_gemma_270m_in_q4_k_m_is_the_published_file():
     file = {"q8_0": 179_824_640, "q5_0": 43_591_680, "q4_k": 13_271_040, "q6_k": 9_676_800,
             "f32": 223_744}  # fmt: skip
     assert {name: parts[name].bytes for name in file} == file
-    assert sum(part.bytes for part in parts.values()) == pytest.approx(253_113_024, rel=1e-3)
+    # Tensors are exact; the header holds the tokenizer, whose words an estimate can't know.
+    assert sum(part.bytes for part in parts.values()) == pytest.approx(253_113_024, rel=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),  # bytes before the first tensor and of padding, of three published files
+    [("gemma-3-270m", 6_525_120), ("smollm2-135m", 1_785_664), ("qwen2.5-0.5b", 5_947_776)],
+)
+def test_a_gguf_header_is_estimated_within_a_tenth(name, header):
+    parts = {part.what: part for part in weights.parts(parameters.describe(name), "q4_k_m")}
+    assert parts["header and tokenizer (within 10 %)"].bytes == pytest.approx(header, rel=0.1)
 
 
 def test_smollm2_in_q4_1_is_the_published_file():
@@ -287,8 +297,14 @@ def test_qwen3_32b_on_two_rtx_4090():
 
 
 def test_gpt2_beyond_its_longest_context_says_so(sizewise):
-    out = json.loads(sizewise("memory", "gpt2-xl", "--context", 131072, "--json").out)
-    assert any("longest context is 1,024 tokens" in note for note in out["assumptions"])
+    _, out, err = sizewise("memory", "gpt2-xl", "--context", 131072, "--json")
+    words = "131,072 tokens are beyond the model's longest context of 1,024"
+    assert json.loads(out)["warnings"] == [words]
+    assert err == f"sizewise: warning: {words}\n"
+    _, out, err = sizewise("roofline", "gpt2-xl", "--context", "2k", "--json")
+    assert "beyond the model's longest context" in json.loads(out)["warnings"][0]
+    assert err.startswith("sizewise: warning: 2,048 tokens are beyond")
+    assert sizewise("memory", "gpt2-xl", "--context", "1k").err == ""
 
 
 def test_a_model_that_does_not_fit_is_not_timed_in_silence(sizewise):
@@ -311,6 +327,79 @@ def test_arithmetic_that_a_device_does_not_have_is_refused(sizewise):
 def test_a_hub_id_that_the_catalogue_knows_needs_no_network(sizewise):
     (count,) = json.loads(sizewise("count", "meta-llama/Llama-3.1-8B", "--json").out)
     assert (count["model"], count["total"]) == ("llama-3.1-8b", 8_030_261_248)
+
+
+def test_the_latents_of_deepseek_v2_lite(sizewise):
+    # vllm issue 15871: "0.95 GiB KV cache is needed" at 32,768; the total is the published one.
+    out = json.loads(sizewise("memory", "deepseek-v2-lite", "--context", "32k", "--json").out)
+    assert out["kv_bytes"] == 27 * (512 + 64) * 2 * 32_768
+    assert round(out["kv_bytes"] / GIB, 2) == 0.95
+    assert out["weights_bytes"] == 2 * 15_706_484_224
+    # ollama PR 17201: what an engine holds beside the cache is the engine's.
+    assert any("the engine's choice" in note for note in out["assumptions"])
+    assert any("an engine's own buffers" in note for note in out["assumptions"])
+
+
+LLAMA_VISION = {
+    "architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama",
+    "text_config": {
+        "model_type": "mllama_text_model", "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "vocab_size": 128256, "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38],
+        "max_position_embeddings": 131072, "tie_word_embeddings": False,
+    },
+    "vision_config": {
+        "model_type": "mllama_vision_model", "hidden_size": 1280, "intermediate_size": 5120,
+        "num_hidden_layers": 32, "num_global_layers": 8, "attention_heads": 16,
+        "image_size": 560, "patch_size": 14, "max_num_tiles": 4, "vision_output_dim": 7680,
+        "intermediate_layers_indices": [3, 7, 15, 23, 30],
+        "supported_aspect_ratios": [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]],
+    },
+}  # fmt: skip
+
+
+def test_image_tokens_of_llama_vision_sit_in_its_cross_attention(tmp_path):
+    # The published total; 4 tiles of (560 / 14)^2 + 1 tokens in 8 of 40 layers, by hand.
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(LLAMA_VISION))
+    model = parameters.describe(file)
+    assert model.total == 10_670_220_835
+    heads = 2 * 8 * 128 * 2  # keys and values in 16 bits
+    images = 8 * heads * 4 * (40 * 40 + 1)
+    assert memory.kv_bytes_per_token(model) == 32 * heads
+    for context in (1, 1000, 100_000):
+        assert memory.kv_cache_bytes(model, context) == 32 * heads * context + images
+
+
+def test_the_head_of_flan_t5_is_its_own(tmp_path):
+    # T5's classes tie whatever the file says; the published files of FLAN-T5 hold a head.
+    file = tmp_path / "config.json"
+    fields = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_kv": 64,
+              "d_model": 2048, "d_ff": 5120, "num_heads": 32, "num_layers": 24,
+              "num_decoder_layers": 24, "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
+              "is_encoder_decoder": True, "tie_word_embeddings": False}  # fmt: skip
+    file.write_text(json.dumps(fields))
+    assert parameters.count(file).total == 2_849_757_184  # google/flan-t5-xl
+    model = parameters.describe(file)
+    assert model.lookup == 32128 * 2048  # the input table alone, since the head is another
+    file.write_text(json.dumps(fields | {"tie_word_embeddings": True}))
+    assert parameters.count(file).total == 2_849_757_184 - 32128 * 2048
+
+
+def test_layers_for_multi_token_prediction_have_bytes_of_their_own(sizewise):
+    # DeepSeek-V3's README: 14B of MTP weights, of which embedding and head are copies.
+    out = json.loads(sizewise("memory", "deepseek-v3", "--json").out)
+    attention = 7168 * 1536 + 1536 + 1536 * 128 * 192 + 7168 * 576 + 512 + 512 * 128 * 256
+    attention += 128 * 128 * 7168
+    layer = attention + 257 * 3 * 7168 * 2048 + 256 * 7168 + 2 * 7168  # a shared expert, a router
+    model = parameters.describe("deepseek-v3")
+    last = sum(t.parameters // len(t.layers) for t in model.tensors if 60 in t.layers)
+    joined = model.mtp - last
+    assert last == layer
+    assert joined == 2 * 7168**2 + 3 * 7168 + 2 * 129280 * 7168
+    assert 2 * joined + last < out["mtp_bytes"] < 2 * joined + 1.01 * last  # fp8, and 16 bits
+    assert out["total_bytes"] == out["weights_bytes"] + out["kv_bytes"] + out["activation_bytes"]
+    assert "beside it: multi-token prediction" in sizewise("memory", "deepseek-v3").out
 
 
 # ---- a checkpoint's own bytes

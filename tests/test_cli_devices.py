@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from sizewise import paths
 
 
 def test_memory_gives_the_bytes_worked_by_hand(sizewise):
@@ -32,9 +33,30 @@ def test_a_model_that_does_not_fit_says_how_many_devices_hold_it(sizewise):
 def test_a_config_file_is_taken_like_a_name(sizewise, tmp_path):
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"model_type": "llama", "num_hidden_layers": 2}))
-    code, out, _ = sizewise("memory", file, "--weights", "fp8", "--kv", "fp8", "--json")
+    words = ("memory", file, "--weights", "fp8", "--kv", "fp8", "--json")
+    code, out, _ = sizewise(*words, "--context", "8k")
     assert code == 0
     assert json.loads(out)["kv_bytes"] == 8192 * 2 * 2 * 32 * 128
+    plain = json.loads(sizewise(*words).out)
+    assert plain["context"] == 2048
+    assert "its longest context is not stated: its class's default is 2,048" in plain["assumptions"]
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"),
+    [("whisper-large-v3-hub", 448), ("t5-small-hub", 512), ("gpt2-xl", 1024), ("qwen3-8b", 8192)],
+)
+def test_without_a_context_it_is_8192_or_the_models_longest(sizewise, tmp_path, model, tokens):
+    if model.endswith("-hub"):
+        rows = json.loads((paths.root() / "data" / "conformance.json").read_text())["models"]
+        file = tmp_path / "config.json"
+        row = next(row for row in rows if row["name"].endswith(model))
+        file.write_text(json.dumps(row["config"]))
+        model = file
+    _, out, err = sizewise("memory", model, "--json")
+    assert (json.loads(out)["context"], err) == (tokens, "")
+    words = f"a context of {tokens:,} tokens, since none is stated"
+    assert words in json.loads(out)["assumptions"]
 
 
 def test_roofline_decode_is_bytes_over_bandwidth(sizewise):
@@ -66,6 +88,9 @@ def test_roofline_decode_is_bytes_over_bandwidth(sizewise):
         (["llama-3.1-8b", "--weights", "nf5"], "did you mean 'nf4'"),
         (["llama-3.1-8b", "--kv", "fp9"], "did you mean 'fp8'"),
         (["llama-3.1-8x"], "did you mean 'llama-3.1-8b'"),
+        (["llama-3.1-8b", "--batch", "1e9"], "batch"),
+        (["llama-3.1-8b", "--batch", 1 << 40], "batch must be from 1 to"),
+        (["llama-3.1-8b", "--context", "4096M"], "context must be from 1 to"),
         (["no/such/config.json"], "no such file"),
     ],
 )
@@ -76,6 +101,13 @@ def test_bad_input_is_one_line_and_exit_code_two(sizewise, command, words, said)
     assert said in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("option", ["--devices", "--concurrency", "--input", "--output"])
+def test_negative_numbers_of_a_floor_are_refused(sizewise, option):
+    for number in ("-1", "99999999999999"):
+        code, out, err = sizewise("roofline", "gpt2", option, number)
+        assert (code, out, err.count("\n")) == (2, "", 1)
 
 
 @pytest.mark.parametrize("price", ["cheap", "1:2:3", "-2", "3:2", "nan"])
@@ -115,6 +147,16 @@ def test_pipeline_stages_and_experts_are_shared_out(sizewise):
         (("llama-3.1-8b", "--context", "32x"), "context takes 8192, 32k, 128Ki or 1M"),
         (("llama-3.1-8b", "--offload", "fast"), "a link is written 50GB/s"),
         (("llama-3.1-8b", "--usable", "1.5"), "usable share of memory"),
+        (("llama-3.1-8b", "--gpus", 0), "devices must be from 1 to 1024, got 0"),
+        (("llama-3.1-8b", "--gpus", 10**9), "devices must be from 1 to 1024"),
+        (("llama-3.1-8b", "--tp", 0), "tensor parallel must be from 1 to 1024, got 0"),
+        (("llama-3.1-8b", "--tp", -2), "tensor parallel must be from 1 to 1024"),
+        (("llama-3.1-8b", "--pp", 0), "pipeline parallel must be from 1"),
+        (("mixtral-8x7b", "--ep", 0), "expert parallel must be from 1"),
+        (("llama-3.1-8b", "--train", "lora", "--rank", 0), "rank must be from 1"),
+        (("llama-3.1-8b", "--train", "full", "--gpus", 8), "--train is reckoned for one device"),
+        (("llama-3.1-8b", "--train", "full", "--device", "all"), "--train is reckoned for one"),
+        (("llama-3.1-8b", "--rank", 8), "need --train"),
     ],
 )
 def test_what_cannot_be_shared_out_is_refused_with_what_can(sizewise, words, said):

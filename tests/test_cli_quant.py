@@ -295,7 +295,10 @@ def test_a_folder_that_is_no_model_is_refused(sizewise, folder, tmp_path, text):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"auto_map": {"AutoModel": "evil.Model"}}, "names code of its own"),
+        (
+            {"model_type": "own", "architectures": [], "auto_map": {"AutoModel": "evil.Model"}},
+            "has no class for",
+        ),
         ({"architectures": ["LlamaModel"]}, "LlamaModel is no causal language model"),
         ({"quantization_config": {"quant_method": "gptq"}}, "is quantized already"),
         ({"num_hidden_layers": 3}, "tensors are missing, such as model.layers.2"),
@@ -308,6 +311,16 @@ def test_a_model_that_cannot_be_taken_is_refused(sizewise, folder, tmp_path, tex
     assert said in refused(sizewise, built, "--text", text)
 
 
+def test_code_that_a_configuration_names_is_not_used_and_said_so(sizewise, folder, tmp_path, text):
+    built = changed(folder, tmp_path, auto_map={"AutoModelForCausalLM": "evil.Model"})
+    (built / "evil.py").write_text("raise SystemExit('it was run')")
+    code, out, _ = sizewise("quantize", built, "--text", text, "--windows", 2, "--json")
+    assert code == 0
+    assert any(
+        "auto_map) was not fetched, read or run" in note for note in json.loads(out)["notes"]
+    )
+
+
 @pytest.fixture
 def hub(folder, tmp_path, monkeypatch):
     """The hub as a function of what a repository's configuration and its list of files say."""
@@ -318,6 +331,7 @@ def hub(folder, tmp_path, monkeypatch):
         file = tmp_path / "config.json"
         file.write_text(json.dumps(json.loads((folder / "config.json").read_text()) | fields))
         listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=item) for item in files])
+        monkeypatch.setattr(configs, "hub_answers", lambda: True)
         monkeypatch.setattr(configs, "_from_hub", lambda name: file)
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **k: listed)
         monkeypatch.setattr(load, "load", lambda *a: pytest.fail("it was fetched"))

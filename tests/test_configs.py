@@ -171,6 +171,13 @@ class TestNames:
     def test_an_unknown_name_comes_with_the_nearest_one(self, name, near):
         assert refusal(name) == f"unknown model {name!r}; did you mean {near!r}?"
 
+    @pytest.mark.parametrize(
+        "name", ["bge-m3", "openelm", "llama-3.1-80b", "llama-3-8b", "qwen3-14b", "phi-4",
+                 "deepseek-v2", "gemma-3n-e4b", "falcon-7b", "whisper-large-v3", "t5-small"]
+    )  # fmt: skip
+    def test_a_name_of_another_model_is_never_suggested(self, name):
+        assert "did you mean" not in refusal(name)
+
     @pytest.mark.parametrize("name", ["", "\0", "a/b/c", "§§§", "x" * 5000])
     def test_what_no_model_could_be_called_is_unknown(self, name):
         assert refusal(name).startswith("unknown model ")
@@ -192,6 +199,28 @@ class TestNames:
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") == 1
         assert done.stdout.startswith("nobody/no-such-model: neither in the catalogue nor ")
+
+    @pytest.mark.parametrize("lookup", ["fails", "hangs"])
+    def test_a_hub_that_does_not_answer_is_not_waited_for(self, monkeypatch, lookup):
+        import socket
+        import time
+
+        def connect(*_, **__):
+            if lookup == "hangs":
+                time.sleep(60)
+            raise socket.gaierror("no such host")
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+        started = time.perf_counter()
+        assert "it does not answer" in refusal("nobody/no-such-model")
+        assert time.perf_counter() - started < 5  # two seconds, and a library's import
+
+    def test_a_repository_of_the_conformance_file_needs_no_network(self):
+        count = parameters.count("moonshotai/kimi-k2.5")
+        assert count.total == 1_026_879_353_328
+        spec = config.load("Qwen/Qwen3-VL-8B-Instruct")
+        assert (spec.name, spec.source) == ("Qwen/Qwen3-VL-8B-Instruct", "conformance")
+        assert any("configuration as of" in note for note in spec.notes)
 
 
 class TestSizes:

@@ -167,7 +167,14 @@ SIZES = np.geomspace(1e8, 1e10, 12)
         (lambda t: t.assign(params=t["params"] / 1e9), "params are 16 at most: is the column in"),
         (lambda t: t.assign(tokens=t["tokens"] / 1e9), "millions or billions"),
         (lambda t: t.assign(loss=np.exp(t["loss"] + 0.5)), "is it perplexity?"),
+        (lambda t: t.assign(loss=t["loss"] - t["loss"].min() + 5.5), "is it perplexity?"),
         (lambda t: t.assign(loss=t["loss"] / 3), "is it bits a byte?"),
+        (lambda t: t.assign(flops=6e-15 * t["params"] * t["tokens"]), "is the column in PFLOPs?"),
+        (
+            lambda t: t.assign(flops=6 / 8.64e19 * t["params"] * t["tokens"]),
+            "is the column in PF-days?",
+        ),
+        (lambda t: t.assign(val_loss=t["loss"] + 0.1), "'loss' is taken for loss, not 'val_loss'"),
         (lambda t: pandas.concat([t, t.head(5)]), "5 rows repeat another exactly"),
     ],
 )
@@ -210,6 +217,12 @@ def test_all_columns_can_be_named_and_two_that_could_be_meant_are_refused(tmp_pa
     both = frame.rename(columns={"loss": "val_loss"}).assign(eval_loss=frame["loss"])
     with pytest.raises(ValueError, match="'val_loss', 'eval_loss' could be loss"):
         scaling_laws.Runs.read(written(tmp_path, both))
+
+
+def test_compute_in_another_unit_gives_no_tokens(tmp_path, frame):
+    frame = frame.assign(c=6e-15 * frame["params"] * frame["tokens"]).drop(columns="tokens")
+    with pytest.raises(ValueError, match="must be in FLOPs, not in PFLOPs or PF-days"):
+        scaling_laws.Runs.read(written(tmp_path, frame))
 
 
 def test_counted_flops_decide_the_allocation_and_stand_in_for_tokens(tmp_path, frame):

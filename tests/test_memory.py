@@ -633,7 +633,9 @@ def test_without_a_device_nothing_is_said_about_fitting():
 
 def test_a_context_beyond_the_stated_one_is_noted():
     model = from_config(LLAMA_8B, total=8_030_261_248)
-    assert any("131,072" in note for note in memory.total_memory(model, context=2**20).assumptions)
+    (warning,) = memory.total_memory(model, context=2**20).warnings
+    assert "131,072" in warning
+    assert memory.total_memory(model, context=131_072).warnings == ()
 
 
 MODELS = [

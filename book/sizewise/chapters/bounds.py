@@ -68,7 +68,7 @@ class Model:
         if value in catalog.models() or Path(value).exists():
             return
         if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value, re.ASCII):  # an id of the hub
-            raise units.unknown("model", value, catalog.models())
+            raise catalog.unknown_model(value)
 
 
 class Day:

@@ -7,7 +7,7 @@ import typer
 from sizewise.units import si
 
 from .forecast import Concurrency, Framework, Host, Input, Output
-from .output import as_json, lines, print_table, table
+from .output import as_json, lines, print_table, table, warn
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name, file, folder or hub id.")]
 Device = Annotated[
@@ -17,7 +17,10 @@ Weights = Annotated[
     str, typer.Option(help="Format of the weights (sizewise formats); default: the checkpoint's.")
 ]
 Cache = Annotated[str, typer.Option("--kv", help="Format of the KV cache: bf16, fp8, q8_0, ...")]
-Context = Annotated[str, typer.Option(help="Tokens of each request: 8192, 32k, 128Ki, 1M.")]
+Context = Annotated[
+    str,
+    typer.Option(help="Tokens of each request: 8192, 32k, 128Ki, 1M; default: 8192 at most."),
+]
 Batch = Annotated[int, typer.Option(help="Concurrent requests.")]
 Usable = Annotated[
     float | None,
@@ -25,17 +28,18 @@ Usable = Annotated[
 ]
 Gpus = Annotated[int | None, typer.Option(help="Devices; without --tp all of a stage share it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
-IgnoreCode = Annotated[bool, typer.Option(hidden=True)]
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Estimate an architecture that has no class.")
 ]
+DEFAULT_CONTEXT = 8192
+TRAINING = {"optimizer": "adam-mixed", "rank": 16, "checkpointing": True}  # options of --train
 
 
 def memory(
     model: Model,
     weights: Weights = "",
     kv: Cache = "bf16",
-    context: Context = "8192",
+    context: Context = "",
     batch: Batch = 1,
     device: Device = "H100",
     gpus: Gpus = None,
@@ -46,8 +50,8 @@ def memory(
         bool, typer.Option("--fit", help="What fits: context, requests, format, devices.")
     ] = False,
     train: Annotated[str, typer.Option(help="Train instead of serve: full, lora or qlora.")] = "",
-    optimizer: Annotated[str, typer.Option(help="With --train full.")] = "adam-mixed",
-    rank: Annotated[int, typer.Option(help="Of LoRA's matrices.")] = 16,
+    optimizer: Annotated[str, typer.Option(help="With --train full.")] = TRAINING["optimizer"],
+    rank: Annotated[int, typer.Option(help="Of LoRA's matrices.")] = TRAINING["rank"],
     checkpointing: Annotated[
         bool, typer.Option(help="Recompute activations in the backward pass.")
     ] = True,
@@ -56,7 +60,6 @@ def memory(
         typer.Option(help="Keep what does not fit in host memory, over a link of so much: 50GB/s."),
     ] = "",
     usable: Usable = None,
-    ignore_code: IgnoreCode = False,
     estimate: Estimate = False,
     json: Json = False,
 ):
@@ -66,85 +69,99 @@ def memory(
     sizewise memory deepseek-v3 --device H200 --gpus 8 --context 128k --batch 16;
     sizewise memory qwen3-32b --device 4090 --fit; sizewise memory qwen3-8b --train qlora
     """
-    from sizewise import units, validation
-    from sizewise.costs import deployment, formats
+    from sizewise import units
+    from sizewise.costs import deployment
     from sizewise.costs import memory as costs
     from sizewise.data import catalog
-    from sizewise.models import config, parameters
 
-    tokens = units.tokens(context)
-    validation.whole("context", tokens), validation.whole("batch", batch)
-    wanted = formats.weight_format(weights).name if weights else None
-    formats.cache_format(kv)
     every = device.lower() == "all"
     hardware = None if every else catalog.device(device)
-    described = parameters.describe(config.load(model, estimate=estimate))
-    if train:
-        if every:
-            raise ValueError("--train is reckoned for one device at a time")
-        _training(
-            described, train, optimizer, rank, tokens, batch, checkpointing, hardware, usable, json
+    link = units.bandwidth(offload) if offload else None
+    shares = [gpus, tp, None if pp == 1 else pp, ep, fit or None, link]
+    training = {"optimizer": optimizer, "rank": rank, "checkpointing": checkpointing}
+    if train and (every or weights or any(share is not None for share in shares)):
+        raise ValueError(
+            "--train is reckoned for one device, without --weights, --gpus, --tp, --pp, --ep, "
+            "--fit or --offload"
         )
+    if not train and training != TRAINING:
+        raise ValueError("--optimizer, --rank and --no-checkpointing need --train")
+    described, options, notes = _question(model, weights, kv, context, batch, estimate)
+    options["usable"] = usable
+    if train:
+        _training(described, train, training, options, hardware, notes, json)
         return
-    options = {"weights": wanted, "kv": kv, "context": tokens, "batch": batch, "usable": usable}
+    warn(costs.warnings(described, options["context"]))
     if every:
         _every_device(described, list(catalog.devices().values()), options, json)
         return
-    total = costs.total_memory(described, wanted, kv, tokens, batch, hardware, usable=usable)
-    link = units.bandwidth(offload) if offload else None
-    result = total.as_dict()
-    planned = bool(described.inventory)
-    if planned:
+    total = costs.total_memory(described, device=hardware, **options)
+    result, devices = total.as_dict(), 1
+    if described.inventory:
         shared = deployment.layout(described, gpus, tensor=tp, pipeline=pp, expert=ep)
         loads = deployment.plan(described, hardware, shared, offload=link is not None, **options)
-        result |= _fewest(described, hardware, options)
-        result["layout"] = str(shared)
-        result["loads"] = [load.as_dict() for load in loads]
+        devices, result = shared.devices, result | _fewest(described, hardware, options)
+        result |= {"layout": str(shared), "loads": [load.as_dict() for load in loads]}
         result["fits"] = deployment.fits(loads)
         if link:
             seconds = deployment.offload_seconds(loads, link, described, batch)
             result["offload_ms_a_token"] = 1e3 * seconds
-    elif gpus or tp or ep or fit or offload:
+        if fit:
+            result["fit"] = _fit(described, hardware, shared, options)
+    elif any(share is not None for share in shares):
         raise ValueError(f"{model}: its tensors are not known, so they cannot be shared out")
-    if fit:
-        result["fit"] = _fit(described, hardware, shared, options)
-    if tokens != _plain_int(context):
-        result["assumptions"] = [*result["assumptions"], f"{context} read as {tokens:,} tokens"]
     if hardware.memory_real_bytes:
-        result["assumptions"] = [
-            *result["assumptions"],
+        notes.append(
             f"memory is the vendor's {si(hardware.memory_bytes, 'B')}; the driver shows "
-            f"{si(hardware.memory_real_bytes, 'B')}",
-        ]
+            f"{si(hardware.memory_real_bytes, 'B')}"
+        )
+    evenly = {costs.EVENLY} if described.inventory else set()  # a plan says what each holds
+    result["assumptions"] = [n for n in [*result["assumptions"], *notes] if n not in evenly]
     result["listed_price"] = _listed_price(described.name)
     if json:
         as_json(result)
         return
-    _print_memory(total, result, hardware, shared.devices if planned else 1)
+    _print_memory(total, result, hardware, devices)
 
 
-def _plain_int(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
+def _question(model: str, weights: str, kv: str, context: str, batch: int, estimate: bool):
+    """The model described, checked options of every cost, and what was assumed to make them."""
+    from sizewise import units
+    from sizewise.costs import deployment, formats
+    from sizewise.models import config, parameters
+    from sizewise.validation import whole
+
+    tokens = whole("context", units.tokens(context), deployment.MOST_CONTEXT) if context else None
+    whole("batch", batch, deployment.MOST_REQUESTS)
+    wanted = formats.weight_format(weights).name if weights else None
+    formats.cache_format(kv)
+    described = parameters.describe(config.load(model, estimate=estimate))
+    notes = []
+    if tokens is None:
+        tokens = min(DEFAULT_CONTEXT, described.max_context or DEFAULT_CONTEXT)
+        notes.append(f"a context of {tokens:,} tokens, since none is stated")
+    elif context != str(tokens):
+        notes.append(f"{context} read as {tokens:,} tokens")
+    return described, {"weights": wanted, "kv": kv, "context": tokens, "batch": batch}, notes
 
 
 def _fewest(model, device, options: dict) -> dict[str, Any]:
     from sizewise.costs import deployment
 
     fewest = deployment.fewest_devices(model, device, **options)
-    if fewest is None:
-        return {"devices": None, "devices_layout": None}
-    return {"devices": fewest[0], "devices_layout": str(fewest[1])}
+    number, shared = fewest or (None, None)
+    return {"devices": number, "devices_layout": shared and str(shared)}
 
 
 def _fit(model, device, shared, options: dict) -> dict[str, Any]:
     from sizewise.costs import deployment
 
-    context = deployment.largest_context(model, device, shared, **options)
+    context = deployment.largest("context", model, device, shared, **options)
     longest = model.max_context
     return {
         "largest_context": min(context, longest) if context and longest else context,
         "limited_by": "the model" if context and longest and context > longest else "memory",
-        "most_requests": deployment.most_requests(model, device, shared, **options),
+        "most_requests": deployment.largest("batch", model, device, shared, **options),
         "best_format": deployment.best_format(model, device, shared, **options),
     }
 
@@ -202,6 +219,9 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
         add("  of it states, whatever the context", total.state_bytes)
     add("activations (estimate)", total.activation_bytes)
     add("total", total.total_bytes)
+    if total.mtp_bytes:
+        size = f"{total.mtp_bytes:,} B", si(total.mtp_bytes, "B")
+        rows.add_row("beside it: multi-token prediction", *size, "not loaded")
     print_table(rows)
     loads = result.get("loads", [])
     if devices > 1:
@@ -271,18 +291,19 @@ def _listed_price(name: str) -> str | None:
     )
 
 
-def _training(model, method, optimizer, rank, tokens, batch, checkpointing, device, usable, json):
+def _training(model, method: str, training: dict, options: dict, device, notes, json: bool):
     from sizewise.costs import memory as costs
-    from sizewise.costs import training
+    from sizewise.costs.training import fine_tuning
 
-    result = training.fine_tuning(
-        model, method, optimizer=optimizer, rank=rank, sequence=tokens, batch=batch,
-        checkpointing=checkpointing,
-    )  # fmt: skip
-    share = costs.share_of(device, usable)
+    tokens, batch = options["context"], options["batch"]
+    result = fine_tuning(model, method, sequence=tokens, batch=batch, **training)
+    share = costs.share_of(device, options["usable"])
     room = int(device.memory_bytes * share)
     plain = result.as_dict() | {"device": device.name, "room_bytes": room}
     plain["fits"] = result.total <= room
+    notes = [*result.assumptions, *notes, f"{share:.0%} of the device's memory is free for it"]
+    plain["assumptions"], plain["warnings"] = notes, costs.warnings(model, tokens)
+    warn(plain["warnings"])
     if json:
         as_json(plain)
         return
@@ -292,10 +313,9 @@ def _training(model, method, optimizer, rank, tokens, batch, checkpointing, devi
         rows.add_row(name, f"{value:,} B", si(value, "B"))
     print_table(rows)
     verdict = "fits in" if plain["fits"] else "does not fit in"
-    print(
-        f"{verdict} one {device.name} ({si(device.memory_bytes, 'B')}, {si(room, 'B')} free for it)"
-    )
-    lines("assumed", [*result.assumptions, f"{share:.0%} of the device's memory is free for it"])
+    size = si(device.memory_bytes, "B")
+    print(f"{verdict} one {device.name} ({size}, {si(room, 'B')} free for it)")
+    lines("assumed", notes)
 
 
 def roofline(
@@ -306,14 +326,13 @@ def roofline(
     ] = 0,
     weights: Weights = "",
     kv: Cache = "bf16",
-    context: Context = "8192",
+    context: Context = "",
     batch: Batch = 1,
     compute: Annotated[str, typer.Option(help="Format in which products run; default: bf16.")] = "",
     price: Annotated[
         str, typer.Option(help="Dollars for a device and hour: 2.5, or 2:3 for a range.")
     ] = "",
     usable: Usable = None,
-    ignore_code: IgnoreCode = False,
     estimate: Estimate = False,
     json: Json = False,
     framework: Framework = "",
@@ -330,34 +349,32 @@ def roofline(
 
     Example: sizewise roofline deepseek-v3 --device H200 --batch 64 --json
     """
-    from sizewise import units, validation
-    from sizewise.costs import formats, training
+    from sizewise import validation
+    from sizewise.costs import deployment, training
     from sizewise.costs import memory as costs
     from sizewise.costs import roofline as floor
     from sizewise.costs import weights as weight_parts
     from sizewise.data import catalog
-    from sizewise.models import config, parameters
 
     from . import forecast
 
     hardware = catalog.device(device)
-    tokens = units.tokens(context)
-    validation.whole("context", tokens), validation.whole("batch", batch)
-    wanted = formats.weight_format(weights).name if weights else None
-    formats.cache_format(kv)
     paid = _price(price) or catalog.hourly_price(hardware.name)
     peak = training.peak_operations(hardware, compute or "bf16")
     if compute and peak is None:
         stated = ", ".join(name for name, rate in hardware.flops.items() if rate) or "none"
         raise ValueError(f"{hardware.name} states no {compute} arithmetic; it states: {stated}")
-    described = parameters.describe(config.load(model, estimate=estimate))
+    validation.whole("devices", devices, deployment.MOST_DEVICES, 0)
+    described, options, notes = _question(model, weights, kv, context, batch, estimate)
+    tokens, wanted = options["context"], options["weights"]
     if described.kind == "encoder":
         raise ValueError(f"{model}: an encoder writes no tokens, so it has no decode floor")
-    options = {"weights": wanted, "kv": kv, "context": tokens, "batch": batch, "usable": usable}
-    total = costs.total_memory(described, wanted, kv, tokens, batch, hardware, usable=usable)
-    planned = _fewest(described, hardware, options) if described.inventory else {}
+    total = costs.total_memory(described, device=hardware, usable=usable, **options)
+    planned = (
+        _fewest(described, hardware, options | {"usable": usable}) if described.inventory else {}
+    )
     fewest = planned.get("devices", total.devices)
-    count = validation.whole("devices", devices) if devices else fewest or total.devices
+    count = devices or fewest or total.devices
     warning = None
     if fewest is None or count < fewest:
         needed = f"{fewest:,} hold it" if fewest else "not even 1,024 hold it"
@@ -372,9 +389,11 @@ def roofline(
     steps = (floor.prefill, floor.decode) if peak else (floor.decode,)
     floors = [step(described, hardware, tokens, batch, **same) for step in steps]
     plain = _floors_as_dict(floors) | {"fits": warning is None, "warning": warning}
+    plain["warnings"] = [*total.warnings, *filter(None, [warning])]
     plain["prefill_unknown"] = None if peak else f"{hardware.name} states no peak for prompts"
     plain["listed_price"] = _listed_price(described.name)
-    plain["model_assumptions"] = costs.assumed(described, wanted, tokens, total.usable, 8192)
+    plain["model_assumptions"] = [*costs.assumed(described, wanted, total.usable, 8192), *notes]
+    warn(total.warnings)
     expected = forecast.question(
         described,
         hardware,

@@ -29,7 +29,6 @@ Models = Annotated[
         metavar="MODEL...", help="Name, path or hub id.", autocompletion=complete.models
     ),
 ]
-IgnoreCode = Annotated[bool, typer.Option(hidden=True)]  # once needed, now always so
 
 
 def main() -> None:
@@ -85,7 +84,6 @@ def count(
     layers: Annotated[
         bool, typer.Option("--layers", help="With --json: each layer's parameters too.")
     ] = False,
-    ignore_code: IgnoreCode = False,
     estimate: deploy.Estimate = False,
 ):
     """Count a model's parameters exactly: total, active, embedding, and by kind of module.

@@ -94,6 +94,12 @@ def _fitted(rows, screen) -> bool:
     return True
 
 
+def warn(warnings) -> None:
+    """One line on stderr a warning, whatever is printed."""
+    for line in warnings:
+        print(f"sizewise: warning: {line}", file=sys.stderr)
+
+
 def lines(label: str, notes) -> None:
     """One indented line a note."""
     for note in notes:
@@ -191,10 +197,14 @@ def formats(weights: list, caches: list, json: bool) -> None:
             ]
         )
         return
-    rows = table("", "for", "format", "bits>", "also", "what is stored")
-    for use, entry in entries:
-        rows.add_row(use, entry.name, f"{entry.bits:g}", ", ".join(entry.aliases), entry.note)
-    print_table(rows)
+    for title, use in (("weights", "weights"), ("KV cache", "cache")):
+        rows = table(title, "format", "bits>", "what is stored; other names")
+        rows.columns[-1].max_width = 46
+        for entry in (entry for kind, entry in entries if kind == use):
+            names = f"also {', '.join(entry.aliases)}" if entry.aliases else ""
+            bits = f"{entry.bits:.6g}" + (f" + {entry.per_row:g}/row" if entry.per_row else "")
+            rows.add_row(entry.name, bits, "; ".join(filter(None, (entry.note, names))))
+        print_table(rows)
 
 
 def models(entries: list, json: bool) -> None:

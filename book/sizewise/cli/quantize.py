@@ -120,7 +120,7 @@ def _run(source, format, texts, device, dtype, context, windows, step) -> dict[s
         "text_bytes": int(before["table"]["bytes"].sum()),
         **_quality(before, after),
         "seconds_to_convert": converted.seconds,
-        "notes": list(converted.notes),
+        "notes": [*source.notes, *converted.notes],
     }
     return result if stored is None else result | {"file": _file(stored)}
 

@@ -10,9 +10,10 @@ layers. Expert parallelism gives each rank whole experts. Source: the layouts of
 import math
 import re
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
-from sizewise.models.architecture import Compressed, Latent, Layer, Model, StateSpace, Tensors
+from sizewise.models.architecture import Grouped, Layer, Model, Tensors
 from sizewise.validation import whole
 
 from . import formats, memory
@@ -25,19 +26,8 @@ MOST_REQUESTS = 1 << 20
 WHOLE = re.compile(r"q_a_proj|kv_a_proj|wq_a|wkv_a|indexer|compressor|fused_qkv_a")
 KEYS = re.compile(r"k_proj|v_proj")
 # From the best quality to the fewest bytes: what `best_format` tries in turn.
-LADDER = (
-    "bf16",
-    "q8_0",
-    "fp8",
-    "q6_k",
-    "q5_k_m",
-    "q4_k_m",
-    "iq4_xs",
-    "int4-g128-zero",
-    "nf4-dq",
-    "q3_k_m",
-    "q2_k",
-)
+LADDER = ("bf16", "q8_0", "fp8", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "int4-g128-zero", "nf4-dq",
+          "q3_k_m", "q2_k")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,12 +87,15 @@ def layout(
     not divide, and for parts that do not make up ``devices``.
     """
     pipeline = whole("pipeline parallel", pipeline, MOST_DEVICES)
-    stated = devices is not None
-    devices = whole("devices", devices or (tensor or 1) * pipeline, MOST_DEVICES)
+    if tensor is not None:
+        whole("tensor parallel", tensor, MOST_DEVICES)
+    if devices is None:
+        devices = (tensor or 1) * pipeline
+    devices = whole("devices", devices, MOST_DEVICES)
     if devices % pipeline:
         raise ValueError(f"{devices} devices do not make {pipeline} equal pipeline stages")
-    tensor = whole("tensor parallel", tensor or devices // pipeline, MOST_DEVICES)
-    if stated and devices % (tensor * pipeline):
+    tensor = tensor or devices // pipeline
+    if devices % (tensor * pipeline):
         raise ValueError(f"{devices} devices are no multiple of TP {tensor} x PP {pipeline}")
     if pipeline > len(model.layers):
         raise ValueError(f"{pipeline} pipeline stages for {len(model.layers)} layers")
@@ -164,85 +157,72 @@ def plan(
     stored_as = weight_parts.scheme(model, weights)
     room = int(device.memory_bytes * memory.share_of(device, usable))
     requests = math.ceil(whole("batch", batch) / layout.data)
-    stages = _stages(model, layout.pipeline)
+    slim = replace(
+        model,
+        mlp_width=-(-model.mlp_width // layout.tensor),
+        vocab_size=-(-model.vocab_size // layout.tensor),
+    )
+    peak = memory.activation_bytes(slim, context, requests)
     loads = []
-    for number, layers in enumerate(stages):
-        part = replace(
-            model, layers=tuple(_divided(model.layers[n], layout.tensor) for n in layers)
-        )
-        kv_bytes = memory.kv_cache_bytes(part, context, requests, kv)
-        peak = memory.activation_bytes(
-            replace(
-                model,
-                mlp_width=-(-model.mlp_width // layout.tensor),
-                vocab_size=-(-model.vocab_size // layout.tensor),
-            ),
-            context,
-            requests,
-        )
-        size = math.ceil(_stage_weights(model, stored_as, layout, number, len(stages), set(layers)))
-        host = max(0, min(size, size + kv_bytes + peak - room)) if offload else 0
-        loads.append(
-            Load(
-                number,
-                layout.tensor * layout.data,
-                len(layers),
-                size - host,
-                kv_bytes,
-                peak,
-                room,
-                host,
-            )
-        )
+    for stage, size in enumerate(_stage_weights(model, stored_as, layout)):
+        part = _stage_model(model, layout, stage)
+        cache = memory.kv_cache_bytes(part, context, requests, kv)
+        host = max(0, min(size, size + cache + peak - room)) if offload else 0
+        ranks = layout.tensor * layout.data
+        loads.append(Load(stage, ranks, len(part.layers), size - host, cache, peak, room, host))
     return loads
 
 
 def _stages(model: Model, pipeline: int) -> list[range]:
     """The numbers of each stage's layers, the first stages one more where they do not divide."""
-    whole, more = divmod(len(model.layers), pipeline)
-    starts = [stage * whole + min(stage, more) for stage in range(pipeline + 1)]
+    each, more = divmod(len(model.layers), pipeline)
+    starts = [stage * each + min(stage, more) for stage in range(pipeline + 1)]
     return [range(a, b) for a, b in pairwise(starts)]
 
 
+@lru_cache(maxsize=512)
+def _stage_model(model: Model, layout: Layout, stage: int) -> Model:
+    """The layers of one stage, each with one rank's part of its cache and state."""
+    numbers = _stages(model, layout.pipeline)[stage]
+    parts = {layer: _divided(layer, layout.tensor) for layer in set(model.layers)}
+    return replace(model, layers=tuple(parts[model.layers[n]] for n in numbers))
+
+
 def _divided(layer: Layer, tensor: int) -> Layer:
-    """One rank's part of a layer's cache and state."""
     attention, cross, state = layer.attention, layer.cross, layer.state
-    if attention is not None and not isinstance(attention, Latent | Compressed):
-        attention = replace(
-            attention,
-            query_heads=-(-attention.query_heads // tensor),
-            kv_heads=-(-attention.kv_heads // tensor),
-        )
+    if isinstance(attention, Grouped):
+        attention = replace(attention, query_heads=-(-attention.query_heads // tensor),
+                            kv_heads=-(-attention.kv_heads // tensor))  # fmt: skip
     if cross is not None:
         cross = replace(cross, kv_heads=-(-cross.kv_heads // tensor))
     if state is not None:
-        state = _divided_state(state, tensor)
+        first = {
+            name: (-(-shape[0] // tensor), *shape[1:])
+            for name in ("conv_shape", "recurrent_shape")
+            if (shape := getattr(state, name))
+        }
+        state = replace(state, **first)
     return Layer(attention, state, cross)
 
 
-def _divided_state(state: StateSpace, tensor: int) -> StateSpace:
-    shapes = []
-    for shape in (state.conv_shape, state.recurrent_shape):
-        shapes.append((-(-shape[0] // tensor), *shape[1:]) if shape else ())
-    return replace(state, conv_shape=shapes[0], recurrent_shape=shapes[1])
-
-
-def _stage_weights(
-    model, stored_as, layout: Layout, stage: int, stages: int, layers: set[int]
-) -> float:
-    """Bytes of weights on one device of a stage."""
-    depth = len(model.layers)
-    total = 0.0
+@lru_cache(maxsize=2048)
+def _stage_weights(model: Model, stored_as: formats.Stored, layout: Layout) -> tuple[int, ...]:
+    """Bytes of weights on one device of each stage."""
+    depth, stages = len(model.layers), [set(r) for r in _stages(model, layout.pipeline)]
+    totals = [0.0] * len(stages)
     for row, _, _, size in weight_parts.assigned(model, stored_as):
+        size /= _shards(row, model, layout)
         if row.layers and row.kind != "vision" and row.layers[-1] < depth:
-            size *= sum(n in layers for n in row.layers) / len(row.layers)
-        elif stages > 1:
-            last = row.kind in ("output head", "norm", "other")
-            if stage != (stages - 1 if last else 0):
-                tied = row.kind == "input embedding" and not model.lookup and stage == stages - 1
-                size = size if tied else 0
-        total += size / _shards(row, model, layout)
-    return total
+            for stage, numbers in enumerate(stages):
+                totals[stage] += size * len(numbers.intersection(row.layers)) / len(row.layers)
+            continue
+        # What belongs to no layer is in the first stage or the last; a tied embedding in both.
+        places = {-1} if row.kind in ("output head", "norm", "other") else {0}
+        if row.kind == "input embedding" and not model.lookup:
+            places = {0, len(stages) - 1}
+        for stage in places:
+            totals[stage] += size
+    return tuple(math.ceil(total) for total in totals)
 
 
 def _shards(row: Tensors, model: Model, layout: Layout) -> float:
@@ -252,39 +232,24 @@ def _shards(row: Tensors, model: Model, layout: Layout) -> float:
     if row.kind in ("norm", "router", "vision", "other") or WHOLE.search(row.name):
         return 1
     if row.kind == "attention" and KEYS.search(row.name):
-        return min(layout.tensor, _kv_heads(model) or layout.tensor)
+        heads = [getattr(layer.attention, "kv_heads", 0) for layer in model.layers]
+        return min(layout.tensor, max(heads, default=0) or layout.tensor)
     return layout.tensor
-
-
-def _kv_heads(model: Model) -> int | None:
-    for layer in model.layers:
-        if cached := getattr(layer.attention, "kv_heads", None):
-            return cached
-    return None
 
 
 def fits(loads: list[Load]) -> bool:
     return all(load.fits for load in loads)
 
 
-def largest_context(model: Model, device, layout: Layout, **options) -> int | None:
-    """The most tokens of each request that fit at this batch; None if not even one does."""
-    return _largest(
-        lambda n: fits(plan(model, device, layout, **(options | {"context": n}))), MOST_CONTEXT
-    )
+def largest(what: str, model: Model, device, layout: Layout, **options) -> int | None:
+    """The largest ``context`` or ``batch`` that fits, the rest as given; None if not even one."""
 
+    def holds(n: int) -> bool:
+        return fits(plan(model, device, layout, **(options | {what: n})))
 
-def most_requests(model: Model, device, layout: Layout, **options) -> int | None:
-    """The most concurrent requests of this context that fit; None if not even one does."""
-    return _largest(
-        lambda n: fits(plan(model, device, layout, **(options | {"batch": n}))), MOST_REQUESTS
-    )
-
-
-def _largest(holds, most: int) -> int | None:
-    """The largest number from 1 to ``most`` for which ``holds``, which only ever turns false."""
     if not holds(1):
         return None
+    most = MOST_CONTEXT if what == "context" else MOST_REQUESTS
     low, high = 1, 2
     while high <= most and holds(high):
         low, high = high, 2 * high
@@ -336,8 +301,3 @@ def offload_seconds(loads: list[Load], link: float, model: Model, batch: int) ->
         routed = model.routed / model.total
         share = 1 - routed * (1 - reached / model.experts)
     return moved * share / link
-
-
-def ladder() -> tuple[formats.Format, ...]:
-    """The formats that `best_format` tries, in its order."""
-    return tuple(formats.weight_format(name) for name in LADDER)

@@ -10,13 +10,14 @@ Nothing is added for allocator blocks, pages, fragmentation or the runtime itsel
 import math
 from dataclasses import asdict, dataclass
 
-from sizewise.models.architecture import Grouped, Layer, Model, Span
+from sizewise.models.architecture import Grouped, Latent, Layer, Model, Span
 from sizewise.validation import least, most, positive, whole
 
 from . import weights as weight_parts
 from .formats import Format, Stored, cache_format, weight_format
 
 USABLE = 0.9  # of a device's memory: what servers claim; the rest is the runtime's and its pages'
+EVENLY = "weights and cache divide evenly over devices"
 UNIFIED = 0.75  # of memory shared with the processor: what macOS lets a GPU hold
 
 
@@ -37,9 +38,11 @@ class Total:
     devices: int | None
     fits: bool | None
     assumptions: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     parts: tuple[weight_parts.Part, ...] = ()  # of the weights: what has which format
     usable: float = USABLE
     state_bytes: int = 0  # of ``kv_bytes``: states of recurrent layers, whatever the context
+    mtp_bytes: int = 0  # of layers for multi-token prediction, stored beside: not in the total
 
     @property
     def total_bytes(self) -> int:
@@ -192,6 +195,7 @@ def total_memory(
         else weights_bytes(stated(model, "total"), scheme.format, kept=kept)
     )
     kv_bytes = kv_cache_bytes(model, context, batch, kv, absorbed=absorbed)
+    states = sum(state_bits(layer, cache_format(kv)) for layer in model.layers)
     peak = activation_bytes(model, context, batch, prefill_tokens=prefill_tokens)
     total = weight_bytes + kv_bytes + peak
     devices = None if device is None else least_devices(total, device.memory_bytes, usable)
@@ -209,14 +213,14 @@ def total_memory(
         devices=devices,
         fits=None if devices is None else devices == 1,
         assumptions=(
-            *assumed(model, weights, context, usable, prefill_tokens),
-            "weights and cache divide evenly over devices",
+            *assumed(model, weights, usable, prefill_tokens),
+            EVENLY,
         ),
+        warnings=tuple(warnings(model, context)),
         parts=parts,
         usable=usable,
-        state_bytes=math.ceil(
-            batch * sum(state_bits(layer, cache_format(kv)) for layer in model.layers) / 8
-        ),
+        state_bytes=math.ceil(batch * states / 8),
+        mtp_bytes=weight_parts.mtp_bytes(model, scheme),
     )
 
 
@@ -232,32 +236,40 @@ def share_of(device, usable: float | None = None) -> float:
     return usable
 
 
-def assumed(model: Model, weights, context: int, usable: float, prefill_tokens: int) -> list[str]:
+def assumed(model: Model, weights, usable: float, prefill_tokens: int) -> list[str]:
     """What nobody stated and an answer therefore takes for granted, one line each."""
-    lines = list(model.assumptions)
-    if weights is None:
-        stated_format = (
-            "as its checkpoint's configuration states"
-            if model.quantization or model.stored
-            else ("since its configuration states no other")
-        )
-        lines.append(f"weights in {weight_parts.scheme(model, None).name}, {stated_format}")
-    lines.append(
+    stated_there = model.quantization or model.stored
+    lines = {
+        f"weights in {weight_parts.scheme(model, weights).name}, "
+        + (
+            "as its checkpoint states"
+            if stated_there
+            else "since its configuration states no other"
+        ): (weights is None),
         f"{usable:.0%} of each device's memory is free for it; the rest is for the runtime, pages "
-        "and an engine's own buffers"
-    )
-    lines.append(f"activations at their peak: at most {prefill_tokens:,} prompt tokens in flight")
-    if model.kind == "encoder":
-        lines.append("an encoder: nothing is cached")
-    if model.kind == "encoder-decoder":
-        lines.append("an encoder-decoder: the context is that of each of its parts")
+        "and an engine's own buffers": True,
+        f"activations at their peak: at most {prefill_tokens:,} prompt tokens in flight": True,
+        "one latent a token is cached; an engine without it, which is the engine's choice, caches "
+        "the keys and values of every head": any(
+            isinstance(layer.attention, Latent) for layer in model.layers
+        ),
+        "an encoder: nothing is cached": model.kind == "encoder",
+        "an encoder-decoder: the context is that of each of its parts": (
+            model.kind == "encoder-decoder"
+        ),
+        f"{model.mtp:,} parameters for multi-token prediction are stored beside the model and not "
+        "loaded": bool(model.mtp),
+    }
+    return [*model.assumptions, *(line for line, holds in lines.items() if holds)]
+
+
+def warnings(model: Model, context: int) -> list[str]:
+    """What makes an answer one about a model that nobody can run so, one line each."""
     if model.max_context and context > model.max_context:
-        lines.append(f"the model's longest context is {model.max_context:,} tokens")
-    if model.mtp:
-        lines.append(
-            f"without {model.mtp:,} parameters for multi-token prediction, stored beside the model"
-        )
-    return lines
+        return [
+            f"{context:,} tokens are beyond the model's longest context of {model.max_context:,}"
+        ]
+    return []
 
 
 def least_devices(total: int, memory: float, usable: float = 1.0) -> int:

@@ -7,8 +7,10 @@ headers of published files.
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from sizewise.models.architecture import Model, Tensors
@@ -17,9 +19,13 @@ from sizewise.models.checkpoint import GGML_TYPES
 from . import formats
 from .formats import ONLY_EXPERTS, WEIGHTS, Format, Stored, is_ignored
 
-HEADER_BYTES_A_TOKEN = 25  # of a GGUF file: a token with its score and type; 36 with merges
 AS_STORED = "as stored"
 _BLOCKS = {label: (block, size) for label, block, size in GGML_TYPES.values()}
+# Bytes of a GGUF file's header for each token of its tokenizer, measured on three published files:
+# gemma-3-270m 24.9 (text and score), smollm2-135m 36.3 and qwen2.5-coder-0.5b 39.1 (text and
+# merges). A text is as long as its tokenizer's words, so another file may differ by a tenth.
+SCORED, MERGED = 24.9, 37.7
+SCORED_TYPES = ("gemma", "mistral", "mixtral", "phi3", "t5")  # tokenizers of SentencePiece
 
 
 class Part(NamedTuple):
@@ -66,13 +72,37 @@ def parts(model: Model, format: "str | Format | Stored | None" = None) -> list[P
     every = [Part(what, name, n, math.ceil(size)) for (what, name), (n, size) in sums.items()]
     every.sort(key=lambda part: -part.bytes)
     if stored_as.format.mixture:
-        header = HEADER_BYTES_A_TOKEN * model.vocab_size
-        every.append(Part("header and tokenizer (estimate)", "", 0, header))
+        scored = model.vocab_size <= 32_768 or model.config_type.startswith(SCORED_TYPES)
+        header = math.ceil((SCORED if scored else MERGED) * model.vocab_size)
+        every.append(Part("header and tokenizer (within 10 %)", "", 0, header))
     return every
 
 
-def assigned(model: Model, stored_as: Stored) -> Iterator[tuple[Tensors, int, str, float]]:
+def mtp_bytes(model: Model, format: "str | Format | Stored | None" = None) -> int:
+    """Bytes of the layers for multi-token prediction that are stored beside the model.
+
+    Each is a layer like the last, in its formats; what joins it to the model stays in 16 bits.
+    """
+    last, stored_as = len(model.layers) - 1, scheme(model, format)
+    if not model.mtp or not model.inventory:
+        return 2 * model.mtp
+    if stored_as.format.name == AS_STORED:  # whatever is stored is in the model's own bytes
+        stored_as = formats.stored(model.quantization or {}) or Stored(WEIGHTS["bf16"])
+    here = [(row, n, size) for row, n, _, size in assigned(model, stored_as)
+            if row.kind != "vision" and last in row.layers]  # fmt: skip
+    layer = sum(n * row.elements / len(row.layers) for row, n, _ in here)
+    size = sum(size / len(row.layers) for row, _, size in here)
+    number = max(1, int(model.mtp // (layer or model.mtp)))
+    return math.ceil(number * size + 2 * (model.mtp - number * layer))
+
+
+@lru_cache(maxsize=256)
+def assigned(model: Model, stored_as: Stored) -> tuple[tuple[Tensors, int, str, float], ...]:
     """Each row of a model's tensors with its format: (row, how many, format's name, bytes)."""
+    return tuple(_assigned(model, stored_as))
+
+
+def _assigned(model: Model, stored_as: Stored) -> Iterator[tuple[Tensors, int, str, float]]:
     if stored_as.format.name == AS_STORED:
         for row, kind, size in model.stored:
             yield row, row.count, kind.lower(), size
@@ -139,84 +169,68 @@ def gguf_type(model: Model, row: Tensors, place: int, file_type: str) -> str:
         return "F32"
     if row.kind == "vision":
         return "F16"
-    wide = _wide(file_type)
-    role, layers = _role(row, model), max(1, len(row.layers))
-    if role == "head":
-        kind = wide if wide == "Q8_0" else "Q6_K"
-    else:
-        kind = _by_role(file_type, wide, role, place, layers, model)
-    return _that_divides(kind, row.shape[-1])
+    plain = file_type if file_type in _BLOCKS else re.sub("_[SML]$", "", file_type)
+    kind = _by_role(file_type, plain, _role(row, model), place, max(1, len(row.layers)), model)
+    if row.shape[-1] % _BLOCKS[kind][0]:  # llama.cpp's stand-in where rows don't divide in blocks
+        kind = _NARROWER.get(kind, "F16")
+    return "F16" if row.shape[-1] % _BLOCKS[kind][0] else kind
 
 
-def _wide(file_type: str) -> str:
-    name = file_type.removesuffix("_M").removesuffix("_S").removesuffix("_L")
-    return file_type if file_type in _BLOCKS else name
+_NARROWER = {
+    "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+}  # fmt: skip
+_MARKS = {
+    "value": ("v_proj", "attn_v.", "kv_b_proj", "attn_v_b"),
+    "fused": ("qkv", "query_key_value", "c_attn", "attn_qkv"),
+    "down": ("down_proj", "ffn_down", "mlp.c_proj", "dense_4h_to_h", "w2", "fc2"),
+    "output": ("o_proj", "attn_output", "attn.c_proj", "attention.dense"),
+    "key": ("k_proj", "attn_k."),
+}
+# By role and file type, the type of a tensor where it isn't the file's own.
+_OTHER = {
+    "value": {"Q3_K_L": "Q5_K", "Q3_K_M": "Q4_K"},
+    "down": {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"},
+    "output": {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"},
+    "fused": {"Q3_K_M": "Q4_K", "Q3_K_L": "Q4_K", "Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"},
+}
+# Mixtures whose attention output gets more bits in a model of eight experts, as Mixtral is.
+_EIGHT = {"Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_XS", "IQ4_NL"}
 
 
 def _role(row: Tensors, model: Model) -> str:
-    name = row.name
     if row.kind == "output head":
         return "head"
-    if row.kind == "input embedding":
-        return "embedding" if any(t.kind == "output head" for t in model.inventory) else "head"
-    for role, marks in (
-        ("value", ("v_proj", "attn_v.", "kv_b_proj", "attn_v_b")),
-        ("fused", ("qkv", "query_key_value", "c_attn", "attn_qkv")),
-        ("down", ("down_proj", "ffn_down", "mlp.c_proj", "dense_4h_to_h", "w2", "fc2")),
-        ("output", ("o_proj", "attn_output", "attn.c_proj", "attention.dense")),
-        ("key", ("k_proj", "attn_k.")),
-    ):
-        if any(mark in name for mark in marks):
+    if row.kind == "input embedding":  # a tied one is also the head
+        return "other" if any(t.kind == "output head" for t in model.inventory) else "head"
+    for role, marks in _MARKS.items():
+        if any(mark in row.name for mark in marks):
             return role
     return "other"
 
 
-def _by_role(file_type, wide, role, place, layers, model) -> str:
+def _by_role(file_type: str, plain: str, role: str, place: int, layers: int, model: Model) -> str:
     """The rules for one tensor, in the order of llama.cpp's own."""
-    grouped = _queries_per_key(model)
-    eight = model.experts == 8
-    if role == "value":
-        if file_type in ("Q4_K_M", "Q5_K_M") and _more_bits(place, layers):
-            kind = "Q6_K"
-        elif file_type == "Q4_K_S" and place < 4:
-            kind = "Q5_K"
-        elif file_type == "Q3_K_M":
-            kind = "Q5_K" if place < 2 else "Q4_K"
-        elif file_type == "Q2_K":
-            kind = "Q4_K" if grouped >= 4 else "Q3_K"
-        else:
-            kind = {"Q3_K_L": "Q5_K", "IQ4_XS": "Q5_K" if grouped >= 4 else wide}.get(
-                file_type, wide
-            )
-        return "Q8_0" if eight else kind
-    if role == "key":
-        return "Q8_0" if eight else wide
-    if role == "down":
-        if file_type in ("Q4_K_M", "Q5_K_M") and _more_bits(place, layers):
-            return "Q6_K"
-        early = place < layers // 8
-        return {
-            "Q2_K": "Q3_K", "Q3_K_M": "Q5_K" if place < layers // 16 else "Q4_K",
-            "Q3_K_L": "Q5_K", "Q4_K_S": "Q5_K" if early else wide,
-            "IQ4_XS": "Q5_K" if early else wide, "IQ4_NL": "Q5_K" if early else wide,
-        }.get(file_type, wide)  # fmt: skip
-    if role == "output":
-        if eight and file_type in (
-            "Q2_K",
-            "Q3_K_S",
-            "Q3_K_M",
-            "Q4_K_S",
-            "Q4_K_M",
-            "IQ4_XS",
-            "IQ4_NL",
-        ):
-            return "Q5_K"
-        return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(file_type, wide)
-    if role == "fused":
-        return {"Q3_K_M": "Q4_K", "Q3_K_L": "Q4_K", "Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"}.get(
-            file_type, wide
-        )
-    return wide
+    if role == "head":
+        return plain if plain == "Q8_0" else "Q6_K"
+    if role in ("value", "key") and model.experts == 8:
+        return "Q8_0"
+    if role == "value" and file_type == "Q4_K_S" and place < 4:
+        return "Q5_K"
+    if role == "value" and file_type == "Q3_K_M" and place < 2:
+        return "Q5_K"
+    if role == "value" and file_type in ("Q2_K", "IQ4_XS"):
+        wide = {"Q2_K": ("Q4_K", "Q3_K"), "IQ4_XS": ("Q5_K", plain)}[file_type]
+        return wide[0] if _queries_per_key(model) >= 4 else wide[1]
+    if role in ("value", "down") and file_type in ("Q4_K_M", "Q5_K_M"):
+        return "Q6_K" if _more_bits(place, layers) else plain
+    if role == "down" and file_type in ("Q4_K_S", "IQ4_XS", "IQ4_NL") and place < layers // 8:
+        return "Q5_K"
+    if role == "down" and file_type == "Q3_K_M" and place < layers // 16:
+        return "Q5_K"
+    if role == "output" and model.experts == 8 and file_type in _EIGHT:
+        return "Q5_K"
+    return _OTHER.get(role, {}).get(file_type, plain)
 
 
 def _queries_per_key(model: Model) -> int:
@@ -225,16 +239,3 @@ def _queries_per_key(model: Model) -> int:
         if heads and hasattr(layer.attention, "kv_heads"):
             return heads // layer.attention.kv_heads
     return 1
-
-
-_NARROWER = {
-    "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1",
-    "Q6_K": "Q8_0",
-}  # fmt: skip
-
-
-def _that_divides(kind: str, row: int) -> str:
-    """The type itself, or llama.cpp's stand-in where a row is no multiple of its block."""
-    if row % _BLOCKS[kind][0]:
-        kind = _NARROWER.get(kind, "F16")
-    return "F16" if row % _BLOCKS[kind][0] else kind

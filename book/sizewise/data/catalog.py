@@ -3,12 +3,15 @@
 The facts are files in ``data/facts/``; ``data/facts/README.md`` says what each field means.
 """
 
+import difflib
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sizewise import units
+from sizewise import paths, units
 
 from . import records
 
@@ -36,6 +39,7 @@ class Entry:
     read_in: str = ""  # where that configuration was read; "recalled" where it was not
     total_from: str = ""  # where the published total was found
     price_list: tuple[str, str] | None = None  # provider and model on the pinned list of API prices
+    text_only: bool = False  # its repository also holds towers for images or sound
     tensors: tuple = ()  # of a checkpoint without a class: name, kind, shape, layers
 
 
@@ -60,6 +64,9 @@ class Device:
     as_of: str = ""
 
 
+SAME_WORDS = 0.8  # share of letters in common: llama and lama 0.89, opt and gpt 0.67
+
+
 @cache
 def models() -> dict[str, Entry]:
     """Every model of the catalogue by name, in the file's order."""
@@ -71,7 +78,49 @@ def model(name: str) -> Entry:
     try:
         return models()[name]
     except KeyError:
-        raise units.unknown("model", name, models()) from None
+        raise unknown_model(name) from None
+
+
+def unknown_model(name: str, known: Iterable[str] | None = None) -> ValueError:
+    """The error for a model that is not there.
+
+    Another spelling is suggested only where every number is the same and the words nearly so: a
+    model of another size or family is another model. Names that begin as ``name`` does are listed.
+    """
+    known, text = list(models() if known is None else known), str(name).lower()
+    near = [each for each in known if _same_model(text, each)]
+    within = [each for each in known if text and each.startswith(text)]
+    if near:
+        hint = f"did you mean {difflib.get_close_matches(text, near, 1, 0)[0]!r}?"
+    elif within:
+        hint = f"names that begin so: {', '.join(within[:12])}"
+    else:
+        hint = "sizewise models lists the names; a hub id, a config.json or a GGUF file do as well"
+    return ValueError(f"unknown model {units.shortened(str(name))!r}; {hint}")
+
+
+def _same_model(a: str, b: str) -> bool:
+    """Whether two names have the same numbers and their letters differ in one place or so."""
+    numbers = re.findall(r"\d+", a)
+    words = [re.sub(r"[\d\W_]+", "", name) for name in (a, b)]
+    alike = difflib.SequenceMatcher(None, *words, autojunk=False)
+    different = len(words[0]) + len(words[1]) - 2 * sum(m.size for m in alike.get_matching_blocks())
+    same = bool(numbers) and numbers == re.findall(r"\d+", b)
+    longer = abs(len(words[0]) - len(words[1]))
+    return same and different <= 2 and longer < 2 and alike.ratio() >= SAME_WORDS
+
+
+def conformance(name: str) -> dict[str, Any] | None:
+    """The row of ``data/conformance.json`` for this repository of the hub; None without one.
+
+    Rows that only show a form, or have no right answer, are none.
+    """
+    file = paths.root() / "data" / "conformance.json"
+    rows = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"models": ()}
+    for row in rows["models"]:
+        if row["name"].lower() == name.lower() and " " not in row["name"] and row.get("expected"):
+            return {"as_of": rows["as_of"], **row}
+    return None
 
 
 WRITTEN = {
@@ -163,9 +212,14 @@ def _described_device(text: str) -> Device:
 
 
 def by_repository(name: str) -> Entry | None:
-    """The model whose weights are in this repository of the hub; None where none is listed."""
+    """The model whose weights are in this repository of the hub; None where none is listed.
+
+    None too where the catalogue has the text part alone and ``data/conformance.json`` the whole.
+    """
     wanted = name.lower()
-    return next((e for e in models().values() if wanted and e.repository.lower() == wanted), None)
+    entry = next((e for e in models().values() if wanted and e.repository.lower() == wanted), None)
+    row = conformance(name) if entry is not None and entry.text_only else None
+    return None if row and "text_config" in row["config"] else entry
 
 
 def shape(name: str) -> dict[str, Any] | None:
@@ -196,6 +250,7 @@ def _entry(row: dict[str, Any]) -> Entry:
         read_in=row.get("read_in", ""),
         total_from=row.get("total_from", ""),
         price_list=tuple(row["price_list"]) if row.get("price_list") else None,
+        text_only=bool(row.get("text_only")),
         tensors=tuple(map(tuple, row.get("tensors", ()))),
     )
 

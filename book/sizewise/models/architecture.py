@@ -304,6 +304,9 @@ class Model:
     # What a checkpoint's headers list: (tensors, their type, bytes of all of them).
     stored: tuple[tuple[Tensors, str, int], ...] = field(default=(), repr=False)
 
+    def __hash__(self) -> int:  # cheap, since plans look models up in caches
+        return hash((self.name, self.total, self.active, len(self.layers), self.vocab_size))
+
     @property
     def routed(self) -> float:
         """Parameters of all routed experts: what a token leaves out is (1 - k/E) of them."""

@@ -5,10 +5,16 @@ from them, and code that it names is never fetched or run.
 """
 
 import json
+import os
 import re
+import socket
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from sizewise import units
 from sizewise.data import catalog
@@ -21,6 +27,8 @@ MAX_LABELS = 100_000  # `transformers` keeps a name for each
 MAX_EXPERTS = 20_000  # over the 16,384 of Doge, the most that any class has by default
 MAX_SIZE = 10**12  # one dimension of one tensor
 MAX_NESTING = 32  # the deepest default configuration of `transformers` has five levels
+HUB = "https://huggingface.co"
+HUB_SECONDS = 1.5  # that it may take to answer at all
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What is built one by one, and so costs time: {field: the most of it}.
 MOST = {
@@ -56,14 +64,14 @@ class NoClass(ValueError):
     """`transformers` has no class for this configuration."""
 
 
-def load(model: "str | Path | Spec", *, ignore_code: bool = False, estimate: bool = False) -> Spec:
+def load(model: "str | Path | Spec", *, estimate: bool = False) -> Spec:
     """The model that ``model`` names: the catalogue's, a file's or the hub's.
 
     A file is a ``config.json`` or its folder, Meta's, Mistral's or DeepSeek's ``params.json``, a
     GGUF or safetensors file, or the ``index.json`` of a sharded checkpoint. A configuration that
     names code of its own (``auto_map``) is read with `transformers`' own class of its type, and
     says so. ``estimate``: an architecture without a class is estimated from its fields even where
-    its configuration names no code. ``ignore_code`` is accepted and changes nothing.
+    its configuration names no code.
     Raises ValueError, in one line, for a name that is none of these, a file that is missing or no
     configuration, and sizes out of range.
     """
@@ -86,10 +94,13 @@ def load(model: "str | Path | Spec", *, ignore_code: bool = False, estimate: boo
         raise ValueError(f"no such file: {path or name}")
     elif entry := catalog.by_repository(name):
         return Spec(entry.name, dict(entry.config), "catalogue")
+    elif row := catalog.conformance(name):
+        note = f"its configuration as of {row['as_of']}, {row['source']}"
+        spec = Spec(row["name"], dict(row["config"]), "conformance", notes=(note,))
     elif HUB_ID.fullmatch(name):
         spec = Spec(name, _read_json(_from_hub(name)), "hub")
     else:
-        raise units.unknown("model", name, catalog.models())
+        raise catalog.unknown_model(name)
     return _checked(spec, estimate)
 
 
@@ -298,19 +309,39 @@ def _short(value: int) -> str:
     return digits if len(digits) <= 24 else f"{digits[:6]}... ({len(digits)} digits)"
 
 
+def hub_answers() -> bool:
+    """Whether the hub, or the proxy before it, takes a connection within `HUB_SECONDS`.
+
+    Asked before its own client is, which tries again for some twenty seconds where no network is.
+    """
+    place = urlsplit(getproxies().get("https") or os.environ.get("HF_ENDPOINT") or HUB)
+    answers = []
+
+    def connect():  # in a thread, since looking a name up has no time limit of its own
+        with suppress(OSError):
+            port = place.port or (80 if place.scheme == "http" else 443)
+            socket.create_connection((place.hostname, port), timeout=HUB_SECONDS).close()
+            answers.append(True)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    return bool(answers)
+
+
 def _from_hub(model: str) -> Path:
     """The hub's ``config.json`` of ``model``, from the local cache or the network."""
-    import os
-
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging
 
     logging.set_verbosity(logging.CRITICAL)  # its retries would be lines beside our one
+    alone = not hub_answers()
     try:
-        return Path(hf_hub_download(model, "config.json", etag_timeout=10))
+        return Path(hf_hub_download(model, "config.json", etag_timeout=10, local_files_only=alone))
     except Exception as error:  # offline, gated, absent: all mean "no configuration"
+        reason = "it does not answer: no network?" if alone else one_line(error)
         raise ValueError(
-            f"{model}: neither in the catalogue nor fetched from the hub ({one_line(error)})"
+            f"{model}: neither in the catalogue nor fetched from the hub ({reason})"
         ) from error

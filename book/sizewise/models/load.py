@@ -14,7 +14,7 @@ from sizewise import units
 from sizewise.data import catalog
 
 from . import config as configs
-from . import gguf
+from . import gguf, parameters
 from .config import one_line
 
 CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -31,6 +31,7 @@ class Source:
     path: Path | None = None
     parameters: int | None = None
     stored: gguf.File | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find(name: str) -> Source:
@@ -62,11 +63,12 @@ def find(name: str) -> Source:
             "give a folder, a GGUF file or a hub id"
         )
     if configs.HUB_ID.fullmatch(name):
-        _check(name, configs.load(name))
+        spec = configs.load(name)
+        _check(name, spec)
         if not _in_safetensors(name):
             raise ValueError(f"{name}: the hub has no weights of it in safetensors")
-        return Source(name, "hub", None, _count(name))
-    raise units.unknown("model", name, [*pretrained.names("causal"), *catalog.models()])
+        return Source(name, "hub", None, parameters.count(spec).total, notes=spec.notes)
+    raise catalog.unknown_model(name, [*pretrained.names("causal"), *catalog.models()])
 
 
 def needed(source: Source, dtype: str = "fp32") -> int | None:
@@ -178,13 +180,15 @@ def _folder(name: str, path: Path) -> Source:
     if not any(path.glob("*.safetensors")):
         raise ValueError(f"{name}: no weights in safetensors beside its config.json")
     _check(name, spec)
-    return Source(name, "folder", path, _count(path))
+    return Source(name, "folder", path, parameters.count(spec).total, notes=spec.notes)
 
 
 def _check(name: str, spec: configs.Spec) -> None:
-    """Raise ValueError unless a configuration is that of a causal model in full weights."""
-    if any("auto_map" in note for note in spec.notes):
-        raise ValueError(f"{name}: names code of its own (auto_map), which is never run")
+    """Raise ValueError unless a configuration is that of a causal model in full weights.
+
+    One that names code of its own (``auto_map``) is loaded with `transformers`' class of its type.
+    """
+    configs.build(spec)
     classes = spec.fields.get("architectures") or []
     if classes and not any(str(name).endswith(CAUSAL) for name in classes):
         raise ValueError(f"{name}: {classes[0]} is no causal language model")
@@ -199,17 +203,13 @@ def _in_safetensors(name: str) -> bool:
     """
     from huggingface_hub import HfApi
 
+    if not configs.hub_answers():
+        return True
     try:
         files = [sibling.rfilename for sibling in HfApi().model_info(name, timeout=10).siblings]
     except Exception:  # offline, or the hub is: each way raises something else
         return True
     return any(file.endswith(".safetensors") and "/" not in file for file in files)
-
-
-def _count(model) -> int:
-    from . import parameters as counting
-
-    return counting.count(model).total
 
 
 def _path(name: str) -> Path | None:

@@ -136,6 +136,18 @@ def _stored_rows(spec: "configs.Spec", total: int) -> tuple[tuple[Tensors, str, 
 
 def _described(spec, result: Count, config) -> Model:
     model = from_config.from_config(config, result.total, result.active, spec.name)
+    notes = list(result.assumptions)
+    text = spec.fields.get("text_config") or {}
+    if (
+        model.max_context
+        and spec.fields
+        and not any(
+            name in part for part in (spec.fields, text) for name in from_config.MAX_CONTEXT
+        )
+    ):
+        notes.append(
+            f"its longest context is not stated: its class's default is {model.max_context:,}"
+        )
     return replace(
         model,
         vision=result.vision,
@@ -144,7 +156,7 @@ def _described(spec, result: Count, config) -> Model:
         experts=model.experts if result.routed else None,
         experts_per_token=model.experts_per_token if result.routed else None,
         quantization=configs.quantization(spec.fields),
-        assumptions=result.assumptions,
+        assumptions=tuple(notes),
         stored=_stored_rows(spec, result.total),
     )
 
@@ -355,6 +367,11 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
         Tensors(*key, len(places), tuple(sorted({p for p in places if p is not None})))
         for key, places in rows.items()
     )
+    tied = token_weight is not None and getattr(head, "weight", None) is token_weight
+    if tied and config.is_encoder_decoder and spec.fields.get("tie_word_embeddings") is False:
+        # T5's classes tie whatever is stated; the files of T5 1.1, mT5 and FLAN-T5 hold a head.
+        config.tie_word_embeddings = tied = False
+        tensors += (Tensors("lm_head.weight", "output head", tuple(token_weight.shape)),)
     return tally(
         name=spec.name,
         model_type=config.model_type,
@@ -362,7 +379,7 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
         tensors=tensors,
         experts=experts,
         experts_per_token=used,
-        tied=token_weight is not None and getattr(head, "weight", None) is token_weight,
+        tied=tied,
         buffers=shared_layers.buffers(model),
         mtp=_mtp(spec.fields, tensors),
         assumptions=notes,
@@ -430,8 +447,8 @@ def _mtp(fields: dict[str, Any], tensors: tuple[Tensors, ...]) -> int:
     """Parameters of the layers for multi-token prediction that a checkpoint stores beside.
 
     Each is one more layer like the last, a projection of two states into one, three norms, and
-    copies of the embedding and the head: DeepSeek-V3 (2024), section 2.2, as its checkpoint and
-    GLM-4.5's store them. 0 where the class builds them itself.
+    copies of the embedding and the head unless the configuration denies them: DeepSeek-V3 (2024),
+    section 2.2, as its checkpoint and GLM-4.5's store them. 0 where the class builds them itself.
     """
     text = fields.get("text_config") if isinstance(fields.get("text_config"), dict) else fields
     number = from_config.first_stated(
@@ -445,7 +462,8 @@ def _mtp(fields: dict[str, Any], tensors: tuple[Tensors, ...]) -> int:
         return 0
     layer = sum(row.parameters // len(row.layers) for row in text_rows if last in row.layers)
     vocabulary, width = next(row.shape for row in tensors if row.kind == "input embedding")
-    return number * (layer + 2 * width * width + 3 * width + 2 * vocabulary * width)
+    copies = 0 if text.get("mtp_use_dedicated_embeddings") is False else 2 * vocabulary * width
+    return number * (layer + 2 * width * width + 3 * width + copies)
 
 
 def _text_config(config):

@@ -1,7 +1,7 @@
 """A table of training runs: read it, refuse what cannot be fitted, name what a fit cannot tell."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,12 @@ HEADERS = {  # what a column may be called where no name is given; case and "-" 
 }
 OPTIONAL = "flops"
 UNIFORM = 12.5  # nats a token: above it a model would do better by guessing, log of 256k entries
+UNTRAINED = (
+    5.0  # nats a token: a perplexity of 148, which no published law's runs have at their end
+)
+NEAR_6ND = 30.0  # times that counted FLOPs may differ from 6 N D; small models' heads give 10
+FLOP_UNITS = {"GFLOPs": 1e9, "TFLOPs": 1e12, "PFLOPs": 1e15, "EFLOPs": 1e18, "PF-days": 8.64e19,
+              "ZFLOPs": 1e21}  # fmt: skip
 BYTES = 1.0  # nats a token: below it the losses are probably bits or nats a byte
 SMALLEST = {"params": 1e4, "tokens": 1e5}  # at most so many: probably in millions or billions
 COLLINEAR = 0.1  # of log tokens about a line in log size: below it the two are one variable
@@ -34,6 +40,7 @@ class Runs:
     ``spent`` are training FLOPs where they were counted, else None: then C = 6 N D.
     ``cluster`` [runs] numbers the training runs from 0 where several rows are points of one, or
     repeat one configuration: a bootstrap draws clusters. None: each row is a run of its own.
+    ``notes`` are what reading the table had to choose or found odd.
     """
 
     params: np.ndarray
@@ -41,6 +48,7 @@ class Runs:
     loss: np.ndarray
     spent: np.ndarray | None = None
     cluster: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -57,7 +65,7 @@ class Runs:
 
     @classmethod
     def from_arrays(
-        cls, params, tokens, loss, *, flops=None, cluster=None, fewest: int = FEWEST
+        cls, params, tokens, loss, *, flops=None, cluster=None, fewest: int = FEWEST, notes=()
     ) -> "Runs":
         """Arrays as runs, in their order; ``cluster`` may be labels of any kind.
 
@@ -85,7 +93,7 @@ class Runs:
         if cluster is not None:
             cluster = np.unique(np.asarray(cluster), return_inverse=True)[1]
         required = (columns[name] for name in ("params", "tokens", "loss"))
-        return cls(*required, spent=columns.get("flops"), cluster=cluster)
+        return cls(*required, spent=columns.get("flops"), cluster=cluster, notes=tuple(notes))
 
     @classmethod
     def read(cls, path: str | Path, **columns: str | None) -> "Runs":
@@ -111,16 +119,32 @@ class Runs:
             raise ValueError(f"{file}: not a table of comma-separated values ({e})") from None
         names = {kind: _column(file, frame, kind, columns.get(kind)) for kind in HEADERS}
         values = {kind: frame[name].tolist() for kind, name in names.items() if name is not None}
+        notes = _passed_over(frame, names, columns)
         if "params" in values and "flops" in values and "tokens" not in values:
             params, spent = (_numbers(kind, values[kind]) for kind in ("params", "flops"))
             values["tokens"] = spent / (TRAIN_FLOPS * params)
+            if values["tokens"].max() < SMALLEST["tokens"]:
+                most = values["tokens"].max()
+                raise ValueError(
+                    f"{file}: tokens from compute, C / 6 N, are {most:g} at most: compute must be "
+                    "in FLOPs, not in PFLOPs or PF-days"
+                )
         for kind in ("params", "tokens", "loss"):
             if kind not in values:
                 there = ", ".join(map(str, frame)) or "none"
                 raise ValueError(
                     f"{file}: no column {kind!r}; name it with --{kind}; columns: {there[:200]}"
                 )
-        return cls.from_arrays(**values)
+        runs = cls.from_arrays(**values, notes=notes)
+        times = float(np.median(runs.flops / (TRAIN_FLOPS * runs.params * runs.tokens)))
+        if 1 / NEAR_6ND < times < NEAR_6ND:
+            return runs
+        unit = min(FLOP_UNITS, key=lambda name: abs(math.log(times * FLOP_UNITS[name])))
+        notes.append(
+            f"compute is {times:.3g} times 6 N D in the median: is the column in {unit}? The law "
+            "wants FLOPs, so 6 N D is used instead"
+        )
+        return replace(runs, spent=None, notes=tuple(notes))
 
     def subset(self, mask) -> "Runs":
         """The runs where ``mask`` is true, however few."""
@@ -128,7 +152,9 @@ class Runs:
         cluster = None
         if self.cluster is not None:
             cluster = np.unique(self.cluster[mask], return_inverse=True)[1]
-        return Runs(self.params[mask], self.tokens[mask], self.loss[mask], spent, cluster)
+        return Runs(
+            self.params[mask], self.tokens[mask], self.loss[mask], spent, cluster, self.notes
+        )
 
     def token_flops(self, params):
         """Training FLOPs a token at a size: 6 N, or read off the runs where FLOPs were counted.
@@ -169,7 +195,7 @@ class Runs:
 
     def warnings(self) -> list[str]:
         """What this table cannot tell, or is probably not what it should be; one line each."""
-        return [*self._indistinct(), *self._units()]
+        return [*self.notes, *self._indistinct(), *self._units()]
 
     def _indistinct(self) -> list[str]:
         """Designs in which what size gains and what tokens gain can't be separated."""
@@ -204,10 +230,11 @@ class Runs:
                 lines.append(
                     f"{name} are {values.max():g} at most: is the column in millions or billions?"
                 )
-        if self.loss.max() > UNIFORM:
+        if self.loss.max() > UNIFORM or np.median(self.loss) > UNTRAINED:
             lines.append(
-                f"the highest loss is {self.loss.max():g}, worse than guessing: is it perplexity? "
-                "The law is of nats a token, the logarithm of perplexity"
+                f"losses are {np.median(self.loss):.3g} in the median and {self.loss.max():.3g} at "
+                "most, more than trained models have: is it perplexity? The law is of nats a "
+                "token, the logarithm of perplexity"
             )
         elif np.median(self.loss) < BYTES:
             lines.append(
@@ -234,6 +261,20 @@ def _column(file: Path, frame, kind: str, named: str | None) -> str | None:
             f"name one with --{kind}"
         )
     return matches[0] if matches else None
+
+
+def _passed_over(frame, names: dict[str, str | None], named: dict[str, str | None]) -> list[str]:
+    """A note for each kind whose column was found by its plain name beside others of that kind."""
+    plain = {name: str(name).strip().lower().replace("-", "_").replace(" ", "_") for name in frame}
+    notes = []
+    for kind, taken in names.items():
+        others = [n for n, header in plain.items() if header in HEADERS[kind] and n != taken]
+        if taken is not None and named.get(kind) is None and others:
+            passed = ", ".join(repr(str(other)) for other in others)
+            notes.append(
+                f"column {str(taken)!r} is taken for {kind}, not {passed}: --{kind} names another"
+            )
+    return notes
 
 
 def _numbers(name: str, values) -> np.ndarray:
