@@ -46,7 +46,7 @@ ABSURD = [
     ("isoflop", {"next_budget": []}, "must be a number"),
     ("kv-cache", {"model": "x" * 10_000}, "names no model"),
     ("kv-cache", {"model": "../../etc/passwds"}, "unknown model '../../etc/passwds'"),
-    ("weight-quantization", {"model": "qwen3-23b"}, "did you mean"),
+    ("weight-quantization", {"model": "qwen3-23b"}, "unknown model"),
     ("right-sizing", {"dear": "gpt-5.4\n"}, "unknown model at openai"),
     ("right-sizing", {"vendor": "together"}, "unknown model at together"),
     ("small-versus-large", {"cheap": ""}, "unknown model at together"),
