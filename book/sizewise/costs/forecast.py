@@ -15,13 +15,14 @@ device (`numbers()`), and one for a GPU and framework (`numbers(device, framewor
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 from sizewise import units
 from sizewise.costs import kernel_fits as kf
 from sizewise.costs import memory, roofline
-from sizewise.costs.formats import cache_format, weight_format
+from sizewise.costs.formats import Format, Stored, cache_format, weight_format
 from sizewise.data import records
 from sizewise.models.architecture import Grouped, Latent, Model
 from sizewise.validation import positive, whole
@@ -37,18 +38,18 @@ STATE_SHARE = 0.8  # of the bandwidth, for reading and writing recurrent states
 STATE_CHUNK = 64  # prompt tokens for which a recurrent state is read and written once
 CHUNK = 8192  # prompt tokens that a server reads at once
 USABLE = 0.9  # of the memory, for weights and cache
+LINK = 64e9  # bytes/s one way of a card without a stated link: PCIe 5.0
+LEAST_WIDTH = 64  # of the mlp that is left over: less is norms and biases
+WORST_FIT = 30.0  # percent, median on held-out shapes: above it a table's fit is not used
 HOSTS = ("none", "synchronous")  # a server that schedules while the GPU works, one that waits
+FRAMEWORKS = ("vllm", "sglang", "trtllm")
 KINDS = {  # weight format -> kind of product; others go by their bits
-    "fp8": "fp8",
-    "fp8-block": "fp8-block",
-    "mxfp8": "fp8-block",
-    "int8": "w8a8",
-    "nvfp4": "nvfp4",
-    "mxfp4": "mxfp4-bf16",
-}
+    "fp8": "fp8", "fp8-block": "fp8-block", "mxfp8": "fp8-block", "int8": "w8a8",
+    "nvfp4": "nvfp4", "mxfp4": "mxfp4-bf16",
+}  # fmt: skip
 
 
-def kind_of(format: str) -> str:
+def kind_of(format: str | Format) -> str:
     """How a weight format is multiplied: listed, or weight-only by its bits a weight.
 
     Raises ValueError for a format that is unknown.
@@ -63,9 +64,9 @@ def kind_of(format: str) -> str:
 class Plan:
     """How a model is served: formats, GPUs, and who talks to it.
 
-    ``experts`` and ``kv`` are formats of the routed experts and of the cache; ``tensor`` and
-    ``expert`` say how many GPUs share an expert's width and the experts (None: width alone).
-    ``batch`` sequences are in a step; ``concurrency`` requests are in flight.
+    ``experts`` and ``kv`` are formats of the routed experts and of the cache; ``expert`` says how
+    many groups of GPUs share the experts (1: all share each expert's width). ``batch`` sequences
+    are in a step; ``concurrency`` requests are in flight.
     """
 
     devices: int = 1
@@ -73,11 +74,19 @@ class Plan:
     concurrency: int | None = None
     input: int = 1024
     output: int = 1024
-    weights: str = "bf16"
-    experts: str | None = None
-    kv: str = "bf16"
+    weights: str | Format = "bf16"
+    experts: str | Format | None = None
+    kv: str | Format = "bf16"
     expert: int = 1
     host: str | tuple[float, float] = "none"
+
+    @property
+    def stored(self) -> Stored:
+        """The formats of the weights, the routed experts in their own."""
+        same = self.experts in (None, self.weights)
+        return Stored(
+            weight_format(self.weights), experts=None if same else weight_format(self.experts)
+        )
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,6 @@ class Forecast:
     time to the first token is then a matter of the queue, and only its floor is given.
     """
 
-    model: str
-    device: str
-    devices: int
     framework: str | None
     grade: int
     batch: int
@@ -100,25 +106,30 @@ class Forecast:
     nominal: float
     floor_seconds: float
     first_token_floor: float
-    parts: dict[str, float] = field(default_factory=dict)
-    queues: bool = False
-    resembles: tuple[dict, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict:
-        return asdict(self)
+    parts: dict[str, float]
+    queues: bool
+    resembles: tuple[dict, ...]
+    notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """What a step multiplies, an average layer of it."""
+# ------------------------------------------------------------------ what a step multiplies
+
+
+class Matrix(NamedTuple):
+    """An (n, k) matrix; ``split`` names the side that the GPUs share, "" where each has it all."""
+
+    n: float
+    k: float
+    split: str = "n"
+
+
+class Blocks(NamedTuple):
+    """What a step multiplies: matrices with their number, and the routed experts of a layer."""
 
     layers: int
-    hidden: int
-    vocabulary: int
-    matrices: tuple[tuple[str, float, float, float], ...]  # name, n, k, GPUs that may share: 1 no
-    experts: int
-    used: int
+    matrices: tuple[tuple[Matrix, int], ...]
+    router: Matrix | None  # in 16 bits, one a layer
+    head: Matrix
     inner: float  # width of one expert, spread over all layers
 
 
@@ -128,48 +139,47 @@ def distinct_layers(model: Model) -> tuple[tuple, ...]:
     return tuple(Counter(model.layers).items())
 
 
+def projections(attention, hidden: int) -> tuple[Matrix, ...]:
+    """The matrices around one layer's attention, latents absorbed."""
+    match attention:
+        case Grouped(query_heads=heads, kv_heads=kv, head_dim=dim, value_dim=value):
+            keys = 0 if attention.shares_kv else kv * (dim + value)
+            return Matrix(heads * dim + keys, hidden), Matrix(hidden, heads * value, "k")
+        case Latent(heads=heads, kv_lora_rank=rank, value_dim=value):
+            return (
+                Matrix(rank + attention.rope_dim, hidden, ""),
+                Matrix(heads * rank, attention.key_dim),
+                Matrix(heads * value, rank),
+                Matrix(hidden, heads * value, "k"),
+            )
+    return ()
+
+
 @cache
 def blocks(model: Model) -> Blocks:
-    """The products of an average layer, from the model's counts and its attention.
+    """The products of a step, from the model's counts and its attention.
 
     Raises ValueError if the model states no parameter counts.
     """
     layers, hidden = len(model.layers), model.hidden_size
-    active, routed = memory.stated(model, "active"), model.routed
-    used_share = model.experts_per_token / model.experts if model.experts else 0
-    head = hidden * model.vocab_size
-    rest = active - model.lookup - head - routed * used_share
-    matrices: dict[tuple, float] = {}
+    counts: Counter[Matrix] = Counter()
+    for layer, count in distinct_layers(model):
+        for matrix in projections(layer.attention, hidden):
+            counts[matrix] += count
+    router = Matrix(model.experts, hidden, "") if model.experts else None
+    head = Matrix(model.vocab_size, hidden)
+    used = model.experts_per_token / model.experts if model.experts else 0
+    left = memory.stated(model, "active") - model.lookup - model.vision - model.routed * used
+    left -= sum(n * k * count for (n, k, _), count in counts.items()) + head.n * head.k
+    left -= layers * router.n * router.k if router else 0
+    width = max(left, 0) / (3 * hidden * layers)
+    if width >= LEAST_WIDTH:
+        counts += Counter({Matrix(2 * width, hidden): layers, Matrix(hidden, width, "k"): layers})
+    inner = model.routed / (model.experts * 3 * hidden * layers) if model.experts else 0
+    return Blocks(layers, tuple(counts.items()), router, head, inner)
 
-    def add(name, n, k, shared=True):
-        nonlocal rest
-        rest -= n * k
-        key = (name, n, k, shared)
-        matrices[key] = matrices.get(key, 0) + 1
 
-    for layer in model.layers:
-        match layer.attention:
-            case Grouped(query_heads=heads, kv_heads=kv, head_dim=dim, value_dim=value):
-                own = 0 if layer.attention.shares_kv else kv * (dim + value)
-                add("qkv", heads * dim + own, hidden)
-                add("output", hidden, heads * value)
-            case Latent(heads=heads, kv_lora_rank=rank) as latent:
-                add("latent", rank + latent.rope_dim, hidden, shared=False)
-                add("absorb", heads * rank, latent.key_dim)
-                add("expand", heads * latent.value_dim, rank)
-                add("output", hidden, heads * latent.value_dim)
-    if model.experts:
-        for _ in range(layers):
-            add("router", model.experts, hidden, shared=False)
-    width = max(rest, 0) / (3 * hidden * layers)
-    listed = [(*key, count / layers) for key, count in matrices.items()]
-    if width >= 64:  # less is norms and biases
-        listed += [("gate-up", 2 * width, hidden, True, 1), ("down", hidden, width, True, 1)]
-    inner = routed / (model.experts * 3 * hidden * layers) if model.experts else 0
-    return Blocks(
-        layers, hidden, model.vocab_size, tuple(listed), model.experts or 0,
-        model.experts_per_token or 0, inner,
-    )  # fmt: skip
+# ------------------------------------------------------------------ the fitted numbers
 
 
 class Numbers:
@@ -182,32 +192,32 @@ class Numbers:
 
     def __init__(self, rows: list[dict], device: str | None, framework: str | None):
         usable = [row for row in rows if row["numbers"]]
-        self.everywhere = {
+        self.common = {
             (row["kernel"], row["format"]): row["numbers"] for row in usable if row["gpu"] == "any"
         }
-        self.own, self.launches = {}, {}
-        here = [row for row in usable if device is not None and row["gpu"] == device]
+        self.special: dict[tuple[str, str], dict] = {}
+        here = [r for r in usable if r["gpu"] == device and r["error_median"] <= WORST_FIT]
+        # The framework's own tables come last and the newest of them at the end, so they stay.
         for row in sorted(here, key=lambda r: (r["framework"] == framework, _age(r["version"]))):
-            if _trusted(row):
-                key = (row["kernel"], row["format"])
-                self.own[key] = row["numbers"]
-                launch = row["numbers"]["launch"]
-                self.launches[key] = min(self.launches.get(key, launch), launch)
-        self.grade = 2 if framework is not None and self.own else 1
+            key, numbers = (row["kernel"], row["format"]), row["numbers"]
+            if row["kernel"] == "gemm":
+                before = self.special.get(key, numbers)["launch"]
+                numbers = numbers | {"launch": min(before, numbers["launch"])}
+            self.special[key] = numbers
+        self.grade = 2 if framework is not None and self.special else 1
         if self.grade == 1:
-            self.own = {}
+            self.special = {}
 
-    def of(self, kernel: str, format: str) -> dict[str, float]:
+    def fit(self, kernel: str, format: str) -> dict[str, float]:
         """The numbers of a kernel in a format. Raises ValueError where neither grade has any."""
-        fit = self.own.get((kernel, format))
-        if fit is None:
-            fit = self.everywhere.get((kernel, format)) or self.everywhere.get((kernel, "any"))
-            if fit is None:
-                raise ValueError(f"no numbers for {kernel} in {format}")
-            return fit
-        if kernel == "gemm":
-            return fit | {"launch": self.launches[kernel, format]}
-        return fit
+        for fits, key in (
+            (self.special, (kernel, format)),
+            (self.common, (kernel, format)),
+            (self.common, (kernel, "any")),
+        ):
+            if key in fits:
+                return fits[key]
+        raise ValueError(f"no numbers for {kernel} in {format}")
 
 
 def _age(version: str) -> tuple[int, ...]:
@@ -215,18 +225,11 @@ def _age(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
-WORST_FIT = 30.0  # percent, median on held-out shapes: above it a table's fit is not used
-
-
-def _trusted(row: dict) -> bool:
-    return row["error_median"] <= WORST_FIT
-
-
 @cache
-def _kernel_rows() -> tuple[dict, ...]:
-    rows = records.read("silicon")
+def _recorded(stem: str) -> tuple[dict, ...]:
+    rows = records.read(stem)
     if not rows:
-        raise ValueError("data/silicon.jsonl is missing: record it with scripts/silicon.py")
+        raise ValueError(f"data/{stem}.jsonl is missing: record it with scripts/{stem}.py")
     return tuple(rows)
 
 
@@ -238,10 +241,10 @@ def numbers(device: str | None = None, framework: str | None = None) -> Numbers:
     """
     if framework is not None and framework not in FRAMEWORKS:
         raise units.unknown("framework", framework, FRAMEWORKS)
-    return Numbers(list(_kernel_rows()), device, framework)
+    return Numbers(list(_recorded("silicon")), device, framework)
 
 
-FRAMEWORKS = ("vllm", "sglang", "trtllm")
+# ------------------------------------------------------------------ seconds
 
 
 def step_parts(
@@ -258,117 +261,105 @@ def step_parts(
 
     In decode each token is of its own sequence of ``context`` tokens; in a prompt (``prompt`` its
     length) the tokens attend to those before them and only the last is scored.
-    """  # fmt: skip
+    """
     shape, gpus = blocks(model), plan.devices
-    m, bandwidth = tokens, positive("bandwidth", device.bandwidth)
+    bandwidth = positive("bandwidth", device.bandwidth)
+
+    def product(matrix: Matrix, rows: int, format: str) -> float:
+        n, k, split = matrix
+        n, k = n / gpus if split == "n" else n, k / gpus if split == "k" else k
+        kind, fit = kf.KINDS[format], numbers.fit("gemm", format)
+        return kf.gemm_seconds(rows, n, k, kind, bandwidth, peak(device, kind), device.sms, fit)
+
     dense = kind_of(plan.weights)
-    routed = kind_of(plan.experts or plan.weights)
-    if plan.experts == "mxfp4" and device.flops.get("fp4"):
-        routed = "mxfp4-fp8"  # cards with 4-bit arithmetic multiply it by 8-bit activations
-    cache_kind = "fp8" if cache_format(plan.kv).bits <= 8 else "bf16"
-    parts = dict.fromkeys(("products", "attention", "experts", "collectives", "small"), 0.0)
-
-    for name, n, k, shared, count in shape.matrices:
-        kind = "bf16" if name == "router" else dense
-        if shared:
-            n, k = (n, k / gpus) if name in ("output", "down") else (n / gpus, k)
-        parts["products"] += shape.layers * count * _gemm(m, n, k, kind, device, numbers)
-    scored = 1 if prompt else tokens
-    parts["logits"] = _gemm(scored, shape.vocabulary / gpus, shape.hidden, "bf16", device, numbers)
-
-    small = SMALL_DENSE + (SMALL_EXPERTS if shape.experts else 0)
+    parts = {
+        "products": sum(count * product(m, tokens, dense) for m, count in shape.matrices),
+        "attention": 0.0,
+        "experts": 0.0,
+        "logits": product(shape.head, 1 if prompt else tokens, "bf16"),
+        "collectives": 0.0,
+    }
+    small = shape.layers * SMALL_DENSE + SMALL_END
     for layer, count in distinct_layers(model):
         if layer.attention:
-            parts["attention"] += count * _attention(
-                layer, device, plan, numbers, cache_kind, tokens, context, prompt
+            seconds = _attention(
+                layer.attention, device, plan, numbers, tokens, int(context), prompt
             )
+            parts["attention"] += count * seconds
+            small += count * SMALL_LATENT * isinstance(layer.attention, Latent)
         if layer.state:
             passes = tokens / STATE_CHUNK if prompt else tokens
             moved = 2 * memory.state_bits(layer, cache_format(plan.kv)) / 8 * passes / gpus
             parts["attention"] += count * moved / (STATE_SHARE * bandwidth)
-    if shape.experts and shape.inner:
+            small += count * SMALL_STATE
+    if shape.router:
+        parts["products"] += shape.layers * product(shape.router, tokens, "bf16")
+        small += shape.layers * SMALL_EXPERTS
+    if shape.inner:
+        routed = kind_of(plan.experts or plan.weights)
+        if routed == "mxfp4-bf16" and device.flops.get("fp4"):
+            routed = "mxfp4-fp8"  # cards with 4-bit arithmetic multiply it by 8-bit activations
         kind = kf.KINDS[routed]
-        seconds = kf.moe_seconds(
-            m, shape.hidden, shape.inner, shape.used, shape.experts, gpus / plan.expert,
-            plan.expert, kind, bandwidth, _peak(device, kind), numbers.of("moe", routed),
+        parts["experts"] = shape.layers * kf.moe_seconds(
+            tokens, model.hidden_size, shape.inner, model.experts_per_token, model.experts,
+            gpus / plan.expert, plan.expert, kind, bandwidth, peak(device, kind),
+            numbers.fit("moe", routed),
         )  # fmt: skip
-        parts["experts"] = shape.layers * seconds
-    latent = sum(isinstance(layer.attention, Latent) for layer in model.layers)
-    states = sum(layer.state is not None for layer in model.layers)
-    kernels = shape.layers * small + latent * SMALL_LATENT + states * SMALL_STATE + SMALL_END
-    parts["small"] = kernels * (SMALL + m * shape.hidden * SMALL_PASSES / bandwidth)
+    parts["small"] = small * (SMALL + tokens * model.hidden_size * SMALL_PASSES / bandwidth)
     if gpus > 1:
-        link = device.link_bandwidth or 64e9
-        fit = numbers.of("all-reduce", str(gpus))
-        one = kf.reduce_seconds(m * shape.hidden * 2, gpus, link, fit)
-        parts["collectives"] = (2 * shape.layers + 1) * one
+        size, fit = tokens * model.hidden_size * 2, numbers.fit("all-reduce", str(gpus))
+        each_sum = kf.reduce_seconds(size, gpus, device.link_bandwidth or LINK, fit)
+        parts["collectives"] = (2 * shape.layers + 1) * each_sum
     return parts
 
 
-def _peak(device, kind: kf.Kind) -> float:
-    """The peak that counts for a kind of product; where there is none, that of 16 bits."""
+def peak(device, kind: kf.Kind) -> float:
+    """The peak that counts for a kind of product; where there is none, that of 16 bits.
+
+    Raises ValueError for a device that states neither.
+    """
     peaks = device.flops
-    peak = (
-        peaks.get(kind.compute)
-        or peaks.get("fp8" if kind.compute == "fp4" else "")
-        or (peaks.get("bf16"))
-    )
-    if peak is None:
+    four = kind.compute == "fp4"
+    rate = peaks.get(kind.compute) or (four and peaks.get("fp8")) or peaks.get("bf16")
+    if not rate:
         raise ValueError(f"{device.name} states no peak of arithmetic for it")
-    return peak
+    return rate
 
 
-def _gemm(m, n, k, format: str, device, numbers: Numbers) -> float:
-    kind = kf.KINDS[format]
-    return kf.gemm_seconds(
-        m, n, k, kind, device.bandwidth, _peak(device, kind), device.sms,
-        numbers.of("gemm", format),
-    )  # fmt: skip
-
-
-def _attention(layer, device, plan, numbers, kind, tokens, context, prompt) -> float:
-    """Seconds of one layer's attention on one GPU."""
-    gpus, attention = plan.devices, layer.attention
+def shared_heads(attention) -> int | None:
+    """Heads among which the cache is divided; None for latents, which every GPU reads whole."""
     if isinstance(attention, Latent):
-        shared = 1  # every GPU reads the whole latents, for its own heads
-        name = "latent"
-    else:
-        heads = attention.kv_heads if isinstance(attention, Grouped) else 1
-        shared = min(gpus, heads)
-        name = "attention"
+        return None
+    return attention.kv_heads if isinstance(attention, Grouped) else 1
+
+
+def _attention(attention, device, plan: Plan, numbers: Numbers, tokens, context, prompt) -> float:
+    """Seconds of one layer's attention on one GPU."""
+    gpus, heads = plan.devices, shared_heads(attention)
+    name = "latent" if heads is None else "attention"
+    rate = peak(device, kf.KINDS["bf16"])
     if prompt:
-        flops = _prompt_flops(attention, prompt) / gpus
-        width = _prompt_width(attention)
-        fit = numbers.of(f"prompt-{name}", "bf16")
-        return kf.prompt_seconds(
-            prompt * width / gpus, flops, device.bandwidth, _peak(device, kf.KINDS["bf16"]), fit
+        flops = sum(
+            score.operations * roofline.keys_seen(prompt, score.limit, score.stride)
+            for score in attention.scores(False)
         )
-    spans = attention.read(True)
-    moved = tokens * memory.spans_bits(spans, int(context), cache_format(plan.kv)) / 8 / shared
-    fit = numbers.of(f"{name}-decode", kind)
-    if name == "attention":
+        moved = prompt * prompt_width(attention)
+        fit = numbers.fit(f"prompt-{name}", "bf16")
+        return kf.prompt_seconds(moved / gpus, flops / gpus, device.bandwidth, rate, fit)
+    format = cache_format(plan.kv)
+    bits = memory.spans_bits(attention.read(True), context, format)
+    moved = tokens * bits / 8 / min(gpus, heads or 1)
+    fit = numbers.fit(f"{name}-decode", "fp8" if format.bits <= 8 else "bf16")
+    if heads is not None:
         return kf.attention_seconds(moved, device.bandwidth, fit)
-    flops = tokens * _token_flops(attention, int(context)) / gpus
-    return kf.latent_seconds(moved, flops, device.bandwidth, _peak(device, kf.KINDS["bf16"]), fit)
-
-
-def _token_flops(attention, context: int) -> float:
-    """FLOPs of one query that sees ``context`` tokens, latents absorbed."""
-    return sum(
+    flops = tokens * sum(
         score.operations * min(context // score.stride, score.limit or context)
         for score in attention.scores(True)
     )
+    return kf.latent_seconds(moved, flops / gpus, device.bandwidth, rate, fit)
 
 
-def _prompt_flops(attention, length: int) -> float:
-    """FLOPs of a causal prompt, latents expanded for every head."""
-    return sum(
-        score.operations * roofline.keys_seen(length, score.limit, score.stride)
-        for score in attention.scores(False)
-    )
-
-
-def _prompt_width(attention) -> float:
+def prompt_width(attention) -> float:
     """Bytes a prompt's attention moves a token: queries, keys, values and results in 16 bits."""
     match attention:
         case Grouped(query_heads=heads, kv_heads=kv, head_dim=key, value_dim=value):
@@ -389,8 +380,8 @@ def tpot_seconds(
     batch, length, output = plan.batch, plan.input * share, plan.output * share
     parts = step_parts(model, device, plan, numbers, tokens=batch, context=length + output / 2)
     parts["load"] = (batch - 1) / output * prompt_seconds(model, device, plan, numbers, share)
-    base, each = host_seconds(plan.host, numbers.grade)
-    parts["host"] = base + each * batch
+    base, more = host_seconds(plan.host, numbers.grade)
+    parts["host"] = base + more * batch
     return sum(parts.values()), parts
 
 
@@ -408,43 +399,29 @@ def host_seconds(host: str | tuple[float, float], grade: int) -> tuple[float, fl
         raise units.unknown("host", host, HOSTS)
     if host == "none":
         return 0.0, 0.0
-    row = next(
-        row
-        for row in records.read("silicon_energy")
-        if row["what"] == "time" and row["host"] and row["column"] == f"grade{grade}"
-    )
-    return row["numbers"]["base"], row["numbers"]["each"]
+    rows = (row for row in _recorded("silicon_energy") if row["what"] == "time" and row["host"])
+    fit = next(row["numbers"] for row in rows if row["column"] == f"grade{grade}")
+    return fit["base"], fit["each"]
 
 
-def prompt_seconds(model, device, plan, numbers, share: float = 1.0) -> float:
+def prompt_seconds(model: Model, device, plan: Plan, numbers: Numbers, share: float = 1.0) -> float:
     """Seconds to read one prompt of ``plan.input`` tokens, in chunks of `CHUNK`."""
-    length = int(plan.input * share)
-    whole_chunks, left = divmod(length, CHUNK)
-    lengths = [CHUNK] * whole_chunks + ([left] if left else [])
-    seconds = 0.0
-    for chunk in lengths:
-        seconds += sum(
-            step_parts(model, device, plan, numbers, tokens=chunk, prompt=chunk).values()
-        )
-    return seconds
-
-
-def weight_bytes(model: Model, plan: Plan) -> float:
-    """Bytes of all weights, the routed experts in their own format."""
-    routed = model.routed
-    rest = memory.stated(model, "total") - routed
-    expert_bits = weight_format(plan.experts or plan.weights).bits
-    return (rest * weight_format(plan.weights).bits + routed * expert_bits) / 8
+    chunks, left = divmod(int(plan.input * share), CHUNK)
+    return sum(
+        times * sum(step_parts(model, device, plan, numbers, tokens=n, prompt=n).values())
+        for times, n in ((chunks, CHUNK), (1, left))
+        if times and n
+    )
 
 
 def fitting(model: Model, device, plan: Plan) -> int:
     """Sequences of input + output tokens that fit beside the weights in `USABLE` of the memory."""
-    free = USABLE * plan.devices * device.memory_bytes - weight_bytes(model, plan)
-    each = memory.kv_cache_bytes(model, plan.input + plan.output, 1, plan.kv)
-    if layers := [layer.attention for layer in model.layers if layer.attention]:
-        heads = layers[0].kv_heads if isinstance(layers[0], Grouped) else 1
-        each *= plan.devices / min(plan.devices, heads)  # keys that no head is left to share
-    return max(int(free / each), 0)
+    free = USABLE * plan.devices * device.memory_bytes - memory.weights_bytes(model, plan.stored)
+    per_request = memory.kv_cache_bytes(model, plan.input + plan.output, 1, plan.kv)
+    attentions = [layer.attention for layer in model.layers if layer.attention]
+    if attentions:  # keys that no head is left to share stand on several GPUs
+        per_request *= plan.devices / min(plan.devices, shared_heads(attentions[0]) or 1)
+    return max(int(free / per_request), 0)
 
 
 def floor_parts(model: Model, device, plan: Plan, share: float = 1.0) -> tuple[float, float]:
@@ -454,18 +431,12 @@ def floor_parts(model: Model, device, plan: Plan, share: float = 1.0) -> tuple[f
     is a floor for uniform routers.
     """
     context = max(int((plan.input + plan.output / 2) * share), 1)
-    expert_bits = weight_format(plan.experts or plan.weights).bits
-    reached = 0.0
-    if model.experts:
-        distinct = kf.expected_experts(model.experts, model.experts_per_token, plan.batch)
-        reached = model.routed * distinct / model.experts
-    rest = roofline.touched_parameters(model, plan.batch) - reached
-    moved = (rest * weight_format(plan.weights).bits + reached * expert_bits) / 8
+    moved = roofline.touched_bytes(model, plan.batch, plan.stored)
     moved += roofline.kv_read_bytes(model, context, plan.batch, plan.kv)
     formats = {plan.weights, plan.experts or plan.weights}
-    peak = max(_peak(device, kf.KINDS[kind_of(name)]) for name in formats)
-    flops = 2 * (memory.stated(model, "active") - model.lookup) * plan.batch
-    return moved / device.bandwidth / plan.devices, flops / peak / plan.devices
+    rate = max(peak(device, kf.KINDS[kind_of(name)]) for name in formats)
+    flops = 2 * (memory.stated(model, "active") - model.lookup - model.vision) * plan.batch
+    return moved / device.bandwidth / plan.devices, flops / rate / plan.devices
 
 
 def floor_seconds(model: Model, device, plan: Plan, share: float = 1.0) -> float:
@@ -473,13 +444,11 @@ def floor_seconds(model: Model, device, plan: Plan, share: float = 1.0) -> float
     return max(floor_parts(model, device, plan, share))
 
 
+# ------------------------------------------------------------------ answers with their error
+
+
 def forecast(
-    model: Model,
-    device,
-    plan: Plan,
-    *,
-    framework: str | None = None,
-    family: str = "",
+    model: Model, device, plan: Plan, *, framework: str | None = None, family: str = ""
 ) -> Forecast:
     """Seconds a token with floor, band and the measured servings that resemble the question.
 
@@ -496,70 +465,53 @@ def forecast(
             f"in {USABLE:.0%} of {plan.devices} x {device.name}"
         )
     requests = plan.concurrency or plan.batch
-    queues = requests > min(plan.batch, room)
-    plan = _with(plan, batch=min(plan.batch, room))
+    plan = replace(plan, batch=min(plan.batch, room))
     seconds, parts = tpot_seconds(model, device, plan, fitted)
     band = bands(fitted.grade)
+    notes = [
+        "kernel numbers of this GPU and framework"
+        if fitted.grade == 2
+        else "one set of kernel numbers for every device and framework",
+        "fitted on kernels alone; nothing was fitted on servings",
+        "the time to the first token is given as a floor: under load it is a queue's",
+    ]
+    if requests > plan.batch:
+        limit = f"{room} fit" if requests > room else f"{plan.batch} in a step"
+        notes.append(f"{requests} requests in flight, {limit}: the others queue")
     return Forecast(
-        model=model.name, device=device.name, devices=plan.devices,
         framework=framework if fitted.grade == 2 else None, grade=fitted.grade, batch=plan.batch,
         seconds=seconds, low=seconds * band["low"], high=seconds * band["high"],
         nominal=band["nominal"], floor_seconds=floor_seconds(model, device, plan),
-        first_token_floor=prompt_seconds(model, device, plan, fitted), parts=parts, queues=queues,
-        resembles=resembling(family or model.name, device.name, framework),
-        notes=_notes(fitted, room, requests, plan),
+        first_token_floor=prompt_seconds(model, device, plan, fitted), parts=parts,
+        queues=requests > plan.batch,
+        resembles=resembling(family or model.name, device.name, framework), notes=tuple(notes),
     )  # fmt: skip
 
 
-def _with(plan: Plan, **changes) -> Plan:
-    from dataclasses import replace
-
-    return replace(plan, **changes)
-
-
-def _notes(fitted: Numbers, room: int, requests: int, plan: Plan) -> tuple[str, ...]:
-    notes = [
-        "kernel numbers of this GPU and framework" if fitted.grade == 2 else
-        "one set of kernel numbers for every device and framework",
-        "fitted on kernels alone; nothing was fitted on servings",
-    ]  # fmt: skip
-    if requests > room:
-        notes.append(f"{requests} requests in flight, {room} fit: the others queue")
-    elif requests > plan.batch:
-        notes.append(f"{requests} requests in flight, {plan.batch} in a step: the others queue")
-    notes.append("the time to the first token is given as a floor: under load it is a queue's")
-    return tuple(notes)
-
-
-@cache
-def _scores() -> tuple[dict, ...]:
-    """The scores of the latest attempt on the servings."""
-    rows = records.read("silicon_servings")
-    if not rows:
-        raise ValueError(
-            "data/silicon_servings.jsonl is missing: record it with scripts/silicon_servings.py"
-        )
+def _scores(what: str, grade: int) -> list[dict]:
+    """Scores of one kind from the latest attempt on the servings."""
+    rows = _recorded("silicon_servings")
     latest = max(row["attempt"] for row in rows)
-    return tuple(row for row in rows if row["attempt"] == latest)
+    return [
+        row for row in rows
+        if (row["attempt"], row["what"], row.get("grade")) == (latest, what, grade)
+    ]  # fmt: skip
 
 
 def bands(grade: int) -> dict[str, float]:
     """The factors of a nominal 80 % band, from all kept servings of this grade."""
-    row = next(row for row in _scores() if row["what"] == "all" and row["grade"] == grade)
+    (row,) = _scores("all", grade)
     return {"low": row["band_low"], "high": row["band_high"], "nominal": 0.8}
 
 
 def floor_factor() -> dict[str, float]:
     """How many times its floor a served token takes: median and ends of the middle 80 %."""
-    row = next(row for row in _scores() if row["what"] == "all" and row["grade"] == 1)
-    return {
-        "low": 1 / row["floor_share_high"],
-        "typical": 1 / row["floor_share_median"],
-        "high": 1 / row["floor_share_low"],
-    }
+    (row,) = _scores("all", 1)
+    ends = {"low": "high", "typical": "median", "high": "low"}
+    return {name: 1 / row[f"floor_share_{end}"] for name, end in ends.items()}
 
 
-def resembling(family: str, device: str, framework: str | None, most: int = 3) -> tuple[dict, ...]:
+def resembling(family: str, device: str, framework: str | None, limit: int = 3) -> tuple[dict, ...]:
     """The groups of measured servings closest to a question: family, then GPU, then framework."""
     name = family.lower().rsplit("/", 1)[-1].replace("_", "-")
 
@@ -569,9 +521,8 @@ def resembling(family: str, device: str, framework: str | None, most: int = 3) -
         score = same + 2 * (row["gpu"] == device) + (row["framework"] == framework)
         return score, row["rows"]
 
-    groups = [row for row in _scores() if row["what"] == "group" and row["grade"] == 2]
-    ranked = sorted(groups, key=closeness, reverse=True)
-    near = [row for row in ranked if closeness(row)[0] >= 2][:most]
+    ranked = sorted(_scores("group", 2), key=closeness, reverse=True)
     names = ("family", "gpu", "framework", "precision", "rows", "error_median", "error_p90",
              "ratio_median", "floor_share_median")  # fmt: skip
-    return tuple({name: row[name] for name in names} for row in near)
+    near = [row for row in ranked if closeness(row)[0] >= 2]
+    return tuple({name: row[name] for name in names} for row in near[:limit])

@@ -10,6 +10,7 @@ slower of memory and arithmetic counts; the phases follow one another (Austin et
 """
 
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from sizewise.models.architecture import Model
 from sizewise.validation import least, most, positive, real, whole
@@ -203,22 +204,43 @@ def touched_parameters(model: Model, tokens: int) -> float:
     return total - lookup + rows
 
 
-def touched_bytes(model: Model, tokens: int, weights="bf16") -> float:
-    """Bytes of weights read for one step over ``tokens`` tokens, in the format of each tensor."""
+class Read(NamedTuple):
+    """Bytes of weights by how a step reads them: whole, a row a token, the experts chosen."""
+
+    always: float
+    tables: float
+    routed: float
+
+
+def read_parts(model: Model, weights="bf16") -> Read:
+    """How a step of ``model`` reads its weights, each tensor in the format that it is stored in.
+
+    Towers for images and sound are not read for a token of text.
+    """
     stored_as = weight_parts.scheme(model, weights)
     if not model.inventory:
-        return touched_parameters(model, tokens) * stored_as.format.bits / 8
+        width = stored_as.format.bits / 8
+        always = stated(model, "total") - model.vision - model.lookup - model.routed
+        return Read(always * width, model.lookup * width, model.routed * width)
     kinds = weight_parts.bytes_by_kind(model, stored_as)
-    rows = min(1, tokens / model.vocab_size)
-    total = sum(kinds.values()) - kinds["vision"]
-    if model.lookup:  # a table that is only looked up: the rows of these tokens
-        tables = kinds["input embedding"] + kinds["other embeddings"]
-        elements = sum(t.parameters for t in model.inventory if "embedding" in t.kind)
-        total -= (1 - rows) * tables * min(1, model.lookup / max(1, elements))
-    if model.experts:
-        reached = expected_experts(model.experts, model.experts_per_token, tokens)
-        total -= kinds["routed experts"] * (1 - reached / model.experts)
-    return total
+    elements = sum(row.parameters for row in model.inventory if "embedding" in row.kind)
+    embeddings = kinds["input embedding"] + kinds["other embeddings"]
+    tables = embeddings * min(1, model.lookup / max(1, elements))
+    routed = kinds["routed experts"] if model.experts else 0.0
+    return Read(sum(kinds.values()) - kinds["vision"] - tables - routed, tables, routed)
+
+
+def read_bytes(parts: Read, tokens: int, vocabulary: int, experts: int = 1, used: int = 1):
+    """Bytes that a step over ``tokens`` tokens reads: of tables rows, of experts those reached."""
+    rows = least(1, tokens / vocabulary)
+    reached = expected_experts(experts, used, tokens) / experts
+    return parts.always + rows * parts.tables + reached * parts.routed
+
+
+def touched_bytes(model: Model, tokens: int, weights="bf16") -> float:
+    """Bytes of weights read for one step over ``tokens`` tokens, in the format of each tensor."""
+    experts = (model.experts, model.experts_per_token) if model.experts else (1, 1)
+    return read_bytes(read_parts(model, weights), tokens, model.vocab_size, *experts)
 
 
 def kv_read_bytes(

@@ -63,25 +63,13 @@ EIGHT_BIT_CACHE = {"deepseek", "glm", "minimax", "qwen3.5", "kimi", "llama-3.1-7
 
 
 def models(file: Path) -> dict[str, Model]:
-    """The served models by family, counted from their released configurations in the wheel.
-
-    Kimi K2.5's hub form wraps DeepSeek-V3's configuration in one for images; the text part is
-    what is counted.
-    """
-    described = {}
+    """The served models by family, counted from their released configurations in the wheel."""
     with zipfile.ZipFile(file) as archive:
-        for served in SERVED.values():
-            if served.family in described:
-                continue
-            fields = json.loads(archive.read(CONFIGS.format(served.config)))
-            if served.family == "kimi":
-                fields = fields["text_config"] | {"model_type": "deepseek_v3"}
-                fields["architectures"] = ["DeepseekV3ForCausalLM"]
-            for name in ("auto_map", "is_decoder"):  # false in every dump of a class's defaults
-                fields.pop(name, None)
-            spec = config.Spec(served.family, fields)
-            described[served.family] = parameters.describe(spec)
-    return described
+        fields = {
+            served.family: json.loads(archive.read(CONFIGS.format(served.config)))
+            for served in SERVED.values()
+        }
+    return {name: parameters.describe(config.Spec(name, form)) for name, form in fields.items()}
 
 
 def _cache(family: str, precision: str, gpu: str, framework: str) -> str:
