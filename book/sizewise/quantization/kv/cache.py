@@ -65,7 +65,8 @@ class TurboQuantCache(Cache):
         if center not in CENTERS:
             raise unknown("way to center keys", center, CENTERS[1:])
         whole("the residual window", residual, least=0), whole("the sink", sink, least=0)
-        self.methods = {"keys": _said("keys", keys, bits), "values": _said("values", values, bits)}
+        sides = {"keys": keys, "values": values}
+        self.methods = {side: _method(side, choice, bits) for side, choice in sides.items()}
         for side, (method, width) in self.methods.items():
             codec(method, width, 64, side, rotation, seed)  # bad options are refused here
 
@@ -128,9 +129,9 @@ def held_bytes(cache) -> int:
     return sum(observed.values())
 
 
-def _said(side: str, given, bits: int) -> tuple[str, int]:
+def _method(side: str, choice, bits: int) -> tuple[str, int]:
     """(method, bits) of a side."""
-    method, width = given if isinstance(given, tuple | list) else (given or "turboquant", bits)
+    method, width = choice if isinstance(choice, tuple | list) else (choice or "turboquant", bits)
     if method not in methods():
         codec(method, 4, 64, side, "haar", 0)  # raises, with the nearest name
     return str(method), 8 if method in ("int8", "fp8") else whole(f"the bits of {side}", width, 16)

@@ -114,12 +114,6 @@ class PackedLayer(CacheLayerMixin):
     def batch_select_indices(self, indices) -> None:
         self._rows(lambda tensor: tensor[indices])
 
-    def offload(self) -> None:
-        self._rows(lambda tensor: tensor.to("cpu", non_blocking=True))
-
-    def prefetch(self) -> None:
-        self._rows(lambda tensor: tensor.to(self.device, non_blocking=True))
-
     def _rows(self, pick) -> None:
         for side in self.sides:
             side.rows(pick)

@@ -21,42 +21,14 @@ from sizewise.validation import whole
 from .evaluate import CHUNK
 
 FACT = "The secret word of {} is{}."
-NAMES = (
-    "Alice",
-    "Bruno",
-    "Clara",
-    "David",
-    "Elena",
-    "Felix",
-    "Greta",
-    "Henry",
-    "Irene",
-    "Jacob",
-    "Karen",
-    "Louis",
-    "Maria",
-    "Nolan",
-    "Olga",
-    "Peter",
+_NAMES = (
+    "Alice Bruno Clara David Elena Felix Greta Henry Irene Jacob Karen Louis Maria Nolan Olga Peter"
 )
-WORDS = (
-    "banana",
-    "tiger",
-    "violin",
-    "hammer",
-    "candle",
-    "rocket",
-    "pepper",
-    "castle",
-    "guitar",
-    "monkey",
-    "carpet",
-    "lemon",
-    "anchor",
-    "pillow",
-    "ladder",
-    "basket",
+_WORDS = (
+    "banana tiger violin hammer candle rocket pepper castle guitar monkey "
+    "carpet lemon anchor pillow ladder basket"
 )
+NAMES, WORDS = tuple(_NAMES.split()), tuple(_WORDS.split())
 
 
 @dataclass(frozen=True)
@@ -87,19 +59,18 @@ def haystack(
     """
     needles = whole("the needles", needles, len(NAMES))
     draw = np.random.default_rng([context, seed])
-    names, words = (draw.permutation(subset)[:needles].tolist() for subset in (NAMES, WORDS))
+    names, secrets = (draw.permutation(subset)[:needles].tolist() for subset in (NAMES, WORDS))
     requested = [
         _ids(tokenizer, "\n" + FACT.split("{}.")[0].replace("{}", name).removesuffix("{}."))
         for name in names
     ]
-    answers = [_ids(tokenizer, f" {word}") for word in words]
+    answers = [_ids(tokenizer, f" {secret}") for secret in secrets]
     room = context - max(map(len, requested)) - max(map(len, answers)) - 1
     filler = islice(cycle(sentences), int(draw.integers(len(sentences))), None)
     ids, ends = list(likelihood.start(tokenizer)), []
-    for number, (name, word) in enumerate(zip(names, words, strict=True), 1):
-        fact = _ids(tokenizer, " " + FACT.format(name, f" {word}"))
-        most = room * number // needles - len(ids) - len(fact)
-        parts = _fill(tokenizer, filler, most)
+    for number, (name, secret) in enumerate(zip(names, secrets, strict=True), 1):
+        fact = _ids(tokenizer, " " + FACT.format(name, f" {secret}"))
+        parts = _fill(tokenizer, filler, room * number // needles - len(ids) - len(fact))
         position = int(draw.integers(len(parts) + 1))
         ids += [item for part in parts[:position] for item in part] + fact
         ends.append(len(ids))
@@ -125,30 +96,30 @@ def ask(model, stack: Haystack, make: Callable[[], Any], *, chunk: int = CHUNK):
             model.base_model(input_ids=part, past_key_values=cache, use_cache=True)
         for number, item in enumerate(stack.questions):
             inputs = torch.tensor([item.ids + item.answer[:-1]], device=device)
-            wanted = torch.tensor(item.answer, device=device)
+            answer = torch.tensor(item.answer, device=device)
             logits = model(
                 input_ids=inputs,
                 past_key_values=copy.deepcopy(cache),
                 use_cache=True,
-                logits_to_keep=len(wanted),
+                logits_to_keep=len(answer),
             ).logits[0]
             log_p = logits.float().log_softmax(-1)  # (answer, V)
             rows.append(
                 {
                     "question": number,
                     "distance": item.distance,
-                    "nats": -log_p.gather(-1, wanted[:, None]).sum().item(),
-                    "right": int((log_p.argmax(-1) == wanted).all()),
+                    "nats": -log_p.gather(-1, answer[:, None]).sum().item(),
+                    "right": int((log_p.argmax(-1) == answer).all()),
                 }
             )
     return pandas.DataFrame(rows)
 
 
-def _fill(tokenizer, filler, most: int) -> list[list[int]]:
+def _fill(tokenizer, filler, left: int) -> list[list[int]]:
     """Sentences one after the other as tokens, until one does not fit any more."""
-    if most < 0:
+    if left < 0:
         raise ValueError("the context is too short for so many facts")
-    parts, left = [], most
+    parts = []
     for sentence in filler:
         part = _ids(tokenizer, f" {sentence}")
         if len(part) > left:

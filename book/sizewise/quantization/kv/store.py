@@ -73,10 +73,8 @@ def codec(method: str, bits: int, dim: int, side: str, rotation: str, seed: int)
         raise unknown("cache method", method, methods())
     if method == "plain":
         return Plain()
-    if method == "fp8":
-        return baselines.Float8(dim)
-    if method == "int8":
-        return baselines.Int8(dim)
+    if method in ("fp8", "int8"):
+        return baselines.EightBit(dim, method)
     if method == "uniform" or (method == "kivi" and side == "values"):
         return baselines.PerToken(dim, bits)
     if method == "kivi":
@@ -97,7 +95,7 @@ class Store:
         self.codec, self.plain, self.remedy = coder, plain, remedy or Remedy()
         self.residual = whole("the residual window", residual, least=0)
         self.sink = whole("the sink", sink, least=0)
-        self.group = coder.group if type(coder).__name__ == "PerChannel" else 1
+        self.group = getattr(coder, "group", 1)
         self.buffers: dict[str, Any] = {}
         self.first = self.length = self.dropped = 0
         self.sinks = self.recent = self.mean = None
@@ -232,7 +230,7 @@ class Store:
         for name, tensor in present.items():
             if tensor.dtype == torch.float32 != self.buffers[name].dtype:  # past fp16's range
                 self.buffers[name] = self.buffers[name].float()
-            at = start // self._each(name)
+            at = start // self._shared(name)
             self.buffers[name][:, :, at : at + tensor.shape[2]] = tensor
         self.length = start + x.shape[2]
 
@@ -247,25 +245,25 @@ class Store:
             x = self.remedy.rope.apply(x, self._position(start))
         return x
 
-    def _position(self, place: int) -> int:
-        """The position in the text of the encoded token at a place."""
-        return self.dropped + _tokens(self.sinks) + place
+    def _position(self, number: int) -> int:
+        """The position in the text of an encoded token, counted from the first that is there."""
+        return self.dropped + _tokens(self.sinks) + number
 
-    def _each(self, name: str) -> int:
+    def _shared(self, name: str) -> int:
         """Tokens that an entry of a field stands for."""
         return self.group if name in ("scales", "zeros") else 1
 
     def _span(self, name: str, start: int, end: int) -> slice:
-        each = self._each(name)
-        return slice((self.first + start) // each, -(-(self.first + end) // each))
+        shared = self._shared(name)
+        return slice((self.first + start) // shared, -(-(self.first + end) // shared))
 
     def _capacity(self) -> int:
         return self.buffers["packed"].shape[2] if self.buffers else 0
 
     def _resize(self, capacity: int) -> None:
         for name, tensor in self.buffers.items():
-            each = self._each(name)
-            new = tensor.new_empty((*tensor.shape[:2], -(-capacity // each), *tensor.shape[3:]))
+            entries = -(-capacity // self._shared(name))
+            new = tensor.new_empty((*tensor.shape[:2], entries, *tensor.shape[3:]))
             filled = self.view(name)
             new[:, :, : filled.shape[2]] = filled
             self.buffers[name] = new
