@@ -2,7 +2,6 @@
 
 import pytest
 from sizewise.data import catalog
-from sizewise.units import si
 
 
 def test_names_and_aliases_of_devices_are_unique():
@@ -64,25 +63,6 @@ def test_the_price_of_an_hour_is_a_range_in_order():
     for device in catalog.devices():
         if price := catalog.hourly_price(device):
             assert 0 < price[0] <= price[1] < 100
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "words"),
-    [
-        (8_030_261_248, "params", "8.03B"),
-        (10**13, "params", "10T"),
-        (999.6e6, "params", "1B"),
-        (5 * 10**15, "params", "5,000T"),
-        (512e9, "B", "512 GB"),
-        (3.35e12, "B/s", "3.35 TB/s"),
-        (0, "params", "0"),
-        (-2_500, "", "-2.5k"),
-        (999.4, "", "999"),
-        (999.5, "", "1k"),
-    ],
-)
-def test_numbers_carry_decimal_prefixes(value, unit, words):
-    assert si(value, unit) == words
 
 
 # ---- released configurations

@@ -6,6 +6,7 @@ import resource
 import struct
 import time
 
+import numpy as np
 import pytest
 from sizewise.models import checkpoint
 
@@ -59,6 +60,26 @@ def test_a_gguf_file_gives_exact_counts_and_bytes(tmp_path):
     assert stored.file_bytes == file.stat().st_size
     assert list(stored.by_type()) == ["Q6_K", "Q4_K", "F32"]
     assert stored.metadata["llama.block_count"] == 2
+
+
+def test_numbers_of_every_type_are_read_as_the_format_s_own_library_writes_them(tmp_path):
+    from gguf import GGUFWriter
+
+    file = tmp_path / "a.gguf"
+    writer = GGUFWriter(str(file), "llama")
+    values = {
+        f"{kind}{bits}": (-1) ** (kind == "int") * 7
+        for kind in ("int", "uint")
+        for bits in (8, 16, 32, 64)
+    } | {"float32": 0.5, "float64": 0.1, "bool": True}
+    for kind, value in values.items():
+        getattr(writer, f"add_{kind}")(f"llama.{kind}", value)
+    writer.add_tensor("output.weight", np.zeros((4, 32), np.float32))
+    for step in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{step}_to_file")()
+    writer.close()
+    read = checkpoint.read(file).metadata
+    assert {kind: read.get(f"llama.{kind}") for kind in values} == values
 
 
 def test_the_parts_of_a_split_gguf_are_one_checkpoint(tmp_path):

@@ -395,6 +395,7 @@ def test_the_best_size_by_counted_flops_is_the_least_loss_on_the_budget():
     exact = TRUE.loss(trials, 1e19 / (6 * (trials + head)))
     assert best.params == pytest.approx(trials[exact.argmin()], rel=0.06)  # read off 12 sizes
     assert best.params > TRUE.optimum(1e19)[0]
+    assert best.tokens == pytest.approx(1e19 / (6 * (best.params + head)), rel=0.02)
     assert runs.token_flops(1e9) * best.tokens > 1e19  # no size costs 6 N of the largest
 
 

@@ -219,24 +219,6 @@ class TestInWords:
         evidence = {name: {"label": f"the {name}", "unit": unit} for name, unit in units.items()}
         assert verdicts.in_words(rule, {"stated": 5}, evidence) == sentence
 
-    @pytest.mark.parametrize(
-        ("value", "unit", "sentence"),
-        [
-            (1_000_000_000, "", "1,000,000,000"),
-            (3722757.49638, "", "3,722,757"),
-            (224.7, "", "225"),
-            (-0.00586542307291, "nats", "−0.00587 nats"),
-            (5.12, "times", "5.12 times"),
-            (0.0, "", "0"),
-            (0.000012345, "", "1.23e−05"),
-            (47, "%", "47%"),
-            (25.0, "$", "$25"),
-            (8.03e9, "params", "8.03B"),
-        ],
-    )
-    def test_a_number_has_one_form_of_three_digits(self, value, unit, sentence):
-        assert verdicts.number_text(value, unit) == sentence
-
     def test_the_card_shows_evidence_rule_and_flip(self):
         verdict = claims.decide(
             2,

@@ -67,3 +67,26 @@ def si(value: float, unit: str = "", digits: int = 3) -> str:
     if unit in ("params", ""):
         return f"{number}{letters[step]}"
     return f"{number} {letters[step]}{unit}"
+
+
+def number(value: float, unit: str = "") -> str:
+    """A number as every page writes it: three digits, and all those before the point.
+
+    ``params``, ``yes/no``, ``year``, ``$`` and ``%`` are written as people write them.
+    """
+    if unit == "params":
+        return si(value, "params")
+    if unit == "yes/no":
+        return "yes" if value else "no"
+    if unit == "year":
+        return str(value)
+    whole = isinstance(value, int) or 100 <= abs(value) < 1e15
+    text = (f"{value:,.0f}" if whole else f"{value:.3g}").replace("-", "−")
+    if unit == "$":
+        return f"${text}"
+    return f"{text}{unit}" if unit == "%" else f"{text} {unit}".strip()
+
+
+def optional(value: float | None, form: str = ",", absent: str = "not known") -> str:
+    """``value`` in a format, or ``absent`` where there is none."""
+    return absent if value is None else format(value, form)

@@ -139,9 +139,9 @@ def decide_by_facts(number: int, **computed: float) -> Verdict:
 def _in_text(number: float | Evidence) -> str:
     """A number for the sentence of a finding, which says its unit itself unless it is a sign."""
     if not isinstance(number, Evidence):
-        return verdicts.number_text(number)
+        return units.number(number)
     signs = ("%", "$", "params", "year")
-    return verdicts.number_text(number.value, number.unit if number.unit in signs else "")
+    return units.number(number.value, number.unit if number.unit in signs else "")
 
 
 def decide_all_by_facts() -> list[Verdict]:

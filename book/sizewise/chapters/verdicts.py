@@ -304,24 +304,6 @@ def _plain(value: float) -> float | int:
 # ------------------------------------------------------------------ in words
 
 
-def number_text(value: float, unit: str = "") -> str:
-    """A deciding number as every page writes it: three digits, and all those before the point."""
-    if unit == "params":
-        return units.si(value, "params")
-    if unit == "yes/no":
-        return "yes" if value else "no"
-    if unit == "year":
-        return str(value)
-    if isinstance(value, int) or 100 <= abs(value) < 1e15:
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.3g}"
-    text = text.replace("-", "−")
-    if unit == "$":
-        return f"${text}"
-    return f"{text}{unit}" if unit == "%" else f"{text} {unit}".strip()
-
-
 COMPARED = {
     ast.Lt: "is below",
     ast.LtE: "is at most",
@@ -343,11 +325,11 @@ def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Map
     def render(node, unit: str = "") -> str:
         match node:
             case ast.Constant():
-                return "always" if node.value is True else number_text(node.value, unit)
+                return "always" if node.value is True else units.number(node.value, unit)
             case ast.Name() if node.id in evidence:
                 return evidence[node.id]["label"]
             case ast.Name() if evidence and node.id in numbers:
-                return number_text(numbers[node.id], unit)
+                return units.number(numbers[node.id], unit)
             case ast.Name():
                 return node.id.replace("_", " ")
             case ast.BoolOp():
@@ -396,7 +378,7 @@ def evidence_in_words(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
     numbers, evidence = verdict["numbers"], verdict.get("evidence", {})
     if evidence:
         return [
-            (about["label"], number_text(numbers[n], about["unit"]))
+            (about["label"], units.number(numbers[n], about["unit"]))
             for n, about in evidence.items()
         ]
     named = {
@@ -405,7 +387,7 @@ def evidence_in_words(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
         for node in ast.walk(ast.parse(rule))
         if isinstance(node, ast.Name)
     }
-    return [(n.replace("_", " "), number_text(v)) for n, v in numbers.items() if n in named]
+    return [(n.replace("_", " "), units.number(v)) for n, v in numbers.items() if n in named]
 
 
 def flips_in_words(verdict: Mapping[str, Any], most: int = 2) -> list[str]:
@@ -413,7 +395,7 @@ def flips_in_words(verdict: Mapping[str, Any], most: int = 2) -> list[str]:
     sentences = []
     for flip in verdict.get("flips", ())[:most]:
         about = verdict["evidence"][flip["name"]]
-        limit = number_text(flip["at"], about["unit"])
+        limit = units.number(flip["at"], about["unit"])
         if about["unit"] == "yes/no":
             where = f"the answer to “{about['label']}” were {limit}"
         elif isinstance(flip["at"], int):

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sizewise.units import optional
+
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 MOST_REPEATS = 1000
 AT_ONCE = 64  # questions
@@ -344,12 +346,18 @@ def _figures(result: dict[str, Any]) -> None:
         ("  were the cut answers wrong", _if_cut_is_wrong),
         ("  in each wording", _by_wording),
         ("repeats alike, percent", _reliability),
-        ("tokens of a prompt, mean", lambda entry: _number(entry["tokens"]["prompt"], 1)),
-        ("tokens of an answer, mean", lambda entry: _number(entry["tokens"]["answer"], 1)),
+        (
+            "tokens of a prompt, mean",
+            lambda entry: optional(entry["tokens"]["prompt"], ".1f"),
+        ),
+        (
+            "tokens of an answer, mean",
+            lambda entry: optional(entry["tokens"]["answer"], ".1f"),
+        ),
         ("  of these thoughts", lambda entry: _thoughts(entry["tokens"])),
         (
             "dollars a thousand requests",
-            lambda entry: _number(entry["dollars_per_thousand_requests"]),
+            lambda entry: optional(entry["dollars_per_thousand_requests"], ".3g"),
         ),
         ("  price from", lambda entry: cut(entry["price"]["source"])),
         ("seconds, median", lambda entry: _seconds(entry, "median")),
@@ -438,10 +446,4 @@ def _reliability(model: dict[str, Any]) -> str:
 
 
 def _seconds(model: dict[str, Any], which: str) -> str:
-    return _number((model["seconds"] or {}).get(which))
-
-
-def _number(value: float | None, digits: int | None = None) -> str:
-    if value is None:
-        return "not known"
-    return f"{value:.{digits}f}" if digits is not None else f"{value:.3g}"
+    return optional((model["seconds"] or {}).get(which), ".3g")

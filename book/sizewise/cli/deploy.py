@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sizewise.units import si
+from sizewise.units import optional, si
 
 from .forecast import Concurrency, Framework, Host, Input, Output
 from .output import as_json, lines, print_table, table, warn
@@ -265,13 +265,10 @@ def _print_loads(loads: list[dict], device: str, shared: str) -> None:
 def _print_fit(fit: dict, total) -> None:
     context, requests = fit["largest_context"], fit["most_requests"]
     limit = f" (the limit of {fit['limited_by']})" if context else ""
-    print(f"largest context at {total.batch:,} requests: {_or_none(context)}{limit}")
-    print(f"most concurrent requests at {total.context:,} tokens: {_or_none(requests)}")
+    longest, most = (optional(value, absent="none fits") for value in (context, requests))
+    print(f"largest context at {total.batch:,} requests: {longest}{limit}")
+    print(f"most concurrent requests at {total.context:,} tokens: {most}")
     print(f"best format that fits: {fit['best_format'] or 'none'}")
-
-
-def _or_none(number: int | None) -> str:
-    return "none fits" if number is None else f"{number:,}"
 
 
 def _listed_price(name: str) -> str | None:

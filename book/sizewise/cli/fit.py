@@ -133,21 +133,22 @@ def _finite(value):
 
 
 def _print(result: dict[str, Any]) -> None:
-    from sizewise.units import si
+    from sizewise import units
 
     from . import output
 
     table = output.table(f"{result['runs']} runs", "", "fit>", "95 % from>", "to>")
     for name, pair in result["ci"].items():
-        table.add_row(name, _number(result[name]), *map(_number, pair))
+        table.add_row(name, *(units.optional(v, ".5g", "open") for v in (result[name], *pair)))
     rows = {"": f"for C = {result.get('budget', 0):.3g}", "served_": "with serving"}
     for prefix, words in rows.items():
         if result.get(f"{prefix}params") is None:
             continue
         table.add_section()
         for name in ("params", "tokens"):
-            ends = [si(end) if end else "" for end in result[f"{prefix}{name}_ci"] or (None, None)]
-            table.add_row(f"{name} {words}", si(result[f"{prefix}{name}"]), *ends)
+            pair = result[f"{prefix}{name}_ci"] or (None, None)
+            ends = [units.si(end) if end else "" for end in pair]
+            table.add_row(f"{name} {words}", units.si(result[f"{prefix}{name}"]), *ends)
     output.console().print(table)
     lines = [
         f"sum of Huber losses {result['objective']:.6g}, reached from "
@@ -161,10 +162,6 @@ def _print(result: dict[str, Any]) -> None:
             f"{far['params']:.3g} times the largest"
         )
     print("; ".join(lines))
-
-
-def _number(value: float | None) -> str:
-    return "open" if value is None else f"{value:.5g}"
 
 
 @contextmanager

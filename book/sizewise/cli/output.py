@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from sizewise.units import printable, si
+from sizewise.units import optional, printable, si
 
 MARKS = {
     "supported": "green",
@@ -111,9 +111,9 @@ def counts(results: list) -> None:
     if len(results) > 1:
         rows = table("", "model", "total>", "active>", "without input embedding>", "embedding>")
         for count in results:
-            active = _exact(count.active), _exact(count.active_without_input_embedding)
+            active = optional(count.active), optional(count.active_without_input_embedding)
             name = f"{count.model} (estimate)" if count.estimated else count.model
-            rows.add_row(name, _exact(count.total), *active, _exact(count.embedding))
+            rows.add_row(name, optional(count.total), *active, optional(count.embedding))
         print_table(rows)
         return
     (count,) = results
@@ -124,10 +124,10 @@ def counts(results: list) -> None:
         ("... without the input embedding", count.active_without_input_embedding),
         ("outside embeddings and head", count.non_embedding),
     ):
-        rows.add_row(name, _exact(value), *_share(value, count.total))
+        rows.add_row(name, optional(value), *_share(value, count.total))
     rows.add_section()
     for kind, value in count.by_kind.items():
-        rows.add_row(kind, _exact(value), *_share(value, count.total))
+        rows.add_row(kind, optional(value), *_share(value, count.total))
     print_table(rows)
     print(_remarks(count))
     lines("assumed", count.assumptions)
@@ -149,10 +149,6 @@ def _remarks(count) -> str:
             f"{count.mtp:,} parameters for multi-token prediction stored beside it, not counted"
         )
     return "; ".join(remarks)
-
-
-def _exact(value: int | None) -> str:
-    return "not known" if value is None else f"{value:,}"
 
 
 def _share(value: int | None, total: int) -> tuple[str, str]:
@@ -229,7 +225,7 @@ def models(entries: list, json: bool) -> None:
     )
     for row in rows:
         total, active = row["published_total"], row["published_active"]
-        shown = _exact(total) if row["exact"] else si(total, "params") if total else ""
+        shown = optional(total) if row["exact"] else si(total, "params") if total else ""
         listing.add_row(
             row["model"],
             row["family"],

@@ -220,7 +220,7 @@ def _built_in(context: int, windows: int) -> list[str]:
 
 def _print(result: dict[str, Any]) -> None:
     """Bytes by role and quality, before and after."""
-    from sizewise.units import si
+    from sizewise import units
 
     from .output import console, table
 
@@ -234,7 +234,9 @@ def _print(result: dict[str, Any]) -> None:
     for name, label in (("perplexity", "perplexity a token"), ("bits_per_byte", "bits a byte")):
         was, now = result[f"{name}_before"], result[f"{name}_after"]
         displayed.add_row(
-            label, _number(was), _number(now), f"{now / was:.4f}" if was and now else ""
+            label,
+            *(units.optional(v, ".5g", "not finite") for v in (was, now)),
+            f"{now / was:.4f}" if was and now else "",
         )
     seconds = (f"{result[f'seconds_{when}']:.2f}" for when in ("before", "after"))
     displayed.add_row("seconds for the text", *seconds)
@@ -242,7 +244,7 @@ def _print(result: dict[str, Any]) -> None:
     print(
         f"{result['layers_converted']:,} layers converted in {result['seconds_to_convert']:.2f} s; "
         f"{result['bits_per_parameter']:.3g} bits in memory for each of "
-        f"{si(result['parameters'], 'params')} parameters; "
+        f"{units.si(result['parameters'], 'params')} parameters; "
         f"{result['tokens']:,} tokens in {result['windows']:,} windows"
     )
     for line in (*_lines_on_change(result), *result["notes"]):
@@ -305,10 +307,6 @@ def _file(stored) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.5g}"
 
 
 @contextmanager
