@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import pandas as pd
+
 from sizewise.costs import memory, roofline
 from sizewise.costs.formats import cache_format
 from sizewise.data import catalog, records
@@ -17,29 +19,14 @@ PRIOR = {  # cache formats with the year in which they were published, and by wh
     "tq3": ("2025", "TurboQuant, 3 bits"),
     "tq2": ("2025", "TurboQuant, 2 bits"),
 }
-ANNOUNCED = 6  # times smaller
-
-
-def bits_stored(format: str, dim: int = 128) -> float:
-    """Bits of one number in a cache format for heads of ``dim``, scales and norms included."""
-    form = cache_format(format)
-    return form.bits + form.per_row / dim
 
 
 def prior(dim: int = 128):
-    """Published formats: bits a number with metadata, and how many times smaller than bf16."""
-    import pandas
-
-    rows = [
-        {
-            "year": year,
-            "format": label,
-            "bits a number": bits_stored(name, dim),
-            "times smaller": 16 / bits_stored(name, dim),
-        }
-        for name, (year, label) in PRIOR.items()
-    ]
-    return pandas.DataFrame(rows)
+    """Published formats for heads of ``dim``: bits a number with scales and norms, against bf16."""
+    forms = {name: cache_format(name) for name in PRIOR}
+    bits = pd.Series([form.bits + form.per_row / dim for form in forms.values()])
+    table = pd.DataFrame(PRIOR.values(), columns=["year", "format"])
+    return table.assign(**{"bits a number": bits, "times smaller": 16 / bits})
 
 
 def steps(names: Iterable[str], context: int):
@@ -48,120 +35,97 @@ def steps(names: Iterable[str], context: int):
     From a key and a value for every query head, over shared heads or latents, and windows, to
     TurboQuant's bits. Models that do not take a step repeat the bytes of the last.
     """
-    import pandas
-
     rows = []
     for name in names:
         model = parameters.describe(name)
-        shared = memory.kv_cache_bytes(model, context, windows=False)
         sizes = (
             _every_head(model, context),
-            shared,
-            *(memory.kv_cache_bytes(model, context, format=f) for f in ("bf16", "tq3")),
+            memory.kv_cache_bytes(model, context, windows=False),
+            memory.kv_cache_bytes(model, context),
+            memory.kv_cache_bytes(model, context, format="tq3"),
         )
-        for step, size in zip(STEPS, sizes, strict=True):
-            rows.append({"model": name, "step": step, "bytes": size})
-    return pandas.DataFrame(rows)
+        rows += [(name, step, size) for step, size in zip(STEPS, sizes, strict=True)]
+    return pd.DataFrame(rows, columns=["model", "step", "bytes"])
 
 
 def factors(table):
     """Of `steps`: how many times smaller each step makes the cache, one row a model."""
-    sizes = table.pivot(index="model", columns="step", values="bytes").loc[
-        list(dict.fromkeys(table["model"])), list(STEPS)
-    ]
-    ratios = {
-        "shared heads": sizes[STEPS[0]] / sizes[STEPS[1]],
-        "windowed layers": sizes[STEPS[1]] / sizes[STEPS[2]],
-        "three bits": sizes[STEPS[2]] / sizes[STEPS[3]],
-    }
-    return sizes.assign(**ratios)[list(ratios)].reset_index()
+    sizes = table.pivot(index="model", columns="step", values="bytes")[list(STEPS)]
+    ratios = sizes.shift(axis=1) / sizes
+    ratios = ratios.iloc[:, 1:].set_axis(["shared heads", "windowed layers", "three bits"], axis=1)
+    return ratios.loc[table["model"].unique()].reset_index()
 
 
 def _every_head(model: Model, context: int) -> int:
     """Bytes in bf16 if each query head of grouped or latent attention kept its own."""
-    each = memory.kv_cache_by_layer(model, context, windows=False)
-    wide = memory.kv_cache_by_layer(model, context, windows=False, absorbed=False)
+    plain = memory.kv_cache_by_layer(model, context, windows=False)
+    expanded = memory.kv_cache_by_layer(model, context, windows=False, absorbed=False)
     total = 0
-    for layer, plain, expanded in zip(model.layers, each, wide, strict=True):
+    for layer, size, wide in zip(model.layers, plain, expanded, strict=True):
         if isinstance(layer.attention, Grouped):
             shared = 1 if layer.attention.shares_kv else layer.attention.kv_heads
-            total += plain * layer.attention.query_heads // shared
+            total += size * layer.attention.query_heads // shared
         else:
-            total += expanded if isinstance(layer.attention, Latent) else plain
+            total += wide if isinstance(layer.attention, Latent) else size
     return total
 
 
 def hardware(name: str, contexts: Iterable[int], batches: Iterable[int], factor: float):
     """How many times less memory a service needs if its cache alone is ``factor`` times smaller.
 
-    One row a context and batch, with the bytes before; weights in bf16.
+    One row a context and batch, with the cache's share of the bytes before; weights in bf16.
     """
-    import pandas
-
     model, rows = parameters.describe(name), []
     for batch in batches:
         for context in contexts:
             total = memory.total_memory(model, context=context, batch=batch)
             left = total.total_bytes - total.kv_bytes * (1 - 1 / factor)
-            rows.append(
-                {
-                    "context": context,
-                    "batch": batch,
-                    "bytes": total.total_bytes,
-                    "cache": total.kv_bytes / total.total_bytes,
-                    "factor": total.total_bytes / left,
-                }
-            )
-    return pandas.DataFrame(rows)
+            share = total.kv_bytes / total.total_bytes
+            rows.append((context, batch, share, total.total_bytes / left))
+    return pd.DataFrame(rows, columns=["context", "batch", "cache", "factor"])
 
 
-def filled(name: str, device, context: int, kv: str, devices: int = 1, price: float = 1.0):
-    """A device filled with sequences: how many fit, and the floor of the price of a token.
+def filled(name: str, device, context: int, kv: str, devices: int = 1):
+    """Devices filled with sequences: how many fit, the floor of a token's price, and its bound.
 
-    ``price`` is dollars for a device and hour. Activations are left out. Raises ValueError if not
-    one sequence fits.
+    At a dollar for a device and hour; activations are left out. Raises ValueError if not one
+    sequence fits.
     """
     model = parameters.describe(name)
     free = device.memory_bytes * devices - memory.weights_bytes(model)
     batch = int(free // memory.kv_cache_bytes(model, context, format=kv)) if free > 0 else 0
     if batch < 1:
         raise ValueError(f"{name} leaves no room for {context} tokens on {devices} {device.name}")
-    floor = roofline.decode(model, device, context, batch, kv=kv, devices=devices, price=price)
-    return {
-        "sequences": batch,
-        "dollars": floor.dollars_per_million_tokens.low,
-        "bound": floor.bound,
-    }
+    floor = roofline.decode(model, device, context, batch, kv=kv, devices=devices, price=1.0)
+    return batch, floor.dollars_per_million_tokens.low, floor.bound
 
 
 def cheaper(names: Iterable[str], device, contexts: Iterable[int], kv: str, devices: int = 1):
     """How many times cheaper a token can be with a packed cache: alone, and with devices filled.
 
-    Both are ratios of floors: what bytes and operations allow.
+    Both are ratios of floors: what bytes and FLOPs allow.
     """
-    import pandas
-
     rows = []
     for name in names:
         model = parameters.describe(name)
         for context in contexts:
-            alone = [
+            before, after = (
                 roofline.decode(model, device, context, kv=form, devices=devices).seconds
                 for form in ("bf16", kv)
-            ]
-            large = [filled(name, device, context, form, devices) for form in ("bf16", kv)]
+            )
+            plain, packed = (filled(name, device, context, form, devices) for form in ("bf16", kv))
             rows.append(
                 {
                     "model": name,
                     "context": context,
-                    "alone": alone[0] / alone[1],
-                    "sequences": large[0]["sequences"],
-                    "sequences packed": large[1]["sequences"],
-                    "filled": large[0]["dollars"] / large[1]["dollars"],
-                    "bound packed": large[1]["bound"],
+                    "alone": before / after,
+                    "sequences": plain[0],
+                    "sequences packed": packed[0],
+                    "filled": plain[1] / packed[1],
+                    "bound packed": packed[2],
                 }
             )
-    return pandas.DataFrame(rows)
+    return pd.DataFrame(rows)
 
 
 def everyone(context: int, batch: int, kv: str = "tq3", since: int = 2023):
@@ -169,23 +133,17 @@ def everyone(context: int, batch: int, kv: str = "tq3", since: int = 2023):
 
     Latent caches are counted as if they could be packed too. Encoder-decoders are left out.
     """
-    import pandas
-
     rows = []
     for name, entry in catalog.models().items():
         if (entry.year or 0) < since or name.startswith("switch"):
             continue
         model = parameters.describe(name)
-        before = memory.total_memory(model, context=context, batch=batch)
-        after = memory.total_memory(model, kv=kv, context=context, batch=batch)
-        rows.append(
-            {
-                "model": name,
-                "cache": before.kv_bytes,
-                "factor": before.total_bytes / after.total_bytes,
-            }
+        before, after = (
+            memory.total_memory(model, kv=form, context=context, batch=batch).total_bytes
+            for form in ("bf16", kv)
         )
-    return pandas.DataFrame(rows)
+        rows.append((name, before / after))
+    return pd.DataFrame(rows, columns=["model", "factor"])
 
 
 def measured_bytes(layers: int, heads: int, dim: int, tokens: int, bits: Iterable[int]):
@@ -193,7 +151,6 @@ def measured_bytes(layers: int, heads: int, dim: int, tokens: int, bits: Iterabl
 
     One row a number of bits, 16 being `transformers`' own cache.
     """
-    import pandas
     import torch
     from transformers import DynamicCache, LlamaConfig
 
@@ -208,22 +165,15 @@ def measured_bytes(layers: int, heads: int, dim: int, tokens: int, bits: Iterabl
     )
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(1, heads, tokens, dim, generator=draw).bfloat16()
-    rows = []
+    rows, vectors = [], 2 * layers * heads * tokens
     for width in bits:
         cache = DynamicCache(config=config) if width == 16 else TurboQuantCache(config, bits=width)
         for layer in range(layers):
             cache.update(x.clone(), x.clone(), layer)
         size = held_bytes(cache if width == 16 else cache.trim())
-        counted = 2 * layers * heads * tokens * (dim * width / 8 + (2 if width < 16 else 0))
-        rows.append(
-            {
-                "bits": width,
-                "in memory": size,
-                "counted": int(counted),
-                "times smaller": 4 * layers * heads * tokens * dim / size,
-            }
-        )
-    return pandas.DataFrame(rows)
+        norm = 2 if width < 16 else 0
+        rows.append((width, size, vectors * (dim * width // 8 + norm), 2 * vectors * dim / size))
+    return pd.DataFrame(rows, columns=["bits", "in memory", "counted", "times smaller"])
 
 
 def fact(name: str) -> dict:
