@@ -61,13 +61,6 @@ ASKED = (
     way("kivi", 2),
     way("prod", 4),
 )
-WRITTEN = (
-    way("int8"),
-    way("turboquant", 8),
-    way("turboquant", 4),
-    way("turboquant", 3),
-    way("kivi", 4),
-)
 
 
 def few() -> list[Row]:
@@ -121,68 +114,32 @@ def long() -> list[Row]:
     return [*result, way("turboquant", 4, sink=SINK, plain="bf16"), way("turboquant", 2, **window)]
 
 
-def rows(what: str, words) -> Iterator[Row]:
+def rows(kind: str, args) -> Iterator[Row]:
     """The rows of a kind, model after model."""
-    for model in words.models:
-        first, read = model == words.models[0], {"text": "sotu", "context": 257}
-        if what == "quality":
+    for model in args.models:
+        first = model == args.models[0]
+        common = {"what": "quality" if kind == "long" else kind, "model": model}
+        if kind == "quality":
+            texts = {"text": "sotu", "context": 257}
+            documents = args.documents if first else args.documents // 2
             for item in many() if first else few():
                 chunk = FINE if item["residual"] else evaluate.CHUNK
-                yield {
-                    "what": what,
-                    "model": model,
-                    **item,
-                    **read,
-                    "chunk": chunk,
-                    "documents": words.documents if first else words.documents // 2,
-                }
-        elif what == "long":
+                yield common | item | texts | {"chunk": chunk, "documents": documents}
+        elif kind == "long":
+            texts = {"text": "sotu", "context": LONG, "documents": LONG_DOCUMENTS}
             for item in long():
-                yield {
-                    "what": "quality",
-                    "model": model,
-                    **item,
-                    "text": "sotu",
-                    "context": LONG,
-                    "chunk": LONG_CHUNK if item["residual"] else evaluate.CHUNK,
-                    "documents": LONG_DOCUMENTS,
-                }
-        elif what == "layer":
+                chunk = LONG_CHUNK if item["residual"] else evaluate.CHUNK
+                yield common | item | texts | {"chunk": chunk}
+        elif kind == "layer":
+            texts = {"text": "brown", "context": 257, "documents": 4, "seed": 0}
             for layer in range(pretrained.entry(model).layers):
                 for side in ("keys", "values"):
-                    yield {
-                        "what": what,
-                        "model": model,
-                        "layer": layer,
-                        "side": side,
-                        "text": "brown",
-                        "context": 257,
-                        "documents": 4,
-                        "seed": 0,
-                    }
-        elif what == "needle" and first:
-            for context in words.contexts:
+                    yield common | {"layer": layer, "side": side} | texts
+        elif kind == "needle" and first:
+            for context in args.contexts:
+                texts = {"text": "brown", "context": context, "documents": args.haystacks}
                 for item in ASKED:
-                    yield {
-                        "what": what,
-                        "model": model,
-                        **item,
-                        "text": "brown",
-                        "context": context,
-                        "needles": NEEDLES,
-                        "documents": words.haystacks,
-                    }
-        elif what == "generation" and first:
-            for item in WRITTEN:
-                yield {
-                    "what": what,
-                    "model": model,
-                    **item,
-                    "text": "sotu",
-                    "context": 65,
-                    "documents": words.prompts,
-                    "tokens": words.tokens,
-                }
+                    yield common | item | texts | {"needles": NEEDLES}
 
 
 KINDS = {
@@ -190,7 +147,6 @@ KINDS = {
     "long": kv_quality.through_cache,
     "layer": kv_quality.coding_errors,
     "needle": kv_quality.facts_found,
-    "generation": kv_quality.text_written,
 }
 
 
@@ -199,66 +155,49 @@ def measure(config: Row) -> Row:
     return KINDS[config["what"]](config)
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add, names = parser.add_argument, (lambda words: words.split(","))
+    add, names = parser.add_argument, (lambda text: text.split(","))
     add("--what", type=names, default=list(KINDS), help=f"kinds of rows: {', '.join(KINDS)}")
-    add(
-        "--models",
-        type=names,
-        default=["smollm2-135m"],
-        help="names of sizewise.models.pretrained; the first gets all rows, the others a few",
-    )
-    add(
-        "--documents",
-        type=int,
-        default=16,
-        help="a window of each (quality); further models read half as many",
-    )
-    add(
-        "--contexts",
-        type=lambda w: [int(item) for item in w.split(",")],
-        default=list(CONTEXTS),
-        help="tokens of the texts with facts (needle)",
-    )
+    models = "names of sizewise.models.pretrained; the first gets all rows, the others a few"
+    add("--models", type=names, default=["smollm2-135m"], help=models)
+    documents = "a window of each (quality); further models read half as many"
+    add("--documents", type=int, default=16, help=documents)
+    contexts = "tokens of the texts with facts (needle)"
+    add("--contexts", type=lambda text: [int(n) for n in text.split(",")], default=list(CONTEXTS),
+        help=contexts)  # fmt: skip
     add("--haystacks", type=int, default=4, help=f"texts with {NEEDLES} facts each (needle)")
-    add("--prompts", type=int, default=6, help="texts to go on with (generation)")
-    add("--tokens", type=int, default=200, help="to write after each (generation)")
     add("--threads", type=int, default=2, help="of torch; losses differ in the last digits")
-    add(
-        "--output",
-        type=Path,
-        default=records.path("kv_quality"),
-        help="another file than data/kv_quality.jsonl",
-    )
+    output = records.path("kv_quality")
+    add("--output", type=Path, default=output, help="another file than data/kv_quality.jsonl")
     add("--having", help="only rows that say this of how they store: center, sink, plain")
     add("--list", action="store_true", help="print the rows and measure none")
-    inputs = parser.parse_args(words)
-    for kind in inputs.what:
+    args = parser.parse_args(argv)
+    for kind in args.what:
         if kind not in KINDS:
             raise units.unknown("kind of row", kind, KINDS)
-    for model in inputs.models:
-        if model not in (known := pretrained.names("causal")):
-            raise units.unknown("language model", model, known)
-    return inputs
+    for model in args.models:
+        if model not in (causal := pretrained.names("causal")):
+            raise units.unknown("language model", model, causal)
+    return args
 
 
 def main() -> None:
     try:
-        words = arguments()
-        import torch
-
-        torch.set_num_threads(words.threads)
-        subset = [row for what in words.what for row in rows(what, words)]
-        subset = [row for row in subset if not words.having or row.get(words.having)]
-        # In this process, model by model: models are large and kept between rows.
-        subset.sort(key=lambda row: words.models.index(row["model"]))
-        if words.list:
+        args = arguments()
+        subset = [row for kind in args.what for row in rows(kind, args)]
+        subset = [row for row in subset if not args.having or row.get(args.having)]
+        # Model by model, in this process: models are large and kept between rows.
+        subset.sort(key=lambda row: args.models.index(row["model"]))
+        if args.list:
             for row in subset:
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
-        engine.run_all(measure, subset, words.output, workers=1, backend="here")
+        import torch
+
+        torch.set_num_threads(args.threads)
+        engine.run_all(measure, subset, args.output, workers=1, backend="here")
     except (ValueError, RuntimeError) as error:
         sys.exit(f"kv_quality: {error}")
 

@@ -447,7 +447,7 @@ def subject(script, monkeypatch):
 
     built = weight_quality.Subject("tiny", tiny, sample, None, "0" * 64)
     monkeypatch.setattr(weight_quality, "named", lambda name: built)
-    for name in ("original", "states", "asked", "written"):
+    for name in ("original", "states", "asked"):
         getattr(cache_trials, name).cache_clear()
     return built
 
@@ -459,12 +459,18 @@ def described():
 
 def test_all_rows_have_their_own_identity_and_the_controls_are_there(script):
     inputs = script.arguments(["--models", "smollm2-135m,gemma-3-270m"])
-    rows = [
-        row for what in ("quality", "needle", "generation") for row in script.rows(what, inputs)
-    ]
+    rows = [row for kind in ("quality", "long", "needle") for row in script.rows(kind, inputs)]
     names = [records.identity(row) for row in rows]
     assert len(set(names)) == len(names)
-    first = [r for r in rows if r["what"] == "quality" and r["model"] == "smollm2-135m"]
+    every = [r for r in rows if r["what"] == "quality" and r["model"] == "smollm2-135m"]
+    first = [r for r in every if r["context"] < script.LONG]
+    long = [r for r in every if r["context"] == script.LONG]
+    assert (script.LONG - 1) * script.LONG_DOCUMENTS >= 16_000
+    modes = {(r["keys"], r["residual"], r.get("sink")) for r in long if r["keys_bits"] == 2}
+    assert modes == {
+        (method, script.LONG_RESIDUAL, sink)
+        for method, sink in (("kivi", None), ("turboquant", 4), ("turboquant", None))
+    }
     assert {r["seed"] for r in first} == {0, 1, 2}
     assert {r["rotation"] for r in first} == {"haar", "hadamard"}
     assert (
@@ -485,11 +491,11 @@ def test_all_rows_have_their_own_identity_and_the_controls_are_there(script):
     )
     assert any(r["residual"] for r in first)
     assert all(row["chunk"] < row["residual"] for row in first if row["residual"])
-    assert {r["model"] for r in rows if r["what"] != "quality"} == {"smollm2-135m"}
+    assert {r["model"] for r in rows if r["what"] == "needle"} == {"smollm2-135m"}
 
 
 def test_a_row_of_each_kind_has_the_described_columns(script, subject):
-    small_text, kivi = {"text": "sotu", "context": 33, "documents": 3}, cache_trials.way("kivi", 4)
+    small_text = {"text": "sotu", "context": 33, "documents": 3}
     for row in (
         {
             "what": "quality",
@@ -499,13 +505,6 @@ def test_a_row_of_each_kind_has_the_described_columns(script, subject):
             "chunk": 8,
         },
         {"what": "layer", "model": "tiny", "layer": 1, "side": "values", **small_text, "seed": 0},
-        {
-            "what": "generation",
-            "model": "tiny",
-            **kivi,
-            **small_text,
-            "tokens": 5,
-        },
     ):
         measured = script.measure(row)
         assert not row.keys() & measured.keys()

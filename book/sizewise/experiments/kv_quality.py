@@ -112,31 +112,6 @@ def facts_found(row: Row) -> Row:
     return messages
 
 
-def text_written(row: Row) -> Row:
-    """A row of `generation`: greedy text beside that of the plain cache, token by token."""
-    import pandas
-
-    plain, result = (
-        written(*read(row), row["tokens"], tuple(sorted(item.items())))
-        for item in (PLAIN, {name: row[name] for name in PLAIN})
-    )
-    same = plain == result  # (prompts, tokens)
-    until = same.int().cumprod(-1).sum(-1)
-    table = pandas.DataFrame(
-        {
-            "document": range(len(same)),
-            "equal": same.sum(-1).tolist(),
-            "tokens": same.shape[1],
-            "until": until.tolist(),
-        }
-    )
-    return {
-        **bootstrap.ratio(table, "equal", "tokens").columns("equal"),
-        **bootstrap.ratio(table, "until").columns("equal_until"),
-        "identical": float((until == row["tokens"]).double().mean()),
-    }
-
-
 def cache(model, row: Row) -> TurboQuantCache:
     """An empty cache that stores as the row says."""
     sides = {side: (row[side], row[f"{side}_bits"] or 16) for side in ("keys", "values")}
@@ -215,13 +190,3 @@ def sentences(name: str) -> tuple[str, ...]:
         for item in re.split(r"(?<=[.!?])\s+", " ".join(document.split()))
     )
     return tuple(item for item in result if 6 <= len(item.split()) <= 30)
-
-
-@lru_cache(maxsize=2)
-def written(model: str, text: str, context: int, documents: int, tokens: int, stored: tuple):
-    """What the model writes after the beginnings of some texts, int64 (documents, tokens)."""
-    import torch
-
-    chosen = weight_quality.named(model)
-    ids = torch.from_numpy(chosen.sample(context, documents, text).windows[:, :-1])
-    return evaluate.greedy(chosen.model, ids, cache(chosen.model, dict(stored)), tokens)
