@@ -122,7 +122,6 @@ GRID = [
         for t in TASKS
         for by in ("operations", "params")
     ),
-    {"what": "hidden", "task": "ipa_transliterate_2", "by": "operations"},
     *(
         {"what": "suite", "task": t, "shots": s, "without": "nothing"}
         for t in SUITE
@@ -134,7 +133,6 @@ GRID = [
 TABLES = {
     "climb": "emergent",
     "excess": "emergent",
-    "hidden": "emergent",
     "suite": "pythia",
     "speedrun": "speedrun",
 }
@@ -321,10 +319,6 @@ def measure(config: dict) -> dict:
             rows = table(config["rows"] == "as published")
             result = returns.smaller_wins(rows, name, config["times"], SAMPLES, SEED)
             return named(result, "smaller_wins") | {"pairs": result["pairs"]}
-        case "hidden":
-            task = config["task"]
-            result = emergence.hidden(scores.emergent(), f"{task}_exact_match", f"{task}_bleu")
-            return named(result, "rank") | {"models": result["models"]}
     own = {
         "alike": alike,
         "generation": generation,

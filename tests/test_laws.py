@@ -312,7 +312,7 @@ def test_parabolas_find_the_optima_of_a_known_law():
     params = best * np.tile(np.geomspace(0.5, 2, 9), 4)
     tokens = budgets / 6 / params
     table = scaling_laws.parabolas(
-        scaling_laws.Runs.from_arrays(params, tokens, TRUE.loss(params, tokens))
+        scaling_laws.Runs.from_arrays(params, tokens, TRUE.loss(params, tokens)), budgets
     )
     assert table["flops"].tolist() == pytest.approx([1e19, 1e20, 1e21, 1e22])
     assert table["params"].tolist() == pytest.approx(best[::9].tolist(), rel=0.01)
@@ -326,7 +326,7 @@ def test_a_budget_with_three_sizes_has_no_parabola():
     params = np.array([1e8, 2e8, 4e8])
     tokens = 1e20 / 6 / params
     assert scaling_laws.parabolas(
-        scaling_laws.Runs(params, tokens, TRUE.loss(params, tokens))
+        scaling_laws.Runs(params, tokens, TRUE.loss(params, tokens)), [1e20] * 3
     ).empty
 
 
@@ -443,7 +443,7 @@ def test_the_cheapest_model_is_cheaper_than_its_neighbours(budget, served, weigh
     assert TRUE.loss(params, tokens) == pytest.approx(loss)
     least = scaling_laws.lifetime_flops(params, tokens, weight * served)
     for size in params * np.array([0.97, 1.03]):
-        other = TRUE.tokens_for(loss, size)
+        other = (TRUE.B / (loss - TRUE.E - TRUE.size_term(size))) ** (1 / TRUE.beta)
         assert scaling_laws.lifetime_flops(size, other, weight * served) >= least
 
 

@@ -294,6 +294,39 @@ DEVICE_FIELDS = (
     ),
 )
 
+
+def parts(
+    kind: str, over: dict[str, str], letters: str, meanings: tuple[str, str], amount
+) -> tuple:
+    """What a step does with one layer's cache and with its state, and the sum over layers.
+
+    ``amount`` takes a floor's attention; ``letters`` are of span, state and sum.
+    """
+    layers = {"span": reads if kind == "read" else attends, "state": state_of}
+    span, state, total = letters.split()
+    return (
+        *(
+            Step(
+                f"{part}_{kind}",
+                letter,
+                meaning,
+                lambda s, layer=layers[part]: amount(step_of(s, layer(s)).attention),
+                over=over[part],
+                total=True,
+            )
+            for part, letter, meaning in zip(over, (span, state), meanings, strict=True)
+        ),
+        Step(
+            f"cache_{kind}",
+            total,
+            f"{'bytes of cache read' if kind == 'read' else 'operations with the cache'} in a step",
+            lambda s: getattr(s, f"span_{kind}") + getattr(s, f"state_{kind}"),
+            over="layers",
+            total=True,
+        ),
+    )
+
+
 CALCULATOR = Calculator(
     id="fit",
     title="Will it fit, and how fast can it be?",
@@ -366,78 +399,47 @@ CALCULATOR = Calculator(
             "operations with weights in a step",
             lambda s: step_of(s).weights.operations,
         ),
-        Step(
-            "span_read",
-            r"\gamma",
-            "bytes that a step reads of one layer's cache",
-            lambda s: step_of(s, reads(s)).attention.bytes,
-            over="layers.read",
-            total=True,
+        *parts(
+            "read",
+            {"span": "layers.read", "state": "layers.states"},
+            r"\gamma \tau R_k",
+            (
+                "bytes that a step reads of one layer's cache",
+                "bytes that a step reads and writes of one layer's state",
+            ),
+            lambda phase: phase.bytes,
         ),
-        Step(
-            "state_read",
-            r"\tau",
-            "bytes that a step reads and writes of one layer's state",
-            lambda s: step_of(s, state_of(s)).attention.bytes,
-            over="layers.states",
-            total=True,
+        *parts(
+            "work",
+            {"span": "layers.scores", "state": "layers.states"},
+            r"\phi \psi O_k",
+            (
+                "operations that one layer spends on its cache",
+                "operations that one layer spends on its state",
+            ),
+            lambda phase: phase.operations,
         ),
-        Step(
-            "cache_read",
-            "R_k",
-            "bytes of cache read in a step",
-            lambda s: s.span_read + s.state_read,
-            over="layers",
-            total=True,
-        ),
-        Step(
-            "span_work",
-            r"\phi",
-            "operations that one layer spends on its cache",
-            lambda s: step_of(s, attends(s)).attention.operations,
-            over="layers.scores",
-            total=True,
-        ),
-        Step(
-            "state_work",
-            r"\psi",
-            "operations that one layer spends on its state",
-            lambda s: step_of(s, state_of(s)).attention.operations,
-            over="layers.states",
-            total=True,
-        ),
-        Step(
-            "cache_work",
-            "O_k",
-            "operations with the cache in a step",
-            lambda s: s.span_work + s.state_work,
-            over="layers",
-            total=True,
-        ),
-        Step(
-            "weight_seconds",
-            "t_w",
-            "seconds of a step for the weights",
-            lambda s: weight_phase(s).seconds,
-        ),
-        Step(
-            "cache_seconds",
-            "t_k",
-            "seconds of a step for the cache",
-            lambda s: cache_phase(s).seconds,
+        *(
+            Step(
+                f"{part}_seconds",
+                f"t_{letter}",
+                f"seconds of a step for the {what}",
+                lambda s, phase=phase: phase(s).seconds,
+            )
+            for part, letter, what, phase in (
+                ("weight", "w", "weights", weight_phase),
+                ("cache", "k", "cache", cache_phase),
+            )
         ),
         Step("seconds", "t", "seconds of a step", lambda s: floor_of(s).seconds),
-        Step(
-            "expected_low",
-            "t_1",
-            "seconds of a step as nine in ten served models take or more",
-            lambda s: s.seconds * FACTOR["low"],
-        ),
-        Step(
-            "expected_high",
-            "t_2",
-            "seconds of a step as nine in ten served models take or less",
-            lambda s: s.seconds * FACTOR["high"],
+        *(
+            Step(
+                f"expected_{end}",
+                f"t_{number}",
+                f"seconds of a step as nine in ten served models take or {which}",
+                lambda s, end=end: s.seconds * FACTOR[end],
+            )
+            for number, end, which in ((1, "low", "more"), (2, "high", "less"))
         ),
         Step(
             "tokens_per_second",
@@ -451,17 +453,14 @@ CALCULATOR = Calculator(
             "joules for a million tokens",
             lambda s: roofline.joules_per_million(s.watts, s.devices, s.seconds, s.batch),
         ),
-        Step(
-            "dollars_low",
-            r"\$_l",
-            "dollars for a million tokens at the low price",
-            lambda s: dollars(s, s.price_low).low,
-        ),
-        Step(
-            "dollars_high",
-            r"\$_h",
-            "dollars for a million tokens at the high price",
-            lambda s: dollars(s, s.price_high).high,
+        *(
+            Step(
+                f"dollars_{end}",
+                rf"\$_{end[0]}",
+                f"dollars for a million tokens at the {end} price",
+                lambda s, end=end: getattr(dollars(s, getattr(s, f"price_{end}")), end),
+            )
+            for end in ("low", "high")
         ),
     ),
     results=(

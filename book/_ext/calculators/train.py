@@ -287,19 +287,17 @@ CALCULATOR = Calculator(
             over="laws",
         ),
         *loss_steps("loss", "L", "params", "tokens", "the loss"),
-        Step(
-            "best_params",
-            "N^*",
-            "best size for as many FLOPs",
-            by_form("Hoffmann", of=lambda law, s: law.optimum(s.compute)[0]),
-            over="laws",
-        ),
-        Step(
-            "best_tokens",
-            "D^*",
-            "best number of tokens for as many FLOPs",
-            by_form("Hoffmann", of=lambda law, s: law.optimum(s.compute)[1]),
-            over="laws",
+        *(
+            Step(
+                f"best_{name}",
+                f"{letter}^*",
+                f"best {what} for as many FLOPs",
+                by_form("Hoffmann", of=lambda law, s, place=place: law.optimum(s.compute)[place]),
+                over="laws",
+            )
+            for place, (name, letter, what) in enumerate(
+                (("params", "N", "size"), ("tokens", "D", "number of tokens"))
+            )
         ),
         Step(
             "best_loss",
@@ -312,17 +310,14 @@ CALCULATOR = Calculator(
         *SERVING,
         Step("device_hours", "H", "device-hours", lambda s: run(s).device_hours.low),
         Step("seconds", "t", "seconds", lambda s: run(s).seconds.low),
-        Step(
-            "dollars_low",
-            r"\$_l",
-            "dollars at the low price",
-            lambda s: s.device_hours * s.price_low,
-        ),
-        Step(
-            "dollars_high",
-            r"\$_h",
-            "dollars at the high price",
-            lambda s: s.device_hours * s.price_high,
+        *(
+            Step(
+                f"dollars_{end}",
+                rf"\$_{end[0]}",
+                f"dollars at the {end} price",
+                lambda s, end=end: s.device_hours * getattr(s, f"price_{end}"),
+            )
+            for end in ("low", "high")
         ),
         Step(
             "device_joules",
@@ -330,17 +325,14 @@ CALCULATOR = Calculator(
             "joules of the devices at their full power",
             lambda s: each_watt(s).device_joules.low * s.watts,
         ),
-        Step(
-            "building_low",
-            "J_l",
-            "joules of a frugal building (PUE 1.1)",
-            lambda s: each_watt(s).building_joules.low * s.watts,
-        ),
-        Step(
-            "building_high",
-            "J_h",
-            "joules of a usual building (PUE 1.3)",
-            lambda s: each_watt(s).building_joules.high * s.watts,
+        *(
+            Step(
+                f"building_{end}",
+                f"J_{end[0]}",
+                f"joules of a {kind} building (PUE {pue})",
+                lambda s, end=end: getattr(each_watt(s).building_joules, end) * s.watts,
+            )
+            for end, kind, pue in (("low", "frugal", 1.1), ("high", "usual", 1.3))
         ),
     ),
     results=(

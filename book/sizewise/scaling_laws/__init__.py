@@ -12,7 +12,7 @@ from .forms import NAMES, Allocator, DataConstrained, Hoffmann, Kaplan, KaplanSu
 from .holdout import HeldOut, folds, held_out, largest, largest_size, profile
 from .inference import cheapest, lifetime_flops, serving_weight
 from .isoflop import exponents, parabolas, power_law, surface_exponent
-from .published import effective, entries, published
+from .published import entries, published
 from .runs import Runs
 from .uncertainty import Joint
 
@@ -29,7 +29,6 @@ __all__ = [
     "KaplanSurface",
     "Runs",
     "cheapest",
-    "effective",
     "entries",
     "exponents",
     "fit",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from .returns import draws, rank
+from .returns import draws
 
 FEWEST_MODELS = 6
 STEEP = (0.1, 20.0)  # steepness a power of ten, from forty decades to a fifth
@@ -67,16 +67,6 @@ def climb(x, y, chance: float = 0.0, top: float | None = None) -> Climb:
     )
     high = top if top is not None else chance + (1 - chance) * expit(best.x[2])
     return Climb(float(_steep(best.x[0])), float(best.x[1]), float(high), chance)
-
-
-def hidden(table, coarse: str, fine: str, by: str = "operations", least: float = 0.005) -> dict:
-    """Whether a fine score rises among the models whose coarse score is still nothing.
-
-    Spearman's correlation of ``fine`` with ``by`` among the models whose ``coarse`` score is
-    under ``least``, with its interval over families.
-    """
-    rows = table.dropna(subset=[coarse, fine, by])
-    return rank(rows[rows[coarse] < least], fine, by)
 
 
 def _steep(theta: float) -> float:

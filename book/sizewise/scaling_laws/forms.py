@@ -55,13 +55,6 @@ class Hoffmann:
         """Nats gained by growing from one size to a larger one on the same tokens."""
         return self.size_term(params) - self.size_term(larger)
 
-    def tokens_for(self, loss, params):
-        """Tokens on which ``params`` reach a loss; infinite where no number of tokens does."""
-        rest = loss - self.E - self.size_term(params)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            tokens = np.power(self.B / rest, 1 / self.beta)
-        return np.where(rest > 0, tokens, np.inf)[()]
-
     @property
     def exponent(self):
         """a of N_opt ~ C^a."""

@@ -62,22 +62,20 @@ def power_law(budgets, params) -> Allocator:
     return Allocator(float(np.exp(scale)), float(exponent))
 
 
-def parabolas(runs, budgets=None, *, tolerance: float = 0.1):
+def parabolas(runs: Runs, budgets):
     """Approach 2: for each budget a parabola of the loss over log N, and its lowest point.
 
-    ``runs`` is a `Runs`; ``budgets`` groups it, by default into runs whose FLOPs agree within
-    ``tolerance`` (a share). A data frame, one row a budget: ``flops``, ``params`` and ``tokens``
-    of the optimum (tokens by the FLOPs that runs of about that size spent on one), ``loss``
-    there, ``curvature``, ``runs``, and ``inside``: whether the optimum lies between the smallest
-    and the largest size. A budget with fewer than four sizes, or whose parabola opens downwards,
-    has no optimum and is left out.
+    ``budgets`` [runs] says which runs belong together. A data frame, one row a budget: ``flops``,
+    ``params`` and ``tokens`` of the optimum (tokens by the FLOPs that runs of about that size
+    spent on one), ``loss`` there, ``curvature``, ``runs``, and ``inside``: whether the optimum
+    lies between the smallest and the largest size. A budget with fewer than four sizes, or whose
+    parabola opens downwards, has no optimum and is left out.
     """
     import pandas
 
-    spent = np.asarray(runs.flops if budgets is None else budgets, float)
-    rows = []
-    for group in _groups(spent, tolerance):
-        x, y = np.log(runs.params[group]), runs.loss[group]
+    budgets, rows = np.asarray(budgets, float), []
+    for budget in np.unique(budgets):
+        x, y = np.log(runs.params[budgets == budget]), runs.loss[budgets == budget]
         if len(np.unique(x)) < FEWEST_SIZES:
             continue
         middle = x.mean()  # or the squares would cost digits
@@ -85,20 +83,11 @@ def parabolas(runs, budgets=None, *, tolerance: float = 0.1):
         if curve[2] <= 0:
             continue
         lowest = -curve[1] / (2 * curve[2])
-        size, flops = np.exp(lowest + middle), np.exp(np.log(spent[group]).mean())
-        rows.append(
-            {
-                "flops": flops,
-                "params": size,
-                "tokens": flops / float(runs.token_flops(size)),
-                "loss": curve[0] - curve[2] * lowest**2,
-                "curvature": curve[2],
-                "runs": len(x),
-                "inside": bool(x.min() <= lowest + middle <= x.max()),
-            }
-        )
-    columns = ("flops", "params", "tokens", "loss", "curvature", "runs", "inside")
-    return pandas.DataFrame(rows, columns=columns)
+        size, inside = np.exp(lowest + middle), x.min() <= lowest + middle <= x.max()
+        tokens, loss = budget / float(runs.token_flops(size)), curve[0] - curve[2] * lowest**2
+        rows.append((budget, size, tokens, loss, curve[2], len(x), inside))
+    columns = ["flops", "params", "tokens", "loss", "curvature", "runs", "inside"]
+    return pandas.DataFrame(rows, columns=columns).astype({"inside": bool})
 
 
 def exponents(runs, budgets, noise: float, *, samples: int = 400, seed: int = 0) -> np.ndarray:
@@ -128,10 +117,3 @@ def surface_exponent(law, runs):
     sizes = np.unique(runs.params)
     slope = np.polyfit(np.log(sizes), np.log(runs.token_flops(sizes)), 1)[0]
     return law.beta / (law.alpha + slope * law.beta)
-
-
-def _groups(spent: np.ndarray, tolerance: float) -> list[np.ndarray]:
-    """Indices of runs whose budgets follow each other within the tolerance."""
-    order = np.argsort(spent, kind="stable")
-    cuts = np.flatnonzero(np.diff(np.log(spent[order])) > np.log1p(tolerance)) + 1
-    return np.split(order, cuts)

@@ -1,7 +1,6 @@
-"""Two laws that join experts, size and tokens, and the dense size that each holds as good.
+"""Laws that join experts and size, and the dense size that each takes for as good.
 
-`sparse` has the older forms. Both laws here have the dense model as a special case, so that the
-size of equal loss needs no second law.
+All have the dense model as a special case, so that the size of equal loss needs no second law.
 """
 
 from dataclasses import dataclass
@@ -11,6 +10,52 @@ from scipy.optimize import brentq
 
 VOCABULARY = 50_257  # of the runs behind `JointExperts`
 HEAD = 64  # width of a head, and layers for each: appendix A.3
+
+
+def weight(active, total, size):
+    """Where ``size`` lies from active (0) to total (1), in logarithms.
+
+    The rule of thumb that a sparse model is worth their geometric mean is a weight of one half.
+    """
+    return np.log(np.divide(size, active)) / np.log(np.divide(total, active))
+
+
+def saturated(experts, start: float, end: float):
+    """X: ``start`` for one expert, ``end`` for infinitely many, about E between.
+
+    Clark et al. 2022, equation 2.
+    """
+    bent = np.asarray(experts, float) - 1 + 1 / (1 / start - 1 / end)
+    return 1 / (1 / bent + 1 / end)
+
+
+@dataclass(frozen=True)
+class RoutedLM:
+    """log L(N, E) = a log N + b log X + c log N log X + d, logarithms to base ten.
+
+    N is the size of the dense model whose MLPs are replicated, E the number of experts, and X is E
+    with its ends bent. All runs read 130 billion tokens, so the law has no D. Clark et al. 2022,
+    equation 1; coefficients in Table 3.
+    """
+
+    a: float
+    b: float
+    c: float
+    d: float
+    start: float
+    end: float
+
+    def loss(self, params, experts=1):
+        """Nats a token."""
+        size, routed = np.log10(params), np.log10(saturated(experts, self.start, self.end))
+        return 10 ** (self.a * size + self.b * routed + self.c * size * routed + self.d)
+
+    def effective(self, params, experts):
+        """The dense size of equal loss, which the paper calls effective parameter count."""
+        single, routed = np.log10(self.start), np.log10(saturated(experts, self.start, self.end))
+        slope = self.a + self.c * routed
+        log_size = slope * np.log10(params) + self.b * (routed - single)
+        return 10 ** (log_size / (self.a + self.c * single))
 
 
 @dataclass(frozen=True)
@@ -33,14 +78,9 @@ class JointExperts:
     end: float
     c: float
 
-    def saturated(self, experts) -> float:
-        """X: ``start`` for one expert, ``end`` for infinitely many, about E between."""
-        bent = np.asarray(experts, float) - 1 + 1 / (1 / self.start - 1 / self.end)
-        return 1 / (1 / bent + 1 / self.end)
-
     def loss(self, params, tokens, experts=1):
         """Nats a token."""
-        routed = self.saturated(experts)
+        routed = saturated(experts, self.start, self.end)
         by_size = self.a * routed**self.delta
         by_tokens = self.b * routed**self.omega
         logarithm = np.log(routed)

@@ -1,15 +1,12 @@
 """Scaling laws as others published them: the entries of ``data/facts/laws.yml``."""
 
 from functools import cache
-from itertools import product
 
 from sizewise.data import records
-from sizewise.stats.bootstrap import Interval
 from sizewise.units import unknown
 
 from .forms import TRAIN_FLOPS, DataConstrained, Hoffmann, Kaplan, KaplanSurface
-from .mixture_laws import JointExperts, Sparsity
-from .sparse import FineGrained, RoutedLM
+from .mixture_laws import JointExperts, RoutedLM, Sparsity
 
 
 @cache
@@ -45,42 +42,8 @@ def law_of(form: str, c: dict[str, float], name: str = "this law"):
             return DataConstrained(law, c["tokens_worth"], c["params_worth"])
         case "routed":
             return RoutedLM(**c)
-        case "fine-grained":
-            return FineGrained(**c)
         case "joint-experts":
             return JointExperts(**c)
         case "sparsity":
             return Sparsity(**c)
-    raise ValueError(f"{name} states exponents only: no law can be evaluated")
-
-
-def effective(name: str, *arguments, **options) -> Interval:
-    """The dense size by a published law of sparse models, with what its coefficients leave open.
-
-    ``arguments`` and ``options`` are those of the law's own ``effective``. The ends are the
-    extremes over all combinations of the coefficients' ``interval``, where the entry has one,
-    else of their ``rounding``: then they are no confidence interval, only what the printed digits
-    leave open, and the truth is less certain. Without either the ends are nan.
-    Raises ValueError for a name that is not there and for a law of another form.
-    """
-    law = published(name)
-    if not isinstance(law, RoutedLM | FineGrained | JointExperts | Sparsity):
-        raise ValueError(f"{name} is no law of sparse models")
-    entry = entries()[name]
-    coefficients = {key: float(value) for key, value in entry["coefficients"].items()}
-    ends = _ends(entry)
-    corners = [coefficients | dict(zip(ends, corner, strict=True))
-               for corner in product(*ends.values())]  # fmt: skip
-    sizes = [float(type(law)(**corner).effective(*arguments, **options)) for corner in corners]
-    value = float(law.effective(*arguments, **options))
-    return Interval(value, min(sizes), max(sizes)) if ends else Interval(value)
-
-
-def _ends(entry: dict) -> dict[str, tuple[float, float]]:
-    """The two ends of each coefficient that has any."""
-    if "interval" in entry:
-        return {name: tuple(map(float, pair)) for name, pair in entry["interval"].items()}
-    return {
-        name: (entry["coefficients"][name] - off, entry["coefficients"][name] + off)
-        for name, off in entry.get("rounding", {}).items()
-    }
+    raise ValueError(f"{name} has no form that is evaluated here")

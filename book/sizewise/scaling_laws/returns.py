@@ -107,35 +107,24 @@ def doubling_times(days, minutes, samples: int = SAMPLES, block: int = 8, seed: 
     days, y = np.asarray(days, float), np.log2(np.asarray(minutes, float))
     month = 365.25 / 12
     flat, bent = _line(days, y), _broken(days, y)
-    rng = np.random.default_rng(seed)
-    spread = []
+
+    def numbers(flat, bent) -> dict:
+        slopes = {"line": flat["slope"], "before": bent["before"], "after": bent["after"]}
+        months = {name: -1 / slope / month for name, slope in slopes.items()}
+        return months | {"break_day": bent["break"]}
+
+    rng, spread = np.random.default_rng(seed), []
     for _ in range(samples):
         starts = rng.integers(0, len(y) - block + 1, -(-len(y) // block))
         at = (starts[:, None] + np.arange(block)).ravel()[: len(y)]
-        straight = _line(days, flat["fitted"] + (y - flat["fitted"])[at])
-        broken = _broken(days, bent["fitted"] + (y - bent["fitted"])[at])
-        spread.append(
-            [
-                -1 / straight["slope"] / month,
-                broken["break"],
-                -1 / broken["before"] / month,
-                -1 / broken["after"] / month,
-            ]
-        )
-    names = ("line", "break_day", "before", "after")
-    values = (
-        -1 / flat["slope"] / month,
-        bent["break"],
-        -1 / bent["before"] / month,
-        -1 / bent["after"] / month,
-    )
+        again = (fit["fitted"] + (y - fit["fitted"])[at] for fit in (flat, bent))
+        spread.append(numbers(_line(days, next(again)), _broken(days, next(again))))
     result = {"ends": float((days[-1] - days[0]) / month / (y[0] - y[-1]))}
-    for k, name in enumerate(names):
-        low, high = np.percentile(np.array(spread)[:, k], [2.5, 97.5])
-        result |= {name: float(values[k]), f"{name}_low": float(low), f"{name}_high": float(high)}
-    n = len(y)
-    result["bic_gain"] = float(n * np.log(flat["rss"] / bent["rss"]) - 2 * np.log(n))
-    return result
+    for name, value in numbers(flat, bent).items():
+        low, high = np.percentile([sample[name] for sample in spread], [2.5, 97.5])
+        result |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+    gain = np.log(flat["rss"] / bent["rss"])
+    return result | {"bic_gain": float(len(y) * gain - 2 * np.log(len(y)))}
 
 
 def _line(x, y) -> dict:
@@ -146,21 +135,14 @@ def _line(x, y) -> dict:
 
 def _broken(x, y) -> dict:
     """Two lines that meet, where it fits best with at least five points on either side."""
-    best = None
+    fits = []
     for at in np.linspace(x[5], x[-6], 2 * len(x)):
         matrix = np.stack([np.ones_like(x), x, np.maximum(x - at, 0)], axis=1)  # [points, 3]
-        result, *_ = np.linalg.lstsq(matrix, y, rcond=None)
-        fitted = matrix @ result
-        rss = float(((y - fitted) ** 2).sum())
-        if best is None or rss < best["rss"]:
-            best = {
-                "break": at,
-                "before": result[1],
-                "after": result[1] + result[2],
-                "fitted": fitted,
-                "rss": rss,
-            }
-    return best
+        (_, before, bend), *_ = result = np.linalg.lstsq(matrix, y, rcond=None)
+        fitted = matrix @ result[0]
+        slopes = {"break": at, "before": before, "after": before + bend}
+        fits.append(slopes | {"fitted": fitted, "rss": float(((y - fitted) ** 2).sum())})
+    return min(fits, key=lambda fit: fit["rss"])
 
 
 def _spearman(x, y) -> float:

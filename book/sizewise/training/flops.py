@@ -93,23 +93,3 @@ def _mixers(fields: dict[str, Any]) -> Mixers:
         names = ("n_heads", "d_head", "d_state", "n_groups", "chunk_size")
         return Mixers(layers, *(fields[f"mamba_{name}"] for name in names))
     return Mixers(0, 0, 0, 0, 0, 1)
-
-
-def counted(model, ids) -> int:
-    """What torch's own counter sees in a forward and a backward pass over ``ids`` (batch, context).
-
-    With the class's own head: the counter knows no product that is added in place, which `loss`
-    uses, and no fused attention on the CPU, so ``model`` wants eager attention. Of a state-space
-    layer it sees the products only where the class writes them as such (transformers 5.23 does).
-    The backward pass of its depthwise filters is counted as if every channel met every other; here
-    it is twice their forward pass, as for all products.
-    """
-    from torch.nn import functional
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        logits = model(input_ids=ids, use_cache=False).logits  # (batch, context, vocabulary)
-        functional.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
-    seen = {str(kind): n for kind, n in counter.get_flop_counts()["Global"].items()}
-    seen["aten.convolution_backward"] = 2 * seen.get("aten.convolution", 0)
-    return sum(seen.values())

@@ -99,18 +99,3 @@ def mean(values: np.ndarray, document: np.ndarray) -> tuple[float, float]:
     off = sums - middle * sizes
     variance = len(names) / (len(names) - 1) * (off**2).sum() / sizes.sum() ** 2
     return float(middle), float(np.sqrt(variance))
-
-
-def continued(model, ids, number: int):
-    """``number`` tokens after each row of ``ids``, each the most likely one: (rows, number).
-
-    Without a cache: the long way round, by which the short one is tested.
-    """
-    import torch
-
-    length = ids.shape[1]
-    with torch.no_grad():
-        for _ in range(number):
-            following = model(input_ids=ids, use_cache=False).logits[:, -1].argmax(-1)
-            ids = torch.cat([ids, following[:, None]], 1)
-    return ids[:, length:]

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy import stats
 
 from sizewise.data import records
-from sizewise.scaling_laws import sparse
-from sizewise.scaling_laws.published import effective, published
+from sizewise.scaling_laws.mixture_laws import weight
+from sizewise.scaling_laws.published import published
 
 ARMS = {  # (experts, used, wide) of the laboratory's models
     (1, 1, 1): "dense",
@@ -35,7 +35,7 @@ def by_laws():
     for active in (1e8, 1e9):
         # Every second layer's MLP is replicated, and MLPs are two thirds of a layer.
         total = active * (1 + (TIMES - 1) / 3)
-        size = effective("clark-s-base", active, TIMES).value
+        size = published("clark-s-base").effective(active, TIMES)
         lines.append(("Clark 2022", active, total, np.nan, size))
     joint = published("ludziejewski-joint")
     for active, tokens in ((3.2e8, 3.2e9), (3.2e8, 1.6e10), (1.1e9, 1.6e10), (1.1e9, 8e10)):
@@ -48,7 +48,7 @@ def by_laws():
         size = abnar.effective(total, 1e11, 1 - 1 / TIMES)
         lines.append(("Abnar 2025", active, total, 1e11, size))
     table = pd.DataFrame(lines, columns=["law", "active", "total", "tokens", "size"])
-    return table.assign(weight=sparse.weight(table["active"], table["total"], table["size"]))
+    return table.assign(weight=weight(table["active"], table["total"], table["size"]))
 
 
 def by_scores(family: str):
@@ -69,7 +69,7 @@ def by_scores(family: str):
                 "benchmark": benchmark,
                 "score": ours["score"],
                 "size": size,
-                "weight": float(sparse.weight(ours["active"], ours["total"], size)),
+                "weight": float(weight(ours["active"], ours["total"], size)),
             }
         )
     return pd.DataFrame(lines)
