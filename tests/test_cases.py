@@ -501,19 +501,157 @@ def test_the_best_format_that_fits_is_tried_among_all_of_four_bits():
     assert ladder.index(best) <= ladder.index("iq4_xs")
 
 
-def test_mistrals_own_params_file_is_counted(tmp_path):
-    """Mistral 7B v0.1 as its maker's file has it; 7,241,732,096 by the published tensors."""
-    fields = {
-        "dim": 4096,
-        "n_layers": 32,
-        "head_dim": 128,
-        "hidden_dim": 14336,
-        "n_heads": 32,
-        "n_kv_heads": 8,
-        "norm_eps": 1e-05,
-        "sliding_window": 4096,
-        "vocab_size": 32000,
-    }
+LLAMA_FILE = {"multiple_of": 256, "norm_eps": 1e-5, "rope_theta": 5e5, "use_scaled_rope": True}
+LATENTS = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
+V2_LITE = {"vocab_size": 102400, "dim": 2048, "inter_dim": 10944, "moe_inter_dim": 1408,
+           "n_layers": 27, "n_dense_layers": 1, "n_heads": 16, "n_routed_experts": 64,
+           "n_shared_experts": 2, "n_activated_experts": 6, "q_lora_rank": 0} | LATENTS  # fmt: skip
+MISTRAL_FILE = {"head_dim": 128, "n_heads": 32, "n_kv_heads": 8, "hidden_dim": 14336}
+# A maker's own file, the published total, and the longest context where the file decides it.
+PARAMS = {
+    "mistral 7b v0.1": (
+        MISTRAL_FILE | {"dim": 4096, "n_layers": 32, "sliding_window": 4096, "vocab_size": 32000},
+        7_241_732_096, None,
+    ),
+    "mistral nemo": (
+        MISTRAL_FILE | {"dim": 5120, "n_layers": 40, "vocab_size": 131072}, 12_247_782_400, None,
+    ),
+    "mixtral": (
+        MISTRAL_FILE | {"dim": 4096, "n_layers": 32, "vocab_size": 32000,
+                        "moe": {"num_experts_per_tok": 2, "num_experts": 8}},
+        46_702_792_704, None,
+    ),
+    "llama 3.2 1b, tied": (
+        LLAMA_FILE | {"dim": 2048, "ffn_dim_multiplier": 1.5, "n_heads": 32, "n_kv_heads": 8,
+                      "n_layers": 16, "vocab_size": 128256},
+        1_235_814_400, 131_072,
+    ),
+    "llama 2 70b": (
+        {"dim": 8192, "multiple_of": 4096, "ffn_dim_multiplier": 1.3, "n_heads": 64,
+         "n_kv_heads": 8, "n_layers": 80, "norm_eps": 1e-5, "vocab_size": -1},
+        68_976_648_192, 4096,
+    ),
+    "llama 1 13b": (
+        {"dim": 5120, "multiple_of": 256, "n_heads": 40, "n_layers": 40, "norm_eps": 1e-6,
+         "vocab_size": -1},
+        13_015_864_320, 2048,
+    ),
+    "deepseek v2 lite": (V2_LITE, 15_706_484_224, None),
+    "deepseek v3.2, with its index": (
+        LATENTS | {"vocab_size": 129280, "dim": 7168, "inter_dim": 18432, "moe_inter_dim": 2048,
+                   "n_layers": 61, "n_dense_layers": 3, "n_heads": 128, "n_routed_experts": 256,
+                   "n_shared_experts": 1, "n_activated_experts": 8, "q_lora_rank": 1536,
+                   "index_n_heads": 64, "index_head_dim": 128, "index_topk": 2048},
+        671_877_929_216, None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_a_makers_own_params_file_is_counted(name, tmp_path):
+    fields, total, longest = PARAMS[name]
     file = tmp_path / "params.json"
     file.write_text(json.dumps(fields))
-    assert parameters.count(config.load(file)).total == 7_241_732_096
+    model = parameters.describe(file)
+    assert model.total == total
+    assert longest in (None, model.max_context)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dim": 5120, "n_layers": 48, "multiple_of": 2048, "moe_args": {"num_experts": 16}},
+        {"dim": 4096, "n_layers": 32, "multiple_of": 1024, "vision_num_cross_attention_layers": 8},
+        {"dim": 4096, "n_layers": 32, "multiple_of": 256},
+        {"dim": 4096, "n_layers": 32, "hidden_dim": 256, "n_heads": 0},
+        {"dim": "wide", "n_layers": 32, "multiple_of": 256, "n_heads": 2},
+    ],
+)
+def test_a_params_file_that_does_not_state_its_shape_is_refused(fields, sizewise, tmp_path):
+    file = tmp_path / "params.json"
+    file.write_text(json.dumps(fields))
+    code, out, err = sizewise("count", file)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "a params.json" in err
+
+
+# Weights of Llama-3.1-8B: in linear layers of attention, of MLPs, and the rest; the head is one
+# of the rest. Each configuration's bytes by hand from its own fields.
+ATTENTION, MLPS, HEAD = 32 * (2 * 4096**2 + 2 * 4096 * 1024), 32 * 3 * 4096 * 14336, 128256 * 4096
+REST = 8_030_261_248 - ATTENTION - MLPS
+LINEAR = ATTENTION + MLPS
+
+
+def _group(bits, kind="int", **others):
+    return {"targets": ["Linear"], "weights": {"num_bits": bits, "type": kind, **others}}
+
+
+QUANTIZED = {
+    "GPTQ, zero points too": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True},
+                              LINEAR * (4 + 20 / 128) / 8 + 2 * REST),
+    "GPTQ of the head": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "lm_head": True},
+                         (LINEAR + HEAD) * (4 + 20 / 128) / 8 + 2 * (REST - HEAD)),
+    "AWQ by its older names": ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64},
+                               LINEAR * (4 + 20 / 64) / 8 + 2 * REST),
+    "AWQ without attention": ({"quant_method": "awq", "bits": 4, "group_size": 128,
+                               "modules_to_not_convert": ["self_attn"]},
+                              MLPS * (4 + 20 / 128) / 8 + 2 * (ATTENTION + REST)),
+    "bitsandbytes without its name": ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+                                      LINEAR * 4.5 / 8 + 2 * REST),
+    "block-wise fp8": ({"quant_method": "fp8", "weight_block_size": [128, 128]},
+                       LINEAR * (1 + 4 / 128**2) + 2 * REST),
+    "compressed-tensors, two groups": (
+        {"quant_method": "compressed-tensors", "format": "mixed-precision", "ignore": ["lm_head"],
+         "config_groups": {
+             "a": _group(4, group_size=128, symmetric=True) | {"targets": ["re:.*mlp.*"]},
+             "b": _group(8, "float", strategy="channel") | {"targets": ["re:.*self_attn.*"]}}},
+        MLPS * 4.125 / 8 + ATTENTION + 2 * REST),
+    "compressed-tensors, nvfp4": (
+        {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized",
+         "config_groups": {"a": _group(4, "float", group_size=16)}, "ignore": ["lm_head"]},
+        LINEAR * 4.5 / 8 + 2 * REST),
+    "HQQ": ({"quant_method": "hqq",
+             "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+            LINEAR * 4.5 / 8 + 2 * REST),
+    "torchao int4": ({"quant_method": "torchao", "quant_type": {"default": {
+        "_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}}}},
+        LINEAR * 4.25 / 8 + 2 * REST),
+    "torchao float8": ({"quant_method": "torchao", "quant_type": {"default": {
+        "_type": "Float8DynamicActivationFloat8WeightConfig"}}}, LINEAR + 2 * REST),
+    "quark fp8": ({"quant_method": "quark", "exclude": ["lm_head"], "global_quant_config": {
+        "weight": {"dtype": "fp8_e4m3"}}}, LINEAR + 2 * REST),
+    "exl2": ({"quant_method": "exl2", "bits": 4.65, "head_bits": 6},
+             LINEAR * 4.65 / 8 + HEAD * 6 / 8 + 2 * (REST - HEAD)),
+    "modelopt, named layers": ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION",
+                                "quantized_layers": {"model.layers.*.mlp": {"quant_algo": "FP8"}}},
+                               MLPS + 2 * (ATTENTION + REST)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_a_quantized_checkpoint_has_the_bytes_of_its_own_configuration(name, tmp_path):
+    quantization, size = QUANTIZED[name]
+    fields = CONFIGS["in the form of the hub: llama-3.1-8b-hub"]
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(fields | {"quantization_config": quantization}))
+    assert memory.weights_bytes(parameters.describe(file), None) == pytest.approx(size, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "words"),
+    [
+        ({"quant_method": "vptq"}, "names the method 'vptq', whose bytes are not known"),
+        ({"quant_method": "gptq", "bits": "four"}, "states bits = 'four'"),
+        ({"quant_method": "gptq", "bits": -4}, "states bits = -4"),
+        ({"quant_method": "gptq", "bits": 99}, "states 99 bits"),
+        ({"bits": 4}, "names the method '(none)'"),
+    ],
+)
+def test_a_quantization_that_is_not_known_is_refused(quantization, words, sizewise, tmp_path):
+    fields = CONFIGS["in the form of the hub: llama-3.1-8b-hub"]
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(fields | {"quantization_config": quantization}))
+    code, out, err = sizewise("memory", file)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+    assert sizewise("count", file).code == 0  # parameters don't depend on it

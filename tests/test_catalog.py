@@ -143,3 +143,22 @@ def test_a_device_described_badly_is_refused_with_the_form(text):
 def test_a_smaller_product_is_not_taken_for_its_larger_namesake(name):
     with pytest.raises(ValueError, match="device"):
         catalog.device(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("H100 SXM5 80GB", "H100"), ("NVIDIA H200 141GB", "H200"), ("A100 SXM4 40GB", "A100-40GB"),
+        ("a100 sxm", "A100-80GB"), ("RTX 4090", "RTX-4090"), ("M3 Ultra 512GB", "M3-Ultra"),
+    ],
+)  # fmt: skip
+def test_a_device_is_known_with_its_socket_and_its_memory(text, name):
+    assert catalog.device(text).name == name
+
+
+@pytest.mark.parametrize("text", ["V100", "H800", "L40", "4080", "M4", "M2 Ultra", "h100 nvl"])
+def test_another_device_is_not_suggested(text):
+    with pytest.raises(ValueError, match="unknown device") as error:
+        catalog.device(text)
+    assert "did you mean" not in str(error.value)
+    assert "24GiB:936GB/s:165TFLOPs" in str(error.value)

@@ -1,6 +1,7 @@
 """Headers of checkpoints: exact counts without a class, and lying headers that cost nothing."""
 
 import json
+import math
 import random
 import resource
 import struct
@@ -8,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from sizewise.models import checkpoint
+from sizewise.costs import memory
+from sizewise.models import checkpoint, parameters
 
 
 def text(value: str) -> bytes:
@@ -105,6 +107,36 @@ def test_packed_codes_count_as_the_weights_they_hold_and_scales_as_none(tmp_path
     assert (stored.parameters, stored.tensor_bytes) == (4 * 16 + 8, 52)
 
 
+@pytest.mark.parametrize(
+    ("stem", "tensors", "weights"),
+    [
+        # GPTQ in 3 bits: 64 inputs x 3 / 32 rows of codes, 16 outputs, scales for 32 inputs
+        ("q", {"qweight": ("I32", [6, 16]), "scales": ("F16", [2, 16]), "g_idx": ("I32", [64]),
+               "qzeros": ("I32", [2, 2])}, 64 * 16),
+        # AWQ in 4 bits: 64 inputs, 16 outputs, eight to a number
+        ("q", {"qweight": ("I32", [64, 2]), "scales": ("F16", [2, 16]),
+               "qzeros": ("I32", [2, 2])}, 64 * 16),
+        # MLX in 8 bits: 16 outputs, 128 inputs, four to a number
+        ("q", {"weight": ("U32", [16, 32]), "scales": ("BF16", [16, 2]),
+               "biases": ("BF16", [16, 2])}, 16 * 128),
+        # bitsandbytes in 4 bits, and a plain bias
+        ("q", {"weight": ("U8", [512, 1]), "weight.absmax": ("F32", [16]),
+               "weight.quant_state.bitsandbytes__nf4": ("U8", [80]), "bias": ("F16", [16])}, 1040),
+        ("q", {"weight": ("F8_E4M3", [16, 8]), "weight_scale_inv": ("F32", [1, 1])}, 128),
+    ],
+)  # fmt: skip
+def test_packed_tensors_are_counted_by_the_shapes_beside_them(stem, tensors, weights, tmp_path):
+    sizes = {"I32": 4, "U32": 4, "F32": 4, "F16": 2, "BF16": 2, "U8": 1, "F8_E4M3": 1}
+    entries, end = {}, 0
+    for ending, (kind, shape) in tensors.items():
+        start, end = end, end + sizes[kind] * math.prod(shape)
+        entries[f"{stem}.{ending}"] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(safetensors(entries, b"\0" * end))
+    assert checkpoint.read(file).parameters == weights
+    assert checkpoint.read(file).tensor_bytes == end
+
+
 def test_an_index_without_its_shards_gives_the_bytes_it_states(tmp_path):
     file = tmp_path / "model.safetensors.index.json"
     file.write_text(
@@ -112,6 +144,21 @@ def test_an_index_without_its_shards_gives_the_bytes_it_states(tmp_path):
     )
     stored = checkpoint.read(file)
     assert (stored.tensor_bytes, stored.parameters, stored.kind) == (1234, None, "index")
+
+
+def test_bytes_of_an_index_that_cannot_be_those_of_the_model_are_not_used(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "vocab_size": 100,
+        "num_hidden_layers": 2, "num_attention_heads": 4,
+    }))  # fmt: skip
+    index = tmp_path / "model.safetensors.index.json"
+    for size, used in ((12, False), (10**15, False), (2 * 95_040, True)):
+        index.write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": {"a": "x.s"}}))
+        model = parameters.describe(str(tmp_path))
+        assert model.total == 95_040
+        assert bool(model.stored) is used
+        assert memory.weights_bytes(model, None) == 2 * 95_040
+        assert used or any("is not used" in note for note in model.assumptions)
 
 
 ONE = ("a.weight", (32, 2), 0, 256)
@@ -128,6 +175,7 @@ LIES = {
     "an unknown value type": gguf([ONE], [("a", 99, b"\0" * 64)]),
     "an unknown tensor type": gguf([("a", (32,), 77, 32)]),
     "dimensions of 2^62": gguf([("a", (1 << 62, 4), 0, 32)]),
+    "two tensors in one place": gguf([("a.weight", (32, 2), 0, 0), ("b.weight", (32, 2), 0, 256)]),
     "a tensor of nothing": gguf([("a", (0, 4), 0, 32)]),
     "rows that do not divide": gguf([("a", (33,), 12, 32)]),
     "nine dimensions": gguf([("a", (1,) * 9, 0, 4)]),
@@ -164,6 +212,9 @@ SAFETENSORS_LIES = {
     "a size of 10^30": safetensors(entry(shape=(10**30,)), b"\0" * 8),
     "bytes that contradict the shape": safetensors(entry(offsets=(0, 4)), b"\0" * 8),
     "data beyond the file": safetensors(entry(shape=(20,), offsets=(0, 80)), b"\0" * 8),
+    "two tensors in one place": safetensors(
+        entry() | {"b": {"dtype": "F32", "shape": (2,), "data_offsets": (0, 8)}}, b"\0" * 8
+    ),
     "no offsets": safetensors({"a": {"dtype": "F32", "shape": [1]}}),
     "text for a shape": safetensors(entry(shape="aa"), b"\0" * 8),
 }

@@ -7,7 +7,7 @@ format each kind of tensor gets; `weights` counts the bytes.
 
 import fnmatch
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sizewise import units
@@ -140,26 +140,28 @@ def _lookup(kind: str, name: str | Format, table: dict[str, Format]) -> Format:
 class Stored:
     """How a checkpoint's own configuration says its weights are stored.
 
-    ``ignored`` are its patterns of modules left in 16 bits; ``experts`` the format of the routed
-    experts where they have one of their own.
+    ``ignored`` are its patterns of modules left in 16 bits; ``groups`` are (patterns, format) of
+    modules that have a format of their own, first match first; ``experts`` that of the routed
+    experts where they have one.
     """
 
     format: Format
     ignored: tuple[str, ...] = ()
     experts: Format | None = None
+    groups: tuple[tuple[tuple[str, ...], Format], ...] = ()
 
     @property
     def name(self) -> str:
-        return (
-            f"{self.format.name}, experts {self.experts.name}" if self.experts else self.format.name
-        )
+        others = dict.fromkeys(form.name for _, form in self.groups)
+        apart = f", experts {self.experts.name}" if self.experts else ""
+        return "+".join(dict.fromkeys([self.format.name, *others])) + apart
 
 
 def stored(fields: dict[str, Any]) -> Stored | None:
     """What ``quantization_config`` says of the stored weights; None for plain ones.
 
-    Raises ValueError for a method that is not known here: a silent default would be wrong by up
-    to a factor of four.
+    Raises ValueError for a method that is not known here, or one whose fields make no sense: a
+    silent default would be wrong by up to a factor of four.
     """
     text = fields.get("text_config") if isinstance(fields.get("text_config"), dict) else {}
     config = fields.get("quantization_config") or text.get("quantization_config")
@@ -169,96 +171,188 @@ def stored(fields: dict[str, Any]) -> Stored | None:
     if not isinstance(config, dict) or not config:
         return None
     method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
-    result = _METHODS.get(method, _unknown)(config, method)
+    if not method and (config.get("load_in_4bit") or config.get("load_in_8bit")):
+        method = "bitsandbytes"
+    method = {"gptq_marlin": "gptq", "autoround": "auto-round"}.get(method, method)
+    groups: list[tuple[tuple[str, ...], Format]] = []
+    if "config_groups" in config or method.startswith("compressed"):
+        result, groups = _compressed(config)
+    elif method in _METHODS:
+        result = _METHODS[method](config)
+    else:
+        raise _unknown(method)
     patterns = []
     for key in ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules",
                 "llm_int8_skip_modules", "exclude"):  # fmt: skip
         patterns += [str(entry) for entry in config.get(key) or ()]
-    if fields.get("expert_dtype") == "fp4":  # DeepSeek-V4: fp8, its experts in 4 bits
-        return Stored(result, tuple(patterns), WEIGHTS["mxfp4"])
-    return Stored(result, tuple(patterns))
+    if config.get("weight_block_size") and "config_groups" in config:
+        # NVFP4 experts in a file of block-wise fp8: what the groups leave alone stays in fp8.
+        beside = tuple(p for p in patterns if not re.search(r"head|mtp|embed|norm|gate$", p))
+        groups.append((beside, WEIGHTS["fp8-block"]))
+    if config.get("lm_head") is True:  # GPTQ: the head is quantized too
+        groups.append((("lm_head",), result))
+    if "head_bits" in config:
+        groups.append((("lm_head",), _bits(_number(config, ("head_bits",), 6), 0, 0, "exl-head")))
+    for name, entry in (config.get("quantized_layers") or {}).items():  # modelopt's mixtures
+        groups.append(((str(name),), _modelopt(entry)))
+    if method == "mlx":
+        groups += [((str(name),), _mlx(entry)) for name, entry in config.items()
+                   if isinstance(entry, dict) and "bits" in entry]  # fmt: skip
+    # DeepSeek-V4: fp8, its experts in 4 bits.
+    experts = WEIGHTS["mxfp4"] if fields.get("expert_dtype") == "fp4" else None
+    return Stored(result, tuple(patterns), experts, tuple(groups))
 
 
-def _unknown(config: dict, method: str) -> Format:
-    raise ValueError(
+def _unknown(method: str) -> ValueError:
+    return ValueError(
         f"quantization_config names the method {method or '(none)'!r}, whose bytes are not known "
         "here; --weights FORMAT says what to reckon with"
     )
 
 
-def _fp8(config: dict, method: str) -> Format:
-    return WEIGHTS["fp8-block" if config.get("weight_block_size") else "fp8"]
+def _number(config: dict, names: tuple[str, ...], default: float | None = None) -> float:
+    """The first of these fields that is stated, as a number; a bool or a text is none."""
+    value = next((config[name] for name in names if config.get(name) is not None), default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1 << 20:
+        raise ValueError(f"quantization_config states {names[0]} = {value!r}")
+    return value
 
 
-def _bitsandbytes(config: dict, method: str) -> Format:
+def _bits(bits: float, group: float, beside: float, name: str, keeps=KEPT) -> Format:
+    """A format of ``bits`` with ``beside`` more bits for each ``group``, or row where that is 0."""
+    if not 1 <= bits <= 16:
+        raise ValueError(f"quantization_config states {bits} bits")
+    each = f"g{group:g}" if group > 0 else "row"
+    note = f"{beside:g} bits beside {group if group > 0 else 'a row'}"
+    in_group, in_row = (beside / group, 0) if group > 0 else (0, beside)
+    return Format(f"{name}-{each}" if beside else name, bits + in_group, in_row, note, keeps)
+
+
+def _integer(config: dict, zero: bool, scale: int = 16) -> Format:
+    """Integers with a scale, and a zero point, for each group."""
+    bits = _number(config, ("bits", "w_bit", "nbits", "num_bits"), 4)
+    group = _number(config, ("group_size", "q_group_size"), 128)
+    form = _bits(bits, max(0, group), scale + (bits if zero else 0), f"int{bits:g}")
+    return replace(form, name=form.name + ("-zero" if zero else ""))
+
+
+def _bitsandbytes(config: dict) -> Format:
     if config.get("load_in_8bit"):
         return WEIGHTS["int8"]
     name = str(config.get("bnb_4bit_quant_type") or "fp4")
-    return WEIGHTS[name + ("-dq" if config.get("bnb_4bit_use_double_quant") else "")]
+    return weight_format(name + ("-dq" if config.get("bnb_4bit_use_double_quant") else ""))
 
 
-def _grouped(config: dict, method: str) -> Format:
-    bits = int(config.get("bits") or config.get("w_bit") or config.get("nbits") or 4)
-    group = int(config.get("group_size") or config.get("q_group_size") or 128)
-    zero = method in ("awq", "auto-round") or config.get("zero_point") or config.get("sym") is False
-    return _integer(bits, group, bool(zero))
+def _floating(bits: float, group: float, strategy: str = "") -> Format:
+    if bits == 8:
+        return WEIGHTS["mxfp8" if group == 32 else "fp8-block" if strategy == "block" else "fp8"]
+    return WEIGHTS["nvfp4" if group == 16 else "mxfp4"]
 
 
-def _integer(bits: int, group: int, zero: bool) -> Format:
-    if not 1 <= bits <= 16:
-        raise ValueError(f"quantization_config states {bits} bits")
-    beside = (16 + (bits if zero else 0)) / group if group > 0 else 0
-    name = f"int{bits}-g{group}" if group > 0 else f"int{bits}-row"
-    note = f"16-bit scale{' and zero point' if zero else ''} for {group if group > 0 else 'a row'}"
-    return Format(
-        name + ("-zero" if zero else ""), bits + beside, 0 if group > 0 else 16, note, KEPT
-    )
-
-
-def _compressed(config: dict, method: str) -> Format:
+def _compressed(config: dict) -> tuple[Format, list[tuple[tuple[str, ...], Format]]]:
+    """The format of most modules, and of those that other groups target by name."""
     groups = config.get("config_groups") or {}
-    first = next(iter(groups.values()), {}) if isinstance(groups, dict) else {}
-    weights = first.get("weights") or {}
-    form = str(config.get("format") or first.get("format") or "")
-    bits, group = weights.get("num_bits") or 8, weights.get("group_size") or 0
-    if weights.get("type") == "float" or "fp" in form or "float" in form:
-        if bits == 8:
-            return WEIGHTS["fp8-block" if weights.get("strategy") == "block" else "fp8"]
-        return WEIGHTS["nvfp4" if group == 16 else "mxfp4"]
-    return _integer(int(bits), int(group) if group > 0 else 0, weights.get("symmetric") is False)
+    main, others = None, []
+    for entry in groups.values() if isinstance(groups, dict) else ():
+        weights = entry.get("weights") or {}
+        form = str(config.get("format") or entry.get("format") or "")
+        bits = _number(weights, ("num_bits",), 8)
+        size = _number(weights, ("group_size",), 0)
+        if weights.get("type") == "float" or "fp" in form or "float" in form:
+            result = _floating(bits, size, weights.get("strategy") or "")
+        else:
+            named = {"bits": bits, "group_size": size}
+            result = _integer(named, zero=weights.get("symmetric") is False)
+        targets = tuple(str(t) for t in entry.get("targets") or ("Linear",) if t != "Linear")
+        if targets:
+            others.append((targets, result))
+        main = main or result
+    algorithm = str(config.get("quant_algo") or "")
+    if main is None:
+        main = _modelopt(config) if algorithm else WEIGHTS["int8"]
+    return main, others if len(groups) > 1 else []
 
 
-def _modelopt(config: dict, method: str) -> Format:
-    algorithm = str(config.get("quant_algo") or method).upper()
-    if config.get("config_groups") and "NVFP4" not in algorithm and "FP8" not in algorithm:
-        return _compressed(config, method)
-    if "NVFP4" in algorithm or "FP4" in algorithm or "W4A4" in algorithm:
-        return WEIGHTS["nvfp4"]
-    if "FP8" in algorithm:
+_ALGORITHMS = {"FP4": "nvfp4", "W4A4": "nvfp4", "FP8": "fp8", "AWQ": "int4-g128-zero",
+               "INT4": "int4-g128", "INT8": "int8"}  # fmt: skip
+
+
+def _modelopt(config: dict) -> Format:
+    algorithm = str(config.get("quant_algo") or config.get("quant_method") or "").upper()
+    for mark, name in _ALGORITHMS.items():
+        if mark in algorithm:
+            return WEIGHTS[name]
+    if algorithm == "MIXED_PRECISION" and config.get("quantized_layers"):
+        return WEIGHTS["bf16"]  # each quantized layer is named
+    raise _unknown(algorithm.lower())
+
+
+def _quark(config: dict) -> Format:
+    weight = (config.get("global_quant_config") or {}).get("weight") or {}
+    kind, group = str(weight.get("dtype") or "fp4"), weight.get("group_size") or 0
+    if kind.startswith(("fp4", "mxfp4")):
+        return WEIGHTS["mxfp4"]
+    if kind.startswith("fp8"):
         return WEIGHTS["fp8"]
-    if "AWQ" in algorithm:
-        return WEIGHTS["int4-g128-zero"]
-    return _unknown(config, method)
+    bits = int(re.sub(r"\D", "", kind) or 8)
+    return _integer({"bits": bits, "group_size": group}, zero=kind.startswith("uint"))
 
 
-def _mlx(config: dict, method: str) -> Format:
-    bits, group = int(config.get("bits") or 4), int(config.get("group_size") or 64)
-    keeps = WEIGHTS["mlx-4bit"].keeps
-    return Format(
-        f"mlx-{bits}bit", bits + 32 / group, 0, f"16-bit scale and bias for {group}", keeps
+def _torchao(config: dict) -> Format:
+    named = config.get("quant_type")
+    named = named.get("default", named) if isinstance(named, dict) else named
+    kind = str(named.get("_type") if isinstance(named, dict) else named).lower()
+    inner = named.get("_data") or {} if isinstance(named, dict) else config
+    if "int4" in kind:  # a scale and a zero point in bf16 for each group
+        return _bits(4, _number(inner, ("group_size",), 128), 32, "int4")
+    if "float8" in kind or "int8" in kind:
+        return WEIGHTS["fp8" if "float8" in kind else "int8"]
+    raise _unknown(f"torchao {kind}"[:60])
+
+
+def _mlx(config: dict) -> Format:
+    bits, group = _number(config, ("bits",), 4), _number(config, ("group_size",), 64)
+    return replace(_bits(bits, group, 32, "mlx", WEIGHTS["mlx-4bit"].keeps), name=f"mlx-{bits}bit")
+
+
+def _hqq(config: dict) -> Format:
+    inner = (config.get("quant_config") or {}).get("weight_quant_params") or config
+    return _bits(
+        _number(inner, ("nbits", "bits"), 4), _number(inner, ("group_size",), 64), 32, "hqq"
     )
+
+
+def _aqlm(config: dict) -> Format:
+    codes = _number(config, ("num_codebooks",), 1) * _number(config, ("nbits_per_codebook",), 16)
+    values = _number(config, ("in_group_size",), 8) * _number(config, ("out_group_size",), 1)
+    return _bits(codes / values, 0, 16, "aqlm")
+
+
+def _fp8(config: dict) -> Format:
+    return WEIGHTS["fp8-block" if config.get("weight_block_size") else "fp8"]
+
+
+def _quanto(config: dict) -> Format:
+    kind = str(config.get("weights") or "int8")
+    if "8" in kind:
+        return WEIGHTS["fp8" if "float" in kind else "int8"]
+    return _bits(2 if "2" in kind else 4, 128, 32, kind)
 
 
 _METHODS = {
     "fp8": _fp8, "fbgemm_fp8": _fp8, "finegrained_fp8": _fp8,
-    "mxfp4": lambda config, method: WEIGHTS["mxfp4"],
-    "mxfp8": lambda config, method: WEIGHTS["mxfp8"],
-    "quark": lambda config, method: WEIGHTS["mxfp4"],
+    "mxfp4": lambda config: WEIGHTS["mxfp4"], "mxfp8": lambda config: WEIGHTS["mxfp8"],
+    "quark": _quark, "torchao": _torchao, "quanto": _quanto, "hqq": _hqq, "aqlm": _aqlm,
+    "eetq": lambda config: WEIGHTS["int8"],
+    "bitnet": lambda config: _bits(2, 0, 16, "ternary"),  # four ternary values in a byte
+    "exl2": lambda config: _bits(_number(config, ("bits",)), 0, 0, "exl2"),
+    "exl3": lambda config: _bits(_number(config, ("bits",)), 0, 0, "exl3"),
     "bitsandbytes": _bitsandbytes, "bitsandbytes_4bit": _bitsandbytes,
     "bitsandbytes_8bit": _bitsandbytes,
-    "awq": _grouped, "gptq": _grouped, "gptq_marlin": _grouped, "auto-round": _grouped,
-    "hqq": _grouped, "aqlm": _unknown,
-    "compressed-tensors": _compressed, "compressed_tensors": _compressed,
+    # Files of GPTQ's form hold zero points even where all are the same.
+    "awq": lambda config: _integer(config, zero=True),
+    "gptq": lambda config: _integer(config, zero=True),
+    "auto-round": lambda config: _integer(config, zero=True),
     "modelopt": _modelopt, "modelopt_fp4": _modelopt, "nvfp4": _modelopt, "mlx": _mlx,
 }  # fmt: skip
 

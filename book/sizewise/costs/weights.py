@@ -144,18 +144,21 @@ def _formats_of(row: Tensors, stored_as: Stored, sparse: bool) -> list[tuple[int
     wanted, plain = stored_as.format, WEIGHTS["bf16"]
     if row.kind == "routed experts" and stored_as.experts and row.is_matrix:
         return [(row.count, stored_as.experts)]
+    modules = row.modules()
+    counts: dict[Format, int] = defaultdict(int)
+    for name in modules if row.is_matrix else ():
+        # A group that names the module decides, then the list of what was left alone.
+        form = next((f for targets, f in stored_as.groups if is_ignored(name, targets)), None)
+        if form is None and stored_as.ignored and is_ignored(name, stored_as.ignored):
+            form = plain
+        counts[form] += row.count // len(modules)
     keeps = wanted.keeps
     if wanted.name == "mxfp4" and sparse and not stored_as.ignored:
         keeps = ONLY_EXPERTS
-    if not keeps:
-        return [(row.count, wanted)]
-    if row.kind in keeps or not row.is_matrix:
-        return [(row.count, plain)]
-    if not stored_as.ignored:
-        return [(row.count, wanted)]
-    ignored = sum(is_ignored(name, stored_as.ignored) for name in row.modules())
-    kept = row.count * ignored // max(1, len(row.modules()))
-    return [(n, f) for n, f in ((row.count - kept, wanted), (kept, plain)) if n]
+    rest = row.count - sum(n for form, n in counts.items() if form is not None)
+    counts[None] = 0
+    counts[plain if keeps and (row.kind in keeps or not row.is_matrix) else wanted] += rest
+    return [(n, form) for form, n in counts.items() if n]
 
 
 def _more_bits(place: int, layers: int) -> bool:

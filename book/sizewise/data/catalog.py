@@ -118,7 +118,8 @@ def conformance(name: str) -> dict[str, Any] | None:
     file = paths.root() / "data" / "conformance.json"
     rows = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"models": ()}
     for row in rows["models"]:
-        if row["name"].lower() == name.lower() and " " not in row["name"] and row.get("expected"):
+        names = (row["name"].lower(), row.get("repository", "").lower())
+        if "/" in name and name.lower() in names and row.get("expected"):
             return {"as_of": rows["as_of"], **row}
     return None
 
@@ -161,19 +162,44 @@ def device(name: str) -> Device:
     text = str(name)
     if ":" in text:
         return _described_device(text)
-    wanted = _plain(text)
-    spellings = {d.name: [_plain(n) for n in (d.name, *d.aliases)] for d in devices().values()}
-    for device_name, plain in spellings.items():
-        if wanted in plain:
-            return devices()[device_name]
+    wanted, every = _plain(text), devices()
+    spellings = {d.name: _spellings(d) for d in every.values()}
+    exact = [n for n, plain in spellings.items() if wanted in plain]
+    if exact:
+        return every[exact[0]]
     # A letter behind a number is another product: an M4 is no M4 Max.
     within = re.compile(rf"(?<!\d){re.escape(wanted)}(?![\da-z])")
-    near = [n for n, plain in spellings.items() if wanted and any(map(within.search, plain))]
+    plainly = {d.name: [_plain(name) for name in (d.name, *d.aliases)] for d in every.values()}
+    near = [n for n, plain in plainly.items() if wanted and any(map(within.search, plain))]
     if len(near) == 1:
-        return devices()[near[0]]
+        return every[near[0]]
     if near:
         raise ValueError(f"device {units.shortened(text)!r} may be {', '.join(near)}")
-    raise units.unknown("device", text, devices())
+    slips = [n for n, plain in plainly.items() if any(_slip(wanted, p) for p in plain)]
+    known = f"known: {', '.join(every)}; any other is written 24GiB:936GB/s:165TFLOPs"
+    hint = f"did you mean {slips[0]!r}?" if slips else known
+    raise ValueError(f"unknown device {units.shortened(text)!r}; {hint}")
+
+
+def _spellings(device: Device) -> list[str]:
+    """A device's names, also with its socket and its memory: ``h100sxm580``."""
+    memory = f"{device.memory_bytes / 1e9:.0f}"
+    sockets, spellings = ("", "sxm", *(f"sxm{n}" for n in range(2, 7))), []
+    for plain in (_plain(name) for name in (device.name, *device.aliases)):
+        base = plain.removesuffix(memory)
+        spellings += [plain, *(base + socket + memory for socket in sockets)]
+        spellings += [base + socket for socket in sockets if base == plain]
+    return spellings
+
+
+def _slip(a: str, b: str) -> bool:
+    """Whether a digit too many or too few, or another letter, makes ``a`` of ``b``."""
+    digits, letters = ([re.sub(r, "", x) for x in (a, b)] for r in (r"\D", r"\d"))
+    if letters[0] == letters[1]:
+        short, long = sorted(digits, key=len)
+        return len(long) - len(short) == 1 < len(short) and long.startswith(short)
+    alike = difflib.SequenceMatcher(None, *letters, autojunk=False).ratio()
+    return bool(digits[0]) and digits[0] == digits[1] and alike > SAME_WORDS
 
 
 MAKERS = re.compile(r"nvidia|geforce|tesla|quadro|amd|instinct|radeon|apple|google|intel")

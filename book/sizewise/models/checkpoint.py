@@ -13,6 +13,7 @@ import math
 import os
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,27 +44,16 @@ SAFETENSORS_BITS = {
     "F4": 4,
 }  # fmt: skip
 # A number of the GGUF key-value types: struct's letter.
-_NUMBERS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
+_NUMBERS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 
 # What stands beside the weights in quantized safetensors files and is no parameter itself.
 BESIDE = re.compile(
-    r"(_scales?|\.scales?|_scale_inv|scale_2|input_scale|k_scale|v_scale|weight_zero_point|qzeros"
+    r"(_scales?|\.scales?|\.biases|_scale_inv|scale_2|input_scale|k_scale|v_scale|weight_zero_point|qzeros"
     r"|g_idx|absmax|nested_absmax|quant_map|nested_quant_map|quant_state\S*|weight_shape"
     r"|weight_g_idx|SCB|weight_format|rotary_emb\.inv_freq|e_score_correction_bias)$"
 )
+MLX_GROUP = 64  # inputs with one scale, unless a configuration states others
 
 
 class Tensor(NamedTuple):
@@ -233,7 +223,14 @@ def _gguf_part(path: Path) -> tuple[list[Tensor], dict[str, Any]]:
         for tensor, offset in places:
             if start + offset + tensor.bytes > header.size:
                 raise ValueError(f"{path}: cut short: {tensor.name[:80]} ends beyond the file")
+        _check_room(path, [tensor for tensor, _ in places], header.size - start)
     return [tensor for tensor, _ in places], metadata
+
+
+def _check_room(path: Path, tensors: Iterable[Tensor], size: int) -> None:
+    """Raise ValueError where tensors state more bytes than there are: some share their place."""
+    if sum(tensor.bytes for tensor in tensors) > size:
+        raise ValueError(f"{path}: its tensors overlap: they state more bytes than the file has")
 
 
 def _gguf_value(header: _Header, kind: int, depth: int = 0):
@@ -298,10 +295,11 @@ def _safetensors_part(path: Path) -> tuple[list[Tensor], dict[str, Any]]:
             raise ValueError(f"{path}: states a header of {length} bytes, over {MAX_HEADER:,}")
         entries = _json(path, header.take(length))
     metadata = entries.pop("__metadata__", {})
-    tensors, data = [], header.size - 8 - length
-    for name, entry in entries.items():
-        tensors.append(_safetensors_tensor(path, name, entry, data))
-    return tensors, metadata if isinstance(metadata, dict) else {}
+    data = header.size - 8 - length
+    tensors = {n: _safetensors_tensor(path, n, entry, data) for n, entry in entries.items()}
+    _check_room(path, tensors.values(), data)
+    whole = [t._replace(parameters=_packed(t, tensors)) for t in tensors.values()]
+    return whole, metadata if isinstance(metadata, dict) else {}
 
 
 def _json(path: Path, text: bytes) -> dict:
@@ -330,21 +328,35 @@ def _safetensors_tensor(path: Path, name: str, entry, data: int) -> Tensor:
         raise wrong
     if ends[1] > data:
         raise ValueError(f"{path}: cut short: {name[:80]} ends beyond the file")
-    return Tensor(name, kind, tuple(shape), size, _packed(name, kind, elements))
+    return Tensor(name, kind, tuple(shape), size, elements)
 
 
-def _packed(name: str, kind: str, elements: int) -> int:
-    """The weights in a tensor of a quantized checkpoint: none in scales, several in a byte."""
+def _packed(tensor: Tensor, others: dict[str, Tensor]) -> int:
+    """The weights in a tensor of a quantized checkpoint: none in scales, several in a number.
+
+    How many, the shapes of what stands beside it say where they can: GPTQ's ``g_idx`` has an entry
+    for each input, AWQ's scales one for each output, MLX's one for each 64 inputs.
+    """
+    name, kind, elements = tensor.name, tensor.type, tensor.parameters
     if BESIDE.search(name):
         return 0
-    if name.endswith(("_blocks", "weight_packed")) and kind == "U8":
-        return 2 * elements  # two 4-bit codes in a byte
+    stem = name.rpartition(".")[0]
+
+    def shape(ending: str) -> tuple[int, ...]:
+        return others[f"{stem}.{ending}"].shape if f"{stem}.{ending}" in others else ()
+
+    if name.endswith("qweight") and kind == "I32" and len(tensor.shape) == 2:
+        if len(inputs := shape("g_idx")) == 1:
+            return inputs[0] * tensor.shape[1]
+        if len(scales := shape("scales")) == 2 and scales[1] != tensor.shape[1]:
+            return tensor.shape[0] * scales[1]
+        return 8 * elements  # 4 bits
+    if kind == "U32" and len(scales := shape("scales")) == 2 and shape("biases"):
+        return scales[0] * scales[1] * MLX_GROUP
     if name.endswith("weight_packed") and kind == "I32":
         return 8 * elements
-    if name.endswith("qweight") and kind == "I32":
-        return 8 * elements  # 4 bits; a configuration that states others is read by `config`
-    if kind == "U8" and name.endswith(".weight"):
-        return 2 * elements  # bitsandbytes and modelopt: two codes in a byte
+    if kind == "U8" and name.endswith(("_blocks", "weight_packed", ".weight")):
+        return 2 * elements  # mxfp4, bitsandbytes and modelopt: two codes of 4 bits in a byte
     return elements
 
 

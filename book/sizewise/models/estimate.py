@@ -13,14 +13,21 @@ from .architecture import Tensors
 # The field's usual names, each with the others seen on the hub.
 ALIASES = {
     "hidden_size": ("n_embd", "n_embed", "d_model", "dim", "model_dim"),
-    "num_hidden_layers": ("num_layers", "n_layer", "n_layers", "num_decoder_layers"),
-    "num_attention_heads": ("n_head", "n_heads", "num_heads", "decoder_attention_heads"),
+    "num_hidden_layers": (
+        "num_layers", "n_layer", "n_layers", "num_decoder_layers", "num_transformer_layers",
+    ),
+    "num_attention_heads": (
+        "n_head", "n_heads", "num_heads", "decoder_attention_heads", "num_query_heads",
+    ),
     "num_key_value_heads": ("num_kv_heads", "n_kv_heads", "multi_query_group_num", "n_head_kv"),
     "head_dim": ("attention_head_dim", "kv_channels", "d_kv"),
     "intermediate_size": ("ffn_hidden_size", "n_inner", "d_ff", "ffn_dim", "inter_dim"),
     "moe_intermediate_size": ("expert_ffn_hidden_size", "moe_inter_dim", "expert_hidden_size"),
     "vocab_size": ("padded_vocab_size", "n_vocab"),
-    "max_position_embeddings": ("n_positions", "max_seq_len", "seq_length", "model_max_length"),
+    "max_position_embeddings": (
+        "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_context_length",
+    ),
+    "tie_word_embeddings": ("share_input_output_layers",),
     "num_experts": ("num_local_experts", "n_routed_experts", "moe_num_experts"),
     "num_experts_per_tok": (
         "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts",
@@ -29,11 +36,15 @@ ALIASES = {
     "num_shared_experts": ("n_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
     "first_k_dense_replace": ("n_dense_layers", "moe_layer_start_index"),
 }  # fmt: skip
+MAX_LAYERS = 10_000
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 def fields(raw: dict[str, Any]) -> dict[str, Any]:
-    """The text part of a configuration under the field's usual names."""
+    """The text part of a configuration under the field's usual names.
+
+    Heads and widths that differ from layer to layer are under ``per_layer``, one mapping a layer.
+    """
     text = next(
         (raw[key] for key in ("text_config", "llm_config", "language_config")
          if isinstance(raw.get(key), dict)),
@@ -41,21 +52,69 @@ def fields(raw: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     merged = {k: v for k, v in raw.items() if not isinstance(v, dict)} | text
     for name, others in ALIASES.items():
-        shape_of = [merged[key] for key in (name, *others) if merged.get(key) is not None]
-        if shape_of:
-            value = shape_of[0]
-            merged[name] = max(value) if isinstance(value, list) and value else value
-    return merged
+        stated = [merged[key] for key in (name, *others) if merged.get(key) is not None]
+        if stated:
+            merged[name] = stated[0]
+    if merged.get("model_type") == "qwen":  # the first Qwen states gate and up together
+        merged |= {"intermediate_size": merged.get("intermediate_size", 0) // 2, "qkv_bias": True}
+    merged["per_layer"] = _per_layer(merged)
+    for name in ALIASES:
+        value = merged.get(name)
+        merged[name] = max(value) if isinstance(value, list) and value else value
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _per_layer(stated: dict[str, Any]) -> list[dict[str, int]]:
+    """What each layer has of its own: OpenELM's lists, the blocks of NVIDIA's searched models."""
+    depth, width = stated.get("num_hidden_layers"), stated.get("hidden_size")
+    if type(depth) is not int or type(width) is not int or not 0 < depth <= MAX_LAYERS:
+        return []
+    rows: list[dict[str, int]] = [{} for _ in range(depth)]
+    for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
+        value = stated.get(name)
+        if isinstance(value, list) and len(value) == depth and name != "intermediate_size":
+            for row, own in zip(rows, value, strict=True):
+                row[name] = own
+    factors = stated.get("ffn_multipliers")
+    if isinstance(factors, list) and len(factors) == depth:
+        for row, factor in zip(rows, factors, strict=True):
+            row["intermediate_size"] = _rounded(factor * width, stated.get("ffn_dim_divisor") or 1)
+    blocks = stated.get("block_configs")
+    if isinstance(blocks, list) and len(blocks) == depth:
+        for row, block in zip(rows, blocks, strict=True):
+            row |= _block(block, width, stated.get("num_attention_heads") or 1)
+    return rows if any(rows) else []
+
+
+def _block(block: dict, width: int, heads: int) -> dict[str, int]:
+    """A block of Llama-Nemotron: grouped, replaced by one matrix, or left out (Bercovich 2025)."""
+    row, attention, ffn = {}, block.get("attention") or {}, block.get("ffn") or {}
+    for part, name in ((attention, "attention"), (ffn, "mlp")):
+        if part.get("no_op"):
+            row[name] = 0
+        elif part.get("replace_with_linear"):
+            row[name] = 1
+    if grouped := attention.get("n_heads_in_group"):
+        row["num_key_value_heads"] = heads // grouped
+    if factor := ffn.get("ffn_mult"):
+        row["intermediate_size"] = -(-int(2 * factor * width / 3) // 256) * 256
+    return row
+
+
+def _rounded(size: float, divisor: int) -> int:
+    """The multiple of ``divisor`` that is nearest, as OpenELM's ``make_divisible`` gives it."""
+    nearest = max(divisor, int(size + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < 0.9 * size else nearest
 
 
 def accuracy() -> str:
     """How far the estimate is off where the count is known, in one line."""
     from sizewise.data import records
 
-    shape_of = records.facts_json("model_shapes")
-    if not shape_of or "estimate" not in shape_of:
+    stated = records.facts_json("model_shapes")
+    if not stated or "estimate" not in stated:
         return "its error is not known"
-    error = shape_of["estimate"]
+    error = stated["estimate"]
     return (
         f"on {error['models']} models whose count is known this estimate is off by at most "
         f"{error['median']:.1%} for half, {error['nine_in_ten']:.0%} for nine in ten and "
@@ -65,38 +124,44 @@ def accuracy() -> str:
 
 def possible(raw: dict[str, Any]) -> bool:
     """Whether a configuration states enough to estimate from."""
-    shape_of = fields(raw)
-    if shape_of.get("is_encoder_decoder") or shape_of.get("hybrid_override_pattern"):
+    stated = fields(raw)
+    if stated.get("is_encoder_decoder") or stated.get("hybrid_override_pattern"):
         return False  # an encoder, or layers of kinds that its letters name and nothing here knows
-    return all(type(shape_of.get(name)) is int and shape_of[name] > 0 for name in NEEDED)
+    return all(type(stated.get(name)) is int and stated[name] > 0 for name in NEEDED)
 
 
 def config(raw: dict[str, Any]) -> SimpleNamespace:
     """A plain configuration for `from_config`, with a layer's kind where lists state it."""
-    shape_of = fields(raw)
-    depth = shape_of["num_hidden_layers"]
-    if shape_of.get("head_dim") is None:
-        shape_of["head_dim"] = shape_of["hidden_size"] // shape_of["num_attention_heads"]
-    linear = shape_of.get("linear_attn_config")
+    stated = fields(raw)
+    depth = stated["num_hidden_layers"]
+    if stated.get("head_dim") is None:
+        stated["head_dim"] = stated["hidden_size"] // stated["num_attention_heads"]
+    linear = stated.get("linear_attn_config")
     if isinstance(linear, dict) and linear.get("full_attn_layers"):
         full = set(linear["full_attn_layers"])
-        shape_of["layer_types"] = [
+        stated["layer_types"] = [
             "full_attention" if n + 1 in full else "linear_attention" for n in range(depth)
         ]
-        shape_of["linear_num_heads"], shape_of["linear_head_dim"] = (
+        stated["linear_num_heads"], stated["linear_head_dim"] = (
             linear["num_heads"],
             linear["head_dim"],
         )
-        shape_of["linear_conv_kernel_dim"] = linear["short_conv_kernel_size"]
-    kinds = shape_of.get("attn_type_list")
+        stated["linear_conv_kernel_dim"] = linear["short_conv_kernel_size"]
+    kinds = stated.get("attn_type_list")
     if isinstance(kinds, list) and len(kinds) == depth:  # MiniMax-Text-01: 1 is softmax attention
-        shape_of["layer_types"] = [
-            "full_attention" if kind else "linear_attention" for kind in kinds
+        stated["layer_types"] = ["full_attention" if kind else "linear_attention" for kind in kinds]
+        stated["model_type"] = "minimax"
+    if stated.get("use_sliding_window") is False:
+        stated["sliding_window"] = None
+    if rows := stated["per_layer"]:
+        stated["is_heterogeneous"] = True
+        stated["per_layer_config"] = [SimpleNamespace(**(stated | row)) for row in rows]
+        kinds = stated.get("layer_types") or ["full_attention"] * depth
+        stated["layer_types"] = [
+            kind if row.get("attention", 2) == 2 else "mlp"
+            for kind, row in zip(kinds, rows, strict=True)
         ]
-        shape_of["model_type"] = "minimax"
-    if shape_of.get("use_sliding_window") is False:
-        shape_of["sliding_window"] = None
-    return SimpleNamespace(**shape_of)
+    return SimpleNamespace(**stated)
 
 
 def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
@@ -105,25 +170,35 @@ def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
     Raises ValueError if the fields do not even state width, depth, heads and vocabulary.
     """
     if not possible(raw):
-        shape_of = fields(raw)
-        missing = [n for n in NEEDED if type(shape_of.get(n)) is not int or shape_of[n] < 1]
+        stated = fields(raw)
+        missing = [n for n in NEEDED if type(stated.get(n)) is not int or stated[n] < 1]
         raise ValueError(f"states no {' and no '.join(missing)}")
-    shape_of = vars(config(raw))
-    width, depth, vocab = (shape_of[n] for n in ("hidden_size", "num_hidden_layers", "vocab_size"))
-    every = tuple(range(depth))
-    linear = tuple(
-        n for n, kind in enumerate(shape_of.get("layer_types") or ()) if kind == "linear_attention"
-    )
+    stated = vars(config(raw))
+    width, depth, vocab = (stated[n] for n in ("hidden_size", "num_hidden_layers", "vocab_size"))
+    kinds = stated.get("layer_types") or ["full_attention"] * depth
+    # Layers that are alike are one list of rows.
+    alike: dict[str, list[int]] = {}
+    for number in range(depth):
+        own = stated["per_layer"][number] if stated["per_layer"] else {}
+        alike.setdefault(repr((kinds[number], own)), []).append(number)
     rows = [Tensors("embed_tokens.weight", "input embedding", (vocab, width))]
-    softmax = tuple(n for n in every if n not in set(linear))
-    rows += [_row(name, "attention", shape, softmax) for name, shape in _attention(shape_of, width)]
-    if linear:
-        rows += [_row(n, "state space", shape, linear) for n, shape in _linear(shape_of, width)]
-    rows += _mlps(shape_of, width, every)
-    rows.append(_row("input_layernorm.weight", "norm", (width,), every))
-    rows.append(_row("post_attention_layernorm.weight", "norm", (width,), every))
+    for numbers in alike.values():
+        own = stated["per_layer"][numbers[0]] if stated["per_layer"] else {}
+        linear, layers, here = kinds[numbers[0]] == "linear_attention", tuple(numbers), stated | own
+        matrix = [("self_attn.linear.weight", (width, width))]
+        shapes = _linear(here, width) if linear else _attention(here, width)
+        shapes = [[], matrix, shapes][own.get("attention", 2)]
+        kind = "state space" if linear else "attention"
+        rows += [_row(name, kind, shape, layers) for name, shape in shapes]
+        if own.get("mlp", 2) == 2:
+            rows += _mlps(here, width, layers)
+        elif own["mlp"] == 1:
+            rows.append(_row("mlp.linear.weight", "mlp", (width, width), layers))
+        norms = [name for name, part in (("input", "attention"), ("post_attention", "mlp"))
+                 if own.get(part, 2)]  # fmt: skip
+        rows += [_row(f"{name}_layernorm.weight", "norm", (width,), layers) for name in norms]
     rows.append(Tensors("norm.weight", "norm", (width,)))
-    if not shape_of.get("tie_word_embeddings", False):
+    if not stated.get("tie_word_embeddings", False):
         rows.append(Tensors("lm_head.weight", "output head", (vocab, width)))
     return tuple(row for row in rows if row.count)
 
@@ -132,12 +207,12 @@ def _row(name: str, kind: str, shape: tuple[int, ...], layers: tuple[int, ...]) 
     return Tensors(f"layers.*.{name}", kind, shape, len(layers), layers)
 
 
-def _attention(shape_of: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
-    heads = shape_of["num_attention_heads"]
-    rank = shape_of.get("kv_lora_rank")
+def _attention(stated: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
+    heads = stated["num_attention_heads"]
+    rank = stated.get("kv_lora_rank")
     if isinstance(rank, int) and rank > 0:  # multi-head latent attention, DeepSeek-V2, section 2.1
-        nope, rope = shape_of.get("qk_nope_head_dim", 128), shape_of.get("qk_rope_head_dim", 64)
-        value, low = shape_of.get("v_head_dim", 128), shape_of.get("q_lora_rank")
+        nope, rope = stated.get("qk_nope_head_dim", 128), stated.get("qk_rope_head_dim", 64)
+        value, low = stated.get("v_head_dim", 128), stated.get("q_lora_rank")
         queries = heads * (nope + rope)
         shapes = [
             ("self_attn.kv_a_proj_with_mqa.weight", (rank + rope, width)),
@@ -149,47 +224,47 @@ def _attention(shape_of: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
                        ("self_attn.q_b_proj.weight", (queries, low))]  # fmt: skip
         else:
             shapes.append(("self_attn.q_proj.weight", (queries, width)))
-        if shape_of.get("mla_use_output_gate"):
+        if stated.get("mla_use_output_gate"):
             shapes.append(("self_attn.g_proj.weight", (heads * value, width)))
         return shapes
-    size = shape_of["head_dim"]
-    inner, cached = heads * size, (shape_of.get("num_key_value_heads") or heads) * size
+    size = stated["head_dim"]
+    inner, cached = heads * size, (stated.get("num_key_value_heads") or heads) * size
     shapes = [
         ("self_attn.q_proj.weight", (inner, width)),
         ("self_attn.k_proj.weight", (cached, width)),
         ("self_attn.v_proj.weight", (cached, width)),
         ("self_attn.o_proj.weight", (width, inner)),
     ]
-    if shape_of.get("attention_bias") or shape_of.get("qkv_bias") or shape_of.get("add_qkv_bias"):
+    if stated.get("normalize_qk_projections"):
+        shapes += [("self_attn.q_norm.weight", (size,)), ("self_attn.k_norm.weight", (size,))]
+    if stated.get("attention_bias") or stated.get("qkv_bias") or stated.get("add_qkv_bias"):
         shapes.append(("self_attn.qkv_proj.bias", (inner + 2 * cached,)))
     return shapes
 
 
-def _linear(shape_of: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
-    heads = shape_of.get("linear_num_heads") or shape_of["num_attention_heads"]
-    inner = heads * (shape_of.get("linear_head_dim") or shape_of["head_dim"])
+def _linear(stated: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
+    heads = stated.get("linear_num_heads") or stated["num_attention_heads"]
+    inner = heads * (stated.get("linear_head_dim") or stated["head_dim"])
     names = ("q_proj", "k_proj", "v_proj", "g_proj")
     shapes = [(f"self_attn.{name}.weight", (inner, width)) for name in names]
     return [*shapes, ("self_attn.o_proj.weight", (width, inner))]
 
 
-def _mlps(shape_of: dict, width: int, every: tuple[int, ...]) -> list[Tensors]:
-    experts = shape_of.get("num_experts")
-    dense = shape_of.get("intermediate_size") or 4 * width
+def _mlps(stated: dict, width: int, every: tuple[int, ...]) -> list[Tensors]:
+    experts = stated.get("num_experts")
+    dense = stated.get("intermediate_size") or 4 * width
     if not isinstance(experts, int) or experts < 2:
         return _mlp("mlp", "mlp", width, dense, every)
-    first = shape_of.get("first_k_dense_replace") or 0
-    sparse = shape_of.get("moe_layer_freq")
+    first = stated.get("first_k_dense_replace") or 0
+    sparse = stated.get("moe_layer_freq")
     if isinstance(sparse, list) and len(sparse) == len(every):
         with_experts = tuple(n for n in every if sparse[n])
     else:
         with_experts = tuple(n for n in every if n >= first)
     without = tuple(n for n in every if n not in set(with_experts))
-    inner = shape_of.get("moe_intermediate_size") or dense
-    outer = (
-        shape_of.get("routed_expert_hidden_size") or width
-    )  # Kimi K3: experts in a narrower space
-    rows = _mlp("mlp", "mlp", width, shape_of.get("dense_intermediate_size") or dense, without)
+    inner = stated.get("moe_intermediate_size") or dense
+    outer = stated.get("routed_expert_hidden_size") or width  # Kimi K3: experts in a narrower space
+    rows = _mlp("mlp", "mlp", width, stated.get("dense_intermediate_size") or dense, without)
     for name, shape in (("gate_up_proj", (experts, 2 * inner, outer)),
                         ("down_proj", (experts, outer, inner))):  # fmt: skip
         rows.append(_row(f"mlp.experts.{name}", "routed experts", shape, with_experts))
@@ -197,9 +272,9 @@ def _mlps(shape_of: dict, width: int, every: tuple[int, ...]) -> list[Tensors]:
     if outer != width:
         rows.append(_row("mlp.routed_expert_down_proj.weight", "mlp", (outer, width), with_experts))
         rows.append(_row("mlp.routed_expert_up_proj.weight", "mlp", (width, outer), with_experts))
-    shared = shape_of.get("num_shared_experts") or 0
+    shared = stated.get("num_shared_experts") or 0
     shared = max(shared) if isinstance(shared, list) and shared else shared
-    wide = shape_of.get("shared_expert_intermediate_size") or shared * inner
+    wide = stated.get("shared_expert_intermediate_size") or shared * inner
     if wide:
         rows += _mlp("mlp.shared_experts", "shared experts", width, wide, with_experts)
     return rows

@@ -12,28 +12,38 @@ def translated(fields: dict[str, Any]) -> dict[str, Any] | None:
     """The hub's form of a maker's ``params.json``, with a ``_note``; None if it is none of them."""
     if "dim" not in fields or "n_layers" not in fields:
         return None
-    if "inter_dim" in fields or "kv_lora_rank" in fields:
-        return _deepseek(fields)
-    if "hidden_dim" in fields:
-        return _mistral(fields)
-    if "multiple_of" in fields:
-        return _llama(fields)
-    return None
+    forms = {"inter_dim": _deepseek, "hidden_dim": _mistral, "multiple_of": _llama}
+    form = next((form for mark, form in forms.items() if mark in fields), None)
+    try:
+        return form(fields) if form else None
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"a params.json without a usable shape ({error})") from None
+
+
+LATENT = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 
 
 def _llama(fields: dict[str, Any]) -> dict[str, Any]:
+    if other := [key for key in fields if key.startswith(("moe_args", "vision_"))]:
+        raise ValueError(
+            f"a params.json of Llama with {other[0]}, whose layers it does not state; its "
+            "config.json does"
+        )
     width, multiple = fields["dim"], fields["multiple_of"]
     inner = int(int(2 * 4 * width / 3) * (fields.get("ffn_dim_multiplier") or 1))
     inner = multiple * -(-inner // multiple)
     vocabulary, note = fields.get("vocab_size"), "read as a params.json of Meta's Llama"
     if not isinstance(vocabulary, int) or vocabulary < 1:  # Llama 1 and 2 leave it to the tokenizer
         vocabulary, note = 32000, note + "; vocab_size is not stated: taken as 32,000"
-    # Llama 1's length is the class's default; later ones are known by their rope alone.
+    small = bool(fields.get("use_scaled_rope")) and width < 4096
+    # Llama 1's length is the class's default; later ones are known by their rope and norms.
     longest = {}
     if fields.get("use_scaled_rope"):
         longest = {"max_position_embeddings": 131_072}
     elif (fields.get("rope_theta") or 0) >= 500_000:
         longest = {"max_position_embeddings": 8_192}
+    elif (fields.get("norm_eps") or 0) >= 1e-5:  # Llama 2; Llama 1 has 1e-6
+        longest = {"max_position_embeddings": 4_096}
     return longest | {
         "model_type": "llama",
         "hidden_size": width,
@@ -42,8 +52,14 @@ def _llama(fields: dict[str, Any]) -> dict[str, Any]:
         "num_attention_heads": fields["n_heads"],
         "num_key_value_heads": fields.get("n_kv_heads") or fields["n_heads"],
         "vocab_size": vocabulary,
-        "tie_word_embeddings": False,
-        "_note": note + "; an output head of its own is assumed",
+        # Llama 3.2's 1B and 3B are tied, and no field says so: its file has 2.47 GB for the 1B.
+        "tie_word_embeddings": small,
+        "_note": note
+        + (
+            "; tied, as Llama 3.2's small models are"
+            if small
+            else "; an output head of its own is assumed"
+        ),
     }
 
 
@@ -67,6 +83,18 @@ def _mistral(fields: dict[str, Any]) -> dict[str, Any]:
         result["model_type"] = "mixtral"
         result["num_local_experts"] = experts["num_experts"]
         result["num_experts_per_tok"] = experts["num_experts_per_tok"]
+    if "kv_lora_rank" in fields:  # Mistral Large 3: DeepSeek-V3's layers under Mistral's names
+        experts = experts or {}
+        result |= {name: fields[name] for name in LATENT}
+        result |= {
+            "model_type": "deepseek_v3",
+            "moe_intermediate_size": experts["expert_hidden_dim"],
+            "n_routed_experts": experts["num_experts"],
+            "n_shared_experts": experts.get("num_shared_experts", 0),
+            "first_k_dense_replace": experts.get("first_k_dense_replace", 0),
+            "n_group": experts.get("num_expert_groups", 1),
+            "topk_group": experts.get("num_expert_groups_per_tok", 1),
+        }
     if fields.get("vision_encoder"):
         result["_note"] += "; its vision encoder is not counted"
     return result
@@ -86,14 +114,11 @@ def _deepseek(fields: dict[str, Any]) -> dict[str, Any]:
         "n_activated_experts": "num_experts_per_tok",
         "n_expert_groups": "n_group",
         "n_limited_groups": "topk_group",
-        "kv_lora_rank": "kv_lora_rank",
-        "qk_nope_head_dim": "qk_nope_head_dim",
-        "qk_rope_head_dim": "qk_rope_head_dim",
-        "v_head_dim": "v_head_dim",
+        **{name: name for name in (*LATENT, "index_n_heads", "index_head_dim", "index_topk")},
     }
     result = {new: fields[old] for old, new in names.items() if old in fields}
     result |= {
-        "model_type": "deepseek_v3",
+        "model_type": "deepseek_v32" if fields.get("index_n_heads") else "deepseek_v3",
         "q_lora_rank": fields.get("q_lora_rank") or None,
         "num_key_value_heads": fields.get("n_heads"),
         "tie_word_embeddings": False,
@@ -113,7 +138,10 @@ def gguf_experts(metadata: dict[str, Any]) -> tuple[int | None, int | None]:
 
 
 # Layers of sliding-window attention before each full one, where the file leaves it to the engine.
-GGUF_PATTERNS = {"gemma3": 6, "gemma2": 2, "gpt-oss": 2, "cohere2": 4}
+GGUF_PATTERNS = {
+    "gemma3": 6, "gemma2": 2, "gpt-oss": 2, "cohere2": 4, "gemma3n": 5, "llama4": 4, "exaone4": 4,
+    "olmo2": 4,
+}  # fmt: skip
 
 
 def gguf_config(metadata: dict[str, Any], vocabulary: int, name: str) -> SimpleNamespace:
@@ -159,13 +187,22 @@ def gguf_config(metadata: dict[str, Any], vocabulary: int, name: str) -> SimpleN
             "qk_nope_head_dim": latent - rotary,
             "v_head_dim": value,
         }
-    window = key("attention.sliding_window")
+    window = key("attention.sliding_window") or key("attention.chunk_size")
+    pattern = key("attention.sliding_window_pattern", GGUF_PATTERNS.get(kind))
     if isinstance(window, int) and window > 0 and not rank:
-        every = GGUF_PATTERNS.get(kind)
         fields["sliding_window"] = window
-        if every:
+        if isinstance(pattern, int) and pattern > 0:  # so many layers, the last of them full
+            pattern = [(n + 1) % pattern != 0 for n in range(depth)]
+        if isinstance(pattern, list) and len(pattern) == depth:
             fields["layer_types"] = [
-                "full_attention" if (n + 1) % every == 0 else "sliding_attention"
-                for n in range(depth)
+                "sliding_attention" if windowed else "full_attention" for windowed in pattern
             ]
+    if isinstance(cached, list) and len(cached) == depth and 0 in cached:
+        conv = key("shortconv.l_cache")
+        if not conv:
+            raise ValueError(f"{name}: the layers without attention of {kind!r} are not described")
+        fields["conv_L_cache"] = conv
+        fields["layer_types"] = ["full_attention" if n else "conv" for n in cached]
+    if shared := key("attention.shared_kv_layers"):
+        fields["kv_sharing_modes"] = [None] * (depth - shared) + ["reuse"] * shared
     return SimpleNamespace(**fields)

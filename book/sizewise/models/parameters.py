@@ -44,6 +44,7 @@ KINDS = (
 VISION = re.compile(
     r"vision|visual|audio|multi_modal|mm_proj|image_newline|image_proj|speech|resampler|connector"
 )
+MIN_BITS, MAX_BITS = 1, 70  # of a stored weight, scales included: ternary codes to F64
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,20 @@ def _stored_rows(spec: "configs.Spec", total: int) -> tuple[tuple[Tensors, str, 
         return ()
     if spec.stored.tensors:
         return tuple(header_rows(spec.stored))
+    if not MIN_BITS * total <= 8 * spec.stored.tensor_bytes <= MAX_BITS * total:
+        return ()
     whole = Tensors("all", "all weights", (total,))
     return ((whole, "as its index states", spec.stored.tensor_bytes),)
 
 
 def _described(spec, result: Count, config) -> Model:
     model = from_config.from_config(config, result.total, result.active, spec.name)
-    notes = list(result.assumptions)
+    notes, stored = list(result.assumptions), _stored_rows(spec, result.total)
+    if spec.stored is not None and not stored:
+        notes.append(
+            f"its index states {spec.stored.tensor_bytes:,} bytes, which are not those of "
+            f"{result.total:,} weights, and is not used"
+        )
     text = spec.fields.get("text_config") or {}
     if (
         model.max_context
@@ -157,7 +165,7 @@ def _described(spec, result: Count, config) -> Model:
         experts_per_token=model.experts_per_token if result.routed else None,
         quantization=configs.quantization(spec.fields),
         assumptions=tuple(notes),
-        stored=_stored_rows(spec, result.total),
+        stored=stored,
     )
 
 
@@ -204,7 +212,11 @@ def _estimated(spec, error) -> tuple[Count, Any]:
     config = estimate.config(spec.fields)
     experts, used = from_config.routing(config)
     kind = str(spec.fields.get("model_type", ""))
-    note = f"an estimate from its fields: {error}"
+    notes = [*spec.notes, f"an estimate from its fields: {error}", estimate.accuracy()]
+    towers = [key for key in ("vision_config", "audio_config", "img_processor", "vision_tower")
+              if spec.fields.get(key)]  # fmt: skip
+    if towers:
+        notes.append(f"the text part alone: its {towers[0]} is not counted")
     return tally(
         name=spec.name,
         model_type=kind,
@@ -215,7 +227,7 @@ def _estimated(spec, error) -> tuple[Count, Any]:
         tied=bool(getattr(config, "tie_word_embeddings", False)),
         estimated=True,
         mtp=_mtp(spec.fields, tensors),
-        assumptions=[*spec.notes, note, estimate.accuracy()],
+        assumptions=notes,
     ), config
 
 
