@@ -8,7 +8,7 @@ text goes through the model in chunks, so that attention sees what the cache giv
 compares one way of storing keys and values with the plain cache of the same model on the same text,
 and counts the bytes that the cache holds. The first model gets all rows, further ones a few.
 Models are fetched once and checked by their SHA-256. Rows go to data/kv_quality.jsonl; what has a
-row is not measured again. Nothing here is a time: scripts/gpu_kv.py has those.
+row is not measured again. Nothing here is a time: scripts/gpu.py has those.
 """
 
 import argparse

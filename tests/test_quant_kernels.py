@@ -14,7 +14,7 @@ from itertools import product
 import pytest
 import torch
 from sizewise.quantization import kernels
-from sizewise.quantization.kernels import reference, torch_fallback
+from sizewise.quantization.kernels import reference
 from sizewise.quantization.kv import cache as caches
 from sizewise.quantization.turboquant import codec
 from sizewise.training import models
@@ -68,6 +68,7 @@ def stored(batch, heads, tokens, d, bits, seed):
 
 
 def problem(case):
+    """Queries and caches of a case; every third has caches that are views of longer ones."""
     d, (kbits, vbits), group, lengths, block, splits, narrow = case
     keys, k = stored(len(lengths), 2, max(lengths) + 5, d, kbits, 1)
     values, v = stored(len(lengths), 2, max(lengths) + 5, d, vbits, 2)
@@ -75,6 +76,16 @@ def problem(case):
     query = torch.randn(len(lengths), 2 * group, d, generator=draw)
     query = query.to(torch.bfloat16) if narrow else query
     resident = torch.tensor(lengths, dtype=torch.int32)
+    if case in CASES[::3]:  # the newest tokens of a longer cache, as in a sliding window
+        keys, values = (
+            packed.over(
+                *(
+                    torch.cat([part, part], 2)[:, :, -part.shape[2] :]
+                    for part in (packed.codes, packed.norms)
+                )
+            )
+            for packed in (keys, values)
+        )
     for packed, length in product((keys, values), enumerate(lengths)):
         packed.norms[length[0], :, length[1] :] = torch.nan  # beyond the length is never read
     return query, keys, values, resident, kernels.Tuning(block=block, splits=splits), (k, v)
@@ -100,10 +111,24 @@ def child() -> None:
         requested = {"tuning": tuning, "dtype": torch.float32}
         got = kernels.attend(query, keys, values, resident, **requested)
         messages["attend"].append(error(got, truth))
-        truth = reference.over(query, k, v, resident, case[0] ** -0.5)
+        sides = query.double(), k.double(), v.double()
+        truth = reference.over(*sides, resident, case[0] ** -0.5)
         messages["plain"].append(
             error(dense.attend(query.float(), k, v, resident, **requested), truth)
         )
+    query, _, _, resident, tuning, (k, v) = problem(CASES[0])
+    sides, scales = [], []
+    for side in (k, v):
+        scales.append((side.abs().amax(-1) / 127).half())
+        sides.append((side / scales[-1][..., None].float()).round().to(torch.int8))
+    plain = [
+        codes.double() * scale[..., None].double()
+        for codes, scale in zip(sides, scales, strict=True)
+    ]
+    truth = reference.over(query.double(), *plain, resident, CASES[0][0] ** -0.5)
+    named = {"key_scales": scales[0], "value_scales": scales[1]}
+    got = dense.attend(query, *sides, resident, tuning=tuning, dtype=torch.float32, **named)
+    messages["int8"] = error(got, truth)
     messages["append"] = {}
     for bits, d, kind in product((2, 3, 4), (64, 128), ("haar", "hadamard")):
         code = codec.TurboQuant(d, bits, rotation=kind)
@@ -168,6 +193,10 @@ def test_the_plain_kernel_equals_float64(interpreted, number):
     assert interpreted["plain"][number] < 1e-3
 
 
+def test_the_plain_kernel_reads_int8_by_its_scales(interpreted):
+    assert interpreted["int8"] < 1e-3
+
+
 def test_the_kernel_writes_the_codes_of_float64_and_nothing_else(interpreted):
     assert interpreted["append"] == dict.fromkeys(interpreted["append"], 0)
     assert len(interpreted["append"]) == 12
@@ -177,15 +206,87 @@ def test_scores_alone_equal_float64(interpreted):
     assert max(interpreted["logits"].values()) < 1e-3
 
 
+# ------------------------------------------------------------------ byte permutes
+
+
+def emulated(program: str, inputs: dict[str, int]) -> dict[str, int]:
+    """The registers after a program of the few PTX instructions that the look-ups use."""
+    registers = dict(inputs)
+
+    def value(word):
+        return registers[word] if word in registers else int(word, 0)
+
+    for line in program.strip().strip("{}").split(";"):
+        if not line.strip() or line.strip().startswith(".reg"):
+            continue
+        name, rest = line.split(None, 1)
+        target, *sources = (item.strip() for item in rest.split(","))
+        a = [value(item) for item in sources]
+        kind = name.split(".")[0]
+        if kind == "lop3":
+            picks = (
+                ((a[0] >> n & 1) << 2) | ((a[1] >> n & 1) << 1) | (a[2] >> n & 1) for n in range(32)
+            )
+            result = sum((a[3] >> pick & 1) << n for n, pick in enumerate(picks))
+        elif kind == "prmt":
+            table = [word >> 8 * n & 255 for word in a[:2] for n in range(4)]
+            result = 0
+            for n in range(4):
+                selector = a[2] >> 4 * n & 15
+                byte = table[selector & 7]
+                result |= (255 * (byte >> 7) if selector & 8 else byte) << 8 * n
+        else:
+            result = {"shr": a[0] >> a[1], "shl": a[0] << a[1], "sub": a[0] - a[1]}[kind]
+        registers[target] = result & 0xFFFFFFFF
+    return registers
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_byte_permutes_pick_the_centroid_of_every_code(bits):
+    from sizewise.quantization.kernels import lookup
+
+    packed, _ = stored(1, 1, 1, 64, bits, 1)
+    table = packed.table
+    planes = [word & 0xFFFFFFFF for word in packed.planes.tolist()]
+    places = {
+        4: ("$5", "$9", "$13", "$17"),
+        3: ("$11", "$15", "$19", "$23"),
+        2: ("$9", "", "$13", ""),
+    }
+    constants = dict(zip(places[bits], planes, strict=True))
+    first, fields = {4: ("$4", 2), 3: ("$8", 4), 2: ("$8", 4)}[bits]
+    program = {4: lookup.FOUR, 3: lookup.THREE, 2: lookup.TWO}[bits]
+    draw = torch.Generator().manual_seed(0)
+    for shift in (0, 1):
+        for low in torch.randint(256, (60, 4), generator=draw):
+            high = torch.randint(256, (4,), generator=draw)
+            inputs = constants | {first: sum(int(b) << 8 * n for n, b in enumerate(low))}
+            inputs |= {"$9": sum(int(b) << 8 * n for n, b in enumerate(high))} if bits == 3 else {}
+            inputs |= {"$10": 0x01010101 * shift} if bits == 3 else {}
+            registers = emulated(program, inputs)
+            for k in range(fields):
+                code = low >> k * (8 // fields) & (1 << 8 // fields) - 1
+                code = code | (high >> 2 * k + shift & 1) << 2 if bits == 3 else code
+                out = [registers[f"${2 * k + half}"] for half in (0, 1)]
+                got = torch.tensor([word >> s & 0xFFFF for word in out for s in (0, 16)])
+                assert torch.equal(got, table[code].view(torch.int16).long() & 0xFFFF)
+
+
 # ------------------------------------------------------------------ with torch
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_torchs_way_equals_float64(case):
+def test_torchs_way_equals_attention_over_decoded_vectors(case):
     query, keys, values, resident, _, _ = problem(case)
-    truth = reference.attend(query, keys, values, resident, case[0] ** -0.5)
-    got = torch_fallback.attend(query, keys, values, resident, case[0] ** -0.5, torch.float32)
-    assert error(got, truth) < 1e-5
+    got = kernels.attend(query, keys, values, resident, dtype=torch.float32)
+    group = query.shape[1] // keys.codes.shape[1]
+    for row, length in enumerate(resident.tolist()):  # a sequence and a head at a time, by hand
+        for head in range(query.shape[1]):
+            k, v = (reference.vectors(side)[row, head // group, :length] for side in (keys, values))
+            weights = torch.softmax(k @ query[row, head].double() * case[0] ** -0.5, 0)
+            wanted = weights @ v
+            assert error(got[row, head], wanted) < 1e-5
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -203,7 +304,7 @@ def test_torchs_way_appends_what_turboquant_encodes():
     code = codec.TurboQuant(64, 3)
     packed, _ = stored(2, 2, 20, 64, 3, 0)
     x = torch.randn(2, 2, 4, 64, generator=torch.Generator().manual_seed(8))
-    torch_fallback.append(x, packed, torch.tensor([2, 9], dtype=torch.int32))
+    kernels.append(x, packed, torch.tensor([2, 9], dtype=torch.int32))
     messages = code.encode(x)
     assert torch.equal(packed.codes[0, :, 2:6], messages.packed[0])
     assert torch.equal(packed.norms[1, :, 9:13], messages.norms[1])
@@ -261,8 +362,8 @@ def test_a_single_token_needs_no_mask_and_nothing_waits_to_find_out(monkeypatch,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"block": 48}, "a tile has 16, 32"),
-        ({"warps": 3}, "warps must be"),
+        ({"block": 48}, "powers of two"),
+        ({"warps": 3}, "powers of two"),
         ({"splits": -1}, "splits must be"),
     ],
 )
@@ -277,13 +378,13 @@ def test_shapes_that_do_not_fit_are_refused():
     query = torch.randn(1, 4, 64)
     with pytest.raises(ValueError, match="same sequences"):
         kernels.attend(query, keys, other)
-    with pytest.raises(ValueError, match="do not share"):
+    with pytest.raises(ValueError, match="do not fit"):
         kernels.attend(torch.randn(1, 3, 64), keys, keys)
-    with pytest.raises(ValueError, match="against keys of 64"):
+    with pytest.raises(ValueError, match="keys of 64"):
         kernels.attend(torch.randn(1, 4, 32), keys, keys)
     with pytest.raises(ValueError, match="lengths must be"):
         kernels.attend(query, keys, keys, torch.tensor([1, 2]))
-    with pytest.raises(ValueError, match="codes of 3 bits"):
+    with pytest.raises(ValueError, match="3 bits have 8"):
         kernels.Packed(keys.codes, keys.norms, 3, keys.centroids, keys.rotation)
     with pytest.raises(ValueError, match="2, 3 or 4 bits"):
         kernels.Packed(keys.codes, keys.norms, 8, keys.centroids, keys.rotation)

@@ -1,303 +1,230 @@
 """Attention over a packed KV cache: checked against float64, then timed beside plain caches.
 
 A method is the type of its cache, then the kernel: "tq4", "tq3" and "tq2" are this book's packed
-codes; "bf16-triton" and "fp8-triton" the same splits over plain numbers; "bf16-flash" and
-"bf16-cudnn" torch's own attention, the heads of a group folded into queries of one head. A query
-is (batch, query heads, d), plain keys and values (batch, kv heads, tokens, d).
+codes; "bf16-triton", "fp8-triton" and "int8-triton" the same splits over plain numbers;
+"bf16-flash" and "bf16-cudnn" torch's own attention, the heads of a group folded into queries of
+one head. Each function here takes the configuration of a row and a device, "cuda" or "cpu".
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
-from sizewise.data import records
-from sizewise.models import config as configs
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from . import ceilings, graph_timing, recording, rows, timing
+from sizewise.models import parameters
+from sizewise.quantization import kernels, packing
+from sizewise.quantization.kernels import Packed, Tuning, reference
+from sizewise.quantization.turboquant import codec
+
+from . import timing
+from .recording import Refused
 
 HEADS, DIM = 8, 128  # kv heads and their size in every shape: Llama 3.1 8B and 70B
 PACKED = ("tq4", "tq3", "tq2")
-BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
-SEED = 0  # of every row's inputs
+TYPES = {
+    **{"fp32": torch.float32, "bf16": torch.bfloat16},
+    **{"fp8": torch.float8_e4m3fn, "int8": torch.int8},
+}
+BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 SPARE = 2 << 30  # bytes to work with beside weights and cache
-SAME = ("device", "context", "batch", "group")  # what rows must share to be compared
-LIMITS = {"packed": 1e-3, "plain": 1e-2}  # largest error of a head's answer that is timed
+# Largest error of a head's answer that is timed. Packed: fp16 tables, queries and probabilities
+# round by 2**-11 each, so that the worst of a hundred heads errs by 1e-3; another layout errs by 1.
+LIMITS = {"packed": 4e-3, "plain": 1e-2}
+SHAPE = ("method", "context", "batch", "group")  # what rows of attention differ in
 CODES = 1e-3  # share of codes that may differ from float64's: those beside a boundary
+TUNINGS = tuple(Tuning(block, warps=warps) for block in (64, 128) for warps in (4, 8))
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Where rows are measured: "cuda" or "cpu", the file of earlier rows, the device's name."""
-
-    device: str
-    file: Path
-    name: str = "CPU"
-
-    def rows(self, what: str) -> list[dict]:
-        """The rows of one kind that were recorded on this device."""
-        every = records.read(self.file)
-        return [row for row in every if (row["what"], row["device"]) == (what, self.name)]
-
-
-def measure(config: dict, device: str, file: Path) -> dict:
-    """What a row measures; a method that does not run here gives the reason as ``refused``.
-
-    `recording.HELLO` asks for the device. A method that leaves the device unusable says so too,
-    and is the last in its process. Raises RuntimeError if the device is not there.
-    """
-    import torch
-
-    if config == recording.HELLO:
-        return rows.hello()
-    if timing.on(device) == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("the GPU is gone")
-    rows.free()
-    torch.manual_seed(SEED)
-    bench = Bench(device, file, config["device"])
-    try:
-        result = WHAT[config["what"]](config, bench) | {"refused": None}
-        timing.wait(device)  # what was queued and fails, fails in its own row
-        return result
-    except Exception as error:  # a compiler's own errors have no common base
-        refused = {"refused": configs.one_line(error)}
-        fatal = any(mark in str(error) for mark in ("CUDA error", "CUDA driver error"))
-        return refused | ({recording.WORN: True} if fatal else {})
+def vector_bytes(method: str, dim: int = DIM) -> int:
+    """Bytes of one stored key or value, its norm or scale included."""
+    if method in PACKED:
+        return packing.width(int(method[2]), dim) + 2
+    kind = method.split("-")[0]
+    return dim * TYPES[kind].itemsize + (2 if kind == "int8" else 0)
 
 
 # --- inputs
 
 
-def width(method: str) -> int:
-    """Bits of a packed method's codes."""
-    return int(method[2])
-
-
-def vector_bytes(method: str, dim: int = DIM) -> int:
-    """Bytes of one stored key or value, its norm included."""
-    if method in PACKED:
-        return dim * width(method) // 8 + 2
-    return dim * BYTES[method.split("-")[0]]
-
-
-def _query(config: dict, bench: Bench):
-    import torch
-
+def query(config: dict, device: str):
+    """Random queries, bf16 (batch, query heads, d)."""
     shape = (config["batch"], HEADS * config["group"], DIM)
-    return torch.randn(shape, device=bench.device, dtype=torch.bfloat16)
+    return torch.randn(shape, device=device, dtype=torch.bfloat16)
 
 
-def _side(config: dict, bench: Bench, seed: int | None = None):
-    """Keys or values of a row: random numbers in the method's type, or codes.
+def side(config: dict, device: str, seed: int | None = None):
+    """Keys or values of a row: (numbers, scales or None), or `Packed` codes.
 
     With a ``seed`` codes are those of normal vectors; without, any bytes, which are codes too.
     """
-    import torch
-
     batch, tokens, method = config["batch"], config["context"], config["method"]
+    shape = (batch, HEADS, tokens, DIM)
+    norms = torch.rand(shape[:3], device=device).half() + 0.5
+    if method.startswith("int8"):
+        codes = torch.randint(-127, 128, shape, dtype=torch.int8, device=device)
+        return codes, norms / 64
     if method not in PACKED:
-        kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
-        kind = kinds[method.split("-")[0]]
-        side = torch.empty(batch, HEADS, tokens, DIM, device=bench.device, dtype=kind)
-        for row in side:  # one sequence at a time: fp8 is drawn in bf16
-            row.copy_(torch.randn(row.shape, device=bench.device, dtype=torch.bfloat16))
-        return side
-    from sizewise.quantization.kernels import Packed
-
-    coder = _coder(width(method), seed or 0)
-    x = torch.randn(*((batch, HEADS, tokens) if seed else (1, HEADS, 8)), DIM, device=bench.device)
-    coded = coder.encode(x)
-    matrix = coder.rotation.matrix(torch.device(bench.device))
-    packed = Packed(
-        coded.packed, coded.norms, width(method), coder.codebook.to(bench.device), matrix
-    )
+        numbers = torch.empty(shape, device=device, dtype=TYPES[method.split("-")[0]])
+        for row in numbers:  # one sequence at a time: fp8 is drawn in bf16
+            row.copy_(torch.randn(row.shape, device=device, dtype=torch.bfloat16))
+        return numbers, None
+    bits = int(method[2])
+    coder = _coder(bits, seed or 0)
+    matrix, codebook = coder.rotation.matrix(torch.device(device)), coder.codebook.to(device)
     if seed:
-        return packed
-    size = (batch, HEADS, tokens, DIM * width(method) // 8)
-    codes = torch.randint(256, size, dtype=torch.uint8, device=bench.device)
-    norms = (torch.rand(batch, HEADS, tokens, device=bench.device) + 0.5) * DIM**0.5
-    return packed.over(codes, norms.half())
+        coded = coder.encode(torch.randn(shape, device=device))
+        return Packed(coded.packed, coded.norms, bits, codebook, matrix)
+    size = (*shape[:3], packing.width(bits, DIM))
+    codes = torch.randint(256, size, dtype=torch.uint8, device=device)
+    return Packed(codes, norms * DIM**0.5, bits, codebook, matrix)
 
 
 @lru_cache(maxsize=8)
 def _coder(bits: int, seed: int):
-    from sizewise.quantization.turboquant import codec
-
     return codec.TurboQuant(DIM, bits, seed=seed)
+
+
+def vectors(stored):
+    """The numbers that keys or values stand for, float64 (batch, kv heads, tokens, d)."""
+    if isinstance(stored, Packed):
+        return reference.vectors(stored)
+    numbers, scales = stored
+    return numbers.double() if scales is None else numbers.double() * scales.double()[..., None]
 
 
 # --- methods
 
 
-def attend(query, keys, values, lengths, method: str, dtype=None):
+def attend(q, keys, values, lengths, method: str, tuning=None, dtype=None):
     """Attention by a method, (batch, query heads, d).
 
-    ``lengths`` int32 (batch) and ``dtype`` of the answer count for the kernels of this book; torch
-    reads the whole cache. Raises RuntimeError or what a library raises where a method does not run.
+    ``lengths`` int32 (batch), ``tuning`` and ``dtype`` count for the kernels of this book; torch
+    reads the whole cache. Raises `Refused` where a method does not run here.
     """
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    from sizewise.quantization import kernels
-
     if method in PACKED:
-        return kernels.attend(query, keys, values, lengths, dtype=dtype)
+        return kernels.attend(q, keys, values, lengths, tuning=tuning, dtype=dtype)
     kernel = method.split("-")[1]
     if kernel == "triton":
-        if kernels.backend(query.device) != "triton":
-            raise RuntimeError("Triton does not run here")
+        if kernels.backend(q.device) != "triton":
+            raise Refused("Triton does not run here")
         from sizewise.quantization.kernels import dense
 
-        return dense.attend(query, keys, values, lengths, dtype=dtype)
-    backend = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}[kernel]
-    batch, heads, d = query.shape
-    folded = query.view(batch, keys.shape[1], -1, d)  # no mask, so the same sums
-    with sdpa_kernel(backend):
-        out = torch.nn.functional.scaled_dot_product_attention(folded, keys, values)
+        scales = {"key_scales": keys[1], "value_scales": values[1]}
+        return dense.attend(q, keys[0], values[0], lengths, tuning=tuning, dtype=dtype, **scales)
+    batch, heads, d = q.shape
+    folded = q.view(batch, keys[0].shape[1], -1, d)  # no mask, so the same sums
+    with sdpa_kernel(BACKENDS[kernel]):
+        out = torch.nn.functional.scaled_dot_product_attention(folded, keys[0], values[0])
     return out.reshape(batch, heads, d)
 
 
-def scores(query, keys, method: str):
+def scores(q, keys, method: str):
     """q k / sqrt(d) for every token, fp32 (batch, query heads, tokens): packed, or one product."""
-    import torch
+    if method in PACKED and kernels.backend(q.device) == "triton":
+        from sizewise.quantization.kernels import logits
 
-    from sizewise.quantization import kernels
-
-    if method in PACKED and kernels.backend(query.device) == "triton":
-        from sizewise.quantization.kernels import Tuning, logits
-
-        return logits.packed(query, keys, DIM**-0.5, Tuning(block=128))
-    if method in PACKED:
-        keys = kernels.reference.vectors(keys).float()
-    q = query.to(keys.dtype).view(len(query), HEADS, -1, DIM) * DIM**-0.5
-    product = torch.matmul(q, keys.transpose(-1, -2)).float()
-    return product.flatten(1, 2)
+        return logits.packed(q, keys, DIM**-0.5, Tuning(block=128))
+    k = reference.vectors(keys, torch.float32) if method in PACKED else keys[0]
+    folded = q.to(k.dtype).view(len(q), HEADS, -1, DIM) * DIM**-0.5
+    return torch.matmul(folded, k.transpose(-1, -2)).float().flatten(1, 2)
 
 
 # --- rows
 
 
-def check(config: dict, bench: Bench) -> dict:
+def check(config: dict, device: str, rows: list) -> dict:
     """The error against float64 on fresh inputs; kernels of this book on sequences of uneven
     length, the last of one token. Answers are fp32 where a method lets us choose."""
-    import torch
-
-    from sizewise.quantization.kernels import backend, reference
-
     method, batch, tokens = config["method"], config["batch"], config["context"]
-    query, keys, values = _query(config, bench), *(_side(config, bench, seed) for seed in (1, 2))
+    q, keys, values = query(config, device), *(side(config, device, seed) for seed in (1, 2))
     lengths = torch.full((batch,), tokens, dtype=torch.int32)
     if method in PACKED or method.endswith("-triton"):
         lengths = torch.tensor([max(1, tokens // 2**n) for n in range(batch)], dtype=torch.int32)
         lengths[-1] = 1
-    got = attend(query, keys, values, lengths.to(bench.device), method, dtype=torch.float32)
-    if method in PACKED:
-        keys, values = reference.vectors(keys), reference.vectors(values)
-    truth = reference.over(
-        query, keys.double(), values.double(), lengths.to(bench.device), DIM**-0.5
-    )
-    return {"error": worst(got, truth), "backend": backend(query.device)}
+    lengths = lengths.to(device)
+    got = attend(q, keys, values, lengths, method, dtype=torch.float32)
+    truth = reference.over(q.double(), vectors(keys), vectors(values), lengths, DIM**-0.5)
+    return {"error": worst(got, truth), "backend": kernels.backend(q.device)}
 
 
-def check_append(config: dict, bench: Bench) -> dict:
+def check_append(config: dict, device: str, rows: list) -> dict:
     """The share of coordinates whose code differs from float64's: those beside a boundary."""
-    import torch
-
-    from sizewise.quantization import kernels, packing
-    from sizewise.quantization.kernels import reference
-
-    packed, bits = _side(config, bench, 1), width(config["method"])
-    x = torch.randn((*packed.codes.shape[:3], DIM), device=bench.device, dtype=torch.bfloat16)
-    start = torch.zeros(len(x), dtype=torch.int32, device=bench.device)
-    kernels.append(x, packed, start)
-    codes, norms = reference.quantize(x, packed)
+    packed, bits = side(config, device, 1), int(config["method"][2])
+    x = torch.randn((*packed.codes.shape[:3], DIM), device=device, dtype=torch.bfloat16)
+    kernels.append(x, packed, torch.zeros(len(x), dtype=torch.int32, device=device))
+    codes, _ = reference.quantize(x, packed)
     ours, true = (packing.unpack(part, bits, DIM) for part in (packed.codes, codes))
-    return {
-        "error": float((ours != true).double().mean()),
-        "norms_differ": float((packed.norms != norms).double().mean()),
-        "backend": kernels.backend(x.device),
-    }
+    return {"error": float((ours != true).double().mean()), "backend": kernels.backend(x.device)}
 
 
-def ceiling(config: dict, bench: Bench) -> dict:
-    """Bytes a second of copying (read and written) and of reading alone (a sum)."""
-    size = (1 << 32) if timing.on(bench.device) == "cuda" else (1 << 26)
-    call, moved = ceilings.memory(config["method"], size, bench.device)
-    timed = graph_timing.timed([call], bench.device)
-    return timed | {"bytes": int(moved), "rate": moved / timed["us_low"] * 1e6}
-
-
-def time_attention(config: dict, bench: Bench) -> dict:
+def time_attend(config: dict, device: str, rows: list) -> dict:
     """One new token in each sequence: time, and the bytes that must be read.
 
-    Caches take turns, so that each is read from memory. Raises RuntimeError for a method that was
-    not checked on this device, or was wrong.
+    Caches take turns, so that each is read from memory. A row of the kind "tune" says its own
+    tuning, others take the fastest that was recorded. Raises `Refused` for a method that was not
+    checked on this device, or was wrong.
     """
-    import torch
-
     method, batch, tokens = config["method"], config["batch"], config["context"]
-    demand("check", method, bench)
+    demand("check", method, rows)
+    tuning = tuned(method, rows)
+    if config["kind"] == "tune":
+        tuning = Tuning(config["block"], warps=config["warps"])
     size = batch * HEADS * tokens * 2 * vector_bytes(method)
-    query = _query(config, bench)
-    lengths = torch.full((batch,), tokens, dtype=torch.int32, device=bench.device)
+    q = query(config, device)
+    lengths = torch.full((batch,), tokens, dtype=torch.int32, device=device)
 
     def call():
-        keys, values = (_side(config, bench) for _ in range(2))
-        return lambda: attend(query, keys, values, lengths, method)
+        keys, values = (side(config, device) for _ in range(2))
+        return lambda: attend(q, keys, values, lengths, method, tuning)
 
-    calls = [call() for _ in range(graph_timing.copies(size, bench.device))]
-    return graph_timing.timed(calls, bench.device) | {"bytes": size}
+    calls = [call() for _ in range(timing.copies(size, device))]
+    return timing.time_rotating(calls, device).columns("us", 1e6) | {"bytes": size}
 
 
-def time_scores(config: dict, bench: Bench) -> dict:
+def tuned(method: str, rows: list) -> Tuning | None:
+    """The fastest recorded tuning of a method; None, its default, before any is recorded."""
+    timed = [row for row in rows if (row["kind"], row["method"]) == ("tune", method)]
+    timed = [row for row in timed if not row["refused"]]
+    best = min(timed, key=lambda row: row["us"], default=None)
+    return best and Tuning(best["block"], warps=best["warps"])
+
+
+def time_scores(config: dict, device: str, rows: list) -> dict:
     """Scores of one new token against all keys, written in fp32; refused if they are wrong."""
-    from sizewise.quantization.kernels import reference
-
     method = config["method"]
-    query, keys = _query(config, bench), _side(config, bench)
-    vectors = reference.vectors(keys) if method in PACKED else keys.double()
-    q = query.double().view(len(query), HEADS, -1, DIM)
-    truth = (DIM**-0.5 * q @ vectors.transpose(-1, -2)).flatten(1, 2)
-    error = worst(scores(query, keys, method), truth)
-    _refuse(error, method)
-    size = (
-        config["batch"] * HEADS * config["context"] * (vector_bytes(method) + 4 * config["group"])
-    )
-    copies = [
-        keys,
-        *(_side(config, bench) for _ in range(1, graph_timing.copies(size, bench.device))),
-    ]
-    calls = [lambda keys=keys: scores(query, keys, method) for keys in copies]
-    return graph_timing.timed(calls, bench.device) | {"bytes": size, "error": error}
+    q, keys = query(config, device), side(config, device)
+    folded = q.double().view(len(q), HEADS, -1, DIM)
+    truth = (DIM**-0.5 * folded @ vectors(keys).transpose(-1, -2)).flatten(1, 2)
+    error = worst(scores(q, keys, method), truth)
+    _refuse(error, LIMITS["packed" if method in PACKED else "plain"])
+    item = vector_bytes(method) + 4 * config["group"]
+    size = config["batch"] * HEADS * config["context"] * item
+    copies = [keys, *(side(config, device) for _ in range(1, timing.copies(size, device)))]
+    calls = [lambda keys=keys: scores(q, keys, method) for keys in copies]
+    timed = timing.time_rotating(calls, device)
+    return timed.columns("us", 1e6) | {"bytes": size, "error": error}
 
 
-def time_append(config: dict, bench: Bench) -> dict:
+def time_append(config: dict, device: str, rows: list) -> dict:
     """Quantize ``context`` new keys and values of each sequence into caches in turn."""
-    import torch
-
-    from sizewise.quantization import kernels
-
     method, batch, new = config["method"], config["batch"], config["context"]
-    demand("check-append", method, bench)
+    demand("check-append", method, rows)
     moved = 2 * batch * HEADS * new * (2 * DIM + vector_bytes(method))
-    start = torch.zeros(batch, dtype=torch.int32, device=bench.device)
+    start = torch.zeros(batch, dtype=torch.int32, device=device)
 
     def call():
-        sides = [_side(config, bench) for _ in range(2)]
-        x = torch.randn(batch, HEADS, new, DIM, device=bench.device, dtype=torch.bfloat16)
-        return lambda: [kernels.append(x, side, start) for side in sides]
+        sides = [side(config, device) for _ in range(2)]
+        x = torch.randn(batch, HEADS, new, DIM, device=device, dtype=torch.bfloat16)
+        return lambda: [kernels.append(x, packed, start) for packed in sides]
 
-    number = min(64, graph_timing.copies(moved, bench.device))
-    return graph_timing.timed([call() for _ in range(number)], bench.device) | {"bytes": moved}
+    calls = [call() for _ in range(timing.copies(moved, device))]
+    return timing.time_rotating(calls, device).columns("us", 1e6) | {"bytes": moved}
 
 
-def capacity(config: dict, bench: Bench) -> dict:
+def capacity(config: dict, device: str, rows: list) -> dict:
     """Tokens of one sequence that fit beside the model's bf16 weights, allocated to be sure."""
-    import torch
-
-    from sizewise.models import parameters
-
-    if timing.on(bench.device) == "cpu":
-        raise RuntimeError("what fits is measured on a GPU only")
+    if device == "cpu":
+        raise Refused("what fits is measured on a GPU only")
     described = parameters.describe(config["model"])
     each = sum(
         layer.attention.kv_heads * 2 * vector_bytes(config["method"], layer.attention.head_dim)
@@ -305,24 +232,16 @@ def capacity(config: dict, bench: Bench) -> dict:
     )  # bytes a token
     free = torch.cuda.mem_get_info()[0] - 2 * described.total - SPARE
     if free < each:
-        raise RuntimeError(f"the weights, {2 * described.total / 1e9:.0f} GB, leave no room")
+        raise Refused(f"the weights, {2 * described.total / 1e9:.0f} GB, leave no room")
     sizes = (2 * described.total, free // each * each)
-    weights, cache = (torch.empty(n, dtype=torch.uint8, device=bench.device) for n in sizes)
-    return {
-        "tokens": cache.numel() // each,
-        "bytes": cache.numel(),
-        "weight_bytes": weights.numel(),
-    }
+    weights, cache = (torch.empty(n, dtype=torch.uint8, device=device) for n in sizes)
+    return {"tokens": len(cache) // each, "bytes": len(cache), "weight_bytes": len(weights)}
 
 
-WHAT = {
-    "check": check,
-    "check-append": check_append,
-    "ceiling": ceiling,
-    "attend": time_attention,
-    "logits": time_scores,
-    "append": time_append,
-    "capacity": capacity,
+ROWS = {
+    **{"check": check, "check-append": check_append, "capacity": capacity},
+    **{"tune": time_attend, "attend": time_attend},
+    **{"logits": time_scores, "append": time_append},
 }
 
 
@@ -332,41 +251,20 @@ def worst(got, truth) -> float:
     return float((apart / truth.double().norm(dim=-1)).max())
 
 
-def demand(what: str, method: str, bench: Bench) -> None:
-    """Raise RuntimeError unless the method was checked on this device and was right."""
-    checks = [row for row in bench.rows(what) if row["method"] == method and not row["refused"]]
+def demand(kind: str, method: str, rows: list) -> None:
+    """Raise `Refused` unless the method was checked on this device and was right; LookupError,
+    which leaves no row, if its check is still to come."""
+    checks = [row for row in rows if (row["kind"], row.get("method")) == (kind, method)]
     if not checks:
-        raise RuntimeError("not timed: it was not checked on this device")
-    _refuse(max(row["error"] for row in checks), method, CODES if what != "check" else None)
+        raise LookupError(f"{method} is not checked yet")
+    if any(row["refused"] for row in checks):
+        raise Refused(f"not timed: it does not run here ({checks[0]['refused']})")
+    packed = "packed" if method in PACKED else "plain"
+    most = CODES if kind == "check-append" else LIMITS[packed]
+    for row in checks:
+        _refuse(row["error"], most)
 
 
-def _refuse(error: float, method: str, most: float | None = None) -> None:
-    most = most or LIMITS["packed" if method in PACKED else "plain"]
+def _refuse(error: float, most: float) -> None:
     if not error <= most:
-        raise RuntimeError(f"not timed: its error against float64 is {error:.2g}, over {most:g}")
-
-
-def against_best(row: dict, before: list[dict]) -> dict:
-    """Share of the copy's speed, and how much faster than the best plain row of the same shape.
-
-    Plain rows come before packed ones, so that the best is known; a row is not compared with its
-    own kind. Nothing for rows of other kinds, and for methods that do not run.
-    """
-    if row["what"] not in ("attend", "logits") or row["refused"]:
-        return {}
-    ran = [other for other in before if not other.get("refused")]
-    ran = [other for other in ran if other["device"] == row["device"]]
-    copy = [
-        other["rate"] for other in ran if (other["what"], other["method"]) == ("ceiling", "copy")
-    ]
-    columns = {"share_of_copy": row["bytes"] / row["us"] * 1e6 / copy[0] if copy else None}
-    rivals = [
-        other
-        for other in ran
-        if other["what"] == row["what"] and all(other[name] == row[name] for name in SAME)
-    ]
-    for kind in BYTES:
-        best = min((r["us"] for r in rivals if r["method"].startswith(kind)), default=None)
-        own = row["method"].startswith(kind)
-        columns[f"over_{kind}"] = best / row["us"] if best and not own else None
-    return columns
+        raise Refused(f"not timed: its error against float64 is {error:.2g}, over {most:g}")

@@ -1,113 +1,125 @@
-"""Time of device work: blocks of calls between two events, with the queue empty at both ends.
+"""Time and energy of device work, between events of the device itself.
 
-Work on a GPU is only queued by a call, so a clock around a call measures the queueing. Here a
-block of calls is put between two events of the device itself; a processor's clock serves on the
-CPU, where calls return when they are done.
+Work on a GPU is only queued by a call, so a clock around a call measures the queueing. Here blocks
+of calls lie between two events of the device. Calls of a few microseconds are captured in a CUDA
+graph over inputs that rotate, so that neither launching nor the last-level cache is timed. On a CPU
+a processor's clock serves: there calls return when they are done.
+
+Joules are the difference of the driver's counter of the whole card, idle draw included. It ticks
+every few hundredths of a second, so a reading over less than `METERED` seconds is not given.
 """
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from . import energy
+import torch
+
+from .recording import Refused, Worn
 
 REPEATS = 3  # blocks; the spread of a row is over these
-LEAST = 0.38  # seconds a block takes, about: all of them together are long enough for the meter
+LEAST = {"cuda": 0.38, "cpu": 0.02}  # seconds a block: all together are long enough for the meter
 TRIAL = 0.04  # seconds of the calls that tell how many make a block
 MOST = 20_000  # calls in a block
-CLOCK = 2e9  # cycles a second, at most, of a GPU: makes a pause long enough
+METERED = 0.75  # seconds
+REPLAYS = 15
+SAMPLE = 2e-2  # seconds that a replay takes, about
+LARGER = 1 << 29  # bytes that all copies of an input have together: an H200's cache has 60 MB
+PAUSE = 4_000_000  # cycles, 2 ms: the device waits while the processor launches a graph
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call, one figure a block, sorted; joules over all blocks where they are metered."""
+    """Seconds a call, one figure a block, sorted; joules over all blocks where they are metered;
+    the clock of the multiprocessors in MHz when the last block ended."""
 
     seconds: tuple[float, ...]
     calls: int  # in all blocks together
-    joules: float | None
+    joules: float | None = None
+    clock_mhz: int | None = None
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    @property
-    def low(self) -> float:
-        return self.seconds[0]
-
-    @property
-    def high(self) -> float:
-        return self.seconds[-1]
+    def columns(self, unit: str, scale: float) -> dict:
+        """Columns of a row: median, lowest and highest time, named by their unit."""
+        times = [scale * seconds for seconds in self.seconds]
+        return {
+            unit: statistics.median(times),
+            f"{unit}_low": times[0],
+            f"{unit}_high": times[-1],
+            "clock_mhz": self.clock_mhz,
+        }
 
 
-def on(device: str) -> str:
-    """ "cuda" or "cpu" for anything that names a device of either."""
-    return "cuda" if str(device).startswith("cuda") else "cpu"
+class Meter:
+    """The energy counter and the clock of torch's current GPU, through NVML.
+
+    A card without the counter, a machine without the package and a CPU read None.
+    """
+
+    def __init__(self, device: str):
+        self.nvml = self.handle = None
+        if device != "cuda":
+            return
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            # Torch's numbers follow CUDA_VISIBLE_DEVICES, NVML's do not: the card's identity does.
+            uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+            self.handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            self.nvml = pynvml
+        except Exception:  # no package, no driver, no such card: each raises in its own way
+            self.nvml = None
+
+    def joules(self) -> float | None:
+        value = self._read("nvmlDeviceGetTotalEnergyConsumption")
+        return None if value is None else value / 1e3  # the counter is in millijoules
+
+    def clock(self) -> int | None:
+        return self._read("nvmlDeviceGetClockInfo", 1)  # NVML_CLOCK_SM
+
+    def _read(self, name: str, *arguments) -> int | None:
+        try:
+            return getattr(self.nvml, name)(self.handle, *arguments) if self.nvml else None
+        except Exception:  # this card has no such counter
+            return None
 
 
 def wait(device: str) -> None:
     """Return when the device has done all that was queued."""
-    if on(device) == "cuda":
-        import torch
-
+    if device == "cuda":
         torch.cuda.synchronize()
 
 
-def hold(seconds: float) -> None:
-    """Let the GPU idle for at least ``seconds``, while the processor queues what comes next."""
-    import torch
-
-    torch.cuda._sleep(int(seconds * CLOCK))
-
-
-def time_calls(
-    work: Callable[[], object], device: str, repeats: int = REPEATS, least: float = LEAST
-) -> Timing:
-    """Seconds of one call of ``work``, over ``repeats`` blocks of about ``least`` seconds.
+def time_calls(work: Callable[[], object], device: str) -> Timing:
+    """Seconds of one call of ``work``, over `REPEATS` blocks of about `LEAST` seconds.
 
     Two calls warm up, some more tell how many make a block. The meter runs over the blocks alone.
-    Raises ValueError for fewer than three repeats, which show no spread.
     """
-    if repeats < 3:
-        raise ValueError(f"a spread needs at least 3 repeats, got {repeats}")
     work(), work()
     wait(device)
-    item = block(work, device, 1)
-    if item < TRIAL:  # a single call also waits for the processor, and seems longer than it is
-        item = block(work, device, max(1, min(MOST, int(min(TRIAL, least) / max(item, 1e-9)))))
-    number = max(1, min(MOST, ceil(least / max(item, 1e-9))))
-    meter = energy.Meter(device)
-    taken = sorted(block(work, device, number) for _ in range(repeats))
-    return Timing(tuple(taken), number * repeats, meter.joules())
-
-
-def reset_peak(device: str) -> None:
-    """Let `peak` count from here."""
-    if on(device) == "cuda":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak(device: str) -> int | None:
-    """Most bytes that torch's allocator held at once; None on a CPU: not measured."""
-    if on(device) == "cpu":
-        return None
-    import torch
-
-    return torch.cuda.max_memory_allocated()
+    least = LEAST[device]
+    single = block(work, device, 1)
+    if single < TRIAL:  # a single call also waits for the processor, and seems longer than it is
+        number = int(min(TRIAL, least) / max(single, 1e-9))
+        single = block(work, device, max(1, min(MOST, number)))
+    number = max(1, min(MOST, ceil(least / max(single, 1e-9))))
+    meter, started = Meter(device), time.monotonic()
+    before = meter.joules()
+    taken = sorted(block(work, device, number) for _ in range(REPEATS))
+    after, clock = meter.joules(), meter.clock()
+    metered = before is not None and after is not None and time.monotonic() - started >= METERED
+    return Timing(tuple(taken), number * REPEATS, after - before if metered else None, clock)
 
 
 def block(work: Callable[[], object], device: str, number: int) -> float:
     """Seconds of one call of ``work``, from ``number`` calls between two events of the device."""
-    if on(device) == "cpu":
+    if device == "cpu":
         started = time.perf_counter()
         for _ in range(number):
             work()
         return (time.perf_counter() - started) / number
-    import torch
-
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(number):
@@ -115,3 +127,70 @@ def block(work: Callable[[], object], device: str, number: int) -> float:
     end.record()
     end.synchronize()
     return start.elapsed_time(end) / 1e3 / number  # the events count milliseconds
+
+
+def time_rotating(calls: Sequence[Callable[[], object]], device: str) -> Timing:
+    """Seconds of one call, from replays of one CUDA graph of all ``calls``, each over its inputs.
+
+    On a CPU the clock's times. Raises `Refused` and `Worn` as `capture` does.
+    """
+
+    def everything():
+        for call in calls:
+            call()
+
+    if device == "cpu":
+        return Timing(tuple(sorted(block(everything, device, 1) for _ in range(3))), 3)
+    for _ in range(3):
+        everything()
+    once = block(everything, device, 1)
+    rounds = max(1, min(20, int(SAMPLE / once)))
+    graph = capture(lambda: [everything() for _ in range(rounds)])
+    graph.replay(), graph.replay()
+    taken = []
+    for _ in range(REPLAYS if once * rounds < 5e-2 else 7):
+        wait(device)
+        torch.cuda._sleep(PAUSE)  # so that the device finds the replay queued when it begins
+        taken.append(block(graph.replay, device, 1) / rounds)
+    each = sorted(seconds / len(calls) for seconds in taken)
+    return Timing(tuple(each), len(calls) * rounds * len(taken), clock_mhz=Meter(device).clock())
+
+
+def copies(size: float, device: str) -> int:
+    """Copies of an input of ``size`` bytes, so that together they pass any cache; two on a CPU.
+
+    As many as fit where fewer do. Raises `Refused` if not even one does.
+    """
+    if device == "cpu":
+        return 2
+    free = torch.cuda.mem_get_info()[0] * 0.85
+    if size > free:
+        raise Refused(f"{size / 1e9:.0f} GB do not fit")
+    return int(min(max(2, -(-LARGER // int(size))), 64, free // size))
+
+
+def capture(work: Callable[[], object]):
+    """A CUDA graph of ``work``, which must have run before; what it allocates is the graph's own.
+
+    A capture that breaks off leaves torch's allocator in pieces, so ``work`` first runs once while
+    torch forbids waiting for the device, which is what breaks most. Raises `Refused` if it waits,
+    `Worn` if the capture breaks off all the same. Memory that ``work`` reads must be held by
+    someone as long as the graph is replayed.
+    """
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        work()
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        raise Refused("a step waits for the GPU in its middle, so no graph holds it") from None
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            work()
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        raise Worn(f"the capture broke off: {error}") from None
+    return graph

@@ -26,14 +26,7 @@ def append_kernel(
     POSITION,
     NEW,
     TOTAL,
-    x_batch,
-    x_head,
-    x_token,
-    c_batch,
-    c_head,
-    c_token,
-    n_batch,
-    n_head,
+    PITCH,
     HEADS: tl.constexpr,
     D: tl.constexpr,
     BITS: tl.constexpr,
@@ -43,14 +36,12 @@ def append_kernel(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # of (batch, head, new)
     inside = row < TOTAL
     line, new = row // NEW, row % NEW
-    batch, head = line // HEADS, line % HEADS
-    x_at = X + batch * x_batch + head * x_head + new * x_token
     column = tl.arange(0, D)
     square = tl.zeros([ROWS], tl.float32)
     total = tl.zeros([ROWS, D], tl.float32)
     for start in range(0, D, 32):
         inner = start + tl.arange(0, 32)
-        x = tl.load(x_at[:, None] + inner[None, :], mask=inside[:, None], other=0.0)
+        x = tl.load(X + row[:, None] * D + inner[None, :], mask=inside[:, None], other=0.0)
         x = x.to(tl.float32)
         square += tl.sum(x * x, 1)
         rotation = tl.load(ROT + column[None, :] * D + inner[:, None])  # (32, d), transposed
@@ -60,8 +51,9 @@ def append_kernel(
     code = tl.zeros([ROWS, D], tl.int32)
     for boundary in tl.static_range((1 << BITS) - 1):
         code += (rotated > tl.load(BOUND + boundary)).to(tl.int32)
-    position = tl.load(POSITION + batch, mask=inside, other=0).to(tl.int64) + new
-    c_at = CODES + batch * c_batch + head * c_head + position * c_token
+    position = tl.load(POSITION + line // HEADS, mask=inside, other=0).to(tl.int64) + new
+    place = line * PITCH + position
+    c_at = CODES + place * (D * BITS // 8)
     if BITS == 4:
         bytes = _plane(code, D, ROWS, 4, 0)
         to = tl.arange(0, D // 2)
@@ -74,30 +66,26 @@ def append_kernel(
         to = tl.arange(0, D // 8)
         tl.store(c_at[:, None] + D // 4 + to[None, :], high, mask=inside[:, None])
     stored = tl.minimum(norm, 65504.0).to(tl.float16)  # fp16 has no larger number
-    tl.store(NORMS + batch * n_batch + head * n_head + position, stored, mask=inside)
+    tl.store(NORMS + place, stored, mask=inside)
 
 
 def append(x, packed: Packed, positions) -> None:
     """See `kernels.append`."""
     batch, heads, new, d = x.shape
-    if x.stride(-1) != 1:
-        x = x.contiguous()
     total = batch * heads * new
     if not total:
         return
     size = 16 if total <= 4096 else 32
     append_kernel[(triton.cdiv(total, size),)](
-        x,
+        x.contiguous(),
         packed.rotation,
-        packed.boundaries(),
+        packed.boundaries,
         packed.codes,
         packed.norms,
         positions,
         new,
         total,
-        *x.stride()[:3],
-        *packed.codes.stride()[:3],
-        *packed.norms.stride()[:2],
+        packed.pitch,
         HEADS=heads,
         D=d,
         BITS=packed.bits,

@@ -10,25 +10,12 @@ once. Norms scale the scores (keys) and the probabilities (values), never the ti
 import triton
 import triton.language as tl
 
-from .layout import Packed, Tuning, splits_for
+from .layout import Packed, Tuning
+from .lookup import pair, permutes, quad, tables, words
 from .merge import merge, partials
 from .rotate import rotate, rows
 
 LOG2E = 1.4426950408889634
-
-
-@triton.jit
-def centroids(low, high, shift, table, PART: tl.constexpr, BITS: tl.constexpr):
-    """Field PART of a tile of bytes as fp16 centroids; ``high`` and ``shift`` at 3 bits.
-
-    A tile of bytes holds, for its bytes j, the coordinates j, j + d/f, ... (`packing`): field k of
-    the whole tile is a tile of coordinates by itself, so that a product over the head is the sum
-    of f products and nothing is interleaved.
-    """
-    code = (low >> (4 * PART)) & 15 if BITS == 4 else (low >> (2 * PART)) & 3
-    if BITS == 3:
-        code = code | (((high >> (shift + 2 * PART)) & 1) << 2)
-    return tl.load(table + code.to(tl.int32))
 
 
 @triton.jit
@@ -58,16 +45,7 @@ def split_kernel(
     PARTIAL,
     LSE,
     SPLITS,
-    kc_batch,
-    kc_head,
-    kc_token,
-    kn_batch,
-    kn_head,
-    vc_batch,
-    vc_head,
-    vc_token,
-    vn_batch,
-    vn_head,
+    PITCH,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
@@ -75,23 +53,26 @@ def split_kernel(
     KBITS: tl.constexpr,
     VBITS: tl.constexpr,
     BLOCK: tl.constexpr,
+    PERMUTE: tl.constexpr,
 ):
     """Attention of one group of query heads over one share of one sequence's tokens."""
     program, split = tl.program_id(0), tl.program_id(1)
-    batch, head = program // HEADS, program % HEADS
-    length = tl.load(LENGTH + batch)
+    length = tl.load(LENGTH + program // HEADS)
     share = tl.cdiv(tl.cdiv(length, BLOCK), SPLITS) * BLOCK
     start = split * share
     end = tl.minimum(start + share, length)
-    # 64-bit offsets: a cache of a million tokens passes 2**31 bytes
-    KC += batch.to(tl.int64) * kc_batch + head.to(tl.int64) * kc_head
-    VC += batch.to(tl.int64) * vc_batch + head.to(tl.int64) * vc_head
-    KN += batch.to(tl.int64) * kn_batch + head.to(tl.int64) * kn_head
-    VN += batch.to(tl.int64) * vn_batch + head.to(tl.int64) * vn_head
     KPARTS: tl.constexpr = 2 if KBITS == 4 else 4
     VPARTS: tl.constexpr = 2 if VBITS == 4 else 4
     KW: tl.constexpr = D // KPARTS
     VW: tl.constexpr = D // VPARTS
+    KBYTES: tl.constexpr = D * KBITS // 8  # of one vector
+    VBYTES: tl.constexpr = D * VBITS // 8
+    # 64-bit offsets: a cache of a million tokens passes 2**31 bytes
+    first = program.to(tl.int64) * PITCH
+    KC += first * KBYTES
+    VC += first * VBYTES
+    KN += first
+    VN += first
     row = tl.arange(0, ROWS)
     inside_group = row < GROUP
     kcol, vcol = tl.arange(0, KW), tl.arange(0, VW)
@@ -103,6 +84,8 @@ def split_kernel(
     if VPARTS == 4:
         o2 = tl.zeros([ROWS, VW], tl.float32)
         o3 = tl.zeros([ROWS, VW], tl.float32)
+    kh0, kh1, kl0, kl1 = words(KT, PERMUTE)
+    vh0, vh1, vl0, vl1 = words(VT, PERMUTE)
     ahead = start + tl.arange(0, BLOCK)
     next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)
     next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
@@ -121,15 +104,15 @@ def split_kernel(
         next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)  # in flight during this tile
         next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
         wide = token.to(tl.int64)
-        low = _tile(KC, wide, stored, kcol, kc_token, 0)  # (d / parts, block)
+        low = _tile(KC, wide, stored, kcol, KBYTES, 0)  # (d / parts, block)
         high = low
         if KBITS == 3:
-            high = _tile(KC + D // 4, wide, stored, kcol % (D // 8), kc_token, 0)
-        k0 = centroids(low, high, kshift[:, None], KT, 0, KBITS)
-        k1 = centroids(low, high, kshift[:, None], KT, 1, KBITS)
-        if KPARTS == 4:
-            k2 = centroids(low, high, kshift[:, None], KT, 2, KBITS)
-            k3 = centroids(low, high, kshift[:, None], KT, 3, KBITS)
+            high = _tile(KC + D // 4, wide, stored, kcol % (D // 8), KBYTES, 0)
+        if KBITS == 4:
+            k0, k1 = pair(low, kh0, kh1, kl0, kl1, KT, PERMUTE)
+        else:
+            shift = kshift[:, None]
+            k0, k1, k2, k3 = quad(low, high, shift, kh0, kh1, kl0, kl1, KT, KBITS, PERMUTE)
         scores = tl.dot(q1, k1, tl.dot(q0, k0))  # (rows, block)
         if KPARTS == 4:
             scores = tl.dot(q3, k3, tl.dot(q2, k2, scores))
@@ -141,15 +124,15 @@ def split_kernel(
         total = total * decay + tl.sum(weight, 1)
         best = newest
         p = (weight * vn[None, :]).to(tl.float16)
-        low = _tile(VC, wide, stored, vcol, vc_token, 1)  # (block, d / parts)
+        low = _tile(VC, wide, stored, vcol, VBYTES, 1)  # (block, d / parts)
         high = low
         if VBITS == 3:
-            high = _tile(VC + D // 4, wide, stored, vcol % (D // 8), vc_token, 1)
-        v0 = centroids(low, high, vshift[None, :], VT, 0, VBITS)
-        v1 = centroids(low, high, vshift[None, :], VT, 1, VBITS)
-        if VPARTS == 4:
-            v2 = centroids(low, high, vshift[None, :], VT, 2, VBITS)
-            v3 = centroids(low, high, vshift[None, :], VT, 3, VBITS)
+            high = _tile(VC + D // 4, wide, stored, vcol % (D // 8), VBYTES, 1)
+        if VBITS == 4:
+            v0, v1 = pair(low, vh0, vh1, vl0, vl1, VT, PERMUTE)
+        else:
+            shift = vshift[None, :]
+            v0, v1, v2, v3 = quad(low, high, shift, vh0, vh1, vl0, vl1, VT, VBITS, PERMUTE)
         o0 = tl.dot(p, v0, o0 * decay[:, None])
         o1 = tl.dot(p, v1, o1 * decay[:, None])
         if VPARTS == 4:
@@ -168,35 +151,31 @@ def split_kernel(
         tl.store(out + 3 * VW, o3 * scale, mask=inside_group[:, None])
 
 
-def attend(query, keys: Packed, values: Packed, lengths, scale: float, tuning: Tuning, dtype=None):
-    """Three launches: rotate the query, attend by splits, merge and rotate back.
-
-    See `kernels.attend` for the arguments and the result.
-    """
+def attend(query, keys: Packed, values: Packed, lengths, scale: float, tuning: Tuning, dtype):
+    """`kernels.attend` in three launches: rotate, attend by splits, merge and rotate back."""
     batch, heads, d = query.shape
     kv_heads, capacity = keys.codes.shape[1:3]
     group = heads // kv_heads
     # Centroids come times sqrt(d), so that they are near one in fp16.
     q, size = rotate(query.contiguous(), keys, kv_heads, scale * LOG2E * d**-0.5)
-    splits = splits_for(batch * kv_heads, capacity, tuning, query.device)
+    splits = tuning.splits_for(batch * kv_heads, capacity, query.device)
+    permute = permutes(query.device, keys, values)
+    ktable, vtable = tables(permute, keys, values)
     partial, lse = partials(batch * heads, splits, d, query.device)
     split_kernel[(batch * kv_heads, splits)](
         q,
         size,
         keys.codes,
         keys.norms,
-        keys.table(),
+        ktable,
         values.codes,
         values.norms,
-        values.table(),
+        vtable,
         lengths,
         partial,
         lse,
         splits,
-        *keys.codes.stride()[:3],
-        *keys.norms.stride()[:2],
-        *values.codes.stride()[:3],
-        *values.norms.stride()[:2],
+        keys.pitch,
         HEADS=kv_heads,
         GROUP=group,
         ROWS=rows(group),
@@ -204,9 +183,8 @@ def attend(query, keys: Packed, values: Packed, lengths, scale: float, tuning: T
         KBITS=keys.bits,
         VBITS=values.bits,
         BLOCK=tuning.block,
+        PERMUTE=permute,
         num_warps=tuning.warps,
         num_stages=tuning.stages,
     )
-    return merge(
-        partial, lse, query.shape, dtype or query.dtype, factor=d**-0.5, rotation=values.rotation
-    )
+    return merge(partial, lse, query.shape, dtype, factor=d**-0.5, rotation=values.rotation)

@@ -1,14 +1,16 @@
 """Decode attention over a cache that is not packed: the same splits and merge, for fair comparison.
 
 A library's attention may not split one query's tokens, and being faster than that would prove
-little. This kernel reads fp32, bf16, fp16 or fp8 (e4m3, scale 1) at the width it is held in.
+little. This kernel reads fp32, bf16, fp16, fp8 (e4m3, scale 1) or int8 (an fp16 scale a vector) at
+the width it is stored in. Scales act on scores and probabilities, never on tiles.
 """
 
+import torch
 import triton
 import triton.language as tl
 
 from .decode import LOG2E
-from .layout import Tuning, splits_for
+from .layout import Tuning
 from .merge import merge, partials
 from .rotate import rows
 
@@ -18,34 +20,33 @@ from .rotate import rows
 def dense_kernel(
     Q,
     K,
+    KS,
     V,
+    VS,
     LENGTH,
     PARTIAL,
     LSE,
     SPLITS,
     factor,
-    k_batch,
-    k_head,
-    k_token,
-    v_batch,
-    v_head,
-    v_token,
+    TOKENS,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
     D: tl.constexpr,
     BLOCK: tl.constexpr,
     WIDEN: tl.constexpr,
+    SCALED: tl.constexpr,
 ):
     """One group of query heads over one share of one sequence's tokens."""
     program, split = tl.program_id(0), tl.program_id(1)
-    batch, head = program // HEADS, program % HEADS
-    length = tl.load(LENGTH + batch)
+    length = tl.load(LENGTH + program // HEADS)
     share = tl.cdiv(tl.cdiv(length, BLOCK), SPLITS) * BLOCK
     start = split * share
     end = tl.minimum(start + share, length)
-    K += batch.to(tl.int64) * k_batch + head.to(tl.int64) * k_head
-    V += batch.to(tl.int64) * v_batch + head.to(tl.int64) * v_head
+    K += program.to(tl.int64) * TOKENS * D
+    V += program.to(tl.int64) * TOKENS * D
+    KS += program.to(tl.int64) * TOKENS
+    VS += program.to(tl.int64) * TOKENS
     row, column = tl.arange(0, ROWS), tl.arange(0, D)
     inside = row < GROUP
     q_at = Q + program * GROUP * D + row[:, None] * D + column[None, :]
@@ -59,18 +60,23 @@ def dense_kernel(
         token = begin + tl.arange(0, BLOCK)
         stored = token < end
         wide = token.to(tl.int64)
-        k = tl.load(K + wide[None, :] * k_token + column[:, None], mask=stored[None, :], other=0.0)
+        k = tl.load(K + wide[None, :] * D + column[:, None], mask=stored[None, :], other=0.0)
         if WIDEN:
             k = k.to(tl.float16)
-        scores = tl.where(stored[None, :], tl.dot(q, k) * factor, -float("inf"))
+        scores = tl.dot(q, k) * factor
+        if SCALED:
+            scores *= tl.load(KS + token, mask=stored, other=0.0).to(tl.float32)[None, :]
+        scores = tl.where(stored[None, :], scores, -float("inf"))
         newest = tl.maximum(best, tl.max(scores, 1))
         weight = tl.exp2(scores - newest[:, None])
         decay = tl.exp2(best - newest)
         total = total * decay + tl.sum(weight, 1)
         best = newest
-        v = tl.load(V + wide[:, None] * v_token + column[None, :], mask=stored[:, None], other=0.0)
+        v = tl.load(V + wide[:, None] * D + column[None, :], mask=stored[:, None], other=0.0)
         if WIDEN:
             v = v.to(tl.float16)
+        if SCALED:
+            weight *= tl.load(VS + token, mask=stored, other=0.0).to(tl.float32)[None, :]
         out = tl.dot(weight.to(v.dtype), v, out * decay[:, None])
     read = total > 0
     line = (program * GROUP + row) * SPLITS + split
@@ -86,40 +92,45 @@ def attend(
     keys,
     values,
     lengths,
-    scale: float | None = None,
-    tuning: Tuning | None = None,
+    scale=None,
+    tuning=None,
     dtype=None,
+    key_scales=None,
+    value_scales=None,
 ):
     """softmax(scale q k) v: query (batch, query heads, d), keys and values (batch, kv heads,
-    tokens, d), lengths int32 (batch). Returns query's shape, in ``dtype`` or the query's type."""
-    import torch
-
+    tokens, d) and contiguous, lengths int32 (batch), scales of int8 fp16 (batch, kv heads, tokens).
+    Returns query's shape, in ``dtype`` or the query's type."""
     tuning = tuning or Tuning()
-    if keys.stride(-1) != 1 or values.stride(-1) != 1:
-        raise ValueError("keys and values must be contiguous in their last dimension")
+    if keys.dtype == torch.bfloat16 and query.device.type == "cpu":
+        # Triton's interpreter multiplies the bits of bf16 as if they were integers.
+        keys, values = keys.float(), values.float()
     batch, heads, d = query.shape
     kv_heads, tokens = keys.shape[1:3]
-    widen = keys.dtype == torch.float8_e4m3fn
+    scaled = key_scales is not None
+    widen = keys.dtype in (torch.float8_e4m3fn, torch.int8)
     q = query.contiguous() if widen else query.contiguous().to(keys.dtype)
-    splits = splits_for(batch * kv_heads, tokens, tuning, query.device)
+    splits = tuning.splits_for(batch * kv_heads, tokens, query.device)
     partial, lse = partials(batch * heads, splits, d, query.device)
     dense_kernel[(batch * kv_heads, splits)](
         q,
         keys,
+        key_scales if scaled else keys,
         values,
+        value_scales if scaled else values,
         lengths,
         partial,
         lse,
         splits,
         (d**-0.5 if scale is None else scale) * LOG2E,
-        *keys.stride()[:3],
-        *values.stride()[:3],
+        tokens,
         HEADS=kv_heads,
         GROUP=heads // kv_heads,
         ROWS=rows(heads // kv_heads),
         D=d,
         BLOCK=tuning.block,
         WIDEN=widen,
+        SCALED=scaled,
         num_warps=tuning.warps,
         num_stages=tuning.stages,
     )

@@ -1,6 +1,10 @@
 """What the kernels read: packed codes with their norms, and how a launch is tuned."""
 
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from sizewise.quantization.packing import width
 from sizewise.validation import whole
@@ -8,6 +12,7 @@ from sizewise.validation import whole
 BITS = (2, 3, 4)
 MOST = 512  # splits of one sequence: `merge` reads them in one tile
 WAVES = 4  # programs a multiprocessor
+UNITS = 132  # multiprocessors of an H100 or H200, where there is no GPU to ask
 
 
 @dataclass(frozen=True)
@@ -17,82 +22,91 @@ class Packed:
     ``codes`` uint8 (batch, kv heads, capacity, bytes), laid out by `packing`; ``norms`` fp16
     (batch, kv heads, capacity); ``centroids`` fp32 (2**bits), ascending, of a unit vector's
     coordinates; ``rotation`` fp32 (d, d), orthogonal, y = rotation x. Capacity may exceed what is
-    filled: lengths say how much is read.
-    Raises ValueError where shapes, types or devices do not fit one another.
+    filled: lengths say how much is read. ``table`` is the centroids times sqrt(d) in fp16, near
+    one, which the matrix units multiply; ``planes`` the bytes of it that permutes pick from, int32
+    (4), two words of high bytes and two of low ones (of 4-bit codes the positive half, which the
+    other half mirrors if ``mirrored``); ``boundaries`` midpoints, fp32 (2**bits - 1).
+    Raises ValueError where shapes or types do not fit one another.
     """
 
-    codes: object
-    norms: object
+    codes: Any
+    norms: Any
     bits: int
-    centroids: object
-    rotation: object
-    _kept: dict = field(default_factory=dict, repr=False, compare=False)
+    centroids: Any
+    rotation: Any
+    table: Any = field(init=False, repr=False)
+    boundaries: Any = field(init=False, repr=False)
+    planes: Any = field(init=False, repr=False)
+    mirrored: bool = field(init=False, repr=False)
+    pitch: int = field(init=False, repr=False)  # vectors from one head's first to the next one's
 
     def __post_init__(self):
-        import torch
+        self._check()
+        d, fine = self.dim, self.centroids.double()
+        table = (fine * d**0.5).half()
+        planes = torch.zeros(2, 8, dtype=torch.uint8, device=table.device)
+        # Of each number the low byte comes first in memory, of the planes the high ones.
+        planes[:, : min(8, len(table))] = table[-8:].view(torch.uint8).view(-1, 2).T.flip(0)
+        for name, value in (
+            ("centroids", self.centroids.float().contiguous()),
+            ("rotation", self.rotation.float().contiguous()),
+            ("table", table),
+            ("planes", planes.view(torch.int32).flatten()),
+            ("mirrored", self.bits < 4 or torch.equal(table, -table.flip(0))),
+            ("boundaries", ((fine[1:] + fine[:-1]) / 2).float()),
+        ):
+            object.__setattr__(self, name, value)
 
-        if self.bits not in BITS:
-            raise ValueError(f"kernels read codes of 2, 3 or 4 bits, got {self.bits!r}")
-        for name, dtype in (("codes", torch.uint8), ("norms", torch.float16)):
-            if getattr(self, name).dtype != dtype:
-                raise ValueError(f"{name} must be {dtype}, got {getattr(self, name).dtype}")
-        for name in ("centroids", "rotation"):  # kernels walk them as they lie in memory
-            object.__setattr__(self, name, getattr(self, name).float().contiguous())
-        d = self.dim
-        if d not in (64, 128, 256):
-            raise ValueError(f"kernels take heads of 64, 128 or 256 values, got {d}")
-        if self.codes.dim() != 4 or self.codes.shape[-1] != width(self.bits, d):
+    def _check(self) -> None:
+        d = self.rotation.shape[-1]
+        if self.bits not in BITS or d not in (64, 128, 256):
             raise ValueError(
-                f"codes of {self.bits} bits for {d} values must be (batch, kv heads, capacity, "
-                f"{width(self.bits, d)}), got {tuple(self.codes.shape)}"
+                "kernels read codes of 2, 3 or 4 bits, of heads of 64, 128 or 256 values; "
+                f"got {self.bits!r} bits and {d} values"
             )
-        if self.norms.shape != self.codes.shape[:3]:
-            raise ValueError(
-                f"norms must be {tuple(self.codes.shape[:3])}, got {tuple(self.norms.shape)}"
-            )
-        if self.codes.stride(-1) != 1 or self.norms.stride(-1) != 1:
-            raise ValueError("codes and norms must be contiguous in their last dimension")
         if self.centroids.shape != (1 << self.bits,):
+            raise ValueError(f"{self.bits} bits have {1 << self.bits} centroids")
+        wanted = (*self.norms.shape, width(self.bits, d))
+        if len(wanted) != 4 or tuple(self.codes.shape) != wanted:
             raise ValueError(
-                f"{self.bits} bits have {1 << self.bits} centroids, "
-                f"got {tuple(self.centroids.shape)}"
+                f"codes of {self.bits} bits for {d} values and these norms must be {wanted}, "
+                f"got {tuple(self.codes.shape)}"
             )
+        if (self.codes.dtype, self.norms.dtype) != (torch.uint8, torch.float16):
+            raise ValueError("codes must be uint8 and norms fp16")
+        # Kernels walk heads of one pitch, of which a view may show the last tokens alone.
+        batch, heads, tokens, each = wanted
+        pitch = self.norms.stride(1 if heads > 1 else 0) if batch * heads > 1 else tokens
+        rows = (heads * pitch, pitch, 1)
+        strides = (*(row * each for row in rows), 1)
+        if not (_lies_in(self.norms, rows) and _lies_in(self.codes, strides)):
+            raise ValueError("codes and norms must be contiguous, or the last tokens of what is")
+        object.__setattr__(self, "pitch", pitch)
 
     @property
     def dim(self) -> int:
         return self.rotation.shape[-1]
 
-    @property
-    def bytes_per_vector(self) -> int:
-        return self.codes.shape[-1] + 2
-
-    def table(self):
-        """The centroids times sqrt(d) in fp16, which the matrix units multiply; near one."""
-        import torch
-
-        if "table" not in self._kept:
-            scaled = (self.centroids.double() * self.dim**0.5).to(torch.float16)
-            self._kept["table"] = scaled.contiguous()
-        return self._kept["table"]
-
-    def boundaries(self):
-        """Midpoints of neighbouring centroids, fp32 (2**bits - 1)."""
-        if "boundaries" not in self._kept:
-            c = self.centroids.double()
-            self._kept["boundaries"] = ((c[1:] + c[:-1]) / 2).float().contiguous()
-        return self._kept["boundaries"]
-
     def over(self, codes, norms) -> "Packed":
         """The same codebook and rotation over other storage."""
-        return replace(self, codes=codes, norms=norms)
+        other = copy(self)
+        object.__setattr__(other, "codes", codes)
+        object.__setattr__(other, "norms", norms)
+        other._check()
+        return other
+
+
+def _lies_in(tensor, strides: tuple) -> bool:
+    """Whether a tensor has these strides wherever it has more than one entry."""
+    axes = zip(tensor.shape, tensor.stride(), strides, strict=True)
+    return all(size == 1 or stride == wanted for size, stride, wanted in axes)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How decode attention is launched.
+    """How decode attention is launched: ``block`` tokens a tile, ``splits`` of each sequence (0:
+    as many as fill the device), ``warps`` and ``stages`` of the kernel.
 
-    ``block`` tokens a tile; ``splits`` of each sequence, 0 for as many as fill the device
-    (`splits_for`); ``warps`` and ``stages`` of the kernel.
     Raises ValueError for values outside what the kernels take.
     """
 
@@ -102,25 +116,20 @@ class Tuning:
     stages: int = 3
 
     def __post_init__(self):
-        if self.block not in (16, 32, 64, 128, 256):
-            raise ValueError(f"a tile has 16, 32, 64, 128 or 256 tokens, got {self.block!r}")
+        if self.block not in (16, 32, 64, 128, 256) or self.warps not in (1, 2, 4, 8):
+            raise ValueError(f"tiles have 16 to 256 tokens and 1 to 8 warps, powers of two: {self}")
         whole("splits", self.splits, MOST, 0)
-        if self.warps not in (1, 2, 4, 8):
-            raise ValueError(f"warps must be 1, 2, 4 or 8, got {self.warps!r}")
         whole("stages", self.stages, 8)
 
+    def splits_for(self, programs: int, tokens: int, device) -> int:
+        """Shares of each sequence, so that ``programs`` times as many fill the device.
 
-def splits_for(programs: int, tokens: int, tuning: Tuning, device) -> int:
-    """Shares of each sequence, so that ``programs`` times as many fill the device `WAVES` times.
-
-    No share is shorter than a tile. A multiprocessor that holds several programs at once hides
-    the loads of one behind the work of another.
-    """
-    import torch
-
-    if tuning.splits:
-        return tuning.splits
-    units = 132  # of an H100 or H200, where there is no GPU to ask
-    if device.type == "cuda":
-        units = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(WAVES * units // programs, -(-tokens // tuning.block), MOST))
+        No share is shorter than a tile. A multiprocessor that holds several programs at once hides
+        the loads of one behind the work of another.
+        """
+        if self.splits:
+            return self.splits
+        units = UNITS
+        if device.type == "cuda":
+            units = torch.cuda.get_device_properties(device).multi_processor_count
+        return max(1, min(WAVES * units // programs, -(-tokens // self.block), MOST))

@@ -1,5 +1,6 @@
 """The second stage of split attention: partial results weighed by what they summed over."""
 
+import torch
 import triton
 import triton.language as tl
 
@@ -51,8 +52,6 @@ def merge_kernel(
 
 def partials(rows: int, splits: int, d: int, device):
     """Room for the first stage: fp32 (rows, splits, d) and log2-sum-exp2 (rows, splits)."""
-    import torch
-
     partial = torch.empty(rows, splits, d, dtype=torch.float32, device=device)
     return partial, torch.empty(rows, splits, dtype=torch.float32, device=device)
 
@@ -63,8 +62,6 @@ def merge(partial, lse, shape, dtype, *, factor=1.0, rotation=None):
     Few rows are rotated in the kernel, which saves a launch; many in one matrix product, which
     reads the rotation once.
     """
-    import torch
-
     rows, splits, d = partial.shape
     inside = rotation is not None and rows <= 256
     late = rotation is not None and not inside

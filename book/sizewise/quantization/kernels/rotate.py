@@ -1,5 +1,6 @@
 """The first step over a packed cache: the query rotated, once for all tokens."""
 
+import torch
 import triton
 import triton.language as tl
 
@@ -14,10 +15,7 @@ def rotate_kernel(
     ROT,
     Y,
     SIZE,
-    x_batch,
-    x_head,
     factor,
-    HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
     D: tl.constexpr,
@@ -29,17 +27,15 @@ def rotate_kernel(
     coordinates; the norm (times ``factor``) is stored beside them.
     """
     program, part = tl.program_id(0), tl.program_id(1)
-    batch, first = program // HEADS, program % HEADS * GROUP
     row, inner = tl.arange(0, ROWS), tl.arange(0, D)
     column = part * COLUMNS + tl.arange(0, COLUMNS)
     inside = row[:, None] < GROUP
-    position = batch * x_batch + (first + row[:, None]) * x_head
-    x = tl.load(X + position + inner[None, :], mask=inside, other=0.0).to(tl.float32)  # (rows, d)
+    at = program * GROUP * D + row[:, None] * D
+    x = tl.load(X + at + inner[None, :], mask=inside, other=0.0).to(tl.float32)  # (rows, d)
     rotation = tl.load(ROT + column[None, :] * D + inner[:, None])  # (d, columns), transposed
     norm = tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-30)
     y = tl.dot(x / norm[:, None], rotation, input_precision="ieee")  # (rows, columns)
-    out = program * GROUP * D + row[:, None] * D + column[None, :]
-    tl.store(Y + out, y.to(tl.float16), mask=inside)
+    tl.store(Y + at + column[None, :], y.to(tl.float16), mask=inside)
     if part == 0:
         tl.store(SIZE + program * GROUP + row, norm * factor, mask=row < GROUP)
 
@@ -48,8 +44,6 @@ def rotate(query, keys: Packed, kv_heads: int, factor: float):
     """The query (batch, query heads, d) rotated, fp16 of norm 1; its norm times ``factor``, fp32
     (batch x query heads).
     """
-    import torch
-
     batch, heads, d = query.shape
     group = heads // kv_heads
     q = torch.empty_like(query, dtype=torch.float16)
@@ -59,10 +53,7 @@ def rotate(query, keys: Packed, kv_heads: int, factor: float):
         keys.rotation,
         q,
         size,
-        query.stride(0),
-        query.stride(1),
         factor,
-        HEADS=kv_heads,
         GROUP=group,
         ROWS=rows(group),
         D=d,

@@ -1,0 +1,195 @@
+"""From packed bytes to centroids inside a kernel: by byte permutes, or by a table in memory.
+
+A tile of bytes holds, for its bytes j, the coordinates j, j + d/f, ... (`packing`): field k of the
+whole tile is a tile of coordinates by itself, so that a product over the head is the sum of f
+products and nothing is interleaved.
+
+On Hopper a multiprocessor has to unpack about 34 four-bit codes a cycle to keep up with its share
+of the memory (an H200's 4.2 TB/s over 132 of them at 1.85 GHz), and issues 128 lanes a cycle: fewer
+than four instructions a code, everything included. A load from a table, its address and the layout
+that Triton then chooses make the decode loop ten instructions a code, permutes five and a half
+(scripts/gpu_expected.py counts them). Where there is no NVIDIA GPU, in the interpreter too, or
+4-bit centroids are not mirrored at zero, on which the permutes rely, the table is read.
+
+A byte permute (prmt) picks four bytes of eight, in two registers, by four selectors of four bits. A
+code of at most three bits in a nibble is such a selector, and a table of fp16 is one of high bytes
+and one of low ones. With a selector's top bit set, prmt repeats the sign bit of the byte it picks.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from .layout import Packed
+
+# 4 bits. Codes from 8 on are positive, and their low three bits number the magnitude; those below 8
+# are negative and mirrored, so that the complement of these bits does. The signs of four codes are
+# spread over four bytes by a permute. 18 instructions for eight codes.
+# $0 $1: centroids of the low nibbles, two in each; $2 $3: of the high ones; $4: four bytes. Tables
+# come four times each, since Triton hands over four elements: $5 $9 high bytes, $13 $17 low bytes.
+FOUR = """{
+.reg .b32 s, u, t, i, j, h, l, m, g, k;
+lop3.b32 s, $4, 0x88888888, 0, 0x0c;
+shr.u32 t, s, 3;
+sub.u32 t, s, t;
+lop3.b32 i, $4, t, 0x77777777, 0x28;
+shr.u32 j, i, 16;
+shl.b32 u, s, 4;
+prmt.b32 h, $5, $9, i;
+prmt.b32 l, $13, $17, i;
+prmt.b32 m, u, s, 0xd9c8;
+lop3.b32 h, h, m, 0x80808080, 0xf8;
+prmt.b32 g, $5, $9, j;
+prmt.b32 k, $13, $17, j;
+prmt.b32 m, u, s, 0xfbea;
+lop3.b32 g, g, m, 0x80808080, 0xf8;
+prmt.b32 $0, l, h, 0x6240;
+prmt.b32 $1, k, g, 0x6240;
+prmt.b32 $2, l, h, 0x7351;
+prmt.b32 $3, k, g, 0x7351;
+}"""
+# 2 bits. Fields 0 and 2 of a byte, then 1 and 3, are nibbles once the others are masked.
+# $0 $1, $2 $3, $4 $5, $6 $7: centroids of fields 0 to 3; $8: four bytes; $9 high, $13 low bytes.
+_PICKS = """shr.u32 j, e, 16;
+shr.u32 k, o, 16;
+prmt.b32 h0, {high}, e;
+prmt.b32 l0, {low}, e;
+prmt.b32 h1, {high}, j;
+prmt.b32 l1, {low}, j;
+prmt.b32 h2, {high}, o;
+prmt.b32 l2, {low}, o;
+prmt.b32 h3, {high}, k;
+prmt.b32 l3, {low}, k;
+prmt.b32 $0, l0, h0, 0x6240;
+prmt.b32 $1, l1, h1, 0x6240;
+prmt.b32 $4, l0, h0, 0x7351;
+prmt.b32 $5, l1, h1, 0x7351;
+prmt.b32 $2, l2, h2, 0x6240;
+prmt.b32 $3, l3, h3, 0x6240;
+prmt.b32 $6, l2, h2, 0x7351;
+prmt.b32 $7, l3, h3, 0x7351;
+}}"""
+TWO = """{
+.reg .b32 e, o, j, k, h0, h1, h2, h3, l0, l1, l2, l3;
+lop3.b32 e, $8, 0x33333333, 0, 0xc0;
+shr.u32 o, $8, 2;
+lop3.b32 o, o, 0x33333333, 0, 0xc0;
+""" + _PICKS.format(high="$9, $9", low="$13, $13")
+# 3 bits. As 2, with a third bit in each nibble: after a shift by 0 or 1 ($10: which half of the
+# part), field k's is bit 2 k of the high plane's byte ($9). $11 $15 high, $19 $23 low bytes.
+THREE = """{
+.reg .b32 e, o, x, y, j, k, h0, h1, h2, h3, l0, l1, l2, l3;
+lop3.b32 y, $10, 1, 0, 0xc0;
+shr.u32 x, $9, y;
+shl.b32 y, x, 2;
+lop3.b32 e, $8, y, 0x33333333, 0xe4;
+lop3.b32 e, e, 0x77777777, 0, 0xc0;
+shr.u32 o, $8, 2;
+lop3.b32 o, o, x, 0x33333333, 0xe4;
+lop3.b32 o, o, 0x77777777, 0, 0xc0;
+""" + _PICKS.format(high="$11, $15", low="$19, $23")
+ASM4, ASM3, ASM2 = tl.constexpr(FOUR), tl.constexpr(THREE), tl.constexpr(TWO)
+REGISTERS4 = tl.constexpr(",".join(["=&r"] * 4 + ["r"] * 17))
+REGISTERS3 = tl.constexpr(",".join(["=&r"] * 8 + ["r"] * 19))
+REGISTERS2 = tl.constexpr(",".join(["=&r"] * 8 + ["r"] * 9))
+
+
+# All three are said to be impure, though they are not: Triton looks through pure operations for the
+# narrowest type and would lay out the fp16 result as suits bytes, at a fifth more instructions.
+@triton.jit
+def permuted4(low, h0, h1, l0, l1):
+    """Fields 0 and 1 of a tile of bytes as fp16 centroids; tables as `planes` has them."""
+    return tl.inline_asm_elementwise(
+        ASM4,
+        REGISTERS4,
+        [low, h0, h1, l0, l1],
+        dtype=(tl.float16, tl.float16),
+        is_pure=False,
+        pack=4,
+    )
+
+
+@triton.jit
+def permuted3(low, high, shift, h0, h1, l0, l1):
+    """Fields 0 to 3 of a tile of low bytes, with the high plane's bytes and their shift."""
+    return tl.inline_asm_elementwise(
+        ASM3,
+        REGISTERS3,
+        [low, high, shift, h0, h1, l0, l1],
+        dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
+        is_pure=False,
+        pack=4,
+    )
+
+
+@triton.jit
+def permuted2(low, h0, l0):
+    """Fields 0 to 3 of a tile of bytes."""
+    return tl.inline_asm_elementwise(
+        ASM2,
+        REGISTERS2,
+        [low, h0, l0],
+        dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
+        is_pure=False,
+        pack=4,
+    )
+
+
+@triton.jit
+def gathered(low, high, shift, table, PART: tl.constexpr, BITS: tl.constexpr):
+    """Field PART of a tile as fp16 centroids out of a table; ``high`` and ``shift`` at 3 bits."""
+    code = (low >> (4 * PART)) & 15 if BITS == 4 else (low >> (2 * PART)) & 3
+    if BITS == 3:
+        code = code | (((high >> (shift + 2 * PART)) & 1) << 2)
+    return tl.load(table + code.to(tl.int32))
+
+
+@triton.jit
+def words(table, PERMUTE: tl.constexpr):
+    """The four words of the permutes' table, loaded before the loop that uses them."""
+    h0, h1, l0, l1 = 0, 0, 0, 0
+    if PERMUTE:
+        h0, h1, l0, l1 = (
+            tl.load(table),
+            tl.load(table + 1),
+            tl.load(table + 2),
+            tl.load(table + 3),
+        )
+    return h0, h1, l0, l1
+
+
+@triton.jit
+def pair(low, h0, h1, l0, l1, table, PERMUTE: tl.constexpr):
+    """Both fields of a tile of 4-bit codes as fp16 centroids."""
+    if PERMUTE:
+        k0, k1 = permuted4(low, h0, h1, l0, l1)
+    else:
+        k0 = gathered(low, low, 0, table, 0, 4)
+        k1 = gathered(low, low, 0, table, 1, 4)
+    return k0, k1
+
+
+@triton.jit
+def quad(low, high, shift, h0, h1, l0, l1, table, BITS: tl.constexpr, PERMUTE: tl.constexpr):
+    """The four fields of a tile of 2-bit or 3-bit codes as fp16 centroids."""
+    if PERMUTE and BITS == 3:
+        k0, k1, k2, k3 = permuted3(low, high, shift, h0, h1, l0, l1)
+    elif PERMUTE:
+        k0, k1, k2, k3 = permuted2(low, h0, l0)
+    else:
+        k0 = gathered(low, high, shift, table, 0, BITS)
+        k1 = gathered(low, high, shift, table, 1, BITS)
+        k2 = gathered(low, high, shift, table, 2, BITS)
+        k3 = gathered(low, high, shift, table, 3, BITS)
+    return k0, k1, k2, k3
+
+
+def permutes(device, *stored: Packed) -> bool:
+    """Whether the kernels look centroids up by permutes."""
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    return nvidia and all(packed.mirrored for packed in stored)
+
+
+def tables(permute: bool, *stored: Packed) -> list:
+    """The tables that the kernels take."""
+    return [packed.planes if permute else packed.table for packed in stored]
