@@ -399,7 +399,7 @@ def serving() -> pd.DataFrame:
     device, lines = catalog.device("H100"), []
     for label, model in served_models().items():
         plan = forecast.Plan(batch=REQUESTS, input=PROMPT, output=ANSWER, weights="fp8")
-        stored = forecast.weight_bytes(model, plan)
+        stored = memory.weights_bytes(model, plan.stored)
         stored += memory.kv_cache_bytes(model, PROMPT + ANSWER, REQUESTS, "bf16")
         share = stored / (forecast.USABLE * device.memory_bytes)
         devices = 2 ** max(math.ceil(math.log2(share)), 0)
