@@ -1,0 +1,131 @@
+"""The book's own GPU, where one was recorded: tables that a chapter leaves out without rows.
+
+Every ratio stands beside the share of the physical floor, every prediction beside its measurement.
+"""
+
+import pandas as pd
+
+from sizewise.benchmark import ceilings, expected, kv
+from sizewise.costs import roofline
+from sizewise.data import catalog, records
+from sizewise.models import parameters
+
+from . import display
+
+NOTHING = "No GPU of our own is measured yet; data/gpu.md in the repository says how to record one."
+MAIN = "llama-3.1-8b"
+
+
+def section(topic: str) -> display.Table:
+    """The table of a topic: "weights", "attention", "capacity" or "floor"; a line without rows."""
+    recorded = records.read("gpu")
+    if not recorded:
+        return display.Table(f"<p>{NOTHING}</p>", NOTHING)
+    machine = recorded[-1]["from"]["machine"]["gpu"]
+    rows = pd.DataFrame([row for row in recorded if row["device"] == recorded[-1]["device"]])
+    clock = f"{rows['clock_mhz'].median():,.0f} MHz" if "clock_mhz" in rows else "clock not read"
+    frame = TOPICS[topic](rows)
+    formats = {column: ".2f" for column in frame if column.startswith(("over", "share", "times"))}
+    formats |= {"ms": ".2f", "floor, ms": ".2f", "J a token": ".3f", "microseconds": ",.1f"}
+    used = {column: style for column, style in formats.items() if column in frame}
+    return display.table(frame, used, caption=f"Measured on one {machine}, {clock}")
+
+
+def rates(rows: pd.DataFrame) -> dict[str, float]:
+    """The measured ceilings: bytes a second, and FLOPs a second by format."""
+    measured = rows[rows["refused"].isna()].assign(refused=None)
+    return ceilings.best(measured.to_dict("records"), rows["device"].iloc[0])
+
+
+def steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """Decode steps and prompts that ran, with ``floor_ms`` from the measured ceilings."""
+    measured = rows[rows["kind"].isin(["decode", "prefill"]) & rows["refused"].isna()].copy()
+    best = rates(rows)
+    measured["floor_ms"] = [floor_ms(row, best) for row in measured.to_dict("records")]
+    return measured
+
+
+def floor_ms(row: dict, best: dict[str, float]) -> float:
+    """The least milliseconds of a step on a device of these measured rates, ``best``.
+
+    Read are all of the model's bytes but the rows of a separate input embedding that no token
+    looks up, and the cache; FLOPs are the roofline's, in the format in which products run.
+    """
+    described = parameters.describe(row["model"])
+    batch, context = int(row["batch"]), int(row["context"])
+    step = roofline.decode if row["kind"] == "decode" else roofline.prefill
+    tokens = batch * (1 if row["kind"] == "decode" else context)
+    unread = max(0.0, 1 - tokens / described.vocab_size) * described.lookup * 2  # of 16 bits
+    bytes_read = row["model_bytes"] - unread + row["cache_bytes"]
+    flops = step(described, catalog.device("H200"), context, batch).operations
+    compute = {"fp8-mm": "fp8", "int8": "int8", "int8-plain": "int8"}.get(row["format"], "bf16")
+    return 1e3 * max(bytes_read / best["bytes"], flops / best.get(compute, float("inf")))
+
+
+def weights(rows: pd.DataFrame) -> pd.DataFrame:
+    """Formats of the main model against bf16 in the same mode, batch and context."""
+    measured = steps(rows).query("model == @MAIN")
+    same = ["kind", "mode", "batch", "context"]
+    plain = measured[measured["format"] == "bf16"].set_index(same)["step_ms"].rename("bf16_ms")
+    table = measured.join(plain, on=same)
+    return pd.DataFrame(
+        {
+            "weights": table["format"],
+            "step": table["kind"].map({"decode": "a token", "prefill": "a prompt"}),
+            "launched": table["mode"],
+            "batch": table["batch"].astype(int),
+            "context": table["context"].astype(int),
+            "ms": table["step_ms"],
+            "over bf16": table["bf16_ms"] / table["step_ms"],
+            "share of the floor's speed": table["floor_ms"] / table["step_ms"],
+            "J a token": table["joules_per_token"],
+        }
+    )
+
+
+def attention(rows: pd.DataFrame) -> pd.DataFrame:
+    """Attention over packed and plain caches against the fastest bf16 and fp8 kernel of the shape,
+    beside what was predicted before, and the share of a copy's speed."""
+    table = rows[(rows["kind"] == "attend") & rows["refused"].isna()].copy()
+    shape = ["context", "batch", "group"]
+    for kind in ("bf16", "fp8"):
+        best = table[table["method"].str.startswith(kind)].groupby(shape)["us"].min()
+        table = table.join(best.rename(kind), on=shape)
+    predicted = pd.DataFrame(expected.rows("predicted")).set_index(list(kv.SHAPE))
+    table = table.join(predicted.filter(like="over_"), on=list(kv.SHAPE))
+    columns = {"cache": table["method"]} | {name: table[name].astype(int) for name in shape}
+    columns["microseconds"] = table["us"]
+    for kind in ("bf16", "fp8"):
+        columns[f"over {kind}"] = table[kind] / table["us"]
+        low, high = (table[f"over_{kind}_{end}"] for end in ("low", "high"))
+        columns[f"predicted over {kind}"] = (
+            low.map("{:.2f}".format) + " to " + high.map("{:.2f}".format)
+        )
+    columns["share of a copy's speed"] = 1e6 * table["bytes"] / table["us"] / rates(rows)["bytes"]
+    return pd.DataFrame(columns)
+
+
+def capacity(rows: pd.DataFrame) -> pd.DataFrame:
+    """Tokens that fit beside the bf16 weights of the main model, by cache."""
+    table = rows[(rows["kind"] == "capacity") & rows["refused"].isna()]
+    plain = table.loc[table["method"] == "bf16", "tokens"].iloc[0]
+    tokens = table["tokens"].astype(int)
+    return pd.DataFrame({"cache": table["method"], "tokens": tokens, "times bf16": tokens / plain})
+
+
+def floor(rows: pd.DataFrame) -> pd.DataFrame:
+    """Decode steps in bf16 over their floor, by model, batch and context."""
+    table = steps(rows).query("format == 'bf16' and kind == 'decode' and mode == 'graph'")
+    return pd.DataFrame(
+        {
+            "model": table["model"].map(catalog.title),
+            "batch": table["batch"].astype(int),
+            "context": table["context"].astype(int),
+            "ms": table["step_ms"],
+            "floor, ms": table["floor_ms"],
+            "over the floor": table["step_ms"] / table["floor_ms"],
+        }
+    )
+
+
+TOPICS = {"weights": weights, "attention": attention, "capacity": capacity, "floor": floor}
