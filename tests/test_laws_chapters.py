@@ -124,8 +124,8 @@ def test_what_is_counted_explains_the_exponents():
     assert a[without, "parabolas"] == pytest.approx(0.63, abs=0.005)
     assert a[without, "surface, 6 N a token"] == pytest.approx(0.52, abs=0.005)
     assert a[total, "parabolas"] == pytest.approx(0.40, abs=0.006)
-    assert (table["low"] < table["exponent"]).all()
-    assert (table["exponent"] < table["high"]).all()
+    assert (table["exponent_low"] < table["exponent"]).all()
+    assert (table["exponent"] < table["exponent_high"]).all()
 
 
 def test_noise_is_by_size_and_names_the_run_that_went_astray():

@@ -86,8 +86,8 @@ def run_all(
         raise RuntimeError(
             f"{len(failures)} of {len(todo)} runs failed; the first, {config}: {error}"
         )
-    wanted = set(names)
-    return [row for row in records.read(file) if row["id"] in wanted]
+    ids = set(names)
+    return [row for row in records.read(file) if row["id"] in ids]
 
 
 def _results(measure, todo, backend, number, per_gpu, retries, commit) -> Iterator[tuple]:
@@ -131,11 +131,11 @@ def _on_ray(measure, todo, number, per_gpu, retries, commit) -> Iterator[tuple]:
     gpus = 1 / per_gpu if ray.cluster_resources().get("GPU") else 0
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=retries)(processes.answer)
     pending: dict[Any, Config] = {}
-    rest = iter(todo)
+    remaining = iter(todo)
     try:
         while True:
             while number is None or len(pending) < number:
-                config = next(rest, None)
+                config = next(remaining, None)
                 if config is None:
                     break
                 pending[task.remote(measure, config)] = config

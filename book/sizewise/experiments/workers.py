@@ -138,9 +138,9 @@ def in_processes(
     waiting, deaths = deque(todo), {}
     team: list[Worker] = []
     try:
-        for place in range(min(number, len(todo))):
-            own = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {}
-            team.append(Worker(answer_of, (environment or {}) | own))
+        for index in range(min(number, len(todo))):
+            devices = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}
+            team.append(Worker(answer_of, (environment or {}) | devices))
             team[-1].give(waiting.popleft())
         while busy := {worker.pipe: worker for worker in team if worker.config is not None}:
             for pipe in connection.wait(list(busy)):

@@ -118,8 +118,8 @@ class Fit:
             raise ValueError("these runs determine no best size: see the exponents")
         ci = {}
         if len(self.samples):
-            for place, name in enumerate(("params", "tokens")):
-                ci[name] = self.interval(lambda law, place=place: best(law)[place])
+            for index, name in enumerate(("params", "tokens")):
+                ci[name] = self.interval(lambda law, index=index: best(law)[index])
         return Allocation(budget, params, tokens, ci, self.runs.reach(params, tokens))
 
     def _optimum(self, law: Hoffmann, budget: float):
@@ -130,8 +130,8 @@ class Fit:
         rows, sizes = np.arange(len(laws.E)), np.geomspace(*SEARCHED, 1001)[None]
         for step in (sizes[0, 1] / sizes[0, 0], 1.0):  # once coarsely, then about the best
             tokens = budget / self.runs.token_flops(sizes)
-            place = laws.loss(sizes, tokens).argmin(1)
-            best = np.broadcast_to(sizes, (len(rows), sizes.shape[1]))[rows, place]
+            index = laws.loss(sizes, tokens).argmin(1)
+            best = np.broadcast_to(sizes, (len(rows), sizes.shape[1]))[rows, index]
             sizes = best[:, None] * np.geomspace(1 / step, step, 401)
         return best, budget / self.runs.token_flops(best)
 
@@ -213,9 +213,9 @@ def problems(runs: Runs, bootstrap: int, seed: int) -> Problems:
         )
     weights = np.concatenate([np.ones((1, len(runs))), resamples(runs, bootstrap, seed)])
     grid = starts(runs, weights[:1])[0][0]
-    own = best_starts(runs, weights[1:], 1)[:, 0]
+    from_best = best_starts(runs, weights[1:], 1)[:, 0]
     which = np.concatenate([np.zeros(len(grid), int), np.arange(1, bootstrap + 1)])
-    return Problems(np.concatenate([grid, own]), weights, which, len(grid))
+    return Problems(np.concatenate([grid, from_best]), weights, which, len(grid))
 
 
 def resamples(runs: Runs, count: int, seed: int) -> np.ndarray:

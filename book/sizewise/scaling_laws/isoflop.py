@@ -17,12 +17,12 @@ from .runs import Runs
 FEWEST_SIZES = 4  # a parabola has three coefficients
 
 
-def ladder(most: float | None = None):
-    """The dense runs of data/isoflop.jsonl that ended, up to a budget of ``most`` FLOPs."""
+def ladder(largest: float | None = None):
+    """The dense runs of data/isoflop.jsonl that ended, up to a budget of ``largest`` FLOPs."""
     rows = records.table("isoflop")
     ended = (rows["what"] == "ladder") & (rows["family"] == "dense") & (rows["ended"] == "done")
     rows = rows[ended].sort_values(["budget", "width", "seed"], ignore_index=True)
-    return rows if most is None else rows[rows["budget"] <= most]
+    return rows if largest is None else rows[rows["budget"] <= largest]
 
 
 def ladder_runs(rows, count: str = "params_non_embedding") -> Runs:
@@ -42,10 +42,10 @@ def on_record():
 
     Raises ValueError if they are not the runs that it names.
     """
-    made = records.read("foretell")[0]
-    rows = ladder(made["fitted_up_to"])
-    rows = rows[rows["from.time"] < made["from"]["time"]]
-    if names(rows) != made["runs_sha256"]:
+    prediction = records.read("foretell")[0]
+    rows = ladder(prediction["fitted_up_to"])
+    rows = rows[rows["from.time"] < prediction["from"]["time"]]
+    if names(rows) != prediction["runs_sha256"]:
         raise ValueError("data/foretell.jsonl was predicted from other runs than are recorded here")
     return rows
 
@@ -97,14 +97,14 @@ def exponents(runs, budgets, noise: float, *, samples: int = 400, seed: int = 0)
     where fewer than two budgets keep an optimum among their sizes.
     """
     rng = np.random.default_rng(seed)
-    drawn = np.full(samples, np.nan)
+    again = np.full(samples, np.nan)
     for sample in range(samples):
         loss = runs.loss + rng.normal(0, noise, len(runs))
         optima = parabolas(Runs(runs.params, runs.tokens, loss, runs.spent), budgets)
         optima = optima[optima["inside"]]
         if len(optima) > 1:
-            drawn[sample] = power_law(optima["flops"], optima["params"]).exponent
-    return drawn
+            again[sample] = power_law(optima["flops"], optima["params"]).exponent
+    return again
 
 
 def surface_exponent(law, runs):

@@ -104,7 +104,7 @@ def fit(points: Points, name: str, at: float | None = None) -> Curve:
     if at is not None:
         return _fit(points, name, np.log2(at))
     inside = np.sort(points.x)[[len(points.x) // 4, -4]]  # three models at least lie beyond
-    tried = [_fit(points, name, place, 1) for place in np.linspace(*inside, STEPS)]
+    tried = [_fit(points, name, position, 1) for position in np.linspace(*inside, STEPS)]
     return min(tried, key=lambda curve: curve.rss)
 
 
@@ -125,14 +125,17 @@ def predict(points: Points, name: str, at: float | None = None):
     rows, families = [], np.unique(points.family)
     for family in families:
         curve = fit(points.take(families[families != family]), name, at)
-        own = points.take([family])
-        for place in range(1, len(own.x)):
-            known = own.x < own.x[place]
-            if known.any():
+        family_points = points.take([family])
+        for position in range(1, len(family_points.x)):
+            smaller = family_points.x < family_points.x[position]
+            if smaller.any():
                 score = curve.score(
-                    own.x[place : place + 1], curve.offset(own.x[known], own.y[known])
+                    family_points.x[position : position + 1],
+                    curve.offset(family_points.x[smaller], family_points.y[smaller]),
                 )
-                rows.append((family, own.x[place], own.y[place], float(score[0])))
+                rows.append(
+                    (family, family_points.x[position], family_points.y[position], float(score[0]))
+                )
     return pandas.DataFrame(rows, columns=["family", "x", "observed", "predicted"])
 
 
@@ -145,8 +148,8 @@ def better(first, second, samples: int = 2000, seed: int = 0) -> float:
         ((table["observed"] - table["predicted"]) ** 2).groupby(table["family"]).sum().to_numpy()
         for table in (first, second)
     )
-    drawn = draws(len(a), samples, seed)
-    return float((a[drawn].sum(1) < b[drawn].sum(1)).mean())
+    sample_families = draws(len(a), samples, seed)
+    return float((a[sample_families].sum(1) < b[sample_families].sum(1)).mean())
 
 
 def kept_slope(points: Points, at: float, samples: int = 400, seed: int = 0) -> dict:
@@ -162,8 +165,8 @@ def kept_slope(points: Points, at: float, samples: int = 400, seed: int = 0) -> 
         return after / before
 
     spread = []
-    for drawn in draws(len(families), samples, seed):
-        sample = points.take(families[drawn])
+    for sample_families in draws(len(families), samples, seed):
+        sample = points.take(families[sample_families])
         if (sample.x > np.log2(at)).any():
             spread.append(ratio(sample))
     low, high = np.percentile(spread, [2.5, 97.5])

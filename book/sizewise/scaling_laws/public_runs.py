@@ -206,7 +206,9 @@ def muennighoff() -> Runs:
     )
     printed = next(text for text in texts if text.startswith("2b84b4b "))
     lines = [line.split() for line in printed.splitlines()]
-    rows = np.array([words[1:] for words in lines if len(words) == 5], float)  # others are remarks
+    rows = np.array(
+        [fields[1:] for fields in lines if len(fields) == 5], float
+    )  # others are remarks
     params, tokens, _, loss = rows[rows[:, 1] == rows[:, 2]].T
     return Runs.from_arrays(params, tokens, loss, cluster=params * 1e3 + tokens)
 
@@ -336,8 +338,8 @@ def _olmo_rows(path: str, text: str) -> list[dict]:
     name = Path(path).stem
     size, multiple = name.split("-")[:2]
     evaluated = [row for row in csv.DictReader(text.splitlines()) if row[OLMO_LOSS]]
-    own = {"run": name, "params": OLMO_SIZES[size], "chinchilla_multiple": multiple[:-2]}
-    return [evaluated[-1] | own]
+    settings = {"run": name, "params": OLMO_SIZES[size], "chinchilla_multiple": multiple[:-2]}
+    return [evaluated[-1] | settings]
 
 
 def _gadre_paths() -> tuple[str, ...]:
@@ -361,15 +363,15 @@ def _gadre_rows(path: str, text: str) -> list[dict]:
         name = Path(path).name.removeprefix("evaluation_").removesuffix("_heavy.json")
         scores = file["eval_metrics"]["icl"]
         return [{"name": name} | {f"score_{task}": scores[task] for task in AVERAGED}]
-    own = file["hyperparameters"]
+    settings = file["hyperparameters"]
     (loss,) = (r["loss"] for r in file["results"] if "eval_data/c4_val/" in r["val_data"][0])
     return [
         {
             "name": file["name"],
             "dataset": file["dataset_name"],
-            "params": own["params"],
-            "tokens": own["tokens"],
-            "chinchilla_multiplier": own["chinchilla_multiplier"],
+            "params": settings["params"],
+            "tokens": settings["tokens"],
+            "chinchilla_multiplier": settings["chinchilla_multiplier"],
             "loss_c4_val": loss,
         }
     ]

@@ -165,9 +165,9 @@ class Runs:
         """
         if self.spent is None:
             return TRAIN_FLOPS * np.asarray(params, float)
-        sizes, place = np.unique(self.params, return_inverse=True)
+        sizes, size_index = np.unique(self.params, return_inverse=True)
         logs = np.log(self.spent / self.tokens)
-        means = np.bincount(place, logs) / np.bincount(place)
+        means = np.bincount(size_index, logs) / np.bincount(size_index)
         x = np.log(np.asarray(params, float))
         inside = np.clip(x, np.log(sizes[0]), np.log(sizes[-1]))
         return np.exp(np.interp(inside, np.log(sizes), means) + x - inside)

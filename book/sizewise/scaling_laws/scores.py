@@ -94,8 +94,8 @@ def emergent():
     import pandas
 
     rows = pandas.read_csv(public_runs.fetch(public_runs.EMERGENT)).rename(columns=COLUMNS)
-    known = table()[["model", "family", "params", "tokens", "operations"]]
-    return known.merge(rows, on="model", how="inner")
+    sizes = table()[["model", "family", "params", "tokens", "operations"]]
+    return sizes.merge(rows, on="model", how="inner")
 
 
 def pythia():

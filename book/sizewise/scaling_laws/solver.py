@@ -142,20 +142,20 @@ def _terms(theta, weights, table: Table):
     """Objective [problems], and by run: the three terms and the residual [problems, runs]."""
     size = np.exp(theta[:, [0, 3]] @ table.size.T)
     data = np.exp(theta[:, [1, 4]] @ table.data.T)
-    rest = np.exp(theta[:, 2:3])
+    floor_term = np.exp(theta[:, 2:3])
     total = size + data
-    total += rest
+    total += floor_term
     residual = np.log(total)
     residual -= table.loss
     away = np.abs(residual)
     near = np.minimum(away, DELTA)
     huber = near * (away - 0.5 * near)
-    return np.einsum("ij,ij->i", weights, huber), size, data, rest, total, residual, away
+    return np.einsum("ij,ij->i", weights, huber), size, data, floor_term, total, residual, away
 
 
 def _derivatives(theta, weights, table: Table, safe: bool = True):
     """Objective, gradient, Hessian, and the Hessian of reweighted least squares if wanted."""
-    value, size, data, rest, total, residual, away = _terms(theta, weights, table)
+    value, size, data, floor_term, total, residual, away = _terms(theta, weights, table)
     size /= total  # from here on shares of the loss, which sum to 1
     data /= total
     pull = weights * np.clip(residual, -DELTA, DELTA)  # derivative of the Huber loss
@@ -164,7 +164,7 @@ def _derivatives(theta, weights, table: Table, safe: bool = True):
     gradient = np.empty((len(theta), 5))
     gradient[:, [0, 3]] = pull_size @ table.size
     gradient[:, [1, 4]] = pull_data @ table.data
-    gradient[:, 2] = np.einsum("ij,ij->i", pull, rest / total)
+    gradient[:, 2] = np.einsum("ij,ij->i", pull, floor_term / total)
     newton = _products(square, square - pull, (pull_size, pull_data), size, data, table)
     if not safe:
         return value, gradient, newton

@@ -142,10 +142,10 @@ def columns(fitted) -> dict[str, float]:
     params, tokens = (
         float(np.exp(np.log(values).mean())) for values in (fitted.runs.params, fitted.runs.tokens)
     )
-    drawn = coordinates(fitted.resampled, fitted.law, params, tokens)
-    if not np.isfinite(drawn).all():
+    resampled = coordinates(fitted.resampled, fitted.law, params, tokens)
+    if not np.isfinite(resampled).all():
         raise ValueError("a resample has a coefficient that is not finite and above 0")
-    covariance = np.cov(drawn, rowvar=False)
+    covariance = np.cov(resampled, rowvar=False)
     entries = {
         f"cov_{a}_{b}": float(covariance[COORDINATES.index(a), COORDINATES.index(b)])
         for a, b in PAIRS

@@ -15,8 +15,8 @@ def batch(tokens, context: int, size: int, seed: int, step: int):
     """
     count = windows(tokens, context)
     starts = []
-    for place in range(step * size, (step + 1) * size):
-        lap, within = divmod(place, count)
+    for number in range(step * size, (step + 1) * size):
+        lap, within = divmod(number, count)
         starts.append(int(_order(count, seed, lap)[within]) * context)
     return _cut(tokens, starts, context)
 

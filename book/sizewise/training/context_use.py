@@ -42,19 +42,19 @@ def scores(model, ids, targets) -> tuple[np.ndarray, np.ndarray]:
                     right.append((logits.argmax(-1) == following).cpu())
     finally:
         model.train(training)
-    each = torch.cat(nats).double().numpy().reshape(targets.shape)
-    return each, torch.cat(right).numpy().reshape(targets.shape)
+    nats_each = torch.cat(nats).double().numpy().reshape(targets.shape)
+    return nats_each, torch.cat(right).numpy().reshape(targets.shape)
 
 
-def by_position(each: np.ndarray, bins: int) -> list[float]:
-    """Mean of ``each`` (windows, context) in ``bins`` equal parts of the context, early ones first.
+def by_position(nats_each: np.ndarray, bins: int) -> list[float]:
+    """Mean of ``nats_each`` (windows, context) in ``bins`` equal parts of the context, in order.
 
     Raises ValueError for a context that does not divide into them.
     """
-    context = each.shape[1]
+    context = nats_each.shape[1]
     if context % validation.whole("the bins of positions", bins):
         raise ValueError(f"a context of {context} does not divide into {bins} bins")
-    return each.reshape(len(each), bins, -1).mean((0, 2)).tolist()
+    return nats_each.reshape(len(nats_each), bins, -1).mean((0, 2)).tolist()
 
 
 def repeated(first):
@@ -78,11 +78,11 @@ def random_tokens(vocabulary: int, length: int, number: int, seed: int = 0):
 
     validation.whole("the length of a sequence", length, vocabulary - 1, 2)
     rng = np.random.default_rng(seed)
-    drawn = [
+    permutations = [
         1 + rng.permutation(vocabulary - 1)[:length]
         for _ in range(validation.whole("sequences", number))
     ]
-    return torch.from_numpy(np.stack(drawn).astype(np.int64))
+    return torch.from_numpy(np.stack(permutations).astype(np.int64))
 
 
 def text_tokens(tokens, length: int, number: int):
@@ -98,10 +98,10 @@ def recall(model, first) -> dict[str, float]:
     that looks at the last token only has the same loss twice.
     """
     length = first.shape[1]
-    each, right = scores(model, *repeated(first))  # (sequences, 2 length)
+    nats_each, right = scores(model, *repeated(first))  # (sequences, 2 length)
     return {
-        "first": float(each[:, : length - 1].mean()),
-        "second": float(each[:, length:-1].mean()),
+        "first": float(nats_each[:, : length - 1].mean()),
+        "second": float(nats_each[:, length:-1].mean()),
         "right": float(right[:, length:-1].mean()),
     }
 
@@ -135,8 +135,8 @@ def columns(
         validation.whole("the distance of a repetition", distance, run.context // 2, 2)
     rows = max(1, run.validation_tokens // run.context)
     ids, targets = batches.fixed(tokens.validation, run.context, rows)
-    each, _ = scores(model, ids, targets)
-    measured = {"nats_by_position": by_position(each, bins)}
+    nats_each, _ = scores(model, ids, targets)
+    measured = {"nats_by_position": by_position(nats_each, bins)}
     for distance in distances:
         for name, first in {
             "random": random_tokens(run.vocabulary, distance, sequences),

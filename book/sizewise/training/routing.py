@@ -104,8 +104,8 @@ def touched(sent: np.ndarray, tokens: int, draws: int, seed: int = 0) -> np.ndar
     total = np.zeros(layers)
     for _ in range(whole("draws", draws)):
         rows = rng.choice(windows, tokens, replace=False)
-        drawn = sent[:, rows, rng.integers(0, context, tokens)]  # (layers, tokens, used)
-        total += [len(np.unique(layer)) for layer in drawn]
+        chosen_routes = sent[:, rows, rng.integers(0, context, tokens)]  # (layers, tokens, used)
+        total += [len(np.unique(layer)) for layer in chosen_routes]
     return total / draws
 
 
@@ -127,7 +127,7 @@ def information(labels: np.ndarray, sent: np.ndarray, experts: int, seed: int = 
         choices = sent[layer].reshape(-1, used)
         entropy = _entropy(np.bincount(choices.reshape(-1), minlength=experts))
         if entropy > 0:
-            chance = np.mean([_mutual(drawn, choices, experts) for drawn in shuffled])
+            chance = np.mean([_mutual(labels_of, choices, experts) for labels_of in shuffled])
             shares[layer] = (_mutual(label, choices, experts) - chance) / entropy
     return shares
 

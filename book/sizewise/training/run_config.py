@@ -123,6 +123,6 @@ def around(
         tokens = positive("the budget", budget) / size.operations_per_token
         return abs(math.log(tokens / size.matrices / BALANCE))
 
-    middle = min(range(len(models.WIDTHS)), key=lambda place: imbalance(models.WIDTHS[place]))
+    middle = min(range(len(models.WIDTHS)), key=lambda rung: imbalance(models.WIDTHS[rung]))
     first = min(max(0, middle - (sizes - 1) // 2), len(models.WIDTHS) - sizes)
     return list(models.WIDTHS[first : first + sizes])

@@ -35,6 +35,6 @@ def attach(model, length: int, sublayers: int) -> None:
 
 def _mix(sublayer, arguments, options):
     if arguments:  # an MLP takes its input by position, attention by name
-        hidden, *rest = arguments
-        return (sublayer.convolution(hidden), *rest), options
+        hidden, *others = arguments
+        return (sublayer.convolution(hidden), *others), options
     return (), options | {"hidden_states": sublayer.convolution(options["hidden_states"])}

@@ -39,7 +39,7 @@ def predict(model, tokens, context: int, windows: int) -> Predictions:
             nats.append(functional.cross_entropy(logits.mT, true, reduction="none"))
     ends = np.cumsum(np.asarray(tokens.validation) == 0)  # token 0 ends a document
     count = batches.windows(tokens.validation, context)
-    starts = [place * count // len(ids) * context for place in range(len(ids))]
+    starts = [number * count // len(ids) * context for number in range(len(ids))]
     document = np.array([ends[start - 1] if start else 0 for start in starts])
     return Predictions(torch.cat(right).numpy(), torch.cat(nats).numpy(), document)
 

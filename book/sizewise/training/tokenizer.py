@@ -132,7 +132,7 @@ def write(
             "name": name,
             "vocabulary": vocabulary,
             "sha256": digest.hexdigest(),
-            "documents": {side: len(some) for side, some in sides.items()},
+            "documents": {side: len(part) for side, part in sides.items()},
         }
         (new / "meta.json").write_text(json.dumps(meta))
         try:
@@ -175,24 +175,24 @@ def _digest(document: str) -> bytes:
 
 
 def _encoded(tokenizer, documents: list[str]) -> Iterator[np.ndarray]:
-    rest = iter(documents)
+    remaining = iter(documents)
     end = np.zeros(1, np.uint16)
-    while batch := list(islice(rest, 64)):
+    while batch := list(islice(remaining, 64)):
         for encoded in tokenizer.encode_batch(batch):
             yield np.concatenate([np.asarray(encoded.ids, np.uint16), end])
 
 
 def _bytes_of(tokenizer, vocabulary: int) -> np.ndarray:
     """Bytes of each entry: byte-level BPE writes every byte as one character."""
-    counted = np.zeros(vocabulary, np.uint16)
+    lengths = np.zeros(vocabulary, np.uint16)
     for entry, number in tokenizer.get_vocab().items():
-        counted[number] = 0 if entry == END else len(entry)
-    return counted
+        lengths[number] = 0 if entry == END else len(entry)
+    return lengths
 
 
-def _progress(items: Iterable, what: str, progress: bool) -> Iterable:
+def _progress(items: Iterable, label: str, progress: bool) -> Iterable:
     if not progress:
         return items
     from rich.progress import track
 
-    return track(items, what, total=None, transient=True)
+    return track(items, label, total=None, transient=True)

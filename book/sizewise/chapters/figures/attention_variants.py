@@ -11,8 +11,8 @@ def growth(axes, table) -> str:
     ``table`` has ``model``, ``context`` and ``bytes``.
     """
     ends = []
-    for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
-        colour = COLOURS[place % len(COLOURS)]
+    for height, (model, rows) in enumerate(table.groupby("model", sort=False)):
+        colour = COLOURS[height % len(COLOURS)]
         axes.loglog(rows["context"], rows["bytes"], color=colour)
         last = rows.iloc[-1]
         ends.append((last["bytes"], model, colour))
@@ -41,8 +41,10 @@ def growth(axes, table) -> str:
     )
     axes.set_xlabel("tokens in the sequence")
     axes.set_ylabel("stored for one sequence")
-    words = ", ".join(f"{model} {si(size, 'B')}" for size, model, _ in sorted(ends, reverse=True))
-    return f"Bytes stored for one sequence up to about a million tokens. At the end: {words}."
+    sizes_text = ", ".join(
+        f"{model} {si(size, 'B')}" for size, model, _ in sorted(ends, reverse=True)
+    )
+    return f"Bytes stored for one sequence up to about a million tokens. At the end: {sizes_text}."
 
 
 def differences(axes, table, names) -> str:
@@ -52,13 +54,13 @@ def differences(axes, table, names) -> str:
     labels.
     """
     marks = []
-    for place, row in enumerate(reversed(list(table.itertuples()))):
+    for height, row in enumerate(reversed(list(table.itertuples()))):
         colour = COLOURS[1] if "convolution" in row.family else COLOURS[0]
         error = [[row.difference - row.low], [row.high - row.difference]]
-        axes.errorbar(row.difference, place, xerr=error, fmt="o", color=colour, capsize=3)
+        axes.errorbar(row.difference, height, xerr=error, fmt="o", color=colour, capsize=3)
         axes.annotate(
             f"{names[row.family]} {row.difference:+.2f}".replace("-", "\u2212"),
-            (row.difference, place),
+            (row.difference, height),
             xytext=(0, 9),
             textcoords="offset points",
             color=colour,
@@ -80,14 +82,14 @@ def windows(axes, table) -> str:
     ``table`` has ``convolution``, ``difference``, ``low`` and ``high``.
     """
     marks = []
-    for place, row in enumerate(table.itertuples()):
+    for height, row in enumerate(table.itertuples()):
         label = "with short convolutions in both" if row.convolution else "as the classes are"
         colour = COLOURS[1] if row.convolution else COLOURS[0]
         error = [[row.difference - row.low], [row.high - row.difference]]
-        axes.errorbar(row.difference, -place, xerr=error, fmt="o", color=colour, capsize=3)
+        axes.errorbar(row.difference, -height, xerr=error, fmt="o", color=colour, capsize=3)
         axes.annotate(
             label,
-            (row.difference, -place),
+            (row.difference, -height),
             xytext=(0, 9),
             textcoords="offset points",
             color=colour,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, by_row, listed, span
 
 MARKS = "os^Dvph"
 
@@ -36,12 +36,14 @@ def gains(axes, table) -> str:
     for k, name in enumerate(names):
         rows, colour = table[table["benchmark"] == name], COLOURS[k]
         x = np.array([starts.index(s) for s in rows["start"]]) + (k - len(names) / 2) * 0.09
-        y, known = rows["gain"].to_numpy(float), rows["gain_low"].notna().to_numpy()
+        y, has_interval = rows["gain"].to_numpy(float), rows["gain_low"].notna().to_numpy()
         axes.plot(x, y, color=colour, linewidth=1, alpha=0.6)
-        axes.plot(x[known], y[known], MARKS[k], color=colour)
-        axes.plot(x[~known], y[~known], MARKS[k], color=colour, markerfacecolor="none")
-        bars = rows[["gain_low", "gain_high"]].to_numpy(float)[known]
-        axes.vlines(x[known], *bars.T, color=colour, linewidth=1.5, alpha=0.5)
+        axes.plot(x[has_interval], y[has_interval], MARKS[k], color=colour)
+        axes.plot(
+            x[~has_interval], y[~has_interval], MARKS[k], color=colour, markerfacecolor="none"
+        )
+        bars = rows[["gain_low", "gain_high"]].to_numpy(float)[has_interval]
+        axes.vlines(x[has_interval], *bars.T, color=colour, linewidth=1.5, alpha=0.5)
         labels.append((name, x[-1], y[-1], colour))
         texts.append(f"{name} " + ", ".join(f"{v:.1f}" for v in y))
     axes.axhline(0, color=INK, linewidth=0.8)
@@ -50,7 +52,7 @@ def gains(axes, table) -> str:
     axes.set_xlim(-0.5, len(starts) + 0.3)
     axes.set_xlabel("parameters before the doubling")
     axes.set_ylabel("points gained by a doubling")
-    return f"Points gained by a doubling from {', '.join(starts)}: " + "; ".join(texts)
+    return listed(f"Points gained by a doubling from {', '.join(starts)}", texts)
 
 
 def kept(axes, table) -> str:
@@ -60,12 +62,10 @@ def kept(axes, table) -> str:
     an arrow. Lines mark no break (1) and a plateau (0).
     """
     lowest, highest = -1.0, 2.0
-    for place, row in enumerate(table.itertuples()):
-        ends = np.clip([row.kept_low, row.kept_high], lowest, highest)
-        axes.plot(ends, [place, place], color=COLOURS[0], linewidth=3, alpha=0.4)
+    for height, row in enumerate(table.itertuples()):
+        span(axes, height, row, "kept", limits=(lowest, highest))
         if row.kept_low < lowest:
-            axes.plot(lowest + 0.02, place, "<", color=COLOURS[0], markersize=7)
-        axes.plot(row.kept, place, "o", color=COLOURS[0], markersize=7)
+            axes.plot(lowest + 0.02, height, "<", color=COLOURS[0], markersize=7)
     for at, text in ((0, "gains stop"), (1, "go on as before")):
         axes.axvline(at, color=INK, linewidth=0.9, linestyle="--")
         axes.annotate(
@@ -75,14 +75,14 @@ def kept(axes, table) -> str:
             textcoords="offset points",
             va="center",
         )
-    axes.set_yticks(range(len(table)), table["label"])
-    axes.set_ylim(len(table) - 0.5, -1.2)
-    axes.set_xlim(lowest, highest)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("slope past the claimed size, before = 1")
-    return "Slope past the claimed size over the slope before: " + "; ".join(
-        f"{row.label} {row.kept:.2f} ({row.kept_low:.2f} to {row.kept_high:.2f})"
-        for row in table.itertuples()
+    below = "slope past the claimed size, before = 1"
+    by_row(axes, table["label"], -1.2, (lowest, highest), below)
+    return listed(
+        "Slope past the claimed size over the slope before",
+        (
+            f"{row.label} {row.kept:.2f} ({row.kept_low:.2f} to {row.kept_high:.2f})"
+            for row in table.itertuples()
+        ),
     )
 
 
@@ -111,12 +111,8 @@ def ranks(axes, table) -> str:
         )
         texts.append(f"{by} {rows['rank'].median():.2f}")
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -1.0)
-    axes.set_xlim(-0.3, 1.05)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("rank correlation with the score")
-    return "Median rank correlations with the score: " + "; ".join(texts)
+    by_row(axes, names, -1.0, (-0.3, 1.05), "rank correlation with the score")
+    return listed("Median rank correlations with the score", texts)
 
 
 def generations(axes, table) -> str:
@@ -138,9 +134,7 @@ def generations(axes, table) -> str:
     axes.set_xlim(0.8, 5.2)
     axes.set_ylim(0, 1.15)
     axes.set_ylabel("errors of about 70B over 7B")
-    return "Errors of the large model over the small one's, first and last release: " + "; ".join(
-        texts
-    )
+    return listed("Errors of the large model over the small one's, first and last release", texts)
 
 
 def strictness(axes, table) -> str:
@@ -165,4 +159,4 @@ def strictness(axes, table) -> str:
     axes.set_xticks([1e4, 1e5, 1e6])
     axes.set_xlabel("parameters outside embedding and head")
     axes.set_ylabel("share right")
-    return "Share right in our models, smallest to largest: " + "; ".join(texts)
+    return listed("Share right in our models, smallest to largest", texts)

@@ -4,7 +4,7 @@ import numpy as np
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, power
+from .style import COLOURS, INK, by_row, listed, power, span
 
 
 def curves(axes, runs, optima) -> str:
@@ -34,50 +34,52 @@ def curves(axes, runs, optima) -> str:
     axes.set_xticks([1e4, 1e5, 1e6])
     axes.set_xlabel("parameters outside embedding and head")
     axes.set_ylabel("validation loss, nats a token")
-    return "Best size at each budget: " + "; ".join(
-        f"{si(row.params, 'params')} for {row.flops:.0e} FLOPs"
-        for row in optima[optima["inside"]].itertuples()
+    return listed(
+        "Best size at each budget",
+        (
+            f"{si(row.params, 'params')} for {row.flops:.0e} FLOPs"
+            for row in optima[optima["inside"]].itertuples()
+        ),
     )
 
 
 def exponents(axes, table) -> str:
     """The exponent of the best size with its interval, one way a row, grouped by what is counted.
 
-    ``table`` has ``counted``, ``way``, ``exponent``, ``low`` and ``high``.
+    ``table`` has ``counted``, ``way``, ``exponent``, ``exponent_low`` and ``exponent_high``.
     """
-    counted = list(dict.fromkeys(table["counted"]))
-    for place, row in enumerate(table.itertuples()):
-        colour = COLOURS[counted.index(row.counted)]
-        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=3, alpha=0.4)
-        axes.plot(row.exponent, place, "o", color=colour, markersize=7)
+    groups = list(dict.fromkeys(table["counted"]))
+    for height, row in enumerate(table.itertuples()):
+        colour = COLOURS[groups.index(row.counted)]
+        span(axes, height, row, "exponent", colour)
         axes.annotate(
             f"{row.exponent:.2f}",
-            (row.exponent, place),
+            (row.exponent, height),
             xytext=(0, 6),
             textcoords="offset points",
             ha="center",
             color=colour,
         )
-    for k, name in enumerate(counted):
+    for k, name in enumerate(groups):
         group = table[table["counted"] == name]
-        place = (table["counted"] == name).to_numpy().nonzero()[0][0] - 0.5
+        height = (table["counted"] == name).to_numpy().nonzero()[0][0] - 0.5
         right = group["exponent"].mean() < 0.5  # away from the points
         axes.annotate(
             name,
-            (0.98 if right else 0.01, place),
+            (0.98 if right else 0.01, height),
             xycoords=("axes fraction", "data"),
             color=COLOURS[k],
             va="center",
             ha="right" if right else "left",
         )
-    axes.set_yticks(range(len(table)), table["way"])
-    axes.set_ylim(len(table) - 0.4, -0.9)
-    axes.set_xlim(0.2, 0.8)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("exponent a of the best size")
-    return "Exponents with 95 % intervals: " + "; ".join(
-        f"{row.counted}, {row.way} {row.exponent:.2f} ({row.low:.2f} to {row.high:.2f})"
-        for row in table.itertuples()
+    by_row(axes, table["way"], -0.9, (0.2, 0.8), "exponent a of the best size")
+    return listed(
+        "Exponents with 95 % intervals",
+        (
+            f"{row.counted}, {row.way} {row.exponent:.2f} ({row.exponent_low:.2f} to "
+            f"{row.exponent_high:.2f})"
+            for row in table.itertuples()
+        ),
     )
 
 
@@ -107,11 +109,11 @@ def prediction(axes, table) -> str:
             textcoords="offset points",
             va="center",
         )
-    made = table.dropna(subset="measured")
-    axes.semilogx(made["size"], made["measured"], "o", color=INK)
+    measured = table.dropna(subset="measured")
+    axes.semilogx(measured["size"], measured["measured"], "o", color=INK)
     axes.annotate(
         "measured",
-        made[["size", "measured"]].iloc[-1],
+        measured[["size", "measured"]].iloc[-1],
         xytext=(6, -8),
         textcoords="offset points",
         va="center",
@@ -119,7 +121,10 @@ def prediction(axes, table) -> str:
     axes.set_xlim(right=50 * table["size"].max())
     axes.set_xlabel("parameters outside embedding and head")
     axes.set_ylabel("validation loss, nats a token")
-    return "Measured and predicted losses: " + "; ".join(
-        f"{si(row.size, 'params')} {row.measured:.3f}, law {row.law:.3f}"
-        for row in made.itertuples()
+    return listed(
+        "Measured and predicted losses",
+        (
+            f"{si(row.size, 'params')} {row.measured:.3f}, law {row.law:.3f}"
+            for row in measured.itertuples()
+        ),
     )

@@ -18,14 +18,14 @@ def places(axes, laws, scores) -> str:
     for label, weights in scores.items():
         lines.append((label, COLOURS[1], list(weights), False))
         marks.append(f"{label} {np.median(weights):.2f} in the median")
-    for place, (label, colour, weights, is_law) in enumerate(reversed(lines)):
+    for height, (label, colour, weights, is_law) in enumerate(reversed(lines)):
         if is_law:
-            axes.plot(weights, [place] * 2, color=colour, linewidth=7, solid_capstyle="round")
+            axes.plot(weights, [height] * 2, color=colour, linewidth=7, solid_capstyle="round")
         else:
-            axes.plot(weights, [place] * len(weights), "o", color=colour, alpha=0.6)
-            axes.plot(np.median(weights), place, "|", color=INK, markersize=18)
+            axes.plot(weights, [height] * len(weights), "o", color=colour, alpha=0.6)
+            axes.plot(np.median(weights), height, "|", color=INK, markersize=18)
         axes.annotate(
-            label, (-0.04, place), xytext=(0, 9), textcoords="offset points", color=colour
+            label, (-0.04, height), xytext=(0, 9), textcoords="offset points", color=colour
         )
     axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlim(-0.05, 1.15)
@@ -95,9 +95,9 @@ def rules(axes, table) -> str:
             color=colour,
         )
         marks += [f"{row.arm}, {label}, {row.difference:+.3f}" for row in rows.itertuples()]
-    for place, arm in enumerate(reversed(arms)):
+    for height, arm in enumerate(reversed(arms)):
         axes.annotate(
-            arm, (0.01, place + 0.27), xycoords=("axes fraction", "data"), color=INK, ha="left"
+            arm, (0.01, height + 0.27), xycoords=("axes fraction", "data"), color=INK, ha="left"
         )
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_ylim(-0.9, len(arms) - 0.4)

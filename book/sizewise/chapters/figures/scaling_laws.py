@@ -4,7 +4,7 @@ import numpy as np
 
 from sizewise.units import si
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, by_row, listed, span
 
 
 def _label(axes, text, x, y, colour=INK, dx=5, dy=0, **options) -> None:
@@ -26,7 +26,7 @@ def gains(axes, growth, lines) -> str:
     ``growth`` has ``table``, ``name``, ``params``, ``gain``, ``gain_low`` and ``gain_high``;
     ``lines`` names the tables drawn with their interval as a band. Returns the alternative text.
     """
-    ends, shown = [], {}
+    ends, labels_at = [], {}
     for colour, table in zip(COLOURS, lines, strict=False):
         rows = growth[(growth["table"] == table) & (growth["params"] < 1e13)].sort_values("params")
         axes.fill_between(
@@ -39,10 +39,10 @@ def gains(axes, growth, lines) -> str:
         )
         axes.loglog(rows["params"], rows["gain"], color=colour)
         name, last = rows["name"].iloc[0], rows.iloc[-1]
-        shown[name] = last["params"], last["gain"], colour
+        labels_at[name] = last["params"], last["gain"], colour
         ends.append(f"{name} {rows['gain'].iloc[1]:.2f} and {last['gain']:.3f}")
     below = np.inf  # labels from the top down, each at least a seventh of a decade below the last
-    for name, (x, y, colour) in sorted(shown.items(), key=lambda item: -item[1][1]):
+    for name, (x, y, colour) in sorted(labels_at.items(), key=lambda item: -item[1][1]):
         below = min(y, below / 1.45)
         _label(axes, name.split(",")[0], x, below, colour)
     axes.set_xlim(right=3e14)
@@ -50,7 +50,7 @@ def gains(axes, growth, lines) -> str:
     axes.set_ylim(1e-3, 1)
     axes.set_xlabel("parameters before the growth")
     axes.set_ylabel("nats gained by ten times the size")
-    return "Nats gained by growing tenfold from 1B and from 1T: " + "; ".join(ends) + "."
+    return listed("Nats gained by growing tenfold from 1B and from 1T", ends)
 
 
 def exponents(axes, fits) -> str:
@@ -58,25 +58,18 @@ def exponents(axes, fits) -> str:
 
     ``fits`` has ``name``, ``exponent``, ``exponent_low``, ``exponent_high`` and ``most_params``.
     """
-    for place, row in enumerate(fits.itertuples()):
-        ends = [row.exponent_low, row.exponent_high]
-        axes.plot(ends, [place, place], color=COLOURS[0], linewidth=3, alpha=0.4)
-        axes.plot(row.exponent, place, "o", color=COLOURS[0], markersize=7)
+    for height, row in enumerate(fits.itertuples()):
+        span(axes, height, row, "exponent")
     axes.axvline(0.5, color=INK, linewidth=0.9, linestyle="--")
     _label(axes, "size and data in step", 0.5, -0.9)
     labels = [f"{row.name} ({si(row.most_params, 'params')})" for row in fits.itertuples()]
-    axes.set_yticks(range(len(fits)), labels)
-    axes.set_ylim(len(fits) - 0.5, -1.5)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("exponent a of the best size")
-    return (
-        "Compute-optimal exponents with 95 % intervals: "
-        + "; ".join(
+    by_row(axes, labels, -1.5, (0, 1), "exponent a of the best size")
+    return listed(
+        "Compute-optimal exponents with 95 % intervals",
+        (
             f"{row.name} {row.exponent:.2f} ({row.exponent_low:.2f} to {row.exponent_high:.2f})"
             for row in fits.itertuples()
-        )
-        + "."
+        ),
     )
 
 
@@ -88,23 +81,18 @@ def predicted(axes, frame) -> str:
     names = list(dict.fromkeys(frame["name"]))
     for k, (target, rows) in enumerate(frame.groupby("target", sort=False)):
         places = np.array([names.index(name) for name in rows["name"]]) + 0.3 * k - 0.15
-        for place, low, high in zip(places, rows["low"], rows["high"], strict=True):
-            axes.plot([low, high], [place, place], color=COLOURS[k], linewidth=4, alpha=0.4)
+        for height, low, high in zip(places, rows["low"], rows["high"], strict=True):
+            axes.plot([low, high], [height, height], color=COLOURS[k], linewidth=4, alpha=0.4)
         axes.plot(rows["measured"], places, "x", color=COLOURS[k], markersize=7, markeredgewidth=2)
-        apart = (rows["measured"] - rows["high"]).argmax()
-        _label(axes, target, rows["measured"].iloc[apart], places[apart], COLOURS[k], dx=7)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("accuracy, %: bar predicted, cross measured")
-    axes.set_xlim(right=97)
-    return (
-        "Measured against predicted accuracy: "
-        + "; ".join(
+        farthest = (rows["measured"] - rows["high"]).argmax()
+        _label(axes, target, rows["measured"].iloc[farthest], places[farthest], COLOURS[k], dx=7)
+    by_row(axes, names, -0.5, (None, 97), "accuracy, %: bar predicted, cross measured")
+    return listed(
+        "Measured against predicted accuracy",
+        (
             f"{r.name} {r.target} {r.measured:.0f} ({r.low:.0f} to {r.high:.0f})"
             for r in frame.itertuples()
-        )
-        + "."
+        ),
     )
 
 
@@ -118,20 +106,19 @@ def returns(axes, rows) -> str:
         for row in rows.itertuples():
             ratio = getattr(row, f"late_{kind}") / getattr(row, f"early_{kind}")
             axes.plot([0, 1], [1, ratio], "o-", color=COLOURS[k])
-        words = ("loss", "accuracy")[k]
-        _label(axes, words, 1, ratio, COLOURS[k], dx=8)
+        label = ("loss", "accuracy")[k]
+        _label(axes, label, 1, ratio, COLOURS[k], dx=8)
     axes.set_xticks([0, 1], ["earlier\ntenfold", "later\ntenfold"])
     axes.set_xlim(-0.15, 1.5)
     axes.set_ylim(0, 1.6)
     axes.set_ylabel("gained, earlier tenfold = 1")
-    return (
-        "Gained by a later tenfold of compute over an earlier one: "
-        + "; ".join(
+    return listed(
+        "Gained by a later tenfold of compute over an earlier one",
+        (
             f"{r.name} loss {r.late_nats / r.early_nats:.2f}, "
             f"accuracy {r.late_points / r.early_points:.2f}"
             for r in rows.itertuples()
-        )
-        + "."
+        ),
     )
 
 
@@ -157,13 +144,12 @@ def serving(axes, frame, size: float) -> str:
     axes.set_xlim(right=8 * end)
     axes.set_xlabel("tokens served over the model's life")
     axes.set_ylabel("parameters")
-    return (
-        f"Cheapest size as good as {si(size, 'params')}: "
-        + "; ".join(
+    return listed(
+        f"Cheapest size as good as {si(size, 'params')}",
+        (
             f"{si(row.best_params, 'params')} for {si(row.served, 'params')} tokens served"
             for row in frame.iloc[:: max(1, len(frame) // 4)].itertuples()
-        )
-        + "."
+        ),
     )
 
 
@@ -191,11 +177,10 @@ def tokens_each(axes, table, band, largest: float) -> str:
     axes.set_xticks([1e18, 1e22, 1e26, 1e30])
     axes.set_xlabel("training FLOPs; dotted: the most costly run fitted")
     axes.set_ylabel("tokens for each parameter")
-    return (
-        "Best tokens for each parameter at 10^30 FLOPs: "
-        + "; ".join(
+    return listed(
+        "Best tokens for each parameter at 10^30 FLOPs",
+        (
             f"{law} {rows['tokens_each'].iloc[-1]:.0f}"
             for law, rows in table.groupby("law", sort=False)
-        )
-        + "."
+        ),
     )

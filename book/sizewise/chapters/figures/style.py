@@ -235,6 +235,28 @@ def power(value: float, letters: bool = True) -> str:
     return {1.0: ten, -1.0: f"-{ten}"}.get(float(digits), f"{float(digits):g}×{ten}")
 
 
+def span(axes, place: float, row, name: str, colour: str = COLOURS[0], limits=(-1e9, 1e9)) -> None:
+    """A value of ``row`` as a dot with its interval (``_low``, ``_high``) as a bar at a height."""
+    value, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
+    ends = [min(max(end, limits[0]), limits[1]) for end in (low, high)]
+    axes.plot(ends, [place, place], color=colour, linewidth=3, alpha=0.4)
+    axes.plot(value, place, "o", color=colour, markersize=7)
+
+
+def by_row(axes, labels, top: float, limits, label: str) -> None:
+    """A row a label, from the top down with room above, and what the axis below counts."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, top)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(*limits)
+    axes.set_xlabel(label)
+
+
+def listed(what: str, parts) -> str:
+    """The alternative text of a figure: what it shows, and its numbers."""
+    return f"{what}: {'; '.join(parts)}."
+
+
 def svg(figure) -> str:
     """The figure as an ``<svg>`` element in the page's colours and fonts."""
     import io

@@ -46,9 +46,9 @@ def growth(names: dict[str, str], contexts):
 
     ``names`` maps a name of the catalogue or of `shapes`, or a path, to its label.
     """
-    own, lines = shapes(), []
+    own_shapes, lines = shapes(), []
     for name, label in names.items():
-        spec = config.load(own.get(name, name))
+        spec = config.load(own_shapes.get(name, name))
         model = from_config.from_config(config.build(spec), name=spec.name)
         lines += [
             {"model": label, "context": n, "bytes": memory.kv_cache_bytes(model, n)}
@@ -72,17 +72,17 @@ def arms(rows):
 def losses(rows):
     """Mean loss, size and bytes of each family in each setting, a line each."""
     table = arms(rows)
-    each = table.groupby([*SETTING, "family"], sort=False)
-    means = each.agg(
+    settings = table.groupby([*SETTING, "family"], sort=False)
+    means = settings.agg(
         params=("params_non_embedding", "first"),
         tokens=("tokens", "first"),
         seeds=("seed", "nunique"),
         loss=("val_loss", "mean"),
         bytes=("cache_bytes", "first"),
     ).reset_index()
-    place = {family: k for k, family in enumerate(NAMES)}
+    rank = {family: k for k, family in enumerate(NAMES)}
     means["family"] = means["family"].map(NAMES)
-    order = means["family"].map({NAMES[family]: k for family, k in place.items()})
+    order = means["family"].map({NAMES[family]: k for family, k in rank.items()})
     return means.assign(order=order).sort_values([*SETTING, "order"]).drop(columns="order")
 
 
@@ -116,19 +116,19 @@ def overall(differences, level: float = 0.95):
     settings it is significantly ``below`` the reference and ``above`` it."""
     lines = []
     for family, runs in differences.groupby("family", sort=False):
-        each = intervals(runs, SETTING, level)
+        settings = intervals(runs, SETTING, level)
         noise, free = _spread(runs, SETTING)
-        mean = each["difference"].mean()
-        off = _t(level, free) * noise * np.sqrt((1 / each["seeds"]).sum()) / len(each)
+        mean = settings["difference"].mean()
+        off = _t(level, free) * noise * np.sqrt((1 / settings["seeds"]).sum()) / len(settings)
         lines.append(
             {
                 "family": family,
                 "difference": mean,
                 "low": mean - off,
                 "high": mean + off,
-                "settings": len(each),
-                "below": int((each["high"] < 0).sum()),
-                "above": int((each["low"] > 0).sum()),
+                "settings": len(settings),
+                "below": int((settings["high"] < 0).sum()),
+                "above": int((settings["low"] > 0).sum()),
             }
         )
     return pd.DataFrame(lines)

@@ -33,7 +33,7 @@ STRONG = 6.0  # BIC between curves that counts as strong evidence: Kass and Raft
 def rows_by_kind() -> dict[str, pd.DataFrame]:
     """The rows of data/published_scores.jsonl by ``what``, each with its own columns alone."""
     rows = records.table("published_scores")
-    return {what: part.dropna(axis=1, how="all") for what, part in rows.groupby("what")}
+    return {kind: part.dropna(axis=1, how="all") for kind, part in rows.groupby("what")}
 
 
 def span(low: float, high: float, form: str = ".1f") -> str:
@@ -105,8 +105,8 @@ def strictness() -> pd.DataFrame:
 def emerging(kinds: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Tasks said to emerge, over compute: where they climb, and what smaller models predict."""
     climb, excess = (
-        kinds[what].set_index(["task", "by"]).xs("operations", level="by")
-        for what in ("climb", "excess")
+        kinds[kind].set_index(["task", "by"]).xs("operations", level="by")
+        for kind in ("climb", "excess")
     )
     table = climb[["models", "onset", "decades"]].join(excess[["foretold", "excess"]])
     table["95 %"] = [span(r.excess_low, r.excess_high, "+.1f") for r in excess.itertuples()]

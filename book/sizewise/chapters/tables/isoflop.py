@@ -21,11 +21,11 @@ def record(rows: pd.DataFrame) -> pd.DataFrame:
     """
     measured = rows.groupby(["budget", "width"])["val_loss"].mean().rename("measured")
     ahead = records.table("foretell").join(measured, on=["budget", "width"])
-    made = ahead["measured"]
+    ended = ahead["measured"]
     worth = ahead["loss_repeated"] / ahead["loss"]
     for name, scale in (("inside", 1.0), ("inside_repeated", worth)):
-        within = made.between(ahead["run_low"] * scale, ahead["run_high"] * scale)
-        ahead[name] = within.map({True: "yes", False: "no"}).where(made.notna())
+        within = ended.between(ahead["run_low"] * scale, ahead["run_high"] * scale)
+        ahead[name] = within.map({True: "yes", False: "no"}).where(ended.notna())
     return ahead
 
 
@@ -39,9 +39,11 @@ def expected(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     ahead = record(rows).query("budget == @top")
     if len(ahead):
         return ahead, on_record()
-    own = rows[rows["budget"] == top].groupby("width", as_index=False).first()
-    own["measured"] = rows[rows["budget"] == top].groupby("width")["val_loss"].mean().to_numpy()
-    return own, rows[rows["budget"] < top]
+    runs_there = rows[rows["budget"] == top].groupby("width", as_index=False).first()
+    runs_there["measured"] = (
+        rows[rows["budget"] == top].groupby("width")["val_loss"].mean().to_numpy()
+    )
+    return runs_there, rows[rows["budget"] < top]
 
 
 def predictions(below: pd.DataFrame, ahead: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -61,11 +63,11 @@ def predictions(below: pd.DataFrame, ahead: pd.DataFrame) -> dict[str, np.ndarra
         samples["law, repeats count less"] = law * worth.to_numpy()
     design, new = _quadratic(runs.params, runs.tokens), _quadratic(size, tokens)
     logs, rng = np.log(runs.loss), np.random.default_rng(0)
-    drawn = [_least_squares(design, logs, w) for w in fitting.resamples(runs, SAMPLES, 0)]
+    resampled = [_least_squares(design, logs, w) for w in fitting.resamples(runs, SAMPLES, 0)]
     residuals = logs - design @ _least_squares(design, logs, np.ones(len(runs)))
     residuals *= np.sqrt(len(runs) / (len(runs) - design.shape[1]))
     scatter = rng.choice(residuals, (SAMPLES, len(ahead)))
-    samples["quadratic"] = np.exp(np.array(drawn) @ new.T + scatter)
+    samples["quadratic"] = np.exp(np.array(resampled) @ new.T + scatter)
     best = scaling_laws.parabolas(ladder_runs(below), below["budget"].to_numpy())["loss"].iloc[-1]
     return samples | {"no change": np.full((1, len(ahead)), best)}
 
@@ -114,8 +116,8 @@ def seed_noise(rows: pd.DataFrame) -> pd.DataFrame:
     worst = astray.groupby([rows["budget"], rows["params_non_embedding"]]).agg(
         lambda off: off.loc[off.abs().idxmax()]
     )
-    each = groups.agg(seeds="size", mean="mean", sd="std").join(worst)
-    return each[each["seeds"] > 1].reset_index()
+    noise = groups.agg(seeds="size", mean="mean", sd="std").join(worst)
+    return noise[noise["seeds"] > 1].reset_index()
 
 
 def exponents(rows: pd.DataFrame, noise: float) -> pd.DataFrame:
@@ -137,7 +139,9 @@ def exponents(rows: pd.DataFrame, noise: float) -> pd.DataFrame:
             "surface, FLOPs spent": lambda law, runs=runs: scaling_laws.surface_exponent(law, runs),
         }
         table += [(name, way, a(fit.law), *fit.interval(a)) for way, a in ways.items()]
-    return pd.DataFrame(table, columns=["counted", "way", "exponent", "low", "high"])
+    return pd.DataFrame(
+        table, columns=["counted", "way", "exponent", "exponent_low", "exponent_high"]
+    )
 
 
 def _quadratic(params, tokens) -> np.ndarray:

@@ -119,7 +119,7 @@ def differences(table, reference: str = DENSE):
             }
         )
     table = pd.DataFrame(lines)
-    order = {arm: place for place, arm in enumerate(ARMS.values())}
+    order = {arm: rank for rank, arm in enumerate(ARMS.values())}
     places = table["arm"].map(order).fillna(len(order))
     return table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
 

@@ -39,26 +39,17 @@ def versus(small: str, large: str):
     """
     import pandas
 
-    a, b = entry(small)["figures"], entry(large)["figures"]
+    a, b = (entry(name)["figures"] for name in (small, large))
     rows = []
     for name in (name for name in a if name in b):
         if a[name]["unit"] != b[name]["unit"]:
             raise ValueError(f"{small} and {large} print {name} in unlike units")
-        unit, item, other = a[name]["unit"], a[name]["value"], b[name]["value"]
-        lead = other - item if unit in LOWER_IS_BETTER else item - other
-        rows.append(
-            {
-                "benchmark": name,
-                "unit": unit,
-                "small": item,
-                "large": other,
-                "lead": round(lead, 6),
-                "small_wins": lead > 0,
-                "errors": (100 - other) / (100 - item) if unit == "%" else None,
-            }
-        )
-    columns = ["benchmark", "unit", "small", "large", "lead", "small_wins", "errors"]
-    return pandas.DataFrame(rows, columns=columns)
+        rows.append((name, a[name]["unit"], a[name]["value"], b[name]["value"]))
+    table = pandas.DataFrame(rows, columns=["benchmark", "unit", "small", "large"])
+    better = table["unit"].isin(LOWER_IS_BETTER).map({True: -1, False: 1})
+    lead = (better * (table["small"] - table["large"])).round(6)
+    left = (100 - table["large"]) / (100 - table["small"])
+    return table.assign(lead=lead, small_wins=lead > 0, errors=left.where(table["unit"] == "%"))
 
 
 def preferred(gap: float) -> float:
@@ -102,25 +93,13 @@ def apart(snapshots, years: float = 2.0, slack: float = 0.25):
     ``slack`` is how many years a pair may be off. Columns ``before``, ``after`` (dates), and
     ``model_before``, ``model_after``, ``maker_before``, ``maker_after`` in rating points.
     """
-    import pandas
-
-    rows = []
-    for a in snapshots.itertuples():
-        for b in snapshots.itertuples():
-            passed = (_day(b.date) - _day(a.date)).days / 365.25
-            if abs(passed - years) <= slack:
-                rows.append(
-                    {
-                        "before": a.date,
-                        "after": b.date,
-                        "model_before": a.model,
-                        "model_after": b.model,
-                        "maker_before": a.maker,
-                        "maker_after": b.maker,
-                    }
-                )
-    columns = ["before", "after", "model_before", "model_after", "maker_before", "maker_after"]
-    return pandas.DataFrame(rows, columns=columns)
+    pairs = snapshots.merge(snapshots, how="cross", suffixes=("_before", "_after"))
+    before, after = (pairs[f"date_{end}"].map(_day) for end in ("before", "after"))
+    passed = (after - before).map(lambda span: span.days / 365.25)
+    pairs = pairs[(passed - years).abs() <= slack].reset_index(drop=True)
+    pairs = pairs.rename(columns={"date_before": "before", "date_after": "after"})
+    gaps = [f"{kind}_{end}" for kind in ("model", "maker") for end in ("before", "after")]
+    return pairs[["before", "after", *gaps]]
 
 
 def _margin(a: dict, b: dict) -> float | None:

@@ -33,9 +33,9 @@ def rows_by_kind() -> dict[str, pd.DataFrame]:
     """The rows of data/refit_published.jsonl by ``what``, each with its own columns alone."""
     rows = records.table("refit_published")
     rows["name"] = rows["table"].map(NAMES)
-    order = {table: place for place, table in enumerate(NAMES)}
+    order = {table: rank for rank, table in enumerate(NAMES)}
     rows = rows.sort_values("table", key=lambda tables: tables.map(order), kind="stable")
-    return {what: part.dropna(axis=1, how="all") for what, part in rows.groupby("what")}
+    return {kind: part.dropna(axis=1, how="all") for kind, part in rows.groupby("what")}
 
 
 def law(fit) -> scaling_laws.Hoffmann:
