@@ -67,14 +67,14 @@ def configs(study: Study) -> list[Row]:
 
 def measure(study: Study, config: Row) -> Row:
     """The measurements of one row."""
-    own = {
+    measures = {
         "cascade": measure_cascade,
         "chosen": measure_chosen,
         "calibration": calibration,
         "specialists": specialists,
         "vote": measure_vote,
     }
-    return own[config["what"]](study, config)
+    return measures[config["what"]](study, config)
 
 
 def measure_cascade(study: Study, config: Row) -> Row:
@@ -132,11 +132,11 @@ def calibration(study: Study, config: Row) -> Row:
     result = {"items": len(b.names), "params": entry.params, "temperature": fitted, "bins": bins}
     for name, value in (("", 1.0), ("_fitted", fitted)):
         p = confidence.probabilities(b.energy, value)
-        sure = p.max(1)
-        table = confidence.reliability(sure, b.right, bins)
+        confidences = p.max(1)
+        table = confidence.reliability(confidences, b.right, bins)
         result |= {
-            f"ece{name}": confidence.calibration_error(sure, b.right, bins),
-            f"ece_floor{name}": confidence.calibration_floor(sure, bins, seed=SEED),
+            f"ece{name}": confidence.calibration_error(confidences, b.right, bins),
+            f"ece_floor{name}": confidence.calibration_floor(confidences, bins, seed=SEED),
             f"brier{name}": confidence.brier(p, b.answer),
             f"surprise{name}": confidence.surprise(b.energy, b.answer, value),
             f"confidence_at{name}": table["confidence"].tolist(),
@@ -221,9 +221,9 @@ def digest(rows: list[Row]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def names(words: str) -> list[str]:
+def names(text: str) -> list[str]:
     """A list on the command line, a,b,c."""
-    return words.split(",")
+    return text.split(",")
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -257,8 +257,8 @@ def run(args: argparse.Namespace) -> None:
         )
     todo = records.missing(file, [c for c in configs(study) if c["what"] in args.what])
     source = None if args.list else records.provenance(seed=SEED)
-    for place, config in enumerate(todo, 1):
-        print(f"[{place}/{len(todo)}] {' '.join(map(str, config.values()))}", flush=True)
+    for number, config in enumerate(todo, 1):
+        print(f"[{number}/{len(todo)}] {' '.join(map(str, config.values()))}", flush=True)
         if source:
             measured = measure(study, config) | {"answers_digest": made_of}
             records.append(file, config, measured, source)

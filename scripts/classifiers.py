@@ -41,64 +41,64 @@ SPEED = {"fp32": 7e10, "fp16": 7e10, "bf16": 3e11, "int8": 1e11}  # operations a
 TOKENS = {"rotten-tomatoes": 29, "bbc": 53, "spam": 68, "sarcasm": 16}  # of an excerpt, about
 
 
-def bag(words) -> Iterator[Row]:
+def bag(args) -> Iterator[Row]:
     """Words alone."""
-    for name, kind in product(words.sets, probes.BAGS):
-        for labels, seed in draws(name, words):
+    for name, kind in product(args.sets, probes.BAGS):
+        for labels, seed in draws(name, args):
             yield {
                 "what": "bag",
                 "model": kind,
-                **common(name, words),
+                **common(name, args),
                 "labels_used": labels,
                 "seed": seed,
             }
 
 
-def probe(words) -> Iterator[Row]:
+def probe(args) -> Iterator[Row]:
     """Encoders whose vectors a logistic regression reads, an encoder's sets together."""
-    for model, name in product(chosen(words, ENCODERS), words.sets):
-        dtype = pretrained.entry(model).stored or words.dtype
-        for labels, seed in draws(name, words):
+    for model, name in product(chosen(args, ENCODERS), args.sets):
+        dtype = pretrained.entry(model).stored or args.dtype
+        for labels, seed in draws(name, args):
             yield {
                 "what": "probe",
                 "model": model,
                 "dtype": dtype,
-                **common(name, words),
+                **common(name, args),
                 "labels_used": labels,
                 "seed": seed,
             }
 
 
-def finetuned(words) -> Iterator[Row]:
+def finetuned(args) -> Iterator[Row]:
     """Encoders of which every weight is trained."""
-    for model, name in product(chosen(words, TUNED), words.sets):
-        for labels, seed in product(TUNED_LABELS, range(min(words.seeds, TUNED_SEEDS))):
+    for model, name in product(chosen(args, TUNED), args.sets):
+        for labels, seed in product(TUNED_LABELS, range(min(args.seeds, TUNED_SEEDS))):
             if name in TUNED_SETS and labels <= most(name):
                 yield {
                     "what": "finetuned",
                     "model": model,
                     "dtype": "fp32",
-                    **common(name, words),
+                    **common(name, args),
                     "labels_used": labels,
                     "epochs": EPOCHS[labels],
                     "seed": seed,
                 }
 
 
-def asked(words) -> Iterator[Row]:
+def asked(args) -> Iterator[Row]:
     """Language models, without and with calibration on the same passes.
 
     In other wordings they are asked without examples alone: examples show the form by themselves.
     """
-    for model, name in product(chosen(words, LANGUAGE), words.sets):
-        ways = [(0, n) for n in range(words.wordings)] + [(n, 0) for n in SHOTS if n]
+    for model, name in product(chosen(args, LANGUAGE), args.sets):
+        ways = [(0, n) for n in range(args.wordings)] + [(n, 0) for n in SHOTS if n]
         for (shots, wording), calibration in product(ways, prompting.CALIBRATIONS):
             yield {
                 "what": "prompted",
                 "model": model,
-                "dtype": words.dtype,
-                **common(name, words),
-                "items": min(words.items, FEWER.get((model, name), ASKED)),
+                "dtype": args.dtype,
+                **common(name, args),
+                "items": min(args.items, FEWER.get((model, name), ASKED)),
                 "labels_used": shots,
                 "calibration": calibration,
                 **({"wording": wording} if wording else {}),
@@ -119,19 +119,19 @@ def measure(config: Row) -> Row:
     return KINDS[config["what"]][1](config)
 
 
-def common(name: str, words) -> Row:
+def common(name: str, args) -> Row:
     """What rows of every kind say of the texts."""
-    return {"set": name, "items": words.items, "characters": words.characters}
+    return {"set": name, "items": args.items, "characters": args.characters}
 
 
-def draws(name: str, words) -> Iterator[tuple[int, int]]:
+def draws(name: str, args) -> Iterator[tuple[int, int]]:
     """Numbers of labels that the set's pool holds, with their seeds.
 
     All of the pool is one draw, whatever the seed.
     """
-    for labels in words.labels:
+    for labels in args.labels:
         if labels <= most(name):
-            for seed in range(1 if labels == classification.POOL else words.seeds):
+            for seed in range(1 if labels == classification.POOL else args.seeds):
                 yield labels, seed
 
 
@@ -141,9 +141,9 @@ def most(name: str) -> int:
     return classification.POOL // kinds * kinds
 
 
-def chosen(words, known: tuple[str, ...]) -> list[str]:
+def chosen(args, known: tuple[str, ...]) -> list[str]:
     """Of these models, those asked for."""
-    return [model for model in known if model in words.models]
+    return [model for model in known if model in args.models]
 
 
 def seconds(config: Row) -> float:
@@ -165,17 +165,17 @@ def seconds(config: Row) -> float:
     return read / rows + 0.03 + config["labels_used"] * 4e-4
 
 
-def names(words: str) -> list[str]:
+def names(args: str) -> list[str]:
     """A list on the command line, a,b,c."""
-    return words.split(",")
+    return args.split(",")
 
 
-def numbers(words: str) -> list[int]:
+def numbers(args: str) -> list[int]:
     """A list of whole numbers on the command line, a,b,c."""
     try:
-        return [int(word) for word in words.split(",")]
+        return [int(word) for word in args.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"whole numbers a,b,c wanted, got {words!r}") from None
+        raise argparse.ArgumentTypeError(f"whole numbers a,b,c wanted, got {args!r}") from None
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

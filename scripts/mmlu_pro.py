@@ -126,7 +126,7 @@ def measure(config: Row) -> Row:
 
 
 def score(answers, config: Row) -> Row:
-    right = answers.of(config["model"])
+    right = answers.right_of(config["model"])
     right = right[~np.isnan(right)]
     return {"items": len(right)} | paired.accuracy(right).columns("right")
 
@@ -134,7 +134,7 @@ def score(answers, config: Row) -> Row:
 def both(answers, config: Row) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right and wrong of the two models on the questions that both were asked, and which these
     are."""
-    small, large = answers.of(config["small"]), answers.of(config["large"])
+    small, large = answers.right_of(config["small"]), answers.right_of(config["large"])
     requested = ~np.isnan(small) & ~np.isnan(large)
     return small[requested], large[requested], requested
 
@@ -193,7 +193,7 @@ def doubling(answers, config: Row) -> Row:
     second has over a quarter of the first, with its interval by questions."""
     import pandas
 
-    scores = np.stack([answers.of(model) for model in config["chain"]])  # (3, questions)
+    scores = np.stack([answers.right_of(model) for model in config["chain"]])  # (3, questions)
     part = ~np.isnan(scores).any(axis=0)
     if config["subject"] != "all":
         part &= np.isin(answers.subjects, item_answers.GROUPS[config["subject"]])
@@ -227,7 +227,7 @@ def band(answers, config: Row) -> Row:
         for model, facts in item_answers.models().items()
         if facts["family"].split()[0] not in kin
     ]
-    share = np.nanmean([answers.of(model)[requested] for model in judges], axis=0)
+    share = np.nanmean([answers.right_of(model)[requested] for model in judges], axis=0)
     order = np.argsort(-share, kind="stable")
     part = np.array_split(order, BANDS)[config["band"]]
     return gain(small[part], large[part]) | {
@@ -252,7 +252,7 @@ def order(answers, config: Row) -> Row:
         p_values.append(paired.mcnemar(only_a, only_b)[1])
         ahead.append(only_a > only_b)
     significant = (paired.holm(p_values) < 0.05) & np.array(ahead)
-    scores = [np.nanmean(answers.of(model)) for model in sizes]
+    scores = [np.nanmean(answers.right_of(model)) for model in sizes]
     return {
         "pairs": counts,
         "smaller_ahead": int(sum(ahead)),
@@ -267,13 +267,13 @@ def answers(data, config: Row) -> Row:
     at = data.models.index(config["model"])
     requested = ~np.isnan(data.right[at])
     again = (data.again[at] == data.key)[requested]
-    drawn = (data.letters[at] != "") & (data.again[at] == "")
+    from_nowhere = (data.letters[at] != "") & (data.again[at] == "")
     return {
         "items": int(requested.sum()),
         "chance": float(data.chance[requested].mean()),
         "no_letter": float((data.letters[at] == "")[requested].mean()),
         "no_letter_again": float((data.again[at] == "")[requested].mean()),
-        "letter_from_nowhere": float(drawn[requested].mean()),
+        "letter_from_nowhere": float(from_nowhere[requested].mean()),
         "characters": float(data.characters[at][requested].mean()),
     } | paired.accuracy(again.astype(float)).columns("right_again")
 
@@ -282,7 +282,7 @@ def agreement(answers, config: Row) -> Row:
     """A cascade by agreement: where the small models give one and the same letter it is kept, else
     the large model is asked. One small model alone is never asked twice."""
     rows = [answers.models.index(model) for model in config["small"]]
-    large = answers.of(config["large"])
+    large = answers.right_of(config["large"])
     letters = answers.letters[rows]  # (small models, questions)
     alone = (letters[0] == answers.key).astype(float)
     remaining = (letters == letters[0]).all(axis=0) & (letters[0] != "")
@@ -346,7 +346,7 @@ def main() -> None:
             for row in rows:
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
-        if not item_answers.load().whole:
+        if not item_answers.load().complete:
             left = [row for row in rows if row["what"] in WHOLE]
             rows = [row for row in rows if row["what"] not in WHOLE]
             print(f"mmlu_pro: {len(left)} rows need the archives and are left out", file=sys.stderr)

@@ -40,13 +40,13 @@ EXAMPLE, MADE = 20, 60  # items
 MOST = 64  # tokens of an answer; all items ask for a word, a number or a line
 
 
-def grid(words) -> list[Row]:
+def grid(args) -> list[Row]:
     """A row for each model, task and temperature."""
     rows = []
-    for model in words.models:
-        plans = [("example", EXAMPLE, GREEDY, 1, WORDINGS), ("made", words.items, GREEDY, 1, 1)]
-        if model not in words.once:
-            plans.append(("example", EXAMPLE, DRAWN, words.repeats, 1))
+    for model in args.models:
+        plans = [("example", EXAMPLE, GREEDY, 1, WORDINGS), ("made", args.items, GREEDY, 1, 1)]
+        if model not in args.once:
+            plans.append(("example", EXAMPLE, DRAWN, args.repeats, 1))
         rows += [
             {
                 "model": model,
@@ -55,7 +55,7 @@ def grid(words) -> list[Row]:
                 "temperature": temperature,
                 "repeats": repeats,
                 "wordings": wordings,
-                "most": words.most,
+                "most": args.most,
                 "seed": 0,
             }
             for task, items, temperature, repeats, wordings in plans
@@ -88,7 +88,7 @@ def measure(config: Row, threads: int = 1) -> Row:
 def loaded(name: str) -> Local:
     """The model of this name, after a first answer that is not timed."""
     loaded.cache_clear()  # the one before goes first: loading holds the weights twice
-    result = Local(load.find(name), Asking(most=2))
+    result = Local(load.find(name), Asking(max_tokens=2))
     result.ask("Say yes.")
     return result
 

@@ -39,29 +39,29 @@ WRITTEN_PART = 15  # of a row of further written answers, which take minutes
 DISCORDANT = 0.2  # share of questions on which two models differ, to tell what a size can show
 
 
-def grid(words) -> list[Row]:
+def grid(args) -> list[Row]:
     """A row for each part of each task, those of one model together."""
     result = []
-    for model in words.models:
-        for task in words.tasks:
+    for model in args.models:
+        for task in args.tasks:
             if task in WRITTEN and not tuned(model):
                 continue
-            base = {"model": model, "dtype": words.dtype, "task": task}
+            base = {"model": model, "dtype": args.dtype, "task": task}
             base |= {"chat": True} if task in WRITTEN else {}
-            sample, every = size(words, model, task), whole(task).questions
+            sample, every = size(args, model, task), whole(task).questions
             result += [base | part | {"seed": 0} for part in parts(0, sample, PART)]
             base |= {} if task in WRITTEN else {"likelihoods": False}
             further = parts(sample, every, WRITTEN_PART if task in WRITTEN else MORE_PART)
             # whole parts, so that a later call with more goes on behind them
-            most = every if words.more == "all" else sample + words.more
-            result += [base | part | {"seed": 0} for part in further if part["first"] < most]
+            limit = every if args.more == "all" else sample + args.more
+            result += [base | part | {"seed": 0} for part in further if part["first"] < limit]
     return result
 
 
-def parts(start: int, stop: int, most: int) -> list[Row]:
+def parts(start: int, stop: int, size: int) -> list[Row]:
     """The questions from ``start`` to ``stop`` in parts of at most so many."""
     return [
-        {"first": first, "count": min(most, stop - first)} for first in range(start, stop, most)
+        {"first": first, "count": min(size, stop - first)} for first in range(start, stop, size)
     ]
 
 
@@ -70,12 +70,12 @@ def whole(task: str):
     return tasks.TASKS[task] if task in tasks.TASKS else exact_match.known(task)
 
 
-def size(words, model: str, task: str) -> int:
+def size(args, model: str, task: str) -> int:
     """Questions of a task's sample: the long tasks and the largest model get fewer.
 
     Never more than the task has.
     """
-    requested = words.answers.get(task, words.items) // (FEWER.get(model, 1) * FEWER.get(task, 1))
+    requested = args.answers.get(task, args.items) // (FEWER.get(model, 1) * FEWER.get(task, 1))
     return max(1, min(requested, whole(task).questions))
 
 
@@ -87,12 +87,12 @@ def refuse_overlap(configs: list[Row], file: Path) -> None:
     recorded = {row["id"]: row for row in records.read(file)}
     taken: dict[tuple, dict[int, str]] = {}
     for name, row in recorded.items():
-        own = taken.setdefault((row["model"], row["dtype"], row["task"]), {})
-        own |= dict.fromkeys(range(row["first"], row["first"] + row["count"]), name)
+        numbers = taken.setdefault((row["model"], row["dtype"], row["task"]), {})
+        numbers |= dict.fromkeys(range(row["first"], row["first"] + row["count"]), name)
     for config in configs:
-        own = taken.get((config["model"], config["dtype"], config["task"]), {})
+        numbers = taken.get((config["model"], config["dtype"], config["task"]), {})
         new = range(config["first"], config["first"] + config["count"])
-        if records.identity(config) not in recorded and any(number in own for number in new):
+        if records.identity(config) not in recorded and any(number in numbers for number in new):
             raise ValueError(
                 f"questions {new.start} to {new.stop - 1} of {config['task']} are partly recorded "
                 f"for {config['model']} in another part; ask with the same --items and --answers"
@@ -155,11 +155,11 @@ def choose(result, config: Row, items, batch: int) -> Row:
     }
     if not config.get("likelihoods", True):
         return chosen
-    each = table.groupby("item", sort=False)
+    by_item = table.groupby("item", sort=False)
     return chosen | {
-        "nats": [[round(value, 5) for value in part] for _, part in each["nats"]],
-        "tokens": [part.tolist() for _, part in each["tokens"]],
-        "bytes": [part.tolist() for _, part in each["bytes"]],
+        "nats": [[round(value, 5) for value in part] for _, part in by_item["nats"]],
+        "tokens": [part.tolist() for _, part in by_item["tokens"]],
+        "bytes": [part.tolist() for _, part in by_item["bytes"]],
     }
 
 
@@ -275,21 +275,21 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def show(words) -> None:
+def show(args) -> None:
     """Print the rows, and what so many questions can tell apart."""
-    for row in grid(words):
+    for row in grid(args):
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     planned: dict[tuple, int] = {}
-    for row in grid(words):
+    for row in grid(args):
         key = row["model"], row["task"]
         planned[key] = planned.get(key, 0) + row["count"]
     for count in sorted(set(planned.values())):
         try:
-            least = f"a difference from {paired.detectable(DISCORDANT, count):.1%} on"
+            smallest = f"a difference from {paired.detectable(DISCORDANT, count):.1%} on"
         except ValueError:
-            least = "no difference"
+            smallest = "no difference"
         print(
-            f"{count} questions: where two models differ on {DISCORDANT:.0%}, {least} is found "
+            f"{count} questions: where two models differ on {DISCORDANT:.0%}, {smallest} is found "
             "with power 0.8"
         )
 

@@ -602,7 +602,7 @@ def test_the_server_of_transformers_is_an_endpoint(tmp_path, sizewise):
         listens(serving, port)
         url = f"http://127.0.0.1:{port}/v1"
         file = sums(tmp_path / "my.jsonl", 3)
-        asking = Asking(most=6, timeout=60, retries=8)
+        asking = Asking(max_tokens=6, timeout=60, retries=8)
         there = models.Model(str(folder), models.address(url))
         here = models.Model(str(folder))
         settings = run.Settings(asking, concurrency=1)

@@ -66,7 +66,7 @@ def decoded(tokenizer, ids):
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_answers_are_those_of_a_loop_whatever_the_batch(model, tokenizer, batch):
-    found = generation.answers(model, tokenizer, PROMPTS, most=12, batch=batch)
+    found = generation.answers(model, tokenizer, PROMPTS, max_tokens=12, batch=batch)
     for prompt, answer in zip(PROMPTS, found, strict=True):
         assert answer.text == decoded(tokenizer, by_hand(model, tokenizer, prompt, 12))
         assert answer.tokens == 12
@@ -74,7 +74,7 @@ def test_answers_are_those_of_a_loop_whatever_the_batch(model, tokenizer, batch)
 
 
 def test_an_answer_ends_before_its_first_stop_while_others_go_on(model, tokenizer):
-    whole = generation.answers(model, tokenizer, PROMPTS, most=16)
+    whole = generation.answers(model, tokenizer, PROMPTS, max_tokens=16)
     pairs = [one.text[at : at + 2] for one in whole for at in range(2, 14)]
     stop = next(  # two characters of one answer that another one does not have
         pair
@@ -85,7 +85,7 @@ def test_an_answer_ends_before_its_first_stop_while_others_go_on(model, tokenize
     assert min(seen) == -1 < max(seen)
     for batch in (1, 4):
         found = generation.answers(
-            model, tokenizer, PROMPTS, most=16, stops=("never said", stop), batch=batch
+            model, tokenizer, PROMPTS, max_tokens=16, stops=("never said", stop), batch=batch
         )
         for prompt, before, after, at in zip(PROMPTS, whole, found, seen, strict=True):
             assert after.text == (before.text if at < 0 else before.text[:at])
@@ -95,10 +95,10 @@ def test_an_answer_ends_before_its_first_stop_while_others_go_on(model, tokenize
 
 
 def test_a_stop_that_begins_in_the_prompt_does_not_count(model, tokenizer):
-    (before,) = generation.answers(model, tokenizer, ["the fox"], most=8)
+    (before,) = generation.answers(model, tokenizer, ["the fox"], max_tokens=8)
     stop = "x" + before.text[:1]
     expected = generation.cut(before.text, (stop,))
-    (after,) = generation.answers(model, tokenizer, ["the fox"], most=8, stops=(stop,))
+    (after,) = generation.answers(model, tokenizer, ["the fox"], max_tokens=8, stops=(stop,))
     assert after.text == expected
     assert after.tokens > 1
 
@@ -109,7 +109,7 @@ def test_an_end_token_ends_an_answer_and_is_not_in_its_text(model, tokenizer):
     kept, first = model.generation_config, ids.index(end)
     model.generation_config = GenerationConfig(eos_token_id=[299, end])
     try:
-        found = generation.answers(model, tokenizer, PROMPTS, most=10, batch=4)
+        found = generation.answers(model, tokenizer, PROMPTS, max_tokens=10, batch=4)
         assert model.generation_config.eos_token_id == [299, end]  # as it was
     finally:
         model.generation_config = kept
@@ -122,13 +122,13 @@ def test_an_end_token_ends_an_answer_and_is_not_in_its_text(model, tokenizer):
 
 
 def test_the_models_own_sampling_and_penalties_are_put_aside(model, tokenizer):
-    plain = generation.answers(model, tokenizer, PROMPTS, most=12)
+    plain = generation.answers(model, tokenizer, PROMPTS, max_tokens=12)
     kept = model.generation_config
     model.generation_config = GenerationConfig(
         do_sample=True, temperature=5.0, repetition_penalty=3.0, no_repeat_ngram_size=1
     )
     try:
-        found = generation.answers(model, tokenizer, PROMPTS, most=12)
+        found = generation.answers(model, tokenizer, PROMPTS, max_tokens=12)
     finally:
         model.generation_config = kept
     assert [one.text for one in found] == [one.text for one in plain]
@@ -137,20 +137,20 @@ def test_the_models_own_sampling_and_penalties_are_put_aside(model, tokenizer):
 def test_seconds_are_shared_and_progress_is_told(model, tokenizer):
     told = []
     found = generation.answers(
-        model, tokenizer, PROMPTS, most=3, batch=2, progress=lambda *now: told.append(now)
+        model, tokenizer, PROMPTS, max_tokens=3, batch=2, progress=lambda *now: told.append(now)
     )
     assert told == [(2, 5), (4, 5), (5, 5)]
     assert all(answer.seconds > 0 for answer in found)
-    assert generation.answers(model, tokenizer, [], most=3) == []
+    assert generation.answers(model, tokenizer, [], max_tokens=3) == []
 
 
 def test_what_makes_no_sense_is_refused(model, tokenizer):
     for prompts, more, said in (
-        (["the"], {"most": 0}, "most tokens"),
-        (["the"], {"most": 3, "stops": ("",)}, "no stop is empty"),
-        ("the", {"most": 3}, "sequences of texts"),
-        ([""], {"most": 3}, "empty"),
-        (["the"], {"most": 256}, "over the context 256"),
+        (["the"], {"max_tokens": 0}, "most tokens"),
+        (["the"], {"max_tokens": 3, "stops": ("",)}, "no stop is empty"),
+        ("the", {"max_tokens": 3}, "sequences of texts"),
+        ([""], {"max_tokens": 3}, "empty"),
+        (["the"], {"max_tokens": 256}, "over the context 256"),
     ):
         with pytest.raises(ValueError, match=said):
             generation.answers(model, tokenizer, prompts, **more)
@@ -277,7 +277,7 @@ def test_a_right_answer_on_a_busy_machine_stays_right(monkeypatch):
 
 
 def test_words_are_scored_as_by_a_loop_and_are_right_when_greedy_gives_them(model, tokenizer):
-    greedy = generation.answers(model, tokenizer, PROMPTS, most=6)
+    greedy = generation.answers(model, tokenizer, PROMPTS, max_tokens=6)
     items = [exact_match.Item(f"w{n}", prompt, "fox dog") for n, prompt in enumerate(PROMPTS)]
     table = exact_match.score(model, tokenizer, "lambada", items, batch=3)
     assert list(table) == exact_match.COLUMNS

@@ -90,7 +90,7 @@ class TestArchives:
 class TestMeasures:
     def test_a_gain_is_counted_by_questions(self, script):
         answers = made(a=[1, 1, 0, 0, 0, 1, 0, 1], b=[1, 0, 1, 1, 0, 1, 1, 1])
-        got = script.gain(answers.of("a"), answers.of("b"))
+        got = script.gain(answers.right_of("a"), answers.right_of("b"))
         assert (got["only_small"], got["only_large"], got["gain"]) == (1, 3, 25)
         assert got["discordant"] == 0.5
         assert got["small_right_where_large_wrong"] == 0.5  # of questions 2 and 5

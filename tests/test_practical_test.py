@@ -116,7 +116,7 @@ class TestMadeItems:
 class TestRows:
     def test_the_answers_are_those_of_the_command(self, rows, folders, tmp_path):
         for row, folder in zip(rows, folders, strict=True):
-            asking = Asking(most=5, temperature=1.0)
+            asking = Asking(max_tokens=5, temperature=1.0)
             answers, (plan,) = run.ask_all(
                 (models.Model(folder),),
                 synthetic_items.items(6),
@@ -142,7 +142,7 @@ class TestRows:
     def test_the_report_of_rows_is_that_of_the_answers(self, rows, folders, tmp_path):
         two = tuple(map(models.Model, folders))
         items = synthetic_items.items(6)
-        setting = run.Settings(Asking(most=5, temperature=1.0), 3)
+        setting = run.Settings(Asking(max_tokens=5, temperature=1.0), 3)
         answers, plans = run.ask_all(two, items, setting, tmp_path / "answers.jsonl")
         direct = report.compare(items, two, plans, answers, [practical_test.UNPRICED] * 2)
         found = practical_test.compared(*rows)
@@ -258,3 +258,28 @@ def test_the_rules_of_now_mark_nearly_all_recorded_answers_as_those_of_then():
     assert len(pairs) > 400
     assert sum(a != b for a, b in pairs) <= 0.03 * len(pairs)
     assert any(now["finishes"][0] == ["stop"] * 3 for now in practical_test.load())
+
+
+def test_models_are_compared_on_rows_that_asked_all_of_them_alike():
+    def row(model, task, wordings, temperature=0):
+        return {
+            "model": model,
+            "task": task,
+            "wordings": wordings,
+            "temperature": temperature,
+        }
+
+    old = [row(model, task, 0) for model in "ab" for task in practical_test.TASKS]
+    drawn = [row("a", "example", 1, 0.7)]
+    got = practical_test.greedy([*old, row("a", "example", 3), row("a", "made", 1), *drawn])
+    assert {key: entry["wordings"] for key, entry in got.items()} == dict.fromkeys(
+        [(model, task) for model in "ab" for task in practical_test.TASKS], 0
+    )
+    new = [row("b", "made", 1), row("c", "made", 1)]
+    got = practical_test.greedy([*old, row("a", "made", 1), *new])
+    assert {key: entry["wordings"] for key, entry in got.items() if key[1] == "made"} == {
+        ("a", "made"): 1,
+        ("b", "made"): 1,
+        ("c", "made"): 1,
+    }
+    assert got["a", "example"]["wordings"] == 0

@@ -88,7 +88,7 @@ def test_what_is_read_is_counted_by_hand():
     assert laid.ids == (7, 1, 2, 3, 3)  # last tokens are not read
     assert laid.positions == (0, 1, 2, 3, 3)
     assert laid.segments == (0, 0, 0, 1, 3)
-    assert laid.told == (((2, 3), (3, 4)), ((2, 5),), ((2, 3), (4, 6)))
+    assert laid.targets == (((2, 3), (3, 4)), ((2, 5),), ((2, 3), (4, 6)))
     assert laid.places == 3
 
 

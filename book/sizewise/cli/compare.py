@@ -122,12 +122,12 @@ def compare(
         raise ValueError(f"--until takes the word {DECIDED}, got {until!r}")
     if not 0 <= margin <= 100:
         raise ValueError(f"margin must be from 0 to 100 points, got {margin:g}")
-    asking = Asking(system, most, _temperature(temperature), _timeout(timeout), retries)
+    options = Asking(system, most, _temperature(temperature), _timeout(timeout), retries)
     items = tasks.sample(tasks.read(task, score or None), sample, seed)
     pair = models.parse(model, endpoint, key_env, insecure)
     rates = [cost.rates(*both) for both in zip(pair, (price_a, price_b), strict=True)]
     _check_local(pair, device, dtype)
-    settings = run.Settings(asking, repeats, seed, concurrency, device, dtype, wordings)
+    settings = run.Settings(options, repeats, seed, concurrency, device, dtype, wordings)
     if until:
         items = tasks.shuffled(items, seed)
     file = output or _beside(task)
@@ -158,7 +158,7 @@ def compare(
         "settings": {
             "system": system,
             "most": most,
-            "temperature": asking.temperature,
+            "temperature": options.temperature,
             "wordings": wordings,
             "repeats": repeats,
             "seed": seed,
@@ -292,10 +292,10 @@ def _progress(pair, items):
 # -- the report
 
 
-def cut(text: str, most: int = ANSWER) -> str:
-    """A text on one line, without what moves a terminal's cursor, cut to ``most`` characters."""
+def cut(text: str, width: int = ANSWER) -> str:
+    """A text on one line, without what moves a terminal's cursor, cut to ``width`` characters."""
     plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return plain if len(plain) <= most else plain[: most - 1] + "…"
+    return plain if len(plain) <= width else plain[: width - 1] + "…"
 
 
 def print_report(result: dict[str, Any]) -> None:
@@ -380,10 +380,10 @@ def _difference(figures: dict[str, Any]) -> str:
         return f"{text}, at every number of items (confidence sequence)"
     if figures["p_mid"] is None:
         return f"{text} (bootstrap; scores between 0 and 1, so no McNemar test)"
-    drawn = f"bootstrap {figures['drawn_low'] * 100:+.1f} to {figures['drawn_high'] * 100:+.1f}"
+    resampled = f"bootstrap {figures['drawn_low'] * 100:+.1f} to {figures['drawn_high'] * 100:+.1f}"
     counts = f"{figures['only_a']} right in A alone, {figures['only_b']} in B alone"
     p = f"p = {figures['p_mid']:.3g} (exact {figures['p_exact']:.3g})"
-    return f"{text}, {drawn}; {counts}: McNemar {p}"
+    return f"{text}, {resampled}; {counts}: McNemar {p}"
 
 
 def _unanswered(models: list[dict[str, Any]]) -> None:
@@ -397,15 +397,15 @@ def _unanswered(models: list[dict[str, Any]]) -> None:
             items = [r["item"] for r in model["failed"] if cut(r["reason"], 200) == reason]
             print(f"  not answered by {letter}: {_few(items)}: {reason}")
         if len(reasons) > REASONS:
-            rest = sum(sorted(reasons.values())[:-REASONS])
-            print(f"  not answered by {letter} for other reasons: {rest}; --json has them")
+            others = sum(sorted(reasons.values())[:-REASONS])
+            print(f"  not answered by {letter} for other reasons: {others}; --json has them")
     if any(model["failed"] for model in models):
         print("The same command asks these again.")
 
 
-def _few(items: list[str], most: int = 3) -> str:
-    names = ", ".join(cut(name, 24) for name in items[:most])
-    return names if len(items) <= most else f"{names} and {len(items) - most} more"
+def _few(items: list[str], limit: int = 3) -> str:
+    names = ", ".join(cut(name, 24) for name in items[:limit])
+    return names if len(items) <= limit else f"{names} and {len(items) - limit} more"
 
 
 def _answered(model: dict[str, Any]) -> str:

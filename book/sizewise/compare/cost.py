@@ -58,11 +58,11 @@ def rates(model: Model, value: str = "", prompt: int = 1000) -> Rates:
     return Rates(None, None, f"not on the list of {prices.list_version()}")
 
 
-def _given(words: str) -> Rates:
+def _given(text: str) -> Rates:
     try:
-        values = [float(entry) for entry in words.split(",")]
+        values = [float(entry) for entry in text.split(",")]
     except ValueError:
         values = []
     if len(values) != 2 or not all(0 <= entry < math.inf for entry in values):
-        raise ValueError(f"a price is INPUT,OUTPUT in dollars a million tokens, got {words!r}")
+        raise ValueError(f"a price is INPUT,OUTPUT in dollars a million tokens, got {text!r}")
     return Rates(*values, "as given")

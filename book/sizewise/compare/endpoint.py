@@ -55,7 +55,7 @@ class Asking:
     """How to ask: the request's settings, and how long to try."""
 
     system: str = ""
-    most: int = 4096  # tokens; thoughts are written first
+    max_tokens: int = 4096  # tokens; thoughts are written first
     temperature: float | None = 0.0  # None: the endpoint's own
     timeout: float = 300.0
     retries: int = 4
@@ -126,13 +126,13 @@ class Client:
     def __init__(
         self,
         model: Model,
-        asking: Asking,
+        options: Asking,
         *,
         sleep: Callable[[float], Any] = time.sleep,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.model, self.asking = model, asking
+        self.model, self.options = model, options
         self.sleep, self.draw, self.clock = sleep, draw, clock
         self.limit = "max_tokens"  # its name in the request
         self.session = _Session()
@@ -156,7 +156,7 @@ class Client:
                 if wait is not None and wait > PATIENCE:
                     reason = f"{reason}, and asks to wait {wait:.0f} s"
                     return Reply(tries=tries, failed=reason)
-                if tries > self.asking.retries:
+                if tries > self.options.retries:
                     return Reply(tries=tries, failed=f"{reason}, after {tries} tries")
                 self.sleep(self._pause(tries) if wait is None else max(wait, self._pause(1)))
             else:
@@ -209,32 +209,32 @@ class Client:
             passing = code.isdecimal() and (int(code) in PASSING or 500 <= int(code) < 600)
             passing = passing or bool(MAY_PASS.search(reason))
             raise (_Passing if passing else _Failed)(f"an error: {self._cut(reason)}")
-        return _read(body, self.asking.most)
+        return _read(body, self.options.max_tokens)
 
     def _post(self, prompt: str) -> tuple[int, Any, bytes]:
-        asking = self.asking
-        messages = [{"role": "system", "content": asking.system}] if asking.system else []
+        options = self.options
+        messages = [{"role": "system", "content": options.system}] if options.system else []
         body = {
             "model": self.model.name,
             "messages": [*messages, {"role": "user", "content": prompt}],
-            self.limit: asking.most,
+            self.limit: options.max_tokens,
         }
-        if asking.temperature is not None:
-            body["temperature"] = asking.temperature
-        until = self.clock() + asking.timeout
+        if options.temperature is not None:
+            body["temperature"] = options.temperature
+        until = self.clock() + options.timeout
         try:
             with self.session.post(
                 self.model.url,
                 json=body,
                 stream=True,
-                timeout=asking.timeout,
+                timeout=options.timeout,
                 allow_redirects=False,
                 auth=self._sign,
                 headers={"Accept-Encoding": "identity"},
             ) as response:
                 return response.status_code, response.headers, self._content(response, until)
         except (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError):
-            raise _Passing(f"no answer in {asking.timeout:g} s") from None
+            raise _Passing(f"no answer in {options.timeout:g} s") from None
         except requests.exceptions.SSLError:
             raise _Failed("no trusted encrypted connection") from None
         except requests.ConnectionError as error:
@@ -264,7 +264,7 @@ class Client:
             if len(content) > MOST_BYTES:
                 raise _Failed(f"an answer over {MOST_BYTES >> 20} MiB")
             if self.clock() > until:
-                raise _Passing(f"no whole answer in {self.asking.timeout:g} s")
+                raise _Passing(f"no whole answer in {self.options.timeout:g} s")
         return bytes(content)
 
     def _reason(self, content: bytes) -> str:
@@ -355,7 +355,7 @@ THOUGHTS = (  # names of the field, by server
 )
 
 
-def _read(body: dict[str, Any], most: int) -> Reply:
+def _read(body: dict[str, Any], max_tokens: int) -> Reply:
     """Text, thought and tokens of a completion."""
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -375,7 +375,7 @@ def _read(body: dict[str, Any], most: int) -> Reply:
             text = ""
     if text is None:
         raise _Passing("an answer without text")
-    own, text = split_thought(text)
+    tagged, text = split_thought(text)
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
     prompt, answer = (
         next((n for name in names if (n := _count(usage.get(name))) is not None), None)
@@ -387,13 +387,13 @@ def _read(body: dict[str, Any], most: int) -> Reply:
     total = _count(usage.get("total_tokens"))
     if None not in (prompt, answer, total) and total > prompt + answer:
         thinking, answer = total - prompt - answer, total - prompt  # thoughts were counted apart
-    if not finish and answer is not None and answer >= most:
+    if not finish and answer is not None and answer >= max_tokens:
         finish = "length"
     return Reply(
         text=text,
         prompt_tokens=prompt,
         answer_tokens=answer,
-        thought="\n".join(filter(None, (thought, own))),
+        thought="\n".join(filter(None, (thought, tagged))),
         thought_tokens=thinking,
         finish=str(finish),
     )

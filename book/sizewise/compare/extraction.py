@@ -29,13 +29,13 @@ class Extracted:
 def _words() -> dict[str, str]:
     """The words around an answer, as alternatives of a pattern."""
     text = Path(__file__).with_name("answer_words.yml").read_text(encoding="utf-8")
-    return {name: "|".join(words) for name, words in yaml.safe_load(text).items()}
+    return {name: "|".join(alternatives) for name, alternatives in yaml.safe_load(text).items()}
 
 
-def _unspaced(words: str) -> str:
+def _unspaced(alternatives: str) -> str:
     """The alternatives that are written without spaces around them: Thai, Chinese, Japanese."""
     script = r"[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]"
-    return "|".join(word for word in words.split("|") if re.search(script, word))
+    return "|".join(entry for entry in alternatives.split("|") if re.search(script, entry))
 
 
 W = _words()
@@ -123,43 +123,43 @@ def letter(text: str, choices: tuple[str, ...]) -> Extracted:
     in the text, or else the last letter that stands alone.
     """
     text = shortened(text)
-    known = "".join(chr(65 + at) for at in range(len(choices)))
-    if whole := _whole(text, known, choices):
-        return Extracted(whole)
+    letters = "".join(chr(65 + at) for at in range(len(choices)))
+    if complete := _whole(text, letters, choices):
+        return Extracted(complete)
     stated = []
     for at, content in [*boxed(text), *fields(text)]:
-        if name := _whole(content, known, choices) or _leading(content, known):
+        if name := _whole(content, letters, choices) or _leading(content, letters):
             stated.append((at, name))
     flat = plain(text)
-    stated = stated or _ticked(flat, known)
-    stated = stated or _statements(flat, known) + _statements_by_words(flat, known, choices)
+    stated = stated or _ticked(flat, letters)
+    stated = stated or _statements(flat, letters) + _statements_by_words(flat, letters, choices)
     if stated:
         return Extracted(max(stated)[1] or None)  # several letters at once are none
     lines = [line for line in flat.splitlines() if re.search(rf"[^{MARKS}]", line)]
     for line in (lines[-1], lines[0]) if lines else ():  # a line of nothing else
-        if name := _whole(line, known, choices) or _leading(line, known):
+        if name := _whole(line, letters, choices) or _leading(line, letters):
             return Extracted(name)
-    named = [name for name, words in zip(known, choices, strict=True) if _mentions(words, flat)]
+    named = [name for name, choice in zip(letters, choices, strict=True) if _mentions(choice, flat)]
     if len(named) == 1:
         return Extracted(named[0], stated=False)
     alone = [
         match
-        for match in re.finditer(rf"(?<![A-Za-z0-9'’.-])([{known}])(?![A-Za-z0-9'’-])", flat)
+        for match in re.finditer(rf"(?<![A-Za-z0-9'’.-])([{letters}])(?![A-Za-z0-9'’-])", flat)
         if not _is_word(flat, match) and _believed(flat, match, False)
     ]
-    both = rf"(?<!\w)[{known}]\s*(?:(?:{W['and']})\s*)+$"
+    both = rf"(?<!\w)[{letters}]\s*(?:(?:{W['and']})\s*)+$"
     if not alone or re.search(both, flat[: alone[-1].start(1)]):  # "A or B"
         return Extracted(None, stated=False)
     single = len({match[1] for match in alone}) == 1 and flat[alone[-1].end() :][:1] != "?"
     return Extracted(alone[-1][1], stated=single and len(flat) <= SHORT)
 
 
-def _ticked(text: str, known: str) -> list[tuple[int, str]]:
+def _ticked(text: str, letters: str) -> list[tuple[int, str]]:
     """The one choice of a list that is ticked, or has a yes: "A: no. B: yes."."""
     marks = (
-        rf"\[[xX{TICK}]\]\W*([{known}])(?!\w)",
-        rf"^\W*[{TICK}][ \t*️]*([{known}])(?!\w)",
-        rf"(?<!\w)([{known}])[)\].:*\s|-]*(?:[{TICK}]|(?:{W['affirmed']})\b)",
+        rf"\[[xX{TICK}]\]\W*([{letters}])(?!\w)",
+        rf"^\W*[{TICK}][ \t*️]*([{letters}])(?!\w)",
+        rf"(?<!\w)([{letters}])[)\].:*\s|-]*(?:[{TICK}]|(?:{W['affirmed']})\b)",
     )
     ticked = [
         (match.start(1), match[1])
@@ -169,67 +169,67 @@ def _ticked(text: str, known: str) -> list[tuple[int, str]]:
     return ticked if len({name for _, name in ticked}) == 1 else []
 
 
-def _whole(text: str, known: str, choices: tuple[str, ...]) -> str | None:
+def _whole(text: str, letters: str, choices: tuple[str, ...]) -> str | None:
     """The letter where the text is a letter, a choice's words, or both, and nothing else."""
     bare = re.sub(rf"^[{MARKS}✅✔️☑👉]+|[{MARKS}✅✔️☑👍✓]+$", "", plain(text))
     bare = re.sub(rf"^(?:{W['option']}|{W['answer']})\b[{MARKS}]*", "", bare, flags=re.I) or bare
-    if reply := re.fullmatch(rf"\s*A\s*:\s*([{known}])\W*", bare):  # "Q: ... A: B"
+    if reply := re.fullmatch(rf"\s*A\s*:\s*([{letters}])\W*", bare):  # "Q: ... A: B"
         return reply[1]
-    if len(bare) == 1 and bare.upper() in known:
+    if len(bare) == 1 and bare.upper() in letters:
         return bare.upper()
     bare = _normal(bare)
-    for name, words in zip(known.lower(), map(_normal, choices), strict=True):
-        words = re.escape(words)
-        both = rf"(?:{name}[\s.):\]\-–—,*_(]+)?{words}\)?|{words}\W+{name}\)?"
+    for name, choice in zip(letters.lower(), map(_normal, choices), strict=True):
+        choice = re.escape(choice)
+        both = rf"(?:{name}[\s.):\]\-–—,*_(]+)?{choice}\)?|{choice}\W+{name}\)?"
         if re.fullmatch(both, bare):
             return name.upper()
     return None
 
 
-def _leading(line: str, known: str) -> str | None:
+def _leading(line: str, letters: str) -> str | None:
     """The letter at the head of a line: "B) because ...", "**B**: ...", "B - Paris"."""
     ends = r"(?:[)\].:：,，。]|[-–—](?=\s))"
-    match = re.match(rf"[\s*_`>#\-•\"'“(\[]*([{known}])[*_`\"'”]*\s*{ends}", line)
+    match = re.match(rf"[\s*_`>#\-•\"'“(\[]*([{letters}])[*_`\"'”]*\s*{ends}", line)
     if not match or re.match(rf"[^\n]{{0,60}}(?:{W['bad']})", line[match.end() :], re.I):
         return None
     return match[1]
 
 
 @cache
-def _patterns(known: str) -> dict[str, re.Pattern]:
+def _patterns(letters: str) -> dict[str, re.Pattern]:
     """The sentences that state an answer; group 1 is the letter."""
-    small, ends = known.lower(), r"(?![A-Za-z0-9]|['’](?:s|m|d|ll|ve|re)\b)"
-    one = (  # a letter that stands alone; a small one is in brackets or ends its line
-        rf"(?<![A-Za-z0-9])[\"'“‘„«(\[*_`<{{]*((?-i:[{known}]){ends}"
+    small, ends = letters.lower(), r"(?![A-Za-z0-9]|['’](?:s|m|d|ll|ve|re)\b)"
+    single = (  # a letter that stands alone; a small one is in brackets or ends its line
+        rf"(?<![A-Za-z0-9])[\"'“‘„«(\[*_`<{{]*((?-i:[{letters}]){ends}"
         rf"|(?-i:(?<=[(\[*_`\"'“‘{{])[{small}]){ends}"
         rf"|(?-i:[{small}])(?=[)\]*_`\"”}}]|[\s.!。]*(?:\n|\Z)))[\"'”’“»)\]*_`>}}]*"
     )
     gap = f"[{MARKS}]*"
     kind = rf"(?:{W['answer']}|{W['option']}|{W['good']})"
-    own = r"(?:(?:the|my|final|selected|chosen|our)\s+)*"
+    possessive = r"(?:(?:the|my|final|selected|chosen|our)\s+)*"
     texts = {
-        "cue": rf"{ANSWER}{gap}{BETWEEN}{{0,6}}?{gap}{one}",
+        "cue": rf"{ANSWER}{gap}{BETWEEN}{{0,6}}?{gap}{single}",
         "pick": rf"(?:\b(?:{W['choose']}|{W['it_is']})\b|{_unspaced(W['choose'])}){gap}"
-        rf"(?:(?:the|an?|la|le|die|l['’])?\s*{kind}\s*){{0,2}}{gap}{one}",
+        rf"(?:(?:the|an?|la|le|die|l['’])?\s*{kind}\s*){{0,2}}{gap}{single}",
         # words up to the judgement, none of which is another letter
-        "judged": rf"{one}{gap}(?:[^()\n]{{1,40}}\)\s*)?"
-        rf"(?:(?!(?-i:[{known}])\b)[^\W\d]+\s+){{0,4}}?(?:は|이|가|是|が)?\s*"
+        "judged": rf"{single}{gap}(?:[^()\n]{{1,40}}\)\s*)?"
+        rf"(?:(?!(?-i:[{letters}])\b)[^\W\d]+\s+){{0,4}}?(?:は|이|가|是|が)?\s*"
         rf"(?:{W['good']})(?![^\W_])",
         "so": rf"(?:\b(?:{W['so']})\b|{_unspaced(W['so'])}|∴|⇒|→){gap}(?:(?:the|an?)\s+)?"
-        rf"(?:(?:{W['option']})\s*)?{gap}{one}(?=[\s{MARKS}]*(?:$|\n|[.!。]))",
-        "line": rf"^[\s>#*_\-•]*{own}(?:{W['option']}|{W['good']})(?![^\W\d_]){gap}"
-        rf"(?:{W['is']})?{gap}{one}{gap}$",
+        rf"(?:(?:{W['option']})\s*)?{gap}{single}(?=[\s{MARKS}]*(?:$|\n|[.!。]))",
+        "line": rf"^[\s>#*_\-•]*{possessive}(?:{W['option']}|{W['good']})(?![^\W\d_]){gap}"
+        rf"(?:{W['is']})?{gap}{single}{gap}$",
         "rightly": rf"\b(?:{W['good']})\b{gap}(?:\b(?:{W['option']}|{W['answer']}|one)\b)?{gap}"
-        rf"(?:{W['is']}|[:：=]){gap}{BETWEEN}{{0,2}}?{gap}{one}",
+        rf"(?:{W['is']}|[:：=]){gap}{BETWEEN}{{0,2}}?{gap}{single}",
     }
     return {name: re.compile(text, re.I | re.M) for name, text in texts.items()}
 
 
-def _statements(text: str, known: str) -> list[tuple[int, str]]:
+def _statements(text: str, letters: str) -> list[tuple[int, str]]:
     """(position, letter) of every sentence that states an answer; "" for one that states two."""
-    other = rf"[\"'”’»)\]*_`>}}]*\s*(?:{W['and']})\s*[(*\"'`]*([{known}])(?![\w'’])"
+    other = rf"[\"'”’»)\]*_`>}}]*\s*(?:{W['and']})\s*[(*\"'`]*([{letters}])(?![\w'’])"
     results = []
-    for name, pattern in _patterns(known).items():
+    for name, pattern in _patterns(letters).items():
         for match in pattern.finditer(text):
             if not _believed(text, match, name == "judged") or _is_word(text, match):
                 continue
@@ -237,7 +237,7 @@ def _statements(text: str, known: str) -> list[tuple[int, str]]:
             both = second and second[1] != match[1].upper()
             results.append((match.start(1), "" if both else match[1].upper()))
     for line in re.finditer(r"[^\n]+", text):  # "B) Paris - correct", below the other choices
-        name = _leading(line[0], known)
+        name = _leading(line[0], letters)
         if name and re.search(rf"[-–—:(✓✅]\W*(?:{W['good']})\W*$", line[0], re.I):
             results.append((line.start(), name))
     return results
@@ -276,14 +276,16 @@ def _is_word(text: str, match: re.Match) -> bool:
     return text[at] == "I" and bool(re.match(rf"['’\s]\s*(?:{W['after_word_i']})\b", after))
 
 
-def _statements_by_words(text: str, known: str, choices: tuple[str, ...]) -> list[tuple[int, str]]:
+def _statements_by_words(
+    text: str, letters: str, choices: tuple[str, ...]
+) -> list[tuple[int, str]]:
     """Statements by a choice's words: "the answer is Paris"."""
     longest: dict[int, str] = {}  # names come longest first: "New York" before "York"
-    for words, name in sorted(zip(choices, known, strict=True), key=lambda pair: -len(pair[0])):
-        wanted = r"\s+".join(map(re.escape, plain(words).split()))
+    for choice, name in sorted(zip(choices, letters, strict=True), key=lambda pair: -len(pair[0])):
+        choice_pattern = r"\s+".join(map(re.escape, plain(choice).split()))
         pattern = re.compile(
             rf"{ANSWER}[{MARKS}]*(?:{W['is']})?[{MARKS}]*"
-            rf"(?:(?:the|der|die|das|le|la|el|il|o)\s+)?({wanted})(?!\w)",
+            rf"(?:(?:the|der|die|das|le|la|el|il|o)\s+)?({choice_pattern})(?!\w)",
             re.I,
         )
         for match in pattern.finditer(text):
@@ -292,10 +294,10 @@ def _statements_by_words(text: str, known: str, choices: tuple[str, ...]) -> lis
     return list(longest.items())
 
 
-def _mentions(words: str, text: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(_normal(words))}(?!\w)", _normal(text)) is not None
+def _mentions(choice: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(_normal(choice))}(?!\w)", _normal(text)) is not None
 
 
-def _normal(words: str) -> str:
-    words = unicodedata.normalize("NFKC", words).casefold()
-    return " ".join(words.split()).strip(" \"'`*_.,;:!?()[]“”‘’«»")
+def _normal(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(text.split()).strip(" \"'`*_.,;:!?()[]“”‘’«»")

@@ -27,27 +27,27 @@ def fingerprint(source: load.Source) -> str:
 class Local:
     """A loaded model with its tokenizer. Its chat template is used where it has one."""
 
-    def __init__(self, source: load.Source, asking: Asking, device="cpu", dtype="fp32"):
+    def __init__(self, source: load.Source, options: Asking, device="cpu", dtype="fp32"):
         load.check_memory(source, dtype, device)
         self.model, self.tokenizer, _ = load.load(source, dtype)
         self.model.to(device)
-        self.asking = asking
+        self.options = options
         self.templated = bool(getattr(self.tokenizer, "chat_template", None))
 
     def ask(self, prompt: str, seed: int = 0) -> Reply:
         """The answer to a prompt; ``failed`` where it does not fit the model's context."""
         from sizewise.evaluation import generation
 
-        prompt, asking = self._turn(prompt), self.asking
+        prompt, options = self._turn(prompt), self.options
         try:
             ids = generation.prompt_tokens(self.tokenizer, prompt)
-            most = min(asking.most, max(1, generation.context(self.model) - len(ids)))
+            limit = min(options.max_tokens, max(1, generation.context(self.model) - len(ids)))
             started = time.perf_counter()
-            if asking.temperature:
-                text, size, ended = self._drawn(ids, seed, most)
+            if options.temperature:
+                text, size, ended = self._drawn(ids, seed, limit)
             else:
                 (answer,) = generation.answers(
-                    self.model, self.tokenizer, [prompt], most=most, batch=1
+                    self.model, self.tokenizer, [prompt], max_tokens=limit, batch=1
                 )
                 text, size, ended = answer.text, answer.tokens, answer.ended
         except ValueError as error:
@@ -63,7 +63,7 @@ class Local:
             finish="stop" if ended else "length",
         )
 
-    def _drawn(self, ids: list[int], seed: int, most: int) -> tuple[str, int, bool]:
+    def _drawn(self, ids: list[int], seed: int, limit: int) -> tuple[str, int, bool]:
         """An answer drawn from all tokens at the temperature, its tokens, and whether it ended;
         the same for the same seed on the same machine."""
         import torch
@@ -72,14 +72,14 @@ class Local:
         from sizewise.evaluation import generation
 
         tokenizer = self.tokenizer
-        generation.check_context(self.model, [ids], most)
+        generation.check_context(self.model, [ids], limit)
         ends = generation.end_tokens(self.model, tokenizer)
         settings = GenerationConfig(
             do_sample=True,
-            temperature=self.asking.temperature,
+            temperature=self.options.temperature,
             top_k=0,
             top_p=1.0,
-            max_new_tokens=most,
+            max_new_tokens=limit,
             eos_token_id=ends or None,
             pad_token_id=(ends or [0])[0],
         )
@@ -90,12 +90,12 @@ class Local:
             out = self.model.generate(
                 input_ids=value, attention_mask=torch.ones_like(value), generation_config=settings
             )[0, len(ids) :]
-        ended = len(out) < most or out[-1].item() in ends
+        ended = len(out) < limit or out[-1].item() in ends
         return tokenizer.decode(out, skip_special_tokens=True), len(out), ended
 
     def _turn(self, prompt: str) -> str:
         """The prompt as the model is used to it."""
-        system = self.asking.system
+        system = self.options.system
         plain = f"{system}\n\n{prompt}" if system else prompt
         if not self.templated:
             return plain

@@ -67,7 +67,7 @@ MOST_POWER = 300  # beyond, a float overflows
 NEAR = 1e-9  # numbers that differ by less, relatively, are one
 
 
-def number_is(text: str, wanted: tuple[str, ...]) -> Extracted:
+def number_is(text: str, targets: tuple[str, ...]) -> Extracted:
     """Whether the number that ``text`` states is one of ``wanted``: its value, or None.
 
     Reads commas and dots of any country, fractions, powers, LaTeX, percent and units. Not
@@ -76,7 +76,7 @@ def number_is(text: str, wanted: tuple[str, ...]) -> Extracted:
     """
     fragment, stated = _stated_number(shortened(text))
     for value in _readings(fragment)[:2] if fragment else ():
-        for right in wanted:
+        for right in targets:
             values = _readings(_figures(right))
             if values and math.isclose(value, values[0], rel_tol=NEAR, abs_tol=NEAR**2):
                 return Extracted(right, stated and value == _readings(fragment)[0])
@@ -154,15 +154,13 @@ def _stated_number(text: str) -> tuple[str, bool]:
     return sentences[-1][last.start() + bool(hyphen) :], False
 
 
-def _after_equals(words: str) -> str:
+def _after_equals(text: str) -> str:
     """What stands behind the last equals sign with a number behind it, asides left out."""
-    words = ASIDE.sub(" ", words) if re.search(r"\d", ASIDE.sub(" ", words)) else words
+    text = ASIDE.sub(" ", text) if re.search(r"\d", ASIDE.sub(" ", text)) else text
     parts = [
-        part
-        for part in re.split(r"[=≈]", words)
-        if re.match(r"[^\w\n]*(?:[-–.,]?\d|minus\s)", part)
+        part for part in re.split(r"[=≈]", text) if re.match(r"[^\w\n]*(?:[-–.,]?\d|minus\s)", part)
     ]
-    return parts[-1] if parts else words
+    return parts[-1] if parts else text
 
 
 def _readings(fragment: str) -> list[float]:

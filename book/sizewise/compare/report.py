@@ -86,14 +86,14 @@ def verdict(difference: dict[str, Any] | None, names: list[str]) -> str:
             f"no difference shown: McNemar's test (p = {p:.3g}) and the interval of {names[0]} "
             f"over {names[1]} ({interval}) disagree, so ask more items"
         )
-    least = difference["detectable"]
-    if least is None and p is None:
+    detectable = difference["detectable"]
+    if detectable is None and p is None:
         return "no difference shown: both score the same on each item"
-    if least is None:
+    if detectable is None:
         return f"no difference shown; {difference['items']} items could not have shown any"
     return (
-        f"no difference shown; this sample could have shown one of {least * 100:.1f} points or "
-        "more (4 times in 5)"
+        f"no difference shown; this sample could have shown one of {detectable * 100:.1f} points "
+        "or more (4 times in 5)"
     )
 
 
@@ -197,11 +197,11 @@ def _model(
 
 def _with_cut(items: list[Item], rows: dict[str, list[Row]]) -> float | None:
     """The mean score were every answer that was cut wrong: what leaving them out may hide."""
-    whole = {
+    completed = {
         name: [row | ({"finish": "", "text": ""} if outcome(row) == "cut" else {}) for row in part]
         for name, part in rows.items()
     }
-    scores = item_scores(items, whole)
+    scores = item_scores(items, completed)
     return sum(scores.values()) / len(scores) if scores else None
 
 
@@ -242,9 +242,9 @@ def _difference(
     if len(both) < bootstrap.LEAST:
         return None
     values = [[scores[name] for name in both] for scores in (a, b)]
-    drawn = bootstrap.paired(*map(_table, values), "score", by="item", seed=seed).difference
+    resampled = bootstrap.paired(*map(_table, values), "score", by="item", seed=seed).difference
     result = {
-        **_ends(drawn),
+        **_ends(resampled),
         "items": len(both),
         "interval": "bootstrap",
         **dict.fromkeys(("only_a", "only_b", "p_exact", "p_mid", "detectable")),
@@ -254,8 +254,8 @@ def _difference(
         result |= {
             "low": test.analytic.low,
             "high": test.analytic.high,
-            "drawn_low": drawn.low,
-            "drawn_high": drawn.high,
+            "drawn_low": resampled.low,
+            "drawn_high": resampled.high,
             "interval": "Wald, adjusted",
             "only_a": test.only_a,
             "only_b": test.only_b,
@@ -267,7 +267,7 @@ def _difference(
     else:
         spread = float(np.std(np.subtract(*values), ddof=1)) / len(both) ** 0.5
         result["detectable"] = sum(paired.quantiles(level=LEVEL)) * spread if spread else None
-        result["shown"] = bool(_off_zero(drawn.low, drawn.high))
+        result["shown"] = bool(_off_zero(resampled.low, resampled.high))
     if margin is not None:  # looked at again and again: neither test nor interval above holds
         always = sequential.confidence_sequence(np.subtract(*values), LEVEL)
         result |= {

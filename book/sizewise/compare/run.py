@@ -28,7 +28,7 @@ Plan = list["Question"]
 class Settings:
     """What is the same for both models."""
 
-    asking: Asking = field(default_factory=Asking)
+    options: Asking = field(default_factory=Asking)
     repeats: int = 1
     seed: int = 0
     concurrency: int = 4  # questions at once, at an endpoint
@@ -60,12 +60,12 @@ class Watch:
 
 def plan(model: Model, items: list[Item], settings: Settings) -> Plan:
     """All requests to a model, repeats last, so that a run cut short has most of the items."""
-    asking = settings.asking
+    options = settings.options
     fixed: dict[str, Any] = {
         "model": model.name,
         "endpoint": model.place,
-        "most": asking.most,
-        "temperature": asking.temperature,
+        "most": options.max_tokens,
+        "temperature": options.temperature,
     }
     if not model.url:
         from sizewise.models import load
@@ -79,7 +79,7 @@ def plan(model: Model, items: list[Item], settings: Settings) -> Plan:
         for wording in range(max(1, settings.wordings)):
             for item in items:
                 prompt = item.asked(wording) if settings.wordings else item.prompt
-                requested = json.dumps([asking.system, prompt])
+                requested = json.dumps([options.system, prompt])
                 digest = hashlib.sha256(requested.encode("utf-8", "surrogatepass")).hexdigest()[:16]
                 config = {"item": item.name, "repeat": repeat, **fixed, "asked": digest}
                 questions.append(Question(item, repeat, config, prompt, wording))
@@ -137,8 +137,8 @@ def _asked(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: d
             # without what differs from one request to the next: numbers, names of requests
             kind = re.sub(r"\S*\d\S*", "#", reply.failed)
             failures[kind] += 1
-            most = SAME_PASSING if hopeful or kind.endswith(TRIED) else SAME
-            if failures[kind] >= most:
+            limit = SAME_PASSING if hopeful or kind.endswith(TRIED) else SAME
+            if failures[kind] >= limit:
                 which = "last" if hopeful else "first"
                 raise Refused(_all_refused(model, which, failures[kind], len(todo), reply.failed))
         return
@@ -148,7 +148,7 @@ def _asked(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: d
         from .local import Local
 
         local[model] = Local(
-            load.find(model.name), settings.asking, settings.device, settings.dtype
+            load.find(model.name), settings.options, settings.device, settings.dtype
         )
     for question in todo:
         yield question, local[model].ask(question.prompt, draw_seed(question, settings.seed))
@@ -167,11 +167,12 @@ def _from_endpoint(model: Model, todo: Plan, settings: Settings) -> Iterator:
     waiting: queue.Queue = queue.Queue()
     for question in todo:
         waiting.put(question)
-    done: queue.Queue = queue.Queue()
+    # No longer than what is under way: workers must not run ahead of the look at failures.
+    done: queue.Queue = queue.Queue(settings.concurrency)
     stop = threading.Event()
 
     def work() -> None:
-        client = Client(model, settings.asking, sleep=stop.wait)
+        client = Client(model, settings.options, sleep=stop.wait)
         while not stop.is_set():
             try:
                 question = waiting.get_nowait()
@@ -193,6 +194,8 @@ def _from_endpoint(model: Model, todo: Plan, settings: Settings) -> Iterator:
             yield question, reply
     finally:
         stop.set()
+        while not done.empty():  # a worker that waits to hand over sees the end
+            done.get_nowait()
 
 
 def _next(done: queue.Queue):

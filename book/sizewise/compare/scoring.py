@@ -56,12 +56,12 @@ def normal(text: str) -> str:
     return text.strip(OUTER) or text  # an answer may be nothing but marks
 
 
-def _contains(wanted: str, answer: str) -> bool:
+def _contains(target: str, answer: str) -> bool:
     """Whether ``wanted`` stands in the answer as words of their own: "cat" is not in "category"."""
-    return re.search(rf"(?<!\w){re.escape(normal(wanted))}(?!\w)", normal(answer)) is not None
+    return re.search(rf"(?<!\w){re.escape(normal(target))}(?!\w)", normal(answer)) is not None
 
 
-def _meets(wanted: str | re.Pattern, answer: str) -> bool:
-    if isinstance(wanted, str):
-        return _contains(wanted, answer)
-    return wanted.search(answer) is not None
+def _meets(requirement: str | re.Pattern, answer: str) -> bool:
+    if isinstance(requirement, str):
+        return _contains(requirement, answer)
+    return requirement.search(answer) is not None

@@ -200,11 +200,11 @@ def _parts(value: dict) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _pattern(words: str) -> re.Pattern:
+def _pattern(text: str) -> re.Pattern:
     try:
-        return re.compile(words, re.IGNORECASE)
+        return re.compile(text, re.IGNORECASE)
     except re.error as error:
-        raise ValueError(f"regex {words!r}: {error}") from None
+        raise ValueError(f"regex {text!r}: {error}") from None
 
 
 def _among(answers: tuple[str, ...], choices: tuple[str, ...]) -> tuple[str, ...]:

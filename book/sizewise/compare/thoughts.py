@@ -43,14 +43,14 @@ def split_thought(text: str) -> tuple[str, str]:
         ends = []  # a foldable part of the answer
     if ends:  # the last one ends all thoughts, whatever they quote
         last = ends[-1]
-        rest = text[last.end() :]
-        if begins := OPEN.search(rest):  # begun again, and not ended
-            return _bare(text[: last.end()] + rest[begins.start() :]), rest[
+        remainder = text[last.end() :]
+        if begins := OPEN.search(remainder):  # begun again, and not ended
+            return _bare(text[: last.end()] + remainder[begins.start() :]), remainder[
                 : begins.start()
             ].strip()
         first = OPEN.search(text)
         before = text[: first.start()] if first and first.start() < last.start() else ""
-        return _bare(text[len(before) : last.start()]), SPECIAL.sub("", before + rest).strip()
+        return _bare(text[len(before) : last.start()]), SPECIAL.sub("", before + remainder).strip()
     if begins := OPEN.search(text):
         return _bare(text[begins.start() :]), text[: begins.start()].strip()
     return "", SPECIAL.sub("", text).strip() if SPECIAL.search(text) else text

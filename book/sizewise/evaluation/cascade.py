@@ -114,8 +114,8 @@ class Cascade:
         at, group = np.unique(self.confidence, return_inverse=True)
         gained = np.r_[0, np.cumsum(np.bincount(group, self.gain))]  # below each threshold
         thresholds = np.r_[-np.inf, at[1:], np.inf]
-        wanted = keep * max(gained[-1], 0)
-        return float(thresholds[np.argmax(gained >= wanted - 1e-9)])
+        target = keep * max(gained[-1], 0)
+        return float(thresholds[np.argmax(gained >= target - 1e-9)])
 
     def judge(self, threshold: float, *, samples: int = 2000, seed: int = 0) -> dict:
         """What a given threshold brings on these items, each an `Interval`.
@@ -135,7 +135,7 @@ class Cascade:
             "large_cost": self.large_cost,
         }
         means = _draws(len(self), samples, seed) @ np.stack(list(columns.values()), 1) / len(self)
-        drawn = dict(zip(columns, means.T, strict=True))
+        resampled = dict(zip(columns, means.T, strict=True))
         here = {name: values.mean() for name, values in columns.items()}
         answer = {
             "share": lambda m: m["share"],
@@ -148,7 +148,7 @@ class Cascade:
             "kept": lambda m: (m["right"] - m["small"]) / (m["large"] - m["small"]),
         }
         with np.errstate(divide="ignore", invalid="ignore"):
-            return {k: bootstrap.estimate(ask(here), ask(drawn)) for k, ask in answer.items()}
+            return {k: bootstrap.estimate(ask(here), ask(resampled)) for k, ask in answer.items()}
 
 
 def vote(predictions, how: str = "majority") -> np.ndarray:
@@ -237,8 +237,8 @@ def _area(order, gain, samples: int, seed: int) -> bootstrap.Interval:
         return (widths * (tops - rises / 2)).sum(1) - tops[:, -1] / 2
 
     draws = _draws(len(gain), samples, seed)
-    drawn = [areas(draws[at : at + BLOCK, sequence]) for at in range(0, len(draws), BLOCK)]
-    return bootstrap.estimate(areas(np.ones((1, len(gain))))[0], np.concatenate(drawn))
+    resampled = [areas(draws[at : at + BLOCK, sequence]) for at in range(0, len(draws), BLOCK)]
+    return bootstrap.estimate(areas(np.ones((1, len(gain))))[0], np.concatenate(resampled))
 
 
 @lru_cache(maxsize=2)

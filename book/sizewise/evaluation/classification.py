@@ -63,14 +63,14 @@ def divided(
         if remaining.setdefault(key, (short, label))[1] != label:
             torn.add(key)
     pairs = [pair for key, pair in remaining.items() if key and key not in torn]
-    test, rest = pairs[:reserved], pairs[reserved:]
+    test, remainder = pairs[:reserved], pairs[reserved:]
     groups = [
-        [text for text, label in rest if label == entry] for entry in range(len(result.names))
+        [text for text, label in remainder if label == entry] for entry in range(len(result.names))
     ]
-    each = min(pool // len(groups), *map(len, groups))
-    if not each:
+    per_label = min(pool // len(groups), *map(len, groups))
+    if not per_label:
         raise ValueError(f"{result.name} leaves no text of some label after {reserved} for tests")
-    selected = [(text, entry) for entry, group in enumerate(groups) for text in group[:each]]
+    selected = [(text, entry) for entry, group in enumerate(groups) for text in group[:per_label]]
     (texts, labels), (subset, theirs) = zip(*test, strict=True), zip(*selected, strict=True)
     return Task(
         result.name,
@@ -101,9 +101,9 @@ def draw(labels: Sequence[int], count: int, seed: int) -> np.ndarray:
     chance = np.random.default_rng(seed)
     kinds = chance.permutation(np.unique(labels))
     columns = [chance.permutation(np.flatnonzero(labels == kind)) for kind in kinds]
-    most = min(map(len, columns)) * len(columns)
-    count = whole("the labels of a draw", count, most)
-    rows = np.stack([column[: most // len(columns)] for column in columns], axis=1)
+    available = min(map(len, columns)) * len(columns)
+    count = whole("the labels of a draw", count, available)
+    rows = np.stack([column[: available // len(columns)] for column in columns], axis=1)
     return rows.reshape(-1)[:count]  # one of each label, then the next of each
 
 

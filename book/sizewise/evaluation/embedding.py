@@ -31,8 +31,8 @@ def recall(vectors: np.ndarray, reference: np.ndarray, k: int = 10) -> np.ndarra
     if len(vectors) != len(reference):
         raise ValueError(f"{len(vectors)} vectors, but {len(reference)} of reference")
     k = whole("k", k, len(vectors) - 1)
-    result, wanted = _nearest(vectors, k), _nearest(reference, k)  # (n, k) each
-    return (result[:, :, None] == wanted[:, None, :]).any(1).mean(1)
+    result, neighbours = _nearest(vectors, k), _nearest(reference, k)  # (n, k) each
+    return (result[:, :, None] == neighbours[:, None, :]).any(1).mean(1)
 
 
 def probe(train, train_labels, test, test_labels, *, strength: float = 1.0):

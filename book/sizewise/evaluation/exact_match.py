@@ -60,7 +60,7 @@ def score(
         model,
         tokenizer,
         prompts,
-        most=task.most,
+        max_tokens=task.most,
         stops=() if chat else task.stops,
         batch=batch,
         progress=progress,
@@ -91,30 +91,30 @@ def _words(model, tokenizer, items, batch, progress) -> list[list]:
     ]
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number]["ids"]))
     entries, result = int(model.config.get_text_config().vocab_size), {}
-    place = next(model.parameters()).device
+    device = next(model.parameters()).device
     with torch.no_grad(), likelihood.still(model):
         while len(result) < len(order):
             longest = len(rows[order[len(result)]]["ids"]) - 1
-            most = max(1, min(batch, likelihood.MOST_LOGITS // (longest * entries)))
-            group = order[len(result) : len(result) + most]
+            size = max(1, min(batch, likelihood.MOST_LOGITS // (longest * entries)))
+            group = order[len(result) : len(result) + size]
             begun = time.perf_counter()
             ids, targets = _padded([rows[number] for number in group])  # (b, t)
             is_target = targets != likelihood.PADDING
-            logits = model(input_ids=ids.clamp(min=0).to(place), use_cache=False).logits  # (b,t,V)
-            log_p = logits[is_target.to(place)].float().log_softmax(-1)  # (words' tokens, V)
-            wanted = targets[is_target].to(place)
-            nats = -log_p.gather(-1, wanted[:, None])[:, 0].double().cpu()
-            likeliest, wanted = log_p.argmax(-1).cpu(), wanted.cpu()
+            logits = model(input_ids=ids.clamp(min=0).to(device), use_cache=False).logits  # (b,t,V)
+            log_p = logits[is_target.to(device)].float().log_softmax(-1)  # (words' tokens, V)
+            expected = targets[is_target].to(device)
+            nats = -log_p.gather(-1, expected[:, None])[:, 0].double().cpu()
+            likeliest, expected = log_p.argmax(-1).cpu(), expected.cpu()
             sizes = is_target.sum(1).tolist()
             seconds = (time.perf_counter() - begun) / len(group)
             parts = zip(
-                group, nats.split(sizes), likeliest.split(sizes), wanted.split(sizes), strict=True
+                group, nats.split(sizes), likeliest.split(sizes), expected.split(sizes), strict=True
             )
-            for number, own, first, word in parts:
+            for number, losses, first, word in parts:
                 result[number] = [
                     items[number].name,
                     int(torch.equal(first, word)),
-                    own.sum().item(),
+                    losses.sum().item(),
                     len(word),
                     seconds,
                     tokenizer.decode(first, **generation.DECODING),
@@ -131,8 +131,8 @@ def _padded(rows: list[dict[str, Any]]):
     longest = max(len(row["ids"]) for row in rows)
     windows = torch.full((len(rows), longest), likelihood.PADDING)
     targets = windows.clone()
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows):
         size = len(row["ids"])
-        windows[place, :size] = torch.tensor(row["ids"])
-        targets[place, size - row["tokens"] : size] = windows[place, size - row["tokens"] : size]
+        windows[number, :size] = torch.tensor(row["ids"])
+        targets[number, size - row["tokens"] : size] = windows[number, size - row["tokens"] : size]
     return windows[:, :-1], targets[:, 1:]

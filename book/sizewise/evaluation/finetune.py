@@ -107,7 +107,7 @@ def finetuned(row: Row) -> Row:
     start = time.process_time()
     tuned = tune(
         encoder,
-        [task.pool[place] for place in group],
+        [task.pool[index] for index in group],
         task.pool_labels[group],
         len(task.names),
         epochs=row["epochs"],

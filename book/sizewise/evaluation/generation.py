@@ -33,7 +33,7 @@ def answers(
     tokenizer,
     prompts: Sequence[str],
     *,
-    most: int,
+    max_tokens: int,
     stops: tuple[str, ...] = (),
     batch: int = 8,
     progress: Callable[[int, int], None] | None = None,
@@ -47,17 +47,17 @@ def answers(
     prompts). Raises ValueError for an empty prompt, an empty stop string, and a prompt that with
     ``most`` tokens is over the model's context.
     """
-    most, batch = whole("the most tokens", most, 1 << 20), whole("the batch", batch)
+    max_tokens, batch = whole("the most tokens", max_tokens, 1 << 20), whole("the batch", batch)
     if isinstance(prompts, str) or isinstance(stops, str) or not all(stops):
         raise ValueError("prompts and stops are sequences of texts, and no stop is empty")
     ids = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
-    check_context(model, ids, most)
+    check_context(model, ids, max_tokens)
     order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
     result: dict[int, Answer] = {}
     for first in range(0, len(order), batch):
         group = order[first : first + batch]
         prompt_ids = [ids[number] for number in group]
-        result |= zip(group, _batch(model, tokenizer, prompt_ids, most, stops), strict=True)
+        result |= zip(group, _batch(model, tokenizer, prompt_ids, max_tokens, stops), strict=True)
         if progress:
             progress(len(result), len(order))
     return [result[number] for number in range(len(ids))]
@@ -81,7 +81,7 @@ def cut(text: str, stops: Sequence[str]) -> str:
     return text[: min(result)] if result else text
 
 
-def _batch(model, tokenizer, prompt_ids: list[list[int]], most: int, stops) -> list[Answer]:
+def _batch(model, tokenizer, prompt_ids: list[list[int]], max_tokens: int, stops) -> list[Answer]:
     import torch
     from transformers import StoppingCriteriaList
 
@@ -90,16 +90,16 @@ def _batch(model, tokenizer, prompt_ids: list[list[int]], most: int, stops) -> l
     longest = max(map(len, prompt_ids))
     ids = torch.full((len(prompt_ids), longest), padding)  # (b, t)
     mask = torch.zeros_like(ids)
-    for row, own in enumerate(prompt_ids):
-        ids[row, longest - len(own) :] = torch.tensor(own)
-        mask[row, longest - len(own) :] = 1
-    place = next(model.parameters()).device
+    for row, tokens in enumerate(prompt_ids):
+        ids[row, longest - len(tokens) :] = torch.tensor(tokens)
+        mask[row, longest - len(tokens) :] = 1
+    device = next(model.parameters()).device
     ended = _ended(tokenizer, longest, len(prompt_ids), stops, set(ends))
     begun = time.perf_counter()
-    with torch.inference_mode(), likelihood.still(model), _greedy(model, most, padding):
+    with torch.inference_mode(), likelihood.still(model), _greedy(model, max_tokens, padding):
         out = model.generate(
-            input_ids=ids.to(place),
-            attention_mask=mask.to(place),
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
             stopping_criteria=StoppingCriteriaList([ended]),
         )[:, longest:].tolist()
     seconds = time.perf_counter() - begun
@@ -130,31 +130,35 @@ def _ended(tokenizer, start: int, rows: int, stops, ends: set[int]):
         sizes = [0] * rows
 
         def __call__(self, input_ids, scores, **kwargs):
-            for row, own in enumerate(input_ids[:, start:].tolist()):
-                if not self.sizes[row] and self._over(own):
-                    self.sizes[row] = len(own)
+            for row, tokens in enumerate(input_ids[:, start:].tolist()):
+                if not self.sizes[row] and self._over(tokens):
+                    self.sizes[row] = len(tokens)
             return torch.tensor([size > 0 for size in self.sizes], device=input_ids.device)
 
-        def _over(self, own: list[int]) -> bool:
-            if own[-1] in ends:
+        def _over(self, tokens: list[int]) -> bool:
+            if tokens[-1] in ends:
                 return True
             # the end first, since that is short; it may begin in the middle of a character
             return bool(stops) and all(
                 any(stop in tokenizer.decode(part, **DECODING) for stop in stops)
-                for part in (own[-last:], own)
+                for part in (tokens[-last:], tokens)
             )
 
     return Ended()
 
 
 @contextmanager
-def _greedy(model, most: int, padding: int) -> Iterator[None]:
+def _greedy(model, max_tokens: int, padding: int) -> Iterator[None]:
     """The model with settings that do nothing but take the likeliest token."""
     from transformers import GenerationConfig
 
     remaining = model.generation_config
     model.generation_config = GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=most, pad_token_id=padding, use_cache=True
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_tokens,
+        pad_token_id=padding,
+        use_cache=True,
     )
     try:
         yield
@@ -164,8 +168,8 @@ def _greedy(model, most: int, padding: int) -> Iterator[None]:
 
 def end_tokens(model, tokenizer) -> list[int]:
     """The tokens that end a text, for the tokenizer and for the model."""
-    own = model.generation_config.eos_token_id if model.generation_config else None
-    several = own if isinstance(own, list | tuple) else [own]
+    model_ends = model.generation_config.eos_token_id if model.generation_config else None
+    several = model_ends if isinstance(model_ends, list | tuple) else [model_ends]
     return [entry for entry in (tokenizer.eos_token_id, *several) if entry is not None]
 
 
@@ -182,12 +186,12 @@ def prompt_tokens(tokenizer, prompt: str) -> list[int]:
     return ids
 
 
-def check_context(model, ids: list[list[int]], most: int) -> None:
+def check_context(model, ids: list[list[int]], max_tokens: int) -> None:
     """Raises ValueError where the longest prompt and ``most`` tokens are over the context."""
     longest = max(map(len, ids), default=0)
-    if longest + most > context(model):
+    if longest + max_tokens > context(model):
         raise ValueError(
-            f"a prompt of {longest} tokens and an answer of {most} are over the context "
+            f"a prompt of {longest} tokens and an answer of {max_tokens} are over the context "
             f"{context(model)}"
         )
 

@@ -54,12 +54,12 @@ class Answers:
     characters: np.ndarray = field(repr=False, default=None)  # (models, questions)
     chance: np.ndarray = field(repr=False, default=None)  # (questions,)
 
-    def of(self, model: str) -> np.ndarray:
+    def right_of(self, model: str) -> np.ndarray:
         """Right and wrong of a model: (questions,), NaN where it was not asked."""
         return self.right[self.models.index(model)]
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether the answers themselves are known, and not only which were right."""
         return self.letters is not None
 
@@ -141,13 +141,13 @@ def _from_table(file: Path) -> Answers:
 
 
 def _from_archives(files: list[Path]) -> Answers:
-    each = [{int(row["question_id"]): row for row in _read(file)} for file in files]
-    every = {question: row for rows in each for question, row in rows.items()}
+    archives = [{int(row["question_id"]): row for row in _read(file)} for file in files]
+    every = {question: row for rows in archives for question, row in rows.items()}
     questions = sorted(every)
     shape = len(files), len(questions)
     right, characters = np.full(shape, np.nan), np.full(shape, np.nan)
     letters, again = np.full(shape, "", "U1"), np.full(shape, "", "U1")
-    for at, rows in enumerate(each):
+    for at, rows in enumerate(archives):
         for number, question in enumerate(questions):
             row = rows.get(question)
             if row is None:

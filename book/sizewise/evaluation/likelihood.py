@@ -35,11 +35,11 @@ def documents(
     step = context - 1
     windows, sizes, numbers = [], [], []
     for number, text in enumerate(texts):
-        ids, of = token_bytes(tokenizer, text)
+        ids, sizes_of = token_bytes(tokenizer, text)
         end = len(ids) - (0 if opening else 1)  # tokens that can be predicted
         for first in range(0, end if tails else end - step + 1, step):
             body = ids[first : first + (step if opening else context)]
-            target = of[first:] if opening else of[first + 1 :]
+            target = sizes_of[first:] if opening else sizes_of[first + 1 :]
             short = context - len(opening) - len(body)
             windows.append([*opening, *body, *[PADDING] * short])
             sizes.append([*target[: step - short], *[0] * short])
@@ -170,8 +170,8 @@ def sums(model, ids, targets, reference=None) -> dict:
             log_q = other[:, part].float().log_softmax(-1)  # (b, step, V)
             result["agree"][:, part] = log_p.argmax(-1) == log_q.argmax(-1)
             # an entry that the reference rules out adds 0, as x log x does at 0
-            apart = (log_q - log_p).masked_fill_(log_q.isneginf(), 0)
-            result["kl"][:, part] = apart.mul_(log_q.exp_()).sum(-1, dtype=torch.float64)
+            difference = (log_q - log_p).masked_fill_(log_q.isneginf(), 0)
+            result["kl"][:, part] = difference.mul_(log_q.exp_()).sum(-1, dtype=torch.float64)
     return {name: values.where(is_target, 0).sum(1).cpu() for name, values in result.items()}
 
 

@@ -108,8 +108,8 @@ def score(
         raise ValueError(f"choices cannot share their question: {reason}")
     opening = likelihood.start(tokenizer)
     sharing = reason is None if share is None else share
-    each = [tokenized(tokenizer, item, opening) for item in items]
-    groups = [group for choices in each for group in _grouped(model, choices, sharing)]
+    tokenized_items = [tokenized(tokenizer, item, opening) for item in items]
+    groups = [group for choices in tokenized_items for group in _grouped(model, choices, sharing)]
     laid = [prefix_sharing.tree([_tokens(row) for row in group]) for group in groups]
     # what shares has a mask of its own, and what does not has the model's, windows and all
     order = sorted(range(len(laid)), key=lambda n: (len(groups[n]) == 1, -len(laid[n].ids)))
@@ -121,9 +121,9 @@ def score(
                 subset, prefix_sharing.nats(model, [laid[n] for n in subset]), strict=True
             ):
                 read = laid[number].segments
-                for place, (row, value) in enumerate(zip(groups[number], nats, strict=True), 1):
-                    own = read.count(place) + (read.count(0) if place == 1 else 0)
-                    row |= {"nats": value, "read": own}
+                for segment, (row, value) in enumerate(zip(groups[number], nats, strict=True), 1):
+                    tokens_read = read.count(segment) + (read.count(0) if segment == 1 else 0)
+                    row |= {"nats": value, "read": tokens_read}
                 done += len(nats)
             if progress:
                 progress(done, rows)
@@ -173,14 +173,14 @@ def _grouped(model, rows: list[dict], share: bool) -> list[list[dict]]:
     return [rows] if together else [[row] for row in rows]
 
 
-def _batches(order, groups, laid, batch: int, most: int) -> Iterator[list[int]]:
+def _batches(order, groups, laid, batch: int, max_places: int) -> Iterator[list[int]]:
     """Numbers of groups that go through together: of one kind, so many choices and places."""
     group: list[int] = []
     stored = places = 0
     for number in order:
         size, more = len(groups[number]), laid[number].places
-        apart = group and (size == 1) != (len(groups[group[0]]) == 1)
-        if group and (apart or stored + size > batch or places + more > most):
+        other_kind = group and (size == 1) != (len(groups[group[0]]) == 1)
+        if group and (other_kind or stored + size > batch or places + more > max_places):
             yield group
             group, stored, places = [], 0, 0
         group.append(number)

@@ -26,19 +26,19 @@ class Row:
 class Tree:
     """Rows with a common start as one sequence of ``len(ids)`` tokens.
 
-    ``segments`` is 0 in the common part and i + 1 in the i-th row's own. ``told`` holds, for each
-    row, the pairs (place in ``ids``, the token that comes next) that are scored.
+    ``segments`` is 0 in the common part and i + 1 in the i-th row's own. ``targets`` holds, for
+    each row, the pairs (place in ``ids``, the token that comes next) that are scored.
     """
 
     ids: tuple[int, ...]
     positions: tuple[int, ...]
     segments: tuple[int, ...]
-    told: tuple[tuple[tuple[int, int], ...], ...]
+    targets: tuple[tuple[tuple[int, int], ...], ...]
 
     @property
     def places(self) -> int:
         """Places at which the model predicts, each once however many rows ask for it."""
-        return len({place for pairs in self.told for place, _ in pairs})
+        return len({position for pairs in self.targets for position, _ in pairs})
 
 
 def refusal(model) -> str | None:
@@ -97,7 +97,7 @@ def nats(model, trees: Sequence[Tree]) -> list[list[float]]:
     """
     import torch
 
-    several = {len(entry.told) > 1 for entry in trees}
+    several = {len(entry.targets) > 1 for entry in trees}
     if len(several) > 1:
         raise ValueError("trees of one row cannot go through with trees of several")
 
@@ -117,20 +117,20 @@ def nats(model, trees: Sequence[Tree]) -> list[list[float]]:
             "attention_mask": _mask(segments, model.dtype).to(device),
         }
     pairs = [
-        (row, number, place, token)
+        (row, number, position, token)
         for row, entry in enumerate(trees)
-        for number, text in enumerate(entry.told)
-        for place, token in text
+        for number, text in enumerate(entry.targets)
+        for position, token in text
     ]
-    places = sorted({(row, place) for row, _, place, _ in pairs})
-    index = {place: at for at, place in enumerate(places)}
+    places = sorted({(row, position) for row, _, position, _ in pairs})
+    index = {position: at for at, position in enumerate(places)}
     logits = _logits(model, value, torch.tensor(places, device=device))  # (n, V)
     step = max(1, (1 << 22) // logits.shape[1])
     total = torch.cat([part.float().logsumexp(-1) for part in logits.split(step)])  # (n,)
-    at = torch.tensor([index[row, place] for row, _, place, _ in pairs], device=device)
+    at = torch.tensor([index[row, position] for row, _, position, _ in pairs], device=device)
     tokens = torch.tensor([token for *_, token in pairs], device=device)
     losses = (total[at].double() - logits[at, tokens].double()).tolist()  # (pairs,)
-    result = [[0.0] * len(entry.told) for entry in trees]
+    result = [[0.0] * len(entry.targets) for entry in trees]
     for (row, number, _, _), loss in zip(pairs, losses, strict=True):
         result[row][number] += loss
     return result
@@ -140,8 +140,10 @@ def _mask(segments, dtype):
     """0 where a token may look and the least number where not: (b, 1, t, t) of (b, t)."""
     import torch
 
-    of, at = segments[:, :, None], segments[:, None, :]  # the token that looks, and its keys
-    seen = ((at == 0) | (at == of)).tril()  # (b, t, t); padding sees padding, so no row is empty
+    query, key = segments[:, :, None], segments[:, None, :]  # the token that looks, and its keys
+    seen = (
+        (key == 0) | (key == query)
+    ).tril()  # (b, t, t); padding sees padding, so no row is empty
     mask = torch.zeros(seen.shape, dtype=dtype)
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 

@@ -106,7 +106,9 @@ def counts(train: Sequence[str], test: Sequence[str]):
     bags = [
         [Counter(re.findall(WORD, entry.casefold())) for entry in group] for group in (train, test)
     ]
-    names = {word: place for place, word in enumerate(sorted({w for bag in bags[0] for w in bag}))}
+    names = {
+        word: column for column, word in enumerate(sorted({w for bag in bags[0] for w in bag}))
+    }
     if not names:
         raise ValueError("the training texts hold no word")
     records_made = []
@@ -149,7 +151,7 @@ def bagged(row: Row) -> Row:
         raise words.unknown("bag of words", row["model"], BAGS)
     task = classification.task(row["set"], row["characters"])
     group = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
-    train, labels = [task.pool[place] for place in group], task.pool_labels[group]
+    train, labels = [task.pool[index] for index in group], task.pool_labels[group]
     test = task.texts[: row["items"]]
     strength, wall, start = None, time.perf_counter(), time.process_time()
     if row["model"] == "tfidf":

@@ -127,13 +127,13 @@ def scores(
     batch = whole("the batch", batch)
     if not len(prompts):
         raise ValueError("no prompt to score")
-    wanted = [_token(tokenizer, prompts[0], answer) for answer in answers]
-    if len(set(wanted)) < len(wanted):
+    tokens = [_token(tokenizer, prompts[0], answer) for answer in answers]
+    if len(set(tokens)) < len(tokens):
         raise ValueError(f"two of the answers are the same token: {', '.join(answers)}")
     ids = [_ids(tokenizer, prompt) for prompt in prompts]
     common = _common(ids)
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
-    result = np.empty((len(ids), len(wanted)))
+    result = np.empty((len(ids), len(tokens)))
     device = next(model.parameters()).device
     with torch.no_grad(), likelihood.still(model):
         past = None
@@ -142,12 +142,12 @@ def scores(
             past = model(input_ids=start, use_cache=True, logits_to_keep=1).past_key_values
         for first in range(0, len(order), batch):
             group = order[first : first + batch]
-            rest = [ids[number][common:] for number in group]
-            longest = max(map(len, rest))
+            suffixes = [ids[number][common:] for number in group]
+            longest = max(map(len, suffixes))
             padded = torch.tensor(
-                [entry + [0] * (longest - len(entry)) for entry in rest]
+                [entry + [0] * (longest - len(entry)) for entry in suffixes]
             )  # (b, t)
-            ends = torch.tensor([len(entry) - 1 for entry in rest])
+            ends = torch.tensor([len(entry) - 1 for entry in suffixes])
             places, which = ends.unique(return_inverse=True)
             cache = copy.deepcopy(past)
             if cache is not None:
@@ -159,7 +159,7 @@ def scores(
                 logits_to_keep=places.to(device),
             ).logits  # (b, places, V)
             last = logits[torch.arange(len(group)), which].float()  # (b, V)
-            result[group] = last.log_softmax(-1)[:, wanted].double().cpu().numpy()
+            result[group] = last.log_softmax(-1)[:, tokens].double().cpu().numpy()
     return result
 
 
@@ -201,13 +201,13 @@ def prompted(row: Row) -> Row:
 def _read(name, dtype, set_name, characters, items, shots, seed, number):
     """Scores of the test and of the empty texts, timed without the latter."""
     result = _model(name, dtype)
-    task, asked = classification.task(set_name, characters), wording(set_name, number)
+    task, question = classification.task(set_name, characters), wording(set_name, number)
     group = classification.draw(task.pool_labels, shots, seed) if shots else ()
-    examples = [(task.pool[place], task.names[task.pool_labels[place]]) for place in group]
-    answers = [asked.words[entry] for entry in task.names]
-    empty = [asked.prompt(entry, examples) for entry in EMPTY]
+    examples = [(task.pool[index], task.names[task.pool_labels[index]]) for index in group]
+    answers = [question.words[entry] for entry in task.names]
+    empty = [question.prompt(entry, examples) for entry in EMPTY]
     bias = scores(result.model, result.tokenizer, empty, answers)
-    prompts = [asked.prompt(entry, examples) for entry in task.texts[:items]]
+    prompts = [question.prompt(entry, examples) for entry in task.texts[:items]]
     start, began = time.process_time(), time.perf_counter()
     log_p = scores(result.model, result.tokenizer, prompts, answers)
     spent, wall = time.process_time() - start, time.perf_counter() - began
@@ -236,9 +236,9 @@ def _token(tokenizer, prompt: str, answer: str) -> int:
 def _common(ids: list[list[int]]) -> int:
     """Tokens that all begin with, leaving each at least one; tokenized whole, so nothing is cut
     where a tokenizer would have joined."""
-    least, most = min(ids), max(ids)  # in the order of lists, what these share all share
+    first, last = min(ids), max(ids)  # in the order of lists, what these share all share
     same = next(
-        (place for place, (a, b) in enumerate(zip(least, most, strict=False)) if a != b),
-        min(len(least), len(most)),
+        (index for index, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+        min(len(first), len(last)),
     )
     return min(same, min(map(len, ids)) - 1)

@@ -89,17 +89,17 @@ def _check(row: Row) -> None:
         raise ValueError(f"{name} lacks {', '.join(lacking)}: these are no likelihoods of choices")
     if row["norm"] not in NORMS:
         raise units.unknown("norm", row["norm"], NORMS)
-    each = [*EACH, *filter(None, [NORMS[row["norm"]]])]
-    sizes = {len(row[c]) if isinstance(row.get(c), list) else 0 for c in each}
+    lists = [*EACH, *filter(None, [NORMS[row["norm"]]])]
+    sizes = {len(row[c]) if isinstance(row.get(c), list) else 0 for c in lists}
     if len(sizes) > 1 or 0 in sizes:
-        raise ValueError(f"{name} needs lists of one length in {', '.join(each)}")
+        raise ValueError(f"{name} needs lists of one length in {', '.join(lists)}")
 
 
 def joined(parts: list[Answers], prefixes: list[str] | None = None) -> Answers:
     """Answers to several sets of items as one set."""
     before = prefixes or [""] * len(parts)
-    most = max(entry.energy.shape[1] for entry in parts)
-    wide = [((0, 0), (0, most - entry.energy.shape[1])) for entry in parts]
+    width = max(entry.energy.shape[1] for entry in parts)
+    wide = [((0, 0), (0, width - entry.energy.shape[1])) for entry in parts]
     return Answers(
         parts[0].params,
         [f"{b}{name}" for b, entry in zip(before, parts, strict=True) for name in entry.names],
@@ -132,20 +132,22 @@ class Study:
         self.first: dict[str, np.ndarray] = {}  # the half on which choices are made
         for task in shared:
             self._align(task, seed)
-        for of in self.answers.values():
-            of[ALL] = joined([of[t] for t in shared], [f"{t}/" for t in shared])
+        for by_task in self.answers.values():
+            by_task[ALL] = joined([by_task[t] for t in shared], [f"{t}/" for t in shared])
         self.first[ALL] = np.concatenate([self.first[t] for t in shared])
         self.tasks = [*shared, ALL]
 
     def _align(self, task: str, seed: int) -> None:
         """Keep the items that all models have, in one order, and split them."""
-        wanted = set.intersection(*(set(of[task].names) for of in self.answers.values()))
-        if len(wanted) < 4:
-            raise ValueError(f"the models share {len(wanted)} items of {task}; 4 are the least")
-        for of in self.answers.values():
-            order = np.argsort(of[task].names)
-            of[task] = of[task].part(order[[of[task].names[k] in wanted for k in order]])
-        entry, *others = (of[task] for of in self.answers.values())
+        shared = set.intersection(*(set(by_task[task].names) for by_task in self.answers.values()))
+        if len(shared) < 4:
+            raise ValueError(f"the models share {len(shared)} items of {task}; 4 are the least")
+        for by_task in self.answers.values():
+            order = np.argsort(by_task[task].names)
+            by_task[task] = by_task[task].part(
+                order[[by_task[task].names[k] in shared for k in order]]
+            )
+        entry, *others = (by_task[task] for by_task in self.answers.values())
         for other in others:
             if (entry.answer != other.answer).any():
                 raise ValueError(f"the models were asked different choices of {task}")
@@ -163,8 +165,8 @@ class Study:
 
     def up_to(self, model: str) -> list[str]:
         """The models that are no larger than this one."""
-        most = self.answers[model][ALL].params
-        return [m for m in self.models if self.answers[m][ALL].params <= most]
+        limit = self.answers[model][ALL].params
+        return [m for m in self.models if self.answers[m][ALL].params <= limit]
 
 
 def sureness(entry: Answers, by: str) -> np.ndarray:

@@ -39,9 +39,9 @@ def read_only(folder: str) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def attributes(path: str, add: int, remove: int, flags: int) -> None:
-        wanted = struct.pack("QQQQ", add, remove, 0, 0)
+        request = struct.pack("QQQQ", add, remove, 0, 0)
         call = ctypes.c_long(SYS_MOUNT_SETATTR), -100, path.encode(), flags
-        check(libc.syscall(*call, ctypes.create_string_buffer(wanted), ctypes.c_size_t(32)))
+        check(libc.syscall(*call, ctypes.create_string_buffer(request), ctypes.c_size_t(32)))
 
     check(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None))
     check(libc.mount(folder.encode(), folder.encode(), None, ctypes.c_ulong(MS_BIND), None))

@@ -61,11 +61,11 @@ def sizes(axes, table, marks=()) -> str:
         axis.set_ticks([], minor=True)
     axes.set_xlabel("items in the test")
     axes.set_ylabel("least difference shown, points")
-    some = table[table["items"].isin((20, 100, 1000))]
+    rows = table[table["items"].isin((20, 100, 1000))]
     return "Least difference in points that so many items show: " + "; ".join(
         f"{row.items:.0f} items "
         + ", ".join("none" if value != value else f"{value:.1f}" for value in row[2:])
-        for row in some.itertuples()
+        for row in rows.itertuples()
     )
 
 
@@ -74,11 +74,11 @@ def differences(axes, table) -> str:
 
     ``table`` has columns label, difference, low, high in points, and shown: filled where true.
     """
-    for place, row in enumerate(table.itertuples()):
-        axes.plot([row.low, row.high], [place, place], color=COLOURS[0], linewidth=2, alpha=0.5)
+    for at, row in enumerate(table.itertuples()):
+        axes.plot([row.low, row.high], [at, at], color=COLOURS[0], linewidth=2, alpha=0.5)
         axes.plot(
             row.difference,
-            place,
+            at,
             "o",
             color=COLOURS[0],
             markerfacecolor=COLOURS[0] if row.shown else "none",

@@ -58,16 +58,16 @@ def bands(axes, table, small: str, large: str) -> str:
 
     ``table`` holds the rows ``band`` of a pair.
     """
-    place = np.arange(len(table))
+    x = np.arange(len(table))
     low, high = 100 * table["small_right"], 100 * table["large_right"]
-    axes.fill_between(place, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-    axes.plot(place, high, "s-", color=COLOURS[0])
-    axes.plot(place, low, "o-", color=COLOURS[1])
+    axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
+    axes.plot(x, high, "s-", color=COLOURS[0])
+    axes.plot(x, low, "o-", color=COLOURS[1])
     for at, (a, b, gain) in enumerate(zip(low, high, table["gain"], strict=True)):
         axes.annotate(f"+{gain:.0f}", (at, (a + b) / 2), ha="center", va="center")
     axes.annotate(large, (1.1, high[1] + 4), color=COLOURS[0])
     axes.annotate(small, (0.9, low[1] - 4), color=COLOURS[1], ha="right", va="top")
-    axes.set_xticks(place, ["easiest\nfifth", "2", "3", "4", "hardest\nfifth"])
+    axes.set_xticks(x, ["easiest\nfifth", "2", "3", "4", "hardest\nfifth"])
     axes.set_ylim(0, 100)
     axes.set_ylabel("% right")
     return f"Share right of {small} and {large} by fifths of difficulty: " + "; ".join(
@@ -127,8 +127,8 @@ def differences(axes, table) -> str:
         rows = table[(table["small"] == small) & (table["large"] == large)]
         lane = (k - (len(pairs) - 1) / 2) * 0.75 / len(pairs)
         y = np.array([tasks.index(t) for t in rows["task"]]) + lane
-        for place, row in zip(y, rows.itertuples(), strict=True):
-            axes.plot([row.low, row.high], [place, place], color=COLOURS[k], linewidth=2, alpha=0.4)
+        for at, row in zip(y, rows.itertuples(), strict=True):
+            axes.plot([row.low, row.high], [at, at], color=COLOURS[k], linewidth=2, alpha=0.4)
         clear = (rows["ahead"] != "no").to_numpy()
         axes.plot(rows["difference"], y, MARKS[k], color=COLOURS[k], markerfacecolor="none")
         axes.plot(

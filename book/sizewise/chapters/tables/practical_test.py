@@ -38,10 +38,10 @@ def questions(task: str, number: int, seed: int) -> list[tasks.Item]:
 def digest(items: list[tasks.Item], wordings: int = 1) -> str:
     """A hash of what was asked: names and prompts, and all wordings where any was used."""
     every = range(len(tasks.WORDINGS)) if wordings else ()
-    asked = [
+    prompts = [
         [item.name, item.prompt, *(item.asked(wording) for wording in every)] for item in items
     ]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
 
 
 def ask(local: Local, config: Row, items: list[tasks.Item]) -> list[Row]:
@@ -50,7 +50,7 @@ def ask(local: Local, config: Row, items: list[tasks.Item]) -> list[Row]:
     ``config`` is that of a recorded row. One model then answers several tasks, loaded once.
     """
     settings = _settings(config)
-    local.asking = settings.asking
+    local.options = settings.options
     rows = []
     for question in run.plan(Model(config["model"]), items, settings):
         reply = local.ask(question.prompt, run.draw_seed(question, settings.seed))
@@ -180,6 +180,23 @@ def load() -> list[Row]:
     return [_complete(row) for row in records.read(STEM)]
 
 
+def greedy(rows: list[Row]) -> dict[tuple[str, str], Row]:
+    """The greedy answers to compare, by model and task.
+
+    Those that were asked for a form of answer, once every model that answered the task has them;
+    till then those in the file's own words, so that all models are asked alike.
+    """
+    by_form: dict[bool, dict] = {True: {}, False: {}}
+    for row in rows:
+        if row["temperature"] == 0:
+            by_form[row["wordings"] > 0][row["model"], row["task"]] = row
+    result: dict[tuple[str, str], Row] = {}
+    for task in TASKS:
+        formed, plain = ({k: r for k, r in by_form[way].items() if k[1] == task} for way in by_form)
+        result |= formed if formed.keys() >= plain.keys() else plain
+    return result
+
+
 def _complete(row: Row) -> Row:
     items = questions(row["task"], row["items"], row["seed"])
     scores = [
@@ -204,5 +221,5 @@ def _worded(item: tasks.Item) -> bool:
 
 
 def _settings(row: Row) -> run.Settings:
-    asking = Asking(most=row["most"], temperature=row["temperature"])
-    return run.Settings(asking, row["repeats"], row["seed"], wordings=row["wordings"])
+    options = Asking(max_tokens=row["most"], temperature=row["temperature"])
+    return run.Settings(options, row["repeats"], row["seed"], wordings=row["wordings"])

@@ -43,8 +43,8 @@ def common(table):
     """
     records_made = table.copy()
     for column in ("answers", "labels"):
-        least = table["labels"].str.len().groupby(table["set"]).transform("min")
-        records_made[column] = [text[:n] for text, n in zip(table[column], least, strict=True)]
+        shortest = table["labels"].str.len().groupby(table["set"]).transform("min")
+        records_made[column] = [text[:n] for text, n in zip(table[column], shortest, strict=True)]
     for name, part in records_made.groupby("set", sort=False):
         if part["labels"].nunique() > 1:
             raise ValueError(f"classifiers of {name} answered different items")
@@ -74,13 +74,13 @@ def counts(answers, labels, number: int, weights) -> np.ndarray:
     return np.stack([weights @ x.astype(float) for x in (predicted & real, predicted, real)])
 
 
-def measures(counted: np.ndarray) -> dict[str, np.ndarray]:
+def measures(tallies: np.ndarray) -> dict[str, np.ndarray]:
     """`MEASURES` of `counts`, each (draws,). Recall and F1 are means over the labels, each alike.
 
     F1 is over labels that are given or answered (as in `labelled.macro_f1`), recall over those
     given. The mean recall of two labels is what is also called balanced accuracy.
     """
-    hits, predicted, real = counted
+    hits, predicted, real = tallies
     with np.errstate(invalid="ignore"):
         f1, recall = 2 * hits / (predicted + real), hits / real
     return {
@@ -123,8 +123,8 @@ def learners(table):
 def at(table, labels: int):
     """Of each learner the draws with the most labels that are not above ``labels``."""
     group = table[table["what"].isin(LEARNERS) & (table["labels_used"] <= labels)]
-    most = group.groupby(["set", "what", "model"], sort=False)["labels_used"].transform("max")
-    return group[group["labels_used"] == most]
+    largest = group.groupby(["set", "what", "model"], sort=False)["labels_used"].transform("max")
+    return group[group["labels_used"] == largest]
 
 
 def scores(table, labels: int, samples: int = SAMPLES):
@@ -221,9 +221,11 @@ def _scored(key, part, samples: int) -> dict:
     }
     all_of, once = of_draws(part, len(truth)), np.ones((1, len(truth)))
     here = [measures(counts(entry, truth, number, once)) for entry in all_of]
-    drawn = [measures(counts(entry, truth, number, weights)) for entry in all_of]
+    resampled = [measures(counts(entry, truth, number, weights)) for entry in all_of]
     for name in MEASURES:
-        ends = np.percentile(over_draws(np.stack([entry[name] for entry in drawn], 1)), [2.5, 97.5])
+        ends = np.percentile(
+            over_draws(np.stack([entry[name] for entry in resampled], 1)), [2.5, 97.5]
+        )
         records_made |= {
             name: float(np.mean([entry[name][0] for entry in here])),
             f"{name}_low": ends[0],

@@ -65,11 +65,11 @@ def crossings(table, against: Mapping, samples: int = SAMPLES // 2, seed: int = 
         gaps, point = [], []
         for group in groups:  # the same draw of items for all, and of seeds where there are as many
             small = of_draws(group, len(truth))  # (draws of labels, n)
-            apart = (small == truth).astype(float) - right
-            gaps.append(over_draws(weights @ apart.T / len(truth)))
-            point.append(apart.mean())
-        drawn = [crossing(steps, gap) for gap in np.stack(gaps, 1)]
-        low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+            gap = (small == truth).astype(float) - right
+            gaps.append(over_draws(weights @ gap.T / len(truth)))
+            point.append(gap.mean())
+        crossed = [crossing(steps, gap) for gap in np.stack(gaps, 1)]
+        low, high = np.quantile(crossed, [0.025, 0.975], method="inverted_cdf")
         outcome = "met" if high <= steps[-1] else "not met" if low > steps[-1] else "open"
         rows.append(
             {

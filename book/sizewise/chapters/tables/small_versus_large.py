@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from sizewise.data import prices, records
-from sizewise.evaluation import item_answers, tasks
+from sizewise.evaluation import exact_match, item_answers, tasks
 from sizewise.stats import paired
 
 STEM = "small_vs_large"
@@ -22,8 +22,12 @@ POWER = 0.8
 LETTERS = 4  # characters of a token, about
 # What a blind guess gets right: one over the choices.
 CHANCE = {name: task.chance for name, task in tasks.TASKS.items()} | dict.fromkeys(
-    ("lambada", "gsm8k", "humaneval"), 0.0
+    exact_match.TASKS, 0.0
 )
+# How many there are of each task.
+QUESTIONS = {
+    name: task.questions for name, task in [*tasks.TASKS.items(), *exact_match.TASKS.items()]
+}
 
 
 # ---------------------------------------------------------------- MMLU-Pro, question by question
@@ -95,8 +99,8 @@ def doublings():
             part("subject", kind="family").query("subject in @item_answers.GROUPS"),
         ]
     )
-    known = item_answers.models()
-    sizes = rows[["small", "large"]].map(lambda name: known[name]["parameters"])
+    facts = item_answers.models()
+    sizes = rows[["small", "large"]].map(lambda name: facts[name]["parameters"])
     factor = np.log2(sizes["large"] / sizes["small"])
     chance = part("answers")["chance"].iloc[0]
     above = np.log2((rows["large_right"] - chance) / (rows["small_right"] - chance))
@@ -139,14 +143,14 @@ def cascades(vendor: str, small: str, large: str, on: str, prompt: int):
     cheap, dear = (prices.price(vendor, name, on) for name in (small, large))
     rows = part("agreement")
     alone = part("answers", model=rows["large"].iloc[0]).iloc[0]
-    made = []
+    result = []
     for row in rows.itertuples():
         small = sum(cheap.request(prompt, round(size / LETTERS)) for size in row.characters_small)
         spent = small
         if row.handed_on:
             tokens = round(row.characters_large / LETTERS)
             spent += row.handed_on * dear.request(prompt, tokens)
-        made.append(
+        result.append(
             {
                 "models": len(row.small),
                 "names": " + ".join(map(item_answers.name, row.small)),
@@ -160,7 +164,7 @@ def cascades(vendor: str, small: str, large: str, on: str, prompt: int):
             }
         )
     tokens = round(alone["characters"] / LETTERS)
-    made.append(
+    result.append(
         {
             "models": 0,
             "names": item_answers.name(rows["large"].iloc[0]),
@@ -169,7 +173,7 @@ def cascades(vendor: str, small: str, large: str, on: str, prompt: int):
             "dollars": 1000 * dear.request(prompt, tokens),
         }
     )
-    return pandas.DataFrame(made)
+    return pandas.DataFrame(result)
 
 
 # ---------------------------------------------------------------- our own small models
@@ -182,10 +186,10 @@ def answers(table):
     """
 
     lists = table[["model", "task", "items", "right"]].rename(columns={"items": "item"})
-    known = table["answers"] if "answers" in table else [None] * len(table)
+    right_choices = table["answers"] if "answers" in table else [None] * len(table)
     lists["answer"] = [
-        given if isinstance(given, list) else [None] * len(items)
-        for given, items in zip(known, lists["item"], strict=True)
+        choices if isinstance(choices, list) else [None] * len(items)
+        for choices, items in zip(right_choices, lists["item"], strict=True)
     ]
     long = lists.explode(["item", "right", "answer"], ignore_index=True)
     long["right"] = long["right"].astype(float)
@@ -197,8 +201,8 @@ def answers(table):
 
 def sizes(table) -> dict[str, int]:
     """Parameters by model, from the smallest on."""
-    known = dict(zip(table["model"], table["parameters"], strict=True))
-    return {name: int(known[name]) for name in sorted(known, key=known.__getitem__)}
+    parameters = dict(zip(table["model"], table["parameters"], strict=True))
+    return {name: int(parameters[name]) for name in sorted(parameters, key=parameters.__getitem__)}
 
 
 def scores(table, order=()):
@@ -223,8 +227,8 @@ def scores(table, order=()):
                 "chance": guessing(task, group["answer"]),
             }
         )
-    order, known = list(order), list(CHANCE)
-    rows.sort(key=lambda row: (known.index(row["task"]), order.index(row["model"])))
+    order, task_order = list(order), list(CHANCE)
+    rows.sort(key=lambda row: (task_order.index(row["task"]), order.index(row["model"])))
     return pandas.DataFrame(rows)
 
 
