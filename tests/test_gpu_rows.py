@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import types
 
 import pytest
 from sizewise import paths
@@ -112,6 +113,37 @@ def test_attention_is_timed_with_the_fastest_recorded_tuning():
     rows = [row, row | faster, row | broken, row | {"method": "tq3", "block": 32, "us": 2.0}]
     assert kv.tuned("tq4", rows).block == 128
     assert kv.tuned("tq2", rows) is None
+
+
+def test_flashinfer_gets_the_same_caches_in_pages(monkeypatch):
+    class Wrapper:
+        """What FlashInfer documents, by hand: HND pages (pages, heads, page size, d)."""
+
+        def __init__(self, room, layout, use_tensor_cores):
+            assert layout == "HND"
+
+        def plan(self, indptr, indices, last, heads, kv_heads, d, page, **kinds):
+            assert kinds == {"q_data_type": torch.bfloat16, "kv_data_type": torch.float8_e4m3fn}
+            self.plan = indptr, indices, last, heads // kv_heads, page
+
+        def run(self, q, pages):
+            indptr, indices, last, group, page = self.plan
+            out = torch.empty(q.shape, dtype=torch.float64)
+            for row in range(len(q)):
+                own = indices[indptr[row] : indptr[row + 1]].long()
+                tokens = (len(own) - 1) * page + int(last[row])
+                for head in range(q.shape[1]):
+                    k, v = (
+                        side[own, head // group].double().flatten(0, 1)[:tokens] for side in pages
+                    )
+                    scores = k @ q[row, head].double() * kv.DIM**-0.5
+                    out[row, head] = torch.softmax(scores, 0) @ v
+            return out
+
+    fake = types.SimpleNamespace(BatchDecodeWithPagedKVCacheWrapper=Wrapper)
+    monkeypatch.setitem(sys.modules, "flashinfer", fake)
+    result = kv.check(config(method="fp8-flashinfer", context=48, batch=2), "cpu", [])
+    assert result["error"] < 1e-6
 
 
 # ------------------------------------------------------------------ recording

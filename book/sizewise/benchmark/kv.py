@@ -3,9 +3,11 @@
 A method is the type of its cache, then the kernel: "tq4", "tq3" and "tq2" are this book's packed
 codes; "bf16-triton", "fp8-triton" and "int8-triton" the same splits over plain numbers;
 "bf16-flash" and "bf16-cudnn" torch's own attention, the heads of a group folded into queries of
-one head. Each function here takes the configuration of a row and a device, "cuda" or "cpu".
+one head; "fp8-flashinfer" FlashInfer's, where it is installed. Each function of a row takes its
+configuration, a device, "cuda" or "cpu", and the rows recorded so far.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -26,6 +28,7 @@ TYPES = {
     **{"fp8": torch.float8_e4m3fn, "int8": torch.int8},
 }
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+PAGE = 16  # tokens of FlashInfer's pages
 SPARE = 2 << 30  # bytes to work with beside weights and cache
 # Largest error of a head's answer that is timed. Packed: fp16 tables, queries and probabilities
 # round by 2**-11 each, so that the worst of a hundred heads errs by 1e-3; another layout errs by 1.
@@ -95,27 +98,55 @@ def vectors(stored):
 # --- methods
 
 
-def attend(q, keys, values, lengths, method: str, tuning=None, dtype=None):
-    """Attention by a method, (batch, query heads, d).
+def prepared(q, keys, values, lengths, method: str, tuning=None, dtype=None) -> Callable:
+    """A call that attends by a method, (batch, query heads, d).
 
-    ``lengths`` int32 (batch), ``tuning`` and ``dtype`` count for the kernels of this book; torch
-    reads the whole cache. Raises `Refused` where a method does not run here.
+    ``lengths`` int32 (batch), ``tuning`` and ``dtype`` count for the kernels of this book; others
+    read the whole cache. Raises `Refused` where a method does not run here.
     """
     if method in PACKED:
-        return kernels.attend(q, keys, values, lengths, tuning=tuning, dtype=dtype)
+        return lambda: kernels.attend(q, keys, values, lengths, tuning=tuning, dtype=dtype)
     kernel = method.split("-")[1]
     if kernel == "triton":
         if kernels.backend(q.device) != "triton":
             raise Refused("Triton does not run here")
         from sizewise.quantization.kernels import dense
 
-        scales = {"key_scales": keys[1], "value_scales": values[1]}
-        return dense.attend(q, keys[0], values[0], lengths, tuning=tuning, dtype=dtype, **scales)
-    batch, heads, d = q.shape
-    folded = q.view(batch, keys[0].shape[1], -1, d)  # no mask, so the same sums
-    with sdpa_kernel(BACKENDS[kernel]):
-        out = torch.nn.functional.scaled_dot_product_attention(folded, keys[0], values[0])
-    return out.reshape(batch, heads, d)
+        named = {"key_scales": keys[1], "value_scales": values[1], "tuning": tuning, "dtype": dtype}
+        return lambda: dense.attend(q, keys[0], values[0], lengths, **named)
+    if kernel == "flashinfer":
+        return flashinfer(q, keys[0], values[0])
+    folded = q.view(len(q), HEADS, -1, DIM)  # the heads of a group; no mask, so the same sums
+
+    def by_torch():
+        with sdpa_kernel(BACKENDS[kernel]):
+            out = torch.nn.functional.scaled_dot_product_attention(folded, keys[0], values[0])
+        return out.reshape(q.shape)
+
+    return by_torch
+
+
+def flashinfer(q, keys, values) -> Callable:
+    """A call of FlashInfer's decode kernel (Ye et al. 2025) over the same numbers in pages.
+
+    It is compiled at its first call, and planned once for all.
+    """
+    import flashinfer
+
+    batch, heads, tokens, d = keys.shape
+    split = (batch, heads, tokens // PAGE, PAGE, d)
+    pages = tuple(
+        side.view(split).transpose(1, 2).contiguous().view(-1, heads, PAGE, d)
+        for side in (keys, values)
+    )
+    count = torch.arange(batch + 1, dtype=torch.int32, device=q.device) * (tokens // PAGE)
+    every = torch.arange(len(pages[0]), dtype=torch.int32, device=q.device)
+    room = torch.empty(1 << 27, dtype=torch.uint8, device=q.device)
+    wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(room, "HND", use_tensor_cores=True)
+    kinds = {"q_data_type": q.dtype, "kv_data_type": keys.dtype}
+    last = torch.full((batch,), PAGE, dtype=torch.int32, device=q.device)
+    wrapper.plan(count, every, last, q.shape[1], heads, d, PAGE, **kinds)
+    return lambda: wrapper.run(q, pages)
 
 
 def scores(q, keys, method: str):
@@ -142,7 +173,7 @@ def check(config: dict, device: str, rows: list) -> dict:
         lengths = torch.tensor([max(1, tokens // 2**n) for n in range(batch)], dtype=torch.int32)
         lengths[-1] = 1
     lengths = lengths.to(device)
-    got = attend(q, keys, values, lengths, method, dtype=torch.float32)
+    got = prepared(q, keys, values, lengths, method, dtype=torch.float32)()
     truth = reference.over(q.double(), vectors(keys), vectors(values), lengths, DIM**-0.5)
     return {"error": worst(got, truth), "backend": kernels.backend(q.device)}
 
@@ -175,7 +206,7 @@ def time_attend(config: dict, device: str, rows: list) -> dict:
 
     def call():
         keys, values = (side(config, device) for _ in range(2))
-        return lambda: attend(q, keys, values, lengths, method, tuning)
+        return prepared(q, keys, values, lengths, method, tuning)
 
     calls = [call() for _ in range(timing.copies(size, device))]
     return timing.time_rotating(calls, device).columns("us", 1e6) | {"bytes": size}
