@@ -32,6 +32,8 @@ def main() -> int:
     try:
         stage("tools: KaTeX's style and fonts, PurgeCSS", vendor)
         stage("reference: one page a room of the library", reference)
+        if (BUILD / "live").is_dir():
+            stage("live: the library and the chapters as they are now", refresh_live)
         stage("pages: Sphinx, warnings as errors", build_pages)
     except subprocess.CalledProcessError as error:
         print(f"site: {Path(error.cmd[0]).name} failed; the whole log is {LOG.relative_to(ROOT)}")
@@ -104,6 +106,15 @@ def reference() -> str:
     return f"{len(list(out.glob('*.rst')))} pages"
 
 
+def refresh_live() -> str:
+    """Renew what `make live` gathered of this tree: a page and its notebook must not differ."""
+    import live
+
+    live.archive(live.OUT / "book.zip")
+    live.chapters()
+    return f"{len(live.CHAPTERS)} chapters"
+
+
 def build_pages() -> str:
     """Run jupyter-book on the whole tree, from nothing: no page of an earlier build stays."""
     for leftover in ("html", ".doctrees", "jupyter_execute"):
@@ -126,9 +137,9 @@ def run(command: list[str], cwd: Path) -> None:
     done = subprocess.run(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    words = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode(errors="replace"))
+    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode(errors="replace"))
     with LOG.open("a", encoding="utf-8") as log:
-        log.write(words)
+        log.write(output)
     done.check_returncode()
 
 

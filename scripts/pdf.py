@@ -171,17 +171,17 @@ def lead_inside(writer, starts: dict[str, int], base: str) -> None:
                 continue
             page = re.sub(r"\.html$", "", parts.path.lstrip("/"))
             if page in starts:
-                place = writer.pages[starts[page]].indirect_reference
+                goal = writer.pages[starts[page]].indirect_reference
                 to = {"/S": NameObject("/GoTo")}
-                to["/D"] = ArrayObject([place, NameObject("/Fit")])
+                to["/D"] = ArrayObject([goal, NameObject("/Fit")])
             elif base:
                 to = {"/S": NameObject("/URI")}
                 to["/URI"] = TextStringObject(base + parts.path.lstrip("/"))
             else:
                 del note.get_object()["/A"]
                 continue
-            whole = DictionaryObject({NameObject(key): value for key, value in to.items()})
-            note.get_object()[NameObject("/A")] = whole
+            action = DictionaryObject({NameObject(key): value for key, value in to.items()})
+            note.get_object()[NameObject("/A")] = action
 
 
 if __name__ == "__main__":

@@ -23,16 +23,16 @@ def main() -> None:
 
 
 def draw(file: Path, size: tuple[float, float], dpi: int) -> None:
-    """The chart of what a tenfold buys, at ``size`` inches, in the format of the file's name."""
+    """The front page's chart at ``size`` inches, in the format of the file's name."""
     import matplotlib.pyplot as plt
 
-    table = tables.tenfold()
-    share = table["share"].median()
+    gains = tables.tenfold_gains()
     with style.style():
         figure, axes = plt.subplots(figsize=size)
-        five_findings.tenfold(axes, table)
-        title = f"Each tenfold in parameters buys {share:.0%} of what the one before did"
-        axes.grid(axis="y", color="#dddddd")
+        five_findings.families(axes, tables.families())
+        points = f"{gains.min():.0f} to {gains.max():.0f}"
+        title = f"Ten times the memory, {points} more right answers in a hundred"
+        axes.grid(color="#dddddd")
         axes.set_title(title, loc="left", fontweight="bold")
         metadata = {"Date": None} if file.suffix == ".svg" else {"Software": None}
         figure.savefig(file, dpi=dpi, facecolor="white", metadata=metadata)

@@ -38,10 +38,10 @@ def main() -> int:
     try:
         if options.verify:
             return report(verify(options.verify))
-        made = release(options.site, options.pdf, options.version, options.output)
+        files = release(options.site, options.pdf, options.version, options.output)
     except (OSError, ValueError) as error:
         sys.exit(f"release: {error}")
-    for path in made:
+    for path in files:
         print(f"release: {path} ({path.stat().st_size / 1e6:.2f} MB)")
     return 0
 
@@ -77,12 +77,12 @@ def release(site: Path, pdf: Path, version: str, output: Path) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     for old in [*output.glob("sizewise-*"), output / SUMS]:
         old.unlink(missing_ok=True)
-    made = [pack(site, output / f"sizewise-site-{version}.tar.gz", f"sizewise-site-{version}")]
+    files = [pack(site, output / f"sizewise-site-{version}.tar.gz", f"sizewise-site-{version}")]
     if pdf.is_file():
-        made.append(Path(shutil.copyfile(pdf, output / f"sizewise-{version}.pdf")))
+        files.append(Path(shutil.copyfile(pdf, output / f"sizewise-{version}.pdf")))
     sums = output / SUMS
-    sums.write_text("".join(f"{digest(path)}  {path.name}\n" for path in sorted(made)), "utf-8")
-    return [*made, sums]
+    sums.write_text("".join(f"{digest(path)}  {path.name}\n" for path in sorted(files)), "utf-8")
+    return [*files, sums]
 
 
 def pack(site: Path, archive: Path, top: str) -> Path:
@@ -118,21 +118,21 @@ def verify(folder: Path) -> list[tuple[str, str]]:
 
     Raises ValueError if a line is not a sum and a name in this folder.
     """
-    found = []
+    states = []
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64}) [ *]([^/\\]+)", line)
         if not match:
             raise ValueError(f"{folder / SUMS} has a line that is no sum: {line[:80]!r}")
         path = folder / match[2]
         state = "missing" if not path.is_file() else "FAILED"
-        found.append((match[2], "OK" if path.is_file() and digest(path) == match[1] else state))
-    return found
+        states.append((match[2], "OK" if path.is_file() and digest(path) == match[1] else state))
+    return states
 
 
-def report(found: list[tuple[str, str]]) -> int:
-    for name, state in found:
+def report(states: list[tuple[str, str]]) -> int:
+    for name, state in states:
         print(f"{name}: {state}")
-    return 0 if found and all(state == "OK" for _, state in found) else 1
+    return 0 if states and all(state == "OK" for _, state in states) else 1
 
 
 if __name__ == "__main__":

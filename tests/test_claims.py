@@ -8,6 +8,7 @@ from datetime import date
 import pytest
 from sizewise import paths
 from sizewise.chapters import claims, notebook, verdicts
+from test_verdicts import reachable
 
 FINDING = "Counted."
 CHAPTERS = [name for name, file in paths.chapters().items() if file.exists()]
@@ -203,7 +204,7 @@ class TestStoredVerdicts:
             assert evidence, f"claim {number}: no number says what it could have been"
             assert ranges_of(number).keys() <= verdict["numbers"].keys(), f"claim {number}"
             named = {outcome for outcome, _ in verdict["rules"]} | {verdict["otherwise"]}
-            reached = verdicts.reachable(
+            reached = reachable(
                 verdict["rules"], verdict["otherwise"], verdict["numbers"], evidence
             )
             assert named == reached, f"claim {number}: {named - reached}"

@@ -366,6 +366,20 @@ class TestFigures:
             used = re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', svg)
             assert {one or other for one, other in used} <= set(own)
 
+    def test_a_point_says_its_text_to_who_points_at_it(self):
+        def dots(axes):
+            points = axes.scatter([1, 2, 3], [1, 3, 2])
+            style.hover(points, ["first & <best>", 'a "second"', "third"])
+            axes.plot([1, 2], [1, 2], "o")
+
+        drawn = style.show(dots, alt="x", caption="x").svg
+        assert re.findall(r"<use [^>]*><title>([^<]*)</title></use>", drawn) == [
+            "first &amp; &lt;best&gt;",
+            "a &quot;second&quot;",
+            "third",
+        ]
+        assert style.HOVER not in drawn
+
     def test_the_frame_that_is_drawn_is_the_csv(self):
         shown = style.show(draw, TABLE, alt="x", caption="x")
         assert shown.csv == "x,y\n1,2\n2,3\n3,5\n"

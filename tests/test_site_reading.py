@@ -140,7 +140,7 @@ def test_the_filters_say_titles_and_not_names_of_files(tab):
     for told, (key, article) in zip(said["article"], sorted(about.items()), strict=True):
         assert re.fullmatch(rf"{key}: {re.escape(article['title'].strip('()'))} \(\d+\)", told)
     links = opened.locator(".bd-sidebar-primary a").all_inner_texts()
-    titles = {title.strip() for title in links}
+    titles = {re.sub(r"^\d+\. ", "", title.strip()) for title in links}
     assert {re.sub(r" \(\d+\)$", "", told) for told in said["chapter"]} <= titles
     labels = opened.locator(".sw-filter label").evaluate_all(
         "all => all.map(l => l.firstChild.data)"
@@ -276,6 +276,23 @@ def test_a_models_name_is_found_with_hyphens_and_with_spaces(site, found):
 
 
 @in_a_browser
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("VRAM", {"calculators", "memory-wall", "parameters", "catalogue"}),
+        ("how much vram for 70b", {"calculators", "memory-wall", "catalogue", "kv-cache"}),
+        ("is bigger better", {"small-versus-large", "right-sizing", "diminishing-returns"}),
+        ("small vs large", {"small-versus-large", "right-sizing"}),
+        ("hallucination", {"ledger", "small-versus-large", "glossary", "diminishing-returns"}),
+        ("cost of training", {"cost-and-energy", "calculators", "scaling-laws"}),
+    ],
+)
+def test_what_people_type_leads_to_a_page_that_answers(found, query, wanted):
+    first = [page.rpartition("/")[2].removesuffix(".html") for page in found(query)][:3]
+    assert wanted & set(first), first
+
+
+@in_a_browser
 def test_a_number_that_is_nowhere_is_not_found(found):
     assert found("918273645") == {}
 
@@ -302,15 +319,6 @@ def test_words_are_cut_and_stemmed_alike_in_python_and_in_the_browser(site, brow
     assert language.stem("ms") == "ms"
     assert language.stem("caches") == language.stem("cache")
     page.close()
-
-
-def test_neighbouring_cells_are_two_words_in_the_index():
-    import sizewise_search
-    from docutils import nodes
-
-    raw = nodes.raw("", "<tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr>", format="html")
-    sizewise_search.part_cells(None, nodes.paragraph("", "", raw), "page")
-    assert raw.astext() == ("<tr><th>a</th>\n<th>b</th></tr><tr><td>1</td>\n<td>2</td></tr>")
 
 
 def test_a_search_that_reads_otherwise_is_reported(tmp_path, monkeypatch):
@@ -375,15 +383,15 @@ def test_a_column_is_sorted_by_what_its_cells_mean(presses, upwards):
 
 @in_a_browser
 def test_a_head_sorts_with_the_keyboard_and_says_so(site, tab):
-    opened, troubles = tab(LEDGER)
-    table = opened.locator("table.sw-ledger")
+    opened, troubles = tab("chapters/catalogue.html")
+    table = opened.locator("table.sw-table").first
     head = table.locator("th").first
     head.locator("button").focus()
     opened.keyboard.press("Enter")
     opened.keyboard.press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
-    numbers = [int(n) for n in table.locator("tbody td:first-child").all_text_contents()]
-    assert numbers == sorted(numbers, reverse=True)
+    names = table.locator("tbody td:first-child").all_text_contents()
+    assert names[0].lower() > names[-1].lower()
     table.locator("th button").nth(3).click()
     assert head.get_attribute("aria-sort") is None  # one column at a time
     assert table.locator("th[aria-sort]").count() == 1
@@ -403,9 +411,9 @@ def test_the_files_below_a_figure_are_what_they_are_called(site):
     found = 0
     for page in CONTENTS:
         for line in re.findall(
-            r'<p class="sw-figure__data">.*?</p>', text_of(site, f"{page}.html")
+            r'<div class="sw-figure__data">.*?</div>', text_of(site, f"{page}.html")
         ):
-            for address in re.findall(r'href="\.\./([^"]*)" download', line):
+            for address in re.findall(r'href="\.\./([^"]*)"(?: title="[^"]*")? download', line):
                 found += 1
                 if address.startswith("figures/"):
                     with (site / address).open(newline="", encoding="utf-8") as file:
@@ -416,6 +424,122 @@ def test_the_files_below_a_figure_are_what_they_are_called(site):
                     assert (site / address).read_bytes() == (ROOT / address).read_bytes()
     assert found > 20
     assert "data:text/csv" not in text_of(site, "chapters/isoflop.html")
+
+
+def numbered(site, page: str) -> list[tuple[str, str, str]]:
+    """The figures of a page: id, number and address to cite."""
+    found = re.findall(
+        r'<figure class="sw-figure" id="([^"]*)">.*?class="sw-figure__number" href="#([^"]*)">'
+        r'Figure ([\d.]*)</a>.*?class="sw-figure__address">([^<]*)<',
+        text_of(site, f"{page}.html"),
+        re.DOTALL,
+    )
+    assert all(name == anchor for name, anchor, _, _ in found)
+    return [(name, number, address) for name, _, number, address in found]
+
+
+def test_figures_are_numbered_by_chapter_and_can_be_cited(site):
+    everywhere = {page: numbered(site, page) for page in CONTENTS}
+    chapters = [
+        page
+        for page in CONTENTS
+        if re.search(r"<h1><span class=.section-number", text_of(site, f"{page}.html"))
+    ]
+    assert len(chapters) == 16
+    for place, page in enumerate(chapters, 1):
+        figures = everywhere[page]
+        assert figures, page
+        assert [number for _, number, _ in figures] == [
+            f"{place}.{n + 1}" for n in range(len(figures))
+        ]
+    for page, figures in everywhere.items():
+        base = CONFIG["html"]["baseurl"]
+        assert [a for _, _, a in figures] == [f"{base}{page}.html#{name}" for name, _, _ in figures]
+
+
+def test_a_figure_stands_before_the_code_that_makes_it(site):
+    for page in CONTENTS:
+        for cell in text_of(site, f"{page}.html").split('<div class="cell tag_hide-input')[1:]:
+            if "cell_output" in cell.partition('<div class="cell ')[0]:
+                assert cell.index("cell_output") < cell.index("cell_input"), page
+        article = text_of(site, f"{page}.html").partition("<article")[2]
+        answer = re.search(r'admonition-title">(?:Short a|A)nswer</p>', article)
+        if answer and page != "book/answers":
+            after = article[answer.start() :]
+            assert 0 < after.find("<svg") < after.find("cell_input"), page
+
+
+@in_a_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_figure_can_be_taken_as_a_picture_in_the_colours_of_the_page(tab, tmp_path, theme):
+    image = pytest.importorskip("PIL.Image")
+    opened, troubles = tab("chapters/five-findings.html", theme)
+    with opened.expect_download() as taken:
+        opened.locator(".sw-figure__data button").first.click()
+    assert taken.value.suggested_filename == "five-findings-1.png"
+    taken.value.save_as(tmp_path / "figure.png")
+    picture = image.open(tmp_path / "figure.png").convert("L")
+    assert picture.width > 1200
+    assert (picture.getpixel((2, 2)) > 200) == (theme == "light")
+    ink = picture.crop((0, 150, picture.width, picture.height - 60)).histogram()
+    assert sum(ink[64:192]) > 1000  # lines and letters, not the ground alone
+    assert troubles == []
+
+
+@in_a_browser
+def test_a_counted_model_is_named_where_the_pointer_is(tab):
+    opened, _ = tab("chapters/catalogue.html")
+    texts = opened.locator(".sw-figure svg use title").all_text_contents()
+    assert len(texts) > 84
+    assert all(
+        re.fullmatch(r".+: [\d.]+[MBT] parameters, [\d,]+ kB a token", text) for text in texts
+    )
+
+
+# ---- short answers ---------------------------------------------------------------------------
+
+NUMBER = re.compile(r"(?<![\w.-])[-+−]?[$€]?\d[\d,.]*(?:\s?%)?(?![\w-])")
+BOX = re.compile(r'<p class="admonition-title">(?:Short a|A)nswer</p>\s*<p>(.*?)</p>', re.DOTALL)
+
+
+def in_words(markup: str) -> str:
+    """What is read of a piece of a page: explained terms without their explanations."""
+    without = re.sub(r'<span class="sw-tip".*?</span>', "", markup, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", "", without)).split())
+
+
+def test_short_answers_have_forty_words_and_three_numbers(site):
+    counted = 0
+    for page in CONTENTS:
+        for markup in BOX.findall(text_of(site, f"{page}.html")):
+            counted += 1
+            answer = in_words(markup)
+            assert len(answer.split()) <= 40, f"{page}: {answer}"
+            numbers = re.findall(r'class="pasted-text[^"]*">([^<]*\d[^<]*)<', markup)
+            assert len(numbers) <= 3, f"{page}: {numbers}"
+    assert counted >= 18
+    for line in re.findall(
+        r"<strong><a .*?(?=<strong><a |</div>)", text_of(site, "book/answers.html"), re.DOTALL
+    ):
+        answer = in_words(line.partition("<br />")[2])
+        assert len(answer.split()) <= 40, answer
+        assert len(re.findall(r'class="pasted-text[^"]*">[^<]*\d', line)) <= 3, answer
+
+
+@in_a_browser
+def test_the_front_page_says_little_above_how_it_is_made(tab):
+    opened, _ = tab("index.html", width=390)
+    picture = opened.locator(".bd-article svg").first.bounding_box()
+    assert picture["y"] + picture["height"] < 900  # in the first screen
+    text = opened.evaluate("""() => {
+        document.querySelectorAll("select, svg, .headerlink").forEach(part => part.remove());
+        return document.querySelector(".bd-article").innerText;
+    }""")
+    above, heading, _ = text.partition("How it is made")
+    assert heading
+    assert 100 < len(above.split()) <= 350
+    numbers = re.findall(r"(?<![\w.-])\d[\d.,]*", above)
+    assert 5 < len(numbers) <= 12, numbers
 
 
 # What of a figure shines: boxes by their background, and shapes of more than a fiftieth of the
@@ -489,24 +613,11 @@ def test_a_glued_number_is_bold_and_glued_words_are_not(words, bold):
     assert ("sw-words" not in mend(f'<span class="pasted-text">{words}</span> 1')) == bold
 
 
-@in_a_browser
-def test_back_to_top_lies_over_no_text_on_a_phone(tab):
-    for width, shown in ((390, False), (1000, True)):
-        opened, _ = tab("chapters/parameters.html", width=width)
-        opened.wait_for_load_state("networkidle")
-        for place in (3000, 2400):  # the button comes when one turns back
-            opened.evaluate("place => scrollTo({top: place, behavior: 'instant'})", place)
-            opened.wait_for_timeout(200)
-        button = opened.locator("#pst-back-to-top")
-        assert button.evaluate("button => button.style.display") == "block"  # the theme's wish
-        assert button.is_visible() == shown
-
-
 # ---- the front page --------------------------------------------------------------------------
 
 
-def test_the_front_page_counts_the_verdicts_and_leads_to_them(site):
-    page = text_of(site, "index.html")
+def test_the_page_of_answers_counts_the_verdicts_and_leads_to_them(site):
+    page = text_of(site, "book/answers.html")
     verdicts = [row["verdict"] for row in claims_on_the_page(site).values()]
     totals = re.findall(r'ledger\.html\?verdict=([\w+]+)"><span[^>]*>(\d+) ([\w ]+)<', page)
     assert all(asked.replace("+", " ") == verdict for asked, _, verdict in totals)

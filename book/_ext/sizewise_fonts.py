@@ -13,7 +13,6 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 
 ICONS = "Awesome"  # in the family of a font whose signs lie in the private-use area
-EMBED = 8192  # bytes; a smaller icon font travels inside the style, so no icon comes late
 FACE = re.compile(r"@font-face\s*\{[^}]*\}")
 
 
@@ -28,22 +27,22 @@ def icons(style: str) -> set[int]:
     return written | {ord(sign) for sign in style if "\ue000" <= sign <= "\uf8ff"}
 
 
-def cut_fonts(style: str, folder: Path, shown: set[int]) -> str:
+def cut_fonts(style: str, folder: Path, points: set[int]) -> str:
     """The style with its woff2 fonts cut to the characters shown; a small icon font moves in."""
     signs = icons(style)
 
-    def cut(found: re.Match) -> str:
-        source = re.search(r'url\("?([^")]+\.woff2)[^")]*"?\)', found[0])
+    def cut(face: re.Match) -> str:
+        source = re.search(r'url\("?([^")]+\.woff2)[^")]*"?\)', face[0])
         if not source or not (folder / source[1]).is_file():
-            return found[0]
-        is_icons = ICONS in found[0]
-        font = subset_font(folder / source[1], signs if is_icons else shown)
-        if is_icons and len(font) <= EMBED:
+            return face[0]
+        font = subset_font(folder / source[1], signs if ICONS in face[0] else points)
+        # The icons are few: inside the style none comes late. Letters are not all on every page.
+        if ICONS in face[0]:
             address = f"data:font/woff2;base64,{base64.b64encode(font).decode()}"
         else:
             (folder / source[1]).write_bytes(font)
             address = f"{source[1]}?v={hashlib.sha256(font).hexdigest()[:8]}"
-        return re.sub(r"src:[^;}]*", f'src:url("{address}") format("woff2")', found[0], count=1)
+        return re.sub(r"src:[^;}]*", f'src:url("{address}") format("woff2")', face[0], count=1)
 
     return FACE.sub(cut, style)
 

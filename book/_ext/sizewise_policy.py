@@ -38,8 +38,8 @@ def add_policies(app: Sphinx, exception: Exception | None) -> None:
     handlers = {html.unescape(code) for text in texts.values() for code in HANDLER.findall(text)}
     for page, text in texts.items():
         if HEAD.search(text):
-            known = handlers if page.name == "search.html" else set()
-            rule = policy(text, known)
+            others = handlers if page.name == "search.html" else set()
+            rule = policy(text, others)
             element = f'<meta http-equiv="Content-Security-Policy" content="{rule}">'
             placed = HEAD.sub(lambda head, line=element: f"{head[0]}\n{line}", text, count=1)
             page.write_text(placed, encoding="utf-8")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.search.en import SearchEnglish
 from sphinx.util import logging
@@ -72,7 +71,6 @@ PATCHES = {
       .map((k) => textLower.search(new RegExp("(^|[^\\\\w.,])" + _escapeRegExp(k))))
       .filter((i) => i > -1)[0]""",
 }
-CELLS = re.compile(r"(</t[dh]>)(?=<t[dh]\b)")
 
 
 class SearchNumbers(SearchEnglish):
@@ -83,12 +81,12 @@ class SearchNumbers(SearchEnglish):
 
     def split(self, input: str) -> list[str]:
         """The words to index: each part of a name, the name, and a number without its commas."""
-        found = []
+        tokens = []
         for name in NAME.findall(input):
             parts = name.split("-")
-            found += parts if len(parts) == 1 else [*parts, name]
-            found += [part.replace(",", "") for part in parts if THOUSANDS.fullmatch(part)]
-        return found
+            tokens += parts if len(parts) == 1 else [*parts, name]
+            tokens += [part.replace(",", "") for part in parts if THOUSANDS.fullmatch(part)]
+        return tokens
 
     def stem(self, word: str) -> str:
         """The word without its ending, if it is one of letters alone and long enough."""
@@ -100,23 +98,13 @@ def connect(app: Sphinx) -> None:
     """Take the place of Sphinx's English search; called from the setup of `sizewise_site`."""
     app.add_search_language(SearchNumbers)
     app.config.html_search_scorer = str(ORDER)
-    app.connect("doctree-resolved", part_cells)
-
-
-def part_cells(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Put a line's end between the cells of a table in HTML: the index and the excerpts of
-    results drop the tags, and two numbers would become one."""
-    for raw in doctree.findall(nodes.raw):
-        text = raw.astext()
-        if "html" in raw.get("format", "") and CELLS.search(text):
-            raw[:] = [nodes.Text(CELLS.sub("\\1\n", text))]
 
 
 def patch(script: Path) -> None:
     """Apply the patches to Sphinx's searchtools.js; warn of each that it has no place for."""
     text = script.read_text(encoding="utf-8")
-    for found, put in PATCHES.items():
-        if found not in text:
-            logger.warning("%s: no longer reads %r", script.name, found)
-        text = text.replace(found, put)
+    for old, put in PATCHES.items():
+        if old not in text:
+            logger.warning("%s: no longer reads %r", script.name, old)
+        text = text.replace(old, put)
     script.write_text(text, encoding="utf-8")

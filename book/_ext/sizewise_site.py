@@ -7,19 +7,17 @@ Loaded by _config.yml. Each mend names what was wrong; take one out when the the
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 import shutil
-import socket
-import subprocess
 import sysconfig
-import time
 from pathlib import Path
 
 import sizewise_figures
 import sizewise_search
 import sizewise_terms
-from docutils.nodes import strong
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinxcontrib import katex
@@ -28,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 # (what is found, what takes its place), applied to every finished page in this order.
 MENDS = [
-    # pandas heads its index column with an empty <th>, which is announced as a nameless header.
-    (r"<th([^>]*)></th>", r"<td\1></td>"),
     # Tables in notebook outputs and raw HTML get the scrolling frame that Markdown tables have.
     (
         r'(?<!<div class="pst-scrollable-table-container">)(<table\b.*?</table>)',
@@ -49,16 +45,41 @@ MENDS = [
     (r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"', r"\1"),
     # The sidebar's logo and search field stood outside every landmark.
     (r'<div id="pst-primary-sidebar"', r'\g<0> role="complementary" aria-label="Book"'),
+    # The rule of a verdict is for who doubts it; evidence and what would turn it stay in sight.
+    (
+        r'<p class="sw-verdict__rule">Rule: (.*?)</p>',
+        r'<details class="sw-verdict__rule"><summary>The rule</summary>\1</details>',
+    ),
     # The title above a printed page was a second first-level heading.
     (
         r'(<div id="jb-print-docs-body"[^>]*>\s*)<h1>(.*?)</h1>',
         r'\1<p class="sw-print-title">\2</p>',
     ),
+    (r'\s*<link rel="preload" as="script"[^>]*>', ""),  # of scripts that are now joined
+    (r'(<meta name="viewport"[^>]*>.*?)\s*<meta name="viewport"[^>]*>', r"\1"),
+    (r'(<meta name="viewport"[^>]*>.*?)\s*<meta name="viewport"[^>]*>', r"\1"),
+    # The theme decides between light and dark when its script has come: the page would flash.
+    (
+        r'dataset\.theme = localStorage\.getItem\("theme"\) \|\| "auto";',
+        'dataset.theme = {light: "light", dark: "dark"}[document.documentElement.dataset.mode]'
+        ' || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");',
+    ),
+    # A sign from the private-use area means nothing when it is read aloud.
+    (
+        r'<(?:i|span) class="(?:[\w-]+ +)*fa[a-z]? [^"]*"(?![^>]*aria-hidden)'
+        r'|<(?:i|span) class="(?:[\w-]+ +)*fa-[^"]*"(?![^>]*aria-hidden)',
+        r'\g<0> aria-hidden="true"',
+    ),
 ]
 MENDS = [(re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in MENDS]
 
 # The book's own scripts, each only on pages that hold what it is for.
-SCRIPTS = {"tables.js": "<table", "ledger.js": "sw-ledger", "terms.js": "std-term"}
+SCRIPTS = {
+    "tables.js": "<table",
+    "ledger.js": "sw-ledger",
+    "terms.js": "std-term",
+    "figures.js": "sw-figure",
+}
 # Pages that nobody should be led to from elsewhere.
 UNLISTED = {"search"}
 NO_INDEX = '<meta name="robots" content="noindex">\n'
@@ -70,8 +91,8 @@ def setup(app: Sphinx) -> dict:
     app.config.html_use_index = False  # the glossary is in order of the alphabet already
     sizewise_search.connect(app)
     app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("doctree-resolved", show_results_first)
     app.connect("html-page-context", add_scripts)
-    app.connect("html-page-context", add_live)
     app.connect("html-page-context", name_page)
     # After every other handler has added its scripts (the default priority is 500) ...
     app.connect("html-page-context", drop_scripts, priority=900)
@@ -81,9 +102,31 @@ def setup(app: Sphinx) -> dict:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def keep_bars(app, what, name, subject, options, lines) -> None:
+def keep_bars(app, kind, name, subject, options, lines) -> None:
     """A bar in a docstring is a norm, |x|, and no substitution of reStructuredText."""
     lines[:] = [line.replace("|", "\\|") for line in lines]
+
+
+def show_results_first(app, doctree, docname) -> None:
+    """Put folded code below what it shows, and that of cells which show nothing below the next.
+
+    Each cell keeps its place in the notebook as a class, by which live.js finds it.
+    """
+    cells = [c for c in doctree.findall(nodes.container) if c.get("nb_element") == "cell_code"]
+    for number, cell in enumerate(cells):
+        cell["classes"].append(f"cell-{number}")
+        if "tag_hide-input" in cell["classes"]:
+            cell.children.reverse()
+    for parent in {id(cell.parent): cell.parent for cell in cells}.values():
+        is_cell = lambda node: node in cells  # noqa: E731
+        runs = [list(run) for _, run in itertools.groupby(parent.children, is_cell)]
+        parent.children = [node for run in runs for node in sorted(run, key=shows_nothing)]
+
+
+def shows_nothing(node) -> bool:
+    """Whether a node is a cell of folded code alone."""
+    classes = node.get("classes", ()) if isinstance(node, nodes.Element) else ()
+    return "tag_hide-input" in classes and len(node.children) == 1
 
 
 def use_installed_node() -> None:
@@ -92,60 +135,38 @@ def use_installed_node() -> None:
     if node.is_file():
         katex.NODEJS_BINARY = str(node)
     katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0  # seconds; 5 is short on a busy machine
-    katex.KaTeXServer.start_server_process = classmethod(start_formula_server)
-
-
-def start_formula_server(cls, rundir: Path, timeout: float):
-    """Start node and connect to it: (process, connected socket).
-
-    The original connects once, as soon as the socket's file appears. That can be a moment
-    before node listens on it, and the build then fails with "Connection refused".
-    Raises KaTeXError if node has ended, or is not listening after `timeout` seconds.
-    """
-    address = rundir / "katex.sock"
-    process = subprocess.Popen(
-        cls.build_command(socket=address), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=rundir
-    )
-    deadline = time.monotonic() + timeout
-    while process.poll() is None and time.monotonic() < deadline:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            link.connect(str(address))
-            return process, link
-        except (FileNotFoundError, ConnectionRefusedError):
-            link.close()
-            time.sleep(0.01)
-    raise cls.timeout_error(timeout)
+    # A socket file is tried once, perhaps before node listens on it; a port until it answers.
+    katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
 
 
 def add_scripts(app, pagename, templatename, context, doctree) -> None:
-    """Load the book's own scripts where they have something to do, and never before the page."""
-    for name, sign in SCRIPTS.items():
-        if sign in context.get("body", ""):
-            app.add_js_file(name, loading_method="defer")
+    """Load the book's own scripts where they have something to do, and never before the page.
 
-
-def add_live(app, pagename, templatename, context, doctree) -> None:
-    """Offer to run a chapter in the browser, where `make live` has gathered what that takes."""
+    A chapter can be run in the browser where `make live` has gathered what that takes.
+    """
     files = Path(app.srcdir) / "_build" / "live" / "files.json"
-    folder, _, stem = pagename.partition("/")
     ready = json.loads(files.read_text(encoding="utf-8"))["chapters"] if files.is_file() else []
-    if folder == "chapters" and stem in ready:
-        app.add_js_file("live.js", loading_method="defer")
+    scripts = [name for name, sign in SCRIPTS.items() if sign in context.get("body", "")]
+    if pagename in [f"chapters/{stem}" for stem in ready]:
+        scripts.append("live.js")
+    for name in scripts:
+        app.add_js_file(name, loading_method="defer")
 
 
 def name_page(app, pagename, templatename, context, doctree) -> None:
     """Call the front page by the question that it asks first, and keep helpers out of engines."""
     if pagename in UNLISTED:
         context["metatags"] = context.get("metatags", "") + NO_INDEX
-    question = doctree and pagename == app.config.master_doc and next(doctree.findall(strong), None)
+    question = (
+        doctree and pagename == app.config.master_doc and next(doctree.findall(nodes.strong), None)
+    )
     if question:
         context["title"] = html.escape(question.astext())
 
 
 def drop_scripts(app, pagename, templatename, context, doctree) -> None:
     """Drop thebe, which loads from a CDN, and inline scripts that stand on the page twice."""
-    kept, seen = [], set()
+    scripts, seen = [], set()
     for script in context.get("script_files", []):
         body = getattr(script, "attributes", {}).get("body")
         if "thebe" in f"{getattr(script, 'filename', script)}{body or ''}".lower():
@@ -153,8 +174,8 @@ def drop_scripts(app, pagename, templatename, context, doctree) -> None:
         if body and body in seen:
             continue
         seen.add(body)
-        kept.append(script)
-    context["script_files"] = kept
+        scripts.append(script)
+    context["script_files"] = scripts
     context["css_files"] = [
         style
         for style in context.get("css_files", [])

@@ -17,9 +17,9 @@ import subprocess
 import sysconfig
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import sizewise_fonts
-from sizewise_quick import SOURCE, quicken, size_images, target
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -53,6 +53,7 @@ PATCHES = {
 
 SHEET = re.compile(r'[ \t]*<link\b(?=[^>]*\brel="stylesheet")[^>]*\bhref="([^"]+)"[^>]*>\n?')
 SCRIPT = re.compile(r"[ \t]*<script\b([^>]*)>(.*?)</script>\n?", re.DOTALL)
+SOURCE = re.compile(r'\bsrc="([^"]+)"')
 URL = re.compile(r"url\(\s*([\"']?)(?!data:|https?:|//|#)([^)\"']+)\1\s*\)")
 
 
@@ -70,11 +71,10 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
     pages = whole_pages(site)
     if not pages:
         return
-    joined, pages = join_scripts(site, pages)
-    styles, pages = join_styles(site, pages, Path(app.srcdir) / "_build" / "vendor" / PURGE)
+    pages = join_scripts(site, pages)
+    pages = join_styles(site, pages, Path(app.srcdir) / "_build" / "vendor" / PURGE)
     for page, text in pages.items():
-        page.write_text(size_images(page, quicken(text)), encoding="utf-8")
-    remove_unused(site, joined + styles)
+        page.write_text(text, encoding="utf-8")
 
 
 def whole_pages(site: Path) -> dict[Path, str]:
@@ -87,9 +87,9 @@ def whole_pages(site: Path) -> dict[Path, str]:
     return {path: text for path, text in texts.items() if SHEET.search(text)}
 
 
-def on_every_page(found: list[list[Path]]) -> list[Path]:
+def on_every_page(loaded: list[list[Path]]) -> list[Path]:
     """The files that stand in every list, in the order of the first."""
-    return [file for file in dict.fromkeys(found[0]) if all(file in files for files in found)]
+    return [file for file in dict.fromkeys(loaded[0]) if all(file in files for files in loaded)]
 
 
 def write_named(folder: Path, text: str, suffix: str) -> Path:
@@ -99,11 +99,20 @@ def write_named(folder: Path, text: str, suffix: str) -> Path:
     return folder / name
 
 
+def target(page: Path, address: str) -> Path | None:
+    """The file that an address on a page names, or None if it is not a file of the site."""
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc or not parts.path:
+        return None
+    file = Path(posixpath.normpath(page.parent.joinpath(parts.path).as_posix()))
+    return file if file.is_file() else None
+
+
 # ---- scripts ---------------------------------------------------------------------------------
 
 
-def join_scripts(site: Path, pages: dict[Path, str]) -> tuple[list[Path], dict[Path, str]]:
-    """What was joined, and the pages with it as one deferred file and all other scripts deferred.
+def join_scripts(site: Path, pages: dict[Path, str]) -> dict[Path, str]:
+    """The pages with what every page loads as one deferred file and all other scripts deferred.
 
     Scripts keep their order: a deferred one runs after the page is read, in the page's order.
     """
@@ -116,11 +125,11 @@ def join_scripts(site: Path, pages: dict[Path, str]) -> tuple[list[Path], dict[P
     # The first `;` keeps a file's "use strict" from binding the files behind it.
     text = "".join(f";{file.read_text('utf-8')}\n" for file in joined)
     text = re.sub(r"//# sourceMappingURL=.*", "", text)
-    if all(found in text for found in PATCHES):
-        for found, put in PATCHES.items():
-            text = text.replace(found, put)
-    one = write_named(site / "_static", text, "js")
-    return joined, {page: load_joined(page, text, set(joined), one) for page, text in pages.items()}
+    if all(old in text for old in PATCHES):
+        for old, put in PATCHES.items():
+            text = text.replace(old, put)
+    joined_file = write_named(site / "_static", text, "js")
+    return {page: load_joined(page, text, set(joined), joined_file) for page, text in pages.items()}
 
 
 def scripts_of(page: Path, text: str):
@@ -139,17 +148,17 @@ def is_needed(name: str, texts) -> bool:
     return sign is not None and any(re.search(sign, text) for text in texts)
 
 
-def load_joined(page: Path, text: str, joined: set[Path], one: Path) -> str:
+def load_joined(page: Path, text: str, joined: set[Path], joined_file: Path) -> str:
     """The page with `one` in place of the joined scripts, before any other deferred script."""
-    fresh = f'<script defer src="{posixpath.relpath(one, page.parent)}"></script>\n'
+    fresh = f'<script defer src="{posixpath.relpath(joined_file, page.parent)}"></script>\n'
     placed = False
 
-    def put(found: re.Match) -> str:
+    def put(match: re.Match) -> str:
         nonlocal placed
-        source = SOURCE.search(found[1])
+        source = SOURCE.search(match[1])
         file = target(page, source[1]) if source else None
         if file is None:
-            return found[0]
+            return match[0]
         if file.name in INLINE:
             return f"<script>{file.read_text('utf-8').strip()}</script>\n"
         lead = "" if placed else fresh
@@ -157,9 +166,9 @@ def load_joined(page: Path, text: str, joined: set[Path], one: Path) -> str:
         unused = file.name in ONLY_FOR or (file.name in SEARCH and not RESULTS.search(text))
         if file in joined or unused:
             return lead
-        if re.search(r"\b(?:defer|async|type=\"module\")", found[1]):
-            return lead + found[0]
-        return lead + found[0].replace("<script", "<script defer", 1)
+        if re.search(r"\b(?:defer|async|type=\"module\")", match[1]):
+            return lead + match[0]
+        return lead + match[0].replace("<script", "<script defer", 1)
 
     return SCRIPT.sub(put, text)
 
@@ -167,10 +176,8 @@ def load_joined(page: Path, text: str, joined: set[Path], one: Path) -> str:
 # ---- styles and fonts ------------------------------------------------------------------------
 
 
-def join_styles(
-    site: Path, pages: dict[Path, str], purge: Path
-) -> tuple[list[Path], dict[Path, str]]:
-    """What was joined, and the pages with it as one style without the rules that none uses."""
+def join_styles(site: Path, pages: dict[Path, str], purge: Path) -> dict[Path, str]:
+    """The pages with what every page loads as one style without the rules that none uses."""
     loaded = {
         page: [file for address in SHEET.findall(text) if (file := target(page, address))]
         for page, text in pages.items()
@@ -179,47 +186,47 @@ def join_styles(
     folder = site / "_static"
     style = "\n".join(flatten(file, folder) for file in joined)
     with tempfile.TemporaryDirectory() as scratch:
-        shown = Path(scratch) / "pages.html"  # what purging looks through, as the pages are now
-        shown.write_text("\n".join(pages.values()), encoding="utf-8")
+        pages_file = Path(scratch) / "pages.html"  # what purging looks through
+        pages_file.write_text("\n".join(pages.values()), encoding="utf-8")
         scripts = {
             file
             for page, text in pages.items()
             for attributes, _ in SCRIPT.findall(text)
             if (source := SOURCE.search(attributes)) and (file := target(page, source[1]))
         }
-        style = drop_unused_rules(style, [shown, *sorted(scripts)], purge)
+        style = drop_unused_rules(style, [pages_file, *sorted(scripts)], purge)
     style = sizewise_fonts.cut_fonts(style, folder, sizewise_fonts.characters(pages.values()))
-    one = write_named(folder, style, "css")
+    joined_file = write_named(folder, style, "css")
 
     def load(page: Path, text: str) -> str:
-        lead = [f'<link rel="stylesheet" href="{posixpath.relpath(one, page.parent)}">\n']
+        lead = [f'<link rel="stylesheet" href="{posixpath.relpath(joined_file, page.parent)}">\n']
         return SHEET.sub(
-            lambda found: (
+            lambda match: (
                 (lead.pop() if lead else "")
-                + ("" if target(page, found[1]) in joined else found[0])
+                + ("" if target(page, match[1]) in joined else match[0])
             ),
             text,
         )
 
-    return joined, {page: load(page, text) for page, text in pages.items()}
+    return {page: load(page, text) for page, text in pages.items()}
 
 
 def flatten(file: Path, folder: Path) -> str:
     """A style with its imports put in, its comments taken out and addresses as from `folder`."""
     text = re.sub(r"/\*(?!!).*?\*/", "", file.read_text("utf-8"), flags=re.DOTALL)
 
-    def rebase(found: re.Match) -> str:
-        path, mark, rest = re.match(r"([^?#]*)([?#]?)(.*)", found[2]).groups()
-        whole = posixpath.normpath(file.parent.joinpath(path).as_posix())
-        return f'url("{posixpath.relpath(whole, folder)}{mark}{rest}")'
+    def rebase(match: re.Match) -> str:
+        path, mark, query = re.match(r"([^?#]*)([?#]?)(.*)", match[2]).groups()
+        resolved = posixpath.normpath(file.parent.joinpath(path).as_posix())
+        return f'url("{posixpath.relpath(resolved, folder)}{mark}{query}")'
 
     text = URL.sub(rebase, text)
     bring = re.compile(r"@import\s+(?:url\()?[\"']([^\"']+)[\"']\)?\s*;")
     return bring.sub(
-        lambda found: (
-            flatten(Path(posixpath.normpath(file.parent / found[1])), folder)
-            if not found[1].startswith(("http", "//"))
-            else found[0]
+        lambda match: (
+            flatten(Path(posixpath.normpath(file.parent / match[1])), folder)
+            if not match[1].startswith(("http", "//"))
+            else match[0]
         ),
         text,
     )
@@ -244,27 +251,3 @@ def drop_unused_rules(style: str, content: list[Path], purge: Path) -> str:
         if done.returncode or not after.is_file():
             raise ExtensionError(f"PurgeCSS failed: {done.stderr or done.stdout}")
         return after.read_text(encoding="utf-8")
-
-
-# ---- files -----------------------------------------------------------------------------------
-
-
-def remove_unused(site: Path, joined: list[Path]) -> None:
-    """Delete what was joined, and the theme's files that nothing names; licences stay."""
-    for path in joined:
-        path.unlink()
-    beside = [path for name in ("_static", "katex") for path in (site / name).rglob("*")]
-    files = {path for path in beside if path.is_file() and "LICENSE" not in path.name}
-    for path in [path for path in files if path.suffix == ".map"]:
-        path.unlink()
-        files.remove(path)
-    texts = "\n".join(p.read_text("utf-8") for p in site.rglob("*.html") if p not in files)
-    kept: set[Path] = set()
-    while found := {path for path in files - kept if path.name in texts}:
-        kept |= found  # and what these name in turn
-        texts = "\n".join(p.read_text("utf-8") for p in found if p.suffix in {".css", ".js"})
-    for path in files - kept:
-        path.unlink()
-    for folder in sorted((path for path in beside if path.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()

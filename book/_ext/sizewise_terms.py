@@ -24,8 +24,8 @@ def definitions(site: Path) -> dict[str, str]:
     file = site / f"{GLOSSARY}.html"
     page = file.read_text(encoding="utf-8") if file.is_file() else ""
     return {
-        name: html.unescape(" ".join(re.sub(r"<[^>]+>", "", words).split()))
-        for name, words in ENTRY.findall(page)
+        name: html.unescape(" ".join(re.sub(r"<[^>]+>", "", text).split()))
+        for name, text in ENTRY.findall(page)
     }
 
 
@@ -39,10 +39,10 @@ def explain(page: str, meanings: dict[str, str]) -> str:
             return match[0]
         seen.add(name)
         link = match[0].replace("<a ", f'<a aria-describedby="tip-{name}" ', 1)
-        words = html.escape(meanings[name])
+        text = html.escape(meanings[name])
         return (
             f'<span class="sw-term">{link}<span class="sw-tip" role="tooltip" id="tip-{name}">'
-            f"{words}</span></span>"
+            f"{text}</span></span>"
         )
 
     return LINK.sub(with_words, page)

@@ -5,12 +5,10 @@ importScripts("pyodide.js");
 const tell = (what, more = {}) => postMessage({what, ...more});
 
 async function start(files) {
-  const python = await loadPyodide({indexURL: "./"});
-  tell("status", {words: "Loading numpy, scipy, pandas and matplotlib …"});
-  await python.loadPackage(files.packages, {messageCallback() {}});
-  tell("status", {words: "Loading the library and its data …"});
-  const archive = await (await fetch(files.archive)).arrayBuffer();
-  python.unpackArchive(archive, "zip", {extractDir: "/book"});
+  const archive = fetch(files.archive).then(answer => answer.arrayBuffer());
+  // What nearly every chapter needs comes while the interpreter starts; the rest when it is missed.
+  const python = await loadPyodide({indexURL: "./", packages: files.first});
+  python.unpackArchive(await archive, "zip", {extractDir: "/book"});
   python.runPython(`
 import os, sys
 sys.path.insert(0, "/book/book")
@@ -30,15 +28,21 @@ onmessage = async ({data}) => {
     const python = await ready;
     const run = python.runPython("cells.run"), names = python.runPython("dict()");
     let kept = 0;
+    const missed = new Set(data.files.packages.filter(name => !data.files.first.includes(name)));
     for (const [place, source] of data.cells.entries()) {
       tell("status", {words: `Running cell ${place + 1} of ${data.cells.length} …`});
-      try {
-        tell("cell", {place, html: run(source, names)});
-      } catch (error) {
-        // What needs a package that no browser has, or the result of such a cell, stays as it is.
-        const lacks = /ModuleNotFoundError/.test(error.message);
-        if (!lacks && !(kept && /NameError/.test(error.message))) throw error;
-        kept += 1;
+      for (let again = true; again;) {
+        again = false;
+        try {
+          tell("cell", {place, html: run(source, names)});
+        } catch (error) {
+          const name = /ModuleNotFoundError: No module named '(\w+)/.exec(error.message)?.[1];
+          again = missed.delete(name);
+          if (again) await python.loadPackage(name, {messageCallback() {}});
+          // What needs a package that no browser has, or the result of such a cell, stays.
+          else if (name || (kept && /NameError/.test(error.message))) kept += 1;
+          else throw error;
+        }
       }
     }
     tell("done", {kept, cells: data.cells.length});

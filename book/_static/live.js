@@ -37,11 +37,11 @@
   }
 
   function run(cells, sources) {
-    const shown = [...document.querySelectorAll(".bd-article div.cell")];
-    // A cell that the page hides has no place on it.
+    // A cell that the page hides has no place on it; the others are counted.
     let next = 0;
-    const places = cells.map(cell => cell.removed ? null : shown[next++]);
-    if (next !== shown.length) return say("This page and its notebook differ; it cannot run here.");
+    const places = cells.map(cell =>
+      cell.removed ? null : document.querySelector(`.bd-article div.cell-${next++}`));
+    if (next !== document.querySelectorAll(".bd-article div.cell").length) return say("It failed: this page and its notebook differ.");
     started = performance.now();
     panel.querySelector("[data-do=run]").disabled = true;
     panel.querySelector("[data-do=stop]").hidden = false;
@@ -56,7 +56,7 @@
         " what is published, as" : "As published stay"} the numbers inside sentences.`, true);
     };
     worker.onerror = error => finish(`It failed: ${error.message}`);
-    worker.postMessage({files: {packages: files.packages, archive: files.archive}, cells: sources});
+    worker.postMessage({files, cells: sources});
   }
 
   function replace(cell, html) {

@@ -41,20 +41,15 @@
   }
 
   const words = new Intl.Collator("en", {numeric: true, sensitivity: "base"});
+  const compare = (a, b) => typeof a === "number" ? a - b : words.compare(a, b);
+  const textOf = cell => cell.textContent.replace(/\s+/g, " ").trim();
 
   // Cells of one column as keys: numbers if most of what is there begins with one.
   function keysOf(texts) {
     const there = texts.filter(text => !MISSING.test(text));
     const numbers = there.filter(text => numberOf(text) !== null);
     const numeric = numbers.length > 0 && numbers.length * 2 > there.length;
-    return texts.map(text => {
-      if (MISSING.test(text)) return null;
-      return numeric ? numberOf(text) : text;
-    });
-  }
-
-  function compare(a, b) {
-    return typeof a === "number" ? a - b : words.compare(a, b);
+    return texts.map(text => MISSING.test(text) ? null : numeric ? numberOf(text) : text);
   }
 
   function sort(table, head, column) {
@@ -76,8 +71,6 @@
       });
     body.append(...rows);
   }
-
-  const textOf = cell => cell.textContent.replace(/\s+/g, " ").trim();
 
   // Only plain tables: one row of heads, at least three rows below, no cell over two places.
   function sortable(table) {
@@ -116,9 +109,10 @@
     table.before(label);
   }
 
-  const tables = ".bd-article table:is(.sw-table, .dataframe, .table)";
+  // The ledger has filters of its own.
+  const tables = ".bd-article table:is(.sw-table, .table):not(.sw-ledger)";
   for (const table of document.querySelectorAll(tables)) if (sortable(table)) {
     prepare(table);
-    if (table.tBodies[0].rows.length > 40 && !table.matches(".sw-ledger")) filter(table);
+    if (table.tBodies[0].rows.length > 40) filter(table);
   }
 })();

@@ -7,7 +7,7 @@ the chapter ``ledger``, which calls `decide_by_facts`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -17,8 +17,9 @@ from sizewise import paths, units
 from sizewise.data import records
 
 from . import notebook, verdicts
-from .verdicts import MIME, VERDICTS, Evidence, Verdict  # noqa: F401 - chapters read them here
+from .verdicts import MIME, VERDICTS, Evidence, Verdict
 
+COPIED = ("id", "kind", "topic", "claim", "understood", "chapter", "needs", "searched")
 GREYS = ("undecidable", "open", "not checked")  # verdicts that no cell has to compute
 
 
@@ -87,23 +88,46 @@ def decide(
 ) -> Verdict:
     """Decide claim ``number``: the first rule that ``numbers`` satisfy names the verdict.
 
-    A plain number for which the ledger states a range counts as `Evidence` with that range.
-    Raises ValueError for a claim that is not in the ledger, and as `verdicts.weigh` does.
+    A rule is a comparison in the names of ``numbers``, such as ``"0.9 <= ratio <= 1.1"``, with
+    ``and``, ``or`` and ``not``. A plain number for which the ledger states a range counts as
+    `Evidence` with that range.
+    Raises ValueError for a claim that is not in the ledger, a verdict that is not one of
+    `VERDICTS`, a number that is not finite, a range that does not hold its value, and a rule that
+    names something not given.
     """
     if number not in ledger():
         raise ValueError(f"no claim {number} in data/claims.yml")
+    for verdict in (*rules, otherwise):
+        if verdict not in VERDICTS:
+            raise units.unknown("verdict", verdict, VERDICTS)
     claim = ledger()[number]
-    for name, about in (claim.ranges or {}).items():
-        if name in numbers and not isinstance(numbers[name], Evidence):
-            numbers[name] = Evidence(numbers[name], **about)
-    return verdicts.weigh(
+    plain, evidence = {}, {}
+    for name, value in numbers.items():
+        if name in (claim.ranges or {}) and not isinstance(value, Evidence):
+            value = Evidence(value, **claim.ranges[name])
+        if isinstance(value, Evidence):
+            about = asdict(value)
+            value = about.pop("value")
+            if verdicts.is_finite(value) and not about["low"] <= value <= about["high"]:
+                ends = f"{about['low']:g} to {about['high']:g}"
+                raise ValueError(f"claim {number}: {name} is {value:g}, outside {ends}")
+            ends = {end: verdicts.plain(about[end]) for end in ("low", "high")}
+            evidence[name] = about | ends
+        if not verdicts.is_finite(value):
+            raise ValueError(f"claim {number}: {name} is {value!r}, not a finite number")
+        plain[name] = verdicts.plain(value)
+    ordered = list(rules.items())
+    return Verdict(
         number,
+        verdicts.outcome(ordered, otherwise, plain),
+        finding,
+        plain,
+        ordered,
+        otherwise,
+        evidence,
+        verdicts.flips(ordered, otherwise, plain, evidence),
         claim.claim,
         claim.articles,
-        finding=finding,
-        rules=rules,
-        otherwise=otherwise,
-        **numbers,
     )
 
 
@@ -126,14 +150,10 @@ def decide_by_facts(number: int, **computed: float) -> Verdict:
         numbers[name] = Evidence(value, **about) if about else value
     if computed:
         raise ValueError(f"claim {number} has no evidence named {', '.join(computed)}")
-    texts = {name: _in_text(number) for name, number in numbers.items()}
-    return decide(
-        number,
-        finding=claim.facts["finding"].format(**texts).strip(),
-        rules=claim.facts["rules"],
-        otherwise=claim.facts["otherwise"],
-        **numbers,
-    )
+    texts = {name: _in_text(value) for name, value in numbers.items()}
+    finding = claim.facts["finding"].format(**texts).strip()
+    rules, otherwise = claim.facts["rules"], claim.facts["otherwise"]
+    return decide(number, finding=finding, rules=rules, otherwise=otherwise, **numbers)
 
 
 def _in_text(number: float | Evidence) -> str:
@@ -171,12 +191,12 @@ def sources(claim: Claim) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def fact(place: str) -> float:
+def fact(path: str) -> float:
     """A published number: ``FILE/ENTRY/FIGURE``, or ``FILE/ENTRY/FIGURE.low`` for an end.
 
     Raises ValueError, with the nearest name, for a place that is not there.
     """
-    file, entry, figure = place.split("/")
+    file, entry, figure = path.split("/")
     figure, _, end = (
         figure.partition(".") if figure.endswith((".low", ".high")) else (figure, "", "")
     )
@@ -226,10 +246,9 @@ def table(fresh: Iterable[Verdict] = ()) -> list[dict[str, Any]]:
     ``fresh`` are verdicts of the running chapter, whose stored outputs are of its last run.
     ``verdict`` is None where a chapter has still to decide.
     """
-    decided = stored()
-    for verdict in fresh:
-        content = verdict.stored() | {"evidence": verdict.evidence}
-        decided[verdict.id] = content | {"chapter": ledger()[verdict.id].chapter}
+    decided = stored() | {
+        verdict.id: asdict(verdict) | {"chapter": ledger()[verdict.id].chapter} for verdict in fresh
+    }
     return [_row(claim, decided.get(claim.id)) for claim in ledger().values()]
 
 
@@ -237,21 +256,18 @@ def _row(claim: Claim, verdict: dict[str, Any] | None) -> dict[str, Any]:
     reason = claim.reason
     if claim.chapter and not verdict:
         reason = f"The chapter {claim.chapter} has not decided it yet."
-    return {
-        "id": claim.id,
+    row = {name: getattr(claim, name) for name in COPIED} | {
         "article": ", ".join(claim.articles),
-        "kind": claim.kind,
-        "topic": claim.topic,
-        "claim": claim.claim,
-        "understood": claim.understood,
-        "chapter": claim.chapter,
-        "verdict": verdict["verdict"] if verdict else claim.status,
-        "finding": verdict["finding"] if verdict else None,
-        "evidence": verdicts.evidence_in_words(verdict) if verdict else [],
-        "flips": verdicts.flips_in_words(verdict) if verdict else [],
         "sources": sources(claim),
         "reason": reason,
-        "needs": claim.needs,
         "until": claim.until.isoformat() if claim.until else None,
-        "searched": claim.searched,
+    }
+    if not verdict:
+        return row | {"verdict": claim.status, "finding": None, "evidence": [], "flips": []}
+    numbers, flips, evidence = (verdict.get(key, {}) for key in ("numbers", "flips", "evidence"))
+    return row | {
+        "verdict": verdict["verdict"],
+        "finding": verdict["finding"],
+        "evidence": verdicts.evidence_in_words(numbers, evidence),
+        "flips": verdicts.flips_in_words(list(flips), evidence),
     }

@@ -66,14 +66,14 @@ def strip(notebook) -> None:
 
 def _whole_streams(outputs: list) -> list:
     """Join what was printed in pieces: where a kernel cuts it depends on the moment."""
-    whole: list = []
+    joined: list = []
     for output in outputs:
-        last = whole[-1] if whole else {}
+        last = joined[-1] if joined else {}
         if output.output_type == "stream" and last.get("name") == output.name:
             last.text += output.text
         else:
-            whole.append(output)
-    return whole
+            joined.append(output)
+    return joined
 
 
 def write(notebook, file: Path) -> None:
@@ -130,14 +130,14 @@ def fingerprint(file: Path) -> str:
     return digest.hexdigest()
 
 
-def describe(name: str, file: Path, failed, given: bool = False) -> str:
+def describe(name: str, file: Path, failed, injected: bool = False) -> str:
     """One line for a failed cell: chapter, cell, line of the cell, and what was raised.
 
     ``given``: parameters were injected, in a cell that ``file`` does not have.
     """
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failed.traceback or ()))
     lines = re.findall(r"Cell In\[\d+\], line (\d+)", trace)
-    number = failed.cell_index + 1 - (given and failed.cell_index > _parameters_cell(file))
+    number = failed.cell_index + 1 - (injected and failed.cell_index > _parameters_cell(file))
     where = f"cell {number}" + (f", line {lines[0]}" if lines else "")
     reason = " ".join(str(failed.evalue).split())
     return f"{name}: {where}: {failed.ename}: {reason}"

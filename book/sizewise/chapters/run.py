@@ -39,11 +39,11 @@ def resolve(names: Iterable[str]) -> dict[str, Path]:
     without a file.
     """
     in_book = paths.chapters()
-    wanted = [Path(name).stem if name.endswith(".ipynb") else name for name in names]
-    for name in wanted:
+    stems = [Path(name).stem if name.endswith(".ipynb") else name for name in names]
+    for name in stems:
         if name not in in_book:
             raise units.unknown("chapter", name, in_book)
-    chapters = {name: file for name, file in in_book.items() if not wanted or name in wanted}
+    chapters = {name: file for name, file in in_book.items() if not stems or name in stems}
     for name, file in chapters.items():
         if not file.is_file():
             raise ValueError(f"{name}: in _toc.yml, but there is no {file}")

@@ -21,20 +21,17 @@ a literal, and let what cannot be known lead to "undecidable in part" by a rule:
 Labels and ranges may stand in ``data/claims.yml`` instead, under ``ranges`` and the numbers' names;
 then the cell gives plain numbers. The first rule that holds names the verdict. The card prints
 rule and evidence in words, and where the verdict flips when one piece of evidence moves and the
-rest stays (`flips`). A test sweeps every stored rule over the ranges of its evidence (`reachable`)
-and fails if a verdict that the rule names can't be reached, if no piece of evidence has a range, or
-if a value lies outside its own.
+rest stays (`flips`). A test sweeps every stored rule over the ranges of its evidence and fails if a
+verdict that the rule names can't be reached, or if no piece of evidence has a range.
 """
 
 import ast
 import bisect
 import html
 import math
-import random
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import product
 from numbers import Integral
 from types import CodeType
 from typing import Any
@@ -53,22 +50,9 @@ VERDICTS = {
 }
 MIME = "application/vnd.sizewise.verdict+json"
 FUNCTIONS = {"abs": abs, "min": min, "max": max}  # what a rule may call
-GRAMMAR = (
-    ast.Expression,
-    ast.Compare,
-    ast.cmpop,
-    ast.BoolOp,
-    ast.boolop,
-    ast.UnaryOp,
-    ast.unaryop,
-    ast.BinOp,
-    ast.operator,
-    ast.Call,
-    ast.Name,
-    ast.Load,
-    ast.Constant,
-)
-SAMPLES = 20_000  # points of the sweep; enough for each verdict of a rule over six inputs
+# What a rule is made of: comparisons and arithmetic over names, nothing that reaches elsewhere.
+LOGIC = (ast.Expression, ast.Compare, ast.cmpop, ast.BoolOp, ast.boolop, ast.Name, ast.Load)
+GRAMMAR = (*LOGIC, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator, ast.Call, ast.Constant)
 
 
 @dataclass(frozen=True)
@@ -97,21 +81,22 @@ class Verdict:
     verdict: str
     finding: str
     numbers: dict[str, float]
-    rules: dict[str, str] = field(default_factory=dict)
-    otherwise: str = ""
-    evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
-    flips: list[dict[str, Any]] = field(default_factory=list)
-    claim: str = ""  # its text and who makes it, for the card
-    articles: tuple[str, ...] = ()
+    rules: list[tuple[str, str]]
+    otherwise: str
+    evidence: dict[str, dict[str, Any]]
+    flips: list[dict[str, Any]]
+    claim: str  # its text and who makes it, for the card
+    articles: tuple[str, ...]
 
     def stored(self) -> dict[str, Any]:
-        """What the notebook keeps: all but what the ledger says itself."""
-        in_order = {  # notebooks are stored with sorted keys
-            "rules": [list(rule) for rule in self.rules.items()],
+        """What the notebook keeps, whose keys are sorted: all but what the ledger says itself."""
+        content = asdict(self)
+        del content["claim"], content["articles"]
+        lists = {
+            "rules": list(map(list, self.rules)),
             "evidence": [{"name": name} | about for name, about in self.evidence.items()],
         }
-        content = asdict(self) | in_order
-        return {name: content[name] for name in content if name not in ("claim", "articles")}
+        return content | lists
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
         return {
@@ -119,58 +104,6 @@ class Verdict:
             "text/html": card(self),
             "text/plain": f"claim {self.id}: {self.verdict}. {self.finding}",
         }
-
-
-def weigh(
-    number: int,
-    claim: str,
-    articles: tuple[str, ...],
-    *,
-    finding: str,
-    rules: Mapping[str, str],
-    otherwise: str,
-    **numbers: float | Evidence,
-) -> Verdict:
-    """The verdict on claim ``number``: that of the first rule which ``numbers`` satisfy.
-
-    A rule is a comparison in the names of ``numbers``, such as ``"0.9 <= ratio <= 1.1"``, with
-    ``and``, ``or`` and ``not``.
-    Raises ValueError for a verdict that is not one of `VERDICTS`, a number that is not finite, a
-    range that does not hold its value, and a rule that names something not given.
-    """
-    for verdict in (*rules, otherwise):
-        if verdict not in VERDICTS:
-            raise units.unknown("verdict", verdict, VERDICTS)
-    plain, evidence = {}, {}
-    for name, number_or_evidence in numbers.items():
-        weighed = number_or_evidence if isinstance(number_or_evidence, Evidence) else None
-        value = weighed.value if weighed else number_or_evidence
-        if not _is_finite(value):
-            raise ValueError(f"claim {number}: {name} is {value!r}, not a finite number")
-        plain[name] = _plain(value)
-        if weighed:
-            if not weighed.low <= value <= weighed.high:
-                ends = f"{weighed.low:g} to {weighed.high:g}"
-                raise ValueError(f"claim {number}: {name} is {value:g}, outside {ends}")
-            evidence[name] = {
-                "label": weighed.label,
-                "low": _plain(weighed.low),
-                "high": _plain(weighed.high),
-                "unit": weighed.unit,
-            }
-    ordered = list(rules.items())
-    return Verdict(
-        number,
-        outcome(ordered, otherwise, plain),
-        finding,
-        plain,
-        dict(rules),
-        otherwise,
-        evidence,
-        flips(ordered, otherwise, plain, evidence),
-        claim,
-        articles,
-    )
 
 
 Rules = list[tuple[str, str]]
@@ -181,7 +114,7 @@ def outcome(rules: Rules, otherwise: str, numbers: Mapping[str, float]) -> str:
     for verdict, rule in rules:
         try:
             names = {"__builtins__": {}} | FUNCTIONS | dict(numbers)
-            if eval(_compiled(rule), names):  # noqa: S307 - nothing but GRAMMAR
+            if eval(compiled(rule), names):  # noqa: S307 - nothing but GRAMMAR
                 return verdict
         except Exception as error:
             raise ValueError(f"the rule {rule!r} cannot be applied: {error}") from error
@@ -205,46 +138,29 @@ def flips(
         def verdict_at(value, name=name):
             return outcome(rules, otherwise, {**numbers, name: value})
 
-        points = _points(rules, numbers, about)
-        place = bisect.bisect_left(points, numbers[name])
-        for side, values in (("below", reversed(points[:place])), ("above", points[place:])):
-            far = next((p for p in values if verdict_at(p) != here), None)
-            if far is not None:
-                at = _edge(verdict_at, numbers[name], far, here)
-                beyond = verdict_at(at)  # a limit itself may still be on this side
-                if abs(at) < 1e-9 * (about["high"] - about["low"]):
-                    at = type(at)(0)  # the limit is nought: its neighbour is for computers
-                distance = abs(at - numbers[name]) / (about["high"] - about["low"])
-                flip = {"at": _plain(at), "side": side, "verdict": beyond}
-                turns.append((distance, {"name": name} | flip))
+        width, grid = about["high"] - about["low"], points(rules, numbers, about)
+        index = bisect.bisect_left(grid, numbers[name])
+        for side, values in (("below", reversed(grid[:index])), ("above", grid[index:])):
+            far = next((value for value in values if verdict_at(value) != here), None)
+            if far is None:
+                continue
+            at = edge(verdict_at, numbers[name], far, here)
+            verdict = verdict_at(at)  # a limit itself may still be on this side
+            if abs(at) < 1e-9 * width:
+                at = type(at)(0)  # the limit is nought: its neighbour is for computers
+            flip = {"name": name, "at": plain(at), "side": side, "verdict": verdict}
+            turns.append((abs(at - numbers[name]) / width, flip))
     nearest: dict[str, dict] = {}
     for _, flip in sorted(turns, key=lambda turn: turn[0]):
         nearest.setdefault(flip["name"], flip)
     return list(nearest.values())
 
 
-def reachable(
-    rules: Rules, otherwise: str, numbers: Mapping[str, float], evidence: Mapping[str, Mapping]
-) -> set[str]:
-    """The verdicts that occur when the evidence takes its plausible values, the rest fixed."""
-    names = list(evidence)
-    points = [_points(rules, numbers, evidence[name]) for name in names]
-    if math.prod(map(len, points)) <= SAMPLES:
-        choices = product(*points)
-    else:
-        draw = random.Random(0)  # noqa: S311 - no secret; the same points on every machine
-        choices = (tuple(map(draw.choice, points)) for _ in range(SAMPLES))
-    return {
-        outcome(rules, otherwise, {**numbers, **dict(zip(names, values, strict=True))})
-        for values in choices
-    }
-
-
-def _points(rules: Rules, numbers: Mapping[str, float], about: Mapping) -> list[float]:
+def points(rules: Rules, numbers: Mapping[str, float], about: Mapping) -> list[float]:
     """Values of one piece of evidence: a grid over its range, and both sides of each limit."""
     low, high = about["low"], about["high"]
-    whole = isinstance(low, int) and isinstance(high, int)
-    if whole and high - low <= 64:
+    integers = isinstance(low, int) and isinstance(high, int)
+    if integers and high - low <= 64:
         return list(range(low, high + 1))
     steps = 24
     values = {low + (high - low) * i / steps for i in range(steps + 1)}
@@ -258,15 +174,15 @@ def _points(rules: Rules, numbers: Mapping[str, float], about: Mapping) -> list[
     for limit in limits:
         values |= {limit, limit - (high - low) / 1000, limit + (high - low) / 1000}
     values = {min(max(value, low), high) for value in values}
-    return sorted({round(value) for value in values} if whole else values)
+    return sorted({round(value) for value in values} if integers else values)
 
 
-def _edge(verdict_at, near: float, far: float, here: str) -> float:
+def edge(verdict_at, near: float, far: float, here: str) -> float:
     """The value between ``near`` and ``far`` at which the verdict is no longer ``here``."""
-    whole = isinstance(near, int) and isinstance(far, int)
+    integers = isinstance(near, int) and isinstance(far, int)
     for _ in range(60):
         middle = (near + far) / 2
-        if whole:
+        if integers:
             middle = round(middle)
             if middle in (near, far):
                 break
@@ -278,7 +194,7 @@ def _edge(verdict_at, near: float, far: float, here: str) -> float:
 
 
 @cache
-def _compiled(rule: str) -> CodeType:
+def compiled(rule: str) -> CodeType:
     """A rule ready to be applied: arithmetic and comparisons as Python means them, no more."""
     tree = ast.parse(rule, mode="eval")
     for node in ast.walk(tree):
@@ -287,14 +203,15 @@ def _compiled(rule: str) -> CodeType:
     return compile(tree, "rule", "eval")
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number, of any library, and a finite one."""
     try:
         return math.isfinite(value)
     except (TypeError, OverflowError):
         return False
 
 
-def _plain(value: float) -> float | int:
+def plain(value: float) -> float | int:
     """A number that is written the same on every machine: 12 significant digits."""
     if isinstance(value, Integral):
         return int(value)
@@ -328,10 +245,8 @@ def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Map
                 return "always" if node.value is True else units.number(node.value, unit)
             case ast.Name() if node.id in evidence:
                 return evidence[node.id]["label"]
-            case ast.Name() if evidence and node.id in numbers:
-                return units.number(numbers[node.id], unit)
             case ast.Name():
-                return node.id.replace("_", " ")
+                return units.number(numbers[node.id], unit)
             case ast.BoolOp():
                 word = " and " if isinstance(node.op, ast.And) else ", or "
                 return word.join(
@@ -370,65 +285,57 @@ def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Map
     return render(ast.parse(rule, mode="eval").body)
 
 
-def evidence_in_words(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The deciding numbers of a stored verdict as (label, number), in the cell's order.
-
-    Numbers without a label are shown only if a rule names them.
-    """
-    numbers, evidence = verdict["numbers"], verdict.get("evidence", {})
-    if evidence:
-        return [
-            (about["label"], units.number(numbers[n], about["unit"]))
-            for n, about in evidence.items()
-        ]
-    named = {
-        node.id
-        for _, rule in verdict["rules"]
-        for node in ast.walk(ast.parse(rule))
-        if isinstance(node, ast.Name)
-    }
-    return [(n.replace("_", " "), units.number(v)) for n, v in numbers.items() if n in named]
+def evidence_in_words(
+    numbers: Mapping[str, float], evidence: Mapping[str, Mapping]
+) -> list[tuple[str, str]]:
+    """The deciding numbers as (label, number), in the cell's order."""
+    return [
+        (about["label"], units.number(numbers[name], about["unit"]))
+        for name, about in evidence.items()
+    ]
 
 
-def flips_in_words(verdict: Mapping[str, Any], most: int = 2) -> list[str]:
-    """Where a stored verdict would turn, nearest first."""
+def flips_in_words(
+    flips: Sequence[Mapping], evidence: Mapping[str, Mapping], count: int = 2
+) -> list[str]:
+    """Where a verdict would turn, nearest first."""
     sentences = []
-    for flip in verdict.get("flips", ())[:most]:
-        about = verdict["evidence"][flip["name"]]
-        limit = units.number(flip["at"], about["unit"])
-        if about["unit"] == "yes/no":
-            where = f"the answer to “{about['label']}” were {limit}"
+    for flip in flips[:count]:
+        label, unit = evidence[flip["name"]]["label"], evidence[flip["name"]]["unit"]
+        limit, above = units.number(flip["at"], unit), flip["side"] == "above"
+        if unit == "yes/no":
+            where = f"the answer to “{label}” were {limit}"
         elif isinstance(flip["at"], int):
-            where = f"{about['label']} {'rose' if flip['side'] == 'above' else 'fell'} to {limit}"
+            where = f"{label} {'rose' if above else 'fell'} to {limit}"
         else:
-            where = f"{about['label']} went {flip['side']} {limit}"
+            where = f"{label} went {flip['side']} {limit}"
         sentences.append(f"{flip['verdict']} if {where}")
     return sentences
 
 
 def card(verdict: Verdict) -> str:
     """A verdict as a page shows it: claim, finding, evidence, rule, and where it flips."""
-    stored = asdict(verdict) | {"rules": list(verdict.rules.items())}
-    rules = "; ".join(
-        f"<em>{name}</em> if {html.escape(in_words(rule, verdict.numbers, verdict.evidence))}"
-        for name, rule in stored["rules"]
-    )
-    rules = f"{rules}; otherwise <em>{verdict.otherwise}</em>" if rules else verdict.otherwise
+    numbers, evidence = verdict.numbers, verdict.evidence
+    rules = [
+        f"<em>{name}</em> if {html.escape(in_words(rule, numbers, evidence))}"
+        for name, rule in verdict.rules
+    ]
+    rules.append(f"otherwise <em>{verdict.otherwise}</em>")
     weighed = "; ".join(
         f"{html.escape(label)}: <strong>{number}</strong>"
-        for label, number in evidence_in_words(stored)
+        for label, number in evidence_in_words(numbers, evidence)
     )
-    turns = "; ".join(map(html.escape, flips_in_words(stored)))
+    turns = "; ".join(map(html.escape, flips_in_words(verdict.flips, evidence)))
     lines = [
         ("claim", html.escape(verdict.claim)),
         ("finding", html.escape(verdict.finding)),
-        ("rule", f"Evidence: {weighed}." if weighed else ""),
-        ("rule", f"Rule: {rules}."),
+        ("rule", f"Evidence: {weighed}."),
+        ("rule", f"Rule: {'; '.join(rules)}."),
         ("rule", f"It would be {turns}." if turns else ""),
     ]
-    mark = verdict.verdict.replace(" ", "-")
     return (
-        f'<div class="sw-verdict sw-verdict--{mark}" id="claim-{verdict.id}">\n'
+        f'<div class="sw-verdict sw-verdict--{verdict.verdict.replace(" ", "-")}" '
+        f'id="claim-{verdict.id}">\n'
         f'<p class="sw-verdict__head"><span class="sw-verdict__mark">{verdict.verdict}</span> '
         f"Claim {verdict.id} ({', '.join(verdict.articles)})</p>\n"
         + "\n".join(f'<p class="sw-verdict__{kind}">{text}</p>' for kind, text in lines if text)

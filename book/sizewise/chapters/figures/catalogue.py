@@ -1,6 +1,8 @@
 """The figure of the catalogue page."""
 
-from .style import COLOURS, INK
+from sizewise.units import si
+
+from .style import COLOURS, INK, hover
 
 LABELLED = ("GPT-3 175B", "DeepSeek V3", "GPT-2")
 AT_POINTS = {"textcoords": "offset points", "fontsize": 11.5}
@@ -16,7 +18,15 @@ def cache_by_size(axes, table) -> str:
     kinds = ((~sparse, COLOURS[0], "dense"), (sparse, COLOURS[1], "with experts"))
     for place, (mask, colour, name) in enumerate(kinds):
         part = there[mask]
-        axes.scatter(part["total"], part["KV cache a token"] / 1e3, s=22, color=colour, alpha=0.8)
+        kilobytes = part["KV cache a token"] / 1e3
+        points = axes.scatter(part["total"], kilobytes, s=22, color=colour, alpha=0.8)
+        hover(
+            points,
+            [
+                f"{row.model}: {si(row.total, 'params')} parameters, {size:,.0f} kB a token"
+                for row, size in zip(part.itertuples(), kilobytes, strict=True)
+            ],
+        )
         axes.text(0.02, 0.93 - 0.09 * place, name, color=colour, transform=axes.transAxes)
     for row in there[there["model"].isin(LABELLED)].to_dict("records"):
         axes.annotate(

@@ -1,45 +1,86 @@
-"""Figures of the five findings; the first is the front page's."""
+"""Figures of the front page and of the five findings."""
+
+from sizewise.units import si
 
 from .style import COLOURS, INK
 
 AT_POINTS = {"textcoords": "offset points", "fontsize": 11.5}
+CHANCE = 11  # percent of MMLU-Pro that a blind guess gets right
 LABELLED = ("q8_0", "q6_K", "q4_K_M", "q3_K_M", "q2_K", "iq1_S")
+
+
+def families(axes, table) -> str:
+    """What size buys over what it costs: right answers by memory, a line a family."""
+    largest, height = table["gigabytes"].max(), 0.0
+    for index, (family, rows) in enumerate(
+        table.sort_values("right").groupby("family", sort=False)
+    ):
+        axes.semilogx(rows["gigabytes"], rows["right"], "o-", color=COLOURS[index])
+        end = rows.iloc[-1]
+        # A line of text is about four points high; a line that ends early has its name above.
+        inside = end["gigabytes"] < largest / 2
+        height = height if inside else max(end["right"], height + 4)
+        at = (end["gigabytes"], end["right"] + 2) if inside else (1.1 * end["gigabytes"], height)
+        side = "right" if inside else "left"
+        axes.annotate(family, at, ha=side, va="center", color=COLOURS[index], fontsize=11.5)
+    axes.axhline(CHANCE, color=INK, linewidth=0.8, linestyle=":")
+    axes.annotate("guessing", (table["gigabytes"].min(), CHANCE), (0, 3), **AT_POINTS)
+    axes.set_xlim(right=3.2 * largest)
+    axes.set_ylim(0, height + 4)
+    ticks = [8, 16, 32, 70]
+    axes.set_xticks(ticks, [f"{tick} GB" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("memory of the weights at 8 bits")
+    axes.set_ylabel("exam questions right (%)")
+    return "Right answers on MMLU-Pro rise with the memory of the weights: " + "; ".join(
+        f"{family} from {rows['right'].iloc[0]:.0f} to {rows['right'].iloc[-1]:.0f} percent "
+        f"between {rows['gigabytes'].iloc[0]:.0f} and {rows['gigabytes'].iloc[-1]:.0f} GB"
+        for family, rows in table.groupby("family", sort=False)
+    )
 
 
 def tenfold(axes, table) -> str:
     """Bars of what each tenfold in parameters buys; `tables.five_findings.tenfold`."""
-    places = range(len(table))
-    axes.bar(places, table["gain"], width=0.62, color=COLOURS[0])
+    positions = range(len(table))
+    # No run reaches the larger size of a pale bar: there the laws are stretched.
+    shades = [1 if measured else 0.45 for measured in table["measured"]]
+    for index, gain, shade in zip(positions, table["gain"], shades, strict=True):
+        axes.bar(index, gain, width=0.62, color=COLOURS[0], alpha=shade)
     errors = [table["gain"] - table["low"], table["high"] - table["gain"]]
-    axes.errorbar(places, table["gain"], yerr=errors, fmt="none", ecolor=INK, elinewidth=1)
-    for place, row in zip(places, table.itertuples(), strict=True):
-        axes.annotate(f"{row.gain:.2g}", (place, row.high), (0, 3), ha="center", **AT_POINTS)
-    names = [
-        f"{billions(row.params)} to\n{billions(10 * row.params)}\n{amount(row.gigabytes)}"
-        for row in table.itertuples()
+    axes.errorbar(positions, table["gain"], yerr=errors, fmt="none", ecolor=INK, elinewidth=1)
+    sizes = [
+        (si(row.params, "params"), si(10 * row.params, "params")) for row in table.itertuples()
     ]
-    axes.set_xticks(list(places), names)
+    for index, row in zip(positions, table.itertuples(), strict=True):
+        axes.annotate(f"{row.gain:.2g}", (index, row.high), (0, 3), ha="center", **AT_POINTS)
+    stored = [si(1e9 * gigabytes, "B") for gigabytes in table["gigabytes"]]
+    names = [
+        f"{size} to\n{larger}\n{memory}"
+        for (size, larger), memory in zip(sizes, stored, strict=True)
+    ]
+    axes.set_xticks(list(positions), names)
     axes.set_ylabel("lower loss (nats a token)")
     axes.set_xlabel("from, to, and the memory of the larger at 8 bits")
     axes.grid(visible=False, axis="x")
     first, last = table.iloc[0], table.iloc[-1]
     return (
-        f"Bars that shrink: growing from {billions(first.params)} to {billions(10 * first.params)} "
-        f"parameters lowers the loss by {first.gain:.2g} nats a token, growing from "
-        f"{billions(last.params)} to {billions(10 * last.params)} by {last.gain:.2g}, by the "
-        "median of eight fits to public tables of runs; the lines span all eight."
+        f"Bars that shrink: growing from {sizes[0][0]} to {sizes[0][1]} parameters lowers the loss "
+        f"by {first.gain:.2g} nats a token, growing from {sizes[-1][0]} to {sizes[-1][1]} by "
+        f"{last.gain:.2g}, by the median of eight fits to public tables of runs; the lines span "
+        "all eight, and pale bars lie beyond every run."
     )
 
 
 def machines(axes, table, memories) -> str:
     """Bytes of weights over size at three widths, and what machines hold."""
-    for (bits, rows), colour in zip(table.groupby("bits", sort=False), COLOURS, strict=False):
+    for index, (bits, rows) in enumerate(table.groupby("bits", sort=False)):
+        colour = COLOURS[index]
         axes.loglog(rows["params"], rows["bytes"] / 1e9, color=colour)
         end = rows.iloc[-1]
         axes.annotate(
             f"{bits} bits",
             (end["params"], end["bytes"] / 1e9),
-            (4, 0),
+            (4, 5 - 5 * index),  # half a decade is less than a line of text
             color=colour,
             va="center",
             **AT_POINTS,
@@ -54,21 +95,21 @@ def machines(axes, table, memories) -> str:
     ends = memories.iloc[[0, -1]]
     return (
         "Bytes of the weights grow in step with the parameters, in 16, 8 and 4 bits. In 4 bits "
-        f"{ends.iloc[0]['machine']} holds {billions(ends.iloc[0]['params'])} parameters, "
-        f"{ends.iloc[1]['machine']} {billions(ends.iloc[1]['params'])}."
+        f"{ends.iloc[0].machine} stores {si(ends.iloc[0].params, 'params')} parameters, "
+        f"{ends.iloc[1].machine} {si(ends.iloc[1].params, 'params')}."
     )
 
 
 def floors(axes, table) -> str:
     """Measured time over the floor, by serving framework, with the middle 80 percent."""
-    places = range(len(table))
+    positions = range(len(table))
     errors = [table["times"] - table["low"], table["high"] - table["times"]]
-    axes.errorbar(table["times"], places, xerr=errors, fmt="o", color=COLOURS[0], elinewidth=2)
-    for place, row in zip(places, table.itertuples(), strict=True):
-        axes.annotate(f"{row.times:.1f}", (row.times, place), (0, 6), ha="center", **AT_POINTS)
+    axes.errorbar(table["times"], positions, xerr=errors, fmt="o", color=COLOURS[0], elinewidth=2)
+    for index, row in zip(positions, table.itertuples(), strict=True):
+        axes.annotate(f"{row.times:.1f}", (row.times, index), (0, 6), ha="center", **AT_POINTS)
     axes.axvline(1, color=INK, linewidth=1)
     axes.annotate("the floor", (1, len(table) - 0.5), (4, 0), va="center", **AT_POINTS)
-    axes.set_yticks(list(places), table["framework"])
+    axes.set_yticks(list(positions), table["framework"])
     axes.set_ylim(-0.6, len(table) - 0.2)
     axes.set_xlim(0, 1.05 * table["high"].max())
     axes.set_xlabel("times the floor, median and middle 80 percent")
@@ -89,22 +130,23 @@ def bits(axes, table) -> str:
     axes.set_xlabel("bits stored for each parameter")
     axes.set_ylabel("divergence (nats a token)")
     axes.set_xlim(right=table["bits"].max() + 1.5)
-    most, least = table.loc[table["bits"].idxmax()], table.loc[table["bits"].idxmin()]
+    largest, smallest = table.loc[table["bits"].idxmax()], table.loc[table["bits"].idxmin()]
     return (
-        f"Divergence from the model in 16 bits, on a logarithmic axis: {most.kl:.2g} nats at "
-        f"{most.bits:.1f} bits, {least.kl:.2g} at {least.bits:.1f}; the curve bends up below four."
+        f"Divergence from the model in 16 bits, on a logarithmic axis: {largest.kl:.2g} nats at "
+        f"{largest.bits:.1f} bits, {smallest.kl:.2g} at {smallest.bits:.1f}; the curve "
+        "bends up below four."
     )
 
 
 def items(axes, table) -> str:
     """Shares of questions that one model of a pair gets right alone, to the left and right."""
-    places = range(len(table))
-    axes.barh(places, table["only_large"], color=COLOURS[0], height=0.6)
-    axes.barh(places, -table["only_small"], color=COLOURS[1], height=0.6)
-    for place, row in zip(places, table.itertuples(), strict=True):
-        axes.annotate(f"{row.only_large:.0f}", (row.only_large, place), (3, -4), **AT_POINTS)
+    positions = range(len(table))
+    axes.barh(positions, table["only_large"], color=COLOURS[0], height=0.6)
+    axes.barh(positions, -table["only_small"], color=COLOURS[1], height=0.6)
+    for index, row in zip(positions, table.itertuples(), strict=True):
+        axes.annotate(f"{row.only_large:.0f}", (row.only_large, index), (3, -4), **AT_POINTS)
         axes.annotate(
-            f"{row.only_small:.0f}", (-row.only_small, place), (-3, -4), ha="right", **AT_POINTS
+            f"{row.only_small:.0f}", (-row.only_small, index), (-3, -4), ha="right", **AT_POINTS
         )
     axes.axvline(0, color=INK, linewidth=1)
     top = len(table) - 0.45
@@ -112,7 +154,7 @@ def items(axes, table) -> str:
         "only the small one", (0, top), (-6, 0), ha="right", color=COLOURS[1], **AT_POINTS
     )
     axes.annotate("only the large one", (0, top), (6, 0), color=COLOURS[0], **AT_POINTS)
-    axes.set_yticks(list(places), [name.replace(", ", "\n") for name in table["pair"]])
+    axes.set_yticks(list(positions), [name.replace(", ", "\n") for name in table["pair"]])
     axes.set_ylim(-0.6, len(table))
     widest = table[["only_small", "only_large"]].to_numpy().max()
     axes.set_xlim(-0.75 * widest, 1.15 * widest)
@@ -125,12 +167,3 @@ def items(axes, table) -> str:
         f"and, longer, those that only the large one does; for {row['pair']} "
         f"{row['only_small']:.0f} and {row['only_large']:.0f} percent."
     )
-
-
-def billions(params: float) -> str:
-    """Parameters as people say them: 10B, 1T."""
-    return f"{params / 1e12:.3g}T" if params >= 1e12 else f"{params / 1e9:.3g}B"
-
-
-def amount(gigabytes: float) -> str:
-    return f"{gigabytes / 1e3:.3g} TB" if gigabytes >= 1e3 else f"{gigabytes:.3g} GB"

@@ -28,15 +28,15 @@ def waffle(axes, table) -> str:
         start = 0
         for verdict, colour in COLOURS.items():
             count = int(counts.get(verdict, 0))
-            for place in range(start, start + count):
-                axes.add_patch(Rectangle((place, line - 0.18), 0.88, 0.5, color=colour))
+            for column in range(start, start + count):
+                axes.add_patch(Rectangle((column, line - 0.18), 0.88, 0.5, color=colour))
             start += count
         parts = ", ".join(f"{counts[v]} {v}" for v in COLOURS if v in counts)
         sentences.append(f"{topic}: {parts}.")
     longest = table["topic"].value_counts().max()
     step = longest / 2.85
-    for place, verdict in enumerate(v for v in COLOURS if v in set(table["verdict"])):
-        across, down = (place % 3) * step, len(topics) + 0.45 * (place // 3)
+    for column, verdict in enumerate(v for v in COLOURS if v in set(table["verdict"])):
+        across, down = (column % 3) * step, len(topics) + 0.45 * (column // 3)
         axes.add_patch(Rectangle((across, down - 0.14), 0.8, 0.28, color=COLOURS[verdict]))
         axes.annotate(verdict, (across + 1.1, down), va="center", color=INK, fontsize=9)
     axes.set_xlim(-0.1, longest + 0.5)

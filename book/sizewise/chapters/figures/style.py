@@ -25,6 +25,7 @@ COLOURS = ("#1f7bbf", "#d9730d", "#0a9168", "#b3589a", "#b8860b", "#c8452f", "#5
 SHARE, LEAST = 0.8, 11.5
 MOST_ROWS = 4000  # of a CSV: beyond this the page would carry more numbers than figure
 NOMINAL = (7.2, 4.0)  # inches
+HOVER = "hover:"  # before the texts of points, in the name of their group
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LETTERS = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3))
 
@@ -183,10 +184,10 @@ def readable(figure) -> None:
     for text in figure.findobj(Text):
         text.set_fontsize(max(text.get_fontsize(), LEAST))
     for axis in (a for axes in figure.axes for a in (axes.xaxis, axes.yaxis)):
-        for place in ("major", "minor"):
-            was = getattr(axis, f"get_{place}_formatter")()
+        for index in ("major", "minor"):
+            was = getattr(axis, f"get_{index}_formatter")()
             if isinstance(was, LogFormatterSciNotation):
-                getattr(axis, f"set_{place}_formatter")(_powers(was))
+                getattr(axis, f"set_{index}_formatter")(_powers(was))
     for legend in figure.legends:
         while legend.get_window_extent().width > figure.bbox.width:
             for text in legend.get_texts():
@@ -257,6 +258,29 @@ def listed(what: str, parts) -> str:
     return f"{what}: {'; '.join(parts)}."
 
 
+def hover(points, texts) -> None:
+    """Have a scatter show a text at the point that the pointer is on, in the order of the data."""
+    points.set_gid(HOVER + "\n".join(map(html.escape, texts)))
+
+
+def _hovered(picture: str) -> str:
+    """Each text that `hover` stored in a group's name as the title of its point."""
+    parts = re.split(rf'<g id="{HOVER}([^"]*)">', picture)
+    for index in range(1, len(parts), 2):
+        texts = iter(re.split(r"\n|&#10;", html.unescape(parts[index])))
+        parts[index] = "<g>"
+        parts[index + 1] = re.sub(
+            r"<use ([^>]*)/>",
+            lambda use, texts=texts: (
+                f"<use {use[1]}><title>{text}</title></use>"
+                if (text := next(texts, ""))
+                else use[0]
+            ),
+            parts[index + 1],
+        )
+    return "".join(parts)
+
+
 def svg(figure) -> str:
     """The figure as an ``<svg>`` element in the page's colours and fonts."""
     import io
@@ -264,22 +288,24 @@ def svg(figure) -> str:
     out = io.StringIO()
     none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(out, format="svg", metadata=none)
-    drawn = out.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.S)
+    picture = out.getvalue()
+    picture = picture[picture.index("<svg") :]
+    picture = re.sub(r"<metadata>.*?</metadata>", "", picture, flags=re.S)
     # Inside a page, matplotlib's style sheet for "*" would apply to the whole page; the book's
     # own style sheet says the same for figures.
-    drawn = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", drawn, flags=re.S)
-    drawn = re.sub(r'<g id="[^"]*">', "<g>", drawn)  # the same names would stand in every figure
-    drawn = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", drawn)
-    drawn = drawn.replace(INK, "currentColor")
-    drawn = re.sub(rf"stroke: {FAINT}", "stroke: currentColor; stroke-opacity: 0.15", drawn)
-    drawn = re.sub(r' (width|height)="[\d.]+pt"', "", drawn, count=2)  # the viewBox remains
-    drawn = re.sub(r"\n\s*\n+", "\n", drawn).strip()
-    return named(rounded(drawn))
+    picture = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", picture, flags=re.S)
+    picture = _hovered(picture)
+    # The same names would stand in every figure.
+    picture = re.sub(r'<g id="[^"]*">', "<g>", picture)
+    picture = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", picture)
+    picture = picture.replace(INK, "currentColor")
+    picture = re.sub(rf"stroke: {FAINT}", "stroke: currentColor; stroke-opacity: 0.15", picture)
+    picture = re.sub(r' (width|height)="[\d.]+pt"', "", picture, count=2)  # the viewBox remains
+    picture = re.sub(r"\n\s*\n+", "\n", picture).strip()
+    return named(rounded(picture))
 
 
-def rounded(drawn: str) -> str:
+def rounded(picture: str) -> str:
     """SVG with places to a tenth of a point, shapes of markers to a hundredth.
 
     That is a fraction of a pixel. Another processor's last digits, some 1e-6 of a point, then
@@ -301,10 +327,10 @@ def rounded(drawn: str) -> str:
             part,
         )
 
-    return "".join(map(in_part, re.split(r"(<defs>.*?</defs>)", drawn, flags=re.DOTALL)))
+    return "".join(map(in_part, re.split(r"(<defs>.*?</defs>)", picture, flags=re.DOTALL)))
 
 
-def named(drawn: str) -> str:
+def named(picture: str) -> str:
     """SVG whose names are counted, with a beginning of the figure's own.
 
     matplotlib names a marker by a hash of its exact shape, which differs between processors.
@@ -312,8 +338,8 @@ def named(drawn: str) -> str:
     """
     names: dict[str, str] = {}
     pattern = re.compile(r'(\bid="|url\(#|href="#)([\w-]+)')
-    for match in pattern.finditer(drawn):
+    for match in pattern.finditer(picture):
         names.setdefault(match[2], f"n{len(names)}")
-    plain = pattern.sub(lambda match: match[1] + names[match[2]], drawn)
-    own = "f" + hashlib.sha256(plain.encode()).hexdigest()[:8]
-    return pattern.sub(lambda match: f"{match[1]}{own}-{match[2]}", plain)
+    plain = pattern.sub(lambda match: match[1] + names[match[2]], picture)
+    prefix = "f" + hashlib.sha256(plain.encode()).hexdigest()[:8]
+    return pattern.sub(lambda match: f"{match[1]}{prefix}-{match[2]}", plain)

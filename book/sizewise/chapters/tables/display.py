@@ -49,25 +49,25 @@ def provenance(stem: str) -> Table:
     """Where the rows of ``data/STEM.jsonl`` come from: by machine and commit, each command."""
     from sizewise.data import records
 
-    found: dict = {}  # machine -> commit and day -> command -> (seed of each row)
+    machines: dict = {}  # machine -> commit and day -> command -> (seed of each row)
     for row in records.read(stem):
         source = row["from"]
         commit = f"commit {source['commit'][:10]}, {source['time'][:10]}"
-        commands = found.setdefault(_machine(source), {}).setdefault(commit, {})
+        commands = machines.setdefault(_machine(source), {}).setdefault(commit, {})
         commands.setdefault(source["command"], []).append(source["seed"])
-    if not found:
+    if not machines:
         return Table("<p>not measured</p>", "not measured")
     parts, lines = [], []
-    for machine, commits in found.items():
+    for machine, commits in machines.items():
         parts.append(f"<dt>{html.escape(machine)}</dt>")
         lines.append(machine)
         for commit, commands in commits.items():
             counts = {command: _counted(seeds) for command, seeds in commands.items()}
-            told = "\n".join(
+            items = "\n".join(
                 f"<li>{count}: <code>{html.escape(command)}</code></li>"
                 for command, count in counts.items()
             )
-            parts.append(f"<dd>{commit}\n<ul>\n{told}\n</ul></dd>")
+            parts.append(f"<dd>{commit}\n<ul>\n{items}\n</ul></dd>")
             lines += [f"  {commit}", *(f"    {n}: {command}" for command, n in counts.items())]
     body = "\n".join(parts)
     return Table(f'<dl class="sw-provenance">\n{body}\n</dl>', "\n".join(lines))
@@ -86,13 +86,13 @@ def _machine(source: Mapping) -> str:
 
 def _counted(seeds: list) -> str:
     """How many rows there are, and of which seeds: ``7 rows, seeds 0, 1``, or ``seeds 0 to 9``."""
-    known = sorted({seed for seed in seeds if seed is not None})
+    distinct = sorted({seed for seed in seeds if seed is not None})
     rows = f"{len(seeds):,} row{'s' if len(seeds) > 1 else ''}"
-    if not known:
+    if not distinct:
         return rows
-    if len(known) > 3 and known[-1] - known[0] == len(known) - 1:
-        return f"{rows}, seeds {known[0]} to {known[-1]}"
-    return f"{rows}, seed{'s' if len(known) > 1 else ''} {', '.join(map(str, known))}"
+    if len(distinct) > 3 and distinct[-1] - distinct[0] == len(distinct) - 1:
+        return f"{rows}, seeds {distinct[0]} to {distinct[-1]}"
+    return f"{rows}, seed{'s' if len(distinct) > 1 else ''} {', '.join(map(str, distinct))}"
 
 
 def say(**numbers) -> None:
@@ -102,10 +102,10 @@ def say(**numbers) -> None:
     """
     from myst_nb import glue
 
-    for name, words in numbers.items():
-        if not (isinstance(words, str) or hasattr(words, "_repr_mimebundle_")):
-            raise ValueError(f"{name}: format the number first, {words!r} is no text")
-        glue(name, words, display=False)
+    for name, text in numbers.items():
+        if not (isinstance(text, str) or hasattr(text, "_repr_mimebundle_")):
+            raise ValueError(f"{name}: format the number first, {text!r} is no text")
+        glue(name, text, display=False)
 
 
 def _shown(value, form) -> str:
@@ -126,11 +126,11 @@ def _is_number(column) -> bool:
     return column.dtype.kind in "iuf"
 
 
-def _cell(tag: str, words: str, right: bool, more: str = "") -> str:
-    told, interval = html.escape(words), INTERVAL.fullmatch(words)
+def _cell(tag: str, text: str, right: bool, more: str = "") -> str:
+    content, interval = html.escape(text), INTERVAL.fullmatch(text)
     if interval:  # on one line, its ends a little smaller than its middle
         middle, ends = map(html.escape, interval.groups())
-        told = f'{middle} <span class="sw-range">{ends}</span>'
+        content = f'{middle} <span class="sw-range">{ends}</span>'
     names = " ".join(["sw-number"] * right + ["sw-interval"] * bool(interval))
     side = f' class="{names}"' if names else ""
-    return f"<{tag}{side}{more}>{told}</{tag}>"
+    return f"<{tag}{side}{more}>{content}</{tag}>"

@@ -6,23 +6,53 @@ from sizewise.costs import memory
 from sizewise.costs.formats import WEIGHTS
 from sizewise.data import catalog, records
 
+from . import small_versus_large
+
 SIZES = (1e9, 1e10, 1e11, 1e12)  # parameters before a tenfold
 OURS = "our-ladder"  # three million parameters at most: it says nothing about these sizes
 MACHINES = {  # the memory of what people have, from the catalogue: name -> (device, how many)
     "one RTX 4090": ("RTX-4090", 1),
-    "one H200": ("H200", 1),
+    "a laptop (M4 Max)": ("M4-Max", 1),
     "a server of 8 H200": ("H200", 8),
     "a rack of 72 GB300": ("GB300", 72),
 }
+
+
+def families() -> pd.DataFrame:
+    """Scores on MMLU-Pro of makers' smaller and larger models, and the memory of their weights.
+
+    ``family``, ``model``, ``gigabytes`` at 8 bits, and ``right``, the percentage of questions.
+    """
+    frame = small_versus_large.by_size()
+    # Llama 3 would cover 3.1; Mistral's larger model is sparse: its memory is not its work.
+    frame = frame[frame["family"].isin(["Llama 2", "Llama 3.1", "Qwen1.5 Chat", "Yi"])]
+    return pd.DataFrame(
+        {
+            "family": frame["family"],
+            "model": frame["model"],
+            "gigabytes": frame["parameters"] / 1e9,
+            "right": 100 * frame["right"],
+        }
+    )
+
+
+def tenfold_gains() -> pd.Series:
+    """Points on MMLU-Pro between models of a family, one about ten times as large as the other."""
+    sizes = small_versus_large.by_size().set_index("model")["parameters"]
+    pairs = small_versus_large.part("pair", kind="family")
+    ratio = pairs["large_name"].map(sizes) / pairs["small_name"].map(sizes)
+    return pairs.loc[ratio.between(8, 12), "gain"]
 
 
 def tenfold() -> pd.DataFrame:
     """What a tenfold in parameters buys on the same tokens, by the laws of eight run tables.
 
     One row a size: ``params``, the median ``gain`` in nats and its ``low`` and ``high`` over the
-    tables, ``share`` of the tenfold before it, and ``gigabytes`` of ten times the size at 8 bits.
+    tables, ``share`` of the tenfold before it, whether a run of any table was ``measured`` at the
+    larger size, and ``gigabytes`` of that size at 8 bits.
     """
     rows = records.table("refit_published")
+    largest = rows["most_params"].max()
     rows = rows[(rows["what"] == "growth") & (rows["table"] != OURS)]
     gains = rows.groupby("params")["gain"].agg(["median", "min", "max"]).loc[list(SIZES)]
     gains.columns = ["gain", "low", "high"]
@@ -31,6 +61,7 @@ def tenfold() -> pd.DataFrame:
         float((shares[size] / shares[size / 10]).median()) if size > SIZES[0] else float("nan")
         for size in SIZES
     ]
+    gains["measured"] = [10 * size <= largest for size in SIZES]
     gains["gigabytes"] = [10 * size / 1e9 for size in SIZES]
     return gains.reset_index()
 
@@ -50,8 +81,8 @@ def memories() -> pd.DataFrame:
     """Memory of the machines that people have: ``machine``, ``bytes``, largest size in 4 bits."""
     rows = []
     for name, (device, count) in MACHINES.items():
-        known = catalog.device(device)
-        total = count * (known.memory_real_bytes or known.memory_bytes)
+        spec = catalog.device(device)
+        total = count * (spec.memory_real_bytes or spec.memory_bytes)
         rows.append({"machine": name, "bytes": total, "params": total / (4 / 8)})
     return pd.DataFrame(rows)
 

@@ -35,7 +35,7 @@ def listing(rows: Iterable[Mapping]) -> Table:
         f'<span class="sw-ledger__meaning">{mark(verdict)} {html.escape(text)}</span>'
         for verdict, text in VERDICTS.items()
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    head = "\n".join(f'<th scope="col">{name}</th>' for name in HEAD)
     as_html = (
         f'<table class="sw-table sw-ledger" data-names="{html.escape(json.dumps(names))}">\n'
         f"<caption>\n{meaning}\n</caption>\n"
@@ -118,10 +118,10 @@ def _references():
     return parse_file(str(paths.root() / "book" / "references.bib")).entries
 
 
-def marks(rows: Iterable[Mapping], address: str = "chapters/ledger.html", **filters: str) -> Table:
+def marks(rows: Iterable[Mapping], address: str, **filters: str) -> Table:
     """How many of the ledger's rows have which verdict: marks that lead to them in the ledger.
 
-    ``address`` is the ledger's, from the page that shows them; by default the front page's.
+    ``address`` is the ledger's, from the page that shows them.
     ``filters`` are added to it, such as ``chapter="parameters"`` for one chapter's rows.
     """
     counts = Counter(row["verdict"] or WAITING for row in rows)
@@ -157,10 +157,10 @@ def account(rows: Iterable[Mapping]) -> dict[str, str]:
     return texts | {"ledger_worst": worst[0].lower() + worst[1:]}
 
 
-def _failing(rows: list[Mapping], topic: str, least: int = 10) -> float:
+def _failing(rows: list[Mapping], topic: str, minimum: int = 10) -> float:
     """The share of a topic's decided claims that fail; nothing for fewer than ``least``."""
     decided = [r["verdict"] for r in rows if r["topic"] == topic and r["finding"]]
-    return decided.count("contradicted") / len(decided) if len(decided) >= least else 0.0
+    return decided.count("contradicted") / len(decided) if len(decided) >= minimum else 0.0
 
 
 def title(chapter: str) -> str:
