@@ -133,21 +133,13 @@ def fingerprint(file: Path) -> str:
 def describe(name: str, file: Path, failed, injected: bool = False) -> str:
     """One line for a failed cell: chapter, cell, line of the cell, and what was raised.
 
-    ``given``: parameters were injected, in a cell that ``file`` does not have.
+    ``injected``: there were parameters, in a cell that ``file`` does not have.
     """
+    tags = [cell["metadata"].get("tags", ()) for cell in read(file)["cells"]]
+    before = next((i for i, names in enumerate(tags) if "parameters" in names), -1)
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failed.traceback or ()))
     lines = re.findall(r"Cell In\[\d+\], line (\d+)", trace)
-    number = failed.cell_index + 1 - (injected and failed.cell_index > _parameters_cell(file))
+    number = failed.cell_index + 1 - (injected and failed.cell_index > before)
     where = f"cell {number}" + (f", line {lines[0]}" if lines else "")
     reason = " ".join(str(failed.evalue).split())
     return f"{name}: {where}: {failed.ename}: {reason}"
-
-
-def _parameters_cell(file: Path) -> int:
-    """The place of the cell with the parameters; -1 if there is none."""
-    tagged = (
-        i
-        for i, c in enumerate(read(file)["cells"])
-        if "parameters" in c["metadata"].get("tags", ())
-    )
-    return next(tagged, -1)
