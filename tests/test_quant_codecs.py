@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.quantization.packing import unpack
-from sizewise.quantization.weights import blockwise, calibrated, codebooks, codecs
+from sizewise.quantization.weights import calibrated, codecs
 
 torch.set_num_threads(1)
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -156,12 +156,17 @@ def test_hqq_leaves_no_larger_norm_of_errors_than_rounding_to_the_nearest(bits):
     assert loss("hqq") < loss("int")
 
 
-def test_nf3_has_the_values_of_blockwise_and_three_bits_a_code():
-    weight = weights()
+@pytest.mark.parametrize("columns", [512, 40])  # blocks of 64 run over the ends of rows
+def test_nf3_takes_the_nearest_of_eight_levels_and_three_bits_a_code(columns):
+    weight = weights(columns=columns)
     built = codecs.CODECS["nf3"].encode(weight)
-    wanted = blockwise.dequantize(blockwise.quantize(weight, codebooks.normal_float(3), 64))
-    assert torch.equal(codecs.CODECS["nf3"].decode(built), wanted)
-    assert built["codes"].shape == (64, 512 * 3 // 8)
+    flat = torch.nn.functional.pad(weight.flatten(), (0, -weight.numel() % 64)).view(-1, 64)
+    scales = flat.abs().amax(1, keepdim=True).double().clamp(min=1e-38)
+    levels = torch.tensor(codecs.normal_float(3))
+    nearest = ((flat.double() / scales).unsqueeze(2) - levels).abs().amin(2) * scales
+    error = (codecs.CODECS["nf3"].decode(built) - weight).abs().flatten().double()
+    assert torch.allclose(error, nearest.flatten()[: weight.numel()], atol=1e-7)
+    assert built["codes"].shape == (64, columns * 3 // 8)
 
 
 @pytest.mark.parametrize("name", BITS)

@@ -7,25 +7,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sizewise.costs import formats
 from sizewise.models import config as configs
 from sizewise.models import gguf as gguf_file
 from sizewise.models import parameters, random_weights
 from sizewise.quantization import tensor_bytes
-from sizewise.quantization.weights import blockwise, codebooks, convert, layers
+from sizewise.quantization.weights import codecs, convert, layers, rounding
 from sizewise.training import models
 
 torch.set_num_threads(1)
 torch._dynamo.config.disable = True  # odd shapes would be compiled one by one
 bitsandbytes = layers.bnb()
 functional = pytest.importorskip("bitsandbytes.functional")
-TABLES = {"nf4": codebooks.nf4(), "fp4": codebooks.fp4()}
-
-
-def published(kind):
-    return functional.get_4bit_type(kind, device="cpu").numpy()
 
 
 def normal(*shape, seed=0, dtype=torch.float32):
@@ -51,27 +44,30 @@ def needs(name):
         pytest.skip(reason)
 
 
-# --- tables
+# --- blocks
 
 
-def test_nf4_from_its_definition_is_the_published_table_to_two_in_ten_million():
-    apart = np.abs(codebooks.normal_float(4) - published("nf4"))
-    assert 1e-7 < apart.max() < 2e-7
-    # The offset cut to seven digits is half of that; single precision is the rest.
-    cut = np.abs(codebooks.normal_float(4, 0.9677083) - published("nf4"))
-    assert cut.max() < 1.1e-7
+def as_published(x, kind, double):
+    """Values of bitsandbytes' blocks of 64, read as one row (see `layers.linear_4bit`)."""
+    packed, state = functional.quantize_4bit(
+        x, blocksize=64, quant_type=kind, compress_statistics=double
+    )
+    scales = state.absmax
+    if double:
+        scales = functional.dequantize_blockwise(scales, state.state2) + state.offset
+    flat = torch.ops.bitsandbytes.dequantize_4bit(packed, scales, 64, kind, (1, x.numel()), x.dtype)
+    return flat.reshape(x.shape)
 
 
-def test_nf4_as_published_is_equal_bit_for_bit():
-    assert codebooks.nf4().dtype == np.float32
-    assert np.array_equal(codebooks.nf4(), published("nf4"))
-    built = functional.create_normal_map()
-    assert np.array_equal(np.delete(codebooks.nf4(), 7), built[built != 0].numpy())
+def test_normal_float_of_four_bits_is_the_published_table_to_two_in_ten_million():
+    """That one was made in single precision from an offset of seven digits."""
+    published = functional.get_4bit_type("nf4", device="cpu").numpy()
+    assert 1e-7 < np.abs(codecs.normal_float(4) - published).max() < 2e-7
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_normal_float_of_any_width_has_an_exact_zero_and_one_level_more_above(bits):
-    levels = codebooks.normal_float(bits)
+    levels = codecs.normal_float(bits)
     assert len(levels) == 2**bits
     assert np.all(np.diff(levels) > 0)
     assert (levels < 0).sum() == 2 ** (bits - 1) - 1
@@ -79,113 +75,32 @@ def test_normal_float_of_any_width_has_an_exact_zero_and_one_level_more_above(bi
     assert (levels[0], levels[-1]) == (-1, 1)
 
 
-def test_fp4_from_its_bits_is_the_published_table_in_the_order_of_its_codes():
-    assert np.array_equal(codebooks.fp4().astype(np.float32), published("fp4"))
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+@pytest.mark.parametrize("shape", [(64, 64), (7, 9), (1, 1), (64, 96), (256, 333)])
+def test_each_value_becomes_its_nearest_level_times_the_largest_of_its_block(kind, shape):
+    """Codes and scales worked out here, against what the converted layer stands for."""
+    levels = functional.get_4bit_type(kind, device="cpu").double()
+    weight = normal(*shape)
+    flat = torch.nn.functional.pad(weight.flatten(), (0, -weight.numel() % 64)).view(-1, 64)
+    scales = flat.abs().amax(1, keepdim=True).double()
+    nearest = ((flat.double() / scales).unsqueeze(2) - levels).abs().amin(2) * scales
+    values, _ = rounding.round_matrix(weight, kind)
+    apart = (values - weight).abs().flatten().double()
+    assert torch.allclose(apart, nearest.flatten()[: weight.numel()], atol=1e-6)
 
 
 def test_normal_float_errs_less_than_fp4_on_normal_weights():
     x = normal(4096, 64)
-    nf4, fp4 = (blockwise.dequantize(blockwise.quantize(x, TABLES[name])) for name in TABLES)
+    nf4, fp4 = (rounding.round_matrix(x, kind)[0] for kind in ("nf4", "fp4"))
     assert (nf4 - x).square().mean() < (fp4 - x).square().mean()
 
 
-def test_a_probability_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"between 0\.5 and"):
-        codebooks.normal_float(4, 1.0)
-
-
-# --- blocks
-
-
-def as_published(x, kind, block, double):
-    """Codes, scales in use and values of bitsandbytes, read as one row (see `on_cpu`)."""
-    packed, state = functional.quantize_4bit(
-        x, blocksize=block, quant_type=kind, compress_statistics=double
-    )
-    scales = state.absmax
-    if double:
-        scales = functional.dequantize_blockwise(scales, state.state2) + state.offset
-    flat = torch.ops.bitsandbytes.dequantize_4bit(
-        packed, scales, block, kind, (1, x.numel()), x.dtype
-    )
-    return packed.reshape(-1), state, scales, flat.reshape(x.shape)
-
-
-SHAPES = [(64, 64), (7, 9), (129,), (3, 5, 11), (1, 1), (64, 96), (256, 333)]
-
-
-@pytest.mark.parametrize("kind", TABLES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize(("block", "double"), [(64, False), (64, True), (256, True)])
-def test_codes_scales_and_values_equal_bitsandbytes(kind, dtype, block, double):
-    for seed, shape in enumerate(SHAPES):
-        x = normal(*shape, seed=seed, dtype=dtype)
-        if x.numel() > 200:
-            x.view(-1)[64:128] = 0  # a block of zeros
-        codes, state, scales, values = as_published(x, kind, block, double)
-        mine = blockwise.quantize(x, TABLES[kind], block, double)
-        assert torch.equal(mine.codes, codes), shape
-        assert torch.equal(mine.scales.codes if double else mine.scales, state.absmax), shape
-        assert torch.equal(blockwise.scales_of(mine), scales), shape
-        assert torch.equal(blockwise.dequantize(mine), values), shape
-
-
-def test_a_million_codes_equal_bitsandbytes():
-    x = normal(1024, 1024, seed=5)
-    codes, _, _, values = as_published(x, "nf4", 64, False)
-    mine = blockwise.quantize(x, TABLES["nf4"])
-    assert torch.equal(mine.codes, codes)
-    assert torch.equal(blockwise.dequantize(mine), values)
-
-
-def test_the_8_bit_code_of_the_scales_is_the_published_one():
-    assert torch.equal(blockwise.dynamic_table(), functional.create_dynamic_map())
-
-
-@given(
-    st.integers(1, 300),
-    st.sampled_from([1, 2, 3, 16, 64, 1000]),
-    st.integers(2, 40),
-    st.integers(0, 1000),
-)
-@settings(max_examples=60, deadline=None)
-def test_every_value_becomes_its_nearest_level_and_the_largest_stays(n, block, count, seed):
-    draw = np.random.default_rng(seed)
-    table = np.concatenate([[-1, 1], draw.uniform(-1, 1, count - 2)]).astype(np.float32)
-    draw.shuffle(table)
-    x = normal(n, seed=seed)
-    q = blockwise.quantize(x, table, block)
-    got = blockwise.dequantize(q)
-    scales = np.repeat(q.scales.numpy(), block)[:n].astype(float)
-    nearest = np.abs(x.numpy()[:, None] - scales[:, None] * table).min(1)
-    assert np.abs(x.numpy() - got.numpy()) == pytest.approx(nearest, abs=1e-6)
-    for at in range(0, n, block):
-        part = slice(at, at + block)
-        assert got[part].abs().max() == x[part].abs().max()
-
-
-def test_bytes_of_a_quantized_tensor_are_those_of_the_format():
-    q = blockwise.quantize(normal(256, 256), TABLES["nf4"], 64, double=True)
-    n = 256 * 256
-    assert q.nbytes == n // 2 + n // 64 + 4 * (n // 64 // 256) + 4 + 16 * 4 + 256 * 4
-    eight = blockwise.quantize(normal(10), blockwise.dynamic_table(), 4)
-    assert (eight.codes.numel(), eight.scales.numel(), eight.packed) == (10, 3, False)
-
-
 @pytest.mark.parametrize(
-    ("x", "table", "block", "said"),
-    [
-        (torch.tensor([1.0, math.inf]), TABLES["nf4"], 64, "finite"),
-        (torch.tensor([1, 2]), TABLES["nf4"], 64, "floating-point"),
-        (torch.tensor([]), TABLES["nf4"], 64, "finite"),
-        (torch.ones(2), np.zeros(300), 64, "2 to 256 levels"),
-        (torch.ones(2), np.array([-2.0, 2.0]), 64, "from -1 to 1"),
-        (torch.ones(2), TABLES["nf4"], 0, "block must be from 1"),
-    ],
+    ("name", "scales"), [("nf4", 4 * 1024), ("nf4-dq", 1024 + 4 * 4 + 4 + 1024)]
 )
-def test_what_cannot_be_quantized_is_refused(x, table, block, said):
-    with pytest.raises(ValueError, match=said):
-        blockwise.quantize(x, table, block)
+def test_bytes_of_a_matrix_are_those_of_the_format(name, scales):
+    """Half a byte a value, a table of 16, and 1,024 scales: in fp32, or in 8 bits with a table."""
+    assert rounding.round_matrix(normal(256, 256), name)[1] == 256 * 256 // 2 + 16 * 4 + scales
 
 
 # --- bytes held
@@ -298,15 +213,14 @@ def test_a_four_bit_layer_multiplies_by_the_weights_that_its_codes_stand_for(kin
     rows, columns = shape
     linear = torch.nn.Linear(columns, rows)
     linear.weight.data = normal(rows, columns)
-    table = TABLES[kind.removesuffix("-dq")]
-    q = blockwise.quantize(linear.weight, table, 64, kind.endswith("-dq"))
+    values = as_published(linear.weight.data, kind.removesuffix("-dq"), kind.endswith("-dq"))
     model = torch.nn.Sequential(linear)
     convert.convert(model, kind, skip=())
     x = normal(5, columns, seed=1)
-    want = x.double() @ blockwise.dequantize(q).double().T + linear.bias.double()
+    want = x.double() @ values.double().T + linear.bias.double()
     for _ in range(2):  # a first pass must leave the layer as it was
         assert model(x).double().detach().numpy() == pytest.approx(want.detach().numpy(), abs=1e-4)
-    assert torch.equal(layers.decoded_4bit(model[0]), blockwise.dequantize(q))
+    assert torch.equal(layers.decoded_4bit(model[0]), values)
 
 
 def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,10 +68,7 @@ def quantize(
     texts = _built_in(context, windows) if inputs is None else inputs
     with _progress() as step:
         result = _run(source, format, texts, device, dtype, context, windows, step)
-    if json:
-        output.as_json(result)
-    else:
-        _print(result)
+    output.as_json(result) if json else _print(result)
     if result["windows_not_finite_before"] or result["windows_not_finite_after"]:
         raise typer.Exit(NOT_FINITE)
 
@@ -94,14 +91,13 @@ def _run(source, format, texts, device, dtype, context, windows, step) -> dict[s
     model.to(device)
     bytes_before = tensor_bytes.measure_bytes(model).as_dict()
     with step("measuring before") as progress:
-        before = _measure(model, cut[measured], sizes[measured], progress)
+        before, seconds_before = _measure(model, cut[measured], sizes[measured], progress)
     with step(f"converting to {format}") as progress:
-        converted = convert.convert(
-            model, format, device=device, progress=progress,
-            calibration=calibration if len(calibration) else None,
-        )  # fmt: skip
+        options = {"device": device, "progress": progress}
+        options["calibration"] = calibration if len(calibration) else None
+        converted = convert.convert(model, format, **options)
     with step("measuring after") as progress:
-        after = _measure(model, cut[measured], sizes[measured], progress)
+        after, seconds_after = _measure(model, cut[measured], sizes[measured], progress)
     result = {
         "model": source.name,
         "kind": source.kind,
@@ -116,51 +112,51 @@ def _run(source, format, texts, device, dtype, context, windows, step) -> dict[s
         "weights_converted": converted.weights,
         "left_in_high_precision": converted.left,
         "windows": len(measured),
-        "tokens": int(before["table"]["tokens"].sum()),
-        "text_bytes": int(before["table"]["bytes"].sum()),
-        **_quality(before, after),
+        "tokens": int(before["tokens"].sum()),
+        "text_bytes": int(before["bytes"].sum()),
+        **_quality("before", before),
+        "seconds_before": seconds_before,
+        **_quality("after", after),
+        "seconds_after": seconds_after,
+        **_change(before, after),
         "seconds_to_convert": converted.seconds,
         "notes": [*source.notes, *converted.notes],
     }
-    return result if stored is None else result | {"file": _file(stored)}
+    if stored is not None:
+        types = [
+            {"type": t.type, "tensors": t.tensors, "weights": t.elements, "bytes": t.bytes,
+             "bits": t.bits}
+            for t in stored.types
+        ]  # fmt: skip
+        result["file"] = {"types": types, "bytes": stored.all.bytes, "bits": stored.all.bits}
+    return result
 
 
-def _measure(model, windows, sizes, progress) -> dict[str, Any]:
+def _measure(model, windows, sizes, progress) -> tuple[Any, float]:
     """A row a window, and the seconds they took."""
     import time
 
     from sizewise.evaluation import likelihood
 
     likelihood.measure(model, windows[:1])  # the first pass is slow, and is not timed
-    started = time.perf_counter()
-    table = likelihood.measure(
-        model,
-        windows,
-        bytes_of_targets=sizes,
-        document=range(len(windows)),
-        batch=1,
-        progress=progress,
-    )
-    return {"table": table, "seconds": time.perf_counter() - started}
+    started, documents = time.perf_counter(), range(len(windows))
+    options = {"bytes_of_targets": sizes, "document": documents, "batch": 1, "progress": progress}
+    return likelihood.measure(model, windows, **options), time.perf_counter() - started
 
 
-def _quality(before: dict, after: dict) -> dict[str, Any]:
-    """Perplexity and bits a byte before and after; None where any window is not finite."""
+def _quality(when: str, table) -> dict[str, Any]:
+    """Perplexity and bits a byte; None where any window is not finite."""
     import numpy as np
 
     from sizewise.evaluation import likelihood
 
-    quality: dict[str, Any] = {}
-    for when, measured in (("before", before), ("after", after)):
-        table = measured["table"]
-        broken = int((~np.isfinite(table["nats"])).sum())
-        quality |= {
-            f"windows_not_finite_{when}": broken,
-            f"perplexity_{when}": None if broken else _finite(likelihood.perplexity(table)),
-            f"bits_per_byte_{when}": None if broken else likelihood.bits_per_byte(table),
-            f"seconds_{when}": measured["seconds"],
-        }
-    return quality | _change(before["table"], after["table"])
+    broken = int((~np.isfinite(table["nats"])).sum())
+    perplexity = math.inf if broken else likelihood.perplexity(table)
+    return {
+        f"windows_not_finite_{when}": broken,
+        f"perplexity_{when}": perplexity if math.isfinite(perplexity) else None,
+        f"bits_per_byte_{when}": None if broken else likelihood.bits_per_byte(table),
+    }
 
 
 def _change(before, after) -> dict[str, float | None]:
@@ -172,8 +168,7 @@ def _change(before, after) -> dict[str, float | None]:
 
     from sizewise.stats import bootstrap
 
-    names = ("perplexity_change", "perplexity_change_low", "perplexity_change_high",
-             "least_change_shown")  # fmt: skip
+    names = [f"perplexity_change{end}" for end in ("", "_low", "_high")] + ["least_change_shown"]
     if not np.isfinite(before["nats"]).all() or not np.isfinite(after["nats"]).all():
         return dict.fromkeys(names)
     nats = (after["nats"].sum() - before["nats"].sum()) / before["tokens"].sum()
@@ -184,10 +179,10 @@ def _change(before, after) -> dict[str, float | None]:
     return {name: math.expm1(end) for name, end in zip(names, ends, strict=True)}
 
 
-def _spread(number: int, wanted: int) -> list[int]:
-    """Which of ``number`` windows to take: ``wanted`` at most, evenly spread."""
-    wanted = min(number, wanted)
-    return [(2 * at + 1) * number // (2 * wanted) for at in range(wanted)]
+def _spread(number: int, windows: int) -> list[int]:
+    """Which of ``number`` windows to take: ``windows`` at most, evenly spread."""
+    count = min(number, windows)
+    return [(2 * at + 1) * number // (2 * count) for at in range(count)]
 
 
 def _text(path: Path | None) -> list[str] | None:
@@ -211,8 +206,8 @@ def _built_in(context: int, windows: int) -> list[str]:
     """The starts of some documents, long enough for the windows that are asked for."""
     from sizewise.evaluation import corpora
 
-    each = -(-windows // DOCUMENTS) * context * CHARACTERS
-    return corpora.fixed(BUILT_IN, count=DOCUMENTS, characters=each)
+    characters = -(-windows // DOCUMENTS) * context * CHARACTERS
+    return corpora.fixed(BUILT_IN, count=DOCUMENTS, characters=characters)
 
 
 # --- printing
@@ -232,12 +227,9 @@ def _print(result: dict[str, Any]) -> None:
         displayed.add_row(name, f"{was:,}", f"{now:,}", f"{now / was:.4f}" if was and now else "")
     displayed.add_section()
     for name, label in (("perplexity", "perplexity a token"), ("bits_per_byte", "bits a byte")):
-        was, now = result[f"{name}_before"], result[f"{name}_after"]
-        displayed.add_row(
-            label,
-            *(units.optional(v, ".5g", "not finite") for v in (was, now)),
-            f"{now / was:.4f}" if was and now else "",
-        )
+        pair = [result[f"{name}_{when}"] for when in ("before", "after")]
+        numbers = [units.optional(value, ".5g", "not finite") for value in pair]
+        displayed.add_row(label, *numbers, f"{pair[1] / pair[0]:.4f}" if all(pair) else "")
     seconds = (f"{result[f'seconds_{when}']:.2f}" for when in ("before", "after"))
     displayed.add_row("seconds for the text", *seconds)
     console().print(displayed)
@@ -247,74 +239,46 @@ def _print(result: dict[str, Any]) -> None:
         f"{units.si(result['parameters'], 'params')} parameters; "
         f"{result['tokens']:,} tokens in {result['windows']:,} windows"
     )
-    for line in (*_lines_on_change(result), *result["notes"]):
+    if result["perplexity_change"] is not None:
+        print("  " + _line_on_change(result))
+    for line in result["notes"]:
         print(f"  {line}")
     for when in ("before", "after"):
         if broken := result[f"windows_not_finite_{when}"]:
             message = f"{broken} of {result['windows']} windows are not finite {when} conversion"
             print(f"sizewise: {message}", file=sys.stderr)
     if "file" in result:
-        _print_file(result["file"])
-
-
-def _lines_on_change(result: dict[str, Any]) -> list[str]:
-    change, low, high, least = (
-        result[name]
-        for name in (
-            "perplexity_change",
-            "perplexity_change_low",
-            "perplexity_change_high",
-            "least_change_shown",
+        displayed = table(
+            "what the file stores", "type", "tensors>", "weights>", "bytes>", "bits a weight>"
         )
-    )
-    if change is None:
-        return []
-    if least is None:
-        return [f"perplexity {change:+.2%}; a single window has no interval"]
-    return [
+        for kind in result["file"]["types"]:
+            counts = (f"{kind[name]:,}" for name in ("tensors", "weights", "bytes"))
+            displayed.add_row(kind["type"], *counts, f"{kind['bits']:.4g}")
+        displayed.add_section()
+        displayed.add_row(
+            "all", "", "", f"{result['file']['bytes']:,}", f"{result['file']['bits']:.4g}"
+        )
+        console().print(displayed)
+
+
+def _line_on_change(result: dict[str, Any]) -> str:
+    change, low, high = (result[f"perplexity_change{end}"] for end in ("", "_low", "_high"))
+    if low is None:
+        return f"perplexity {change:+.2%}; a single window has no interval"
+    return (
         f"perplexity {change:+.2%} (95 % interval {low:+.2%} to {high:+.2%}); "
-        f"this text shows changes from {least:.2%} on"
-    ]
-
-
-def _print_file(stored: dict[str, Any]) -> None:
-    from .output import console, table
-
-    displayed = table(
-        "what the file stores", "type", "tensors>", "weights>", "bytes>", "bits a weight>"
+        f"this text shows changes from {result['least_change_shown']:.2%} on"
     )
-    for kind in stored["types"]:
-        counts = (f"{kind[name]:,}" for name in ("tensors", "weights", "bytes"))
-        displayed.add_row(kind["type"], *counts, f"{kind['bits']:.4g}")
-    displayed.add_section()
-    displayed.add_row("all", "", "", f"{stored['bytes']:,}", f"{stored['bits']:.4g}")
-    console().print(displayed)
-
-
-def _file(stored) -> dict[str, Any]:
-    kinds = [
-        {
-            "type": kind.type,
-            "tensors": kind.tensors,
-            "weights": kind.elements,
-            "bytes": kind.bytes,
-            "bits": kind.bits,
-        }
-        for kind in stored.types
-    ]
-    return {"types": kinds, "bytes": stored.all.bytes, "bits": stored.all.bits}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 @contextmanager
 def _progress():
-    """A function that names a step, and is a context that gives a function to tell how far it is;
-    a bar where someone watches."""
+    """A function that names a step, as a context with a function to tell how far it is.
+
+    A bar where someone watches.
+    """
     if not sys.stderr.isatty():
-        yield _silent
+        yield lambda name: nullcontext()
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -329,8 +293,3 @@ def _progress():
             bar.update(task, completed=1, total=1)
 
         yield step
-
-
-@contextmanager
-def _silent(name: str):
-    yield None

@@ -8,7 +8,9 @@ round by so many before encoding and back after it.
 
 from dataclasses import dataclass
 
-from . import blockwise, calibrated, codebooks, codecs, convert, layers
+from sizewise.quantization import tensor_bytes
+
+from . import calibrated, convert, layers
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,6 @@ def round_matrices(model, name: str, *, shift: int = 0, calibration=None) -> Rou
 
 def round_matrix(weight, name: str, moments=None):
     """The values that a format has for a weight (out, in), fp32, and the bytes that they take."""
-    if name in calibrated.CALIBRATED:
-        codec = calibrated.CALIBRATED[name]
-        tensors = codec.encode(weight, moments)
-        return codec.decode(tensors), codecs.nbytes(tensors)
-    if name in codecs.CODECS:
-        codec = codecs.CODECS[name]
-        tensors = codec.encode(weight)
-        return codec.decode(tensors), codecs.nbytes(tensors)
-    levels = codebooks.nf4() if name.startswith("nf4") else codebooks.fp4()
-    coded = blockwise.quantize(weight, levels, layers.BLOCK, double=name.endswith("-dq"))
-    return blockwise.dequantize(coded), coded.nbytes
+    form = layers.FORMATS[name]
+    layer = form.make(layers.linear_of(weight), weight.device, moments)
+    return form.decode(layer).float(), tensor_bytes.measure_bytes(layer).total
