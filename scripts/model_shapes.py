@@ -17,13 +17,11 @@ from sizewise.models.architecture import Tensors, numbers, to_json
 
 COUNT_FIELDS = ("model_type", "built_as", "experts", "experts_per_token", "tied", "buffers", "mtp")
 
-TEXT_ONLY = "its text part alone: the repository's towers for images or sound are not counted"
-
 
 def counted(name: str):
     """The count and description of a model, from its class or from its checkpoint's tensor list."""
     entry = catalog.model(name)
-    notes = (TEXT_ONLY,) if entry.text_only else ()
+    notes = (catalog.TEXT_ONLY,) if entry.text_only else ()
     spec = config.Spec(name, dict(entry.config), "script", notes=notes, may_estimate=True)
     if not entry.tensors:
         return parameters.count(spec), parameters.describe(spec)

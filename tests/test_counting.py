@@ -63,7 +63,8 @@ class TestCatalogue:
     @pytest.mark.parametrize("name", BUILT)
     def test_what_is_stored_is_what_the_class_gives(self, name):
         entry = ENTRIES[name]
-        spec = configs.Spec(name, dict(entry.config))
+        notes = (catalog.TEXT_ONLY,) if entry.text_only else ()
+        spec = configs.Spec(name, dict(entry.config), notes=notes)
         assert parameters.describe(spec) == parameters.describe(name)
         fresh, stored = parameters.count(spec), parameters.count(name)
         assert fresh == stored

@@ -1,5 +1,6 @@
 """Training arithmetic against the papers' own figures and published runs."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.costs import training
-from sizewise.costs.training import OPTIMIZERS, Range, layer_activation_bytes, state_bytes
+from sizewise.costs.training import OPTIMIZERS, Range, state_bytes
 
 H100 = SimpleNamespace(
     name="H100",
@@ -82,38 +83,6 @@ def test_experts_are_divided_by_expert_parallelism_and_the_rest_is_not():
     assert state_bytes(10**11, routed=9 * 10**10, data=8, expert=4, stage=3).total == sharded.total
 
 
-@pytest.mark.parametrize(
-    ("hidden", "heads", "scores", "saved"),
-    [(12288, 96, 80, 0.70), (20480, 128, 64, 0.65)],
-    ids=["GPT-3 175B", "MT-NLG 530B"],
-)
-def test_korthikantis_saving_by_selective_recomputation(hidden, heads, scores, saved):
-    # Korthikanti et al. 2022, section 5: 5as/h is 80 and 64; it saves 70 % and 65 %.
-    sizes = {"sequence": 2048, "hidden": hidden, "heads": heads}
-    whole = layer_activation_bytes(**sizes)
-    selective = layer_activation_bytes(**sizes, recompute="selective")
-    assert whole == 2048 * hidden * (34 + scores)
-    assert 1 - selective / whole == pytest.approx(saved, abs=0.005)
-
-
-def test_korthikantis_table_2_row_by_row():
-    sizes = {"sequence": 2048, "hidden": 12288, "heads": 96, "batch": 1}
-    unit, t = 2048 * 12288, 8
-    rows = {
-        (1, False, "none"): 34 + 80,
-        (t, False, "none"): 10 + 24 / t + 80 / t,
-        (t, True, "none"): 34 / t + 80 / t,
-        (t, False, "selective"): 10 + 24 / t,
-        (t, True, "selective"): 34 / t,
-        (t, False, "full"): 2,
-    }
-    for (tensor, sequence, recompute), expected in rows.items():
-        held = layer_activation_bytes(
-            **sizes, tensor=tensor, sequence_parallel=sequence, recompute=recompute
-        )
-        assert held == pytest.approx(unit * expected)
-
-
 def test_palms_formula_gives_the_figure_published_for_gpt_2():
     # nanoGPT's sizing notebook: 1024 tokens, 875,062,886,400 operations, positions left out.
     done = training.training_operations(
@@ -164,7 +133,7 @@ def test_ranges_widen_and_keep_their_order():
     named = " ".join(run.assumptions)
     for word in ("30% to 50%", "989", "700 W", "PUE", "$2 to $3"):
         assert word in named
-    json.dumps(run.as_dict())
+    json.dumps(dataclasses.asdict(run))
 
 
 @settings(max_examples=100, deadline=None)
@@ -196,7 +165,6 @@ BAD = [
     (lambda: state_bytes(8, data=0), "data parallel must be from 1"),
     (lambda: state_bytes(8, routed=9), "9 routed parameters are more than all 8"),
     (lambda: state_bytes(8, data=6, expert=4), "expert parallel 4 does not divide"),
-    (lambda: layer_activation_bytes(8, 8, 1, recompute="selctive"), "did you mean 'selective'"),
     (lambda: training.training_operations(-1, 1), "active parameters must be a number above 0"),
     (lambda: training.training_run(1e24, H100, 8, utilization=1.5), "at most 1, got 1.5"),
     (lambda: training.training_run(1e24, H100, 8, utilization=(0.5, 0.3)), "low end 0.5 is above"),

@@ -138,7 +138,8 @@ def list_formats(json: Json = False):
 
     from . import output
 
-    output.formats(list(formats.WEIGHTS.values()), list(formats.CACHES.values()), json)
+    tables = {"weights": formats.WEIGHTS, "cache": formats.CACHES}
+    output.formats({use: list(table.values()) for use, table in tables.items()}, json)
 
 
 @app.command(name="models")

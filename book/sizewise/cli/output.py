@@ -3,6 +3,9 @@
 import json as _json
 import os
 import sys
+from collections import Counter
+from dataclasses import asdict
+from operator import itemgetter
 from typing import Any
 
 from sizewise.units import optional, printable, si
@@ -106,97 +109,83 @@ def lines(label: str, notes) -> None:
         print(f"  {label}: {note}")
 
 
+def listing(rows: list[dict[str, Any]], json: bool, columns: dict[str, Any], title="") -> None:
+    """Rows as JSON, or as a table of what ``columns`` make of each: {header: function}."""
+    if json:
+        as_json(rows)
+        return
+    result = table(title, *columns)
+    for row in rows:
+        result.add_row(*(cell(row) for cell in columns.values()))
+    print_table(result)
+
+
 def counts(results: list) -> None:
     """One model by kind of module, or several side by side."""
     if len(results) > 1:
         rows = table("", "model", "total>", "active>", "without input embedding>", "embedding>")
         for count in results:
-            active = optional(count.active), optional(count.active_without_input_embedding)
             name = f"{count.model} (estimate)" if count.estimated else count.model
-            rows.add_row(name, optional(count.total), *active, optional(count.embedding))
+            numbers = (count.total, count.active, count.active_without_input_embedding,
+                       count.embedding)  # fmt: skip
+            rows.add_row(name, *map(optional, numbers))
         print_table(rows)
         return
     (count,) = results
     rows = table(f"{count.model} ({count.built_as})", "", "parameters>", ">", "of the total>")
-    for name, value in (
-        ("total", count.total),
-        ("active for one token", count.active),
-        ("... without the input embedding", count.active_without_input_embedding),
-        ("outside embeddings and head", count.non_embedding),
-    ):
-        rows.add_row(name, optional(value), *_share(value, count.total))
-    rows.add_section()
-    for kind, value in count.by_kind.items():
-        rows.add_row(kind, optional(value), *_share(value, count.total))
+    conventions = {
+        "total": count.total,
+        "active for one token": count.active,
+        "... without the input embedding": count.active_without_input_embedding,
+        "outside embeddings and head": count.non_embedding,
+    }
+    for name, value in (conventions | count.by_kind).items():
+        share = ("", "") if value is None or not count.total else (
+            si(value, "params"), f"{100 * value / count.total:.1f} %")  # fmt: skip
+        if name in count.by_kind and rows.row_count == len(conventions):
+            rows.add_section()
+        rows.add_row(name, optional(value), *share)
     print_table(rows)
-    print(_remarks(count))
+    tied = "output head tied to the input embedding" if count.tied else "output head of its own"
+    experts = f"{count.experts} experts, {count.experts_per_token or '?'} of them for a token"
+    remarks = {
+        f"{count.depth} layers": count.depth,
+        experts: count.experts,
+        tied: True,
+        f"{count.buffers:,} stored values that are no parameters": count.buffers,
+        f"{count.mtp:,} parameters for multi-token prediction stored beside it, not counted": (
+            count.mtp
+        ),
+    }
+    print("; ".join(remark for remark, holds in remarks.items() if holds))
     lines("assumed", count.assumptions)
-
-
-def _remarks(count) -> str:
-    remarks = [f"{count.depth} layers"] if count.depth else []
-    if count.experts:
-        remarks.append(
-            f"{count.experts} experts, {count.experts_per_token or '?'} of them for a token"
-        )
-    remarks.append(
-        "output head tied to the input embedding" if count.tied else "output head of its own"
-    )
-    if count.buffers:
-        remarks.append(f"{count.buffers:,} stored values that are no parameters")
-    if count.mtp:
-        remarks.append(
-            f"{count.mtp:,} parameters for multi-token prediction stored beside it, not counted"
-        )
-    return "; ".join(remarks)
-
-
-def _share(value: int | None, total: int) -> tuple[str, str]:
-    if value is None or not total:
-        return "", ""
-    return si(value, "params"), f"{100 * value / total:.1f} %"
 
 
 def stored(checkpoint) -> None:
     """What a checkpoint's headers say: bytes by type."""
-    rows = table(
-        f"{checkpoint.kind}: {checkpoint.files} files",
-        "type",
-        "tensors>",
-        "weights>",
-        "bytes>",
-        ">",
-    )
-    for kind, (tensors, weights, size) in checkpoint.by_type().items():
-        rows.add_row(kind, f"{tensors:,}", f"{weights:,}", f"{size:,}", si(size, "B"))
+    title = f"{checkpoint.kind}: {checkpoint.files} files"
+    rows = table(title, "type", "tensors>", "weights>", "bytes>", ">")
+    for kind, numbers in checkpoint.by_type().items():
+        rows.add_row(kind, *(f"{n:,}" for n in numbers), si(numbers[2], "B"))
     print_table(rows)
     size = checkpoint.tensor_bytes
     print(f"{size:,} B of tensors, {checkpoint.file_bytes:,} B of files")
 
 
-def formats(weights: list, caches: list, json: bool) -> None:
+def formats(tables: dict[str, list], json: bool) -> None:
     """Every format with the bits that it really stores, what it keeps and its other names."""
-    entries = [("weights", entry) for entry in weights] + [("cache", entry) for entry in caches]
     if json:
-        as_json(
-            [
-                {
-                    "for": use,
-                    "format": entry.name,
-                    "bits": entry.bits,
-                    "bits_a_row": entry.per_row,
-                    "aliases": list(entry.aliases),
-                    "kept_in_16_bits": sorted(entry.keeps),
-                    "note": entry.note,
-                }
-                for use, entry in entries
-            ]
-        )
+        as_json([
+            {"for": use, "format": entry.name, "bits": entry.bits, "bits_a_row": entry.per_row,
+             "aliases": list(entry.aliases), "kept_in_16_bits": sorted(entry.keeps),
+             "note": entry.note}
+            for use, entries in tables.items() for entry in entries
+        ])  # fmt: skip
         return
-    for title, use in (("weights", "weights"), ("KV cache", "cache")):
-        rows = table(title, "format", "bits>", "what is stored; other names")
-        rows.columns[-1].max_width = 46
-        for entry in (entry for kind, entry in entries if kind == use):
+    for use, entries in tables.items():
+        rows = table(use, "format", "bits>", "what is stored; other names")
+        rows.columns[-1].max_width = 46  # a table of 80 columns
+        for entry in entries:
             names = f"also {', '.join(entry.aliases)}" if entry.aliases else ""
             bits = f"{entry.bits:.6g}" + (f" + {entry.per_row:g}/row" if entry.per_row else "")
             rows.add_row(entry.name, bits, "; ".join(filter(None, (entry.note, names))))
@@ -205,80 +194,56 @@ def formats(weights: list, caches: list, json: bool) -> None:
 
 def models(entries: list, json: bool) -> None:
     """The catalogue."""
-    rows = [
-        {
-            "model": e.name,
-            "family": e.family,
-            "published_total": e.published_total,
-            "published_active": e.published_active,
-            "exact": e.exact,
-            "checked": e.checked,
-            "source": e.source,
-        }
-        for e in entries
-    ]
-    if json:
-        as_json(rows)
-        return
-    listing = table(
-        "", "model", "family", "published total>", "active>", "checked against", "source"
-    )
-    for row in rows:
-        total, active = row["published_total"], row["published_active"]
-        shown = optional(total) if row["exact"] else si(total, "params") if total else ""
-        listing.add_row(
-            row["model"],
-            row["family"],
-            shown,
-            si(active, "params") if active else "",
-            row["checked"],
-            row["source"],
-        )
-    print_table(listing)
+    fields = ("family", "published_total", "published_active", "exact", "checked", "source")
+    rows = [{"model": e.name} | {name: getattr(e, name) for name in fields} for e in entries]
+
+    def total(row) -> str:
+        number = row["published_total"]
+        return optional(number) if row["exact"] else si(number, "params") if number else ""
+
+    listing(rows, json, {
+        "model": itemgetter("model"),
+        "family": itemgetter("family"),
+        "published total>": total,
+        "active>": lambda row: si(n, "params") if (n := row["published_active"]) else "",
+        "checked against": itemgetter("checked"),
+        "source": itemgetter("source"),
+    })  # fmt: skip
 
 
 def devices(entries: list, json: bool) -> None:
     """The devices."""
-    if json:
-        from dataclasses import asdict
 
-        as_json([asdict(device) for device in entries])
-        return
-    formats = ("bf16", "fp8", "int8", "fp4")
-    listing = table(
-        "", "device", "memory>", "bandwidth>", *(f"{f}>" for f in formats), "power>", "checked"
-    )
-    for device in entries:
-        rates = [si(device.flops[f], "op/s") if device.flops.get(f) else "" for f in formats]
-        power = f"{device.tdp_watts:g} W" if device.tdp_watts else ""
-        listing.add_row(
-            device.name,
-            si(device.memory_bytes, "B"),
-            si(device.bandwidth, "B/s", 4),
-            *rates,
-            power,
-            device.checked,
-        )
-    print_table(listing)
+    def rate(name: str):
+        return lambda row: si(n, "op/s") if (n := row["flops"].get(name)) else ""
+
+    listing([asdict(device) for device in entries], json, {
+        "device": itemgetter("name"),
+        "memory>": lambda row: si(row["memory_bytes"], "B"),
+        "bandwidth>": lambda row: si(row["bandwidth"], "B/s", 4),
+        **{f"{name}>": rate(name) for name in ("bf16", "fp8", "int8", "fp4")},
+        "power>": lambda row: f"{row['tdp_watts']:g} W" if row["tdp_watts"] else "",
+        "checked": itemgetter("checked"),
+    })  # fmt: skip
 
 
 def claims(rows: list[dict[str, Any]], json: bool) -> None:
     """The ledger, with a line of totals."""
-    if json:
-        as_json(rows)
-        return
-    from collections import Counter
-
     from rich.text import Text
 
-    ledger = table("", "id>", "article", "chapter", "verdict", "claim", show_lines=False)
-    totals = Counter(row["verdict"] or "waiting" for row in rows)
-    for row in rows:
-        verdict = row["verdict"] or "waiting"
-        label = Text(verdict, MARKS.get(verdict, "cyan"))
-        ledger.add_row(str(row["id"]), row["article"], row["chapter"] or "-", label, row["claim"])
-    print_table(ledger)
-    print(f"{len(rows)} claims: " + ", ".join(f"{n} {v}" for v, n in sorted(totals.items())))
+    def verdict(row) -> str:
+        return row["verdict"] or "waiting"
+
+    listing(rows, json, {
+        "id>": lambda row: str(row["id"]),
+        "article": itemgetter("article"),
+        "chapter": lambda row: row["chapter"] or "-",
+        "verdict": lambda row: Text(verdict(row), MARKS.get(verdict(row), "cyan")),
+        "claim": itemgetter("claim"),
+    })  # fmt: skip
+    if not json:
+        totals = sorted(Counter(map(verdict, rows)).items())
+        print(f"{len(rows)} claims: " + ", ".join(f"{n} {v}" for v, n in totals))
 
 
 class Progress:

@@ -59,15 +59,14 @@ def weights_bytes(
     format: "str | Format | Stored | None" = "bf16",
     *,
     kept: int = 0,
-    kept_format: str = "bf16",
     row: int | None = None,
 ) -> int:
-    """Bytes of a model's weights, or of ``parameters`` of which ``kept`` stay in ``kept_format``.
+    """Bytes of a model's weights, or of ``parameters`` of which ``kept`` stay in bf16.
 
     Of a `Model` whose tensors are known, each has the format that a quantizer gives it
     (`weights.parts`). For a bare number, ``row`` is the typical row length of a matrix, for
     formats that store a scale a row (int8); without it those scales, under half a per cent, are
-    left out. Raises ValueError for an unknown format, and for ``kept`` above ``parameters``.
+    left out. Raises ValueError for an unknown format, and for more kept than there are.
     """
     if isinstance(parameters, Model):
         if parameters.inventory and not kept:
@@ -77,9 +76,9 @@ def weights_bytes(
     kept = whole("kept parameters", kept, 10**18, least=0)
     if kept > parameters:
         raise ValueError(f"{kept} kept parameters are more than all {parameters}")
-    wanted = weight_format(format)
-    bits = wanted.bits + (wanted.per_row / whole("row", row) if row else 0)
-    return math.ceil(((parameters - kept) * bits + kept * weight_format(kept_format).bits) / 8)
+    form = weight_format(format)
+    bits = form.bits + (form.per_row / whole("row", row) if row else 0)
+    return math.ceil(((parameters - kept) * bits + kept * 16) / 8)
 
 
 def kv_cache_bytes(
@@ -174,7 +173,6 @@ def total_memory(
     device=None,
     *,
     usable: float | None = None,
-    kept: int = 0,
     absorbed: bool = True,
     prefill_tokens: int = 8192,
 ) -> Total:
@@ -188,12 +186,9 @@ def total_memory(
     """
     usable = share_of(device, usable)
     scheme = weight_parts.scheme(model, weights)
-    parts = () if kept or not model.inventory else tuple(weight_parts.parts(model, scheme))
-    weight_bytes = (
-        sum(part.bytes for part in parts)
-        if parts
-        else weights_bytes(stated(model, "total"), scheme.format, kept=kept)
-    )
+    parts = tuple(weight_parts.parts(model, scheme)) if model.inventory else ()
+    weight_bytes = sum(part.bytes for part in parts)
+    weight_bytes = weight_bytes or weights_bytes(stated(model, "total"), scheme.format)
     kv_bytes = kv_cache_bytes(model, context, batch, kv, absorbed=absorbed)
     states = sum(state_bits(layer, cache_format(kv)) for layer in model.layers)
     peak = activation_bytes(model, context, batch, prefill_tokens=prefill_tokens)

@@ -62,14 +62,9 @@ _OPTIMIZERS = (
     Optimizer("adam-fp32", 4, 4, 4 + 4, "everything fp32, as torch.optim.Adam keeps it"),
     Optimizer("adam-mixed", 2, 2, 4 + 4 + 4, "16-bit, fp32 master and moments: ZeRO, section 3.1"),
     Optimizer("adam-bf16", 2, 2, 2 + 2, "everything bf16, no master weights"),
-    Optimizer(
-        "adam-8bit",
-        2,
-        2,
-        4 + 2 * (1 + 4 / 256),
-        "fp32 master, 8-bit moments, fp32 scale for 256 as in bitsandbytes (Dettmers et al. 2022)",
-    ),
-)
+    Optimizer("adam-8bit", 2, 2, 4 + 2 * (1 + 4 / 256), "fp32 master, 8-bit moments, fp32 scale "
+              "for 256 as in bitsandbytes (Dettmers et al. 2022)"),
+)  # fmt: skip
 OPTIMIZERS = {entry.name: entry for entry in _OPTIMIZERS}
 
 
@@ -86,9 +81,6 @@ class State:
     @property
     def total(self) -> int:
         return self.weights + self.gradients + self.optimizer
-
-    def as_dict(self) -> dict:
-        return asdict(self) | {"total": self.total}
 
 
 def state_bytes(
@@ -113,8 +105,9 @@ def state_bytes(
     """
     parameters = whole("parameters", parameters, 10**18)
     routed = whole("routed parameters", routed, 10**18, least=0)
-    degrees = {"data": data, "tensor": tensor, "pipeline": pipeline, "expert": expert}
-    data, tensor, pipeline, expert = (whole(f"{k} parallel", v) for k, v in degrees.items())
+    for name, degree in (("data", data), ("tensor", tensor), ("pipeline", pipeline),
+                         ("expert", expert)):  # fmt: skip
+        whole(f"{name} parallel", degree)
     if stage not in (0, 1, 2, 3):
         raise ValueError(f"ZeRO has stages 0 to 3, got {stage!r}")
     if routed > parameters:
@@ -123,53 +116,26 @@ def state_bytes(
         raise ValueError(f"expert parallel {expert} does not divide data parallel {data}")
     if optimizer not in OPTIMIZERS:
         raise units.unknown("optimizer", optimizer, OPTIMIZERS)
-    kept_bytes = OPTIMIZERS[optimizer]
+    each = OPTIMIZERS[optimizer]
     dense_here = math.ceil((parameters - routed) / (tensor * pipeline))
     experts_here = math.ceil(routed / (tensor * pipeline * expert))
 
-    def share(each: float, sharded: bool) -> int:
+    def share(bytes_each: float, sharded: bool) -> int:
         dense = math.ceil(dense_here / (data if sharded else 1))
         experts = math.ceil(experts_here / (data // expert if sharded else 1))
-        return math.ceil((dense + experts) * each)
+        return math.ceil((dense + experts) * bytes_each)
 
     return State(
-        weights=share(kept_bytes.weights, stage >= 3),
-        gradients=share(kept_bytes.gradients, stage >= 2),
-        optimizer=share(kept_bytes.optimizer, stage >= 1),
+        weights=share(each.weights, stage >= 3),
+        gradients=share(each.gradients, stage >= 2),
+        optimizer=share(each.optimizer, stage >= 1),
         devices=data * tensor * pipeline,
         assumptions=(
-            f"{kept_bytes.name}: {kept_bytes.note}",
+            f"{each.name}: {each.note}",
             "layers divide evenly over pipeline stages, matrices over tensor ranks",
             "without activations, communication buffers or gathered weights",
         ),
     )
-
-
-def layer_activation_bytes(
-    sequence: int,
-    hidden: int,
-    heads: int,
-    batch: int = 1,
-    *,
-    tensor: int = 1,
-    sequence_parallel: bool = False,
-    recompute: str = "none",
-) -> float:
-    """Bytes one layer saves for the backward pass, on each of ``tensor`` devices.
-
-    Korthikanti et al. 2022, equations 1 to 6 and table 2: a GPT-like layer with 16-bit
-    activations, dropout and an mlp of 4 x hidden. ``recompute``: none, selective (attention
-    scores), or full (only the layer's input is kept).
-    """
-    s, h, a = whole("sequence", sequence), whole("hidden", hidden), whole("heads", heads)
-    b, t = whole("batch", batch), whole("tensor parallel", tensor)
-    if recompute not in ("none", "selective", "full"):
-        raise units.unknown("recompute", recompute, ("none", "selective", "full"))
-    if recompute == "full":
-        return 2.0 * s * b * h
-    scores = 5 * a * s / (h * t) if recompute == "none" else 0
-    rest = 34 / t if sequence_parallel else 10 + 24 / t
-    return s * b * h * (rest + scores)
 
 
 def training_operations(
@@ -203,9 +169,6 @@ class Run:
     @property
     def years(self) -> Range:
         return self.seconds / SECONDS_A_YEAR
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 def training_run(
@@ -242,12 +205,10 @@ def training_run(
     joules = building = dollars = None
     if device.tdp_watts:
         power, overhead = Range.of(power, "power"), Range.of(overhead, "overhead")
-        if power.high > 1 or overhead.low < 1:
-            raise ValueError(
-                f"power is a share of the stated watts, at most 1, got {power.high:g}"
-                if power.high > 1
-                else f"overhead (PUE) is at least 1, got {overhead.low:g}"
-            )
+        if power.high > 1:
+            raise ValueError(f"power is a share of the stated watts, at most 1, got {power.high:g}")
+        if overhead.low < 1:
+            raise ValueError(f"overhead (PUE) is at least 1, got {overhead.low:g}")
         joules = seconds * (count * float(device.tdp_watts)) * power
         building = joules * overhead
         notes.append(f"{power.low:.0%} to {power.high:.0%} of {device.tdp_watts:g} W a device")

@@ -67,6 +67,9 @@ class Device:
 SAME_WORDS = 0.8  # share of letters in common: llama and lama 0.89, opt and gpt 0.67
 
 
+TEXT_ONLY = "its text part alone: the repository's towers for images or sound are not counted"
+
+
 @cache
 def models() -> dict[str, Entry]:
     """Every model of the catalogue by name, in the file's order."""

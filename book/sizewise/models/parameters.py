@@ -11,14 +11,18 @@ left out of `active_without_input_embedding`, since a look-up multiplies nothing
 also serves as the output head stays in both. Vendors use either convention.
 """
 
+import math
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sizewise.data import catalog
+
 from . import config as configs
 from . import estimate, foreign, from_config, shared_layers
-from .architecture import Model, Tensors
+from .architecture import Model, Tensors, from_json
 
 # First match wins. The names are those of `transformers`' modules, without layer numbers.
 KINDS = (
@@ -63,7 +67,7 @@ class Count:
     experts: int | None
     experts_per_token: int | None
     tied: bool  # the output head is the input embedding
-    buffers: int  # stored with the weights, not trained
+    buffers: int = 0  # stored with the weights, not trained
     vision: int = 0  # towers for images and sound and what joins them to the text part
     mtp: int = 0  # layers for multi-token prediction, stored beside the model: not in the total
     estimated: bool = False  # from fields, since there is no class
@@ -97,61 +101,46 @@ def count(model: "str | Path | configs.Spec") -> Count:
     shapes that the model's class refuses.
     """
     spec = configs.load(model)
-    if spec.stored is not None and not spec.fields:
-        _check_listed(spec)
-        return _from_headers(spec)
-    if spec.source == "catalogue" and (stored_shape := _stored_shape(spec.name)):
-        return stored_shape[0]
-    return _counted(spec)[0]
+    entry = catalog.shape(spec.name) if spec.source == "catalogue" else None
+    return _counted(spec)[0] if entry is None else _catalogued(spec.name, entry)[0]
 
 
 def describe(model: "str | Path | configs.Spec") -> Model:
     """The `architecture.Model` of anything that `count` takes, with its counts filled in."""
     spec = configs.load(model)
-    if spec.source == "catalogue" and (stored_shape := _stored_shape(spec.name)):
-        return stored_shape[1]
-    if spec.stored is not None and not spec.fields:
-        _check_listed(spec)
-        return _described(spec, _from_headers(spec), configs.gguf_config(spec))
-    return _described(spec, *_counted(spec))
+    entry = catalog.shape(spec.name) if spec.source == "catalogue" else None
+    if entry is not None:
+        return _catalogued(spec.name, entry)[1]
+    result, config = _counted(spec)
+    return _described(spec, result, config or configs.gguf_config(spec))
 
 
-def _check_listed(spec: "configs.Spec") -> None:
-    """Raise ValueError, with the bytes that it states, for an index alone."""
-    if spec.stored.parameters is None:
-        raise ValueError(
-            f"{spec.name}: states {spec.stored.tensor_bytes:,} bytes of tensors; what they are "
-            "needs its shards or a config.json beside it"
-        )
+def _catalogued(name: str, entry: dict[str, Any]) -> tuple[Count, Model]:
+    """Count and description of a catalogue's model as `scripts/model_shapes.py` stored them."""
+    model = from_json(entry["model"])
+    return tally(name=name, tensors=model.tensors, **entry["count"]), model
 
 
-def _stored_rows(spec: "configs.Spec", total: int) -> tuple[tuple[Tensors, str, int], ...]:
-    """What the checkpoint beside a configuration stores, tensor by tensor or as a whole."""
-    if spec.stored is None:
-        return ()
-    if spec.stored.tensors:
-        return tuple(header_rows(spec.stored))
-    if not MIN_BITS * total <= 8 * spec.stored.tensor_bytes <= MAX_BITS * total:
-        return ()
-    whole = Tensors("all", "all weights", (total,))
-    return ((whole, "as its index states", spec.stored.tensor_bytes),)
-
-
-def _described(spec, result: Count, config) -> Model:
+def _described(spec: "configs.Spec", result: Count, config) -> Model:
     model = from_config.from_config(config, result.total, result.active, spec.name)
-    notes, stored = list(result.assumptions), _stored_rows(spec, result.total)
-    if spec.stored is not None and not stored:
-        notes.append(
-            f"its index states {spec.stored.tensor_bytes:,} bytes, which are not those of "
-            f"{result.total:,} weights, and is not used"
-        )
+    notes, stored = list(result.assumptions), ()
+    if spec.stored is not None:
+        size = spec.stored.tensor_bytes
+        if spec.stored.tensors:
+            stored = tuple(header_rows(spec.stored))
+        elif MIN_BITS * result.total <= 8 * size <= MAX_BITS * result.total:
+            everything = Tensors("all", "all weights", (result.total,))
+            stored = ((everything, "as its index states", size),)
+        else:
+            notes.append(
+                f"its index states {size:,} bytes, which are not those of {result.total:,} "
+                "weights, and is not used"
+            )
     text = spec.fields.get("text_config") or {}
     if (
         model.max_context
         and spec.fields
-        and not any(
-            name in part for part in (spec.fields, text) for name in from_config.MAX_CONTEXT
-        )
+        and not any(n in part for part in (spec.fields, text) for n in from_config.MAX_CONTEXT)
     ):
         notes.append(
             f"its longest context is not stated: its class's default is {model.max_context:,}"
@@ -169,23 +158,10 @@ def _described(spec, result: Count, config) -> Model:
     )
 
 
-def _stored_shape(name: str) -> tuple[Count, Model] | None:
-    """The count and description of a catalogue's model as `scripts/model_shapes.py` kept them."""
-    from sizewise.data import catalog
-
-    shape = catalog.shape(name)
-    if shape is None:
-        return None
-    from .architecture import from_json
-
-    model = from_json(shape["model"])
-    stored_shape = dict(shape["count"])
-    result = tally(name=name, tensors=model.tensors, **stored_shape)
-    return result, model
-
-
 def _counted(spec: "configs.Spec") -> tuple[Count, Any]:
-    """The count of a configuration, and the configuration it was made of."""
+    """The count, and the configuration that it was made of; None for a header's."""
+    if spec.stored is not None and not spec.fields:
+        return _from_headers(spec), None
     notes = list(spec.notes)
     try:
         config = configs.build(spec)
@@ -194,7 +170,7 @@ def _counted(spec: "configs.Spec") -> tuple[Count, Any]:
             raise
         return _estimated(spec, error)
     try:
-        built = skeleton(config)
+        model = skeleton(config)
     except Exception as error:  # a class refuses bad shapes in its own way
         text = _text_config(config)
         if "timm" not in str(error) or text is config:
@@ -203,23 +179,21 @@ def _counted(spec: "configs.Spec") -> tuple[Count, Any]:
             ) from error
         # The tower for images comes from a library that is not here: the text part is counted.
         notes.append("only the text part is counted: its vision tower needs the package timm")
-        built, config = skeleton(text), text
-    return _tally(spec, config, built, notes), config
+        model, config = skeleton(text), text
+    return _tally(spec, config, model, notes), config
 
 
-def _estimated(spec, error) -> tuple[Count, Any]:
-    tensors = estimate.tensors(spec.fields)
-    config = estimate.config(spec.fields)
-    experts, used = from_config.routing(config)
-    kind = str(spec.fields.get("model_type", ""))
+def _estimated(spec: "configs.Spec", error: Exception) -> tuple[Count, Any]:
+    tensors, config = estimate.tensors(spec.fields), estimate.config(spec.fields)
     notes = [*spec.notes, f"an estimate from its fields: {error}", estimate.accuracy()]
     towers = [key for key in ("vision_config", "audio_config", "img_processor", "vision_tower")
               if spec.fields.get(key)]  # fmt: skip
     if towers:
         notes.append(f"the text part alone: its {towers[0]} is not counted")
+    experts, used = from_config.routing(config)
     return tally(
         name=spec.name,
-        model_type=kind,
+        model_type=str(spec.fields.get("model_type", "")),
         built_as="estimate",
         tensors=tensors,
         experts=experts,
@@ -251,15 +225,13 @@ def header_rows(stored) -> list[tuple[Tensors, str, int]]:
     """A checkpoint's tensors by name, shape and type: (tensors, type, bytes of all of them)."""
     rows: dict[tuple, list] = {}
     for tensor in stored.tensors:
-        name = re.sub(r"(?<=[._])\d+(?=\.)", "*", tensor.name)
+        name, layer = _starred(tensor.name)
         shape = tensor.shape or (1,)
-        if tensor.parameters != _product(shape):  # packed: its own shape is not the weights'
+        if tensor.parameters != math.prod(shape):  # packed: its own shape is not the weights'
             shape = (tensor.parameters,)
-        place = re.search(r"(?<=\.)\d+(?=\.)", tensor.name)
-        key = (name, _kind_by_name(name), shape, tensor.type)
-        sums = rows.setdefault(key, [0, set(), 0])
+        sums = rows.setdefault((name, _kind_by_name(name), shape, tensor.type), [0, set(), 0])
         sums[0] += 1
-        sums[1] |= {int(place[0])} if place else set()
+        sums[1] |= layer
         sums[2] += tensor.bytes
     return [
         (Tensors(name, kind, shape, number, tuple(sorted(layers))), label, size)
@@ -267,12 +239,22 @@ def header_rows(stored) -> list[tuple[Tensors, str, int]]:
     ]
 
 
+def _starred(path: str) -> tuple[str, set[int]]:
+    """A tensor's name with * for its numbers, and the first of them, its layer's."""
+    layer = re.search(r"(?<=\.)\d+(?=\.)", path)
+    return re.sub(r"(?<=[._])\d+(?=\.)", "*", path), {int(layer[0])} if layer else set()
+
+
 def _from_headers(spec: "configs.Spec") -> Count:
     """The count of a checkpoint without a configuration beside it."""
     stored = spec.stored
+    if stored.parameters is None:
+        raise ValueError(
+            f"{spec.name}: states {stored.tensor_bytes:,} bytes of tensors; what they are "
+            "needs its shards or a config.json beside it"
+        )
     tensors = tuple(row for row, _, _ in header_rows(stored) if row.parameters)
     experts, used = foreign.gguf_experts(stored.metadata)
-    kinds = {row.kind for row in tensors}
     return tally(
         name=spec.name,
         model_type=str(stored.metadata.get("general.architecture", stored.kind)),
@@ -280,16 +262,9 @@ def _from_headers(spec: "configs.Spec") -> Count:
         tensors=tensors,
         experts=experts,
         experts_per_token=used,
-        tied="output head" not in kinds,
+        tied=all(row.kind != "output head" for row in tensors),
         assumptions=spec.notes,
     )
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 # Names of tensors in GGUF files, where they differ from what `KINDS` finds.
@@ -309,10 +284,8 @@ GGUF_KINDS = (
 def _kind_by_name(name: str) -> str:
     if VISION.search(name) or name.startswith(("v.", "mm.")):
         return "vision"
-    for kind, pattern in (*GGUF_KINDS, *KINDS):
-        if re.search(pattern, name):
-            return kind
-    return "other"
+    kinds = (kind for kind, pattern in (*GGUF_KINDS, *KINDS) if re.search(pattern, name))
+    return next(kinds, "other")
 
 
 def skeleton(config, *, share_layers: bool = True):
@@ -334,6 +307,9 @@ def skeleton(config, *, share_layers: bool = True):
     return model
 
 
+AUTO = ("CausalLM", "Seq2SeqLM", "SpeechSeq2Seq", "ImageTextToText", "MaskedLM")
+
+
 def _model_class(config) -> type:
     """The class that the configuration names, else the first automatic class that has it."""
     import transformers
@@ -341,19 +317,14 @@ def _model_class(config) -> type:
     named = getattr(config, "architectures", None)
     for name in named if isinstance(named, list | tuple) else ():
         model_class = getattr(transformers, str(name), None)
-        stored_shape = isinstance(model_class, type) and issubclass(
-            model_class, transformers.PreTrainedModel
-        )
-        if stored_shape and model_class.config_class is type(config):
+        if (
+            isinstance(model_class, type)
+            and issubclass(model_class, transformers.PreTrainedModel)
+            and model_class.config_class is type(config)
+        ):
             return model_class
-    for auto in (
-        transformers.AutoModelForCausalLM,
-        transformers.AutoModelForSeq2SeqLM,
-        transformers.AutoModelForSpeechSeq2Seq,
-        transformers.AutoModelForImageTextToText,
-        transformers.AutoModelForMaskedLM,
-        transformers.AutoModel,
-    ):
+    for auto in (*(getattr(transformers, f"AutoModelFor{task}") for task in AUTO),
+                 transformers.AutoModel):  # fmt: skip
         if type(config) in auto._model_mapping:
             model_class = auto._model_mapping[type(config)]
             return model_class[0] if isinstance(model_class, tuple) else model_class
@@ -362,22 +333,22 @@ def _model_class(config) -> type:
 
 def _tally(spec, config, model, notes: list[str]) -> Count:
     """The count of a built model."""
-    text_config = _text_config(config)
-    experts, used = from_config.routing(text_config)
-    token, head = _ends(model)
+    experts, used = from_config.routing(_text_config(config))
+    try:
+        token, head = model.get_input_embeddings(), model.get_output_embeddings()
+    except NotImplementedError:  # models of images and sound
+        token = head = None
     token_weight = getattr(token, "weight", None)
-    rows: dict[tuple, list] = {}
+    rows: dict[tuple, list[set[int]]] = {}
     for path, tensor, module in shared_layers.tensors(model):
         kind = _kind(path, tensor, module, token_weight, head, experts)
         if kind != "input embedding" and VISION.search(path):
             kind = "vision"
-        name = re.sub(r"(?<=[._])\d+(?=\.)", "*", path)
-        place = re.search(r"(?<=\.)\d+(?=\.)", path)
-        key = (name, kind, tuple(tensor.shape))
-        rows.setdefault(key, []).append(int(place[0]) if place else None)
+        name, layer = _starred(path)
+        rows.setdefault((name, kind, tuple(tensor.shape)), []).append(layer)
     tensors = tuple(
-        Tensors(*key, len(places), tuple(sorted({p for p in places if p is not None})))
-        for key, places in rows.items()
+        Tensors(*key, len(layers), tuple(sorted(set().union(*layers))))
+        for key, layers in rows.items()
     )
     tied = token_weight is not None and getattr(head, "weight", None) is token_weight
     if tied and config.is_encoder_decoder and spec.fields.get("tie_word_embeddings") is False:
@@ -401,57 +372,50 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
 def tally(
     *,
     name: str,
-    model_type: str,
-    built_as: str,
     tensors: tuple[Tensors, ...],
     experts: int | None = None,
     experts_per_token: int | None = None,
     tied: bool = False,
-    buffers: int = 0,
-    mtp: int = 0,
-    estimated: bool = False,
     assumptions=(),
+    **stated,
 ) -> Count:
-    """The `Count` of a list of tensors."""
-    kinds: dict[str, int] = {}
-    stacks: dict[str, dict[int, int]] = {}
+    """The `Count` of a list of tensors; ``stated`` are fields of it that no tensor tells."""
+    kinds: dict[str, int] = defaultdict(int)
+    stacks: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for row in tensors:
-        kinds[row.kind] = kinds.get(row.kind, 0) + row.parameters
-        sizes = stacks.setdefault(row.name.split(".*.")[0], {}) if row.layers else {}
+        kinds[row.kind] += row.parameters
         for layer in row.layers:
-            sizes[layer] = sizes.get(layer, 0) + row.parameters // len(row.layers)
-    total, routed = sum(kinds.values()), kinds.get("routed experts", 0)
-    used = experts_per_token if routed else None
-    active = _active(total, routed, experts, used)
-    embedding = kinds.get("input embedding", 0)
-    notes = list(assumptions)
-    if active is None:
+            stacks[row.name.split(".*.")[0]][layer] += row.parameters // len(row.layers)
+    total, routed, embedding = (
+        sum(kinds.values()),
+        kinds["routed experts"],
+        kinds["input embedding"],
+    )
+    used, notes = experts_per_token if routed else None, list(assumptions)
+    active = total
+    if routed and experts and used is not None:
+        active -= routed - routed * min(used, experts) // experts
+    elif routed:
+        active = None
         notes.append("active: not known, the configuration names no experts per token")
+    tables = embedding + kinds["other embeddings"] + kinds["output head"]
     return Count(
         model=name,
-        model_type=model_type,
-        built_as=built_as,
         total=total,
         active=active,
         active_without_input_embedding=active if tied or active is None else active - embedding,
         embedding=embedding,
-        embedding_and_head=embedding
-        + kinds.get("other embeddings", 0)
-        + kinds.get("output head", 0),
+        embedding_and_head=tables,
         routed=routed,
         experts=experts if routed else None,
         experts_per_token=used,
         tied=tied,
-        buffers=buffers,
-        vision=kinds.get("vision", 0),
-        mtp=mtp,
-        estimated=estimated,
+        vision=kinds["vision"],
         by_kind=dict(sorted(((k, n) for k, n in kinds.items() if n), key=lambda item: -item[1])),
-        layers={
-            path: tuple(sizes[n] for n in sorted(sizes)) for path, sizes in stacks.items() if sizes
-        },
+        layers={path: tuple(sizes[n] for n in sorted(sizes)) for path, sizes in stacks.items()},
         tensors=tensors,
         assumptions=tuple(notes),
+        **stated,
     )
 
 
@@ -486,14 +450,6 @@ def _text_config(config):
         return config
 
 
-def _ends(model) -> tuple:
-    """The modules that take tokens in and give them out; None where a model has no such thing."""
-    try:
-        return model.get_input_embeddings(), model.get_output_embeddings()
-    except NotImplementedError:  # models of images and sound
-        return None, None
-
-
 def _kind(path, tensor, module, token_weight, head, experts) -> str:
     if tensor is token_weight:
         return "input embedding"
@@ -507,15 +463,4 @@ def _kind(path, tensor, module, token_weight, head, experts) -> str:
         return "routed experts"
     if looked_up:
         return "other embeddings"
-    for kind, pattern in KINDS:
-        if re.search(pattern, plain):
-            return kind
-    return "other"
-
-
-def _active(total: int, routed: int, experts: int | None, used: int | None) -> int | None:
-    if not routed:
-        return total
-    if not experts or used is None:
-        return None
-    return total - routed + routed * min(used, experts) // experts
+    return next((kind for kind, pattern in KINDS if re.search(pattern, plain)), "other")
