@@ -47,12 +47,12 @@ def run(
     values = dict(_parameter(argument) for argument in parameter or ())
     if in_place and (values or output):
         raise ValueError("--in-place renews the book's own pages: no -p and no --output with it")
-    wanted = runner.resolve(chapters or ())
-    bounds.check(wanted, values)
+    selected = runner.resolve(chapters or ())
+    bounds.check(selected, values)
     folder = None if in_place else (output or paths.root() / "_build" / "runs").resolve()
-    with show.Progress(wanted) as progress:
+    with show.Progress(selected) as progress:
         results = runner.run(
-            wanted, output=folder, values=values, jobs=jobs, force=force, report=progress.report
+            selected, output=folder, values=values, jobs=jobs, force=force, report=progress.report
         )
     show.results(results)
     raise typer.Exit(1 if any(result.error for result in results) else 0)
@@ -80,14 +80,14 @@ def list_claims(
         raise units.unknown("article", article, claims.articles())
     if verdict not in ("", "waiting", *claims.VERDICTS):
         raise units.unknown("verdict", verdict, ("waiting", *claims.VERDICTS))
-    wanted = [
+    selected = [
         row
         for row in rows
         if chapter in ("", row["chapter"])
         and (not article or article in row["article"].split(", "))
         and verdict in ("", row["verdict"] or "waiting")
     ]
-    show.claims(wanted, json)
+    show.claims(selected, json)
 
 
 def verify(

@@ -7,7 +7,7 @@ import typer
 from sizewise.units import optional, si
 
 from .forecast import Concurrency, Framework, Host, Input, Output
-from .output import as_json, lines, print_table, table, warn
+from .output import as_json, lines, listing, print_table, table, warn
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name, file, folder or hub id.")]
 Device = Annotated[
@@ -32,6 +32,8 @@ Estimate = Annotated[
     bool, typer.Option("--estimate", help="Estimate an architecture that has no class.")
 ]
 DEFAULT_CONTEXT = 8192
+SHOWN = 64  # devices with a line each
+FITS = {True: "fits", False: "does not fit"}
 TRAINING = {"optimizer": "adam-mixed", "rank": 16, "checkpointing": True}  # options of --train
 
 
@@ -133,7 +135,7 @@ def _question(model: str, weights: str, kv: str, context: str, batch: int, estim
 
     tokens = whole("context", units.tokens(context), deployment.MOST_CONTEXT) if context else None
     whole("batch", batch, deployment.MOST_REQUESTS)
-    wanted = formats.weight_format(weights).name if weights else None
+    format = formats.weight_format(weights).name if weights else None
     formats.cache_format(kv)
     described = parameters.describe(config.load(model, estimate=estimate))
     notes = []
@@ -142,7 +144,7 @@ def _question(model: str, weights: str, kv: str, context: str, batch: int, estim
         notes.append(f"a context of {tokens:,} tokens, since none is stated")
     elif context != str(tokens):
         notes.append(f"{context} read as {tokens:,} tokens")
-    return described, {"weights": wanted, "kv": kv, "context": tokens, "batch": batch}, notes
+    return described, {"weights": format, "kv": kv, "context": tokens, "batch": batch}, notes
 
 
 def _fewest(model, device, options: dict) -> dict[str, Any]:
@@ -172,34 +174,22 @@ def _every_device(model, devices: list, options: dict, json: bool) -> None:
     rows = []
     for device in devices:
         alone = deployment.layout(model, 1)
-        loads = deployment.plan(model, device, alone, **options)
+        (load,) = deployment.plan(model, device, alone, **options)
         rows.append(
-            {
-                "device": device.name,
-                "memory_bytes": device.memory_bytes,
-                "total_bytes": loads[0].total_bytes,
-                "fits": deployment.fits(loads),
-                **_fewest(model, device, options),
-                "best_format_on_one": deployment.best_format(model, device, alone, **options),
-            }
-        )
-    if json:
-        as_json(rows)
-        return
+            {"device": device.name, "memory_bytes": device.memory_bytes,
+             "total_bytes": load.total_bytes, "fits": load.fits,
+             **_fewest(model, device, options),
+             "best_format_on_one": deployment.best_format(model, device, alone, **options)}
+        )  # fmt: skip
     title = f"{model.name}: {options['context']:,} tokens x {options['batch']:,}"
-    result = table(
-        title, "device", "memory>", "needed>", "on one", "devices>", "best format on one"
-    )
-    for row in rows:
-        result.add_row(
-            row["device"],
-            si(row["memory_bytes"], "B"),
-            si(row["total_bytes"], "B"),
-            "fits" if row["fits"] else "does not fit",
-            f"{row['devices']:,}" if row["devices"] else "over 1,024",
-            row["best_format_on_one"] or "none",
-        )
-    print_table(result)
+    listing(rows, json, {
+        "device": lambda row: row["device"],
+        "memory>": lambda row: si(row["memory_bytes"], "B"),
+        "needed>": lambda row: si(row["total_bytes"], "B"),
+        "on one": lambda row: FITS[row["fits"]],
+        "devices>": lambda row: optional(row["devices"], absent="over 1,024"),
+        "best format on one": lambda row: row["best_format_on_one"] or "none",
+    }, title)  # fmt: skip
 
 
 def _print_memory(total, result: dict, device, devices: int) -> None:
@@ -226,21 +216,22 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
     loads = result.get("loads", [])
     if devices > 1:
         _print_loads(loads, device.name, result["layout"])
-    each = si(device.memory_bytes, "B")
-    room = si(device.memory_bytes * total.usable, "B")
-    verdict = "fits" if result["fits"] else "does not fit"
+    size, room = si(device.memory_bytes, "B"), si(device.memory_bytes * total.usable, "B")
     on = f"on {devices:,} x {device.name}" if devices > 1 else f"in one {device.name}"
-    print(f"{verdict} {on} ({each}, {room} of them free for it)")
+    print(f"{FITS[bool(result['fits'])]} {on} ({size}, {room} of them free for it)")
     if not result["fits"] and result["devices"]:
         print(f"needs {result['devices']:,} of them ({result['devices_layout']})")
     if "offload_ms_a_token" in result:
-        host = sum(load["host_bytes"] * load["devices"] for load in loads)
+        host = si(sum(load["host_bytes"] * load["devices"] for load in loads), "B")
         floor = result["offload_ms_a_token"]
-        print(
-            f"{si(host, 'B')} of weights stay in host memory: at best {floor:,.3g} ms a token more"
-        )
-    if result.get("fit"):
-        _print_fit(result["fit"], total)
+        print(f"{host} of weights stay in host memory: at best {floor:,.3g} ms a token more")
+    if fit := result.get("fit"):
+        context, requests = (optional(fit[name], absent="none fits")
+                             for name in ("largest_context", "most_requests"))  # fmt: skip
+        limit = f" (the limit of {fit['limited_by']})" if fit["largest_context"] else ""
+        print(f"largest context at {total.batch:,} requests: {context}{limit}")
+        print(f"most concurrent requests at {total.context:,} tokens: {requests}")
+        print(f"best format that fits: {fit['best_format'] or 'none'}")
     lines("assumed", result["assumptions"])
     if result["listed_price"]:
         print("  " + result["listed_price"])
@@ -249,26 +240,14 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
 def _print_loads(loads: list[dict], device: str, shared: str) -> None:
     rows = table(f"each device ({shared})", "device", "weights>", "KV cache>", "activations>",
                  "total>", "free for it>", "")  # fmt: skip
-    number = 0
-    for load in loads:
-        for _ in range(load["devices"]):
-            sizes = ("weights_bytes", "kv_bytes", "activation_bytes", "total_bytes", "room_bytes")
-            fits = "fits" if load["fits"] else "does not fit"
-            if number < 64:
-                rows.add_row(f"{device} {number}", *(si(load[size], "B") for size in sizes), fits)
-            number += 1
+    names = ("weights_bytes", "kv_bytes", "activation_bytes", "total_bytes", "room_bytes")
+    every = [load for load in loads for _ in range(load["devices"])]
+    for number, load in enumerate(every[:SHOWN]):
+        sizes = (si(load[name], "B") for name in names)
+        rows.add_row(f"{device} {number}", *sizes, FITS[load["fits"]])
     print_table(rows)
-    if number > 64:
-        print(f"... and {number - 64:,} more like them")
-
-
-def _print_fit(fit: dict, total) -> None:
-    context, requests = fit["largest_context"], fit["most_requests"]
-    limit = f" (the limit of {fit['limited_by']})" if context else ""
-    longest, most = (optional(value, absent="none fits") for value in (context, requests))
-    print(f"largest context at {total.batch:,} requests: {longest}{limit}")
-    print(f"most concurrent requests at {total.context:,} tokens: {most}")
-    print(f"best format that fits: {fit['best_format'] or 'none'}")
+    if len(every) > SHOWN:
+        print(f"... and {len(every) - SHOWN:,} more like them")
 
 
 def _listed_price(name: str) -> str | None:
@@ -280,12 +259,9 @@ def _listed_price(name: str) -> str | None:
     entry = catalog.models().get(name)
     if entry is None or entry.price_list is None:
         return None
-    place = entry.price_list
-    price = prices.price(*place, datetime.now(UTC).date())
-    return (
-        f"listed by {place[0]}: ${price.input:g} a million input tokens, ${price.output:g} output "
-        f"({price.source})"
-    )
+    price = prices.price(*entry.price_list, datetime.now(UTC).date())
+    dollars = f"${price.input:g} a million input tokens, ${price.output:g} output"
+    return f"listed by {entry.price_list[0]}: {dollars} ({price.source})"
 
 
 def _training(model, method: str, training: dict, options: dict, device, notes, json: bool):
@@ -309,9 +285,8 @@ def _training(model, method: str, training: dict, options: dict, device, notes, 
         value = getattr(result, name)
         rows.add_row(name, f"{value:,} B", si(value, "B"))
     print_table(rows)
-    verdict = "fits in" if plain["fits"] else "does not fit in"
-    size = si(device.memory_bytes, "B")
-    print(f"{verdict} one {device.name} ({size}, {si(room, 'B')} free for it)")
+    size, room = si(device.memory_bytes, "B"), si(room, "B")
+    print(f"{FITS[plain['fits']]} in one {device.name} ({size}, {room} free for it)")
     lines("assumed", notes)
 
 
@@ -363,7 +338,7 @@ def roofline(
         raise ValueError(f"{hardware.name} states no {compute} arithmetic; it states: {stated}")
     validation.whole("devices", devices, deployment.MOST_DEVICES, 0)
     described, options, notes = _question(model, weights, kv, context, batch, estimate)
-    tokens, wanted = options["context"], options["weights"]
+    tokens, format = options["context"], options["weights"]
     if described.kind == "encoder":
         raise ValueError(f"{model}: an encoder writes no tokens, so it has no decode floor")
     total = costs.total_memory(described, device=hardware, usable=usable, **options)
@@ -376,35 +351,21 @@ def roofline(
     if fewest is None or count < fewest:
         needed = f"{fewest:,} hold it" if fewest else "not even 1,024 hold it"
         warning = f"does not fit on {count:,} x {hardware.name}: {needed}"
-    same = {
-        "weights": wanted,
-        "kv": kv,
-        "compute": compute or "bf16",
-        "devices": count,
-        "price": paid,
-    }
+    same = {"weights": format, "kv": kv, "devices": count, "price": paid,
+            "compute": compute or "bf16"}  # fmt: skip
     steps = (floor.prefill, floor.decode) if peak else (floor.decode,)
     floors = [step(described, hardware, tokens, batch, **same) for step in steps]
     plain = _floors_as_dict(floors) | {"fits": warning is None, "warning": warning}
     plain["warnings"] = [*total.warnings, *filter(None, [warning])]
     plain["prefill_unknown"] = None if peak else f"{hardware.name} states no peak for prompts"
     plain["listed_price"] = _listed_price(described.name)
-    plain["model_assumptions"] = [*costs.assumed(described, wanted, total.usable, 8192), *notes]
+    plain["model_assumptions"] = [*costs.assumed(described, format, total.usable, 8192), *notes]
     warn(total.warnings)
     expected = forecast.question(
-        described,
-        hardware,
-        devices=count,
-        weights=weight_parts.scheme(described, wanted).format.name,
-        kv=kv,
-        context=tokens,
-        batch=batch,
-        framework=framework,
-        concurrency=concurrency,
-        input=input,
-        output=output,
-        host=host,
-    )
+        described, hardware, devices=count, kv=kv, context=tokens, batch=batch,
+        weights=weight_parts.scheme(described, format).format.name, framework=framework,
+        concurrency=concurrency, input=input, output=output, host=host,
+    )  # fmt: skip
     if json:
         as_json(plain | expected)
         return
@@ -414,29 +375,20 @@ def roofline(
 
 def _floors_as_dict(floors: list) -> dict:
     """Prefill and decode with their figures in the units people use."""
-    first, steps = floors[-1], {}
+    plain = {name: getattr(floors[-1], name)
+             for name in ("model", "device", "devices", "context", "batch")}  # fmt: skip
     for floor in floors:
         money = floor.dollars_per_million_tokens
         requests = floor.batch if floor.step == "decode" else 1
-        steps[floor.step] = {
+        same = ("tokens_per_second", "bound", "bytes", "operations", "joules_per_million_tokens")
+        plain[floor.step] = {
             "floor_ms_per_step": floor.seconds * 1e3,
             "floor_ms_per_token": floor.seconds * 1e3 * requests / floor.tokens,
-            "tokens_per_second": floor.tokens_per_second,
-            "bound": floor.bound,
-            "bytes": floor.bytes,
-            "operations": floor.operations,
-            "joules_per_million_tokens": floor.joules_per_million_tokens,
+            **{name: getattr(floor, name) for name in same},
             "dollars_per_million_tokens": [money.low, money.high] if money else None,
             "assumptions": list(floor.assumptions),
         }
-    return {
-        "model": first.model,
-        "device": first.device,
-        "devices": first.devices,
-        "context": first.context,
-        "batch": first.batch,
-        **steps,
-    }
+    return plain
 
 
 FIGURES = (
@@ -470,8 +422,8 @@ def _print_floors(floors: list, plain: dict) -> None:
     notes = [step["assumptions"] for step in steps]
     both = [note for note in notes[0] if all(note in other for other in notes)]
     lines("assumed", dict.fromkeys([*plain["model_assumptions"], *both]))
-    for floor, each in zip(floors, notes, strict=True):
-        lines("assumed", [f"{floor.step}: {note}" for note in each if note not in both])
+    for floor, notes_of in zip(floors, notes, strict=True):
+        lines("assumed", [f"{floor.step}: {note}" for note in notes_of if note not in both])
 
 
 def _price(text: str) -> tuple[float, float] | None:

@@ -141,14 +141,14 @@ def _print(result: dict[str, Any]) -> None:
     for name, pair in result["ci"].items():
         table.add_row(name, *(units.optional(v, ".5g", "open") for v in (result[name], *pair)))
     rows = {"": f"for C = {result.get('budget', 0):.3g}", "served_": "with serving"}
-    for prefix, words in rows.items():
+    for prefix, label in rows.items():
         if result.get(f"{prefix}params") is None:
             continue
         table.add_section()
         for name in ("params", "tokens"):
             pair = result[f"{prefix}{name}_ci"] or (None, None)
             ends = [units.si(end) if end else "" for end in pair]
-            table.add_row(f"{name} {words}", units.si(result[f"{prefix}{name}"]), *ends)
+            table.add_row(f"{name} {label}", units.si(result[f"{prefix}{name}"]), *ends)
     output.console().print(table)
     lines = [
         f"sum of Huber losses {result['objective']:.6g}, reached from "

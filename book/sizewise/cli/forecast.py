@@ -65,19 +65,13 @@ def question(
     joules = None
     if device.tdp_watts:
         memory, flops = forecast.floor_parts(described, device, replace(plan, batch=result.batch))
-        joules = energy.joules_per_token(
+        joules = 1e6 * energy.joules_per_token(
             device, devices, result.seconds, memory, flops, result.batch
         )
+    same = ("seconds", "low", "high", "nominal", "grade", "batch", "floor_seconds", "parts")
     return {
-        "forecast_joules_per_million_tokens": None if joules is None else 1e6 * joules,
-        "forecast_seconds": result.seconds,
-        "forecast_low": result.low,
-        "forecast_high": result.high,
-        "forecast_nominal": result.nominal,
-        "forecast_grade": result.grade,
-        "forecast_batch": result.batch,
-        "forecast_floor_seconds": result.floor_seconds,
-        "forecast_parts": result.parts,
+        "forecast_joules_per_million_tokens": joules,
+        **{f"forecast_{name}": getattr(result, name) for name in same},
         "first_token_floor_seconds": result.first_token_floor,
         "queues": result.queues,
         "input": input,

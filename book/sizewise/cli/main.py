@@ -56,8 +56,8 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # only usage errors are people's mistakes
             raise
-        words = error.format_message()  # none where the help was printed instead
-        code = fail(words) if words else 2
+        text = error.format_message()  # none where the help was printed instead
+        code = fail(text) if text else 2
     sys.exit(code if isinstance(code, int) else 0)
 
 

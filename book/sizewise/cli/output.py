@@ -22,9 +22,9 @@ MARKS = {
 }
 
 
-def as_json(what: Any) -> None:
+def as_json(value: Any) -> None:
     """Print ``what`` as JSON; NaN and infinity are errors, not output."""
-    print(_json.dumps(what, indent=2, allow_nan=False, ensure_ascii=False))
+    print(_json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
 def console():
@@ -89,10 +89,10 @@ def _fitted(rows, screen) -> bool:
         return False
     ranges = [rows._measure_column(screen, options, column) for column in rows.columns]
     spare = screen.width - wide.minimum
-    for column, (least, most) in zip(rows.columns, ranges, strict=True):
-        more = min(spare, most - least)
+    for column, (minimum, maximum) in zip(rows.columns, ranges, strict=True):
+        more = min(spare, maximum - minimum)
         # what a column measures includes its padding, what it is given does not
-        column.width = least + more - rows._get_padding_width(column._index)
+        column.width = minimum + more - rows._get_padding_width(column._index)
         spare -= more
     return True
 

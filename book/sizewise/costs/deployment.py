@@ -44,8 +44,8 @@ class Layout:
         return self.tensor * self.pipeline * self.data
 
     def __str__(self) -> str:
-        words = [f"TP {self.tensor}", f"PP {self.pipeline}", f"DP {self.data}"]
-        return ", ".join([*words, f"EP {self.expert}"] if self.expert else words)
+        parts = [f"TP {self.tensor}", f"PP {self.pipeline}", f"DP {self.data}"]
+        return ", ".join([*parts, f"EP {self.expert}"] if self.expert else parts)
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ def _check_heads(model: Model, tensor: int) -> None:
                 raise ValueError(f"{cached} key-value heads do not divide by TP {tensor}")
 
 
-def _near(number: int, wanted: int) -> str:
+def _near(number: int, target: int) -> str:
     divisors = [n for n in range(1, number + 1) if number % n == 0]
-    below = max(n for n in divisors if n <= wanted)
-    above = min((n for n in divisors if n >= wanted), default=below)
+    below = max(n for n in divisors if n <= target)
+    above = min((n for n in divisors if n >= target), default=below)
     return " and ".join(str(n) for n in dict.fromkeys((below, above)))
 
 
@@ -175,8 +175,8 @@ def plan(
 
 def _stages(model: Model, pipeline: int) -> list[range]:
     """The numbers of each stage's layers, the first stages one more where they do not divide."""
-    each, more = divmod(len(model.layers), pipeline)
-    starts = [stage * each + min(stage, more) for stage in range(pipeline + 1)]
+    depth, more = divmod(len(model.layers), pipeline)
+    starts = [stage * depth + min(stage, more) for stage in range(pipeline + 1)]
     return [range(a, b) for a, b in pairwise(starts)]
 
 
@@ -241,19 +241,19 @@ def fits(loads: list[Load]) -> bool:
     return all(load.fits for load in loads)
 
 
-def largest(what: str, model: Model, device, layout: Layout, **options) -> int | None:
+def largest(quantity: str, model: Model, device, layout: Layout, **options) -> int | None:
     """The largest ``context`` or ``batch`` that fits, the rest as given; None if not even one."""
 
     def holds(n: int) -> bool:
-        return fits(plan(model, device, layout, **(options | {what: n})))
+        return fits(plan(model, device, layout, **(options | {quantity: n})))
 
     if not holds(1):
         return None
-    most = MOST_CONTEXT if what == "context" else MOST_REQUESTS
+    limit = MOST_CONTEXT if quantity == "context" else MOST_REQUESTS
     low, high = 1, 2
-    while high <= most and holds(high):
+    while high <= limit and holds(high):
         low, high = high, 2 * high
-    high = min(high, most + 1)
+    high = min(high, limit + 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)

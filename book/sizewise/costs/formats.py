@@ -129,9 +129,9 @@ def cache_format(name: str | Format) -> Format:
 def _lookup(kind: str, name: str | Format, table: dict[str, Format]) -> Format:
     if isinstance(name, Format):
         return name
-    wanted = re.sub(r"[-_ ]", "", str(name).lower())
+    plain = re.sub(r"[-_ ]", "", str(name).lower())
     for entry in table.values():
-        if wanted in (re.sub(r"[-_]", "", each) for each in (entry.name, *entry.aliases)):
+        if plain in (re.sub(r"[-_]", "", scheme) for scheme in (entry.name, *entry.aliases)):
             return entry
     raise units.unknown(kind, name, table)
 
@@ -153,8 +153,8 @@ class Stored:
     @property
     def name(self) -> str:
         others = dict.fromkeys(form.name for _, form in self.groups)
-        apart = f", experts {self.experts.name}" if self.experts else ""
-        return "+".join(dict.fromkeys([self.format.name, *others])) + apart
+        expert_format = f", experts {self.experts.name}" if self.experts else ""
+        return "+".join(dict.fromkeys([self.format.name, *others])) + expert_format
 
 
 def stored(fields: dict[str, Any]) -> Stored | None:
@@ -222,10 +222,10 @@ def _bits(bits: float, group: float, beside: float, name: str, keeps=KEPT) -> Fo
     """A format of ``bits`` with ``beside`` more bits for each ``group``, or row where that is 0."""
     if not 1 <= bits <= 16:
         raise ValueError(f"quantization_config states {bits} bits")
-    each = f"g{group:g}" if group > 0 else "row"
+    unit = f"g{group:g}" if group > 0 else "row"
     note = f"{beside:g} bits beside {group if group > 0 else 'a row'}"
     in_group, in_row = (beside / group, 0) if group > 0 else (0, beside)
-    return Format(f"{name}-{each}" if beside else name, bits + in_group, in_row, note, keeps)
+    return Format(f"{name}-{unit}" if beside else name, bits + in_group, in_row, note, keeps)
 
 
 def _integer(config: dict, zero: bool, scale: int = 16) -> Format:
@@ -363,17 +363,15 @@ def is_ignored(name: str, patterns: tuple[str, ...]) -> bool:
     A pattern is a module's path, a glob, or a regular expression after ``re:``. Prefixes of the
     wrapping class differ between hub and library and are not compared.
     """
-    plain = _bare(name)
+    bare = _bare(name)
     for pattern in patterns:
         if pattern.startswith("re:"):
-            if re.match(pattern[3:], name) or re.match(pattern[3:], plain):
+            if re.match(pattern[3:], name) or re.match(pattern[3:], bare):
                 return True
             continue
-        wanted = _bare(pattern)
-        if plain == wanted or plain.startswith(wanted + ".") or f".{wanted}." in f".{plain}.":
-            return True
-        if "*" in wanted and (
-            fnmatch.fnmatchcase(plain, wanted) or fnmatch.fnmatchcase(plain, wanted + ".*")
+        module = _bare(pattern)
+        if f".{module}." in f".{bare}." or any(
+            fnmatch.fnmatchcase(bare, glob) for glob in (module, module + ".*") if "*" in module
         ):
             return True
     return False

@@ -22,16 +22,16 @@ class Range:
     high: float
 
     @classmethod
-    def of(cls, value: "float | tuple[float, float] | Range", what: str = "value") -> "Range":
+    def of(cls, value: "float | tuple[float, float] | Range", label: str = "value") -> "Range":
         """A number, a pair or a Range. Raises ValueError unless 0 < low <= high < infinity."""
         if isinstance(value, Range):
             value = (value.low, value.high)
         pair = value if isinstance(value, tuple | list) else (value, value)
         if len(pair) != 2:
-            raise ValueError(f"{what} must be a number or (low, high), got {value!r}")
-        low, high = (positive(what, end) for end in pair)
+            raise ValueError(f"{label} must be a number or (low, high), got {value!r}")
+        low, high = (positive(label, end) for end in pair)
         if low > high:
-            raise ValueError(f"{what}: the low end {low:g} is above the high end {high:g}")
+            raise ValueError(f"{label}: the low end {low:g} is above the high end {high:g}")
         return cls(low, high)
 
     def __mul__(self, other: "float | Range") -> "Range":
@@ -116,7 +116,7 @@ def state_bytes(
         raise ValueError(f"expert parallel {expert} does not divide data parallel {data}")
     if optimizer not in OPTIMIZERS:
         raise units.unknown("optimizer", optimizer, OPTIMIZERS)
-    each = OPTIMIZERS[optimizer]
+    state = OPTIMIZERS[optimizer]
     dense_here = math.ceil((parameters - routed) / (tensor * pipeline))
     experts_here = math.ceil(routed / (tensor * pipeline * expert))
 
@@ -126,12 +126,12 @@ def state_bytes(
         return math.ceil((dense + experts) * bytes_each)
 
     return State(
-        weights=share(each.weights, stage >= 3),
-        gradients=share(each.gradients, stage >= 2),
-        optimizer=share(each.optimizer, stage >= 1),
+        weights=share(state.weights, stage >= 3),
+        gradients=share(state.gradients, stage >= 2),
+        optimizer=share(state.optimizer, stage >= 1),
         devices=data * tensor * pipeline,
         assumptions=(
-            f"{each.name}: {each.note}",
+            f"{state.name}: {state.note}",
             "layers divide evenly over pipeline stages, matrices over tensor ranks",
             "without activations, communication buffers or gathered weights",
         ),
@@ -149,7 +149,7 @@ def training_operations(
     """
     active, tokens = positive("active parameters", active), positive("tokens", tokens)
     shape = {"layers": layers, "width": width, "sequence": sequence}
-    layers, width, sequence = (whole(what, size, least=0) for what, size in shape.items())
+    layers, width, sequence = (whole(label, size, least=0) for label, size in shape.items())
     return (6 * active + 12 * layers * width * sequence) * tokens
 
 

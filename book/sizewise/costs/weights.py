@@ -109,11 +109,11 @@ def _assigned(model: Model, stored_as: Stored) -> Iterator[tuple[Tensors, int, s
         return
     for row in model.inventory:
         if stored_as.format.mixture:
-            each = row.count // max(1, len(row.layers))
-            for place in range(max(1, len(row.layers))):
-                kind = gguf_type(model, row, place, stored_as.format.mixture)
+            number = row.count // max(1, len(row.layers))
+            for index in range(max(1, len(row.layers))):
+                kind = gguf_type(model, row, index, stored_as.format.mixture)
                 block, size = _BLOCKS[kind]
-                yield row, each, kind.lower(), each * math.ceil(row.elements / block) * size
+                yield row, number, kind.lower(), number * math.ceil(row.elements / block) * size
             continue
         for count, form in _formats_of(row, stored_as, bool(model.experts)):
             bits = row.elements * form.bits + form.per_row * row.rows
@@ -136,44 +136,44 @@ def _what(row: Tensors, name: str, stored_as: Stored) -> str:
         return "all weights"
     if stored_as.experts and name == stored_as.experts.name:
         return "routed experts"
-    return "linear layers" if name == stored_as.format.name else row.kind
+    quantized = {stored_as.format.name, *(form.name for _, form in stored_as.groups)}
+    return "linear layers" if name in quantized else row.kind
 
 
 def _formats_of(row: Tensors, stored_as: Stored, sparse: bool) -> list[tuple[int, Format]]:
     """How many of a row's tensors have which format."""
-    wanted, plain = stored_as.format, WEIGHTS["bf16"]
+    main, plain, modules = stored_as.format, WEIGHTS["bf16"], row.modules()
     if row.kind == "routed experts" and stored_as.experts and row.is_matrix:
         return [(row.count, stored_as.experts)]
-    modules = row.modules()
-    counts: dict[Format, int] = defaultdict(int)
-    for name in modules if row.is_matrix else ():
+    counts: dict[Format | None, int] = defaultdict(int)
+    for name in modules if row.is_matrix and (stored_as.groups or stored_as.ignored) else ():
         # A group that names the module decides, then the list of what was left alone.
         form = next((f for targets, f in stored_as.groups if is_ignored(name, targets)), None)
-        if form is None and stored_as.ignored and is_ignored(name, stored_as.ignored):
+        if form is None and is_ignored(name, stored_as.ignored):
             form = plain
         counts[form] += row.count // len(modules)
-    keeps = wanted.keeps
-    if wanted.name == "mxfp4" and sparse and not stored_as.ignored:
-        keeps = ONLY_EXPERTS
-    rest = row.count - sum(n for form, n in counts.items() if form is not None)
-    counts[None] = 0
-    counts[plain if keeps and (row.kind in keeps or not row.is_matrix) else wanted] += rest
+    counts.pop(None, None)
+    keeps = (
+        ONLY_EXPERTS if main.name == "mxfp4" and sparse and not stored_as.ignored else main.keeps
+    )
+    in_16_bits = keeps and (row.kind in keeps or not row.is_matrix)
+    counts[plain if in_16_bits else main] += row.count - sum(counts.values())
     return [(n, form) for form, n in counts.items() if n]
 
 
-def _more_bits(place: int, layers: int) -> bool:
+def _more_bits(index: int, layers: int) -> bool:
     """llama.cpp's ``use_more_bits``: the first and last eighth, and every third between."""
-    return place < layers // 8 or place >= 7 * layers // 8 or (place - layers // 8) % 3 == 2
+    return index < layers // 8 or index >= 7 * layers // 8 or (index - layers // 8) % 3 == 2
 
 
-def gguf_type(model: Model, row: Tensors, place: int, file_type: str) -> str:
+def gguf_type(model: Model, row: Tensors, index: int, file_type: str) -> str:
     """The ggml type of the tensor of ``row`` in the ``place``-th layer that has one."""
     if len(row.shape) < 2 or row.kind in ("norm", "router") or not row.is_weight:
         return "F32"
     if row.kind == "vision":
         return "F16"
     plain = file_type if file_type in _BLOCKS else re.sub("_[SML]$", "", file_type)
-    kind = _by_role(file_type, plain, _role(row, model), place, max(1, len(row.layers)), model)
+    kind = _by_role(file_type, plain, _role(row, model), index, max(1, len(row.layers)), model)
     if row.shape[-1] % _BLOCKS[kind][0]:  # llama.cpp's stand-in where rows don't divide in blocks
         kind = _NARROWER.get(kind, "F16")
     return "F16" if row.shape[-1] % _BLOCKS[kind][0] else kind
@@ -212,24 +212,24 @@ def _role(row: Tensors, model: Model) -> str:
     return "other"
 
 
-def _by_role(file_type: str, plain: str, role: str, place: int, layers: int, model: Model) -> str:
+def _by_role(file_type: str, plain: str, role: str, index: int, layers: int, model: Model) -> str:
     """The rules for one tensor, in the order of llama.cpp's own."""
     if role == "head":
         return plain if plain == "Q8_0" else "Q6_K"
     if role in ("value", "key") and model.experts == 8:
         return "Q8_0"
-    if role == "value" and file_type == "Q4_K_S" and place < 4:
+    if role == "value" and file_type == "Q4_K_S" and index < 4:
         return "Q5_K"
-    if role == "value" and file_type == "Q3_K_M" and place < 2:
+    if role == "value" and file_type == "Q3_K_M" and index < 2:
         return "Q5_K"
     if role == "value" and file_type in ("Q2_K", "IQ4_XS"):
         wide = {"Q2_K": ("Q4_K", "Q3_K"), "IQ4_XS": ("Q5_K", plain)}[file_type]
         return wide[0] if _queries_per_key(model) >= 4 else wide[1]
     if role in ("value", "down") and file_type in ("Q4_K_M", "Q5_K_M"):
-        return "Q6_K" if _more_bits(place, layers) else plain
-    if role == "down" and file_type in ("Q4_K_S", "IQ4_XS", "IQ4_NL") and place < layers // 8:
+        return "Q6_K" if _more_bits(index, layers) else plain
+    if role == "down" and file_type in ("Q4_K_S", "IQ4_XS", "IQ4_NL") and index < layers // 8:
         return "Q5_K"
-    if role == "down" and file_type == "Q3_K_M" and place < layers // 16:
+    if role == "down" and file_type == "Q3_K_M" and index < layers // 16:
         return "Q5_K"
     if role == "output" and model.experts == 8 and file_type in _EIGHT:
         return "Q5_K"

@@ -147,11 +147,11 @@ class Compressed:
         return window + entries + index
 
     def scores(self, absorbed: bool = True) -> tuple[Scores, ...]:
-        each = 4 * self.query_heads * self.head_dim
-        window = (Scores(each, self.window),)
+        score = 4 * self.query_heads * self.head_dim
+        window = (Scores(score, self.window),)
         if not self.rate:
             return window
-        entries = (Scores(each, self.index_topk, self.rate),)
+        entries = (Scores(score, self.index_topk, self.rate),)
         index = Scores(2 * self.index_heads * self.index_dim, None, self.rate)
         return window + entries + ((index,) if self.index_dim else ())
 
@@ -202,10 +202,10 @@ class Cross:
         return self.stored(absorbed)
 
     def scores(self, absorbed: bool = True) -> tuple[Scores, ...]:
-        each = 4 * self.query_heads * self.head_dim
+        score = 4 * self.query_heads * self.head_dim
         if self.positions is None:
-            return (Scores(each),)
-        return (Scores(each * self.positions, 1),)
+            return (Scores(score),)
+        return (Scores(score * self.positions, 1),)
 
 
 Attention = Grouped | Latent | Compressed | Cross
@@ -318,8 +318,8 @@ class Model:
     @property
     def inventory(self) -> tuple[Tensors, ...]:
         """Its tensors; none where its total was replaced, so that they no longer are the model."""
-        whole = sum(row.parameters for row in self.tensors)
-        return self.tensors if whole == self.total else ()
+        expanded = sum(row.parameters for row in self.tensors)
+        return self.tensors if expanded == self.total else ()
 
     def as_dict(self) -> dict:
         """Plain data; each attention and state says which kind it is."""
@@ -334,14 +334,14 @@ class Model:
 def to_json(model: Model) -> dict[str, Any]:
     """A model as short plain data: each different layer once, fields at their default left out."""
     distinct = list(dict.fromkeys(model.layers))
-    whole = Model(model.name, None, None, distinct, 0, 0).as_dict()["layers"]
+    expanded = Model(model.name, None, None, distinct, 0, 0).as_dict()["layers"]
     plain = {
         f.name: getattr(model, f.name)
         for f in fields(model)
         if f.name not in ("layers", "tensors", "stored") and getattr(model, f.name) != f.default
     }
     return plain | {
-        "layer_kinds": [{k: v for k, v in layer.items() if v} for layer in whole],
+        "layer_kinds": [{k: v for k, v in layer.items() if v} for layer in expanded],
         "layers": runs([distinct.index(layer) for layer in model.layers]),
         "tensors": [
             [t.name, t.kind, list(t.shape), t.count, ranges(t.layers)] for t in model.tensors
@@ -360,11 +360,11 @@ def from_json(plain: dict[str, Any]) -> Model:
         Tensors(name, kind, tuple(shape), count, tuple(numbers(span)))
         for name, kind, shape, count, span in plain["tensors"]
     )
-    rest = {k: v for k, v in plain.items() if k not in ("layer_kinds", "layers", "tensors")}
-    rest["assumptions"] = tuple(rest.get("assumptions", ()))
-    rest.setdefault("total", None)
-    rest.setdefault("active", None)
-    return Model(layers=layers, tensors=tensors, **rest)
+    others = {k: v for k, v in plain.items() if k not in ("layer_kinds", "layers", "tensors")}
+    others["assumptions"] = tuple(others.get("assumptions", ()))
+    others.setdefault("total", None)
+    others.setdefault("active", None)
+    return Model(layers=layers, tensors=tensors, **others)
 
 
 def _state(plain: dict | None) -> StateSpace | None:

@@ -95,8 +95,8 @@ class Checkpoint:
         sums: dict[str, list[int]] = {}
         for tensor in self.tensors:
             row = sums.setdefault(tensor.type, [0, 0, 0])
-            for place, more in enumerate((1, tensor.parameters, tensor.bytes)):
-                row[place] += more
+            for column, more in enumerate((1, tensor.parameters, tensor.bytes)):
+                row[column] += more
         ordered = sorted(sums.items(), key=lambda item: (-item[1][2], item[0]))
         return {kind: tuple(numbers) for kind, numbers in ordered}
 
@@ -143,25 +143,26 @@ class _Header:
         self.end = min(self.size, MAX_HEADER)
         self.place = 0
 
-    def take(self, length: int) -> bytes:
+    def advance(self, length: int) -> int:
+        """``length``, if so much is there; from here on it counts as passed."""
         if length > self.end - self.place:
             raise ValueError(f"{self.path}: cut short, or a length in its header is wrong")
         self.place += length
-        return self.file.read(length)
+        return length
+
+    def take(self, length: int) -> bytes:
+        return self.file.read(self.advance(length))
 
     def skip(self, length: int) -> None:
-        if length > self.end - self.place:
-            raise ValueError(f"{self.path}: cut short, or a length in its header is wrong")
-        self.place += length
-        self.file.seek(length, os.SEEK_CUR)
+        self.file.seek(self.advance(length), os.SEEK_CUR)
 
     def number(self, letter: str):
         return struct.unpack("<" + letter, self.take(struct.calcsize(letter)))[0]
 
-    def count(self, what: str, most: int) -> int:
+    def count(self, label: str, limit: int) -> int:
         number = self.number("Q")
-        if number > most:
-            raise ValueError(f"{self.path}: states {number} {what}, over {most:,}")
+        if number > limit:
+            raise ValueError(f"{self.path}: states {number} {label}, over {limit:,}")
         return number
 
     def text(self) -> str:
@@ -182,16 +183,7 @@ def read_gguf(path: Path) -> Checkpoint:
             raise ValueError(
                 f"{path}: {len(missing)} of its parts are not here, such as {missing[0]}"
             )
-    tensors: list[Tensor] = []
-    metadata: dict[str, Any] = {}
-    for part in paths:
-        more, keys = _gguf_part(part)
-        tensors += more
-        metadata = keys | metadata
-    if not tensors:
-        raise ValueError(f"{path}: holds no tensors")
-    size = sum(part.stat().st_size for part in paths)
-    return Checkpoint(path, "gguf", tuple(tensors), metadata, len(paths), size)
+    return _joined(path, "gguf", paths, _gguf_part)
 
 
 def _gguf_part(path: Path) -> tuple[list[Tensor], dict[str, Any]]:
@@ -271,18 +263,23 @@ def _gguf_tensor(path: Path, name: str, shape: tuple[int, ...], kind: int) -> Te
 
 
 def _safetensors(path: Path, shards: list[Path]) -> Checkpoint:
+    return _joined(path, "safetensors", shards, _safetensors_part)
+
+
+def _joined(path: Path, kind: str, files: list[Path], read_part) -> Checkpoint:
+    """The tensors of all files together; of a key that several state, the first one's value."""
     tensors: list[Tensor] = []
     metadata: dict[str, Any] = {}
-    for shard in shards:
-        more, keys = _safetensors_part(shard)
+    for file in files:
+        more, keys = read_part(file)
         tensors += more
-        metadata |= keys
+        metadata = keys | metadata
         if len(tensors) > MAX_TENSORS:
             raise ValueError(f"{path}: over {MAX_TENSORS:,} tensors")
     if not tensors:
         raise ValueError(f"{path}: holds no tensors")
-    size = sum(shard.stat().st_size for shard in shards)
-    return Checkpoint(path, "safetensors", tuple(tensors), metadata, len(shards), size)
+    size = sum(file.stat().st_size for file in files)
+    return Checkpoint(path, kind, tuple(tensors), metadata, len(files), size)
 
 
 def _safetensors_part(path: Path) -> tuple[list[Tensor], dict[str, Any]]:
@@ -298,8 +295,8 @@ def _safetensors_part(path: Path) -> tuple[list[Tensor], dict[str, Any]]:
     data = header.size - 8 - length
     tensors = {n: _safetensors_tensor(path, n, entry, data) for n, entry in entries.items()}
     _check_room(path, tensors.values(), data)
-    whole = [t._replace(parameters=_packed(t, tensors)) for t in tensors.values()]
-    return whole, metadata if isinstance(metadata, dict) else {}
+    counted_tensors = [t._replace(parameters=_packed(t, tensors)) for t in tensors.values()]
+    return counted_tensors, metadata if isinstance(metadata, dict) else {}
 
 
 def _json(path: Path, text: bytes) -> dict:
@@ -313,19 +310,15 @@ def _json(path: Path, text: bytes) -> dict:
 
 
 def _safetensors_tensor(path: Path, name: str, entry, data: int) -> Tensor:
-    wrong = ValueError(f"{path}: the header's entry of {name[:80]} makes no sense")
-    if not isinstance(entry, dict):
-        raise wrong
-    kind, shape, ends = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    fields = entry if isinstance(entry, dict) else {}
+    kind, shape, ends = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
     bits = SAFETENSORS_BITS.get(kind) if isinstance(kind, str) else None
     lists = isinstance(shape, list) and isinstance(ends, list)
-    if bits is None or not lists or len(shape) > 64 or len(ends) != 2:
-        raise wrong
-    if not all(type(n) is int and 0 <= n <= MAX_ELEMENTS for n in (*shape, *ends)):
-        raise wrong
-    elements, size = math.prod(shape), ends[1] - ends[0]
-    if elements > MAX_ELEMENTS or size != -(-elements * bits // 8):
-        raise wrong
+    sane = bits and lists and len(shape) <= 64 and len(ends) == 2
+    sane = sane and all(type(n) is int and 0 <= n <= MAX_ELEMENTS for n in (*shape, *ends))
+    elements, size = (math.prod(shape), ends[1] - ends[0]) if sane else (0, 0)
+    if not sane or elements > MAX_ELEMENTS or size != -(-elements * bits // 8):
+        raise ValueError(f"{path}: the header's entry of {name[:80]} makes no sense")
     if ends[1] > data:
         raise ValueError(f"{path}: cut short: {name[:80]} ends beyond the file")
     return Tensor(name, kind, tuple(shape), size, elements)

@@ -96,7 +96,7 @@ def load(model: "str | Path | Spec", *, estimate: bool = False) -> Spec:
         return Spec(entry.name, dict(entry.config), "catalogue")
     elif row := catalog.conformance(name):
         note = f"its configuration as of {row['as_of']}, {row['source']}"
-        spec = Spec(row["name"], dict(row["config"]), "conformance", notes=(note,))
+        spec = Spec(name, dict(row["config"]), "conformance", notes=(note,))
     elif HUB_ID.fullmatch(name):
         spec = Spec(name, _read_json(_from_hub(name)), "hub")
     else:
@@ -120,6 +120,7 @@ def build(spec: "str | Path | Spec"):
     released checkpoints do.
     Raises `NoClass` if there is none, and ValueError for fields that its class refuses.
     """
+    import transformers
     from transformers import CONFIG_MAPPING
 
     spec = load(spec)
@@ -133,8 +134,6 @@ def build(spec: "str | Path | Spec"):
     model_type = fields.pop("model_type")
     class_type = _known_type(spec.fields, CONFIG_MAPPING)
     if class_type is None:
-        import transformers
-
         raise NoClass(
             f"{spec.name}: transformers {transformers.__version__} has no class for model_type "
             f"{units.shortened(str(model_type), 60)!r}"
@@ -181,10 +180,10 @@ def gguf_config(spec: Spec):
             f"{spec.name}: no config.json beside it, so its cache is not known; its "
             "parameters and bytes are (sizewise count)"
         )
-    embedding = next((t for t in spec.stored.tensors if t.name == "token_embd.weight"), None)
-    if embedding is None:
+    shapes = {tensor.name: tensor.shape for tensor in spec.stored.tensors}
+    if "token_embd.weight" not in shapes:
         raise ValueError(f"{spec.name}: holds no token embedding, so it is no language model")
-    return foreign.gguf_config(spec.stored.metadata, embedding.shape[0], spec.name)
+    return foreign.gguf_config(spec.stored.metadata, shapes["token_embd.weight"][0], spec.name)
 
 
 def quantization(fields: dict[str, Any]) -> dict[str, Any] | None:
@@ -200,21 +199,15 @@ def quantization(fields: dict[str, Any]) -> dict[str, Any] | None:
 
 # Fields that say how weights are stored or run, not what shape they have.
 _NOT_SHAPE = {
-    "auto_map",
-    "quantization_config",
-    "compression_config",
-    "attn_implementation",
-    "_attn_implementation",
-    "_attn_implementation_internal",
-    "torch_dtype",
-    "dtype",
-}
+    "auto_map", "quantization_config", "compression_config", "attn_implementation",
+    "_attn_implementation", "_attn_implementation_internal", "torch_dtype", "dtype",
+}  # fmt: skip
 
 
 def one_line(error: BaseException) -> str:
     """The message of any exception on one line of at most 200 characters."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= 200 else words[:197] + "..."
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _path(name: str) -> tuple[Path | None, bool]:
@@ -224,39 +217,24 @@ def _path(name: str) -> tuple[Path | None, bool]:
         folder = bool(name) and path.is_dir()
     except (OSError, RuntimeError, ValueError):  # too long, ~ of nobody, a null byte
         return None, False
-    return (_in_folder(path) if folder else path), folder
-
-
-def _in_folder(path: Path) -> Path:
-    """The file of a folder that says what the model is."""
-    for name in ("config.json", "params.json"):
-        if (path / name).is_file():
-            return path / name
-    ggufs = sorted(path.glob("*.gguf"))
-    return ggufs[0] if ggufs else path / "config.json"
+    if not folder:
+        return path, False
+    files = [path / "config.json", path / "params.json", *sorted(path.glob("*.gguf"))]
+    return next((file for file in files if file.is_file()), files[0]), True
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    fields = _json_object(path)
-    if "model_type" not in fields:
-        fields = foreign.translated(fields) or fields
-    if not isinstance(fields.get("model_type"), str):
-        raise ValueError(f"{path}: no model configuration (it states no model_type)")
-    return fields
-
-
-def _json_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > 10_000_000:
-            raise OverflowError("over 10 MB, which no configuration is")
+            raise ValueError("over 10 MB, which no configuration is")
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no text, no JSON, a number of 5,000 digits
         raise ValueError(f"{path}: not JSON ({one_line(error)})") from error
-    except OverflowError as error:
-        raise ValueError(f"{path}: {error}") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if not isinstance(fields, dict):
+    if isinstance(fields, dict) and "model_type" not in fields:
+        fields = foreign.translated(fields) or fields
+    if not isinstance(fields, dict) or not isinstance(fields.get("model_type"), str):
         raise ValueError(f"{path}: no model configuration (it states no model_type)")
     return fields
 
@@ -283,9 +261,9 @@ def _checked(spec: Spec, may_estimate: bool) -> Spec:
 def _wrong(path: tuple, value: int) -> str:
     """What is wrong with this number of a configuration; nothing for most."""
     field = next(step for step in reversed(path) if isinstance(step, str))
-    most = next((most for fields, most in MOST.items() if fields.fullmatch(field)), MAX_SIZE)
-    if abs(value) > most:
-        return f"{_short(value)} is over {most:,}"
+    limit = next((limit for fields, limit in MOST.items() if fields.fullmatch(field)), MAX_SIZE)
+    if abs(value) > limit:
+        return f"{_short(value)} is over {limit:,}"
     if field != path[-1]:  # in a list, where a layer may be counted from the end
         return ""
     if value < 0 and NOT_NEGATIVE.fullmatch(field):
@@ -314,13 +292,13 @@ def hub_answers() -> bool:
 
     Asked before its own client is, which tries again for some twenty seconds where no network is.
     """
-    place = urlsplit(getproxies().get("https") or os.environ.get("HF_ENDPOINT") or HUB)
+    address = urlsplit(getproxies().get("https") or os.environ.get("HF_ENDPOINT") or HUB)
     answers = []
 
     def connect():  # in a thread, since looking a name up has no time limit of its own
         with suppress(OSError):
-            port = place.port or (80 if place.scheme == "http" else 443)
-            socket.create_connection((place.hostname, port), timeout=HUB_SECONDS).close()
+            port = address.port or (80 if address.scheme == "http" else 443)
+            socket.create_connection((address.hostname, port), timeout=HUB_SECONDS).close()
             answers.append(True)
 
     thread = threading.Thread(target=connect, daemon=True)

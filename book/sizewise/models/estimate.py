@@ -73,8 +73,8 @@ def _per_layer(stated: dict[str, Any]) -> list[dict[str, int]]:
     for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
         value = stated.get(name)
         if isinstance(value, list) and len(value) == depth and name != "intermediate_size":
-            for row, own in zip(rows, value, strict=True):
-                row[name] = own
+            for row, special in zip(rows, value, strict=True):
+                row[name] = special
     factors = stated.get("ffn_multipliers")
     if isinstance(factors, list) and len(factors) == depth:
         for row, factor in zip(rows, factors, strict=True):
@@ -179,23 +179,27 @@ def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
     # Layers that are alike are one list of rows.
     alike: dict[str, list[int]] = {}
     for number in range(depth):
-        own = stated["per_layer"][number] if stated["per_layer"] else {}
-        alike.setdefault(repr((kinds[number], own)), []).append(number)
+        special = stated["per_layer"][number] if stated["per_layer"] else {}
+        alike.setdefault(repr((kinds[number], special)), []).append(number)
     rows = [Tensors("embed_tokens.weight", "input embedding", (vocab, width))]
     for numbers in alike.values():
-        own = stated["per_layer"][numbers[0]] if stated["per_layer"] else {}
-        linear, layers, here = kinds[numbers[0]] == "linear_attention", tuple(numbers), stated | own
+        special = stated["per_layer"][numbers[0]] if stated["per_layer"] else {}
+        linear, layers, here = (
+            kinds[numbers[0]] == "linear_attention",
+            tuple(numbers),
+            stated | special,
+        )
         matrix = [("self_attn.linear.weight", (width, width))]
         shapes = _linear(here, width) if linear else _attention(here, width)
-        shapes = [[], matrix, shapes][own.get("attention", 2)]
+        shapes = [[], matrix, shapes][special.get("attention", 2)]
         kind = "state space" if linear else "attention"
         rows += [_row(name, kind, shape, layers) for name, shape in shapes]
-        if own.get("mlp", 2) == 2:
+        if special.get("mlp", 2) == 2:
             rows += _mlps(here, width, layers)
-        elif own["mlp"] == 1:
+        elif special["mlp"] == 1:
             rows.append(_row("mlp.linear.weight", "mlp", (width, width), layers))
         norms = [name for name, part in (("input", "attention"), ("post_attention", "mlp"))
-                 if own.get(part, 2)]  # fmt: skip
+                 if special.get(part, 2)]  # fmt: skip
         rows += [_row(f"{name}_layernorm.weight", "norm", (width,), layers) for name in norms]
     rows.append(Tensors("norm.weight", "norm", (width,)))
     if not stated.get("tie_word_embeddings", False):

@@ -140,8 +140,8 @@ def _image_tokens(config) -> int:
 def _layers(text, kind: str, image_tokens: int = 0) -> tuple[Layer, ...]:
     """One `Layer` a layer; equal ones are one object, so ten thousand cost little."""
     mixed = getattr(text, "is_heterogeneous", False)  # Gemma 4: other head sizes in global layers
-    each = list(text.per_layer_config) if mixed else None
-    depth = len(each) if mixed else _need(text, "num_hidden_layers")
+    parts = list(text.per_layer_config) if mixed else None
+    depth = len(parts) if mixed else _need(text, "num_hidden_layers")
     types = getattr(text, "layer_types", None)
     if types is None:  # the same inference as `transformers.cache_utils`
         windowed = getattr(text, "sliding_window", None) is not None
@@ -164,7 +164,7 @@ def _layers(text, kind: str, image_tokens: int = 0) -> tuple[Layer, ...]:
         borrows = keys[number] == "reuse" or index[number] == "shared"
         key = (layer_type, borrows, number if mixed else None)
         if key not in distinct:
-            distinct[key] = _layer(each[number] if mixed else text, kind, layer_type, borrows)
+            distinct[key] = _layer(parts[number] if mixed else text, kind, layer_type, borrows)
         layers.append(distinct[key])
     return tuple(layers)
 
@@ -286,11 +286,11 @@ def _mlp_width(text, hidden: int, used: int | None) -> int:
     if not used:
         return dense
     inner = getattr(text, "ffn_config", None)
-    one = first_stated(text, ("moe_intermediate_size", "expert_ffn_hidden_size"))
-    one = one or first_stated(inner, ("ffn_hidden_size",)) or dense
+    inner_width = first_stated(text, ("moe_intermediate_size", "expert_ffn_hidden_size"))
+    inner_width = inner_width or first_stated(inner, ("ffn_hidden_size",)) or dense
     shared = first_stated(text, ("n_shared_experts", "num_shared_experts")) or 0
-    shared = first_stated(text, ("shared_expert_intermediate_size",)) or shared * one
-    return used * one + shared
+    shared = first_stated(text, ("shared_expert_intermediate_size",)) or shared * inner_width
+    return used * inner_width + shared
 
 
 def _need(part, field: str) -> int:

@@ -50,8 +50,10 @@ def find(name: str) -> Source:
     if path and path.is_dir():
         return _folder(name, path)
     if path and (path.exists() or name.startswith(("/", ".", "~"))):
-        what = "is no model folder and no GGUF file" if path.exists() else "no such file or folder"
-        raise ValueError(f"{name}: {what}")
+        reason = (
+            "is no model folder and no GGUF file" if path.exists() else "no such file or folder"
+        )
+        raise ValueError(f"{name}: {reason}")
     if name in pretrained.names():
         entry = pretrained.entry(name)
         if entry.kind != "causal":
@@ -95,12 +97,12 @@ def free(device: str = "cpu") -> int:
 def check_memory(source: Source, dtype: str, device: str) -> None:
     """Raise ValueError, before anything is loaded, if the weights do not fit."""
     need = needed(source, dtype)
-    for place in dict.fromkeys(("cpu", device)):  # loaded on the one, held on the other
-        have = free(place)
+    for where_held in dict.fromkeys(("cpu", device)):  # loaded on the one, held on the other
+        have = free(where_held)
         if need is not None and need > have:
             need_text = f"needs {units.si(need, 'B')} to be loaded in {dtype}"
             raise ValueError(
-                f"{source.name}: {need_text}, and {units.si(have, 'B')} are free on {place}"
+                f"{source.name}: {need_text}, and {units.si(have, 'B')} are free on {where_held}"
             )
 
 

@@ -144,11 +144,11 @@ def _module(file: Path):
     ).eval()
 
     def hidden(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        place = next(model.parameters()).device
+        device = next(model.parameters()).device
         with torch.no_grad():
             output = model(
-                input_ids=torch.from_numpy(ids).to(place),
-                attention_mask=torch.from_numpy(mask).to(place),
+                input_ids=torch.from_numpy(ids).to(device),
+                attention_mask=torch.from_numpy(mask).to(device),
             )
         return output.last_hidden_state.float().cpu().numpy()
 
@@ -159,18 +159,18 @@ def _session(file: Path):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    wanted = {entry.name for entry in session.get_inputs()}
+    inputs_named = {entry.name for entry in session.get_inputs()}
 
     def hidden(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        outputs = session.run(None, {name: inputs[name] for name in wanted})
+        outputs = session.run(None, {name: inputs[name] for name in inputs_named})
         return next(array for array in outputs if array.ndim == 3)
 
     return session, hidden
 
 
-def _needs(package: str, what: str) -> None:
+def _needs(package: str, purpose: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(package) is None:
-        raise ValueError(f"{what} needs the package {package} (pip install {package})")
+        raise ValueError(f"{purpose} needs the package {package} (pip install {package})")

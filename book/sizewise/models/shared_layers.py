@@ -136,11 +136,11 @@ def _key(cls, signature, args, kwargs) -> tuple | None:
     config = next((v for v in arguments.values() if hasattr(v, "to_dict")), None)
     if not isinstance(number, int) or config is None:
         return None
-    rest = tuple((k, id(v) if hasattr(v, "to_dict") else repr(v)) for k, v in arguments.items())
-    return cls, rest, place(config, number)
+    others = tuple((k, id(v) if hasattr(v, "to_dict") else repr(v)) for k, v in arguments.items())
+    return cls, others, position(config, number)
 
 
-def place(config, number: int) -> tuple:
+def position(config, number: int) -> tuple:
     """Everything that ``config`` says about layer ``number`` rather than about all layers."""
     fields = vars(config)
     depth = getattr(config, "num_hidden_layers", None)
