@@ -13,6 +13,7 @@ tokens (stride).
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from itertools import groupby
 from typing import Any, NamedTuple
 
 
@@ -342,7 +343,11 @@ def to_json(model: Model) -> dict[str, Any]:
     }
     return plain | {
         "layer_kinds": [{k: v for k, v in layer.items() if v} for layer in expanded],
-        "layers": runs([distinct.index(layer) for layer in model.layers]),
+        # [which of them, how many in a row]
+        "layers": [
+            [kind, len(list(same))]
+            for kind, same in groupby(distinct.index(layer) for layer in model.layers)
+        ],
         "tensors": [
             [t.name, t.kind, list(t.shape), t.count, ranges(t.layers)] for t in model.tensors
         ],
@@ -378,17 +383,6 @@ def _part(plain: dict | None) -> Attention | None:
     if plain is None:
         return None
     return KINDS[plain["is"]](**{k: v for k, v in plain.items() if k != "is"})
-
-
-def runs(values: list[int]) -> list[list[int]]:
-    """[[value, how often in a row], ...]."""
-    pairs: list[list[int]] = []
-    for value in values:
-        if pairs and pairs[-1][0] == value:
-            pairs[-1][1] += 1
-        else:
-            pairs.append([value, 1])
-    return pairs
 
 
 def ranges(values: tuple[int, ...]) -> str:
