@@ -71,19 +71,20 @@ def arms(rows):
 
 def losses(rows):
     """Mean loss, size and bytes of each family in each setting, a line each."""
-    table = arms(rows)
-    settings = table.groupby([*SETTING, "family"], sort=False)
-    means = settings.agg(
-        params=("params_non_embedding", "first"),
-        tokens=("tokens", "first"),
-        seeds=("seed", "nunique"),
-        loss=("val_loss", "mean"),
-        bytes=("cache_bytes", "first"),
-    ).reset_index()
-    rank = {family: k for k, family in enumerate(NAMES)}
-    means["family"] = means["family"].map(NAMES)
-    order = means["family"].map({NAMES[family]: k for family, k in rank.items()})
-    return means.assign(order=order).sort_values([*SETTING, "order"]).drop(columns="order")
+    means = (
+        arms(rows)
+        .groupby([*SETTING, "family"], sort=False)
+        .agg(
+            params=("params_non_embedding", "first"),
+            tokens=("tokens", "first"),
+            seeds=("seed", "nunique"),
+            loss=("val_loss", "mean"),
+            bytes=("cache_bytes", "first"),
+        )
+    )
+    means = means.reset_index()
+    means["family"] = pd.Categorical(means["family"].map(NAMES), list(NAMES.values()))
+    return means.sort_values([*SETTING, "family"]).astype({"family": str})
 
 
 def paired(rows, reference: str = DENSE, value: str = "val_loss"):

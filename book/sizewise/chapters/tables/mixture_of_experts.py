@@ -104,21 +104,15 @@ def differences(table, reference: str = DENSE):
     )
     pairs["difference"] = pairs["val_loss"] - pairs["val_loss reference"]
     pairs["balanced"] = (pairs["balance"] > 0) | (pairs["experts"] == 1)
-    lines = []
-    for cell, group in pairs.groupby([*setting, "arm", "balanced"], sort=False):
-        low, high = interval(group["difference"])
-        lines.append(
-            dict(zip([*setting, "arm", "balanced"], cell, strict=True))
-            | {
-                "total": int(group["total"].iloc[0]),
-                "loss": group["val_loss"].mean(),
-                "difference": group["difference"].mean(),
-                "low": low,
-                "high": high,
-                "seeds": len(group),
-            }
-        )
-    table = pd.DataFrame(lines)
+    table = pairs.groupby([*setting, "arm", "balanced"], sort=False).agg(
+        total=("total", "first"),
+        loss=("val_loss", "mean"),
+        difference=("difference", "mean"),
+        low=("difference", lambda values: interval(values)[0]),
+        high=("difference", lambda values: interval(values)[1]),
+        seeds=("seed", "size"),
+    )
+    table = table.reset_index()
     order = {arm: rank for rank, arm in enumerate(ARMS.values())}
     places = table["arm"].map(order).fillna(len(order))
     return table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
@@ -139,14 +133,10 @@ def routing(table):
     the routes that the token itself explains, ``collapsed`` runs of ``runs``.
     """
     routed = table[table["experts"] > table["used"]]
-    lines = []
-    for (experts, balance), group in routed.groupby(["experts", "balance"], sort=True):
-        means = {
-            name: float(np.mean([np.mean(layers) for layers in group[name]]))
-            for name in ("evenness", "dead", "by_token")
-        }
-        lines.append(
-            {"experts": experts, "balance": balance, **means}
-            | {"collapsed": int(group["collapsed"].astype(bool).sum()), "runs": len(group)}
-        )
-    return pd.DataFrame(lines)
+    means = {
+        name: (name, lambda runs: float(np.mean([np.mean(layers) for layers in runs])))
+        for name in ("evenness", "dead", "by_token")
+    }
+    collapsed = ("collapsed", lambda runs: int(runs.astype(bool).sum()))
+    groups = routed.groupby(["experts", "balance"])
+    return groups.agg(**means, collapsed=collapsed, runs=("seed", "size")).reset_index()
