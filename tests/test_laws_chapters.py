@@ -140,6 +140,15 @@ def test_noise_is_by_size_and_names_the_run_that_went_astray():
     assert noise["astray"].tolist() == pytest.approx([0.29, -0.1])
 
 
+def test_seeds_at_two_budgets_are_not_equally_noisy():
+    noise = isoflop.seed_noise(ladder.ladder(3e13))
+    assert noise.groupby("budget")["seeds"].sum().to_dict() == {3e11: 18, 1e12: 18}
+    middle = noise.groupby("budget")["sd"].median()
+    assert middle[1e12] < 0.5 * middle[3e11]
+    worst = noise.loc[noise["astray"].abs().idxmax()]
+    assert (worst["budget"], round(worst["astray"], 2)) == (1e12, 0.11)
+
+
 # ------------------------------------------------------------------ scaling laws
 
 

@@ -55,7 +55,7 @@
       const [name, size] = TIMES.find((step) => value >= step[1]) || ["seconds", 1];
       return digits(value / size) + " " + name;
     },
-    FLOP: (value) => power(value, 2) + " operations",
+    FLOP: (value) => power(value, 2) + " FLOPs",
     nats: (value) => value.toFixed(3),
     "%": (value) => digits(100 * value) + " %",
     times: (value) => digits(value) + " times as much",

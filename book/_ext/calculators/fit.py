@@ -271,7 +271,7 @@ DEVICE_FIELDS = (
         "number",
         "989T",
         "P",
-        "operations/s",
+        "FLOPs/s",
         when=DEVICE,
         most=1e21,
         help="Dense: half of a figure given with sparsity.",
@@ -319,7 +319,7 @@ def parts(
         Step(
             f"cache_{kind}",
             total,
-            f"{'bytes of cache read' if kind == 'read' else 'operations with the cache'} in a step",
+            f"{'bytes of cache read' if kind == 'read' else 'FLOPs on the cache'} in a step",
             lambda s: getattr(s, f"span_{kind}") + getattr(s, f"state_{kind}"),
             over="layers",
             total=True,
@@ -396,7 +396,7 @@ CALCULATOR = Calculator(
         Step(
             "weight_work",
             "O_w",
-            "operations with weights in a step",
+            "FLOPs on weights in a step",
             lambda s: step_of(s).weights.operations,
         ),
         *parts(
@@ -414,8 +414,8 @@ CALCULATOR = Calculator(
             {"span": "layers.scores", "state": "layers.states"},
             r"\phi \psi O_k",
             (
-                "operations that one layer spends on its cache",
-                "operations that one layer spends on its state",
+                "FLOPs that one layer spends on its cache",
+                "FLOPs that one layer spends on its state",
             ),
             lambda phase: phase.operations,
         ),
@@ -503,7 +503,7 @@ CALCULATOR = Calculator(
         "width": ("d", "values of a vector"),
         "limit": ("w", "places at most: the window"),
         "stride": ("r", "tokens for each place"),
-        "operations": ("q", "operations for each key"),
+        "operations": ("q", "FLOPs for each key"),
         "conv": ("c", "values of a convolution's input"),
         "recurrent": ("z", "values of a recurrent state"),
         "price_low": ("p_l", "dollars for a device and hour, low"),

@@ -171,7 +171,7 @@ def _one(value, unit: str) -> str:
             name, size = next((one for one in TIMES if value >= one[1]), ("seconds", 1))
             return f"{digits(value / size)} {name}"
         case "FLOP":
-            return f"{value:.2e}".replace("e+0", "e").replace("e+", "e") + " operations"
+            return f"{value:.2e}".replace("e+0", "e").replace("e+", "e") + " FLOPs"
         case "nats":
             return f"{value:.3f}"
         case "%":
