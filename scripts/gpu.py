@@ -42,7 +42,7 @@ DONE, LEFT, AGAIN = 0, 1, 3  # exit codes; 3: this process is worn, the same com
 START = 25.0  # seconds until torch, transformers and the device are there
 # Seconds of a row on an H100 or H200, loading and drawing apart.
 SECONDS = {
-    **{"ceiling": 2.5, "calibrate": 2.0, "gate": 2.0, "check": 4.0, "check-append": 3.0},
+    **{"ceiling": 2.5, "calibrate": 2.0, "gate": 4.0, "check": 4.0, "check-append": 3.0},
     **{"tune": 4.0, "attend": 3.0, "logits": 3.0, "append": 2.5, "capacity": 2.0},
     **{"decode": 2.5, "prefill": 2.5, "compiled": 60.0},
 }

@@ -18,7 +18,7 @@ from sizewise.quantization import kernels, packing
 from sizewise.quantization.kernels import Packed, Tuning, reference
 from sizewise.quantization.turboquant import codec
 
-from . import timing
+from . import recording, timing
 from .recording import Refused
 
 HEADS, DIM = 8, 128  # kv heads and their size in every shape: Llama 3.1 8B and 70B
@@ -227,7 +227,7 @@ def time_scores(config: dict, device: str, rows: list) -> dict:
     folded = q.double().view(len(q), HEADS, -1, DIM)
     truth = (DIM**-0.5 * folded @ vectors(keys).transpose(-1, -2)).flatten(1, 2)
     error = worst(scores(q, keys, method), truth)
-    _refuse(error, LIMITS["packed" if method in PACKED else "plain"])
+    recording.refuse_over(error, LIMITS["packed" if method in PACKED else "plain"])
     item = vector_bytes(method) + 4 * config["group"]
     size = config["batch"] * HEADS * config["context"] * item
     copies = [keys, *(side(config, device) for _ in range(1, timing.copies(size, device)))]
@@ -283,19 +283,7 @@ def worst(got, truth) -> float:
 
 
 def demand(kind: str, method: str, rows: list) -> None:
-    """Raise `Refused` unless the method was checked on this device and was right; LookupError,
-    which leaves no row, if its check is still to come."""
+    """`recording.demand` of the checks of a method."""
     checks = [row for row in rows if (row["kind"], row.get("method")) == (kind, method)]
-    if not checks:
-        raise LookupError(f"{method} is not checked yet")
-    if any(row["refused"] for row in checks):
-        raise Refused(f"not timed: it does not run here ({checks[0]['refused']})")
     packed = "packed" if method in PACKED else "plain"
-    most = CODES if kind == "check-append" else LIMITS[packed]
-    for row in checks:
-        _refuse(row["error"], most)
-
-
-def _refuse(error: float, most: float) -> None:
-    if not error <= most:
-        raise Refused(f"not timed: its error against float64 is {error:.2g}, over {most:g}")
+    recording.demand(checks, CODES if kind == "check-append" else LIMITS[packed])

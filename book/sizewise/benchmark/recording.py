@@ -26,6 +26,23 @@ class Worn(RuntimeError):
     """What this device cannot do, and after which the process is good for nothing more."""
 
 
+def demand(checks: list[dict], most: float) -> None:
+    """Raise `Refused` unless these rows of checks ran and none erred by more than ``most``;
+    LookupError, which leaves no row, where there are none yet."""
+    if not checks:
+        raise LookupError("its check is still to come")
+    for row in checks:
+        if row["refused"]:
+            raise Refused(f"not timed: it does not run here ({row['refused']})")
+        refuse_over(row["error"], most)
+
+
+def refuse_over(error: float, most: float) -> None:
+    """Raise `Refused` for an error above ``most``, or none that is a number."""
+    if not error <= most:
+        raise Refused(f"not timed: its error against float64 is {error:.2g}, over {most:g}")
+
+
 def record(
     configs: list[dict],
     file: Path,

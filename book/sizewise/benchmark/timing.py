@@ -9,6 +9,7 @@ Joules are the difference of the driver's counter of the whole card, idle draw i
 every few hundredths of a second, so a reading over less than `METERED` seconds is not given.
 """
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -59,31 +60,22 @@ class Meter:
 
     def __init__(self, device: str):
         self.nvml = self.handle = None
-        if device != "cuda":
-            return
-        try:
+        with contextlib.suppress(Exception):  # no package, no driver, no card: each in its own way
             import pynvml
 
             pynvml.nvmlInit()
             # Torch's numbers follow CUDA_VISIBLE_DEVICES, NVML's do not: the card's identity does.
             uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
             self.handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-            self.nvml = pynvml
-        except Exception:  # no package, no driver, no such card: each raises in its own way
-            self.nvml = None
+            self.nvml = pynvml if device == "cuda" else None
 
     def joules(self) -> float | None:
-        value = self._read("nvmlDeviceGetTotalEnergyConsumption")
-        return None if value is None else value / 1e3  # the counter is in millijoules
+        with contextlib.suppress(Exception):  # the counter is in millijoules
+            return self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3
 
     def clock(self) -> int | None:
-        return self._read("nvmlDeviceGetClockInfo", 1)  # NVML_CLOCK_SM
-
-    def _read(self, name: str, *arguments) -> int | None:
-        try:
-            return getattr(self.nvml, name)(self.handle, *arguments) if self.nvml else None
-        except Exception:  # this card has no such counter
-            return None
+        with contextlib.suppress(Exception):
+            return self.nvml.nvmlDeviceGetClockInfo(self.handle, 1)  # NVML_CLOCK_SM
 
 
 def wait(device: str) -> None:

@@ -20,6 +20,7 @@ from sizewise.models import parameters, random_weights
 from sizewise.models.architecture import Model
 from sizewise.quantization.weights import codecs, convert, layers
 
+from . import recording
 from .recording import Refused
 
 # Shapes of nobody's training, for machines without a GPU.
@@ -28,7 +29,7 @@ TINY = {
     **{"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
     "tie_word_embeddings": True,
 }
-PLAIN = ("fp32", "bf16", "fp16")
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 WITHOUT_OUTLIERS = "int8-plain"  # LLM.int8() without its detour for outlier features
 ERRORS = {"int8": 5e-2, "int8-plain": 5e-2, "fp8-mm": 5e-2}  # activations in eight bits
 ERROR = 1e-2  # of the others: largest distance of a product from float64's that is timed
@@ -45,8 +46,9 @@ class Float8Linear(torch.nn.Module):
         self.scales = tensors["scales"].T.contiguous()  # (1, out)
 
     def forward(self, x):  # (..., in)
-        flat = x.reshape(-1, x.shape[-1]).float()
-        rows = (_encode_in_one_kernel() if x.is_cuda else codecs.encode_fp8)(flat)
+        fused = x.is_cuda and not torch.compiler.is_compiling()
+        encode = _encode_in_one_kernel() if fused else codecs.encode_fp8
+        rows = encode(x.reshape(-1, x.shape[-1]).float())
         matrices = rows["codes"], self.codes.t()
         if x.is_cuda:
             out = torch._scaled_mm(
@@ -131,7 +133,7 @@ def base(format: str) -> str:
 
     bitsandbytes multiplies its int8 weights with activations in fp16; the rest runs in bf16.
     """
-    return format if format in PLAIN else "fp16" if format.startswith("int8") else "bf16"
+    return format if format in DTYPES else "fp16" if format.startswith("int8") else "bf16"
 
 
 def form(format: str) -> layers.Format:
@@ -152,18 +154,15 @@ def build(name: str, format: str, device: str, seed: int = 0) -> Built:
     if device == "cuda" and torch.cuda.get_device_capability() < least:
         raise Refused(f"{format} needs a GPU of compute capability {least[0]}.{least[1]}")
     spec = configs.Spec(name, TINY, "tiny") if name == "tiny" else configs.load(name)
-    names = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    config = configs.build(spec)
-    config._attn_implementation = "sdpa"
-    model = random_weights.empty(config, names[base(format)]).requires_grad_(False)
+    dtype = DTYPES[base(format)]
+    model = random_weights.empty(configs.build(spec), dtype).requires_grad_(False)
     if not hasattr(getattr(model, "model", None), "layers"):
         raise Refused(f"{name}: only decoders built like Llama are timed")
     done = convert.convert(model, item, device=device, fill=random_weights.at_random(seed))
     if format == WITHOUT_OUTLIERS:
         _keep_all_in_eight_bits(model)
-    dtype = getattr(torch, names[base(format)])
     described = parameters.describe(spec)
-    return Built(model, model.config, described, dtype, device, done.stored.total)
+    return Built(model, model.config, described, getattr(torch, dtype), device, done.stored.total)
 
 
 def _keep_all_in_eight_bits(model) -> None:
@@ -179,7 +178,7 @@ def error(format: str, rows: int, columns: int, device: str, seed: int = 0) -> f
     they are: one in a thousand of their columns is an outlier feature.
     """
     torch.manual_seed(seed)
-    dtype = getattr(torch, {"fp32": "float32", "bf16": "bfloat16"}.get(base(format), "float16"))
+    dtype = getattr(torch, DTYPES[base(format)])
     linear = torch.nn.Linear(columns, columns, bias=False, dtype=dtype)
     linear.requires_grad_(False).weight.normal_(0, columns**-0.5)
     x = torch.randn(rows, columns).to(dtype)
@@ -204,16 +203,6 @@ def error(format: str, rows: int, columns: int, device: str, seed: int = 0) -> f
 
 
 def demand(format: str, rows: list[dict]) -> None:
-    """Raise `Refused` unless the gates of a format ran on this device and were right; LookupError,
-    which leaves no row, if they are still to come."""
+    """`recording.demand` of the gates of a format."""
     gates = [row for row in rows if row["kind"] == "gate" and row["format"] == format]
-    if not gates:
-        raise LookupError(f"{format} has not passed its gate yet")
-    if any(row["refused"] for row in gates):
-        raise Refused(f"not timed: it does not run here ({gates[0]['refused']})")
-    most = ERRORS.get(format, ERROR)
-    for row in gates:
-        if not row["error"] <= most:
-            raise Refused(
-                f"not timed: its error against float64 is {row['error']:.2g}, over {most:g}"
-            )
+    recording.demand(gates, ERRORS.get(format, ERROR))
