@@ -141,3 +141,17 @@ def test_intervals_are_near_the_recorded_percentiles():
         assert law_fit.interval(*at) == pytest.approx(
             (row["loss_low"], row["loss_high"]), abs=(0.1 if larger else 0.3) * width
         )
+
+
+@pytest.mark.parametrize(("params", "tokens"), POINTS)
+def test_a_moved_law_is_the_one_written_out_anew(params, tokens):
+    errors = (0.02, -0.05, 0.04, 0.03, -0.06)
+    law = Joint(LAW, *MIDDLE, ()).moved(uncertainty.Direction(*errors))
+    assert law.loss(params, tokens) == pytest.approx(moved(errors, params, tokens), rel=1e-12)
+
+
+def test_the_interval_of_a_ratio_is_that_of_independent_errors_by_hand():
+    errors = [uncertainty.Direction(0.03, 0, 0, 0, 0), uncertainty.Direction(0.04, 0, 0, 0, 0)]
+    low, high = Joint(LAW, *MIDDLE, tuple(errors)).ratio_interval(lambda law: law.E)
+    spread = np.exp(1.96 * np.hypot(np.log(1.03), np.log(1.04)))
+    assert (low, high) == pytest.approx((1.8 / spread, 1.8 * spread))

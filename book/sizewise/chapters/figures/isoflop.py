@@ -114,11 +114,12 @@ def prediction(axes, table) -> str:
     axes.annotate(
         "measured",
         measured[["size", "measured"]].iloc[-1],
-        xytext=(6, -8),
+        xytext=(7, 0),
         textcoords="offset points",
         va="center",
     )
-    axes.set_xlim(right=50 * table["size"].max())
+    axes.margins(y=0.1)
+    axes.set_xlim(right=12 * table["size"].max())
     axes.set_xlabel("parameters outside embedding and head")
     axes.set_ylabel("validation loss, nats a token")
     return listed(
