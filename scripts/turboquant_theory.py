@@ -40,7 +40,7 @@ METHODS = ("mse", "prod", "eden-unbiased", *PRODUCT)
 Row = dict[str, Any]
 
 
-def configs(words: argparse.Namespace) -> list[Row]:
+def configs(args: argparse.Namespace) -> list[Row]:
     """All rows that the command line asks for."""
     from sizewise.quantization.turboquant.codec import VARIANTS
 
@@ -57,17 +57,17 @@ def configs(words: argparse.Namespace) -> list[Row]:
         ],
         "recall": [
             {
-                "model": words.encoder,
+                "model": args.encoder,
                 "bits": b,
                 "method": m,
-                "vectors": words.vectors,
-                "queries": words.queries,
+                "vectors": args.vectors,
+                "queries": args.queries,
                 "seed": 0,
             }
-            for b, m in product((1, 2, 4), words.methods)
+            for b, m in product((1, 2, 4), args.methods)
         ],
     }
-    return [{"what": what, **row} for what in words.what for row in rows[what]]
+    return [{"what": kind, **row} for kind in args.what for row in rows[kind]]
 
 
 def measure(config: Row) -> Row:
@@ -109,8 +109,8 @@ def measure_sampled(config: Row) -> Row:
     result |= _mean("distortion", (difference**2).sum(-1))
     result |= _mean("inner", d * (q * difference).sum(-1) ** 2)
     result |= _mean("slope", (u * decoded).sum(-1))
-    words = (config["variant"], config["bits"], d)
-    return result | {"expected": theory.expected(*words), "expected_slope": theory.slope(*words)}
+    code = (config["variant"], config["bits"], d)
+    return result | {"expected": theory.expected(*code), "expected_slope": theory.slope(*code)}
 
 
 def measure_seed(config: Row) -> Row:
@@ -148,8 +148,8 @@ def measure_recall(config: Row) -> Row:
     best = (queries @ base.T).argmax(-1)  # (queries,)
     decoded, bytes_each = _coded(base, others, config)
     scores = queries @ decoded.T
-    own = scores.gather(1, best[:, None])  # (queries, 1)
-    rank = (scores >= own).sum(-1) - 1  # how many come before it, or are as near
+    nearest = scores.gather(1, best[:, None])  # (queries, 1)
+    rank = (scores >= nearest).sum(-1) - 1  # how many come before it, or are as near
     hits = {f"recall_at_{k}": float((rank < k).double().mean()) for k in RANKS}
     error = ((decoded - base) ** 2).sum(-1) / (base**2).sum(-1)
     return {"dim": base.shape[-1], "bytes_each": bytes_each, **hits, **_mean("distortion", error)}
@@ -184,11 +184,11 @@ def embeddings(model: str, vectors: int, queries: int):
     import torch
 
     total = 2 * vectors + queries
-    wanted = sentences()
-    if not 0 < queries <= vectors or len(wanted) < total:
-        raise ValueError(f"the texts hold {len(wanted)} sentences, {total} are wanted")
-    step = len(wanted) / total  # evenly over all texts
-    chosen = [wanted[int(k * step)] for k in range(total)]
+    texts = sentences()
+    if not 0 < queries <= vectors or len(texts) < total:
+        raise ValueError(f"the texts hold {len(texts)} sentences, {total} are wanted")
+    step = len(texts) / total  # evenly over all texts
+    chosen = [texts[int(k * step)] for k in range(total)]
     result = torch.as_tensor(pretrained.encoder(model).embed(chosen)).float()
     order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
     requested, base, others = order.split([queries, vectors, vectors])
@@ -229,44 +229,44 @@ def _mean(name: str, values) -> Row:
     return {name: float(values.mean()), f"{name}_se": float(values.std() / len(values) ** 0.5)}
 
 
-def chosen(words: argparse.Namespace) -> argparse.Namespace:
+def checked(args: argparse.Namespace) -> argparse.Namespace:
     """The command line checked; without faiss the rows that need it are left out."""
-    for kind in words.what:
+    for kind in args.what:
         if kind not in KINDS:
             raise units.unknown("kind of row", kind, KINDS)
-    words.methods = list(METHODS)
-    if "recall" in words.what and words.encoder not in (known := pretrained.names("encoder")):
-        raise units.unknown("encoder", words.encoder, known)
-    if "recall" in words.what and not words.list and importlib.util.find_spec("faiss") is None:
-        words.methods = [method for method in METHODS if method not in PRODUCT]
+    args.methods = list(METHODS)
+    if "recall" in args.what and args.encoder not in (encoders := pretrained.names("encoder")):
+        raise units.unknown("encoder", args.encoder, encoders)
+    if "recall" in args.what and not args.list and importlib.util.find_spec("faiss") is None:
+        args.methods = [method for method in METHODS if method not in PRODUCT]
         print("no product quantization: pip install faiss-cpu==1.15.1", file=sys.stderr)
-    return words
+    return args
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--what", type=lambda w: w.split(","), default=list(KINDS), help=", ".join(KINDS))
+    add("--what", type=lambda text: text.split(","), default=list(KINDS), help=", ".join(KINDS))
     add("--encoder", default=ENCODER, help="a sentence encoder of sizewise.models.pretrained")
     add("--vectors", type=int, default=10_000, help="sentences to search (recall)")
     add("--queries", type=int, default=500, help="sentences to search for (recall)")
     add("--workers", type=int, default=1, help="runs at once")
     add("--output", help="another file than data/turboquant_theory.jsonl")
     add("--list", action="store_true", help="print the rows and measure nothing")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 def main() -> None:
-    words = arguments()
+    args = arguments()
     try:
-        rows = configs(chosen(words))
-        if words.list:
+        rows = configs(checked(args))
+        if args.list:
             for row in rows:
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
-        file = Path(words.output) if words.output else records.path("turboquant_theory")
-        engine.run_all(measure, rows, file, workers=words.workers)
+        file = Path(args.output) if args.output else records.path("turboquant_theory")
+        engine.run_all(measure, rows, file, workers=args.workers)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"turboquant_theory: {error}")
 

@@ -111,16 +111,15 @@ def measure(config: Row) -> Row:
 
 def rows(args: argparse.Namespace) -> list[Row]:
     """The rows that the command line asks for, those of one model together."""
-    every = [
-        {"what": what} | row
-        for what in args.what
-        for row in KINDS[what][0](args.formats)
+    return [
+        {"what": kind} | row
+        for kind in args.what
+        for row in KINDS[kind][0](args.formats)
         if not args.models or row["model"] in args.models
     ]
-    return every
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add, names = parser.add_argument, (lambda text: text.split(","))
@@ -130,7 +129,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--threads", type=int, default=2, help="of torch; losses differ in the last digits")
     add("--output", type=Path, default=records.path("weight_quality"), help="another file")
     add("--list", action="store_true", help="print the rows and measure none")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     for kind in args.what:
         if kind not in KINDS:
             raise unknown("kind of row", kind, KINDS)

@@ -447,7 +447,7 @@ def subject(script, monkeypatch):
 
     built = weight_quality.Subject("tiny", tiny, sample, None, "0" * 64)
     monkeypatch.setattr(weight_quality, "named", lambda name: built)
-    for name in ("original", "states", "asked"):
+    for name in ("original", "states", "answers"):
         getattr(cache_trials, name).cache_clear()
     return built
 
@@ -571,7 +571,7 @@ def test_keys_that_share_a_part_are_told_by_its_share_of_their_length(script, su
     apart -= apart.mean((0, 2), keepdim=True)
     apart *= 3 / apart.square().sum(-1).mean((0, 2)).sqrt()[:, None, None]
     keys = apart + 4 / 16**0.5
-    monkeypatch.setattr(cache_trials, "states", lambda of: [(keys, apart)])
+    monkeypatch.setattr(cache_trials, "states", lambda key: [(keys, apart)])
     row = {
         "what": "layer",
         "model": "tiny",

@@ -92,9 +92,9 @@ def coding_errors(row: Row) -> Row:
     }
     for method in ERRORS:
         for bits in BITS:
-            of = ("turboquant", "hadamard") if method == "hadamard" else (method, "haar")
+            name, turn = ("turboquant", "hadamard") if method == "hadamard" else (method, "haar")
             side = "keys" if method == "kivi" else row["side"]  # by channel, whatever the side
-            coder = store.codec(of[0], bits, x.shape[-1], side, of[1], row["seed"])
+            coder = store.codec(name, bits, x.shape[-1], side, turn, row["seed"])
             difference = (coder.decode(coder.encode(x)) - x).norm(dim=-1)
             result[f"error_{method}_{bits}"] = (difference / norms).square().mean().item()
     return result
@@ -102,8 +102,8 @@ def coding_errors(row: Row) -> Row:
 
 def facts_found(row: Row) -> Row:
     """A row of `needle`: right answers after a long text, and how unlikely the right ones are."""
-    table = asked(**{name: value for name, value in row.items() if name != "what"})
-    plain = asked(**{name: value for name, value in (row | PLAIN).items() if name != "what"})
+    table = answers(**{name: value for name, value in row.items() if name != "what"})
+    plain = answers(**{name: value for name, value in (row | PLAIN).items() if name != "what"})
     messages = {"questions": len(table), "distance": float(table["distance"].mean())}
     for name, column in (("right", "right"), ("answer_nats", "nats")):
         messages |= bootstrap.ratio(table, column, by="question").columns(name)
@@ -132,11 +132,11 @@ def read(row: Row) -> tuple:
 
 
 @lru_cache(maxsize=1)
-def original(of: tuple):
+def original(key: tuple):
     """The sample of a row, what the plain cache leads to on it, and the table of its losses."""
-    name, words, context, documents = of
+    name, text, context, documents = key
     chosen = weight_quality.named(name)
-    sample = chosen.sample(context, documents, words)
+    sample = chosen.sample(context, documents, text)
     reference = evaluate.original(chosen.model, sample.windows)
     plain = evaluate.measure(
         chosen.model,
@@ -157,17 +157,17 @@ def plain_cache(model):
 
 
 @lru_cache(maxsize=1)
-def states(of: tuple):
+def states(key: tuple):
     """Keys and values of all layers on a text."""
-    name, words, context, documents = of
+    name, text, context, documents = key
     chosen = weight_quality.named(name)
     return evaluate.keys_and_values(
-        chosen.model, chosen.sample(context, documents, words).windows, chunk=context
+        chosen.model, chosen.sample(context, documents, text).windows, chunk=context
     )
 
 
 @lru_cache(maxsize=8)
-def asked(model, text, context, needles, documents, **stored):
+def answers(model, text, context, needles, documents, **stored):
     """All questions of some haystacks, put to a cache: one row each."""
     import pandas
 

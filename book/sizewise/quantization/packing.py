@@ -84,8 +84,8 @@ def _check(bits: int, d: int) -> None:
         raise ValueError(f"the dimension must be a multiple of 8, got {d}")
 
 
-def _check_bytes(what: str, values) -> None:
+def _check_bytes(name: str, values) -> None:
     import torch
 
     if not isinstance(values, torch.Tensor) or values.dtype != torch.uint8 or not values.dim():
-        raise ValueError(f"{what} must be a uint8 tensor with a last dimension")
+        raise ValueError(f"{name} must be a uint8 tensor with a last dimension")

@@ -7,7 +7,7 @@ tensor subclasses), and the storage behind each is counted once.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 ROLES = ("codes", "scales", "codebooks", "high_precision")
@@ -41,13 +41,12 @@ STILL = {
 
 @dataclass(frozen=True)
 class TensorBytes:
-    """Bytes by role; ``kept`` splits what is in high precision by the class of its module."""
+    """Bytes by role."""
 
     codes: int = 0
     scales: int = 0
     codebooks: int = 0
     high_precision: int = 0
-    kept: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -65,24 +64,14 @@ def measure_bytes(model) -> TensorBytes:
     the bytes it would have. Memory that an allocator rounds up, and what a forward pass makes,
     is not in it.
     """
-    bytes_of, kept, observed = dict.fromkeys(ROLES, 0), {}, set()
-    for role, owner, storage in storages(model):
-        if storage._cdata in observed:  # the address of the storage itself, also on meta
-            continue
-        observed.add(storage._cdata)
-        bytes_of[role] += storage.nbytes()
-        if role == "high_precision":
-            kept[owner] = kept.get(owner, 0) + storage.nbytes()
-    return TensorBytes(**bytes_of, kept=dict(sorted(kept.items(), key=lambda item: -item[1])))
-
-
-def storages(model) -> Iterator[tuple[str, str, Any]]:
-    """(role, class of the module, storage) of each tensor that a module or its state holds."""
-    visited: set[int] = set()
+    bytes_of, observed, visited = dict.fromkeys(ROLES, 0), set(), set()
     for module in model.modules():
-        name = type(module).__name__
-        for tensor_name, tensor in _tensors(module.__dict__, "", visited):
-            yield _role(tensor_name, tensor), name, tensor.untyped_storage()
+        for name, tensor in _tensors(module.__dict__, "", visited):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in observed:  # the address of the storage itself, also on meta
+                observed.add(storage._cdata)
+                bytes_of[_role(name, tensor)] += storage.nbytes()
+    return TensorBytes(**bytes_of)
 
 
 def _tensors(value: Any, name: str, visited: set[int]) -> Iterator[tuple[str, Any]]:

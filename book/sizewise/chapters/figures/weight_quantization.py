@@ -3,33 +3,50 @@
 from .style import COLOURS, INK
 
 SMALL = 9.5  # points of a label
+WIDTHS = dict(zip((16, 8, 4, 3), COLOURS, strict=False))  # of a code: its colour
 
 
-def lost(axes, table) -> None:
-    """Neighbours lost, one row a format, the most bits on top, one colour a width of code.
+def _label(axes, x, y, text: str, colour=INK, **offset) -> None:
+    position = {"xytext": (6, 0), "va": "center"} | offset
+    axes.annotate(
+        text, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **position
+    )
 
-    ``table`` has ``label``, ``bits``, ``lost``, its ``_low`` and ``_high``.
+
+def _rows(axes, labels) -> None:
+    """One row a label, the first on top."""
+    axes.set_yticks(range(len(labels)), labels, fontsize=SMALL)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+
+
+def lost(axes, table, measure: str, second=None) -> None:
+    """What each format costs, one row a format, the most bits on top, one colour a width of code.
+
+    ``table`` has ``label``, ``bits``, ``lost``, its ``_low`` and ``_high``; ``measure`` names the
+    axis. ``second``: the same on another text, as hollow points. Costs run over three powers of
+    ten, so the scale is logarithmic from a twentieth of a percent on.
     """
     rows = table.sort_values(["bits", "lost"], ascending=[False, True])
-    widths = dict(zip((16, 8, 4, 3), COLOURS, strict=False))
-    for position, row in enumerate(rows.to_dict("records")):
-        colour = next(c for width, c in widths.items() if row["bits"] >= width or width == 3)
-        axes.plot([100 * row["lost_low"], 100 * row["lost_high"]], [position] * 2, color=colour)
+    for position, (form, row) in enumerate(rows.iterrows()):
+        colour = next(c for width, c in WIDTHS.items() if row["bits"] >= width or width == 3)
+        ends = [100 * row["lost_low"], 100 * row["lost_high"]]
+        axes.plot(ends, [position] * 2, color=colour)
         axes.plot([100 * row["lost"]], [position], "o", color=colour)
-        axes.annotate(
-            f"{100 * row['lost']:.1f}%",
-            (100 * row["lost_high"], position),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            fontsize=SMALL,
-        )
-    axes.set_yticks(range(len(rows)), rows["label"], fontsize=SMALL)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, 125 * rows["lost_high"].max())
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("of ten nearest neighbours, lost (%)")
+        right = ends[1]
+        if second is not None and form in second.index:
+            other = 100 * second.loc[form, "lost"]
+            right = max(right, other)
+            axes.plot([other], [position], "o", color=colour, markerfacecolor="none")
+        percent = 100 * row["lost"]
+        text = f"{percent:.2g}%" if abs(percent) >= 0.01 else "under 0.01%"
+        _label(axes, right, position, text, colour)
+    _rows(axes, rows["label"])
+    axes.set_xscale("symlog", linthresh=0.05)
+    axes.set_xlim(min(0, 100 * rows["lost_low"].min()), 300 * rows["lost_high"].max())
+    axes.set_xticks([0, 0.05, 0.1, 0.2, 0.5, 1], ["0", "0.05", "0.1", "0.2", "0.5", "1"])
+    axes.minorticks_off()
+    axes.set_xlabel(measure)
 
 
 def bits_stored(axes, table) -> None:
@@ -37,23 +54,13 @@ def bits_stored(axes, table) -> None:
 
     ``table`` has ``name``, ``label`` (bits) and ``bits``.
     """
-    places = range(len(table))
-    axes.barh(places, table["bits"], color=COLOURS[0], alpha=0.8)
-    for position, row in zip(places, table.to_dict("records"), strict=True):
+    axes.barh(range(len(table)), table["bits"], color=COLOURS[0], alpha=0.8)
+    for position, row in enumerate(table.to_dict("records")):
         axes.plot([row["label"]] * 2, [position - 0.4, position + 0.4], color=INK)
-        axes.annotate(
-            f"{row['bits']:.2f}",
-            (max(row["bits"], row["label"]), position),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-        )
-    axes.set_yticks(places, table["name"])
-    axes.set_ylim(len(table) - 0.5, -0.5)
+        _label(axes, max(row["bits"], row["label"]), position, f"{row['bits']:.2f}")
+    _rows(axes, table["name"])
     axes.set_xlim(right=1.15 * table["bits"].max())
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("bits for each parameter (line: the label)")
+    axes.set_xlabel("bits a parameter (line: the label)")
 
 
 def divergences(axes, table) -> None:
@@ -61,32 +68,32 @@ def divergences(axes, table) -> None:
 
     ``table`` has ``type``, ``llama_2_7b``, ``llama_3_8b`` and ``ratio``.
     """
-    places = range(len(table))
-    for position, row in zip(places, table.to_dict("records"), strict=True):
+    for position, row in enumerate(table.to_dict("records")):
         ends = [row["llama_2_7b"], row["llama_3_8b"]]
         axes.semilogx(ends, [position, position], color=INK, linewidth=0.8)
-        axes.annotate(
-            f"{row['ratio']:.1f} times",
-            (ends[1], position),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-        )
+        _label(axes, ends[1], position, f"{row['ratio']:.1f} times")
+    _rows(axes, table["type"])
     names = (("llama_2_7b", "Llama 2 7B", "right"), ("llama_3_8b", "Llama 3 8B", "left"))
     for colour, (column, name, side) in zip(COLOURS, names, strict=False):
-        axes.semilogx(table[column], places, "o", color=colour, markersize=7)
-        axes.annotate(
-            name,
-            (table[column].iloc[-1], len(table) - 1),
-            xytext=(0, 10),
-            textcoords="offset points",
-            ha=side,
-            color=colour,
-            fontsize=SMALL,
-        )
-    axes.set_yticks(places, table["type"])
-    axes.set_ylim(-0.5, len(table) - 0.2)
-    axes.set_xlim(right=4 * table["llama_3_8b"].max())
-    axes.grid(axis="y", visible=False)
+        axes.semilogx(table[column], range(len(table)), "o", color=colour, markersize=7)
+        _label(axes, table[column].iloc[0], 0, name, colour, xytext=(0, 12), ha=side)
+    axes.set_ylim(top=-0.8)
+    axes.set_xlim(table["llama_2_7b"].min() / 4, 4 * table["llama_3_8b"].max())
     axes.set_xlabel("KL divergence from 16 bits (nats a token)")
+
+
+def ladder(axes, table, names) -> None:
+    """Loss added over training tokens a parameter, one line a format, its name at the end.
+
+    ``table`` has ``format``, ``per_parameter``, ``loss_change``, its ``_low`` and ``_high``.
+    """
+    for colour, (form, rows) in zip(COLOURS, table.groupby("format", sort=False), strict=False):
+        x, y = rows["per_parameter"], rows["loss_change"]
+        axes.plot(x, y, "o-", color=colour)
+        axes.vlines(x, rows["loss_change_low"], rows["loss_change_high"], color=colour)
+        _label(axes, x.iloc[-1], y.iloc[-1], names[form], colour, xytext=(8, 0))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(right=2.2 * table["per_parameter"].max())
+    axes.set_xlabel("training tokens for each parameter")
+    axes.set_ylabel("loss added (bits a byte)")

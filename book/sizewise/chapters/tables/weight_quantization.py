@@ -1,12 +1,14 @@
 """Tables of the chapter on weight quantization: recorded rows, published speeds, a recipe."""
 
-from sizewise import units
+import numpy as np
+import pandas as pd
+
 from sizewise.data import records
+from sizewise.quantization import quality
 
 NAMES = {
     "fp32": "fp32",
     "bf16": "bf16",
-    "fp16": "fp16",
     "int8": "LLM.int8()",
     "fp8": "FP8",
     "q8_0": "Q8_0",
@@ -34,61 +36,149 @@ MODELS = {
     "minilm-l6": "MiniLM L6",
     "mpnet-base": "MPNet base",
 }
+SUBJECT = "dense-192"  # never rounded
+TEXTS = ("validation", "bbc")
+ONE_START = ("fp32", "bf16", "int8", "fp8")  # no groups, or one a row: nothing to shift
+ENDS = ("", "_low", "_high")
 
 
 def kinds(stem: str = "weight_quality") -> dict:
     """The rows by their kind, without the columns of other kinds."""
     groups = records.table(stem).groupby("what", sort=False)
     return {
-        what: rows.dropna(axis="columns", how="all").reset_index(drop=True) for what, rows in groups
+        kind: rows.dropna(axis="columns", how="all").reset_index(drop=True) for kind, rows in groups
     }
 
 
-def of_model(rows, model: str):
-    """The rows of one model by format. Raises ValueError for a model without any."""
-    known = list(dict.fromkeys(rows["model"]))
-    if model not in known:
-        raise units.unknown("recorded model", model, known)
-    return rows[rows["model"] == model].set_index("format", drop=False)
+def language(rows, text: str = TEXTS[0]):
+    """The laboratory's model by format: what each adds (bits a byte, and as a share of its loss).
+
+    ``rows`` are of kind ``quality``. Intervals cover documents and where groups of weights begin:
+    by the recorded starts of the format, or, for formats in groups with one start, by the spread
+    over the others'.
+    """
+    roundings = starts(rows)
+    spread, freedom = relative_spread(roundings)
+    table = rows[(rows["model"] == SUBJECT) & (rows["text"] == text) & rows["shift"].isna()]
+    table = table.set_index("format", drop=False)
+    costs = {}
+    for form, row in table.iterrows():
+        costs[form] = [row[f"loss_change{end}"] for end in ENDS]
+        if form in roundings and text == TEXTS[0]:
+            costs[form] = quality.with_roundings(*costs[form], roundings[form])
+        elif form not in ONE_START:
+            costs[form] = _widened(*costs[form], spread, freedom)
+    names = [f"loss_change{end}" for end in ENDS]
+    table[names] = pd.DataFrame(costs, index=names).T
+    lost = (table[names] / table.loc["fp32", "bits_per_byte"]).set_axis(
+        [f"lost{end}" for end in ENDS], axis="columns"
+    )
+    return _labelled(table.join(lost))
 
 
-def encoders(rows):
-    """Encoders in each format, dense ones: neighbours lost, with the interval, and a label."""
-    dense = rows[rows["share"].isna()] if "share" in rows else rows
-    lost = {f"lost{end}": 1 - dense[f"recall{other}"]
-            for end, other in (("", ""), ("_low", "_high"), ("_high", "_low"))}  # fmt: skip
-    label = [f"{NAMES[form]}, {bits:.2f} bits"
-             for form, bits in zip(dense["format"], dense["bits"], strict=True)]  # fmt: skip
-    return dense.assign(**lost, label=label)
+def starts(rows) -> dict:
+    """What a format adds from each recorded start of its groups, by format, no shift first."""
+    shifted = rows[rows["shift"].notna()].sort_values("shift")
+    groups = shifted.groupby("format")["loss_change"]
+    return {form: costs.to_numpy() for form, costs in groups if len(costs) > 1}
 
 
-def equal_bytes(rows, share: float = 0.5, form: str = "nf4", dense: str = "nf3"):
-    """Pruning and four bits together, beside each alone and a dense code of as many bytes."""
-    import pandas
+def relative_spread(roundings: dict) -> tuple[float, int]:
+    """Standard deviation of a cost over starts as a share of it, by all formats, and its freedom.
 
-    table = []
-    for model, subset in rows.groupby("model", sort=False):
-        full = subset[subset["share"].isna()].set_index("format")
-        removed = subset[subset["share"] == share].set_index("format")
-        for name, row in (
-            (f"{share:.0%} pruned, {NAMES[form]}", removed.loc[form]),
-            (f"{NAMES[dense]}, dense", full.loc[dense]),
-            (f"{NAMES[form]}, dense", full.loc[form]),
-            (f"{share:.0%} pruned alone", removed.loc["fp32"]),
-        ):
-            columns = ("bits", "cosine_error", "cosine_error_low", "cosine_error_high", "recall")
-            table.append({"model": MODELS[model], "weights": name} | row[list(columns)].to_dict())
-    return pandas.DataFrame(table)
+    ``roundings`` is what `starts` gives.
+    """
+    shares = [np.var(costs, ddof=1) / np.mean(costs) ** 2 for costs in roundings.values()]
+    return float(np.mean(shares) ** 0.5), sum(len(costs) - 1 for costs in roundings.values())
+
+
+def _widened(value, low, high, spread: float, freedom: int):
+    from scipy.stats import t
+
+    error = t.ppf(0.975, freedom) * spread * abs(value)
+    return value, value - np.hypot(value - low, error), value + np.hypot(high - value, error)
+
+
+def encoders(rows, model: str):
+    """An encoder in each format, unpruned: share of neighbours lost, with intervals over texts."""
+    table = rows[(rows["model"] == model) & rows["share"].isna()]
+    table = table.set_index("format", drop=False)
+    lost = {
+        f"lost{end}": 1 - table[f"recall{other}"]
+        for end, other in zip(ENDS, ("", "_high", "_low"), strict=True)
+    }
+    return _labelled(table.assign(**lost))
+
+
+def _labelled(table):
+    label = [f"{NAMES[r.format]}, {r.bits:.2f} bits" for r in table.itertuples()]
+    return table.assign(label=label)
+
+
+def order_agreement(first, second) -> float:
+    """Rank correlation of what formats cost in two tables, over the formats of both but fp32."""
+    both = first[["lost"]].join(second["lost"], rsuffix="_second", how="inner").drop("fp32")
+    return float(both.corr(method="spearman").iloc[0, 1])
+
+
+def ladder(rows):
+    """One size of model over training tokens, by format: loss added (bits a byte) and KL.
+
+    ``rows`` are of kind ``training``.
+    """
+    rows = rows[rows["format"] != "fp32"].sort_values(["format", "trained_tokens"])
+    return rows.assign(per_parameter=rows["trained_tokens"] / rows["parameters"])
+
+
+def exponents(table, column: str = "loss_change"):
+    """By format, the power of training tokens with which a cost grows, and its 95 % interval.
+
+    A line through the logarithms, one point a trained model; the interval is Student's of the
+    residuals, which hold whatever tells one training from another. Kumar et al. 2024 predict a
+    power above 0. NaN where a cost is not above 0.
+    """
+    from scipy.stats import linregress, t
+
+    rows = []
+    for form, subset in table.groupby("format", sort=False):
+        power = half = growth = np.nan
+        if (subset[column] > 0).all():
+            line = linregress(np.log(subset["trained_tokens"]), np.log(subset[column]))
+            power, half = line.slope, t.ppf(0.975, len(subset) - 2) * line.stderr
+            growth = subset[column].iloc[-1] / subset[column].iloc[0]
+        ends = {"power": power, "power_low": power - half, "power_high": power + half}
+        rows.append({"format": form, **ends, "growth": growth})
+    return pd.DataFrame(rows).set_index("format")
+
+
+def equal_bytes(rows, full, column: str, share: float = 0.5, form: str = "nf4", dense: str = "nf3"):
+    """Pruning and four bits together, beside each alone and a dense code of as many bytes.
+
+    ``rows`` hold the pruned model, ``full`` the dense formats by name; ``column`` is the cost.
+    """
+    pruned = rows[rows["share"] == share].set_index("format")
+    columns = ["bits", *(f"{column}{end}" for end in ENDS)]
+    table = {
+        f"{share:.0%} pruned, {NAMES[form]}": pruned.loc[form, columns],
+        f"{NAMES[dense]}, dense": full.loc[dense, columns],
+        f"{NAMES[form]}, dense": full.loc[form, columns],
+        f"{share:.0%} pruned alone": pruned.loc["fp32", columns],
+    }
+    return pd.DataFrame(table).T.rename_axis("weights").reset_index()
 
 
 def as_used(rows):
     """Bits a parameter with what the format leaves alone in bf16: codes, scales, tables and rest.
 
-    For rows of language models, whose rest was measured in fp32.
+    Rows of an older kind have bytes by role, with the rest in fp32.
     """
     coded = rows[["codes_bytes", "scales_bytes", "codebooks_bytes"]].sum(axis=1)
-    rest = rows["high_precision_bytes"].where(coded == 0, rows["high_precision_bytes"] / 2)
-    return 8 * (coded + rest) / rows["parameters"]
+    stored = coded + rows["high_precision_bytes"].where(
+        coded == 0, rows["high_precision_bytes"] / 2
+    )
+    if "stored_bytes" in rows:
+        stored = rows["stored_bytes"].fillna(stored)
+    return 8 * stored / rows["parameters"]
 
 
 def facts(name: str) -> dict:
@@ -98,52 +188,43 @@ def facts(name: str) -> dict:
 
 def speeds():
     """Published speed over that of bf16, both sides: who measured, on what, in which format."""
-    import pandas
-
-    def over(name: str, form: str, kind: str, inverse: bool) -> float:
-        figures = facts(name)["figures"]
-        plain, other = (figures[f"{part}_{kind}"]["value"] for part in ("bf16", form))
-        return plain / other if inverse else other / plain
-
     h100, ada = "bitsandbytes-h100-llama-3.1-8b", "bitsandbytes-rtx4090-llama-3.1-8b"
-    vllm, compiled = "torchao-h100-llama-3.1-8b", "torchao-a100-llama-3-8b"
+    vllm, compiled = "torchao-h100-llama-3.1-8b", "torchao-h100-compiled-llama-3.1-8b"
     rows = [
-        ("NF4, bitsandbytes", "RTX 4090, 1 sequence", over(ada, "nf4", "batch_1", True)),
-        ("NF4, bitsandbytes", "RTX 4090, 8", over(ada, "nf4", "batch_8", True)),
-        ("NF4, bitsandbytes", "H100, 1", over(h100, "nf4", "batch_1", True)),
-        ("LLM.int8()", "H100, 1", over(h100, "int8", "batch_1", True)),
-        ("int8 without outliers", "RTX 4090, 32", over(ada, "int8-plain", "batch_32", True)),
-        ("int4, torchao, compiled", "A100, 1", over(compiled, "int4", "batch_1", False)),
-        ("int8 weights, vLLM", "H100, full load", over(vllm, "int8", "decode", False)),
-        ("FP8, vLLM", "H100, full load", over(vllm, "fp8", "decode", False)),
+        ("NF4, bitsandbytes", "RTX 4090, 1 sequence", ada, "nf4_batch_1"),
+        ("NF4, bitsandbytes", "RTX 4090, 8", ada, "nf4_batch_8"),
+        ("int8 without outliers", "RTX 4090, 32", ada, "int8-plain_batch_32"),
+        ("NF4, bitsandbytes", "H100, 1", h100, "nf4_batch_1"),
+        ("LLM.int8()", "H100, 1", h100, "int8_batch_1"),
+        ("int4, torchao, compiled", "H100, 1", compiled, "int4_batch_1"),
+        ("int8, torchao, compiled", "H100, 1", compiled, "int8_batch_1"),
+        ("int8 weights, vLLM", "H100, full load", vllm, "int8_decode"),
+        ("FP8, vLLM", "H100, full load", vllm, "fp8_decode"),
     ]
-    return pandas.DataFrame(rows, columns=["format", "where", "speed over bf16"])
+
+    def speedup(source: str, name: str) -> float:
+        figures = facts(source)["figures"]
+        plain, coded = figures[f"bf16_{name.split('_', 1)[1]}"], figures[name]
+        ratio = coded["value"] / plain["value"]
+        return 1 / ratio if plain["unit"].startswith("s/") else ratio
+
+    columns = ("format", "where", "speed over bf16")
+    table = [(form, where, speedup(*entry)) for form, where, *entry in rows]
+    return pd.DataFrame(table, columns=columns)
 
 
 def divergences():
     """llama.cpp's KL divergence by type of file: Llama 2 7B, Llama 3 8B, and their ratio."""
-    import pandas
-
-    table = pandas.DataFrame(facts("llama-cpp-llama-2-against-3")["types"])
+    table = pd.DataFrame(facts("llama-cpp-llama-2-against-3")["types"])
     return table.assign(ratio=table["llama_3_8b"] / table["llama_2_7b"])
 
 
 def recipe(table, tolerances):
-    """For each share of neighbours given up, the format of fewest bits that stays within it.
-
-    Within it at the upper end of its 95 % interval.
-    """
-    import pandas
-
+    """For each share given up, the format of fewest bits whose 95 % interval stays within it."""
     rows = []
     for tolerance in sorted(set(tolerances)):
         fits = table[(table["lost_high"] <= tolerance) | (table["format"] == "fp32")]
         best = fits.sort_values(["bits", "lost"]).iloc[0]
-        rows.append(
-            {
-                "neighbours given up": tolerance,
-                "format": NAMES[best["format"]],
-                "bits": best["bits"],
-            }
-        )
-    return pandas.DataFrame(rows)
+        row = {"given up": tolerance, "format": NAMES[best["format"]], "bits": best["bits"]}
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -33,15 +33,15 @@ def of(kind: str, dim: int, seed: int = 0):
     return _made(kind, dim, seed)
 
 
-def generator(*words: str | int):
-    """A numpy generator whose 256-bit seed is a hash of ``words`` in this package's own domain.
+def generator(*names: str | int):
+    """A numpy generator whose 256-bit seed is a hash of ``names`` in this package's own domain.
 
     No ``default_rng(s)`` of a small s, and no generator of torch, gives the same numbers.
     """
     import numpy
 
-    messages = "\0".join((DOMAIN, *map(str, words)))
-    return numpy.random.default_rng(int.from_bytes(hashlib.sha256(messages.encode()).digest()))
+    purpose = "\0".join((DOMAIN, *map(str, names)))
+    return numpy.random.default_rng(int.from_bytes(hashlib.sha256(purpose.encode()).digest()))
 
 
 def orthogonal(dim: int, draw):

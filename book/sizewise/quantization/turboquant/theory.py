@@ -21,11 +21,6 @@ def upper(bits: int) -> float:
     return GAP / 4.0 ** whole("the bits", bits, 64)
 
 
-def upper_inner(bits: int) -> float:
-    """No larger is d times the error of an inner product of ``prod`` (theorem 2)."""
-    return math.sqrt(3) * math.pi**2 / 4.0 ** whole("the bits", bits, 64)
-
-
 def lower(bits: int) -> float:
     """No code of that many bits a coordinate does better, as printed (theorem 3): 4^-bits.
 
