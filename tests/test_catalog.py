@@ -65,6 +65,23 @@ def test_the_price_of_an_hour_is_a_range_in_order():
             assert 0 < price[0] <= price[1] < 100
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("llama-3.1-405b", "Llama 3.1 405B"),
+        ("gpt-oss-120b", "gpt-oss 120B"),
+        ("mixtral-8x7b", "Mixtral 8x7B"),
+        ("qwen3.5-397b-a17b", "Qwen3.5 397B A17B"),
+        ("deepseek-v3.2", "DeepSeek V3.2"),
+        ("smollm2-135m", "SmolLM2 135M"),
+        ("gpt2-xl", "GPT-2 XL"),
+        ("gemma-4-e2b", "Gemma 4 E2B"),
+    ],
+)
+def test_names_are_written_as_their_makers_write_them(name, written):
+    assert catalog.title(name) == written
+
+
 # ---- released configurations
 
 

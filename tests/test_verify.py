@@ -286,21 +286,6 @@ def test_without_the_history_commits_are_not_checked_and_that_is_said(recorded, 
     assert "commits are not checked" in verify.unchecked()
 
 
-def test_rows_of_before_there_were_seals_are_sealed_once(recorded):
-    _, file = recorded
-    rows = rows_of(file)
-    write(file, [{k: v for k, v in row.items() if k != "seal"} for row in rows])
-    assert records.seal_file(file) == 6
-    assert rows_of(file) == rows
-    assert records.seal_file(file) == 0
-    del rows[1]["seal"]
-    rows[1]["n"] = 9
-    write(file, rows)
-    with pytest.raises(ValueError, match=r"some\.jsonl:2: .* it was changed$"):
-        records.seal_file(file)
-    assert rows_of(file) == rows
-
-
 def test_the_command_prints_a_line_a_fault_and_ends_with_1(recorded, sizewise):
     _, file = recorded
     assert sizewise("verify") == (0, "rows: 6; files of facts and claims: 2; chapters: 1\n", "")

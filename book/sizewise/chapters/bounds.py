@@ -103,6 +103,7 @@ BOUNDS: dict[str, Any] = {
     "bits": Number(1, 8, "bits"),
     "budget": Number(1e9, 1e30, "FLOPs"),
     "context": Number(1, 1e8, "tokens"),
+    "serving-experts.context": Number(1, 2**18, "tokens"),  # above, no batch is affordable
     "cache": Choice("cache format", lambda: formats.CACHES),
     "cheap": None,  # a model of the vendor, see `check`
     "confidence": Choice("confidence", _column("cascade", "confidence")),
@@ -110,13 +111,13 @@ BOUNDS: dict[str, Any] = {
     "dear": None,
     "device": Choice("device", catalog.devices),
     "devices": Number(1, 1e7, "devices"),
-    "dim": Number(8, 4096, "coordinates", step=8),
+    "dim": Number(8, 1024, "coordinates", step=8),
     "discordant": SHARE,
     "encoder": Choice("encoder", _column("classifiers", "model")),
     "framework": Choice("framework", lambda: forecast.FRAMEWORKS, or_empty=True),
     "format": Choice("format", lambda: formats.WEIGHTS),
     "label_price": Number(0, 1e4, "dollars"),
-    "labels": Number(1, 1e6, "labels"),
+    "labels": Number(8, 1e6, "labels"),
     "largest": Number(1e3, 1e16, "parameters"),
     "large": Choice("model", _column("classifiers", "model"), or_empty=True),
     "length": Number(1, 10_000, "tokens"),
@@ -126,7 +127,7 @@ BOUNDS: dict[str, Any] = {
     "attention-variants.model": Model(or_empty=True),
     "turboquant.model": Choice("recorded model", _column("kv_quality", "model")),
     # Below these the recorded runs that are left say nothing: one budget, or no other family.
-    "isoflop.most": Number(1e12, 1e30, "FLOPs"),
+    "isoflop.most": Number(3e12, 1e30, "FLOPs"),
     "mixture-of-experts.most": Number(1e11, 1e30, "FLOPs"),
     "attention-variants.most": Number(1e12, 1e30, "FLOPs"),
     "negligible": Number(0, 100, "points"),

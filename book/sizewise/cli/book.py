@@ -91,9 +91,7 @@ def list_claims(
 
 
 def verify(
-    renew: Annotated[
-        bool, typer.Option(help="Write the manifest anew, and seal rows that have no seal.")
-    ] = False,
+    renew: Annotated[bool, typer.Option(help="Write the manifest anew.")] = False,
 ):
     """Check that rows, facts and chapters are what was recorded: ids, seals, commits, manifest.
 

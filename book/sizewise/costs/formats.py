@@ -163,8 +163,9 @@ def stored(fields: dict[str, Any]) -> Stored | None:
     Raises ValueError for a method that is not known here, or one whose fields make no sense: a
     silent default would be wrong by up to a factor of four.
     """
-    text = fields.get("text_config") if isinstance(fields.get("text_config"), dict) else {}
-    config = fields.get("quantization_config") or text.get("quantization_config")
+    text = fields.get("text_config")
+    inner = text.get("quantization_config") if isinstance(text, dict) else None
+    config = fields.get("quantization_config") or inner
     config = config or fields.get("compression_config")
     if not config and isinstance(fields.get("quantization"), dict):  # as MLX writes it
         config = {"quant_method": "mlx", **fields["quantization"]}

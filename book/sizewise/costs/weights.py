@@ -64,12 +64,12 @@ def parts(model: Model, format: "str | Format | Stored | None" = None) -> list[P
             size = math.ceil(model.total * stored_as.format.bits / 8)
             return [Part("all weights", stored_as.format.name, model.total, size)]
         raise ValueError(f"{model.name}: its tensors are not known, only their number")
-    sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
-    for row, count, name, size in assigned(model, stored_as):
-        total = sums[_what(row, name, stored_as), name]
-        total[0] += count * row.elements
-        total[1] += size
-    every = [Part(what, name, n, math.ceil(size)) for (what, name), (n, size) in sums.items()]
+    elements: dict[tuple[str, str], int] = defaultdict(int)
+    held: dict[tuple[str, str], float] = defaultdict(float)
+    for row, count, name, row_bytes in assigned(model, stored_as):
+        elements[_what(row, name, stored_as), name] += count * row.elements
+        held[_what(row, name, stored_as), name] += row_bytes
+    every = [Part(*key, elements[key], math.ceil(size)) for key, size in held.items()]
     every.sort(key=lambda part: -part.bytes)
     if stored_as.format.mixture:
         scored = model.vocab_size <= 32_768 or model.config_type.startswith(SCORED_TYPES)
@@ -238,7 +238,7 @@ def _by_role(file_type: str, plain: str, role: str, index: int, layers: int, mod
 
 def _queries_per_key(model: Model) -> int:
     for layer in model.layers:
-        heads = getattr(layer.attention, "query_heads", None)
-        if heads and hasattr(layer.attention, "kv_heads"):
-            return heads // layer.attention.kv_heads
+        heads, cached = (getattr(layer.attention, n, None) for n in ("query_heads", "kv_heads"))
+        if heads and cached:
+            return heads // cached
     return 1

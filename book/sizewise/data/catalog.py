@@ -22,7 +22,6 @@ class Entry:
 
     name: str
     family: str
-    developer: str
     config: dict[str, Any]
     published_total: int | None
     published_active: int | None
@@ -30,6 +29,7 @@ class Entry:
     counted: dict[str, int]  # an independent count made before this library, kept as a check
     source: str  # key in book/references.bib
     checked: str
+    developer: str = ""
     effective: int | None = None  # what the vendor calls so, where it does
     year: int | None = None
     note: str = ""
@@ -105,11 +105,11 @@ def unknown_model(name: str, known: Iterable[str] | None = None) -> ValueError:
 def _same_model(a: str, b: str) -> bool:
     """Whether two names have the same numbers and their letters differ in one place or so."""
     numbers = re.findall(r"\d+", a)
-    words = [re.sub(r"[\d\W_]+", "", name) for name in (a, b)]
-    alike = difflib.SequenceMatcher(None, *words, autojunk=False)
-    different = len(words[0]) + len(words[1]) - 2 * sum(m.size for m in alike.get_matching_blocks())
+    first, second = (re.sub(r"[\d\W_]+", "", name) for name in (a, b))
+    alike = difflib.SequenceMatcher(None, first, second, autojunk=False)
+    different = len(first) + len(second) - 2 * sum(m.size for m in alike.get_matching_blocks())
     same = bool(numbers) and numbers == re.findall(r"\d+", b)
-    longer = abs(len(words[0]) - len(words[1]))
+    longer = abs(len(first) - len(second))
     return same and different <= 2 and longer < 2 and alike.ratio() >= SAME_WORDS
 
 
@@ -136,18 +136,16 @@ WRITTEN = {
 
 def title(name: str) -> str:
     """A model's name as people write it: ``llama-3.1-405b`` is Llama 3.1 405B."""
-    words = name.replace("gpt-oss", "gpt_oss").split("-")
-    written = []
-    for word in words:
-        plain = word.replace("_", "-")
-        if plain in WRITTEN:
-            written.append(WRITTEN[plain])
-        elif any(c.isdigit() for c in plain):  # 8x7b, a3b, k2, v3: the x stays small
-            capital = plain.upper().replace("X", "x") if len(plain) < 7 else plain
-            written.append(capital if not plain[:4].isalpha() else plain.capitalize())
+    titles = []
+    for word in name.replace("gpt-oss", "gpt_oss").split("-"):
+        word = word.replace("_", "-")
+        if word in WRITTEN:
+            titles.append(WRITTEN[word])
+        elif any(map(str.isdigit, word)) and not word[:4].isalpha():  # 8x7b, a3b: the x is small
+            titles.append(word.upper().replace("X", "x"))
         else:
-            written.append(plain.capitalize())
-    return " ".join(written)
+            titles.append(word.capitalize())
+    return " ".join(titles)
 
 
 @cache
@@ -201,7 +199,7 @@ def _slip(a: str, b: str) -> bool:
     if letters[0] == letters[1]:
         short, long = sorted(digits, key=len)
         return len(long) - len(short) == 1 < len(short) and long.startswith(short)
-    alike = difflib.SequenceMatcher(None, *letters, autojunk=False).ratio()
+    alike = difflib.SequenceMatcher(None, letters[0], letters[1], autojunk=False).ratio()
     return bool(digits[0]) and digits[0] == digits[1] and alike > SAME_WORDS
 
 
@@ -259,71 +257,46 @@ def shape(name: str) -> dict[str, Any] | None:
 
 def _entry(row: dict[str, Any]) -> Entry:
     published = row.get("published") or {}
+    row = {name: value for name, value in row.items() if name in Entry.__dataclass_fields__}
     return Entry(
-        name=row["name"],
-        family=row["family"],
-        developer=row.get("developer", ""),
-        config=row["config"],
-        published_total=published.get("total"),
-        published_active=published.get("active"),
-        exact=bool(published.get("exact")),
-        counted=row["counted"],
-        source=row["source"],
-        checked=row["checked"],
-        effective=published.get("effective"),
-        year=row.get("year"),
-        note=row.get("note", ""),
-        repository=row.get("repository", ""),
-        file=row.get("file", ""),
-        commit=row.get("commit"),
-        read_in=row.get("read_in", ""),
-        total_from=row.get("total_from", ""),
-        price_list=tuple(row["price_list"]) if row.get("price_list") else None,
-        text_only=bool(row.get("text_only")),
-        tensors=tuple(map(tuple, row.get("tensors", ()))),
+        **row
+        | {
+            "published_total": published.get("total"),
+            "published_active": published.get("active"),
+            "exact": bool(published.get("exact")),
+            "effective": published.get("effective"),
+            "price_list": tuple(row["price_list"]) if row.get("price_list") else None,
+            "tensors": tuple(map(tuple, row.get("tensors", ()))),
+        }
     )
 
 
 def _device(row: dict[str, Any]) -> Device:
-    return Device(
-        name=row["name"],
-        memory_bytes=float(row["memory_bytes"]),
-        bandwidth=float(row["bandwidth"]),
-        flops={k: None if v is None else float(v) for k, v in row["flops"].items()},
-        tdp_watts=row.get("tdp_watts"),
-        source=row["source"],
-        checked=row["checked"],
-        aliases=tuple(row.get("aliases", ())),
-        note=row.get("note", ""),
-        memory_real_bytes=row.get("memory_real_bytes"),
-        sms=row.get("sms"),
-        l2_bytes=row.get("l2_bytes"),
-        link_bandwidth=row.get("link_bandwidth"),
-        unified=bool(row.get("unified")),
-        as_of=str(row["as_of"]),
-    )
+    aliases = tuple(row.get("aliases", ()))
+    return Device(**row | {"aliases": aliases, "as_of": str(row["as_of"])})
 
 
 def amount(name: str) -> dict[str, Any]:
     """A price or an amount of energy from ``energy_and_prices.yml``, by name."""
-    rows = {row["name"]: row for row in records.facts("energy_and_prices")}
-    if name not in rows:
-        raise units.unknown("amount", name, rows)
-    return rows[name]
+    return _named("energy_and_prices", "amount", name)
 
 
 def hourly_price(device: str) -> tuple[float, float] | None:
     """Published dollars for an hour of a device, low and high; None where nobody is cited."""
-    rows = {row["name"]: row for row in records.facts("energy_and_prices")}
-    row = rows.get(f"{device.lower().replace('-', '_')}_gpu_hour")
-    if row is None:
-        return None
-    return float(row.get("low", row.get("value"))), float(row.get("high", row.get("value")))
+    wanted = f"{device.lower().replace('-', '_')}_gpu_hour"
+    for row in records.facts("energy_and_prices"):
+        if row["name"] == wanted:
+            return float(row.get("low", row.get("value"))), float(row.get("high", row.get("value")))
+    return None
 
 
 def run(name: str) -> dict[str, Any]:
     """What is known of a training run, from ``runs.yml``, by name."""
-    rows = {row["name"]: row for row in records.facts("runs")}
+    return _named("runs", "run", name)
+
+
+def _named(stem: str, kind: str, name: str) -> dict[str, Any]:
+    rows = {row["name"]: row for row in records.facts(stem)}
     if name not in rows:
-        raise units.unknown("run", name, rows)
+        raise units.unknown(kind, name, rows)
     return rows[name]

@@ -71,16 +71,25 @@ def fetch(package: Package, folder: Path | None = None, *, progress: bool = Fals
     failed is never put into the cache.
     """
     folder = folder or cache() / "packages"
-    target = folder / package.file
-    if target.exists():
-        try:
-            return check(target, package)
-        except ValueError as error:
-            print(f"{error}; it is removed and downloaded again", file=sys.stderr)
-            target.unlink()
-    with scratch(folder) as aside:
-        os.replace(check(_download(package, aside, progress), package), target)
+    target, name = folder / package.file, f"{package.name} {package.version}"
+    if not is_intact(target, package.sha256, name):
+        with scratch(folder) as aside:
+            downloaded = _download(package, aside, progress)
+            os.replace(verify(downloaded, package.sha256, name), target)
     return target
+
+
+def is_intact(file: Path, sha256: str, name: str) -> bool:
+    """Whether a file is there with this SHA-256; one with another is named and removed."""
+    if not file.exists():
+        return False
+    try:
+        verify(file, sha256, name)
+    except ValueError as error:
+        print(f"{error}; it is removed and fetched again", file=sys.stderr)
+        file.unlink()
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -104,11 +113,6 @@ def scratch(folder: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def check(file: Path, package: Package) -> Path:
-    """``file`` if its SHA-256 is the pinned one, else ValueError with both hashes."""
-    return verify(file, package.sha256, f"{package.name} {package.version}")
-
-
 def verify(file: Path, sha256: str, name: str) -> Path:
     """``file`` if it has this SHA-256, else ValueError with both hashes and the name."""
     with file.open("rb") as content:
@@ -127,16 +131,15 @@ def members(file: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     wanted = re.compile(pattern)
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                if wanted.fullmatch(entry.filename):
-                    with archive.open(entry) as content:
-                        yield entry.filename, limited(content, f"{file}: {entry.filename}")
+            for name in archive.namelist():
+                if wanted.fullmatch(name):
+                    with archive.open(name) as content:
+                        yield name, limited(content, f"{file}: {name}")
         return
-    with tarfile.open(file) as archive:
-        for entry in archive:
+    with tarfile.open(file) as tar:
+        for entry in tar:
             if entry.isfile() and wanted.fullmatch(entry.name):
-                content = archive.extractfile(entry)
-                yield entry.name, limited(content, f"{file}: {entry.name}")
+                yield entry.name, limited(tar.extractfile(entry), f"{file}: {entry.name}")
 
 
 def copy(file: Path, member: str, out: BinaryIO) -> None:
@@ -165,29 +168,13 @@ def _download(package: Package, folder: Path, progress: bool = False) -> Path:
         npm = shutil.which("npm", path=here)
         if npm is None:
             raise ValueError(f"{package.name} is an npm package, and there is no npm here")
-        command = [
-            npm,
-            "pack",
-            "--ignore-scripts",
-            "--silent",
-            "--pack-destination",
-            str(folder),
-            f"{package.name}@{package.version}",
-        ]
+        command = [npm, "pack", "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
+        command.append(f"{package.name}@{package.version}")
     else:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "download",
-            *([] if progress else ["--quiet"]),
-            "--no-deps",
-            "--only-binary=:all:",
-            "--dest",
-            str(folder),
-            f"{package.name}=={package.version}",
-        ]
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
+        command += [] if progress else ["--quiet"]
+        command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+        command.append(f"{package.name}=={package.version}")
     code, complaints = _client(command, progress)
     files = [path for path in folder.iterdir() if path.is_file()]
     if code or len(files) != 1:

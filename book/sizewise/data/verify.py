@@ -6,6 +6,7 @@ new manifest: then git's history is what is left.
 """
 
 import hashlib
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -87,7 +88,7 @@ def _faults_of_row(
     row: records.Row, stem: str, stated: dict[str, str], commits: Commits
 ) -> Iterator[str]:
     if "seal" not in row:
-        yield "no seal (sizewise verify --renew seals rows of before there were seals)"
+        yield "no seal"
         return
     if fault := records.seal_fault(row):
         yield fault
@@ -201,17 +202,17 @@ def _stored(home: Path) -> dict[str, Any]:
 
 
 def renew(home: Path | None = None) -> list[str]:
-    """Seal rows that have no seal and write the manifest anew; what changed, a line each."""
+    """Write the manifest anew; what changed, a line each."""
     home = home or paths.root()
-    changed = []
-    for file in sorted((home / "data").glob("*.jsonl")):
-        if count := records.seal_file(file):
-            changed.append(f"{file.relative_to(home)}: {count} rows sealed")
     before, after = _stored(home), _manifest(home)
     if before != after:
         flow = yaml.safe_dump(after, default_flow_style=None, width=1000, sort_keys=False)
         content = f"# Written by `make manifest`; see manifest.md.\n{flow}"
-        (home / "data" / "manifest.yml").write_text(content, encoding="utf-8")
+        file = home / "data" / "manifest.yml"
+        aside = file.with_suffix(".half")  # a full disk leaves the old one whole
+        aside.write_text(content, encoding="utf-8")
+        os.replace(aside, file)
+    changed = []
     for name in sorted({*before, *after}, key=str):
         if before.get(name) != after.get(name):
             state = "gone" if name not in after else "new" if name not in before else "changed"

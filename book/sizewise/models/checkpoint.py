@@ -367,6 +367,6 @@ def _index(path: Path) -> Checkpoint:
     if files and all(file.is_file() for file in files):
         return _safetensors(path, files)
     size = metadata.get("total_size")
-    if type(size) not in (int, float) or not 0 < size <= 10**16:
+    if not isinstance(size, int | float) or not 0 < size <= 10**16:
         raise ValueError(f"{path}: its shards are not here and it states no total_size")
     return Checkpoint(path, "index", (), metadata, len(names), int(size), int(size))

@@ -175,7 +175,7 @@ def _text_ties(model_type: str, text: dict[str, Any], mapping) -> bool:
 
 def gguf_config(spec: Spec):
     """A plain configuration of a GGUF file's keys; a lone safetensors file has none."""
-    if spec.stored.kind != "gguf":
+    if spec.stored is None or spec.stored.kind != "gguf":
         raise ValueError(
             f"{spec.name}: no config.json beside it, so its cache is not known; its "
             "parameters and bytes are (sizewise count)"
@@ -188,9 +188,10 @@ def gguf_config(spec: Spec):
 
 def quantization(fields: dict[str, Any]) -> dict[str, Any] | None:
     """The fields that say in which format weights are stored; None for plain ones."""
-    text = fields.get("text_config") if isinstance(fields.get("text_config"), dict) else {}
+    text = fields.get("text_config")
+    inner = text if isinstance(text, dict) else {}
     named = {
-        key: fields.get(key) or text.get(key)
+        key: fields.get(key) or inner.get(key)
         for key in ("quantization_config", "compression_config", "quantization", "expert_dtype")
     }
     named = {key: value for key, value in named.items() if value}

@@ -45,7 +45,7 @@ def fields(raw: dict[str, Any]) -> dict[str, Any]:
 
     Heads and widths that differ from layer to layer are under ``per_layer``, one mapping a layer.
     """
-    text = next(
+    text: dict[str, Any] = next(
         (raw[key] for key in ("text_config", "llm_config", "language_config")
          if isinstance(raw.get(key), dict)),
         {},
@@ -218,7 +218,7 @@ def _attention(stated: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
         nope, rope = stated.get("qk_nope_head_dim", 128), stated.get("qk_rope_head_dim", 64)
         value, low = stated.get("v_head_dim", 128), stated.get("q_lora_rank")
         queries = heads * (nope + rope)
-        shapes = [
+        shapes: list[tuple[str, tuple[int, ...]]] = [
             ("self_attn.kv_a_proj_with_mqa.weight", (rank + rope, width)),
             ("self_attn.kv_b_proj.weight", (heads * (nope + value), rank)),
             ("self_attn.o_proj.weight", (width, heads * value)),
@@ -277,7 +277,7 @@ def _mlps(stated: dict, width: int, every: tuple[int, ...]) -> list[Tensors]:
         rows.append(_row("mlp.routed_expert_down_proj.weight", "mlp", (outer, width), with_experts))
         rows.append(_row("mlp.routed_expert_up_proj.weight", "mlp", (width, outer), with_experts))
     shared = stated.get("num_shared_experts") or 0
-    shared = max(shared) if isinstance(shared, list) and shared else shared
+    shared = max(shared, default=0) if isinstance(shared, list) else shared
     wide = stated.get("shared_expert_intermediate_size") or shared * inner
     if wide:
         rows += _mlp("mlp.shared_experts", "shared experts", width, wide, with_experts)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 INDEX = ("layer_idx", "layer_id", "layer_index", "layer_number")
 ABOUT_LAYERS = re.compile(
@@ -42,17 +43,18 @@ def shared(model_class: type):
             setattr(self, MARK, True)
             built[key] = self
 
-    original = {cls: cls.__init__ for cls in _layer_classes(model_class)}
+    original = {cls: cls.__init__ for cls in _layer_classes(model_class)}  # type: ignore[misc]
     try:
         for cls, plain in original.items():
-            cls.__init__ = _method(partial(first_or_shared, plain, inspect.signature(plain)))
+            shared = _method(partial(first_or_shared, plain, inspect.signature(plain)))
+            cls.__init__ = shared  # type: ignore[misc]
         yield
     finally:
         for cls, plain in original.items():
-            cls.__init__ = plain
+            cls.__init__ = plain  # type: ignore[misc]
 
 
-def modules(model) -> Iterator[tuple[str, object, bool]]:
+def modules(model) -> Iterator[tuple[str, Any, bool]]:
     """Every (path, module, whether a layer starts here that may share its tensors).
 
     Unlike ``named_modules``, it comes to a shared layer's insides once for each such layer.
@@ -67,7 +69,7 @@ def modules(model) -> Iterator[tuple[str, object, bool]]:
     return walk(model, "")
 
 
-def tensors(model) -> Iterator[tuple[str, object, object]]:
+def tensors(model) -> Iterator[tuple[str, Any, Any]]:
     """Every (path, parameter, module that holds it) of a model.
 
     A tensor tied inside the model comes once; a tensor that layers share only because `shared`
@@ -143,24 +145,24 @@ def _key(cls, signature, args, kwargs) -> tuple | None:
 def position(config, number: int) -> tuple:
     """Everything that ``config`` says about layer ``number`` rather than about all layers."""
     fields = vars(config)
-    depth = getattr(config, "num_hidden_layers", None)
-    place_of: list = [number == 0, number == (depth or 0) - 1]
+    depth = getattr(config, "num_hidden_layers", None) or 0
+    place_of: list = [number == 0, number == depth - 1]
     for name, value in fields.items():
         if isinstance(value, str | list | tuple) and value:
             place_of.append(_in_list(value, number, depth))
         elif isinstance(value, dict) and number in value:
             place_of.append(repr(value[number]))
-        elif ABOUT_LAYERS.search(name) and type(value) is int and 0 < value < (depth or 0):
+        elif ABOUT_LAYERS.search(name) and type(value) is int and 0 < value < depth:
             place_of.append((number < value, number >= depth - value, number == value))
             if not name.startswith(("num_", "n_")):  # a period rather than a number of layers
                 place_of.append(number % value)
     return tuple(place_of)
 
 
-def _in_list(value, number: int, depth: int | None):
+def _in_list(value, number: int, depth: int):
     """The entry for this layer, its place in a shorter pattern, or whether it is listed."""
     if isinstance(value, str):
         return value[number] if len(value) == depth and number < depth else None
-    if depth is not None and len(value) >= depth:  # a convolution takes what the one before gives
+    if depth and len(value) >= depth:  # a convolution takes what the one before gives
         return repr(value[max(0, number - 1) : number + 1])
     return number in value, repr(value[number % len(value)])

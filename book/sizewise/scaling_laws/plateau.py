@@ -103,8 +103,8 @@ def fit(points: Points, name: str, at: float | None = None) -> Curve:
         return _fit(points, name, np.inf)
     if at is not None:
         return _fit(points, name, np.log2(at))
-    inside = np.sort(points.x)[[len(points.x) // 4, -4]]  # three models at least lie beyond
-    tried = [_fit(points, name, position, 1) for position in np.linspace(*inside, STEPS)]
+    first, last = np.sort(points.x)[[len(points.x) // 4, -4]]  # three models at least lie beyond
+    tried = [_fit(points, name, position, 1) for position in np.linspace(first, last, STEPS)]
     return min(tried, key=lambda curve: curve.rss)
 
 

@@ -92,8 +92,8 @@ class Runs:
                 )
         if cluster is not None:
             cluster = np.unique(np.asarray(cluster), return_inverse=True)[1]
-        required = (columns[name] for name in ("params", "tokens", "loss"))
-        return cls(*required, spent=columns.get("flops"), cluster=cluster, notes=tuple(notes))
+        params, tokens, loss = (columns[name] for name in ("params", "tokens", "loss"))
+        return cls(params, tokens, loss, columns.get("flops"), cluster, tuple(notes))
 
     @classmethod
     def read(cls, path: str | Path, **columns: str | None) -> "Runs":

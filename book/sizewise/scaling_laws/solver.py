@@ -33,8 +33,9 @@ class Table:
         x, y, z = (np.log(np.asarray(v, dtype=float)) for v in (params, tokens, loss))
         ones = np.ones_like(x)
         size, data, both = (ones, -x), (ones, -y), (ones, -y, -x, x * y)
-        columns = [size, data, (ones, -x, x * x), (ones, -y, y * y), both]
-        return cls(*(np.stack(c, axis=1) for c in columns), z)
+        squares = (ones, -x, x * x), (ones, -y, y * y)
+        parts = [np.stack(c, axis=1) for c in (size, data, *squares, both)]
+        return cls(parts[0], parts[1], parts[2], parts[3], parts[4], z)
 
 
 @dataclass

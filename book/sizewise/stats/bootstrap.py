@@ -86,8 +86,8 @@ def paired(
     """
     result = [_sums(table, top, bottom, by) for table in (a, b)]
     if not result[0][0].index.equals(result[1][0].index):
-        apart = result[0][0].index.symmetric_difference(result[1][0].index)
-        raise ValueError(f"the two tables differ in {len(apart)} of column {by!r}: {apart[0]!r}")
+        alone = result[0][0].index.symmetric_difference(result[1][0].index)
+        raise ValueError(f"the two tables differ in {len(alone)} of column {by!r}: {alone[0]!r}")
     weights = draws(len(result[0][0]), samples, seed)
     values = [_over(tops.sum(), bottoms.sum()) * scale for tops, bottoms in result]
     drawn = [_over(weights @ tops, weights @ bottoms) * scale for tops, bottoms in result]
@@ -108,9 +108,9 @@ def _sums(table, top: str, bottom: str | None, by: str):
     bottoms = (grouped[bottom].sum(skipna=False) if bottom else grouped.size()).astype(float)
     if len(tops) < LEAST:
         raise ValueError(f"an interval needs {LEAST} of column {by!r}, got {len(tops)}")
-    for name, values in ((top, tops), (bottom, bottoms)):
+    for column, values in ((top, tops), (bottom, bottoms)):
         if not np.isfinite(values).all():
-            raise ValueError(f"column {name!r} holds a number that is not finite")
+            raise ValueError(f"column {column!r} holds a number that is not finite")
     if not (bottoms > 0).all():
         raise ValueError(f"column {bottom!r} must be above 0 in each {by}")
     return tops, bottoms

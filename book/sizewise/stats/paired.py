@@ -45,8 +45,8 @@ def compare(a, b, *, samples: int = 2000, seed: int = 0) -> Comparison:
     a, b = answers("a", a), answers("b", b)
     if len(a) != len(b):
         raise ValueError(f"the answers are not paired: {len(a)} of a, {len(b)} of b")
-    tables = [pandas.DataFrame({"item": np.arange(len(x)), "right": x}) for x in (a, b)]
-    drawn = bootstrap.paired(*tables, "right", by="item", samples=samples, seed=seed)
+    table_a, table_b = (pandas.DataFrame({"item": np.arange(len(x)), "right": x}) for x in (a, b))
+    drawn = bootstrap.paired(table_a, table_b, "right", by="item", samples=samples, seed=seed)
     only_a, only_b = int((a > b).sum()), int((b > a).sum())
     analytic = difference_interval(only_a, only_b, len(a))
     return Comparison(len(a), only_a, only_b, drawn.difference, analytic, *mcnemar(only_a, only_b))
