@@ -166,11 +166,14 @@ def plan(
     loads = []
     for stage, size in enumerate(_stage_weights(model, stored_as, layout)):
         part = _stage_model(model, layout, stage)
-        cache = memory.kv_cache_bytes(part, context, requests, kv)
+        cache = _cache_bytes(part, context, requests, kv)
         host = max(0, min(size, size + cache + peak - room)) if offload else 0
         ranks = layout.tensor * layout.data
         loads.append(Load(stage, ranks, len(part.layers), size - host, cache, peak, room, host))
     return loads
+
+
+_cache_bytes = lru_cache(maxsize=4096)(memory.kv_cache_bytes)  # of the same parts, many times
 
 
 def _stages(model: Model, pipeline: int) -> list[range]:
@@ -208,13 +211,14 @@ def _divided(layer: Layer, tensor: int) -> Layer:
 @lru_cache(maxsize=2048)
 def _stage_weights(model: Model, stored_as: formats.Stored, layout: Layout) -> tuple[int, ...]:
     """Bytes of weights on one device of each stage."""
-    depth, stages = len(model.layers), [set(r) for r in _stages(model, layout.pipeline)]
+    stages = _stages(model, layout.pipeline)
+    stage_of = {number: stage for stage, numbers in enumerate(stages) for number in numbers}
     totals = [0.0] * len(stages)
     for row, _, _, size in weight_parts.assigned(model, stored_as):
         size /= _shards(row, model, layout)
-        if row.layers and row.kind != "vision" and row.layers[-1] < depth:
-            for stage, numbers in enumerate(stages):
-                totals[stage] += size * len(numbers.intersection(row.layers)) / len(row.layers)
+        if row.layers and row.kind != "vision" and row.layers[-1] in stage_of:
+            for number in row.layers:
+                totals[stage_of[number]] += size / len(row.layers)
             continue
         # What belongs to no layer is in the first stage or the last; a tied embedding in both.
         places = {-1} if row.kind in ("output head", "norm", "other") else {0}
@@ -273,8 +277,14 @@ def fewest_devices(model: Model, device, **options) -> tuple[int, Layout] | None
 
     Within a number of devices, tensor parallelism up to eight is preferred to pipeline stages.
     """
-    numbers = [*range(1, 65), *range(72, MOST_DEVICES + 1, 8)]
-    for devices in numbers:
+    # Shared out evenly, and without what a step needs, it takes so many at least.
+    room = int(device.memory_bytes * memory.share_of(device, options.get("usable")))
+    sizes = weight_parts.assigned(model, weight_parts.scheme(model, options.get("weights")))
+    cache = memory.kv_cache_bytes(model, *(options[n] for n in ("context", "batch", "kv")))
+    evenly = (sum(size for *_, size in sizes) + cache) / max(room, 1)
+    for devices in [*range(1, 65), *range(72, MOST_DEVICES + 1, 8)]:
+        if devices < evenly:
+            continue
         for tensor in (8, 4, 2, 1, 7, 6, 5, 3):
             if devices % tensor or devices // tensor > len(model.layers):
                 continue

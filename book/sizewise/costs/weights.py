@@ -113,7 +113,8 @@ def _assigned(model: Model, stored_as: Stored) -> Iterator[tuple[Tensors, int, s
             for index in range(max(1, len(row.layers))):
                 kind = gguf_type(model, row, index, stored_as.format.mixture)
                 block, size = _BLOCKS[kind]
-                yield row, number, kind.lower(), number * math.ceil(row.elements / block) * size
+                here = row._replace(layers=row.layers[index : index + 1])
+                yield here, number, kind.lower(), number * math.ceil(row.elements / block) * size
             continue
         for count, form in _formats_of(row, stored_as, bool(model.experts)):
             bits = row.elements * form.bits + form.per_row * row.rows
