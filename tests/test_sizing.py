@@ -473,3 +473,15 @@ def test_the_study_is_carried_as_its_abstract_has_it():
     assert int(100 * (known["f1_large"] - known["f1_small"])) == known["f1_lead"]
     for name in ("f1_lead", "recall_ahead", "times_smaller"):
         assert study["figures"][name]["checked"] == "read"
+
+
+def test_the_spread_of_wordings_is_that_of_plain_questions():
+    rows = [
+        row("prompted", "m", "0101", "0101", calibration="none", labels_used=0),
+        row("prompted", "m", "0000", "0101", calibration="none", labels_used=0, wording=1),
+        row("prompted", "m", "1010", "0101", calibration="none", labels_used=4),
+        row("prompted", "m", "1010", "0101", calibration="contextual", labels_used=0, wording=1),
+        row("prompted", "n", "0101", "0101", calibration="none", labels_used=0),
+    ]
+    spread = right_sizing.wording_spread(pd.DataFrame(rows))
+    assert spread.to_dict() == {("m", "ab"): 50}

@@ -175,7 +175,7 @@ def test_tokens_of_a_chat_are_those_of_the_questions_without_the_template(script
 
     def answers(model, tokenizer, prompts, **more):
         seen.extend(prompts)
-        return [generation.Answer("is 4", 3, 0.1), generation.Answer("5", 1, 0.1)]
+        return [generation.Answer("is 4", 3), generation.Answer("5", 1)]
 
     monkeypatch.setattr(generation, "answers", answers)
     found = script.answer(loaded, {"task": "gsm8k", "chat": True}, items, 2)

@@ -122,7 +122,9 @@ def compare(
         raise ValueError(f"--until takes the word {DECIDED}, got {until!r}")
     if not 0 <= margin <= 100:
         raise ValueError(f"margin must be from 0 to 100 points, got {margin:g}")
-    options = Asking(system, most, _temperature(temperature), _timeout(timeout), retries)
+    if validation.positive("timeout", timeout) > 86400:
+        raise ValueError(f"timeout must be at most 86400 seconds, got {timeout:g}")
+    options = Asking(system, most, _temperature(temperature), timeout, retries)
     items = tasks.sample(tasks.read(task, score or None), sample, seed)
     pair = models.parse(model, endpoint, key_env, insecure)
     rates = [cost.rates(*both) for both in zip(pair, (price_a, price_b), strict=True)]
@@ -130,9 +132,10 @@ def compare(
     settings = run.Settings(options, repeats, seed, concurrency, device, dtype, wordings)
     if until:
         items = tasks.shuffled(items, seed)
-    file = output or _beside(task)
+    beside = Path(f"{task}.jsonl" if task == tasks.EXAMPLE else task)
+    file = output or beside.with_name(f"{beside.stem}.compare.jsonl")
     try:
-        with _progress(pair, items) as watch:
+        with _progress(pair) as watch:
             if until:
                 watch.enough = lambda plans, answers: report.settled(
                     items, plans, answers, margin / 100
@@ -184,14 +187,6 @@ def _temperature(supplied: str) -> float | None:
     return value
 
 
-def _timeout(value: float) -> float:
-    from sizewise import validation
-
-    if validation.positive("timeout", value) > 86400:
-        raise ValueError(f"timeout must be at most 86400 seconds, got {value:g}")
-    return value
-
-
 def _check_local(pair, device: str, dtype: str) -> None:
     """Refuse, before anything is asked, a local model that is none or does not fit."""
     from sizewise.models import load
@@ -211,51 +206,29 @@ def _check_local(pair, device: str, dtype: str) -> None:
         load.check_memory(load.find(model.name), dtype, device)
 
 
-def _beside(task: str) -> Path:
-    """``my.compare.jsonl`` next to ``my.jsonl``; here for the built-in task."""
-    from sizewise.compare.task import EXAMPLE
-
-    path = Path(f"{EXAMPLE}.jsonl" if task == EXAMPLE else task)
-    return path.with_name(f"{path.stem}.compare.jsonl")
-
-
 # -- while it runs
 
 
-class Running:
-    """The two scores so far, each with its interval, as a line of text."""
+def running_scores(pair, scores: dict[Any, list[float]]) -> str:
+    """The two scores so far, each with its interval, on a line; ``scores`` by name and place."""
+    from sizewise.stats import paired
 
-    def __init__(self, pair):
-        self.pair = pair
-        self.scores: dict[str, list[float]] = {}
-
-    def add(self, question, reply) -> None:
-        from sizewise.compare import endpoint, scoring
-
-        if endpoint.outcome(vars(reply)) == "answered":
-            key = question.config["model"], question.config["endpoint"]
-            value = scoring.score(question.item, reply.text)
-            self.scores.setdefault(key, []).append(value)
-
-    def __str__(self) -> str:
-        from sizewise.stats import paired
-
-        parts = []
-        for letter, model in zip("AB", self.pair, strict=True):
-            values = self.scores.get((model.name, model.place), [])
-            if not values:
-                parts.append(f"{letter} -")
-                continue
-            mean = paired.wilson(sum(values) / len(values), len(values))
-            parts.append(
-                f"{letter} {100 * mean.value:.0f} ({100 * mean.low:.0f} to "
-                f"{100 * mean.high:.0f}) of {len(values)}"
-            )
-        return "   ".join(parts)
+    parts = []
+    for letter, model in zip("AB", pair, strict=True):
+        values = scores.get((model.name, model.place), [])
+        if not values:
+            parts.append(f"{letter} -")
+            continue
+        mean = paired.wilson(sum(values) / len(values), len(values))
+        parts.append(
+            f"{letter} {100 * mean.value:.0f} ({100 * mean.low:.0f} to {100 * mean.high:.0f}) "
+            f"of {len(values)}"
+        )
+    return "   ".join(parts)
 
 
 @contextmanager
-def _progress(pair, items):
+def _progress(pair):
     """A `run.Watch`; where someone looks on, with a bar and the running scores."""
     from sizewise.compare.run import Watch
 
@@ -271,7 +244,9 @@ def _progress(pair, items):
         TimeRemainingColumn,
     )
 
-    running = Running(pair)
+    from sizewise.compare import endpoint, scoring
+
+    scores: dict[Any, list[float]] = {}
     bars = Progress(
         BarColumn(20),
         MofNCompleteColumn(),
@@ -282,8 +257,10 @@ def _progress(pair, items):
     bar = bars.add_task("", total=None)
 
     def replied(question, reply) -> None:
-        running.add(question, reply)
-        bars.update(bar, advance=1, description=str(running))
+        if endpoint.outcome(vars(reply)) == "answered":
+            key = question.config["model"], question.config["endpoint"]
+            scores.setdefault(key, []).append(scoring.score(question.item, reply.text))
+        bars.update(bar, advance=1, description=running_scores(pair, scores))
 
     with bars:
         yield Watch(lambda todo: bars.update(bar, total=len(todo)), replied)
@@ -337,37 +314,41 @@ def _figures(result: dict[str, Any]) -> None:
     a, b = result["models"]
     rows = table(f"{cut(result['task'])}: {result['items']} items", "", "A>", "B>")
     rows.add_row("model", cut(a["name"], NAME), cut(b["name"], NAME))
-    lines = (
-        ("requests answered", _answered),
-        ("  cut at --most tokens, left out", lambda entry: _left_out(entry, "cut")),
-        ("  filtered, left out", lambda entry: _left_out(entry, "filtered")),
-        ("  answers guessed at, none stated", lambda entry: str(entry["guessed"] or "")),
-        ("score, percent", _score),
-        ("  were the cut answers wrong", _if_cut_is_wrong),
-        ("  in each wording", _by_wording),
-        ("repeats alike, percent", _reliability),
-        (
-            "tokens of a prompt, mean",
-            lambda entry: optional(entry["tokens"]["prompt"], ".1f"),
-        ),
-        (
-            "tokens of an answer, mean",
-            lambda entry: optional(entry["tokens"]["answer"], ".1f"),
-        ),
-        ("  of these thoughts", lambda entry: _thoughts(entry["tokens"])),
-        (
-            "dollars a thousand requests",
-            lambda entry: optional(entry["dollars_per_thousand_requests"], ".3g"),
-        ),
-        ("  price from", lambda entry: cut(entry["price"]["source"])),
-        ("seconds, median", lambda entry: _seconds(entry, "median")),
-        ("seconds, 95th percentile", lambda entry: _seconds(entry, "p95")),
-    )
-    for name, form in lines:
-        values = form(a), form(b)
-        if any(values):  # what neither has needs no line
-            rows.add_row(name, *values)
+    right = _column(b)
+    for name, value in _column(a).items():
+        if value or right[name]:  # what neither has needs no line
+            rows.add_row(name, value, right[name])
     print_table(rows)
+
+
+def _column(model: dict[str, Any]) -> dict[str, str]:
+    """What is printed of a model, by the name of its line."""
+    every = model["answered"] + sum(len(model[kind]) for kind in ("failed", "cut", "filtered"))
+    score, tokens, alike = model["score"], model["tokens"], model["reliability"]
+    value = "not measured" if not score else f"{score['value'] * 100:.1f}"
+    if score and score["low"] is not None:
+        value += f" ({score['low'] * 100:.1f} to {score['high'] * 100:.1f})"
+    wordings = model["by_wording"] or []
+    seconds = model["seconds"] or {}
+    return {
+        "requests answered": f"{model['answered']} of {every}",
+        "  cut at --most tokens, left out": str(len(model["cut"]) or ""),
+        "  filtered, left out": str(len(model["filtered"]) or ""),
+        "  answers guessed at, none stated": str(model["guessed"] or ""),
+        "score, percent": value,
+        "  were the cut answers wrong": f"{100 * model['score_if_cut_is_wrong']:.1f}"
+        if model["cut"]
+        else "",
+        "  in each wording": ", ".join("-" if m is None else f"{m * 100:.1f}" for m in wordings),
+        "repeats alike, percent": optional(alike and alike * 100, ".1f", "not measured"),
+        "tokens of a prompt, mean": optional(tokens["prompt"], ".1f"),
+        "tokens of an answer, mean": optional(tokens["answer"], ".1f"),
+        "  of these thoughts": f"{tokens['thought']:.1f}" if tokens["thought"] else "",
+        "dollars a thousand requests": optional(model["dollars_per_thousand_requests"], ".3g"),
+        "  price from": cut(model["price"]["source"]),
+        "seconds, median": optional(seconds.get("median"), ".3g"),
+        "seconds, 95th percentile": optional(seconds.get("p95"), ".3g"),
+    }
 
 
 def _difference(figures: dict[str, Any]) -> str:
@@ -406,44 +387,3 @@ def _unanswered(models: list[dict[str, Any]]) -> None:
 def _few(items: list[str], limit: int = 3) -> str:
     names = ", ".join(cut(name, 24) for name in items[:limit])
     return names if len(items) <= limit else f"{names} and {len(items) - limit} more"
-
-
-def _answered(model: dict[str, Any]) -> str:
-    every = model["answered"] + sum(len(model[kind]) for kind in ("failed", "cut", "filtered"))
-    return f"{model['answered']} of {every}"
-
-
-def _left_out(model: dict[str, Any], kind: str) -> str:
-    return str(len(model[kind]) or "")
-
-
-def _score(model: dict[str, Any]) -> str:
-    score = model["score"]
-    if not score:
-        return "not measured"
-    if score["low"] is None:
-        return f"{score['value'] * 100:.1f}"
-    ends = f"{score['low'] * 100:.1f} to {score['high'] * 100:.1f}"
-    return f"{score['value'] * 100:.1f} ({ends})"
-
-
-def _if_cut_is_wrong(model: dict[str, Any]) -> str:
-    return f"{100 * model['score_if_cut_is_wrong']:.1f}" if model["cut"] else ""
-
-
-def _by_wording(model: dict[str, Any]) -> str:
-    means = model["by_wording"] or []
-    return ", ".join("-" if mean is None else f"{mean * 100:.1f}" for mean in means)
-
-
-def _thoughts(tokens: dict[str, Any]) -> str:
-    return "" if not tokens["thought"] else f"{tokens['thought']:.1f}"
-
-
-def _reliability(model: dict[str, Any]) -> str:
-    alike = model["reliability"]
-    return "not measured" if alike is None else f"{alike * 100:.1f}"
-
-
-def _seconds(model: dict[str, Any], which: str) -> str:
-    return optional((model["seconds"] or {}).get(which), ".3g")

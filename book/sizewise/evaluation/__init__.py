@@ -1,14 +1,12 @@
-"""How good a model is at its job, with intervals: likelihood, benchmarks, embeddings.
+"""How good a model is at its job: likelihood, benchmarks, classifiers, cascades.
 
-`texts` gives fixed documents, `likelihood` one row a window of them, `bootstrap` the interval of
-a ratio of sums and of the difference between two models. `multiple_choice` scores answers by
-their likelihood, `tasks` names them, `exact` scores answers that are written (`generation`), code
-among them (`sandbox`). `embedding` compares sentence encoders; `labelled`, `probes`, `finetune`
-and `prompted` classify texts. `paired` compares two models on the same items, `confidence` asks
-whether a model knows what it knows, `cascade` puts a small model before a large one (`routed`
-reads its answers). `contest`, `guessing`, `printed`, `sizing` and `size_duels` make the tables of
-the chapters on small and large models.
+`likelihood` scores windows of documents (`corpora`); `multiple_choice` scores answers by their
+likelihood, `tasks` names them; `exact_match` scores answers that are written (`generation`), code
+among them (`sandbox`). `classification`, `probes`, `finetune` and `prompting` sort texts;
+`embedding` compares sentence encoders. `item_answers` reads published answers question by
+question, `cascade` puts a small model before a large one (`routing` reads its answers). Intervals
+and paired tests are those of `sizewise.stats`.
 
->>> from sizewise.evaluation import likelihood
+>>> from sizewise.stats import bootstrap
 >>> bits = bootstrap.ratio(table, *likelihood.BITS_PER_BYTE)             # doctest: +SKIP
 """

@@ -94,7 +94,21 @@ class Cascade:
 
         0 is a confidence that tells nothing, below it one that misleads.
         """
-        return _area(self.confidence, self.gain, samples, seed)
+        sequence = np.argsort(self.confidence, kind="stable")
+        starts = np.unique(self.confidence[sequence], return_index=True)[1]
+        gain = self.gain[sequence]
+
+        def areas(weights):  # (draws, items) -> (draws,); items of one confidence go together
+            widths = np.add.reduceat(weights, starts, axis=1) / len(gain)  # (draws, groups): shares
+            rises = np.add.reduceat(weights * gain, starts, axis=1) / len(gain)
+            tops = rises.cumsum(1)
+            return (widths * (tops - rises / 2)).sum(1) - tops[:, -1] / 2
+
+        draws = _draws(len(gain), samples, seed)
+        drawn_areas = [
+            areas(draws[at : at + BLOCK, sequence]) for at in range(0, len(draws), BLOCK)
+        ]
+        return bootstrap.estimate(areas(np.ones((1, len(gain))))[0], np.concatenate(drawn_areas))
 
     @cached_property
     def oracle_area(self) -> float:
@@ -222,23 +236,6 @@ def _climb(order, values) -> tuple[np.ndarray, np.ndarray]:
     _, group, sizes = np.unique(order, return_inverse=True, return_counts=True)
     sums = np.bincount(group, values)
     return np.r_[0, np.cumsum(sizes)] / len(values), np.r_[0, np.cumsum(sums)] / len(values)
-
-
-def _area(order, gain, samples: int, seed: int) -> bootstrap.Interval:
-    """Area between the climb of ``gain`` and its chord; items of one ``order`` go together."""
-    sequence = np.argsort(order, kind="stable")
-    starts = np.unique(np.asarray(order)[sequence], return_index=True)[1]
-    gain = gain[sequence]
-
-    def areas(weights):  # (draws, items) -> (draws,)
-        widths = np.add.reduceat(weights, starts, axis=1) / len(gain)  # (draws, groups): shares
-        rises = np.add.reduceat(weights * gain, starts, axis=1) / len(gain)
-        tops = rises.cumsum(1)
-        return (widths * (tops - rises / 2)).sum(1) - tops[:, -1] / 2
-
-    draws = _draws(len(gain), samples, seed)
-    resampled = [areas(draws[at : at + BLOCK, sequence]) for at in range(0, len(draws), BLOCK)]
-    return bootstrap.estimate(areas(np.ones((1, len(gain))))[0], np.concatenate(resampled))
 
 
 @lru_cache(maxsize=2)

@@ -40,7 +40,7 @@ class Task:
 
 @lru_cache(maxsize=4)
 def task(name: str, characters: int = CHARACTERS) -> Task:
-    """The test and the pool of a set of `texts.labelled`. Raises ValueError as that does."""
+    """The test and the pool of a set of `corpora.labelled`. Raises ValueError as that does."""
     return divided(labelled(name), characters)
 
 

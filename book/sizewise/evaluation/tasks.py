@@ -6,7 +6,6 @@ published. A sample is ordered by the SHA-256 of the questions' names, so a smal
 beginning of a larger one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -87,11 +86,6 @@ def items(name: str, count: int | None = None, seed: int = 0) -> list[Item]:
     salt = f"{seed}:" if seed else ""
     result = _all(name)
     return sorted(result, key=lambda entry: sha256(f"{salt}{entry.name}".encode()).digest())[:count]
-
-
-def chance(group: Sequence[Item]) -> float:
-    """The share of these items that guessing gets right in the mean."""
-    return sum(1 / len(item.choices) for item in group) / len(group)
 
 
 @lru_cache(maxsize=2)

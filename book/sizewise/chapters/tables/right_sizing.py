@@ -77,8 +77,8 @@ def counts(answers, labels, number: int, weights) -> np.ndarray:
 def measures(tallies: np.ndarray) -> dict[str, np.ndarray]:
     """`MEASURES` of `counts`, each (draws,). Recall and F1 are means over the labels, each alike.
 
-    F1 is over labels that are given or answered (as in `labelled.macro_f1`), recall over those
-    given. The mean recall of two labels is what is also called balanced accuracy.
+    F1 is over labels that are given or answered (as in `classification.macro_f1`), recall over
+    those given. The mean recall of two labels is what is also called balanced accuracy.
     """
     hits, predicted, real = tallies
     with np.errstate(invalid="ignore"):
@@ -104,6 +104,16 @@ def rivals(table, model: str = "") -> dict:
             raise units.unknown("language model", model, requested["model"].unique())
         requested = requested[requested["model"] == model]
     return _best(requested)
+
+
+def wording_spread(table):
+    """Points between a language model's best wording and its worst, by model and set: a series.
+
+    Without examples and calibration, of those that were asked in several.
+    """
+    plain = table[(table["what"] == "prompted") & (table["labels_used"] == 0)]
+    right = plain[plain["calibration"] == "none"].groupby(["model", "set"])["accuracy"]
+    return 100 * (right.max() - right.min())[right.size() > 1]
 
 
 def _best(requested) -> dict:

@@ -1,7 +1,7 @@
 """A classifier that learns against a language model that is asked: when it catches up, who wins.
 
 Both answered the same items, so what makes an item hard is shared. Intervals draw items and draws
-of labels together; rows are those of `sizing`, rivals those of `sizing.rivals`.
+of labels together; rows are those of `right_sizing`, rivals those of `right_sizing.rivals`.
 """
 
 from collections.abc import Mapping
