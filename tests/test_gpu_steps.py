@@ -211,20 +211,30 @@ def test_what_fell_back_to_eager_is_no_compiled_row():
         steps.assert_compiled()
 
 
-@pytest.mark.slow
-def test_a_compiled_step_is_one_graph_with_the_logits_of_the_plain_one():
-    built = weights.build("tiny", "bf16", "cpu")
-    step = steps.Step(built, 1, 8, mode="compiled")  # compares the logits itself
-    step()
+@pytest.mark.parametrize("format", ["fp32", "fp8-mm", "int4-mm"])
+def test_a_compiled_step_is_one_graph_with_the_logits_of_the_plain_one(format):
+    step = steps.Step(weights.build("tiny", format, "cpu"), 1, 8, mode="compiled")
+    step()  # the logits were compared when it was prepared
     steps.assert_compiled()
 
-    def breaks(**options):
+
+def test_a_step_that_breaks_its_graph_or_takes_two_is_not_compiled(tiny):
+    step = steps.Step(tiny, 1, 8)
+
+    def breaks(*args, **options):
         print("a graph break")
-        return built.model.forward(**options)
+        return tiny.model.forward(*args, **options)
 
     step.forward = steps.compiled(breaks)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         step()
+    step.forward = steps.compiled(tiny.model.forward)
+    step()
+    step.tokens = step.tokens.repeat(2, 1)  # another shape: a second graph
+    step.cache = steps.Cache(tiny, 2, 8)
+    step()
+    with pytest.raises(Refused, match="not compiled: 2 graphs"):
+        steps.assert_compiled()
 
 
 # ------------------------------------------------------------------ formats

@@ -186,20 +186,22 @@ class Step:
 
 
 def compiled(forward):
-    """``forward`` through `torch.compile`, whole or not at all: a graph break raises."""
+    """``forward`` through `torch.compile`, whole or not at all: a graph break raises.
+
+    On a CPU it is traced alone, since C++ takes a minute to compile and nothing is timed there.
+    """
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    return torch.compile(forward, fullgraph=True, dynamic=False)
+    backend = "inductor" if torch.cuda.is_available() else "aot_eager"
+    return torch.compile(forward, fullgraph=True, dynamic=False, backend=backend)
 
 
 def assert_compiled() -> None:
     """Raise `Refused` unless everything since `compiled` ran as one compiled graph."""
     counters = torch._dynamo.utils.counters
-    graphs = counters["stats"]["unique_graphs"]
-    if graphs != 1 or counters["graph_break"] or not counters["inductor"]:
-        raise Refused(
-            f"not compiled: {graphs} graphs, {sum(counters['graph_break'].values())} breaks"
-        )
+    graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
+    if graphs != 1 or breaks or torch._dynamo.config.suppress_errors:
+        raise Refused(f"not compiled: {graphs} graphs, {breaks} graph breaks")
 
 
 class Eager:
