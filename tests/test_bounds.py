@@ -44,6 +44,7 @@ ABSURD = [
     ("mixture-of-experts", {"most": 1e9}, "must be from 100,000,000,000 to 1e+30 FLOPs"),
     ("turboquant", {"bits": 0}, "must be from 1 to 8 bits"),
     ("weight-quantization", {"tolerance": -0.1}, "must be from"),
+    ("ledger", {"as_of": "2023-01-01"}, "must be a day from 2025-07-01 to today"),
     ("ledger", {"article": "S9"}, "unknown article 'S9'"),
     ("isoflop", {"most": "much"}, "must be a number"),
     ("isoflop", {"next_budget": []}, "must be a number"),

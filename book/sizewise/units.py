@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterable
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+def unknown(kind: str, name: str, names: Iterable[str]) -> ValueError:
     """The error for a name that is not there, with the nearest one that is."""
-    known, name = list(known), shortened(str(name))
-    lower = {k.lower(): k for k in known}
+    names, name = list(names), shortened(str(name))
+    lower = {k.lower(): k for k in names}
     near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
-    hint = f"did you mean {lower[near[0]]!r}?" if near else f"known: {', '.join(known[:12])}"
-    if not near and len(known) > 12:
+    hint = f"did you mean {lower[near[0]]!r}?" if near else f"known: {', '.join(names[:12])}"
+    if not near and len(names) > 12:
         hint += ", ..."
     return ValueError(f"unknown {kind} {name!r}; {hint}")
 
@@ -80,8 +80,8 @@ def number(value: float, unit: str = "") -> str:
         return "yes" if value else "no"
     if unit == "year":
         return str(value)
-    whole = isinstance(value, int) or 100 <= abs(value) < 1e15
-    text = (f"{value:,.0f}" if whole else f"{value:.3g}").replace("-", "−")
+    is_whole = isinstance(value, int) or 100 <= abs(value) < 1e15
+    text = (f"{value:,.0f}" if is_whole else f"{value:.3g}").replace("-", "−")
     if unit == "$":
         return f"${text}"
     return f"{text}{unit}" if unit == "%" else f"{text} {unit}".strip()

@@ -74,16 +74,19 @@ class Model:
             raise catalog.unknown_model(value)
 
 
+@dataclass(frozen=True)
 class Day:
-    """A day for which a price list of today can have prices."""
+    """A day up to today, from the first for which the price list has prices or from another."""
+
+    first: date = date(2023, 1, 1)
 
     def check(self, value: Any) -> None:
         try:
             day = date.fromisoformat(str(value))
         except ValueError:
             raise ValueError("must be a day such as 2026-04-15") from None
-        if not date(2023, 1, 1) <= day <= datetime.now(UTC).date():
-            raise ValueError("must be a day from 2023-01-01 to today")
+        if not self.first <= day <= datetime.now(UTC).date():
+            raise ValueError(f"must be a day from {self.first} to today")
 
 
 def _column(stem: str, column: str) -> Callable[[], list[str]]:
@@ -96,7 +99,7 @@ def _column(stem: str, column: str) -> Callable[[], list[str]]:
 SHARE = Number(1e-6, 1 - 1e-6)
 BOUNDS: dict[str, Any] = {
     "answer_tokens": Number(1, 1e6, "tokens"),
-    "as_of": Day(),
+    "as_of": Day(date(2025, 7, 1)),  # deadlines are at most two years ahead
     "article": Choice("article", claims.articles, or_empty=True),
     "batch": Number(1, 1e6, "sequences"),
     "benchmark": Choice("benchmark", _column("published_scores", "benchmark")),

@@ -128,17 +128,17 @@ def members(file: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     Read one by one in memory, so no name of an archive ever becomes a path. Raises ValueError
     for one that unpacks to over 256 MiB.
     """
-    wanted = re.compile(pattern)
+    regex = re.compile(pattern)
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():
-                if wanted.fullmatch(name):
+                if regex.fullmatch(name):
                     with archive.open(name) as content:
                         yield name, limited(content, f"{file}: {name}")
         return
     with tarfile.open(file) as tar:
         for entry in tar:
-            if entry.isfile() and wanted.fullmatch(entry.name):
+            if entry.isfile() and regex.fullmatch(entry.name):
                 yield entry.name, limited(tar.extractfile(entry), f"{file}: {entry.name}")
 
 

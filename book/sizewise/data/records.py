@@ -299,10 +299,10 @@ def end_last_line(handle: int, file: Path, start: bytes = b"") -> None:
     if not last:
         return
     try:
-        whole = bool(json.loads(last))
+        complete = bool(json.loads(last))
     except (UnicodeDecodeError, json.JSONDecodeError):
-        whole = False
-    if whole:
+        complete = False
+    if complete:
         os.write(handle, b"\n")
     elif not last.startswith(start[: len(last)]):
         raise ValueError(f"{file}: its last line is none of ours")

@@ -90,11 +90,11 @@ def paired(
         raise ValueError(f"the two tables differ in {len(alone)} of column {by!r}: {alone[0]!r}")
     weights = draws(len(result[0][0]), samples, seed)
     values = [_over(tops.sum(), bottoms.sum()) * scale for tops, bottoms in result]
-    drawn = [_over(weights @ tops, weights @ bottoms) * scale for tops, bottoms in result]
+    resampled = [_over(weights @ tops, weights @ bottoms) * scale for tops, bottoms in result]
     with np.errstate(divide="ignore", invalid="ignore"):
         return Paired(
-            difference=estimate(values[0] - values[1], drawn[0] - drawn[1]),
-            ratio=estimate(np.divide(*values), np.divide(*drawn)),
+            difference=estimate(values[0] - values[1], resampled[0] - resampled[1]),
+            ratio=estimate(np.divide(*values), np.divide(*resampled)),
         )
 
 

@@ -46,10 +46,11 @@ def compare(a, b, *, samples: int = 2000, seed: int = 0) -> Comparison:
     if len(a) != len(b):
         raise ValueError(f"the answers are not paired: {len(a)} of a, {len(b)} of b")
     table_a, table_b = (pandas.DataFrame({"item": np.arange(len(x)), "right": x}) for x in (a, b))
-    drawn = bootstrap.paired(table_a, table_b, "right", by="item", samples=samples, seed=seed)
+    resampled = bootstrap.paired(table_a, table_b, "right", by="item", samples=samples, seed=seed)
     only_a, only_b = int((a > b).sum()), int((b > a).sum())
     analytic = difference_interval(only_a, only_b, len(a))
-    return Comparison(len(a), only_a, only_b, drawn.difference, analytic, *mcnemar(only_a, only_b))
+    p_values = mcnemar(only_a, only_b)
+    return Comparison(len(a), only_a, only_b, resampled.difference, analytic, *p_values)
 
 
 def difference_interval(only_a: int, only_b: int, items: int, level: float = 0.05) -> Interval:
@@ -119,10 +120,10 @@ def detectable(
     z_level, z_power = quantiles(power, level)
     inside = items + z_power**2 - z_level**2  # from the quadratic in the difference
     root = z_level * math.sqrt(items) + z_power * math.sqrt(max(inside, 0.0))
-    least = math.sqrt(share) * root / (items + z_power**2)
-    if inside < 0 or least > share:
+    smallest = math.sqrt(share) * root / (items + z_power**2)
+    if inside < 0 or smallest > share:
         raise ValueError(f"{items} items are too few to find any difference at a share {share:g}")
-    return least
+    return smallest
 
 
 def holm(p_values) -> np.ndarray:
@@ -162,11 +163,11 @@ def wilson(share: float, items: int, level: float = 0.05) -> Interval:
     return Interval(share, low if share > 0 else 0.0, high if share < 1 else 1.0)
 
 
-def answers(what: str, right) -> np.ndarray:
+def answers(name: str, right) -> np.ndarray:
     """Right and wrong as 1.0 and 0.0: (items,). Raises ValueError for anything else."""
     values = np.asarray(right, float)
     if values.ndim != 1 or not len(values) or not np.isin(values, (0, 1)).all():
-        raise ValueError(f"{what} must be a list of right (1) and wrong (0), one an item")
+        raise ValueError(f"{name} must be a list of right (1) and wrong (0), one an item")
     return values
 
 
@@ -181,9 +182,9 @@ def quantiles(power: float = 0.8, level: float = 0.05) -> tuple[float, float]:
     return _z(1 - _share("the level", level) / 2), _z(power)
 
 
-def _share(what: str, value: float) -> float:
+def _share(name: str, value: float) -> float:
     if not 0 < value <= 1:
-        raise ValueError(f"{what} must be above 0 and at most 1, got {value!r}")
+        raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}")
     return float(value)
 
 
