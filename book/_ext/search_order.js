@@ -7,6 +7,9 @@ var MEANT = {
   tps: "tokens", llm: "model", llms: "model", moe: "experts", quant: "quantization",
   quantized: "quantization", finetune: "training", hallucinate: "hallucination",
 };
+// Pages made for a question, by a word of it.
+var MADE_FOR = {vram: "/calculators", "70b": "/calculators", fit: "/calculators", price: "/cost-and-energy",
+  training: "/cost-and-energy", bigger: "/small-versus-large", better: "/small-versus-large"};
 // The order of search results: Sphinx's own scores, then how much of the question a page holds.
 var Scorer = {
   objNameMatch: 11,
@@ -29,6 +32,8 @@ var Scorer = {
     const whole = [...names].filter(name => name.includes("-") && holds(name)).length;
     // The ledger lists the numbers that decide; of equals it comes first.
     const ledger = /[0-9]/.test(asked) && docname.endsWith("/ledger") ? 1 : 0;
-    return score + 10 * whole + ledger;
+    const made = asked.split(/\s+/).filter(word => docname.endsWith(MADE_FOR[word])).length;
+    const reference = docname.startsWith("book/api/") ? 20 : 0;  // for who asks for a function
+    return score + 10 * whole + ledger + 8 * made - reference;
   },
 };
