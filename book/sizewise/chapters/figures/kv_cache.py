@@ -5,13 +5,10 @@ from .style import COLOURS, INK
 SMALL = 9.5  # points of a label
 
 
-CROWDED = "TurboQuant, newest plain"  # whose label would lie on the next line's
-
-
-def _label(axes, x, y, words: str, colour, **offset) -> None:
+def _label(axes, x, y, text: str, colour, **offset) -> None:
     position = {"xytext": (6, 0), "va": "center", "ha": "left"} | offset
     axes.annotate(
-        words, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **position
+        text, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **position
     )
 
 
@@ -64,11 +61,11 @@ def promise(axes, table) -> None:
     axes.barh(places, [1] * len(table), color=INK, alpha=0.08)
     axes.barh(places, table["share"], color=COLOURS[0])
     for position, row in zip(places, table.to_dict("records"), strict=True):
-        words = f"{row['measured']}; {row['promised']}"
-        _label(axes, 1, position, words, INK, xytext=(6, 0))
+        text = f"{row['measured']}; {row['promised']}"
+        _label(axes, 1, position, text, INK, xytext=(6, 0))
     axes.set_yticks(places, table["part"])
     axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.set_xlim(0, 2.8)
+    axes.set_xlim(0, 3.3)
     axes.set_xticks([])
     axes.grid(visible=False)
     for side in ("bottom", "left"):
@@ -106,24 +103,19 @@ def loss(axes, table) -> None:
 
     ``table`` has ``method``, ``bits``, ``perplexity_change``, its ``_low`` and ``_high``.
     """
-    for colour, mark, (method, rows) in zip(
-        COLOURS,
-        "os^Dv",
-        table.groupby("method", sort=False),
-        strict=False,
+    methods = table.groupby("method", sort=False)
+    for number, (colour, mark, (method, rows)) in enumerate(
+        zip(COLOURS, "os^Dv", methods, strict=False)
     ):
         rows = rows.sort_values("bits")
-        added = 100 * rows["perplexity_change"]
-        axes.plot(rows["bits"], added, f"{mark}-", color=colour)
-        axes.vlines(
-            rows["bits"],
-            100 * rows["perplexity_change_low"],
-            100 * rows["perplexity_change_high"],
-            color=colour,
-            linewidth=1.2,
-        )
-        raised = {"xytext": (-4, 26)} if method == CROWDED else {"xytext": (8, 4)}
-        _label(axes, rows["bits"].iloc[0], added.iloc[0], method, colour, **raised)
+        value, low, high = (100 * rows[f"perplexity_change{end}"] for end in ("", "_low", "_high"))
+        axes.plot(rows["bits"], value, f"{mark}-", color=colour)
+        axes.vlines(rows["bits"], low, high, color=colour, linewidth=1.2)
+        # Names stand one below the other in a corner that falling lines leave free.
+        axes.text(
+            0.98, 0.95 - 0.08 * number, method, color=colour, transform=axes.transAxes, ha="right",
+            fontsize=SMALL,
+        )  # fmt: skip
     axes.set_yscale("symlog", linthresh=1)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlabel("bits in memory for a number, scales and plain tokens included")

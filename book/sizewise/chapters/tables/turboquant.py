@@ -1,6 +1,9 @@
-"""Tables of the chapter on TurboQuant: what was printed, what caches cost real models."""
+"""Tables of the chapter on TurboQuant: what was printed, what KV caches cost real models."""
 
-from collections.abc import Iterable
+import math
+
+import numpy as np
+import pandas as pd
 
 from sizewise.data import records
 
@@ -11,99 +14,196 @@ MODELS = {
     "gemma-3-270m": "Gemma 3 270M",
     "qwen2.5-coder-0.5b": "Qwen2.5 0.5B",
 }
-METHODS = {"turboquant": "TurboQuant", "kivi": "KIVI", "plain": "plain", "prod": "TurboQuant prod"}
+METHODS = {"turboquant": "TurboQuant", "kivi": "KIVI", "prod": "TurboQuant prod"}
 CENTERS = {"mean": "mean key taken out", "rope": "mean taken out before RoPE"}
+SHORT, LONG = 257, 2049  # tokens of a window, the first of which is not predicted
 IDENTITY = (  # what tells rows of quality apart, but for how many documents were read
     *("model", "keys", "keys_bits", "values", "values_bits", "rotation", "residual", "sink"),
     *("plain", "center", "fp8_scale", "seed", "text", "context"),
 )
+CHANGE = "perplexity_change"
+ENDS = ("", "_low", "_high")
 
 
-def quality():
-    """The rows on loss, of rows alike the one with most documents, each with its ``way`` in words.
+def quality(context: int = SHORT):
+    """The rows on loss in windows of ``context``, each with its ``way`` in words.
 
-    The newest tokens that stay plain count as sixteen bits, also where they were in 32.
-    Raises as `records.table` does where none is recorded.
+    Of rows alike the one with most documents stays. What stays plain counts as sixteen bits.
     """
-    rows = records.table("kv_quality").query("what == 'quality'")
-    for name in IDENTITY:
-        if name not in rows:
-            rows = rows.assign(**{name: None})
+    rows = _recorded("quality").query("context == @context")
     rows = rows.sort_values("documents", kind="stable")
     rows = rows.drop_duplicates(list(IDENTITY), keep="last").sort_index().reset_index(drop=True)
-    saved = 16 * rows["residual"] / rows["context"]  # plain tokens that were measured in 32 bits
+    # Models run in fp32: plain tokens and plain sides were measured in 32 bits.
+    saved = 16 * rows["residual"] / rows["context"]
+    saved += sum(8.0 * rows[side].eq("plain") for side in ("keys", "values"))
     rows["bits"] -= saved.where(rows["plain"].isna(), 0)
     return rows.assign(way=[way(row) for row in rows.to_dict("records")])
+
+
+def needles():
+    """The rows on facts found again in a long text, each with its ``way`` in words."""
+    rows = _recorded("needle")
+    return rows.assign(way=[way(row) for row in rows.to_dict("records")])
+
+
+def _recorded(kind: str):
+    """Rows of a kind with every column that tells ways apart, also where it was never set."""
+    rows = records.table("kv_quality").query("what == @kind")
+    return rows.reindex(columns=list(dict.fromkeys([*rows, *IDENTITY])))
 
 
 def way(row) -> str:
     """How a row stores keys and values, in a few words."""
 
-    def side(name: str) -> str:
-        method, bits = row[name], row[f"{name}_bits"]
-        if method in ("plain", "int8", "fp8"):
-            return method
-        return f"{METHODS.get(method, method)} {int(bits)}"
+    def method(side: str) -> str:
+        if row[side] in ("plain", "int8", "fp8"):
+            return row[side]
+        return f"{METHODS.get(row[side], row[side])} {int(row[f'{side}_bits'])}"
 
-    keys, values = side("keys"), side("values")
-    words = [keys if keys == values else f"K {keys}, V {values}"]
+    keys, values = method("keys"), method("values")
+    parts = [keys if keys == values else f"K {keys}, V {values}"]
     if row["rotation"] == "hadamard":
-        words.append("Hadamard")
-    if _given(row["sink"]):
-        words.append(f"first {int(row['sink'])}")
+        parts.append("Hadamard")
+    if row["sink"] > 0:
+        parts.append(f"first {int(row['sink'])} plain")
     if row["residual"] > 0:
-        words.append(f"newest {int(row['residual'])} plain")
-    if _given(row["center"]):
-        words.append(CENTERS[row["center"]])
-    if _given(row["fp8_scale"]):
-        words.append("a scale a token")
+        parts.append(f"newest {int(row['residual'])} plain")
+    if row["center"] in CENTERS:
+        parts.append(CENTERS[row["center"]])
+    if row["fp8_scale"] == "token":
+        parts.append("a scale a token")
     if row["seed"]:
-        words.append(f"seed {int(row['seed'])}")
-    return ", ".join(words)
+        parts.append(f"seed {int(row['seed'])}")
+    return ", ".join(parts)
 
 
 def lines(rows, model: str):
-    """Loss over bits of one model: both methods with all packed, and each as it is meant to be."""
-    import pandas
-
+    """Loss over bits of one model, keys and values alike: all packed, and in each method's mode."""
     rows = rows[(rows["model"] == model) & (rows["rotation"] == "haar") & (rows["seed"] == 0)]
-    same = rows[(rows["keys"] == rows["values"]) & rows["center"].isna()]
-    parts = []
-    for method in ("turboquant", "kivi"):
-        of_method = same[same["keys"] == method]
-        packed = of_method[of_method["residual"] == 0]
-        own = of_method[of_method["residual"] > 0]
-        parts += [
-            packed.assign(method=f"{METHODS[method]}, all packed"),
-            own.assign(method=f"{METHODS[method]}, newest plain"),
-        ]
-    return pandas.concat(parts)
+    rows = rows[(rows["keys"] == rows["values"]) & rows["keys"].isin(("turboquant", "kivi"))]
+    mode = (rows["residual"] > 0) & (rows["plain"] == "bf16")
+    sink = rows["sink"].fillna(0) > 0
+    forms = {
+        "TurboQuant, mean out": mode & sink & (rows["center"] == "rope"),
+        "TurboQuant": mode & sink & rows["center"].isna(),
+        "KIVI": mode & (rows["keys"] == "kivi"),
+        "TurboQuant, all packed": (rows["residual"] == 0)
+        & ~sink
+        & rows["center"].isna()
+        & (rows["keys"] == "turboquant"),
+    }
+    return pd.concat([rows[chosen].assign(method=name) for name, chosen in forms.items()])
+
+
+def complete(rows) -> list[str]:
+    """Models with TurboQuant in its own mode at four, three and two bits, and KIVI in its own."""
+    return [
+        model
+        for model in rows["model"].unique()
+        if {(name, width) for name in ("TurboQuant", "KIVI") for width in (4, 2)}
+        | {("TurboQuant", 3)}
+        <= set(lines(rows, model)[["method", "keys_bits"]].itertuples(index=False, name=None))
+    ]
+
+
+def equal_bytes(rows):
+    """TurboQuant against KIVI at TurboQuant's bytes, each in its own mode, by model and width.
+
+    Between two of KIVI's widths the logarithm of the perplexity added is interpolated, and so are
+    the ends of its interval; below its least width stands that one, though it stores more.
+    ``better`` is the method whose interval lies wholly below the other's, if there is one.
+    """
+    table = []
+    for model in rows["model"].unique():
+        both = lines(rows, model).sort_values("bits")
+        kivi = both[both["method"] == "KIVI"]
+        if len(kivi) < 2:
+            continue
+        ours = both[both["method"].isin(["TurboQuant", "TurboQuant, mean out"])]
+        for row in ours.to_dict("records"):
+            other = {
+                end: math.exp(
+                    np.interp(
+                        row["bits"], kivi["bits"], np.log(kivi[f"{CHANGE}{end}"].clip(lower=1e-4))
+                    )
+                )
+                for end in ENDS
+            }
+            below = row[f"{CHANGE}_high"] < other["_low"]
+            above = row[f"{CHANGE}_low"] > other["_high"]
+            table.append(
+                {
+                    "model": model,
+                    "method": row["method"],
+                    "width": int(row["keys_bits"]),
+                    "bits": row["bits"],
+                    "KIVI's bits": max(row["bits"], kivi["bits"].min()),
+                    "added": row[CHANGE],
+                    "KIVI": other[""],
+                    "better": "TurboQuant" if below else "KIVI" if above else "neither",
+                }
+            )
+    return pd.DataFrame(table)
+
+
+def sinks(rows):
+    """Rows that leave the first tokens plain beside those that do so in nothing else.
+
+    One row a model and way: the perplexity added ``without`` and ``with_first`` plain tokens, and
+    whether the intervals lie apart (``differs``).
+    """
+    others = [name for name in IDENTITY if name not in ("sink", "plain")]
+    plain = rows[rows["sink"].fillna(0) == 0].assign(**{name: rows[name] for name in others})
+    pairs = rows[rows["sink"] > 0].merge(plain, on=others, suffixes=("_with", "_without"))
+    return pd.DataFrame(
+        {
+            "model": pairs["model"],
+            "way": pairs["way_without"],
+            "without": pairs[f"{CHANGE}_without"],
+            "with_first": pairs[f"{CHANGE}_with"],
+            "differs": pairs[f"{CHANGE}_high_with"] < pairs[f"{CHANGE}_low_without"],
+        }
+    )
+
+
+def advice(rows, tolerances):
+    """For each loss that is accepted, the way of fewest bits that stays within it in every model.
+
+    Within it at the upper end of its 95 % interval; only ways that all models of ``rows`` have.
+    ``bits`` are the most that a model needs. If all lose more, the cache stays in bf16.
+    """
+    ways = rows.groupby("way").agg(
+        models=("model", "nunique"), most=(f"{CHANGE}_high", "max"), bits=("bits", "max")
+    )
+    ways = ways[ways["models"] == rows["model"].nunique()].drop("plain", errors="ignore")
+    ways.loc["bf16"] = {"models": rows["model"].nunique(), "most": 0.0, "bits": 16.0}
+    ways = ways.sort_values("bits")
+    picks = [ways[ways["most"] <= tolerance].iloc[0] for tolerance in tolerances]
+    table = pd.DataFrame(picks).rename_axis("way").reset_index()
+    return table.assign(tolerance=list(tolerances))
 
 
 def remedies(rows, bits: int = 4):
     """Keys with a common part: the method as announced, both remedies, and KIVI's ranges."""
-    import pandas
-
-    names = [f"TurboQuant {bits}"]
-    names += [f"TurboQuant {bits}, {CENTERS[center]}" for center in ("mean", "rope")]
-    names += [f"KIVI {bits}"]
-    result = rows[rows["way"].isin(names)]
-    parts = [result[result["way"] == name].assign(rank=rank) for rank, name in enumerate(names)]
-    table = pandas.concat(parts)
-    order = {model: place for place, model in enumerate(reversed(MODELS))}
-    table = table.assign(group=table["model"].map(MODELS), place=table["model"].map(order))
-    table = table.sort_values(["place", "rank"])
-    short = dict(
-        zip(names, ("as announced", "mean out", "mean out before RoPE", "KIVI"), strict=True)
+    names = {
+        f"TurboQuant {bits}": "as announced",
+        f"TurboQuant {bits}, {CENTERS['mean']}": "mean out",
+        f"TurboQuant {bits}, {CENTERS['rope']}": "mean out before RoPE",
+        f"KIVI {bits}": "KIVI",
+    }
+    models = list(reversed(MODELS))
+    table = rows[rows["way"].isin(names)]
+    table = table.assign(
+        group=table["model"].map(MODELS),
+        label=table["model"].map(MODELS) + ": " + table["way"].map(names),
+        rank=table["model"].map(models.index) * len(names) + table["way"].map(list(names).index),
     )
-    words = [short[name] for name in table["way"]]
-    labels = [f"{group}: {word}" for group, word in zip(table["group"], words, strict=True)]
-    return table.assign(label=labels)
+    return table.sort_values("rank")
 
 
 def added(rows, way: str):
     """What a way of storing adds to the perplexity of each model, least first, by model."""
-    return rows[rows["way"] == way].set_index("model")["perplexity_change"].sort_values()
+    return rows[rows["way"] == way].set_index("model")[CHANGE].sort_values()
 
 
 def percent(value: float) -> str:
@@ -111,121 +211,65 @@ def percent(value: float) -> str:
     return f"{100 * value:+,.{1 if abs(value) < 1 else 0}f}%"
 
 
-def _given(value) -> bool:
-    return value is not None and value == value and bool(value)
-
-
 # --- theory
 
 
 def against_print(theory, dim: int):
-    """Errors by bits as the paper prints them, exact, and sampled; and how far the print is off.
+    """Errors of ``mse`` by bits: as printed, exact and sampled; how far the print is off its limit.
 
-    ``theory`` has the rows of ``data/turboquant_theory.jsonl`` by ``what``. ``inner`` is d times
-    the error of an inner product under ``prod``, whose limit is pi / 2 times the error at one bit
-    less.
+    ``theory`` has the rows of ``data/turboquant_theory.jsonl`` by ``what``.
     """
-    import math
-
-    import pandas
-
     exact = theory["codebook"].assign(dim=theory["codebook"]["dim"].fillna(0))
     exact = exact.pivot(index="bits", columns="dim", values="distortion")
-    sampled = theory["sampled"][theory["sampled"]["dim"] == dim]
-    means = sampled.pivot_table(index="bits", columns="variant", values=["distortion", "inner"])
-    mse, prod = (kv_cache.fact(f"turboquant-{name}")["by_bits"] for name in ("mse", "prod"))
-    limit = exact[0]
-    rows = [
-        {
-            "bits": bits,
-            "printed": mse[bits],
-            "limit of large d": limit[bits],
-            f"exact, d = {dim}": exact.loc[bits, dim],
-            "sampled": means.loc[bits, ("distortion", "mse")],
-            "print off by": mse[bits] / limit[bits] - 1,
-            "prod, printed": prod[bits],
-            "prod, limit": math.pi / 2 * (limit[bits - 1] if bits > 1 else 1),
-            "prod, sampled": means.loc[bits, ("inner", "prod")],
-        }
-        for bits in mse
-    ]
-    table = pandas.DataFrame(rows)
-    return table.assign(**{"prod off by": table["prod, printed"] / table["prod, limit"] - 1})
+    sampled = theory["sampled"].query("dim == @dim and variant == 'mse'")
+    printed = pd.Series(kv_cache.fact("turboquant-mse")["by_bits"], name="printed")
+    columns = {
+        "printed": printed,
+        f"exact, d = {dim}": exact[dim],
+        "sampled": sampled.groupby("bits")["distortion"].mean(),
+        "print off by": printed / exact[0] - 1,
+    }
+    return pd.DataFrame(columns).rename_axis("bits").reset_index()
 
 
-def encode_rates(device):
-    """FLOPs a second that the printed encoding times imply, against a device's dense peaks.
+def encode_rates(dim: int) -> dict[str, float]:
+    """FLOPs a second that encoding times imply: ``printed``, and by those who ran it again.
 
     Counted is the dense rotation alone: 2 d^2 FLOPs a vector, 100,000 vectors.
     """
-    import pandas
-
-    printed, repeated = (
-        kv_cache.fact(f"turboquant-encode-seconds{end}")["by_dimension"] for end in ("", "-again")
-    )
-    rows = [
-        {
-            "dimension": d,
-            "printed": 2e5 * d**2 / printed[d] / 1e12,
-            "run again": 2e5 * d**2 / repeated[d] / 1e12,
-            "printed over bf16 peak": 2e5 * d**2 / printed[d] / device.flops["bf16"],
-        }
-        for d in printed
-    ]
-    return pandas.DataFrame(rows)
+    ends = {"printed": "", "run again": "-again"}
+    seconds = {
+        name: kv_cache.fact(f"turboquant-encode-seconds{end}")["by_dimension"][dim]
+        for name, end in ends.items()
+    }
+    return {name: 2e5 * dim**2 / time for name, time in seconds.items()}
 
 
 # --- classes
 
 
-def takes(
-    names: Iterable[str] = ("Gemma3Text", "Mistral", "Llama", "Qwen3", "DeepseekV3", "Mamba"),
-):
-    """Tiny models with random weights of `transformers` classes: what the packed cache does.
+def runs(name: str) -> bool:
+    """Whether a tiny model of a `transformers` class writes over the packed cache.
 
-    ``outcome`` is whether 16 greedy tokens from 8-bit codes equal those of the plain cache, or why
-    the class is refused.
+    False where the cache refuses the class; its weights are random.
     """
-    import pandas
     import torch
     import transformers
 
     from sizewise.quantization.kv.cache import TurboQuantCache
-    from sizewise.quantization.kv.evaluate import greedy
 
-    rows = []
-    for name in names:
-        config = getattr(transformers, f"{name}Config")(**_tiny(name))
-        try:
-            cache = TurboQuantCache(config, bits=8)
-        except ValueError as error:
-            rows.append({"class": name, "taken": False, "outcome": str(error)})
-            continue
-        torch.manual_seed(0)
-        model = transformers.AutoModelForCausalLM.from_config(config).eval()
-        draw = torch.Generator().manual_seed(1)
-        ids = torch.randint(0, config.vocab_size, (1, 24), generator=draw)
-        plain = greedy(model, ids, transformers.DynamicCache(config=config), 16)
-        same = bool((greedy(model, ids, cache, 16) == plain).all())
-        outcome = "same text" if same else "another text"
-        rows.append({"class": name, "taken": True, "outcome": outcome})
-    return pandas.DataFrame(rows)
-
-
-def _tiny(name: str) -> dict:
-    if name == "Mamba":
-        return {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
-    small = {
-        "vocab_size": 64,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-    }
-    if name == "Gemma3Text":
-        small |= {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
-    if name == "DeepseekV3":
-        small.pop("head_dim")
-    return small
+    fields = {"vocab_size": 64, "hidden_size": 64, "num_hidden_layers": 2}
+    if name != "Mamba":
+        fields |= {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128}
+    if name in ("Gemma3Text", "Mistral"):
+        fields |= {"head_dim": 16, "sliding_window": 16}
+    config = getattr(transformers, f"{name}Config")(**fields)
+    try:
+        cache = TurboQuantCache(config, bits=4)
+    except ValueError:
+        return False
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    ids = torch.arange(24)[None]
+    options = {"max_new_tokens": 16, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    return model.generate(ids, past_key_values=cache, **options).shape == (1, 40)

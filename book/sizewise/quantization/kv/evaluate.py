@@ -97,22 +97,6 @@ def measure(
     return Measured(table, stored / len(windows))
 
 
-def greedy(model, ids, cache, count: int):
-    """``count`` tokens after each row of ``ids`` (b, t), always the likeliest: int64 (b, count).
-
-    No token ends a text. The prompt goes through the cache first, as everything after it does.
-    """
-    import torch
-
-    result = []
-    with torch.inference_mode(), likelihood.still(model):
-        for _ in range(whole("the tokens", count)):
-            logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, -1]
-            ids = logits.argmax(-1, keepdim=True)  # (b, 1)
-            result.append(ids)
-    return torch.cat(result, 1).cpu()
-
-
 def keys_and_values(model, windows: np.ndarray, *, chunk: int = CHUNK) -> list[tuple[Any, Any]]:
     """For each layer its keys and values (n, heads, tokens, d) as the plain cache holds them.
 
