@@ -9,7 +9,7 @@ import pytest
 from sizewise import paths, units
 from sizewise.costs import deployment, memory, roofline, weights
 from sizewise.data import catalog
-from sizewise.models import config, parameters
+from sizewise.models import config, foreign, from_config, parameters
 
 ROWS = json.loads((paths.root() / "data" / "conformance.json").read_text(encoding="utf-8"))
 CONFIGS = {row["name"]: row["config"] for row in ROWS["models"]}
@@ -655,3 +655,38 @@ def test_a_quantization_that_is_not_known_is_refused(quantization, words, sizewi
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert words in err
     assert sizewise("count", file).code == 0  # parameters don't depend on it
+
+
+# Keys of GGUF files as llama.cpp writes them, and the cache at a context, by hand from the layers.
+GGUF_CACHES = {
+    "lfm2: convolutions between attention": (  # gguf-parser-go 31
+        {"block_count": 16, "embedding_length": 2048, "attention.head_count": 32,
+         "attention.head_count_kv": [0, 0, 8, 0, 0, 8, 0, 0, 8, 0, 8, 0, 8, 0, 8, 0],
+         "shortconv.l_cache": 3}, 32_768, 402_776_064),
+    "gpt-oss: every other layer in full": (
+        {"block_count": 36, "embedding_length": 2880, "attention.head_count": 64,
+         "attention.head_count_kv": 8, "attention.key_length": 64, "attention.value_length": 64,
+         "attention.sliding_window": 128}, 1000, 18 * (1000 + 128) * 2 * 8 * 64 * 2),
+    "gemma3n: the last 15 layers share": (
+        {"block_count": 35, "embedding_length": 2048, "attention.head_count": 8,
+         "attention.head_count_kv": 2, "attention.key_length": 256, "attention.value_length": 256,
+         "attention.sliding_window": 512, "attention.shared_kv_layers": 15}, 32_768, 285_212_672),
+    "llama4: chunks in three of four": (
+        {"block_count": 48, "embedding_length": 5120, "attention.head_count": 40,
+         "attention.head_count_kv": 8, "attention.key_length": 128, "attention.value_length": 128,
+         "attention.chunk_size": 8192}, 10_000, (12 * 10_000 + 36 * 8192) * 2 * 8 * 128 * 2),
+    "deepseek2: a latent a token": (  # vllm issue 15871
+        {"block_count": 27, "embedding_length": 2048, "attention.head_count": 16,
+         "attention.head_count_kv": 1, "attention.kv_lora_rank": 512, "attention.key_length": 576,
+         "attention.value_length": 512, "attention.key_length_mla": 192,
+         "attention.value_length_mla": 128, "rope.dimension_count": 64}, 32_768, 1_019_215_872),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GGUF_CACHES)
+def test_the_cache_of_a_gguf_file_follows_its_keys(name):
+    keys, context, size = GGUF_CACHES[name]
+    kind = name.partition(":")[0]
+    metadata = {f"{kind}.{key}": value for key, value in keys.items()}
+    plain = foreign.gguf_config(metadata | {"general.architecture": kind}, 1000, name)
+    assert memory.kv_cache_bytes(from_config.from_config(plain), context) == size
