@@ -124,7 +124,7 @@ def caches(tiny: bool) -> list[dict]:
     return rows + attention(tiny)
 
 
-def rest(tiny: bool) -> list[dict]:
+def remainder(tiny: bool) -> list[dict]:
     """What is wanted least: it is what a short lease leaves out."""
     long, new = (TINY_SHAPES[0], 8) if tiny else (SHAPES[0], 4096)
     rows = [
@@ -148,7 +148,7 @@ def rest(tiny: bool) -> list[dict]:
     return rows
 
 
-PARTS = {1: weights, 2: caches, 3: rest}
+PARTS = {1: weights, 2: caches, 3: remainder}
 
 
 def cost(config: dict, before: dict | None) -> float:
@@ -253,7 +253,7 @@ def device_name(rehearse: bool) -> str:
     return torch.cuda.get_device_name()
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(options: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("part", type=int, choices=list(PARTS))
@@ -262,7 +262,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--uncalibrated", action="store_true", help="go on though the card disagrees with NVIDIA")
     add("--output", type=Path, help="another file than data/gpu.jsonl")
     add("--list", action="store_true", help="print the rows with their price, and measure none")
-    args = parser.parse_args(words)
+    args = parser.parse_args(options)
     if args.rehearse and not (args.output or args.list):
         parser.error("--rehearse needs --output: its rows are none of the book's")
     return args
@@ -293,9 +293,9 @@ def main() -> int:
     if worn:
         return AGAIN
     if not args.rehearse and not args.uncalibrated:
-        apart = expected.agreement(records.read(file), name)
-        if apart is None or not apart <= expected.AGREEMENT:
-            measured = "not measured" if apart is None else f"{apart:.1%} at the median"
+        distance = expected.agreement(records.read(file), name)
+        if distance is None or not distance <= expected.AGREEMENT:
+            measured = "not measured" if distance is None else f"{distance:.1%} at the median"
             raise ValueError(f"distance from NVIDIA's published times: {measured}; nothing timed")
     left, worn = record(others)
     print(f"{name}: {left} rows of part {args.part} are left")

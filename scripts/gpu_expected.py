@@ -4,7 +4,7 @@
 
 Twenty cells that NVIDIA measured on an H200 (from the package aiconfigurator-core, whose wheel is
 fetched by pip, checked by SHA-256 and read as an archive; pip install pyarrow first); the
-instructions a value of the packed decode kernels, counted in the machine code that Triton makes for
+instructions a value of the packed decode kernels, count in the machine code that Triton makes for
 sm_90; and the times of every attention row of scripts/gpu.py predicted from both. What has a row is
 not made again: what can be changed afterwards is no prediction. Under two minutes on one core.
 """
@@ -79,17 +79,17 @@ def main() -> None:
     try:
         source = records.provenance(seed=0)
         entry = next(row for row in records.facts("kernel_tables") if row["name"] == "core")
-        of = {key: entry[key] for key in ("package", "version", "sha256")}
+        origin = {key: entry[key] for key in ("package", "version", "sha256")}
         with records.writing(output) as rows:
             if not any(row["kind"] == "published" for row in records.read(output)):
                 for config, measured in cells(kernel_tables.wheel("core")):
-                    rows.append(config, measured | of, source)
+                    rows.append(config, measured | origin, source)
             for bits, tuning in ((b, t) for b in (4, 3, 2) for t in kv.TUNINGS):
                 config = {"kind": "instructions", "bits": bits, "block": tuning.block}
                 config["warps"] = tuning.warps
                 if rows.missing([config]):
-                    counted = expected.instructions(bits, tuning.block, tuning.warps)
-                    rows.append(config, counted, source)
+                    count = expected.instructions(bits, tuning.block, tuning.warps)
+                    rows.append(config, count, source)
             recorded = records.read(output)
             counts = expected.packed_counts(recorded)
             bandwidth = expected.bandwidth(recorded)

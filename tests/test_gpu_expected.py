@@ -85,11 +85,11 @@ def test_packed_decode_takes_half_the_instructions_of_a_table_in_memory():
 def test_a_card_that_disagrees_with_the_published_times_is_not_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "device_name", lambda rehearse: "X")
     monkeypatch.setattr(gpu, "measure", lambda c, f: {"us": 12.0, "published_us": 10.0})
-    words = ["gpu.py", "1", "--output", str(tmp_path / "rows.jsonl")]
-    monkeypatch.setattr(sys, "argv", words)
+    options = ["gpu.py", "1", "--output", str(tmp_path / "rows.jsonl")]
+    monkeypatch.setattr(sys, "argv", options)
     with pytest.raises(ValueError, match=r"20\.0% at the median; nothing timed"):
         gpu.main()
     kinds = {row["kind"] for row in records.read(tmp_path / "rows.jsonl")}
     assert kinds == {"ceiling", "calibrate"}
-    monkeypatch.setattr(sys, "argv", [*words, "--uncalibrated"])
+    monkeypatch.setattr(sys, "argv", [*options, "--uncalibrated"])
     assert gpu.main() == gpu.DONE

@@ -56,16 +56,16 @@ def recorded(monkeypatch):
 @pytest.mark.parametrize("topic", own_gpu.TOPICS)
 def test_without_rows_a_chapter_has_one_line(topic, monkeypatch):
     monkeypatch.setattr(records, "read", lambda stem: [])
-    shown = own_gpu.section(topic)
-    assert shown.text == own_gpu.NOTHING
-    assert "<table" not in shown.html
+    section = own_gpu.section(topic)
+    assert section.text == own_gpu.NOTHING
+    assert "<table" not in section.html
 
 
 @pytest.mark.parametrize("topic", own_gpu.TOPICS)
 def test_with_rows_it_has_a_table_that_names_the_card_and_its_clock(recorded, topic):
-    shown = own_gpu.section(topic)
-    assert f"Measured on one {DEVICE}, 1,800 MHz" in shown.html
-    assert own_gpu.NOTHING not in shown.html
+    section = own_gpu.section(topic)
+    assert f"Measured on one {DEVICE}, 1,800 MHz" in section.html
+    assert own_gpu.NOTHING not in section.html
 
 
 def test_formats_are_compared_in_the_same_mode_beside_their_floor(recorded):
@@ -89,6 +89,6 @@ def test_predictions_stand_beside_what_was_measured(recorded):
     assert table.loc["tq4", "share of a copy's speed"] == pytest.approx(2e8 / 100e-6 / 4e12)
     cell = ("tq4", 32768, 8, 4)
     names = ("method", "context", "batch", "group")
-    known = next(r for r in expected.rows("predicted") if tuple(r[n] for n in names) == cell)
-    wanted = f"{known['over_bf16_low']:.2f} to {known['over_bf16_high']:.2f}"
+    cited = next(r for r in expected.rows("predicted") if tuple(r[n] for n in names) == cell)
+    wanted = f"{cited['over_bf16_low']:.2f} to {cited['over_bf16_high']:.2f}"
     assert table.loc["tq4", "predicted over bf16"] == wanted

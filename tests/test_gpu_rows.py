@@ -232,7 +232,7 @@ def test_a_row_that_hangs_or_kills_its_process_costs_itself_alone(tmp_path, how)
 # ------------------------------------------------------------------ the command
 
 
-def command(folder, *words, **environment):
+def command(folder, *options, **environment):
     """The script, run where all is missing that a bare GPU machine may lack, git too."""
     absent = ("ray", "typer", "rich", "papermill", "nbformat", "pooch", "genai_prices", "pyarrow")
     (folder / "sitecustomize.py").write_text(
@@ -240,7 +240,7 @@ def command(folder, *words, **environment):
     )
     path = os.pathsep.join((str(folder), str(ROOT / "book")))
     own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PATH": "", "SIZEWISE_COMMIT": "0" * 40}
-    call = [sys.executable, str(ROOT / "scripts" / "gpu.py"), *words]
+    call = [sys.executable, str(ROOT / "scripts" / "gpu.py"), *options]
     environment = os.environ | own | environment
     return subprocess.run(call, env=environment, capture_output=True, text=True)
 

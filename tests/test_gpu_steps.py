@@ -268,8 +268,8 @@ def test_int8_without_its_detour_has_no_threshold_left():
     pytest.importorskip("bitsandbytes")
     for format, threshold in (("int8", 6.0), ("int8-plain", 0.0)):
         modules = weights.build("tiny", format, "cpu").model.modules()
-        found = {m.state.threshold for m in modules if type(m).__name__ == "Linear8bitLt"}
-        assert found == {threshold}
+        thresholds = {m.state.threshold for m in modules if type(m).__name__ == "Linear8bitLt"}
+        assert thresholds == {threshold}
 
 
 @pytest.mark.parametrize("rows", [1, 7])

@@ -70,15 +70,15 @@ def instructions(bits: int, block: int, warps: int) -> dict:
 
 def longest_loop(listing: str) -> int:
     """Instructions of the largest loop in a listing of nvdisasm."""
-    place, labels, loops = 0, {}, [0]
+    position, labels, loops = 0, {}, [0]
     for line in listing.splitlines():
         if label := re.match(r"(\.L_\w+):", line.strip()):
-            labels[label[1]] = place
+            labels[label[1]] = position
         elif instruction := re.match(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", line.strip()):
-            place += 1
+            position += 1
             branch = re.search(r"\bBRA\b.*`\((\.L_\w+)\)", instruction[1])
             if branch and branch[1] in labels:
-                loops.append(place - labels[branch[1]])
+                loops.append(position - labels[branch[1]])
     return max(loops)
 
 
@@ -105,11 +105,11 @@ def predict(method: str, config: dict, counts: dict[str, float], bandwidth: floa
 
     ``counts``: instructions a value by packed method.
     """
-    least, most = seconds(method, config, counts.get(method), bandwidth)
-    columns = {"us_low": 1e6 * least, "us_high": 1e6 * most}
+    low, high = seconds(method, config, counts.get(method), bandwidth)
+    columns = {"us_low": 1e6 * low, "us_high": 1e6 * high}
     for other in ("bf16", "fp8"):
         fast, slow = seconds(f"{other}-triton", config, None, bandwidth)
-        columns |= {f"over_{other}_low": fast / most, f"over_{other}_high": slow / least}
+        columns |= {f"over_{other}_low": fast / high, f"over_{other}_high": slow / low}
     return columns
 
 
@@ -127,9 +127,9 @@ def agreement(recorded: list[dict], device: str) -> float | None:
 
 def packed_counts(recorded: list[dict]) -> dict[str, float]:
     """The fewest recorded instructions a value, over tunings, by packed method."""
-    counted = [row for row in recorded if row["kind"] == "instructions"]
+    counts = [row for row in recorded if row["kind"] == "instructions"]
     return {
-        method: min(row["per_value"] for row in counted if row["bits"] == int(method[2]))
+        method: min(row["per_value"] for row in counts if row["bits"] == int(method[2]))
         for method in PACKED
     }
 

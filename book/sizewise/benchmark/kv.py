@@ -257,16 +257,16 @@ def capacity(config: dict, device: str, rows: list) -> dict:
     if device == "cpu":
         raise Refused("what fits is measured on a GPU only")
     described = parameters.describe(config["model"])
-    each = sum(
+    size = sum(
         layer.attention.kv_heads * 2 * vector_bytes(config["method"], layer.attention.head_dim)
         for layer in described.layers
     )  # bytes a token
     free = torch.cuda.mem_get_info()[0] - 2 * described.total - SPARE
-    if free < each:
+    if free < size:
         raise Refused(f"the weights, {2 * described.total / 1e9:.0f} GB, leave no room")
-    sizes = (2 * described.total, free // each * each)
+    sizes = (2 * described.total, free // size * size)
     weights, cache = (torch.empty(n, dtype=torch.uint8, device=device) for n in sizes)
-    return {"tokens": len(cache) // each, "bytes": len(cache), "weight_bytes": len(weights)}
+    return {"tokens": len(cache) // size, "bytes": len(cache), "weight_bytes": len(weights)}
 
 
 ROWS = {
@@ -278,8 +278,8 @@ ROWS = {
 
 def worst(got, truth) -> float:
     """|got - truth| / |truth| of the worst row; both (..., d)."""
-    apart = (got.double() - truth.double()).norm(dim=-1)
-    return float((apart / truth.double().norm(dim=-1)).max())
+    distance = (got.double() - truth.double()).norm(dim=-1)
+    return float((distance / truth.double().norm(dim=-1)).max())
 
 
 def demand(kind: str, method: str, rows: list) -> None:

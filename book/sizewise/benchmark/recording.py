@@ -26,21 +26,21 @@ class Worn(RuntimeError):
     """What this device cannot do, and after which the process is good for nothing more."""
 
 
-def demand(checks: list[dict], most: float) -> None:
-    """Raise `Refused` unless these rows of checks ran and none erred by more than ``most``;
+def demand(checks: list[dict], limit: float) -> None:
+    """Raise `Refused` unless these rows of checks ran and none erred by more than ``limit``;
     LookupError, which leaves no row, where there are none yet."""
     if not checks:
         raise LookupError("its check is still to come")
     for row in checks:
         if row["refused"]:
             raise Refused(f"not timed: it does not run here ({row['refused']})")
-        refuse_over(row["error"], most)
+        refuse_over(row["error"], limit)
 
 
-def refuse_over(error: float, most: float) -> None:
-    """Raise `Refused` for an error above ``most``, or none that is a number."""
-    if not error <= most:
-        raise Refused(f"not timed: its error against float64 is {error:.2g}, over {most:g}")
+def refuse_over(error: float, limit: float) -> None:
+    """Raise `Refused` for an error above ``limit``, or none that is a number."""
+    if not error <= limit:
+        raise Refused(f"not timed: its error against float64 is {error:.2g}, over {limit:g}")
 
 
 def record(
@@ -63,9 +63,9 @@ def record(
     with records.writing(file) as rows:
         todo, before, worn = rows.missing(configs), None, False
         for number, config in enumerate(todo, 1):
-            left, wanted = end - time.monotonic(), cost(config, before)
-            if left < wanted:
-                say(f"{left:.0f} s left, the next row may take {wanted:.0f} s")
+            left, price = end - time.monotonic(), cost(config, before)
+            if left < price:
+                say(f"{left:.0f} s left, the next row may take {price:.0f} s")
                 break
             started = time.monotonic()
             name = " ".join(str(value) for key, value in config.items() if key != "device")

@@ -162,7 +162,7 @@ class Step:
         """Compile and capture the step, and compare its logits with those of the plain one."""
         before = self.tokens.clone()
         self.plain()
-        wanted = self.logits.clone()
+        expected = self.logits.clone()
         if mode == "compiled":
             self.forward = compiled(self.model.forward)
         if device == "cuda":
@@ -178,9 +178,9 @@ class Step:
         self.tokens.copy_(before)
         self.logits.fill_(float("nan"))  # what a replay leaves out will show
         self.run()
-        apart = (self.logits.float() - wanted.float()).norm() / wanted.float().norm()
-        if not apart < SAME:
-            raise Refused(f"not timed: its logits differ from the plain step's by {apart:.2g}")
+        distance = (self.logits.float() - expected.float()).norm() / expected.float().norm()
+        if not distance < SAME:
+            raise Refused(f"not timed: its logits differ from the plain step's by {distance:.2g}")
         if mode == "compiled":
             assert_compiled()
 

@@ -91,12 +91,12 @@ def time_calls(work: Callable[[], object], device: str) -> Timing:
     """
     work(), work()
     wait(device)
-    least = LEAST[device]
+    target = LEAST[device]
     single = block(work, device, 1)
     if single < TRIAL:  # a single call also waits for the processor, and seems longer than it is
-        number = int(min(TRIAL, least) / max(single, 1e-9))
+        number = int(min(TRIAL, target) / max(single, 1e-9))
         single = block(work, device, max(1, min(MOST, number)))
-    number = max(1, min(MOST, ceil(least / max(single, 1e-9))))
+    number = max(1, min(MOST, ceil(target / max(single, 1e-9))))
     meter, started = Meter(device), time.monotonic()
     before = meter.joules()
     taken = sorted(block(work, device, number) for _ in range(REPEATS))
@@ -144,8 +144,8 @@ def time_rotating(calls: Sequence[Callable[[], object]], device: str) -> Timing:
         wait(device)
         torch.cuda._sleep(PAUSE)  # so that the device finds the replay queued when it begins
         taken.append(block(graph.replay, device, 1) / rounds)
-    each = sorted(seconds / len(calls) for seconds in taken)
-    return Timing(tuple(each), len(calls) * rounds * len(taken), clock_mhz=Meter(device).clock())
+    times = sorted(seconds / len(calls) for seconds in taken)
+    return Timing(tuple(times), len(calls) * rounds * len(taken), clock_mhz=Meter(device).clock())
 
 
 def copies(size: float, device: str) -> int:

@@ -150,9 +150,9 @@ def build(name: str, format: str, device: str, seed: int = 0) -> Built:
     item = form(format)
     if reason := convert.refusal(item, device):
         raise Refused(f"{format} cannot run here: {reason}")
-    least = CAPABILITY.get(format, (0, 0))
-    if device == "cuda" and torch.cuda.get_device_capability() < least:
-        raise Refused(f"{format} needs a GPU of compute capability {least[0]}.{least[1]}")
+    capability = CAPABILITY.get(format, (0, 0))
+    if device == "cuda" and torch.cuda.get_device_capability() < capability:
+        raise Refused(f"{format} needs a GPU of compute capability {capability[0]}.{capability[1]}")
     spec = configs.Spec(name, TINY, "tiny") if name == "tiny" else configs.load(name)
     dtype = DTYPES[base(format)]
     model = random_weights.empty(configs.build(spec), dtype).requires_grad_(False)

@@ -52,8 +52,8 @@ def append_kernel(
     for boundary in tl.static_range((1 << BITS) - 1):
         code += (rotated > tl.load(BOUND + boundary)).to(tl.int32)
     position = tl.load(POSITION + line // HEADS, mask=inside, other=0).to(tl.int64) + new
-    place = line * PITCH + position
-    c_at = CODES + place * (D * BITS // 8)
+    at = line * PITCH + position
+    c_at = CODES + at * (D * BITS // 8)
     if BITS == 4:
         bytes = _plane(code, D, ROWS, 4, 0)
         to = tl.arange(0, D // 2)
@@ -66,7 +66,7 @@ def append_kernel(
         to = tl.arange(0, D // 8)
         tl.store(c_at[:, None] + D // 4 + to[None, :], high, mask=inside[:, None])
     stored = tl.minimum(norm, 65504.0).to(tl.float16)  # fp16 has no larger number
-    tl.store(NORMS + place, stored, mask=inside)
+    tl.store(NORMS + at, stored, mask=inside)
 
 
 def append(x, packed: Packed, positions) -> None:

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from .layout import Packed, Tuning
-from .lookup import pair, permutes, quad, tables, words
+from .lookup import pair, permutes, quad, table_words, tables
 from .merge import merge, partials
 from .rotate import rotate, rows
 
@@ -84,8 +84,8 @@ def split_kernel(
     if VPARTS == 4:
         o2 = tl.zeros([ROWS, VW], tl.float32)
         o3 = tl.zeros([ROWS, VW], tl.float32)
-    kh0, kh1, kl0, kl1 = words(KT, PERMUTE)
-    vh0, vh1, vl0, vl1 = words(VT, PERMUTE)
+    kh0, kh1, kl0, kl1 = table_words(KT, PERMUTE)
+    vh0, vh1, vl0, vl1 = table_words(VT, PERMUTE)
     ahead = start + tl.arange(0, BLOCK)
     next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)
     next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)

@@ -85,8 +85,8 @@ def append(x, packed: Packed, positions) -> None:
         *(batch, heads, packed.dim),
         batch,
     ):
-        wanted = (batch, heads, "new", packed.dim)
-        raise ValueError(f"new vectors must be {wanted}, got {tuple(x.shape)}")
+        shape = (batch, heads, "new", packed.dim)
+        raise ValueError(f"new vectors must be {shape}, got {tuple(x.shape)}")
     if backend(x.device) == "torch":
         return reference.append(x, packed, positions)
     from . import append_kernel

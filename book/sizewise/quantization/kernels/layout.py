@@ -66,19 +66,19 @@ class Packed:
             )
         if self.centroids.shape != (1 << self.bits,):
             raise ValueError(f"{self.bits} bits have {1 << self.bits} centroids")
-        wanted = (*self.norms.shape, width(self.bits, d))
-        if len(wanted) != 4 or tuple(self.codes.shape) != wanted:
+        shape = (*self.norms.shape, width(self.bits, d))
+        if len(shape) != 4 or tuple(self.codes.shape) != shape:
             raise ValueError(
-                f"codes of {self.bits} bits for {d} values and these norms must be {wanted}, "
+                f"codes of {self.bits} bits for {d} values and these norms must be {shape}, "
                 f"got {tuple(self.codes.shape)}"
             )
         if (self.codes.dtype, self.norms.dtype) != (torch.uint8, torch.float16):
             raise ValueError("codes must be uint8 and norms fp16")
         # Kernels walk heads of one pitch, of which a view may show the last tokens alone.
-        batch, heads, tokens, each = wanted
+        batch, heads, tokens, nbytes = shape
         pitch = self.norms.stride(1 if heads > 1 else 0) if batch * heads > 1 else tokens
         rows = (heads * pitch, pitch, 1)
-        strides = (*(row * each for row in rows), 1)
+        strides = (*(row * nbytes for row in rows), 1)
         if not (_lies_in(self.norms, rows) and _lies_in(self.codes, strides)):
             raise ValueError("codes and norms must be contiguous, or the last tokens of what is")
         object.__setattr__(self, "pitch", pitch)
@@ -99,7 +99,7 @@ class Packed:
 def _lies_in(tensor, strides: tuple) -> bool:
     """Whether a tensor has these strides wherever it has more than one entry."""
     axes = zip(tensor.shape, tensor.stride(), strides, strict=True)
-    return all(size == 1 or stride == wanted for size, stride, wanted in axes)
+    return all(size == 1 or stride == expected for size, stride, expected in axes)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from .decode import _tile
 from .layout import Packed, Tuning
-from .lookup import pair, permutes, quad, tables, words
+from .lookup import pair, permutes, quad, table_words, tables
 from .rotate import rotate, rows
 
 
@@ -46,7 +46,7 @@ def packed_kernel(
     high, shift = low, (column // (D // 8)).to(tl.uint8)[:, None]
     if BITS == 3:
         high = _tile(CODES + D // 4, wide, stored, column % (D // 8), D * BITS // 8, 0)
-    h0, h1, l0, l1 = words(TABLE, PERMUTE)
+    h0, h1, l0, l1 = table_words(TABLE, PERMUTE)
     if BITS == 4:
         k0, k1 = pair(low, h0, h1, l0, l1, TABLE, PERMUTE)
     else:

@@ -145,7 +145,7 @@ def gathered(low, high, shift, table, PART: tl.constexpr, BITS: tl.constexpr):
 
 
 @triton.jit
-def words(table, PERMUTE: tl.constexpr):
+def table_words(table, PERMUTE: tl.constexpr):
     """The four words of the permutes' table, loaded before the loop that uses them."""
     h0, h1, l0, l1 = 0, 0, 0, 0
     if PERMUTE:

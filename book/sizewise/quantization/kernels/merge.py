@@ -28,9 +28,9 @@ def merge_kernel(
     split = tl.arange(0, PADDED)
     inside = split < SPLITS
     lse = tl.load(LSE + program * SPLITS + split, mask=inside, other=-float("inf"))
-    most = tl.max(lse, 0)
-    most = tl.where(most == -float("inf"), 0.0, most)  # a sequence of no tokens
-    weight = tl.exp2(lse - most)
+    largest = tl.max(lse, 0)
+    largest = tl.where(largest == -float("inf"), 0.0, largest)  # a sequence of no tokens
+    weight = tl.exp2(lse - largest)
     total = tl.sum(weight, 0)
     weight = weight * factor / tl.where(total > 0, total, 1.0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
