@@ -111,6 +111,7 @@ def test_attention_is_timed_with_the_fastest_recorded_tuning():
     row = {"kind": "tune", "method": "tq4", "block": 64, "warps": 4, "us": 9.0, "refused": None}
     faster, broken = {"block": 128, "us": 5.0}, {"warps": 8, "us": 1.0, "refused": "no"}
     rows = [row, row | faster, row | broken, row | {"method": "tq3", "block": 32, "us": 2.0}]
+    rows += [{"kind": "gate", "format": "nf4", "refused": None}]  # rows of weights have no method
     assert kv.tuned("tq4", rows).block == 128
     assert kv.tuned("tq2", rows) is None
 

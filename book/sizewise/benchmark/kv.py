@@ -214,7 +214,7 @@ def time_attend(config: dict, device: str, rows: list) -> dict:
 
 def tuned(method: str, rows: list) -> Tuning | None:
     """The fastest recorded tuning of a method; None, its default, before any is recorded."""
-    timed = [row for row in rows if (row["kind"], row["method"]) == ("tune", method)]
+    timed = [row for row in rows if (row["kind"], row.get("method")) == ("tune", method)]
     timed = [row for row in timed if not row["refused"]]
     best = min(timed, key=lambda row: row["us"], default=None)
     return best and Tuning(best["block"], warps=best["warps"])
