@@ -152,56 +152,46 @@ def _bias(linear, device):
     return torch.nn.Parameter(linear.bias.data.to(device), requires_grad=False)
 
 
-# --- this package's codecs
+# --- formats by name
 
 
-def coded(codec: codecs.Codec, needs_moments: bool = False) -> Callable:
-    """A maker of layers that hold a codec's tensors."""
+def from_codec(codec: codecs.Codec, needs_moments: bool = False) -> Format:
+    """The format whose layers hold the tensors of one of this package's codecs."""
 
     def make(linear, device, moments=None):
-        from .coded import CodedLinear
+        from .coded import CodedLinear  # torch is not imported before a layer is made
 
         weight = linear.weight.data.to(device).float()
         inputs = (weight, moments.to(device)) if needs_moments else (weight,)
         return CodedLinear(codec, codec.encode(*inputs), _bias(linear, device)).eval()
 
-    return make
+    options = {"group": codec.group, "calibrated": needs_moments}
+    return Format(codec.name, codec.note, codec.bits, make=make, decode=_decoded, **options)
 
 
-def _from_codec(codec: codecs.Codec, needs_moments: bool) -> Format:
-    return Format(
-        codec.name,
-        codec.note,
-        codec.bits,
-        make=coded(codec, needs_moments),
-        decode=lambda layer: layer.decoded(),
-        group=codec.group,
-        calibrated=needs_moments,
-    )
-
-
-def _from_bnb(name: str, note: str, bits: int, make: Callable, decode: Callable) -> Format:
-    return Format(name, note, bits, "bitsandbytes", make=make, decode=decode)
+def _decoded(layer):
+    return layer.decoded()
 
 
 def _four(name: str, note: str) -> Format:
     make = four_bit(name.removesuffix("-dq"), name.endswith("-dq"))
-    return _from_bnb(name, note, 4, make, decoded_4bit)
+    return Format(name, note, 4, "bitsandbytes", make=make, decode=decoded_4bit)
 
 
+INT8 = "LLM.int8() with outliers from 6.0"
 FORMATS: dict[str, Format] = {
     form.name: form
     for form in (
         Format("fp32", "four bytes a weight", 32, cast="float32"),
         Format("bf16", "bfloat16", 16, cast="bfloat16"),
         Format("fp16", "IEEE half precision", 16, cast="float16"),
-        _from_bnb("int8", "LLM.int8() with outliers from 6.0", 8, int8, decoded_int8),
+        Format("int8", INT8, 8, "bitsandbytes", make=int8, decode=decoded_int8),
         _four("nf4", "NormalFloat in blocks of 64"),
         _four("nf4-dq", "nf4, scales in 8 bits"),
         _four("fp4", "four-bit float in blocks of 64"),
         _four("fp4-dq", "fp4, scales in 8 bits"),
-        *(_from_codec(codec, False) for codec in codecs.CODECS.values()),
-        *(_from_codec(codec, True) for codec in calibrated.CALIBRATED.values()),
+        *(from_codec(codec) for codec in codecs.CODECS.values()),
+        *(from_codec(codec, True) for codec in calibrated.CALIBRATED.values()),
     )
 }
 
