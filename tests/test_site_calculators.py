@@ -22,14 +22,14 @@ FILL = """([name, cases]) => {
     for (const [field, words] of Object.entries(given)) form.elements[field].value = words;
     form.dispatchEvent(new Event("change"));
     const found = {};
-    for (const cell of box.querySelectorAll("[data-names]")) {
+    for (const cell of box.querySelectorAll("tr:not([data-beside]) > [data-names]")) {
       const row = cell.parentElement.dataset.row, values = cell.dataset.value.split(" ");
       cell.dataset.names.split(" ").forEach((one, at) => {
         found[row ? `${row}/${one}` : one] = values[at];
       });
     }
     const answer = box.querySelector("[data-answer]");
-    if (answer) found.fits = answer.dataset.value;
+    if (answer) found.verdict = answer.dataset.value;
     const wrong = [...box.querySelectorAll(".sw-calc__error")].map(one => one.textContent);
     return {found, wrong: wrong.filter(Boolean), text: box.innerText};
   });

@@ -26,12 +26,19 @@ SOURCES = (
     "sizewise/*.py",
     "sizewise/costs/*.py",
     "sizewise/models/*.py",
+    "sizewise/cli/forecast.py",
     "sizewise/scaling_laws/forms.py",
     "sizewise/scaling_laws/uncertainty.py",
 )
-FACTS = ("data/facts/*.yml", "data/refit_published.jsonl", "book/references.bib")
+FACTS = (
+    "data/facts/*.yml",
+    "data/refit_published.jsonl",
+    "data/silicon*.jsonl",
+    "book/references.bib",
+)
 CITED = re.compile(r'href="cite:([^"]+)"')  # in a form: an entry of the bibliography
 FORMULAS = "calculators-formulas.js"
+SCRIPTS = ("calculators-forecast.js", "calculators-config.js", "calculators.js")
 
 
 class Calculator(SphinxDirective):
@@ -146,7 +153,8 @@ def add_scripts(app: Sphinx, pagename, templatename, context, doctree) -> None:
     if app.env.metadata.get(pagename, {}).get("calculators"):
         app.add_css_file("calculators.css")
         app.add_js_file(FORMULAS, loading_method="defer")
-        app.add_js_file("calculators.js", loading_method="defer", priority=600)
+        for name in SCRIPTS:
+            app.add_js_file(name, loading_method="defer", priority=600)
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,5 +1,6 @@
 /* Runs the calculators of the page. It reads fields, looks up and adds up rows, and writes numbers.
-   Every formula comes from the library: see calculators-formulas.js, made when the site was built. */
+   Every formula comes from the library: see calculators-formulas.js, made when the site was built,
+   and calculators-forecast.js, which the tests hold against the library. */
 (() => {
   "use strict";
 
@@ -49,6 +50,7 @@
     s: (value) => prefixed(value, "s"),
     J: (value) => prefixed(value, "J"),
     Wh: (value) => prefixed(value / 3600, "Wh"),
+    energy: (value) => `${prefixed(value, "J")} (${prefixed(value / 3600, "Wh")})`,
     $: (value) => "$" + (value >= 1000 ? short(value) : digits(value)),
     h: (value) => short(value) + " hours",
     time(value) {
@@ -106,6 +108,7 @@
   const inside = (scope, row) => open(Object.assign(Object.create(scope), row));
 
   function apply(step, scope, path) {
+    if (step.given && scope[step.name] != null) return;
     if (!path.length) {
       const formula = step.formulas[scope.form] || step.formulas[""];
       scope[step.name] = formula ? value(formula, scope) : null;
@@ -126,18 +129,47 @@
   const isOpen = (field, given) => !field.when || given[field.when] === "own";
 
   /* given: the choice or number of each field; null where an optional field is empty. */
-  function evaluate(id, given, data = globalThis.sizewiseCalculators) {
-    const calculator = data.calculators[id];
-    const table = (name) => data.tables[`${id}.${name}`];
+  function evaluate(id, given, limits = true, data = globalThis.sizewiseCalculators) {
+    const calculator = data.calculators[id], scope = steps(calculator, given, data);
+    for (const limit of limits ? calculator.limits : []) {
+      const holds = (value) =>
+        steps(calculator, { ...given, [limit.field]: value }, data).needed <= scope.devices;
+      const size = largest(holds, limit.most), bound = scope[limit.bound];
+      scope[limit.name] = size && bound && size > bound ? bound : size;
+    }
+    if (calculator.forecast) Object.assign(scope, sizewiseForecast(scope, data.forecast));
+    return scope;
+  }
+
+  /* The largest number from 1 to most for which holds, which only ever turns false; else null. */
+  function largest(holds, most) {
+    if (!holds(1)) return null;
+    let low = 1, high = 2;
+    while (high <= most && holds(high)) [low, high] = [high, 2 * high];
+    high = high > most ? most + 1 : high;
+    while (high - low > 1) {
+      const middle = (low + high - (low + high) % 2) / 2;
+      if (holds(middle)) low = middle; else high = middle;
+    }
+    return low;
+  }
+
+  function steps(calculator, given, data) {
+    const table = (name) => data.tables[calculator.tables[name]];
     const scope = calculator.rows ? { [calculator.rows]: table(calculator.rows) } : {};
     for (const field of calculator.fields) {
       if (field.kind === "choice") Object.assign(scope, table(field.table)[given[field.name]]);
       else if (isOpen(field, given)) {
-        for (const name of field.sets.length ? field.sets : [field.name]) {
-          if (given[field.name] != null) scope[name] = given[field.name];
-          else if (field.otherwise) scope[name] = given[field.otherwise];
-        }
+        const value = given[field.name] ?? (field.otherwise ? given[field.otherwise] : null);
+        if (value == null) continue;
+        const names = field.sets.length ? field.sets : [field.name];
+        names.forEach((name, at) => { scope[name] = Array.isArray(value) ? value[at] : value; });
       }
+    }
+    if (calculator.crossed.length) {
+      const [name, [row, column], names] = calculator.crossed;
+      const values = (data.tables[name][given[row]] || {})[given[column]] || [];
+      values.forEach((value, at) => { scope[names[at]] = value; });
     }
     open(scope);
     for (const step of calculator.steps) apply(step, scope, step.over);
@@ -158,6 +190,10 @@
   // ---- fields: what was typed, and what is wrong with it
 
   function problem(field, number, given, fields) {
+    if (Array.isArray(number)) {
+      if (number.length > 2 || number[0] > number[1]) return "Write a number, or a range as 2:3.";
+      return number.map((end) => problem(field, end, given, fields)).find(Boolean) || "";
+    }
     if (Number.isNaN(number)) return "Write a number, such as 70B, 32k, 128Ki or 1e13.";
     if (field.kind === "whole" && !Number.isInteger(number)) return "Write a whole number.";
     if (number < field.least) return `At least ${plainly(field.least, field)}.`;
@@ -170,8 +206,14 @@
     return "";
   }
 
-  const plainly = (number, field) =>
-    field.kind === "share" ? `${digits(100 * number)} %` : digits(number);
+  const plainly = (number, field) => Array.isArray(number)
+    ? [...new Set(number)].map(digits).join(" to ") : field.kind === "share" ? `${digits(100 * number)} %` : digits(number);
+
+  /* 2 or 2:3 as its two ends */
+  function ends(words) {
+    const found = words.split(":").map(parse);
+    return found.length === 1 ? [found[0], found[0]] : found;
+  }
 
   /* words: what stands in each field -> the numbers, and what is wrong where. */
   function check(fields, words) {
@@ -179,7 +221,8 @@
     for (const field of fields) {
       const typed = words[field.name];
       given[field.name] = field.kind === "choice" ? typed
-        : field.optional && !typed.trim() ? null : parse(typed);
+        : field.optional && !typed.trim() ? null
+          : field.kind === "range" ? ends(typed) : parse(typed);
     }
     for (const field of fields) {
       if (field.kind === "choice" || given[field.name] === null || !isOpen(field, given)) continue;
@@ -191,6 +234,16 @@
 
   globalThis.sizewise = { parse, written, evaluate, answered, check };
   if (typeof document === "undefined") return;
+
+  /* A case that the library refuses has no values. */
+  function attempt(values) {
+    try {
+      return values();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      return {};
+    }
+  }
 
   // ---- one calculator on the page
 
@@ -210,6 +263,9 @@
       this.form.addEventListener("change", () => this.update());
       this.button("reset", () => this.reset());
       this.button("link", () => this.copy());
+      if (this.data.reads) this.button("read", () => this.read());
+      const beside = box.querySelector(".sw-calc__beside");
+      if (beside) beside.addEventListener("toggle", () => this.update(false));
     }
 
     button(name, act) {
@@ -283,10 +339,17 @@
         if (answer.textContent !== said) answer.textContent = said;
       }
       const rows = new Map((scope[this.data.rows] || []).map((row) => [row.name, row]));
+      // Side by side only where it is looked at: a case for each device.
+      for (const row of this.results.querySelectorAll("[open] [data-beside]")) {
+        const one = { ...given, [this.data.beside]: row.dataset.row };
+        rows.set(row.dataset.row, attempt(() => evaluate(this.id, one, false)));
+      }
       for (const cell of this.results.querySelectorAll("[data-names]")) {
         const names = cell.dataset.names.split(" ");
         const result = this.data.results.find((one) => one.values.join(" ") === cell.dataset.names);
-        const from = rows.get(cell.parentElement.dataset.row) || scope;
+        const { row } = cell.parentElement.dataset;
+        if (row && !rows.has(row)) continue;
+        const from = rows.get(row) || scope;
         const values = names.map((name) => from[name] ?? null);
         cell.dataset.value = values.map((one) => one ?? "").join(" ");
         const said = written(values, result.unit, result.missing);
@@ -324,6 +387,16 @@
         legend.append(key);
       }
       place.replaceChildren(bar, legend);
+    }
+
+    /* A pasted config.json fills the fields; the page says what it took it for. */
+    read() {
+      const { words, said } = sizewiseConfig.read(
+        this.box.querySelector("[data-config]").value, this.data.reads);
+      if (words) this.set({ ...this.words(), ...words });
+      const place = this.box.querySelector("[data-config-said]");
+      place.textContent = said;
+      place.toggleAttribute("data-wrong", !words);
     }
 
     reset() {

@@ -55,7 +55,7 @@ CALCULATOR = Calculator(
             "tokens",
             help="Tokens in each sequence; k is 1,000, Ki is 1,024.",
         ),
-        Field("batch", "Sequences at once", "whole", "1", "b", COUNT),
+        Field("batch", "Concurrent requests", "whole", "1", "b", COUNT),
     ),
     steps=(
         Step(

@@ -1,10 +1,10 @@
 """What a batch touches of a model with experts, and what it reads, against dense models."""
 
-from sizewise.costs import roofline
+from sizewise.costs import memory, roofline
 from sizewise.models.architecture import Model
 
 from . import tables
-from .fit import FORMATS, WEIGHTS, device_of, step_of, weight_format
+from .fit import COUNTS, FORMATS, STORED, WEIGHTS, WEIGHTS_STORED, read_of, weight_format
 from .parts import COUNT, Calculator, Field, Result, Step
 
 MODEL = "model"
@@ -21,14 +21,13 @@ def sparse(s) -> Model:
         lookup=s.lookup,
         experts=s.experts,
         experts_per_token=s.used,
+        vision=s.vision,
     )
 
 
 def dense_read(s, size) -> object:
     """Bytes that a step reads of a dense model of ``size`` parameters, all of them multiplied."""
-    model = Model("the dense model", size, size, (), 1, s.vocab)
-    device = device_of(s)
-    return roofline.decode(model, device, 1, s.batch, weights=weight_format(s)).weights.bytes
+    return memory.weights_bytes(size, weight_format(s))
 
 
 CALCULATOR = Calculator(
@@ -49,7 +48,7 @@ CALCULATOR = Calculator(
         ),
         Field("experts", "Experts a layer", "whole", "256", "E", COUNT, when=MODEL, most=1e6),
         Field("used", "Experts a token", "whole", "8", "k", COUNT, when=MODEL, most="experts"),
-        Field("batch", "Sequences at once", "whole", "32", "b", COUNT, most=1e9),
+        Field("batch", "Concurrent requests", "whole", "32", "b", COUNT, most=1e9),
         *(one for one in FORMATS if one.name in (WEIGHTS, "weight_bits")),
     ),
     steps=(
@@ -66,7 +65,8 @@ CALCULATOR = Calculator(
             "parameters read in a step",
             lambda s: roofline.touched_parameters(sparse(s), s.batch),
         ),
-        Step("read", "R", "bytes read in a step", lambda s: step_of(s).weights.bytes),
+        *WEIGHTS_STORED,
+        Step("read", "R", "bytes read in a step", read_of),
         Step("token_read", "R_1", "bytes read for a token", lambda s: s.read / s.batch),
         Step(
             "active_read",
@@ -111,12 +111,10 @@ CALCULATOR = Calculator(
     ),
     tables={"sparse_models": tables.sparse_models, "weight_formats": tables.weight_formats},
     columns={
-        "lookup": (
-            "N_l",
-            "parameters of which a token reads a row: the input embedding, unless "
-            "it is the head too",
-        ),
+        **COUNTS,
         "vocab": ("V", "tokens of the vocabulary"),
+        "hidden": ("m", "values of the residual"),
     },
+    crossed=STORED,
     command="sizewise roofline deepseek-v3 --batch 32",
 )

@@ -1,15 +1,17 @@
-"""Will it fit, and how fast can it be at best? `memory.total_memory` and `roofline.decode`."""
+"""Will it fit, and how fast will it be? `memory.total_memory`, `roofline.decode`, `forecast`."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from sizewise.costs import forecast, memory, roofline
+from sizewise.costs import memory, roofline
 from sizewise.costs.formats import Format
 from sizewise.costs.training import Range
-from sizewise.models.architecture import Layer, Model, Scores, Span, StateSpace
+from sizewise.data import catalog
+from sizewise.models import parameters
+from sizewise.models.architecture import Grouped, Layer, Model, Scores, Span, StateSpace
 
-from . import tables
-from .parts import COUNT, SHARE, Answer, Calculator, Field, Result, Step
+from . import speed, tables
+from .parts import COUNT, OWN, SHARE, Answer, Calculator, Field, Limit, Result, Step
 
 MODEL, DEVICE, CACHE, WEIGHTS = "model", "device", "kv", "weights"
 
@@ -27,7 +29,60 @@ def model_of(s, *layers: Layer) -> Model:
         experts=s.experts,
         experts_per_token=s.used,
         mlp_width=s.mlp_width,
+        vision=s.vision,
     )
+
+
+def bare_parts(s) -> roofline.Read:
+    """Bytes of weights by how a step reads them, from the counts alone."""
+    head = s.vocab * s.hidden
+    counts = (s.parameters, head, s.lookup, s.routed, s.vision)
+    return roofline.bare_parts(*counts, s.weight_bits, s.kept_bits)
+
+
+def read_of(s):
+    """Bytes of weights that a step reads."""
+    parts = roofline.Read(s.always_bytes, s.table_bytes, s.routed_bytes, 0)
+    return roofline.read_bytes(parts, s.batch, s.vocab, s.experts, s.used)
+
+
+WEIGHTS_STORED = (  # of a model of the catalogue the library has counted them, tensor by tensor
+    Step(
+        "always_bytes",
+        "Y_a",
+        "bytes of weights that every step reads",
+        lambda s: bare_parts(s).always,
+        given=True,
+    ),
+    Step(
+        "table_bytes",
+        "Y_e",
+        "bytes of tables of which a token reads a row",
+        lambda s: bare_parts(s).tables,
+        given=True,
+    ),
+    Step(
+        "routed_bytes", "Y_r", "bytes of routed experts", lambda s: bare_parts(s).routed, given=True
+    ),
+    Step(
+        "vision_bytes",
+        "Y_v",
+        "bytes of towers for images, which no token of text reads",
+        lambda s: bare_parts(s).vision,
+        given=True,
+    ),
+)
+COUNTS = {
+    "lookup": (
+        "N_l",
+        "parameters of which a token reads a row: the input embedding, unless it is the head too",
+    ),
+    "vision": ("N_v", "parameters of towers for images and sound"),
+    "routed": ("N_r", "parameters of routed experts"),
+    "kept_bits": (r"\beta_h", "bits of a weight that the format's quantizers leave alone"),
+    "keeps": ("K", "1 if they leave embeddings and head in 16 bits, else 0"),
+}
+STORED = (tables.stored, ("model", "weights"), tables.BYTES)
 
 
 def device_of(s):
@@ -93,10 +148,6 @@ def attends(s) -> Layer:
     return Layer(Part(work=(Scores(s.operations, s.limit, s.stride),)))
 
 
-# Measured over the floor, nine of ten served models on either side: chapter floor-and-silicon.
-FACTOR = {name: round(value, 1) for name, value in forecast.floor_factor().items()}
-
-
 def held_by(s) -> memory.Total:
     return memory.Total(
         "the model",
@@ -139,6 +190,55 @@ def weight_phase(s) -> roofline.Phase:
 
 def cache_phase(s) -> roofline.Phase:
     return roofline.phase(s.cache_read, s.cache_work, device_of(s), "bf16", s.devices)
+
+
+def answered(asked: dict, scope: dict) -> dict:
+    """The forecast for a case: of a catalogue's model and device, or of the reader's own."""
+    model, device = asked[MODEL], asked[DEVICE]
+    price = scope.get("price_low") and (scope["price_low"], scope["price_high"])
+    weights, kv = asked[WEIGHTS], asked[CACHE]
+    return speed.answer(
+        own_model(scope) if model == OWN else parameters.describe(model),
+        own_device(scope) if device == OWN else catalog.device(device),
+        Format("own", scope["weight_bits"]) if weights == OWN else weights,
+        Format("own", scope["kv_bits"], scope["kv_row"]) if kv == OWN else kv,
+        scope,
+        price,
+    )
+
+
+def own_model(scope: dict) -> Model:
+    """The model of the reader's own sizes."""
+    s = SimpleNamespace(**scope)
+    shape = (s.query_heads, s.kv_heads, s.head_dim, s.head_dim)
+    layers = [Layer(Grouped(*shape))] * s.full_layers
+    layers += [Layer(Grouped(*shape, s.window))] * s.windowed_layers
+    sparse = s.experts > 1
+    return Model(
+        "own",
+        s.parameters,
+        s.active,
+        tuple(layers),
+        s.hidden,
+        s.vocab,
+        lookup=s.lookup,
+        mlp_width=s.mlp_width,
+        experts=s.experts if sparse else None,
+        experts_per_token=s.used if sparse else None,
+    )
+
+
+def own_device(scope: dict):
+    """The reader's own device. Nobody has said what its link or its chip is like."""
+    return SimpleNamespace(
+        name="own",
+        memory_bytes=scope["memory"],
+        bandwidth=scope["bandwidth"],
+        flops={"bf16": scope["peak"]},
+        tdp_watts=scope["watts"],
+        sms=None,
+        link_bandwidth=None,
+    )
 
 
 def dollars(s, price) -> Range:
@@ -189,12 +289,30 @@ USE = (
         "context",
         "Context",
         "whole",
-        "32k",
+        "8192",
         "n",
         "tokens",
         help="Tokens in each sequence; k is 1,000, Ki is 1,024.",
     ),
-    Field("batch", "Sequences at once", "whole", "1", "b", COUNT),
+    Field("batch", "Concurrent requests", "whole", "1", "b", COUNT),
+    Field(
+        "input",
+        "Prompt of each",
+        "whole",
+        "",
+        unit="tokens",
+        optional=True,
+        help="Empty: the context minus half of the answer.",
+    ),
+    Field(
+        "output",
+        "Answer to each",
+        "whole",
+        "",
+        unit="tokens",
+        optional=True,
+        help="Empty: 512, or half of a shorter context.",
+    ),
 )
 OWN_MODEL = (
     Field("parameters", "Parameters", "whole", "70B", "N", COUNT, when=MODEL, most=1e18),
@@ -260,6 +378,17 @@ OWN_MODEL = (
         help="Of all experts that a token uses, together.",
     ),
     Field("vocab", "Vocabulary", "whole", "128256", "V", "tokens", when=MODEL, most=1e9),
+    Field(
+        "embeddings",
+        "Embedding tables",
+        "whole",
+        "2",
+        r"\epsilon",
+        COUNT,
+        when=MODEL,
+        most=2,
+        help="1: the input's is the output head too.",
+    ),
 )
 DEVICE_FIELDS = (
     Field(DEVICE, "Device", "choice", "H100", table="devices", own="my own device"),
@@ -278,21 +407,51 @@ DEVICE_FIELDS = (
     ),
     Field("watts", "Its power", "number", "700", "W", "watts", when=DEVICE, most=1e9),
     Field(
-        "usable", "Memory of a device free for it", "share", "90%", "u", SHARE, least=0.01, most=1
+        "gpus",
+        "Devices",
+        "whole",
+        "",
+        unit=COUNT,
+        most=1e6,
+        optional=True,
+        sets=("devices", "asked"),
+        help="Empty: as few as hold it.",
+    ),
+    Field(
+        "usable",
+        "Memory of a device free for it",
+        "share",
+        "",
+        "u",
+        SHARE,
+        least=0.01,
+        most=1,
+        optional=True,
+        sets=("usable",),
+        help="Empty: 90 %, or 75 % of unified memory.",
     ),
     Field(
         "price",
         "Price of a device",
-        "number",
+        "range",
         "",
         unit="dollars an hour",
         least=0.0001,
         most=1e6,
         optional=True,
         sets=("price_low", "price_high"),
-        help="Empty: the published range, where the catalogue cites one.",
+        help="A range as 2:3. Empty: the published one, where the catalogue cites it.",
     ),
 )
+
+NOTHING, NONE = "not even one token", "none"
+UNKNOWN = "no forecast: not one request fits, or no peak is stated"
+NO_PRICE, NO_POWER = "no published price: give one", "no power stated for this device"
+
+
+def verdict(s):
+    """Which of the answer's sentences holds."""
+    return s.fits if s.asked <= 1 else s.fits + 2
 
 
 def parts(
@@ -329,7 +488,7 @@ def parts(
 
 CALCULATOR = Calculator(
     id="fit",
-    title="Will it fit, and how fast can it be?",
+    title="Will it fit, and how fast will it be?",
     fields=(
         Field(MODEL, "Model", "choice", "llama-3.1-70b", table="models", own="my own sizes"),
         *OWN_MODEL,
@@ -339,11 +498,19 @@ CALCULATOR = Calculator(
     ),
     steps=(
         Step(
+            "kept",
+            "N_h",
+            "parameters of embeddings and head that stay in 16 bits",
+            lambda s: s.keeps * (s.lookup + s.vocab * s.hidden),
+        ),
+        Step(
             "weights_bytes",
             "Y_w",
             "bytes of weights",
-            lambda s: memory.weights_bytes(s.parameters, weight_format(s)),
+            lambda s: memory.weights_bytes(s.parameters, weight_format(s), kept=s.kept),
+            given=True,
         ),
+        *WEIGHTS_STORED,
         Step(
             "held_bits",
             r"\eta",
@@ -376,22 +543,31 @@ CALCULATOR = Calculator(
         ),
         Step("total_bytes", "Y", "bytes in all", lambda s: held_by(s).total_bytes),
         Step(
-            "devices",
-            "D",
+            "needed",
+            "D_0",
             "devices that hold them",
             lambda s: memory.least_devices(s.total_bytes, s.memory, s.usable),
         ),
         Step(
+            "devices",
+            "D",
+            "devices used: those, unless their number is given",
+            lambda s: s.needed,
+            given=True,
+        ),
+        Step("asked", "D_1", "devices on which it has to fit", lambda s: 1, given=True),
+        Step(
             "fits",
             "F",
-            "1 if one device holds them, else 0",
-            lambda s: int(memory.fits(s.total_bytes, s.memory, s.usable)),
+            "1 if they hold it, else 0",
+            lambda s: int(memory.fits(s.total_bytes, s.memory * s.asked, s.usable)),
         ),
+        Step("verdict", "A", "1 or 0 for one device, 3 or 2 for several", verdict, told=False),
         Step(
             "weight_read",
             "R_w",
             "bytes of weights read in a step",
-            lambda s: step_of(s).weights.bytes,
+            read_of,
         ),
         Step(
             "weight_work",
@@ -432,15 +608,6 @@ CALCULATOR = Calculator(
             )
         ),
         Step("seconds", "t", "seconds of a step", lambda s: floor_of(s).seconds),
-        *(
-            Step(
-                f"expected_{end}",
-                f"t_{number}",
-                f"seconds of a step as nine in ten served models take or {which}",
-                lambda s, end=end: s.seconds * FACTOR[end],
-            )
-            for number, end, which in ((1, "low", "more"), (2, "high", "less"))
-        ),
         Step(
             "tokens_per_second",
             "v",
@@ -468,23 +635,66 @@ CALCULATOR = Calculator(
         Result("Cache", ("kv_bytes",), "B"),
         Result("Activations, an estimate", ("activation_bytes",), "B"),
         Result("Memory in all", ("total_bytes",), "B", main=True),
-        Result("Devices needed", ("devices",), "count", main=True),
-        Result("Least time for a token", ("seconds",), "s", main=True),
-        Result("Time for a token on real servers", ("expected_low", "expected_high"), "s"),
+        Result("Devices needed", ("needed",), "count", main=True),
+        Result("Largest context on the devices", ("largest_context",), "count", missing=NOTHING),
+        Result("Most requests on the devices", ("most_requests",), "count", missing=NOTHING),
+        Result(
+            "Expected time for a token of one request",
+            ("forecast_seconds",),
+            "s",
+            main=True,
+            missing=UNKNOWN,
+        ),
+        Result(
+            "Four in five such servers", ("forecast_low", "forecast_high"), "s", missing=UNKNOWN
+        ),
+        Result(
+            "Requests served in a step, the others queue",
+            ("forecast_batch",),
+            "count",
+            missing=UNKNOWN,
+        ),
+        Result("Time to read one prompt, at best", ("prompt_seconds",), "s", missing=UNKNOWN),
+        Result("Least time for a token", ("seconds",), "s"),
         Result("Least time for the weights", ("weight_seconds",), "s"),
         Result("Least time for the cache", ("cache_seconds",), "s"),
-        Result("Tokens a second at most, all sequences", ("tokens_per_second",), ""),
+        Result("Tokens a second at most, all requests", ("tokens_per_second",), ""),
         Result(
             "Dollars for a million tokens, at least",
             ("dollars_low", "dollars_high"),
             "$",
-            missing="no published price: give one",
+            missing=NO_PRICE,
         ),
         Result(
-            "Energy for a million tokens",
+            "Dollars for a million tokens, expected",
+            ("forecast_dollars_low", "forecast_dollars_high"),
+            "$",
+            missing=NO_PRICE,
+        ),
+        Result(
+            "Energy for a million tokens at full power and least time",
             ("joules",),
-            "J",
-            missing="no power stated for this device",
+            "energy",
+            missing=NO_POWER,
+        ),
+        Result(
+            "Energy for a million tokens, expected",
+            ("forecast_joules",),
+            "energy",
+            missing=NO_POWER,
+        ),
+        Result("Devices", ("needed",), "count", each=DEVICE),
+        Result("Least time a token", ("seconds",), "s", each=DEVICE),
+        Result("Expected time a token", ("forecast_seconds",), "s", each=DEVICE, missing=NONE),
+        Result(
+            "Dollars a million tokens",
+            ("forecast_dollars_low", "forecast_dollars_high"),
+            "$",
+            each=DEVICE,
+            missing=NONE,
+        ),
+        Result(
+            "Energy a million tokens", ("forecast_joules",), "energy", each=DEVICE, missing=NONE
         ),
     ),
     tables={
@@ -494,11 +704,7 @@ CALCULATOR = Calculator(
         "cache_formats": tables.cache_formats,
     },
     columns={
-        "lookup": (
-            "N_l",
-            "parameters of which a token reads a row: the input embedding, unless "
-            "it is the head too",
-        ),
+        **COUNTS,
         "vectors": ("v", "vectors that a span stores at each place"),
         "width": ("d", "values of a vector"),
         "limit": ("w", "places at most: the window"),
@@ -516,13 +722,27 @@ CALCULATOR = Calculator(
         "layers.scores": r"\text{scores}",
         "layers.states": r"\text{states}",
     },
-    command="sizewise memory llama-3.1-70b --context 32000 --usable 0.9; "
-    "sizewise roofline llama-3.1-70b --context 32000",
+    command="sizewise memory llama-3.1-70b; sizewise roofline llama-3.1-70b",
     picture=("weights_bytes", "kv_bytes", "activation_bytes"),
     against=("memory", "devices"),
     answer=Answer(
-        "fits",
-        {1: "Fits one {device}.", 0: "Does not fit one {device}: needs {devices}."},
+        "verdict",
+        {
+            1: "Fits one {device}.",
+            0: "Does not fit one {device}: needs {needed}.",
+            3: "Fits {asked} of {device}.",
+            2: "Does not fit {asked} of {device}: needs {needed}.",
+        },
         own={DEVICE: "device of your own"},
     ),
+    crossed=STORED,
+    forecast=answered,
+    limits=(
+        Limit("largest_context", "context", 1 << 30, "longest"),
+        Limit("most_requests", "batch", 1 << 20),
+    ),
+    beside=DEVICE,
+    caption="The same case on each device of the catalogue, as few of them as hold it",
+    reads=MODEL,
+    note=speed.scored,
 )

@@ -3,7 +3,7 @@
 from html import escape
 
 from .parts import COUNT, OWN, SHARE, Calculator, Field, Named, Result
-from .worked import answered, evaluate, written
+from .worked import answered, beside, evaluate, written
 
 NO_SCRIPT = "These are the results of one case; to change it here, the page needs JavaScript."
 
@@ -17,7 +17,7 @@ def html(calculator: Calculator) -> str:
     return (
         f'<div class="sw-calc" id="calculator-{calculator.id}" data-calculator="{calculator.id}">\n'
         f'<form class="sw-calc__form" hidden aria-label="{escape(calculator.title)}">\n'
-        f"{_fields(calculator)}"
+        f"{_paste(calculator)}{_fields(calculator)}"
         '<p class="sw-calc__buttons"><button type="button" data-do="link">Copy link</button>\n'
         '<button type="button" data-do="reset">Reset</button>\n'
         '<span class="sw-calc__said" role="status"></span></p>\n'
@@ -27,6 +27,20 @@ def html(calculator: Calculator) -> str:
         f'<div class="sw-calc__results" aria-live="polite">\n'
         f"{_answer(calculator, values)}{_results(calculator, values)}{_picture(calculator)}"
         f'<p class="sw-calc__note" data-note></p>\n</div>\n{_note(calculator)}</div>\n'
+    )
+
+
+def _paste(calculator: Calculator) -> str:
+    """Where a configuration can be pasted."""
+    if not calculator.reads:
+        return ""
+    key = f"{calculator.id}-config"
+    return (
+        '<details class="sw-calc__paste"><summary>Paste a config.json</summary>\n'
+        f'<label for="{key}">The configuration of a model on the hub</label>\n'
+        f'<textarea id="{key}" data-config rows="5" spellcheck="false"></textarea>\n<p>'
+        '<button type="button" data-do="read">Read it</button> '
+        '<span role="status" data-config-said></span></p></details>\n'
     )
 
 
@@ -108,7 +122,6 @@ def _options(calculator: Calculator, one: Field) -> str:
 
 def _results(calculator: Calculator, values: dict) -> str:
     lines = [one for one in calculator.results if not one.each]
-    columns = [one for one in calculator.results if one.each]
     body = "".join(
         f'<tr{_main(one)}><th scope="row">{escape(one.label)}</th>\n{_cell(one, values)}</tr>\n'
         for one in lines
@@ -116,19 +129,32 @@ def _results(calculator: Calculator, values: dict) -> str:
     # The heading above says the same, but a screen reader may come to the table without it.
     caption = f'<caption class="sw-unseen">{escape(calculator.title)}</caption>\n'
     table = f'<table class="sw-table sw-calc__table">{caption}<tbody>\n{body}</tbody></table>\n'
-    if not columns:
-        return table
+    if calculator.beside:
+        cases = beside(calculator, {})
+        names = {name: Named(((name, ""),)) for name in cases}
+        rows = _rows(calculator, "Device", names, cases, " data-beside")
+        words = f"<summary>{escape(calculator.caption)}</summary>"
+        return f'{table}<details class="sw-calc__beside">{words}\n{rows}</details>\n'
+    if calculator.rows:
+        cases = {row["name"]: values | row for row in values[calculator.rows]}
+        return table + _rows(calculator, "Law", calculator.names(), cases)
+    return table
+
+
+def _rows(calculator: Calculator, head: str, names: dict, cases: dict, mark: str = "") -> str:
+    """The table with a line for each case; its caption may stand above it already."""
+    columns = [one for one in calculator.results if one.each]
     heads = "\n".join(f'<th scope="col">{escape(one.label)}</th>' for one in columns)
-    names = calculator.names()
-    rows = "".join(
-        f'<tr data-row="{escape(row["name"])}"><th scope="row">{_named(names[row["name"]])}</th>\n'
-        + "\n".join(_cell(one, values | row, head=True) for one in columns)
+    hidden = ' class="sw-unseen"' if mark else ""
+    body = "".join(
+        f'<tr data-row="{escape(name)}"{mark}><th scope="row">{_named(names[name])}</th>\n'
+        + "\n".join(_cell(one, values, head=True) for one in columns)
         + "</tr>\n"
-        for row in values[calculator.rows]
+        for name, values in cases.items()
     )
     return (
-        f'{table}<table class="sw-table sw-calc__rows"><caption>By each law, in nats a token'
-        f'</caption>\n<thead><tr><th scope="col">Law</th>\n{heads}</tr></thead><tbody>\n{rows}'
+        f'<table class="sw-table sw-calc__rows"><caption{hidden}>{escape(calculator.caption)}'
+        f'</caption>\n<thead><tr><th scope="col">{head}</th>\n{heads}</tr></thead><tbody>\n{body}'
         "</tbody></table>\n"
     )
 

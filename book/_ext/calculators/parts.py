@@ -16,7 +16,8 @@ class Field:
     """A form field.
 
     ``unit`` is told beside the label, for every kind but choice: `COUNT` for a number of things.
-    ``kind``: whole, number, share (a part of 1, also written in per cent), or choice. A choice's
+    ``kind``: whole, number, share (a part of 1, also written in per cent), range (a number, or two
+    as 2:3), or choice. A choice's
     ``table`` names the rows that bring values with them; ``own`` adds the reader's own numbers,
     which are the fields with ``when`` set to this field's name. ``default`` is as typed. Values
     are held to ``least`` and ``most``, which may be another field's name. An ``optional`` number
@@ -48,7 +49,7 @@ class Step:
     ``over`` names the rows for each of which it is computed ("layers", or "layers.held" for rows
     inside rows); with ``total`` the values, times each row's ``count``, are added up one level
     further out, and unknown where the rows are. ``call`` may be one function a ``form``, where
-    rows have one.
+    rows have one. ``given``: a row or a field may bring the value, which is then left as it is.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Step:
     over: str = ""
     total: bool = False
     told: bool = True  # its equation stands on the page
+    given: bool = False
 
     @cached_property
     def formulas(self) -> dict[str, Formula]:
@@ -95,6 +97,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """The largest ``field`` at which the case needs no more than its devices, up to ``most``.
+
+    ``bound`` names a value that it cannot pass, if the case has one.
+    """
+
+    name: str
+    field: str
+    most: int
+    bound: str = ""
+
+
+@dataclass(frozen=True)
 class Named:
     """What a row is called on the page: (words, address) each, no address where nothing is linked.
 
@@ -127,6 +142,12 @@ class Calculator:
     note: Callable[[], str] | None = None  # a computed paragraph under the results
     answer: Answer | None = None
     names: Callable[[], dict[str, Named]] | None = None  # rows as the page calls them
+    crossed: tuple = ()  # (table, its two choices, names): values that a pair of choices brings
+    forecast: Callable[[dict, dict], dict] | None = None  # (given, scope) -> values added last
+    limits: tuple[Limit, ...] = ()
+    beside: str = ""  # the choice whose every entry is computed side by side
+    caption: str = ""  # of the rows
+    reads: str = ""  # the choice that a pasted configuration fills
 
     def symbol_names(self) -> dict[str, str]:
         """LaTeX by value."""

@@ -10,16 +10,22 @@ HEAD = "// Made from the library by calculators when the site was built. Do not 
 
 
 def generated() -> str:
-    """The file that ``calculators.js`` reads: every calculator with its tables."""
-    from . import all_of_them
+    """The file that ``calculators.js`` reads: every calculator, its tables, the forecast's numbers.
 
-    tables = {}
-    for one in all_of_them().values():
-        for name, table in one.tables.items():
-            tables[f"{one.id}.{name}"] = table()
+    A table that several calculators look into stands there once.
+    """
+    from . import all_of_them, speed
+
+    calculators = all_of_them()
+    tables = {
+        table.__name__: table()
+        for one in calculators.values()
+        for table in (*one.tables.values(), *one.crossed[:1])
+    }
     told = {
         "tables": tables,
-        "calculators": {name: described(one) for name, one in all_of_them().items()},
+        "calculators": {name: described(one) for name, one in calculators.items()},
+        "forecast": speed.exported(),
     }
     return f"{HEAD}globalThis.sizewiseCalculators = {literal(told)};\n"
 
@@ -48,12 +54,19 @@ def described(calculator: Calculator) -> dict:
                 "name": step.name,
                 "over": step.over.split(".") if step.over else [],
                 "total": step.total,
+                "given": step.given,
                 "formulas": step.formulas,
             }
             for step in calculator.steps
         ],
         "results": [{key: getattr(one, key) for key in results} for one in calculator.results],
         "rows": calculator.rows,
+        "tables": {name: table.__name__ for name, table in calculator.tables.items()},
+        "crossed": calculator.crossed and [calculator.crossed[0].__name__, *calculator.crossed[1:]],
+        "forecast": calculator.forecast is not None,
+        "limits": [vars(one) for one in calculator.limits],
+        "beside": calculator.beside,
+        "reads": calculator.reads,
         "answer": calculator.answer and vars(calculator.answer),
         "picture": calculator.picture,
         "against": calculator.against,

@@ -6,14 +6,15 @@ own numbers.
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 from sizewise import scaling_laws
-from sizewise.costs import formats
+from sizewise.cli.forecast import ONLY_EXPERTS
+from sizewise.costs import forecast, formats, memory, roofline
 from sizewise.data import catalog
-from sizewise.models import config, from_config, parameters
+from sizewise.models import parameters
 from sizewise.models.architecture import Grouped, Layer, Model
 
 from . import intervals
@@ -36,33 +37,56 @@ class Cell:
 
 
 @cache
-def described(name: str) -> Model:
-    """A model of the catalogue. Raises ValueError for one whose cache is not described."""
-    spec, stated = config.load(name), catalog.model(name).counted
-    if "active" not in stated:
-        return parameters.describe(spec)
-    found = from_config.from_config(
-        config.build(spec), total=stated["total"], active=stated["active"], name=name
-    )
-    return replace(found, max_context=None)  # the catalogue's entries do not hold it
-
-
-@cache
 def models() -> dict[str, dict]:
     """Every decoder of the catalogue, and the reader's own sizes."""
-    found = {}
-    for name in catalog.models():
-        try:
-            found[name] = _model(described(name))
-        except ValueError:  # an encoder-decoder keeps two caches
-            continue
-    return found | {OWN: _own_model()}
+    described = [parameters.describe(name) for name in catalog.models()]
+    # An encoder-decoder keeps two caches, which the form does not ask about.
+    return {model.name: _model(model) for model in described if model.kind == "decoder"} | {
+        OWN: _own_model()
+    }
 
 
 def sparse_models() -> dict[str, dict]:
     """Models with routed experts, and the reader's own sizes."""
     sparse = {name: row for name, row in models().items() if name != OWN and row["experts"] > 1}
-    return sparse | {OWN: {"lookup": 0, "vocab": 1}}
+    own = {"lookup": 0, "vision": 0, "hidden": 0, "vocab": 1, "routed": Cell(routed)}
+    return sparse | {OWN: own}
+
+
+# Of GGUF's mixtures the page has one a step of size: bytes of each are counted for every model.
+LEFT_OUT = {
+    "q5_k_s",
+    "q5_1",
+    "q5_0",
+    "q4_k_s",
+    "q4_1",
+    "iq4_nl",
+    "q3_k_l",
+    "q3_k_s",
+    "fp4",
+    "fp4-dq",
+}
+BYTES = ("weights_bytes", "always_bytes", "table_bytes", "routed_bytes", "vision_bytes")
+
+
+@cache
+def stored() -> dict[str, dict[str, list[float]]]:
+    """`BYTES` of every model in every format, tensor by tensor as the library counts them."""
+    return {
+        name: {
+            format: [
+                int(size) if size == int(size) else size
+                for size in (
+                    memory.weights_bytes(model, format),
+                    *roofline.read_parts(model, format),
+                )
+            ]
+            for format in weight_formats()
+            if format != OWN
+        }
+        for name in models()
+        if name != OWN and (model := parameters.describe(name)).inventory
+    }
 
 
 def _model(model: Model) -> dict:
@@ -71,32 +95,45 @@ def _model(model: Model) -> dict:
         "parameters": model.total,
         "active": model.active,
         "lookup": model.lookup,
+        "vision": model.vision,
+        "routed": model.routed,
         "vocab": model.vocab_size,
         "hidden": model.hidden_size,
         "mlp_width": model.mlp_width,
+        "longest": model.max_context,
         "experts": model.experts or 1,
         "used": min(model.experts_per_token or 1, model.experts or 1),
-        "layers": [_layer(layer, count) for layer, count in Counter(model.layers).items()],
+        "layers": [
+            _layer(layer, count, model.hidden_size)
+            for layer, count in Counter(model.layers).items()
+        ],
     }
 
 
-def _layer(layer: Layer, count) -> dict:
-    attentions, state = layer.attentions, layer.state
+def _layer(layer: Layer, count, hidden) -> dict:
+    attentions, state, own = layer.attentions, layer.state, layer.attention
     if state and state.in_model_format:
         raise ValueError(f"{state.kind}: a state in the model's own format is not written here")
     return {
         "count": count,
         "held": [_span(span) for part in attentions for span in part.stored()],
         "read": [_span(span) for part in attentions for span in part.read()],
-        "scores": [
-            {"operations": one.operations, "limit": _limit(one.limit), "stride": one.stride}
-            for part in attentions
-            for one in part.scores()
-        ],
+        "scores": [_scores(one) for part in attentions for one in part.scores()],
+        "prompt": [_scores(one) for part in attentions for one in part.scores(False)],
+        "attention": [
+            {"heads": forecast.shared_heads(own) or 0, "width": forecast.prompt_width(own)}
+        ]
+        if own
+        else [],
+        "projections": [matrix._asdict() for matrix in forecast.projections(own, hidden)],
         "states": [{"conv": state.conv_values, "recurrent": state.recurrent_values}]
         if state
         else [],
     }
+
+
+def _scores(entry) -> dict:
+    return {"operations": entry.operations, "limit": _limit(entry.limit), "stride": entry.stride}
 
 
 def _span(span) -> dict:
@@ -119,10 +156,20 @@ def _own_model() -> dict:
     The names of most values are those of the fields, which bring them.
     """
     symbols = Symbols()
-    full = _layer(grouped(symbols), symbols.full_layers)
-    windowed = _layer(grouped(symbols, symbols.window), symbols.windowed_layers)
-    row = {"layers": [full, windowed], "lookup": symbols.vocab * symbols.hidden}
-    return _cells(row)
+    full = _layer(grouped(symbols), symbols.full_layers, symbols.hidden)
+    windowed = _layer(grouped(symbols, symbols.window), symbols.windowed_layers, symbols.hidden)
+    row = {
+        "layers": [full, windowed],
+        "lookup": (symbols.embeddings - 1) * symbols.vocab * symbols.hidden,
+        "vision": 0,
+    }
+    return _cells(row) | {"routed": Cell(routed)}
+
+
+def routed(s: Symbols):
+    """Parameters of the routed experts, from the counts alone."""
+    sizes = (s.parameters, s.active, (), 1, 1)
+    return Model("", *sizes, experts=s.experts, experts_per_token=s.used).routed
 
 
 def _cells(value):
@@ -137,18 +184,23 @@ def _cells(value):
 @cache
 def devices() -> dict[str, dict]:
     """Accelerators as their vendors state them. No stated peak: arithmetic takes no time."""
-    found = {}
+    rows = {}
     for name, device in catalog.devices().items():
         low, high = catalog.hourly_price(name) or (None, None)
-        found[name] = {
+        rows[name] = {
             "memory": device.memory_bytes,
             "bandwidth": device.bandwidth,
+            "usable": memory.share_of(device),
             "peak": device.flops["bf16"] or math.inf,
             "watts": device.tdp_watts,
             "price_low": low,
             "price_high": high,
+            "sms": device.sms,
+            "link": device.link_bandwidth,
         }
-    return found | {OWN: {"price_low": None, "price_high": None}}
+        peaks = {f"peak_{format}": device.flops.get(format) for format in ("fp8", "fp4", "int8")}
+        rows[name] |= peaks
+    return rows | {OWN: {"price_low": None, "price_high": None, "usable": memory.USABLE}}
 
 
 def training_devices() -> dict[str, dict]:
@@ -161,8 +213,21 @@ def training_devices() -> dict[str, dict]:
 
 
 def weight_formats() -> dict[str, dict]:
-    own = {OWN: {}}
-    return {one.name: {"weight_bits": one.bits} for one in formats.WEIGHTS.values()} | own
+    """Bits of a weight, of what a quantizer leaves alone, and how the format is multiplied."""
+    rows = {
+        one.name: {
+            "weight_bits": one.bits,
+            "kept_bits": 16 if "output head" in one.keeps else one.bits,
+            "keeps": int("output head" in one.keeps),
+            "kind": forecast.kind_of(one.name),
+            "only_experts": one.name in ONLY_EXPERTS,
+        }
+        for one in formats.WEIGHTS.values()
+        if one.name not in LEFT_OUT
+    }
+    return rows | {
+        OWN: {"keeps": 0, "only_experts": False, "kept_bits": Cell(lambda s: s.weight_bits)}
+    }
 
 
 def cache_formats() -> dict[str, dict]:

@@ -418,5 +418,6 @@ CALCULATOR = Calculator(
     groups={"laws": r"\text{laws}", "laws.directions": r"\text{directions}"},
     note=intervals.note,
     names=citing.laws,
+    caption="By each law, in nats a token",
     command="sizewise fit runs.csv --budget 1e24 --served 1e13",
 )

@@ -40,9 +40,12 @@ def number(words: str) -> float:
 def defaults(calculator: Calculator) -> dict:
     """Every field's default: the name of a choice, a number, or None where nothing is typed."""
     found = {}
-    for one in calculator.fields:
-        typed = number(one.default) if one.kind != "choice" and one.default else one.default
-        found[one.name] = int(typed) if one.kind == "whole" else typed or None
+    for field in calculator.fields:
+        if field.kind == "choice":
+            found[field.name] = field.default
+        else:
+            typed = number(field.default) if field.default else None
+            found[field.name] = int(typed) if typed and field.kind == "whole" else typed
     return found
 
 
@@ -51,17 +54,71 @@ def evaluate(calculator: Calculator, given: dict) -> dict:
 
     Raises ValueError with the library's message for what it refuses.
     """
-    given = defaults(calculator) | given
+    case = defaults(calculator) | given
+    scope = _steps(calculator, case)
+    for limit in calculator.limits:
+        scope[limit.name] = _largest(calculator, case, limit, scope)
+    if calculator.forecast:
+        scope |= calculator.forecast(case, scope)
+    return scope
+
+
+def beside(calculator: Calculator, given: dict) -> dict[str, dict]:
+    """The values of a case with each entry of the choice that is shown side by side."""
+    entries = calculator.tables[_field(calculator, calculator.beside).table]()
+    return {
+        name: evaluate(calculator, given | {calculator.beside: name})
+        for name in entries
+        if name != OWN
+    }
+
+
+def _field(calculator: Calculator, name: str):
+    return next(field for field in calculator.fields if field.name == name)
+
+
+def _largest(calculator: Calculator, case: dict, limit, scope: dict) -> int | None:
+    """The largest value of a field with which the case still needs no more than its devices."""
+
+    def holds(value: int) -> bool:
+        return _steps(calculator, case | {limit.field: value})["needed"] <= scope["devices"]
+
+    size = largest(holds, limit.most)
+    bound = scope.get(limit.bound)
+    return min(size, bound) if size and bound else size
+
+
+def largest(holds, most: int) -> int | None:
+    """The largest number from 1 to ``most`` for which ``holds``, which only ever turns false."""
+    if not holds(1):
+        return None
+    low, high = 1, 2
+    while high <= most and holds(high):
+        low, high = high, 2 * high
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _steps(calculator: Calculator, given: dict) -> dict:
+    """The steps' values for every field's value."""
     scope = {calculator.rows: calculator.tables[calculator.rows]()} if calculator.rows else {}
     for one in calculator.fields:
         if one.kind == "choice":
             scope |= calculator.tables[one.table]()[given[one.name]]
         elif not one.when or given[one.when] == OWN:
-            for name in one.sets or (one.name,):
-                if given[one.name] is not None:
-                    scope[name] = given[one.name]
-                elif one.otherwise:
-                    scope[name] = given[one.otherwise]
+            value = given[one.name]
+            names = one.sets or (one.name,)
+            if value is None and one.otherwise:
+                value = given[one.otherwise]
+            if value is not None:
+                values = value if isinstance(value, tuple | list) else (value,) * len(names)
+                scope |= dict(zip(names, values, strict=True))
+    if calculator.crossed:
+        table, (row, column), names = calculator.crossed
+        scope |= zip(names, table().get(given[row], {}).get(given[column], ()), strict=False)
     scope = _opened(scope, {})
     for step in calculator.steps:
         _apply(step, scope, step.over.split(".") if step.over else [])
@@ -86,6 +143,8 @@ def _opened(scope: dict, outer: dict) -> dict:
 
 def _apply(step, scope: dict, path: list[str], outer: dict | None = None) -> None:
     outer = outer or {}
+    if step.given and scope.get(step.name) is not None:
+        return
     if not path:
         formula = step.formulas.get(scope.get("form", ""), None) or step.formulas.get("")
         scope[step.name] = value_of(formula, outer | scope) if formula else None
@@ -163,6 +222,8 @@ def _one(value, unit: str) -> str:
             return _prefixed(value, unit)
         case "Wh":
             return _prefixed(value / 3600, unit)
+        case "energy":
+            return f"{_prefixed(value, 'J')} ({_prefixed(value / 3600, 'Wh')})"
         case "$":
             return f"${_short(value)}" if value >= 1000 else f"${digits(value)}"
         case "h":

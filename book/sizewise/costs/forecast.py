@@ -416,7 +416,8 @@ def prompt_seconds(model: Model, device, plan: Plan, numbers: Numbers, share: fl
 
 def fitting(model: Model, device, plan: Plan) -> int:
     """Sequences of input + output tokens that fit beside the weights in `USABLE` of the memory."""
-    free = USABLE * plan.devices * device.memory_bytes - memory.weights_bytes(model, plan.stored)
+    weights = sum(roofline.read_parts(model, plan.stored))
+    free = USABLE * plan.devices * device.memory_bytes - weights
     per_request = memory.kv_cache_bytes(model, plan.input + plan.output, 1, plan.kv)
     attentions = [layer.attention for layer in model.layers if layer.attention]
     if attentions:  # keys that no head is left to share stand on several GPUs
@@ -488,7 +489,7 @@ def forecast(
     )  # fmt: skip
 
 
-def _scores(what: str, grade: int) -> list[dict]:
+def scores(what: str, grade: int) -> list[dict]:
     """Scores of one kind from the latest attempt on the servings."""
     rows = _recorded("silicon_servings")
     latest = max(row["attempt"] for row in rows)
@@ -500,13 +501,13 @@ def _scores(what: str, grade: int) -> list[dict]:
 
 def bands(grade: int) -> dict[str, float]:
     """The factors of a nominal 80 % band, from all kept servings of this grade."""
-    (row,) = _scores("all", grade)
+    (row,) = scores("all", grade)
     return {"low": row["band_low"], "high": row["band_high"], "nominal": 0.8}
 
 
 def floor_factor() -> dict[str, float]:
     """How many times its floor a served token takes: median and ends of the middle 80 %."""
-    (row,) = _scores("all", 1)
+    (row,) = scores("all", 1)
     ends = {"low": "high", "typical": "median", "high": "low"}
     return {name: 1 / row[f"floor_share_{end}"] for name, end in ends.items()}
 
@@ -521,7 +522,7 @@ def resembling(family: str, device: str, framework: str | None, limit: int = 3) 
         score = same + 2 * (row["gpu"] == device) + (row["framework"] == framework)
         return score, row["rows"]
 
-    ranked = sorted(_scores("group", 2), key=closeness, reverse=True)
+    ranked = sorted(scores("group", 2), key=closeness, reverse=True)
     names = ("family", "gpu", "framework", "precision", "rows", "error_median", "error_p90",
              "ratio_median", "floor_share_median")  # fmt: skip
     near = [row for row in ranked if closeness(row)[0] >= 2]

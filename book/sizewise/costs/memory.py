@@ -175,20 +175,22 @@ def total_memory(
     usable: float | None = None,
     absorbed: bool = True,
     prefill_tokens: int = 8192,
+    kept: int = 0,
 ) -> Total:
     """Weights, cache and activations of one deployment, and the devices that hold them.
 
     ``weights=None`` takes the format that the checkpoint's own configuration states. ``device``
     has ``name`` and ``memory_bytes``; ``usable`` is the share of its memory that is free for this
     (default: `share_of`). ``devices`` divides the bytes evenly and so is a lower bound;
-    `deployment.plan` says what each device really holds.
+    `deployment.plan` says what each device really holds. ``kept`` parameters stay in bf16 where a
+    model's tensors are not known.
     Raises ValueError for what the parts refuse, and for a ``usable`` outside (0, 1].
     """
     usable = share_of(device, usable)
     scheme = weight_parts.scheme(model, weights)
     parts = tuple(weight_parts.parts(model, scheme)) if model.inventory else ()
     weight_bytes = sum(part.bytes for part in parts)
-    weight_bytes = weight_bytes or weights_bytes(stated(model, "total"), scheme.format)
+    weight_bytes = weight_bytes or weights_bytes(stated(model, "total"), scheme.format, kept=kept)
     kv_bytes = kv_cache_bytes(model, context, batch, kv, absorbed=absorbed)
     states = sum(state_bits(layer, cache_format(kv)) for layer in model.layers)
     peak = activation_bytes(model, context, batch, prefill_tokens=prefill_tokens)

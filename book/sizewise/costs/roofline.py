@@ -205,29 +205,43 @@ def touched_parameters(model: Model, tokens: int) -> float:
 
 
 class Read(NamedTuple):
-    """Bytes of weights by how a step reads them: whole, a row a token, the experts chosen."""
+    """Bytes of weights by how a step of text reads them: whole, a row a token, the chosen, not."""
 
     always: float
     tables: float
     routed: float
+    vision: float
 
 
 def read_parts(model: Model, weights="bf16") -> Read:
     """How a step of ``model`` reads its weights, each tensor in the format that it is stored in.
 
-    Towers for images and sound are not read for a token of text.
+    Of a model whose tensors are not known, the embedding and the head stay in 16 bits where the
+    format's quantizers leave them.
     """
     stored_as = weight_parts.scheme(model, weights)
     if not model.inventory:
-        width = stored_as.format.bits / 8
-        always = stated(model, "total") - model.vision - model.lookup - model.routed
-        return Read(always * width, model.lookup * width, model.routed * width)
+        bits, head = stored_as.format.bits, model.vocab_size * model.hidden_size
+        kept_bits = 16 if "output head" in stored_as.format.keeps else bits
+        return bare_parts(
+            stated(model, "total"), head, model.lookup, model.routed, model.vision, bits, kept_bits
+        )
     kinds = weight_parts.bytes_by_kind(model, stored_as)
     elements = sum(row.parameters for row in model.inventory if "embedding" in row.kind)
     embeddings = kinds["input embedding"] + kinds["other embeddings"]
     tables = embeddings * min(1, model.lookup / max(1, elements))
     routed = kinds["routed experts"] if model.experts else 0.0
-    return Read(sum(kinds.values()) - kinds["vision"] - tables - routed, tables, routed)
+    rest = sum(kinds.values()) - kinds["vision"] - tables - routed
+    return Read(rest, tables, routed, kinds["vision"])
+
+
+def bare_parts(total, head, lookup, routed, vision, bits, kept_bits) -> Read:
+    """`read_parts` of counts alone: ``head`` and ``lookup`` have ``kept_bits`` a parameter."""
+    linear = total - head - lookup - routed - vision
+    return Read(
+        (linear * bits + head * kept_bits) / 8, lookup * kept_bits / 8, routed * bits / 8,
+        vision * kept_bits / 8,
+    )  # fmt: skip
 
 
 def read_bytes(parts: Read, tokens: int, vocabulary: int, experts: int = 1, used: int = 1):
