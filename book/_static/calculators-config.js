@@ -1,5 +1,6 @@
 /* A pasted config.json as the fields of "my own sizes". It reads decoders with key-value heads, a
-   gated mlp, windows and routed experts, and says so of anything else: the command line reads those.
+   gated mlp, windows and routed experts, and says so of anything else, towers for images among it:
+   the command line reads those.
    A configuration whose sizes are those of a model of the catalogue chooses that model. */
 (() => {
   "use strict";
@@ -26,6 +27,9 @@
     }
     if (!whole || typeof whole !== "object") return { said: "This is no configuration of a model." };
     const config = whole.text_config ? { ...whole, ...whole.text_config } : whole;
+    if (whole.vision_config || whole.audio_config) {
+      return { said: `This page reads no towers for images or sound. ${OTHERS}` };
+    }
     const type = String(config.model_type);
     if (!(type in TIED)) return { said: `This page does not read model_type ${type}. ${OTHERS}` };
     const size = sizes(config, type);
