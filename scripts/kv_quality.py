@@ -165,8 +165,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     documents = "a window of each (quality); further models read half as many"
     add("--documents", type=int, default=16, help=documents)
     contexts = "tokens of the texts with facts (needle)"
-    add("--contexts", type=lambda text: [int(n) for n in text.split(",")], default=list(CONTEXTS),
-        help=contexts)  # fmt: skip
+    add(
+        "--contexts",
+        type=lambda text: [int(n) for n in text.split(",")],
+        default=list(CONTEXTS),
+        help=contexts,
+    )
     add("--haystacks", type=int, default=4, help=f"texts with {NEEDLES} facts each (needle)")
     add("--threads", type=int, default=2, help="of torch; losses differ in the last digits")
     output = records.path("kv_quality")

@@ -24,10 +24,16 @@ from sizewise.models import config, parameters
 FILE = "mlenergy_chat.csv"
 SHA256 = "98a239507ac654aeb22f68106a9ea23507d546badd0a2a9715435f201167a006"
 QWEN3_14B = {
-    "model_type": "qwen3", "hidden_size": 5120, "num_hidden_layers": 40,
-    "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128,
-    "intermediate_size": 17408, "vocab_size": 151936, "tie_word_embeddings": False,
-}  # fmt: skip
+    "model_type": "qwen3",
+    "hidden_size": 5120,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 17408,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+}
 MODELS = {  # what ML.ENERGY calls it -> catalogue; Nemotron's mixtures and Maverick are not in it
     "Qwen/Qwen3-8B": "qwen3-8b",
     "Qwen/Qwen3-14B": config.Spec("qwen3-14b", QWEN3_14B),
@@ -52,10 +58,7 @@ HOST = ("base", "each")
 
 def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """The configurations of counted models with floor, forecast and shares of the peaks."""
-    described = {
-        name: parameters.describe(model)
-        for name, model in MODELS.items()
-    }  # fmt: skip
+    described = {name: parameters.describe(model) for name, model in MODELS.items()}
     rows = []
     for row in table[table["model_id"].isin(MODELS)].itertuples():
         model, device = described[row.model_id], catalog.device(row.gpu_model)
@@ -64,19 +67,31 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
             format = EIGHT_BITS.get(row.model_id.split("/")[1], "fp8-block")
         batch = max(round(row.avg_batch_size), 1)
         plan = forecast.Plan(
-            devices=row.num_gpus, batch=batch, input=PROMPT, output=round(row.avg_output_len),
-            weights=format, experts=format, expert=row.expert_parallel,
-        )  # fmt: skip
+            devices=row.num_gpus,
+            batch=batch,
+            input=PROMPT,
+            output=round(row.avg_output_len),
+            weights=format,
+            experts=format,
+            expert=row.expert_parallel,
+        )
         memory, flops = forecast.floor_parts(model, device, plan)
         entry = {
-            "family": model.name, "name": row.model_id.split("/")[1], "gpu": device.name,
-            "devices": row.num_gpus, "precision": row.weight_precision,
-            "batch": row.avg_batch_size, "step": row.avg_batch_size
-            / row.output_throughput_tokens_per_sec, "latency": row.median_itl_ms / 1e3,
-            "tdp": device.tdp_watts, "watts": row.avg_power_watts / row.num_gpus,
-            "joules": row.energy_per_token_joules, "memory": memory, "flops": flops,
+            "family": model.name,
+            "name": row.model_id.split("/")[1],
+            "gpu": device.name,
+            "devices": row.num_gpus,
+            "precision": row.weight_precision,
+            "batch": row.avg_batch_size,
+            "step": row.avg_batch_size / row.output_throughput_tokens_per_sec,
+            "latency": row.median_itl_ms / 1e3,
+            "tdp": device.tdp_watts,
+            "watts": row.avg_power_watts / row.num_gpus,
+            "joules": row.energy_per_token_joules,
+            "memory": memory,
+            "flops": flops,
             "floor": max(memory, flops),
-        }  # fmt: skip
+        }
         for grade, framework in ((1, None), (2, "vllm")):
             fitted = forecast.numbers(device.name, framework)
             seconds, _ = forecast.tpot_seconds(model, device, plan, fitted)
@@ -150,17 +165,23 @@ def rows_of(rows: pd.DataFrame):
     """(configuration, measurements) of every row that is recorded."""
     everything = {"rows": len(rows)}
     numbers = fit_watts(rows)
-    yield {"what": "watts"}, {
-        "numbers": numbers, **kernel_fits.errors(predicted_watts(rows, numbers), rows["watts"]),
-        **held_out(rows, lambda fitted, out: (
-            predicted_watts(out, fit_watts(fitted)), out["watts"])),
-        "watts_share_median": {
-            gpu: float((own["watts"] / own["tdp"]).median()) for gpu, own in rows.groupby("gpu")
+    yield (
+        {"what": "watts"},
+        {
+            "numbers": numbers,
+            **kernel_fits.errors(predicted_watts(rows, numbers), rows["watts"]),
+            **held_out(
+                rows, lambda fitted, out: (predicted_watts(out, fit_watts(fitted)), out["watts"])
+            ),
+            "watts_share_median": {
+                gpu: float((own["watts"] / own["tdp"]).median()) for gpu, own in rows.groupby("gpu")
+            },
+            "watts_share_range": [
+                float((rows["watts"] / rows["tdp"]).min()),
+                float((rows["watts"] / rows["tdp"]).max()),
+            ],
         },
-        "watts_share_range": [
-            float((rows["watts"] / rows["tdp"]).min()), float((rows["watts"] / rows["tdp"]).max())
-        ],
-    }  # fmt: skip
+    )
     for name, joules in comparisons(rows):
         yield (
             {"what": "energy", "name": name},
@@ -184,10 +205,14 @@ def rows_of(rows: pd.DataFrame):
             own = fit_host(fitted, column)
             return out[column] + own["base"] + own["each"] * out["batch"], out["step"]
 
-        yield {"what": "time", "column": column, "host": True}, {
-            "numbers": host, **kernel_fits.errors(with_host(rows, rows)[0], rows["step"]),
-            **held_out(rows, with_host),
-        }  # fmt: skip
+        yield (
+            {"what": "time", "column": column, "host": True},
+            {
+                "numbers": host,
+                **kernel_fits.errors(with_host(rows, rows)[0], rows["step"]),
+                **held_out(rows, with_host),
+            },
+        )
     classes = pd.cut(rows["batch"], [0, *CLASSES, np.inf], labels=["1-16", "17-128", "129+"])
     rows = rows.assign(load=classes.astype(str))
     for where, own in rows.groupby(["name", "gpu", "devices", "precision", "load"]):

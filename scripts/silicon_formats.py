@@ -99,11 +99,18 @@ def product_rows(tables):
                 shapes = ratios[(size > least) & (size <= most)]
                 if len(shapes) < 8:
                     continue
-                yield {
-                    "what": "product", "gpu": source.gpu, "framework": source.framework,
-                    "version": source.version, "release": release, "format": format,
-                    "size": label,
-                }, payoff(shapes)  # fmt: skip
+                yield (
+                    {
+                        "what": "product",
+                        "gpu": source.gpu,
+                        "framework": source.framework,
+                        "version": source.version,
+                        "release": release,
+                        "format": format,
+                        "size": label,
+                    },
+                    payoff(shapes),
+                )
 
 
 def _medians(fits: list[dict]) -> dict:
@@ -144,11 +151,17 @@ def sign_rows(tables):
         m, n, k, speedup = reduction.columns(ratios, "m", "n", "k", "speedup")
         plain, rounded = (
             kf.gemm_seconds(
-                m, n, k, kind, device.bandwidth, device.flops[kind.compute], device.sms,
+                m,
+                n,
+                k,
+                kind,
+                device.bandwidth,
+                device.flops[kind.compute],
+                device.sms,
                 _medians(others[name]),
             )
             for name, kind in zip(("bf16", format), kinds, strict=True)
-        )  # fmt: skip
+        )
         right = (plain / rounded > 1) == (speedup > 1)
         few = m <= FEW_ROWS
         yield (
@@ -197,10 +210,12 @@ def cache_rows():
 def _windows(frame, where):
     """A window of 128 against the whole context of 65,536, 64 heads over 8, eight requests."""
     rows = frame[
-        (frame["num_heads"] == 64) & (frame["num_key_value_heads"] == 8)
-        & (frame["batch_size"] == 8) & (frame["step"] == 65_535)
+        (frame["num_heads"] == 64)
+        & (frame["num_key_value_heads"] == 8)
+        & (frame["batch_size"] == 8)
+        & (frame["step"] == 65_535)
         & (frame["kv_cache_dtype"] == "bfloat16")
-    ]  # fmt: skip
+    ]
     times = rows.groupby("window_size")["seconds"].median()
     if {0, 128} <= set(times.index):
         yield (

@@ -23,8 +23,13 @@ from sizewise.experiments import options, servings
 EACH = 4  # servings of a group at most: an estimate takes the planner seconds
 SEED = 0
 PLANNER = "aiconfigurator 0.12.0"
-MODES = {"bf16": "bfloat16", "fp8": "fp8", "fp8-block": "fp8_block", "nvfp4": "nvfp4",
-         "int4-g128": "int4_wo"}  # fmt: skip
+MODES = {
+    "bf16": "bfloat16",
+    "fp8": "fp8",
+    "fp8-block": "fp8_block",
+    "nvfp4": "nvfp4",
+    "int4-g128": "int4_wo",
+}
 NAMES = {"zhipuai/GLM-5": "zai-org/GLM-5"}
 WORKER = """
 import json, logging, sys, warnings
@@ -75,15 +80,21 @@ def ask(python: Path, rows: pd.DataFrame) -> pd.DataFrame:
         for index, row in zip(rows.index, rows.itertuples(), strict=True)
     ]
     done = subprocess.run(
-        [str(python), "-c", WORKER], input="\n".join(cases), capture_output=True, text=True,
+        [str(python), "-c", WORKER],
+        input="\n".join(cases),
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     lines = [line[7:] for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
     if not lines:
         raise ValueError(f"{python} gave no answer: {done.stderr.strip()[-200:]}")
     answers = pd.DataFrame([json.loads(line) for line in lines]).set_index("row")
-    return rows.join(answers[[name for name in ("tpot", "error") if name in answers]].rename(
-        columns={"tpot": "peer"}))  # fmt: skip
+    return rows.join(
+        answers[[name for name in ("tpot", "error") if name in answers]].rename(
+            columns={"tpot": "peer"}
+        )
+    )
 
 
 def rows_of(rows: pd.DataFrame):

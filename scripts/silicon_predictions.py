@@ -50,19 +50,29 @@ def predict(case: dict) -> dict:
     if model.experts and dense == SPARSE_FOUR:
         dense = "bf16"
     plan = forecast.Plan(
-        devices=case["devices"], batch=case["batch"], input=case["input"],
-        output=case["output"], weights=dense, experts=case["weights"], kv=case["kv"],
-    )  # fmt: skip
+        devices=case["devices"],
+        batch=case["batch"],
+        input=case["input"],
+        output=case["output"],
+        weights=dense,
+        experts=case["weights"],
+        kv=case["kv"],
+    )
     device = catalog.device(case["gpu"])
     common = forecast.forecast(model, device, plan)
     own = forecast.forecast(model, device, plan, framework=case["framework"])
     if own.queues:
         raise ValueError(f"{case['model']} on {case['gpu']}: the batch does not fit")
     return {
-        "seconds": own.seconds, "low": own.low, "high": own.high, "grade": own.grade,
-        "seconds_common": common.seconds, "floor_seconds": own.floor_seconds, "parts": own.parts,
+        "seconds": own.seconds,
+        "low": own.low,
+        "high": own.high,
+        "grade": own.grade,
+        "seconds_common": common.seconds,
+        "floor_seconds": own.floor_seconds,
+        "parts": own.parts,
         "numbers_sha256": hashlib.sha256(records.path("silicon").read_bytes()).hexdigest(),
-    }  # fmt: skip
+    }
 
 
 def known_model(name: str):
@@ -82,8 +92,11 @@ def main() -> None:
         cases = [dict(zip(KEYS, case, strict=True)) for case in CASES]
         for case in records.missing(args.output, cases):
             row = records.append(args.output, case, predict(case), source)
-            print(*case.values(), f"{1e3 * row['seconds']:.2f} ms, floor "
-                  f"{1e3 * row['floor_seconds']:.2f}", flush=True)  # fmt: skip
+            print(
+                *case.values(),
+                f"{1e3 * row['seconds']:.2f} ms, floor {1e3 * row['floor_seconds']:.2f}",
+                flush=True,
+            )
     except ValueError as error:
         sys.exit(f"silicon_predictions: {error}")
 

@@ -160,8 +160,12 @@ def main() -> None:
             if records.missing(args.output, [config]):
                 row = records.append(args.output, config, measured, source)
                 if row["what"] in ("all", "splits"):
-                    print(row["what"], row.get("grade"), f"{row['error_median']:.1f} %, "
-                          f"{row['error_p90']:.0f} % at the 90th percentile")  # fmt: skip
+                    print(
+                        row["what"],
+                        row.get("grade"),
+                        f"{row['error_median']:.1f} %, "
+                        f"{row['error_p90']:.0f} % at the 90th percentile",
+                    )
     except (ValueError, ImportError) as error:
         sys.exit(f"silicon_servings: {error}")
 

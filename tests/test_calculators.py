@@ -160,9 +160,15 @@ def fit_truth(case: dict) -> dict:
         catalog.hourly_price(case["device"]) if case["device"] != OWN else None
     )
     floor = roofline.decode(
-        model, device, case["context"], case["batch"], weights=weights, kv=kv, devices=devices,
+        model,
+        device,
+        case["context"],
+        case["batch"],
+        weights=weights,
+        kv=kv,
+        devices=devices,
         price=price,
-    )  # fmt: skip
+    )
     dollars = floor.dollars_per_million_tokens
     context = worked.largest(lambda n: holding(n, case["batch"]).devices <= devices, 1 << 30)
     return {
@@ -188,19 +194,29 @@ def fit_truth(case: dict) -> dict:
 
 
 FORECAST = (
-    "forecast_batch", "forecast_seconds", "forecast_low", "forecast_high", "prompt_seconds",
-    "forecast_joules", "forecast_dollars_low", "forecast_dollars_high",
-)  # fmt: skip
+    "forecast_batch",
+    "forecast_seconds",
+    "forecast_low",
+    "forecast_high",
+    "prompt_seconds",
+    "forecast_joules",
+    "forecast_dollars_low",
+    "forecast_dollars_high",
+)
 
 
 def forecast_truth(model, device, weights, kv, case: dict, price) -> dict:
     """Forecast, band, energy and rent by the library alone, with the command's lengths."""
     output = case["output"] or max(min(512, case["context"] // 2), 1)
     plan = forecast.Plan(
-        devices=case["devices"], batch=case["batch"], output=output,
-        input=case["input"] or max(case["context"] - output // 2, 1), kv=kv,
-        weights="bf16" if model.experts and weights == "mxfp4" else weights, experts=weights,
-    )  # fmt: skip
+        devices=case["devices"],
+        batch=case["batch"],
+        output=output,
+        input=case["input"] or max(case["context"] - output // 2, 1),
+        kv=kv,
+        weights="bf16" if model.experts and weights == "mxfp4" else weights,
+        experts=weights,
+    )
     try:
         found = forecast.forecast(model, device, plan)
     except ValueError:
@@ -209,9 +225,12 @@ def forecast_truth(model, device, weights, kv, case: dict, price) -> dict:
     low, high = price if isinstance(price, tuple) else (price, price)
     hours = case["devices"] * found.seconds / 3600 / found.batch * 1e6
     joules = device.tdp_watts and energy.joules_per_token(
-        device, case["devices"], found.seconds, *forecast.floor_parts(model, device, plan),
+        device,
+        case["devices"],
+        found.seconds,
+        *forecast.floor_parts(model, device, plan),
         found.batch,
-    )  # fmt: skip
+    )
     return {
         "forecast_batch": found.batch,
         "forecast_seconds": found.seconds,
@@ -686,10 +705,15 @@ def test_what_the_page_cannot_read_is_said_with_the_command_that_can(node):
 
 def test_a_pasted_model_that_is_not_in_the_catalogue_is_called_an_estimate(node):
     config = {
-        "model_type": "llama", "hidden_size": 1024, "num_hidden_layers": 10,
-        "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 4096,
-        "vocab_size": 1000, "quantization_config": {"quant_method": "awq"},
-    }  # fmt: skip
+        "model_type": "llama",
+        "hidden_size": 1024,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "intermediate_size": 4096,
+        "vocab_size": 1000,
+        "quantization_config": {"quant_method": "awq"},
+    }
     (found,) = node([["config", json.dumps(config)]])
     assert "estimate" in found["said"]
     hand = 2 * 1000 * 1024 + 10 * (2 * 1024 * 128 * 10 + 3 * 1024 * 4096 + 2 * 1024) + 1024

@@ -180,10 +180,17 @@ def test_the_total_of_bloomz_by_hand(case):
 
 def test_an_encoder_keeps_no_cache(tmp_path):  # BAAI/bge-m3, published tensors
     file = tmp_path / "config.json"
-    fields = {"architectures": ["XLMRobertaModel"], "model_type": "xlm-roberta",
-              "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
-              "intermediate_size": 4096, "vocab_size": 250_002, "max_position_embeddings": 8194,
-              "type_vocab_size": 1}  # fmt: skip
+    fields = {
+        "architectures": ["XLMRobertaModel"],
+        "model_type": "xlm-roberta",
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "vocab_size": 250_002,
+        "max_position_embeddings": 8194,
+        "type_vocab_size": 1,
+    }
     file.write_text(json.dumps(fields))
     model = parameters.describe(file)
     assert (model.total, model.kind) == (567_754_752, "encoder")
@@ -221,19 +228,47 @@ def test_an_unknown_architecture_is_refused_without_a_misleading_name(sizewise, 
 
 def test_meta_and_deepseek_write_configurations_of_their_own(tmp_path):
     file = tmp_path / "params.json"
-    file.write_text(json.dumps({
-        "dim": 4096, "ffn_dim_multiplier": 1.3, "multiple_of": 1024, "n_heads": 32,
-        "n_kv_heads": 8, "n_layers": 32, "norm_eps": 1e-05, "rope_theta": 500000.0,
-        "use_scaled_rope": True, "vocab_size": 128256,
-    }))  # fmt: skip
+    file.write_text(
+        json.dumps(
+            {
+                "dim": 4096,
+                "ffn_dim_multiplier": 1.3,
+                "multiple_of": 1024,
+                "n_heads": 32,
+                "n_kv_heads": 8,
+                "n_layers": 32,
+                "norm_eps": 1e-05,
+                "rope_theta": 500000.0,
+                "use_scaled_rope": True,
+                "vocab_size": 128256,
+            }
+        )
+    )
     assert parameters.count(file).total == 8_030_261_248  # Llama-3.1-8B's published tensors
-    file.write_text(json.dumps({
-        "vocab_size": 129280, "dim": 7168, "inter_dim": 18432, "moe_inter_dim": 2048,
-        "n_layers": 61, "n_dense_layers": 3, "n_heads": 128, "n_routed_experts": 256,
-        "n_shared_experts": 1, "n_activated_experts": 8, "n_expert_groups": 8,
-        "n_limited_groups": 4, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
-        "qk_rope_head_dim": 64, "v_head_dim": 128, "dtype": "fp8",
-    }))  # fmt: skip
+    file.write_text(
+        json.dumps(
+            {
+                "vocab_size": 129280,
+                "dim": 7168,
+                "inter_dim": 18432,
+                "moe_inter_dim": 2048,
+                "n_layers": 61,
+                "n_dense_layers": 3,
+                "n_heads": 128,
+                "n_routed_experts": 256,
+                "n_shared_experts": 1,
+                "n_activated_experts": 8,
+                "n_expert_groups": 8,
+                "n_limited_groups": 4,
+                "q_lora_rank": 1536,
+                "kv_lora_rank": 512,
+                "qk_nope_head_dim": 128,
+                "qk_rope_head_dim": 64,
+                "v_head_dim": 128,
+                "dtype": "fp8",
+            }
+        )
+    )
     model = parameters.describe(file)
     assert model.total == 671_026_404_352
     assert weights.scheme(model, None).name == "fp8-block"
@@ -255,8 +290,13 @@ def test_gemma_270m_in_q4_k_m_is_the_published_file():
     # The header of the published file: tensors, weights and bytes by type; 253,113,024 B in all.
     model = parameters.describe("gemma-3-270m")
     parts = {part.format: part for part in weights.parts(model, "q4_k_m")}
-    file = {"q8_0": 179_824_640, "q5_0": 43_591_680, "q4_k": 13_271_040, "q6_k": 9_676_800,
-            "f32": 223_744}  # fmt: skip
+    file = {
+        "q8_0": 179_824_640,
+        "q5_0": 43_591_680,
+        "q4_k": 13_271_040,
+        "q6_k": 9_676_800,
+        "f32": 223_744,
+    }
     assert {name: parts[name].bytes for name in file} == file
     # Tensors are exact; the header holds the tokenizer, whose words an estimate can't know.
     assert sum(part.bytes for part in parts.values()) == pytest.approx(253_113_024, rel=2e-5)
@@ -341,21 +381,35 @@ def test_the_latents_of_deepseek_v2_lite(sizewise):
 
 
 LLAMA_VISION = {
-    "architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama",
+    "architectures": ["MllamaForConditionalGeneration"],
+    "model_type": "mllama",
     "text_config": {
-        "model_type": "mllama_text_model", "hidden_size": 4096, "intermediate_size": 14336,
-        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8,
-        "vocab_size": 128256, "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38],
-        "max_position_embeddings": 131072, "tie_word_embeddings": False,
+        "model_type": "mllama_text_model",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38],
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": False,
     },
     "vision_config": {
-        "model_type": "mllama_vision_model", "hidden_size": 1280, "intermediate_size": 5120,
-        "num_hidden_layers": 32, "num_global_layers": 8, "attention_heads": 16,
-        "image_size": 560, "patch_size": 14, "max_num_tiles": 4, "vision_output_dim": 7680,
+        "model_type": "mllama_vision_model",
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_global_layers": 8,
+        "attention_heads": 16,
+        "image_size": 560,
+        "patch_size": 14,
+        "max_num_tiles": 4,
+        "vision_output_dim": 7680,
         "intermediate_layers_indices": [3, 7, 15, 23, 30],
         "supported_aspect_ratios": [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]],
     },
-}  # fmt: skip
+}
 
 
 def test_image_tokens_of_llama_vision_sit_in_its_cross_attention(tmp_path):
@@ -374,10 +428,20 @@ def test_image_tokens_of_llama_vision_sit_in_its_cross_attention(tmp_path):
 def test_the_head_of_flan_t5_is_its_own(tmp_path):
     # T5's classes tie whatever the file says; the published files of FLAN-T5 hold a head.
     file = tmp_path / "config.json"
-    fields = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_kv": 64,
-              "d_model": 2048, "d_ff": 5120, "num_heads": 32, "num_layers": 24,
-              "num_decoder_layers": 24, "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
-              "is_encoder_decoder": True, "tie_word_embeddings": False}  # fmt: skip
+    fields = {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "d_kv": 64,
+        "d_model": 2048,
+        "d_ff": 5120,
+        "num_heads": 32,
+        "num_layers": 24,
+        "num_decoder_layers": 24,
+        "vocab_size": 32128,
+        "feed_forward_proj": "gated-gelu",
+        "is_encoder_decoder": True,
+        "tie_word_embeddings": False,
+    }
     file.write_text(json.dumps(fields))
     assert parameters.count(file).total == 2_849_757_184  # google/flan-t5-xl
     model = parameters.describe(file)
@@ -422,11 +486,16 @@ def gguf_file(tmp_path):
     shapes = {"token_embd": (96, 64), "output_norm": (64,)}
     for n in range(2):
         shapes |= {
-            f"blk.{n}.attn_q": (64, 64), f"blk.{n}.attn_k": (32, 64), f"blk.{n}.attn_v": (32, 64),
-            f"blk.{n}.attn_output": (64, 64), f"blk.{n}.ffn_gate": (128, 64),
-            f"blk.{n}.ffn_up": (128, 64), f"blk.{n}.ffn_down": (64, 128),
-            f"blk.{n}.attn_norm": (64,), f"blk.{n}.ffn_norm": (64,),
-        }  # fmt: skip
+            f"blk.{n}.attn_q": (64, 64),
+            f"blk.{n}.attn_k": (32, 64),
+            f"blk.{n}.attn_v": (32, 64),
+            f"blk.{n}.attn_output": (64, 64),
+            f"blk.{n}.ffn_gate": (128, 64),
+            f"blk.{n}.ffn_up": (128, 64),
+            f"blk.{n}.ffn_down": (64, 128),
+            f"blk.{n}.attn_norm": (64,),
+            f"blk.{n}.ffn_norm": (64,),
+        }
     for name, shape in shapes.items():
         values = np.zeros(shape, np.float32)
         kind = gguf.GGMLQuantizationType.Q8_0
@@ -460,9 +529,15 @@ def test_weights_beside_a_configuration_are_their_own_bytes(sizewise, tmp_path):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     model = LlamaForCausalLM(
-        LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, vocab_size=96,
-                    num_attention_heads=4, num_key_value_heads=2)
-    ).to(torch.bfloat16)  # fmt: skip
+        LlamaConfig(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            vocab_size=96,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+        )
+    ).to(torch.bfloat16)
     model.config.save_pretrained(tmp_path)
     save_file(dict(model.state_dict()), tmp_path / "model.safetensors")
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
@@ -503,48 +578,105 @@ def test_the_best_format_that_fits_is_tried_among_all_of_four_bits():
 
 LLAMA_FILE = {"multiple_of": 256, "norm_eps": 1e-5, "rope_theta": 5e5, "use_scaled_rope": True}
 LATENTS = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
-V2_LITE = {"vocab_size": 102400, "dim": 2048, "inter_dim": 10944, "moe_inter_dim": 1408,
-           "n_layers": 27, "n_dense_layers": 1, "n_heads": 16, "n_routed_experts": 64,
-           "n_shared_experts": 2, "n_activated_experts": 6, "q_lora_rank": 0} | LATENTS  # fmt: skip
+V2_LITE = {
+    "vocab_size": 102400,
+    "dim": 2048,
+    "inter_dim": 10944,
+    "moe_inter_dim": 1408,
+    "n_layers": 27,
+    "n_dense_layers": 1,
+    "n_heads": 16,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "n_activated_experts": 6,
+    "q_lora_rank": 0,
+} | LATENTS
 MISTRAL_FILE = {"head_dim": 128, "n_heads": 32, "n_kv_heads": 8, "hidden_dim": 14336}
 # A maker's own file, the published total, and the longest context where the file decides it.
 PARAMS = {
     "mistral 7b v0.1": (
         MISTRAL_FILE | {"dim": 4096, "n_layers": 32, "sliding_window": 4096, "vocab_size": 32000},
-        7_241_732_096, None,
+        7_241_732_096,
+        None,
     ),
     "mistral nemo": (
-        MISTRAL_FILE | {"dim": 5120, "n_layers": 40, "vocab_size": 131072}, 12_247_782_400, None,
+        MISTRAL_FILE | {"dim": 5120, "n_layers": 40, "vocab_size": 131072},
+        12_247_782_400,
+        None,
     ),
     "mixtral": (
-        MISTRAL_FILE | {"dim": 4096, "n_layers": 32, "vocab_size": 32000,
-                        "moe": {"num_experts_per_tok": 2, "num_experts": 8}},
-        46_702_792_704, None,
+        MISTRAL_FILE
+        | {
+            "dim": 4096,
+            "n_layers": 32,
+            "vocab_size": 32000,
+            "moe": {"num_experts_per_tok": 2, "num_experts": 8},
+        },
+        46_702_792_704,
+        None,
     ),
     "llama 3.2 1b, tied": (
-        LLAMA_FILE | {"dim": 2048, "ffn_dim_multiplier": 1.5, "n_heads": 32, "n_kv_heads": 8,
-                      "n_layers": 16, "vocab_size": 128256},
-        1_235_814_400, 131_072,
+        LLAMA_FILE
+        | {
+            "dim": 2048,
+            "ffn_dim_multiplier": 1.5,
+            "n_heads": 32,
+            "n_kv_heads": 8,
+            "n_layers": 16,
+            "vocab_size": 128256,
+        },
+        1_235_814_400,
+        131_072,
     ),
     "llama 2 70b": (
-        {"dim": 8192, "multiple_of": 4096, "ffn_dim_multiplier": 1.3, "n_heads": 64,
-         "n_kv_heads": 8, "n_layers": 80, "norm_eps": 1e-5, "vocab_size": -1},
-        68_976_648_192, 4096,
+        {
+            "dim": 8192,
+            "multiple_of": 4096,
+            "ffn_dim_multiplier": 1.3,
+            "n_heads": 64,
+            "n_kv_heads": 8,
+            "n_layers": 80,
+            "norm_eps": 1e-5,
+            "vocab_size": -1,
+        },
+        68_976_648_192,
+        4096,
     ),
     "llama 1 13b": (
-        {"dim": 5120, "multiple_of": 256, "n_heads": 40, "n_layers": 40, "norm_eps": 1e-6,
-         "vocab_size": -1},
-        13_015_864_320, 2048,
+        {
+            "dim": 5120,
+            "multiple_of": 256,
+            "n_heads": 40,
+            "n_layers": 40,
+            "norm_eps": 1e-6,
+            "vocab_size": -1,
+        },
+        13_015_864_320,
+        2048,
     ),
     "deepseek v2 lite": (V2_LITE, 15_706_484_224, None),
     "deepseek v3.2, with its index": (
-        LATENTS | {"vocab_size": 129280, "dim": 7168, "inter_dim": 18432, "moe_inter_dim": 2048,
-                   "n_layers": 61, "n_dense_layers": 3, "n_heads": 128, "n_routed_experts": 256,
-                   "n_shared_experts": 1, "n_activated_experts": 8, "q_lora_rank": 1536,
-                   "index_n_heads": 64, "index_head_dim": 128, "index_topk": 2048},
-        671_877_929_216, None,
+        LATENTS
+        | {
+            "vocab_size": 129280,
+            "dim": 7168,
+            "inter_dim": 18432,
+            "moe_inter_dim": 2048,
+            "n_layers": 61,
+            "n_dense_layers": 3,
+            "n_heads": 128,
+            "n_routed_experts": 256,
+            "n_shared_experts": 1,
+            "n_activated_experts": 8,
+            "q_lora_rank": 1536,
+            "index_n_heads": 64,
+            "index_head_dim": 128,
+            "index_topk": 2048,
+        },
+        671_877_929_216,
+        None,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PARAMS)
@@ -587,45 +719,100 @@ def _group(bits, kind="int", **others):
 
 
 QUANTIZED = {
-    "GPTQ, zero points too": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True},
-                              LINEAR * (4 + 20 / 128) / 8 + 2 * REST),
-    "GPTQ of the head": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "lm_head": True},
-                         (LINEAR + HEAD) * (4 + 20 / 128) / 8 + 2 * (REST - HEAD)),
-    "AWQ by its older names": ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64},
-                               LINEAR * (4 + 20 / 64) / 8 + 2 * REST),
-    "AWQ without attention": ({"quant_method": "awq", "bits": 4, "group_size": 128,
-                               "modules_to_not_convert": ["self_attn"]},
-                              MLPS * (4 + 20 / 128) / 8 + 2 * (ATTENTION + REST)),
-    "bitsandbytes without its name": ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
-                                      LINEAR * 4.5 / 8 + 2 * REST),
-    "block-wise fp8": ({"quant_method": "fp8", "weight_block_size": [128, 128]},
-                       LINEAR * (1 + 4 / 128**2) + 2 * REST),
+    "GPTQ, zero points too": (
+        {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True},
+        LINEAR * (4 + 20 / 128) / 8 + 2 * REST,
+    ),
+    "GPTQ of the head": (
+        {"quant_method": "gptq", "bits": 4, "group_size": 128, "lm_head": True},
+        (LINEAR + HEAD) * (4 + 20 / 128) / 8 + 2 * (REST - HEAD),
+    ),
+    "AWQ by its older names": (
+        {"quant_method": "awq", "w_bit": 4, "q_group_size": 64},
+        LINEAR * (4 + 20 / 64) / 8 + 2 * REST,
+    ),
+    "AWQ without attention": (
+        {
+            "quant_method": "awq",
+            "bits": 4,
+            "group_size": 128,
+            "modules_to_not_convert": ["self_attn"],
+        },
+        MLPS * (4 + 20 / 128) / 8 + 2 * (ATTENTION + REST),
+    ),
+    "bitsandbytes without its name": (
+        {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+        LINEAR * 4.5 / 8 + 2 * REST,
+    ),
+    "block-wise fp8": (
+        {"quant_method": "fp8", "weight_block_size": [128, 128]},
+        LINEAR * (1 + 4 / 128**2) + 2 * REST,
+    ),
     "compressed-tensors, two groups": (
-        {"quant_method": "compressed-tensors", "format": "mixed-precision", "ignore": ["lm_head"],
-         "config_groups": {
-             "a": _group(4, group_size=128, symmetric=True) | {"targets": ["re:.*mlp.*"]},
-             "b": _group(8, "float", strategy="channel") | {"targets": ["re:.*self_attn.*"]}}},
-        MLPS * 4.125 / 8 + ATTENTION + 2 * REST),
+        {
+            "quant_method": "compressed-tensors",
+            "format": "mixed-precision",
+            "ignore": ["lm_head"],
+            "config_groups": {
+                "a": _group(4, group_size=128, symmetric=True) | {"targets": ["re:.*mlp.*"]},
+                "b": _group(8, "float", strategy="channel") | {"targets": ["re:.*self_attn.*"]},
+            },
+        },
+        MLPS * 4.125 / 8 + ATTENTION + 2 * REST,
+    ),
     "compressed-tensors, nvfp4": (
-        {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized",
-         "config_groups": {"a": _group(4, "float", group_size=16)}, "ignore": ["lm_head"]},
-        LINEAR * 4.5 / 8 + 2 * REST),
-    "HQQ": ({"quant_method": "hqq",
-             "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
-            LINEAR * 4.5 / 8 + 2 * REST),
-    "torchao int4": ({"quant_method": "torchao", "quant_type": {"default": {
-        "_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}}}},
-        LINEAR * 4.25 / 8 + 2 * REST),
-    "torchao float8": ({"quant_method": "torchao", "quant_type": {"default": {
-        "_type": "Float8DynamicActivationFloat8WeightConfig"}}}, LINEAR + 2 * REST),
-    "quark fp8": ({"quant_method": "quark", "exclude": ["lm_head"], "global_quant_config": {
-        "weight": {"dtype": "fp8_e4m3"}}}, LINEAR + 2 * REST),
-    "exl2": ({"quant_method": "exl2", "bits": 4.65, "head_bits": 6},
-             LINEAR * 4.65 / 8 + HEAD * 6 / 8 + 2 * (REST - HEAD)),
-    "modelopt, named layers": ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION",
-                                "quantized_layers": {"model.layers.*.mlp": {"quant_algo": "FP8"}}},
-                               MLPS + 2 * (ATTENTION + REST)),
-}  # fmt: skip
+        {
+            "quant_method": "compressed-tensors",
+            "format": "nvfp4-pack-quantized",
+            "config_groups": {"a": _group(4, "float", group_size=16)},
+            "ignore": ["lm_head"],
+        },
+        LINEAR * 4.5 / 8 + 2 * REST,
+    ),
+    "HQQ": (
+        {
+            "quant_method": "hqq",
+            "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}},
+        },
+        LINEAR * 4.5 / 8 + 2 * REST,
+    ),
+    "torchao int4": (
+        {
+            "quant_method": "torchao",
+            "quant_type": {
+                "default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}}
+            },
+        },
+        LINEAR * 4.25 / 8 + 2 * REST,
+    ),
+    "torchao float8": (
+        {
+            "quant_method": "torchao",
+            "quant_type": {"default": {"_type": "Float8DynamicActivationFloat8WeightConfig"}},
+        },
+        LINEAR + 2 * REST,
+    ),
+    "quark fp8": (
+        {
+            "quant_method": "quark",
+            "exclude": ["lm_head"],
+            "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}},
+        },
+        LINEAR + 2 * REST,
+    ),
+    "exl2": (
+        {"quant_method": "exl2", "bits": 4.65, "head_bits": 6},
+        LINEAR * 4.65 / 8 + HEAD * 6 / 8 + 2 * (REST - HEAD),
+    ),
+    "modelopt, named layers": (
+        {
+            "quant_method": "modelopt",
+            "quant_algo": "MIXED_PRECISION",
+            "quantized_layers": {"model.layers.*.mlp": {"quant_algo": "FP8"}},
+        },
+        MLPS + 2 * (ATTENTION + REST),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
@@ -660,27 +847,73 @@ def test_a_quantization_that_is_not_known_is_refused(quantization, words, sizewi
 # Keys of GGUF files as llama.cpp writes them, and the cache at a context, by hand from the layers.
 GGUF_CACHES = {
     "lfm2: convolutions between attention": (  # gguf-parser-go 31
-        {"block_count": 16, "embedding_length": 2048, "attention.head_count": 32,
-         "attention.head_count_kv": [0, 0, 8, 0, 0, 8, 0, 0, 8, 0, 8, 0, 8, 0, 8, 0],
-         "shortconv.l_cache": 3}, 32_768, 402_776_064),
+        {
+            "block_count": 16,
+            "embedding_length": 2048,
+            "attention.head_count": 32,
+            "attention.head_count_kv": [0, 0, 8, 0, 0, 8, 0, 0, 8, 0, 8, 0, 8, 0, 8, 0],
+            "shortconv.l_cache": 3,
+        },
+        32_768,
+        402_776_064,
+    ),
     "gpt-oss: every other layer in full": (
-        {"block_count": 36, "embedding_length": 2880, "attention.head_count": 64,
-         "attention.head_count_kv": 8, "attention.key_length": 64, "attention.value_length": 64,
-         "attention.sliding_window": 128}, 1000, 18 * (1000 + 128) * 2 * 8 * 64 * 2),
+        {
+            "block_count": 36,
+            "embedding_length": 2880,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 64,
+            "attention.value_length": 64,
+            "attention.sliding_window": 128,
+        },
+        1000,
+        18 * (1000 + 128) * 2 * 8 * 64 * 2,
+    ),
     "gemma3n: the last 15 layers share": (
-        {"block_count": 35, "embedding_length": 2048, "attention.head_count": 8,
-         "attention.head_count_kv": 2, "attention.key_length": 256, "attention.value_length": 256,
-         "attention.sliding_window": 512, "attention.shared_kv_layers": 15}, 32_768, 285_212_672),
+        {
+            "block_count": 35,
+            "embedding_length": 2048,
+            "attention.head_count": 8,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 256,
+            "attention.value_length": 256,
+            "attention.sliding_window": 512,
+            "attention.shared_kv_layers": 15,
+        },
+        32_768,
+        285_212_672,
+    ),
     "llama4: chunks in three of four": (
-        {"block_count": 48, "embedding_length": 5120, "attention.head_count": 40,
-         "attention.head_count_kv": 8, "attention.key_length": 128, "attention.value_length": 128,
-         "attention.chunk_size": 8192}, 10_000, (12 * 10_000 + 36 * 8192) * 2 * 8 * 128 * 2),
+        {
+            "block_count": 48,
+            "embedding_length": 5120,
+            "attention.head_count": 40,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "attention.value_length": 128,
+            "attention.chunk_size": 8192,
+        },
+        10_000,
+        (12 * 10_000 + 36 * 8192) * 2 * 8 * 128 * 2,
+    ),
     "deepseek2: a latent a token": (  # vllm issue 15871
-        {"block_count": 27, "embedding_length": 2048, "attention.head_count": 16,
-         "attention.head_count_kv": 1, "attention.kv_lora_rank": 512, "attention.key_length": 576,
-         "attention.value_length": 512, "attention.key_length_mla": 192,
-         "attention.value_length_mla": 128, "rope.dimension_count": 64}, 32_768, 1_019_215_872),
-}  # fmt: skip
+        {
+            "block_count": 27,
+            "embedding_length": 2048,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 1,
+            "attention.kv_lora_rank": 512,
+            "attention.key_length": 576,
+            "attention.value_length": 512,
+            "attention.key_length_mla": 192,
+            "attention.value_length_mla": 128,
+            "rope.dimension_count": 64,
+        },
+        32_768,
+        1_019_215_872,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", GGUF_CACHES)

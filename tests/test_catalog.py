@@ -165,10 +165,14 @@ def test_a_smaller_product_is_not_taken_for_its_larger_namesake(name):
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("H100 SXM5 80GB", "H100"), ("NVIDIA H200 141GB", "H200"), ("A100 SXM4 40GB", "A100-40GB"),
-        ("a100 sxm", "A100-80GB"), ("RTX 4090", "RTX-4090"), ("M3 Ultra 512GB", "M3-Ultra"),
+        ("H100 SXM5 80GB", "H100"),
+        ("NVIDIA H200 141GB", "H200"),
+        ("A100 SXM4 40GB", "A100-40GB"),
+        ("a100 sxm", "A100-80GB"),
+        ("RTX 4090", "RTX-4090"),
+        ("M3 Ultra 512GB", "M3-Ultra"),
     ],
-)  # fmt: skip
+)
 def test_a_device_is_known_with_its_socket_and_its_memory(text, name):
     assert catalog.device(text).name == name
 

@@ -111,20 +111,42 @@ def test_packed_codes_count_as_the_weights_they_hold_and_scales_as_none(tmp_path
     ("stem", "tensors", "weights"),
     [
         # GPTQ in 3 bits: 64 inputs x 3 / 32 rows of codes, 16 outputs, scales for 32 inputs
-        ("q", {"qweight": ("I32", [6, 16]), "scales": ("F16", [2, 16]), "g_idx": ("I32", [64]),
-               "qzeros": ("I32", [2, 2])}, 64 * 16),
+        (
+            "q",
+            {
+                "qweight": ("I32", [6, 16]),
+                "scales": ("F16", [2, 16]),
+                "g_idx": ("I32", [64]),
+                "qzeros": ("I32", [2, 2]),
+            },
+            64 * 16,
+        ),
         # AWQ in 4 bits: 64 inputs, 16 outputs, eight to a number
-        ("q", {"qweight": ("I32", [64, 2]), "scales": ("F16", [2, 16]),
-               "qzeros": ("I32", [2, 2])}, 64 * 16),
+        (
+            "q",
+            {"qweight": ("I32", [64, 2]), "scales": ("F16", [2, 16]), "qzeros": ("I32", [2, 2])},
+            64 * 16,
+        ),
         # MLX in 8 bits: 16 outputs, 128 inputs, four to a number
-        ("q", {"weight": ("U32", [16, 32]), "scales": ("BF16", [16, 2]),
-               "biases": ("BF16", [16, 2])}, 16 * 128),
+        (
+            "q",
+            {"weight": ("U32", [16, 32]), "scales": ("BF16", [16, 2]), "biases": ("BF16", [16, 2])},
+            16 * 128,
+        ),
         # bitsandbytes in 4 bits, and a plain bias
-        ("q", {"weight": ("U8", [512, 1]), "weight.absmax": ("F32", [16]),
-               "weight.quant_state.bitsandbytes__nf4": ("U8", [80]), "bias": ("F16", [16])}, 1040),
+        (
+            "q",
+            {
+                "weight": ("U8", [512, 1]),
+                "weight.absmax": ("F32", [16]),
+                "weight.quant_state.bitsandbytes__nf4": ("U8", [80]),
+                "bias": ("F16", [16]),
+            },
+            1040,
+        ),
         ("q", {"weight": ("F8_E4M3", [16, 8]), "weight_scale_inv": ("F32", [1, 1])}, 128),
     ],
-)  # fmt: skip
+)
 def test_packed_tensors_are_counted_by_the_shapes_beside_them(stem, tensors, weights, tmp_path):
     sizes = {"I32": 4, "U32": 4, "F32": 4, "F16": 2, "BF16": 2, "U8": 1, "F8_E4M3": 1}
     entries, end = {}, 0
@@ -147,10 +169,18 @@ def test_an_index_without_its_shards_gives_the_bytes_it_states(tmp_path):
 
 
 def test_bytes_of_an_index_that_cannot_be_those_of_the_model_are_not_used(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({
-        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "vocab_size": 100,
-        "num_hidden_layers": 2, "num_attention_heads": 4,
-    }))  # fmt: skip
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "llama",
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "vocab_size": 100,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+            }
+        )
+    )
     index = tmp_path / "model.safetensors.index.json"
     for size, used in ((12, False), (10**15, False), (2 * 95_040, True)):
         index.write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": {"a": "x.s"}}))

@@ -172,9 +172,21 @@ class TestNames:
         assert refusal(name) == f"unknown model {name!r}; did you mean {near!r}?"
 
     @pytest.mark.parametrize(
-        "name", ["bge-m3", "openelm", "llama-3.1-80b", "llama-3-8b", "qwen3-14b", "phi-4",
-                 "deepseek-v2", "gemma-3n-e4b", "falcon-7b", "whisper-large-v3", "t5-small"]
-    )  # fmt: skip
+        "name",
+        [
+            "bge-m3",
+            "openelm",
+            "llama-3.1-80b",
+            "llama-3-8b",
+            "qwen3-14b",
+            "phi-4",
+            "deepseek-v2",
+            "gemma-3n-e4b",
+            "falcon-7b",
+            "whisper-large-v3",
+            "t5-small",
+        ],
+    )
     def test_a_name_of_another_model_is_never_suggested(self, name):
         assert "did you mean" not in refusal(name)
 

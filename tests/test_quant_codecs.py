@@ -14,10 +14,17 @@ quants = pytest.importorskip("gguf.quants")
 gguf = pytest.importorskip("gguf")
 SPREADS = (1e-4, 0.02, 1.0, 300.0)
 BITS = {  # a weight, scales included, of a matrix of 64 rows and 512 columns, by hand
-    "fp8": 8 + 32 / 512, "mxfp4": 4 + 8 / 32, "nvfp4": 4 + 8 / 16 + 32 / (64 * 512),
-    "q8_0": 8 + 16 / 32, "q4_0": 4 + 16 / 32, "nf3": 3 + 32 / 64 + 8 * 32 / (64 * 512),
-    "int4": 4 + 32 / 64, "int3": 3 + 32 / 64, "hqq4": 4 + 32 / 64, "hqq3": 3 + 32 / 64,
-}  # fmt: skip
+    "fp8": 8 + 32 / 512,
+    "mxfp4": 4 + 8 / 32,
+    "nvfp4": 4 + 8 / 16 + 32 / (64 * 512),
+    "q8_0": 8 + 16 / 32,
+    "q4_0": 4 + 16 / 32,
+    "nf3": 3 + 32 / 64 + 8 * 32 / (64 * 512),
+    "int4": 4 + 32 / 64,
+    "int3": 3 + 32 / 64,
+    "hqq4": 4 + 32 / 64,
+    "hqq3": 3 + 32 / 64,
+}
 
 
 def weights(rows=64, columns=512, spread=0.02, seed=0):

@@ -116,9 +116,14 @@ class TestRowsOfKernels:
             pd.DataFrame({"kernel_source": ["honest", "broken"]}), how="cross"
         )
         for name, value in {
-            "hidden_size": 7168, "inter_size": 2048, "topk": 8, "num_experts": 256,
-            "moe_tp_size": 1, "moe_ep_size": 1, "distribution": "balanced",
-        }.items():  # fmt: skip
+            "hidden_size": 7168,
+            "inter_size": 2048,
+            "topk": 8,
+            "num_experts": 256,
+            "moe_tp_size": 1,
+            "moe_ep_size": 1,
+            "distribution": "balanced",
+        }.items():
             frame[name] = value
         kind = kernel_fits.KINDS["fp8"]
         moved, _ = kernel_fits.moe_parts(*kernel_reduction.expert_parts(frame, kind), kind)
@@ -138,11 +143,22 @@ def served(**changes):
         "id": "llama_h100_sxm_vllm_agg_1024x1024_c8_tp4_ep1_1",
         "silicon_data_source": "source_file=2026-03-25.csv; silicon_concurrency=8; "
         "measured=2026-03-20T00:00:00Z",
-        "backend": "vllm", "backend_version": "0.19.0", "mode": "agg", "isl": 1024, "osl": 1024,
-        "model_path": "meta-llama/Llama-3.1-70B", "system": "h100_sxm", "precision": "fp8",
-        "batch_size": 8.0, "tp_size": 4.0, "attention_dp_size": 1.0, "moe_tp_size": 1.0,
-        "moe_ep_size": 1.0, "silicon_ttft_ms": 100.0, "silicon_tpot_ms": 12.0,
-    }  # fmt: skip
+        "backend": "vllm",
+        "backend_version": "0.19.0",
+        "mode": "agg",
+        "isl": 1024,
+        "osl": 1024,
+        "model_path": "meta-llama/Llama-3.1-70B",
+        "system": "h100_sxm",
+        "precision": "fp8",
+        "batch_size": 8.0,
+        "tp_size": 4.0,
+        "attention_dp_size": 1.0,
+        "moe_tp_size": 1.0,
+        "moe_ep_size": 1.0,
+        "silicon_ttft_ms": 100.0,
+        "silicon_tpot_ms": 12.0,
+    }
     return row | changes
 
 
@@ -248,8 +264,9 @@ class TestForecast:
     def test_a_tower_for_images_multiplies_no_token_of_text(self, described):
         """Kimi K2.5 and Qwen3.5 have towers of half a billion parameters."""
         model = described["llama-3.1-8b"]
-        seeing = replace(model, total=model.total + 10**9, active=model.active + 10**9,
-                         vision=10**9)  # fmt: skip
+        seeing = replace(
+            model, total=model.total + 10**9, active=model.active + 10**9, vision=10**9
+        )
         assert forecast.blocks(seeing) == forecast.blocks(model)
         plan = forecast.Plan(batch=256)
         floors = [forecast.floor_parts(entry, H100, plan)[1] for entry in (model, seeing)]

@@ -56,10 +56,18 @@ def test_what_is_not_known_is_said_so():
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("8192", 8192), ("32k", 2**15), ("128Ki", 2**17), ("1M", 2**20), ("1.5k", 1536),
-        (" 8_192 ", 8192), ("8,192", 8192), ("0", 0), ("-1", -1), (4096, 4096),
+        ("8192", 8192),
+        ("32k", 2**15),
+        ("128Ki", 2**17),
+        ("1M", 2**20),
+        ("1.5k", 1536),
+        (" 8_192 ", 8192),
+        ("8,192", 8192),
+        ("0", 0),
+        ("-1", -1),
+        (4096, 4096),
     ],
-)  # fmt: skip
+)
 def test_a_context_is_read_as_people_write_it(text, number):
     assert units.tokens(text) == number
 

@@ -462,10 +462,13 @@ def test_a_recipe_takes_the_fewest_bits_whose_loss_stays_within_the_tolerance():
 def test_bits_as_used_count_what_stays_whole_in_bf16():
     """80 bytes of codes and 10 of scales; 40 in fp32 are 20 in bf16: 880 bits for 100."""
     table = rows(
-        codes_bytes=[80, 0, math.nan], scales_bytes=[10, 0, math.nan],
-        codebooks_bytes=[0, 0, math.nan], high_precision_bytes=[40, 400, math.nan],
-        parameters=[100, 100, 100], stored_bytes=[math.nan, math.nan, 50],
-    )  # fmt: skip
+        codes_bytes=[80, 0, math.nan],
+        scales_bytes=[10, 0, math.nan],
+        codebooks_bytes=[0, 0, math.nan],
+        high_precision_bytes=[40, 400, math.nan],
+        parameters=[100, 100, 100],
+        stored_bytes=[math.nan, math.nan, 50],
+    )
     assert weight_quantization.as_used(table).tolist() == [8.8, 32, 4]
 
 

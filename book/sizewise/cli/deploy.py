@@ -176,20 +176,29 @@ def _every_device(model, devices: list, options: dict, json: bool) -> None:
         alone = deployment.layout(model, 1)
         (load,) = deployment.plan(model, device, alone, **options)
         rows.append(
-            {"device": device.name, "memory_bytes": device.memory_bytes,
-             "total_bytes": load.total_bytes, "fits": load.fits,
-             **_fewest(model, device, options),
-             "best_format_on_one": deployment.best_format(model, device, alone, **options)}
-        )  # fmt: skip
+            {
+                "device": device.name,
+                "memory_bytes": device.memory_bytes,
+                "total_bytes": load.total_bytes,
+                "fits": load.fits,
+                **_fewest(model, device, options),
+                "best_format_on_one": deployment.best_format(model, device, alone, **options),
+            }
+        )
     title = f"{model.name}: {options['context']:,} tokens x {options['batch']:,}"
-    listing(rows, json, {
-        "device": lambda row: row["device"],
-        "memory>": lambda row: si(row["memory_bytes"], "B"),
-        "needed>": lambda row: si(row["total_bytes"], "B"),
-        "on one": lambda row: FITS[row["fits"]],
-        "devices>": lambda row: optional(row["devices"], absent="over 1,024"),
-        "best format on one": lambda row: row["best_format_on_one"] or "none",
-    }, title)  # fmt: skip
+    listing(
+        rows,
+        json,
+        {
+            "device": lambda row: row["device"],
+            "memory>": lambda row: si(row["memory_bytes"], "B"),
+            "needed>": lambda row: si(row["total_bytes"], "B"),
+            "on one": lambda row: FITS[row["fits"]],
+            "devices>": lambda row: optional(row["devices"], absent="over 1,024"),
+            "best format on one": lambda row: row["best_format_on_one"] or "none",
+        },
+        title,
+    )
 
 
 def _print_memory(total, result: dict, device, devices: int) -> None:
@@ -226,8 +235,9 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
         floor = result["offload_ms_a_token"]
         print(f"{host} of weights stay in host memory: at best {floor:,.3g} ms a token more")
     if fit := result.get("fit"):
-        context, requests = (optional(fit[name], absent="none fits")
-                             for name in ("largest_context", "most_requests"))  # fmt: skip
+        context, requests = (
+            optional(fit[name], absent="none fits") for name in ("largest_context", "most_requests")
+        )
         limit = f" (the limit of {fit['limited_by']})" if fit["largest_context"] else ""
         print(f"largest context at {total.batch:,} requests: {context}{limit}")
         print(f"most concurrent requests at {total.context:,} tokens: {requests}")
@@ -238,8 +248,16 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
 
 
 def _print_loads(loads: list[dict], device: str, shared: str) -> None:
-    rows = table(f"each device ({shared})", "device", "weights>", "KV cache>", "activations>",
-                 "total>", "free for it>", "")  # fmt: skip
+    rows = table(
+        f"each device ({shared})",
+        "device",
+        "weights>",
+        "KV cache>",
+        "activations>",
+        "total>",
+        "free for it>",
+        "",
+    )
     names = ("weights_bytes", "kv_bytes", "activation_bytes", "total_bytes", "room_bytes")
     every = [load for load in loads for _ in range(load["devices"])]
     for number, load in enumerate(every[:SHOWN]):
@@ -351,8 +369,13 @@ def roofline(
     if fewest is None or count < fewest:
         needed = f"{fewest:,} hold it" if fewest else "not even 1,024 hold it"
         warning = f"does not fit on {count:,} x {hardware.name}: {needed}"
-    same = {"weights": format, "kv": kv, "devices": count, "price": paid,
-            "compute": compute or "bf16"}  # fmt: skip
+    same = {
+        "weights": format,
+        "kv": kv,
+        "devices": count,
+        "price": paid,
+        "compute": compute or "bf16",
+    }
     steps = (floor.prefill, floor.decode) if peak else (floor.decode,)
     floors = [step(described, hardware, tokens, batch, **same) for step in steps]
     plain = _floors_as_dict(floors) | {"fits": warning is None, "warning": warning}
@@ -362,10 +385,19 @@ def roofline(
     plain["model_assumptions"] = [*costs.assumed(described, format, total.usable, 8192), *notes]
     warn(total.warnings)
     expected = forecast.question(
-        described, hardware, devices=count, kv=kv, context=tokens, batch=batch,
-        weights=weight_parts.scheme(described, format).format.name, framework=framework,
-        concurrency=concurrency, input=input, output=output, host=host,
-    )  # fmt: skip
+        described,
+        hardware,
+        devices=count,
+        kv=kv,
+        context=tokens,
+        batch=batch,
+        weights=weight_parts.scheme(described, format).format.name,
+        framework=framework,
+        concurrency=concurrency,
+        input=input,
+        output=output,
+        host=host,
+    )
     if json:
         as_json(plain | expected)
         return
@@ -375,8 +407,10 @@ def roofline(
 
 def _floors_as_dict(floors: list) -> dict:
     """Prefill and decode with their figures in the units people use."""
-    plain = {name: getattr(floors[-1], name)
-             for name in ("model", "device", "devices", "context", "batch")}  # fmt: skip
+    plain = {
+        name: getattr(floors[-1], name)
+        for name in ("model", "device", "devices", "context", "batch")
+    }
     for floor in floors:
         money = floor.dollars_per_million_tokens
         requests = floor.batch if floor.step == "decode" else 1

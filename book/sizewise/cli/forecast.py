@@ -37,7 +37,7 @@ def question(
 
     The mean context of a request is the floor's: input + output / 2, unless lengths are given.
     Raises ValueError for an unknown framework or host, and for sizes that are no whole numbers.
-    """  # fmt: skip
+    """
     from dataclasses import replace
 
     from sizewise import units
@@ -53,10 +53,16 @@ def question(
         raise units.unknown("host", host, forecast.HOSTS)
     format = weights or "bf16"
     plan = forecast.Plan(
-        devices=devices, batch=batch, concurrency=concurrency, input=input, output=output,
+        devices=devices,
+        batch=batch,
+        concurrency=concurrency,
+        input=input,
+        output=output,
         weights="bf16" if described.experts and format in ONLY_EXPERTS else format,
-        experts=format, kv=kv, host=host,
-    )  # fmt: skip
+        experts=format,
+        kv=kv,
+        host=host,
+    )
     try:
         result = forecast.forecast(described, device, plan, framework=framework or None)
     except ValueError as error:

@@ -126,8 +126,12 @@ def counts(results: list) -> None:
         rows = table("", "model", "total>", "active>", "without input embedding>", "embedding>")
         for count in results:
             name = f"{count.model} (estimate)" if count.estimated else count.model
-            numbers = (count.total, count.active, count.active_without_input_embedding,
-                       count.embedding)  # fmt: skip
+            numbers = (
+                count.total,
+                count.active,
+                count.active_without_input_embedding,
+                count.embedding,
+            )
             rows.add_row(name, *map(optional, numbers))
         print_table(rows)
         return
@@ -140,8 +144,11 @@ def counts(results: list) -> None:
         "outside embeddings and head": count.non_embedding,
     }
     for name, value in (conventions | count.by_kind).items():
-        share = ("", "") if value is None or not count.total else (
-            si(value, "params"), f"{100 * value / count.total:.1f} %")  # fmt: skip
+        share = (
+            ("", "")
+            if value is None or not count.total
+            else (si(value, "params"), f"{100 * value / count.total:.1f} %")
+        )
         if name in count.by_kind and rows.row_count == len(conventions):
             rows.add_section()
         rows.add_row(name, optional(value), *share)
@@ -175,12 +182,21 @@ def stored(checkpoint) -> None:
 def formats(tables: dict[str, list], json: bool) -> None:
     """Every format with the bits that it really stores, what it keeps and its other names."""
     if json:
-        as_json([
-            {"for": use, "format": entry.name, "bits": entry.bits, "bits_a_row": entry.per_row,
-             "aliases": list(entry.aliases), "kept_in_16_bits": sorted(entry.keeps),
-             "note": entry.note}
-            for use, entries in tables.items() for entry in entries
-        ])  # fmt: skip
+        as_json(
+            [
+                {
+                    "for": use,
+                    "format": entry.name,
+                    "bits": entry.bits,
+                    "bits_a_row": entry.per_row,
+                    "aliases": list(entry.aliases),
+                    "kept_in_16_bits": sorted(entry.keeps),
+                    "note": entry.note,
+                }
+                for use, entries in tables.items()
+                for entry in entries
+            ]
+        )
         return
     for use, entries in tables.items():
         rows = table(use, "format", "bits>", "what is stored; other names")
@@ -201,14 +217,18 @@ def models(entries: list, json: bool) -> None:
         number = row["published_total"]
         return optional(number) if row["exact"] else si(number, "params") if number else ""
 
-    listing(rows, json, {
-        "model": itemgetter("model"),
-        "family": itemgetter("family"),
-        "published total>": total,
-        "active>": lambda row: si(n, "params") if (n := row["published_active"]) else "",
-        "checked against": itemgetter("checked"),
-        "source": itemgetter("source"),
-    })  # fmt: skip
+    listing(
+        rows,
+        json,
+        {
+            "model": itemgetter("model"),
+            "family": itemgetter("family"),
+            "published total>": total,
+            "active>": lambda row: si(n, "params") if (n := row["published_active"]) else "",
+            "checked against": itemgetter("checked"),
+            "source": itemgetter("source"),
+        },
+    )
 
 
 def devices(entries: list, json: bool) -> None:
@@ -217,14 +237,18 @@ def devices(entries: list, json: bool) -> None:
     def rate(name: str):
         return lambda row: si(n, "op/s") if (n := row["flops"].get(name)) else ""
 
-    listing([asdict(device) for device in entries], json, {
-        "device": itemgetter("name"),
-        "memory>": lambda row: si(row["memory_bytes"], "B"),
-        "bandwidth>": lambda row: si(row["bandwidth"], "B/s", 4),
-        **{f"{name}>": rate(name) for name in ("bf16", "fp8", "int8", "fp4")},
-        "power>": lambda row: f"{row['tdp_watts']:g} W" if row["tdp_watts"] else "",
-        "checked": itemgetter("checked"),
-    })  # fmt: skip
+    listing(
+        [asdict(device) for device in entries],
+        json,
+        {
+            "device": itemgetter("name"),
+            "memory>": lambda row: si(row["memory_bytes"], "B"),
+            "bandwidth>": lambda row: si(row["bandwidth"], "B/s", 4),
+            **{f"{name}>": rate(name) for name in ("bf16", "fp8", "int8", "fp4")},
+            "power>": lambda row: f"{row['tdp_watts']:g} W" if row["tdp_watts"] else "",
+            "checked": itemgetter("checked"),
+        },
+    )
 
 
 def claims(rows: list[dict[str, Any]], json: bool) -> None:
@@ -234,13 +258,17 @@ def claims(rows: list[dict[str, Any]], json: bool) -> None:
     def verdict(row) -> str:
         return row["verdict"] or "waiting"
 
-    listing(rows, json, {
-        "id>": lambda row: str(row["id"]),
-        "article": itemgetter("article"),
-        "chapter": lambda row: row["chapter"] or "-",
-        "verdict": lambda row: Text(verdict(row), MARKS.get(verdict(row), "cyan")),
-        "claim": itemgetter("claim"),
-    })  # fmt: skip
+    listing(
+        rows,
+        json,
+        {
+            "id>": lambda row: str(row["id"]),
+            "article": itemgetter("article"),
+            "chapter": lambda row: row["chapter"] or "-",
+            "verdict": lambda row: Text(verdict(row), MARKS.get(verdict(row), "cyan")),
+            "claim": itemgetter("claim"),
+        },
+    )
     if not json:
         totals = sorted(Counter(map(verdict, rows)).items())
         print(f"{len(rows)} claims: " + ", ".join(f"{n} {v}" for v, n in totals))

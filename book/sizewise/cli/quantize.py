@@ -124,10 +124,15 @@ def _run(source, format, texts, device, dtype, context, windows, step) -> dict[s
     }
     if stored is not None:
         types = [
-            {"type": t.type, "tensors": t.tensors, "weights": t.elements, "bytes": t.bytes,
-             "bits": t.bits}
+            {
+                "type": t.type,
+                "tensors": t.tensors,
+                "weights": t.elements,
+                "bytes": t.bytes,
+                "bits": t.bits,
+            }
             for t in stored.types
-        ]  # fmt: skip
+        ]
         result["file"] = {"types": types, "bytes": stored.all.bytes, "bits": stored.all.bits}
     return result
 

@@ -26,8 +26,19 @@ MOST_REQUESTS = 1 << 20
 WHOLE = re.compile(r"q_a_proj|kv_a_proj|wq_a|wkv_a|indexer|compressor|fused_qkv_a")
 KEYS = re.compile(r"k_proj|v_proj")
 # From the best quality to the fewest bytes: what `best_format` tries in turn.
-LADDER = ("bf16", "q8_0", "fp8", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "int4-g128-zero", "nf4-dq",
-          "q3_k_m", "q2_k")  # fmt: skip
+LADDER = (
+    "bf16",
+    "q8_0",
+    "fp8",
+    "q6_k",
+    "q5_k_m",
+    "q4_k_m",
+    "iq4_xs",
+    "int4-g128-zero",
+    "nf4-dq",
+    "q3_k_m",
+    "q2_k",
+)
 
 
 @dataclass(frozen=True)
@@ -194,8 +205,11 @@ def _stage_model(model: Model, layout: Layout, stage: int) -> Model:
 def _divided(layer: Layer, tensor: int) -> Layer:
     attention, cross, state = layer.attention, layer.cross, layer.state
     if isinstance(attention, Grouped):
-        attention = replace(attention, query_heads=-(-attention.query_heads // tensor),
-                            kv_heads=-(-attention.kv_heads // tensor))  # fmt: skip
+        attention = replace(
+            attention,
+            query_heads=-(-attention.query_heads // tensor),
+            kv_heads=-(-attention.kv_heads // tensor),
+        )
     if cross is not None:
         cross = replace(cross, kv_heads=-(-cross.kv_heads // tensor))
     if state is not None:

@@ -31,8 +31,9 @@ def numbers() -> dict[str, float]:
     raise ValueError("data/silicon_energy.jsonl is missing: run scripts/silicon_energy.py")
 
 
-def joules_per_token(device, devices: int, seconds: float, memory_seconds: float,
-                     flops_seconds: float, tokens: int) -> float:  # fmt: skip
+def joules_per_token(
+    device, devices: int, seconds: float, memory_seconds: float, flops_seconds: float, tokens: int
+) -> float:
     """Joules a token of devices that take ``seconds`` for ``tokens``.
 
     ``memory_seconds`` and ``flops_seconds`` are the floor's: what bytes and FLOPs would take at

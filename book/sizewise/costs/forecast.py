@@ -44,9 +44,13 @@ WORST_FIT = 30.0  # percent, median on held-out shapes: above it a table's fit i
 HOSTS = ("none", "synchronous")  # a server that schedules while the GPU works, one that waits
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
 KINDS = {  # weight format -> kind of product; others go by their bits
-    "fp8": "fp8", "fp8-block": "fp8-block", "mxfp8": "fp8-block", "int8": "w8a8",
-    "nvfp4": "nvfp4", "mxfp4": "mxfp4-bf16",
-}  # fmt: skip
+    "fp8": "fp8",
+    "fp8-block": "fp8-block",
+    "mxfp8": "fp8-block",
+    "int8": "w8a8",
+    "nvfp4": "nvfp4",
+    "mxfp4": "mxfp4-bf16",
+}
 
 
 def kind_of(format: str | Format) -> str:
@@ -301,10 +305,18 @@ def step_parts(
             routed = "mxfp4-fp8"  # cards with 4-bit arithmetic multiply it by 8-bit activations
         kind = kf.KINDS[routed]
         parts["experts"] = shape.layers * kf.moe_seconds(
-            tokens, model.hidden_size, shape.inner, model.experts_per_token, model.experts,
-            gpus / plan.expert, plan.expert, kind, bandwidth, peak(device, kind),
+            tokens,
+            model.hidden_size,
+            shape.inner,
+            model.experts_per_token,
+            model.experts,
+            gpus / plan.expert,
+            plan.expert,
+            kind,
+            bandwidth,
+            peak(device, kind),
             numbers.fit("moe", routed),
-        )  # fmt: skip
+        )
     parts["small"] = small * (SMALL + tokens * model.hidden_size * SMALL_PASSES / bandwidth)
     if gpus > 1:
         size, fit = tokens * model.hidden_size * 2, numbers.fit("all-reduce", str(gpus))
@@ -480,13 +492,20 @@ def forecast(
         limit = f"{room} fit" if requests > room else f"{plan.batch} in a step"
         notes.append(f"{requests} requests in flight, {limit}: the others queue")
     return Forecast(
-        framework=framework if fitted.grade == 2 else None, grade=fitted.grade, batch=plan.batch,
-        seconds=seconds, low=seconds * band["low"], high=seconds * band["high"],
-        nominal=band["nominal"], floor_seconds=floor_seconds(model, device, plan),
-        first_token_floor=prompt_seconds(model, device, plan, fitted), parts=parts,
+        framework=framework if fitted.grade == 2 else None,
+        grade=fitted.grade,
+        batch=plan.batch,
+        seconds=seconds,
+        low=seconds * band["low"],
+        high=seconds * band["high"],
+        nominal=band["nominal"],
+        floor_seconds=floor_seconds(model, device, plan),
+        first_token_floor=prompt_seconds(model, device, plan, fitted),
+        parts=parts,
         queues=requests > plan.batch,
-        resembles=resembling(family or model.name, device.name, framework), notes=tuple(notes),
-    )  # fmt: skip
+        resembles=resembling(family or model.name, device.name, framework),
+        notes=tuple(notes),
+    )
 
 
 def scores(what: str, grade: int) -> list[dict]:
@@ -494,9 +513,10 @@ def scores(what: str, grade: int) -> list[dict]:
     rows = _recorded("silicon_servings")
     latest = max(row["attempt"] for row in rows)
     return [
-        row for row in rows
+        row
+        for row in rows
         if (row["attempt"], row["what"], row.get("grade")) == (latest, what, grade)
-    ]  # fmt: skip
+    ]
 
 
 def bands(grade: int) -> dict[str, float]:
@@ -523,7 +543,16 @@ def resembling(family: str, device: str, framework: str | None, limit: int = 3) 
         return score, row["rows"]
 
     ranked = sorted(scores("group", 2), key=closeness, reverse=True)
-    names = ("family", "gpu", "framework", "precision", "rows", "error_median", "error_p90",
-             "ratio_median", "floor_share_median")  # fmt: skip
+    names = (
+        "family",
+        "gpu",
+        "framework",
+        "precision",
+        "rows",
+        "error_median",
+        "error_p90",
+        "ratio_median",
+        "floor_share_median",
+    )
     near = [row for row in ranked if closeness(row)[0] >= 2]
     return tuple({name: row[name] for name in names} for row in near[:limit])

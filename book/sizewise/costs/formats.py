@@ -34,9 +34,17 @@ class Format:
 
 # Kinds as `parameters` names them. A quantizer replaces linear layers: these are none, or are
 # left out by default because they are few and matter.
-KEPT = frozenset({
-    "input embedding", "other embeddings", "output head", "norm", "router", "vision", "other",
-})  # fmt: skip
+KEPT = frozenset(
+    {
+        "input embedding",
+        "other embeddings",
+        "output head",
+        "norm",
+        "router",
+        "vision",
+        "other",
+    }
+)
 ONLY_EXPERTS = KEPT | {"attention", "mlp", "shared experts", "state space"}
 
 
@@ -55,31 +63,80 @@ PLAIN = (
 )
 WEIGHTS = _table(
     *PLAIN,
-    Format("fp8", 8, 0, "one scale a tensor, not counted; head and embeddings in 16 bits", KEPT,
-           aliases=("float8", "fp8-dynamic", "e4m3")),
-    Format("fp8-block", 8 + 32 / 128**2, 0, "fp32 scale for 128 x 128: DeepSeek-V3, section 3.3",
-           KEPT),
+    Format(
+        "fp8",
+        8,
+        0,
+        "one scale a tensor, not counted; head and embeddings in 16 bits",
+        KEPT,
+        aliases=("float8", "fp8-dynamic", "e4m3"),
+    ),
+    Format(
+        "fp8-block", 8 + 32 / 128**2, 0, "fp32 scale for 128 x 128: DeepSeek-V3, section 3.3", KEPT
+    ),
     Format("mxfp8", 8 + 8 / 32, 0, "8-bit exponent for 32: OCP Microscaling v1.0", KEPT),
-    Format("int8", 8, 32, "fp32 scale an output row: LLM.int8(), Dettmers et al. 2022", KEPT,
-           aliases=("llm-int8", "bnb-8bit", "w8a8", "w8a16")),
+    Format(
+        "int8",
+        8,
+        32,
+        "fp32 scale an output row: LLM.int8(), Dettmers et al. 2022",
+        KEPT,
+        aliases=("llm-int8", "bnb-8bit", "w8a8", "w8a16"),
+    ),
     Format("nf4", 4 + 32 / 64, 0, "fp32 scale for 64: QLoRA, section 3", KEPT, "", ("bnb-4bit",)),
-    Format("nf4-dq", 4 + 8 / 64 + 32 / (64 * 256), 0, "scales in 8 bits: QLoRA, section 3", KEPT,
-           aliases=("qlora",)),
+    Format(
+        "nf4-dq",
+        4 + 8 / 64 + 32 / (64 * 256),
+        0,
+        "scales in 8 bits: QLoRA, section 3",
+        KEPT,
+        aliases=("qlora",),
+    ),
     Format("fp4", 4 + 32 / 64, 0, "bitsandbytes: fp32 scale for 64", KEPT),
     Format("fp4-dq", 4 + 8 / 64 + 32 / (64 * 256), 0, "bitsandbytes: scales in 8 bits", KEPT),
-    Format("mxfp4", 4 + 8 / 32, 0, "8-bit exponent for 32: OCP Microscaling v1.0; of sparse models "
-           "the experts alone, as in gpt-oss", KEPT),
+    Format(
+        "mxfp4",
+        4 + 8 / 32,
+        0,
+        "8-bit exponent for 32: OCP Microscaling v1.0; of sparse models "
+        "the experts alone, as in gpt-oss",
+        KEPT,
+    ),
     Format("nvfp4", 4 + 8 / 16, 0, "fp8 scale for 16; one fp32 a tensor not counted", KEPT),
     Format("int4", 4, 0, "every weight and no scales: a bound, not a format"),
     Format("int4-g32", 4 + 16 / 32, 0, "16-bit scale for 32, symmetric", KEPT),
-    Format("int4-g128", 4 + 16 / 128, 0, "fp16 scale for 128, symmetric: GPTQ", KEPT,
-           aliases=("gptq", "w4a16", "marlin", "int4-gptq")),
-    Format("int4-g128-zero", 4 + 20 / 128, 0, "fp16 scale and 4-bit zero point for 128: AWQ", KEPT,
-           aliases=("awq", "int4-awq")),
-    Format("mlx-4bit", 4 + 32 / 64, 0, "16-bit scale and bias for 64, embeddings and head too",
-           frozenset({"norm", "vision", "other"}), aliases=("mlx-4", "mlx4")),
-    Format("mlx-8bit", 8 + 32 / 64, 0, "16-bit scale and bias for 64, embeddings and head too",
-           frozenset({"norm", "vision", "other"}), aliases=("mlx-8", "mlx8")),
+    Format(
+        "int4-g128",
+        4 + 16 / 128,
+        0,
+        "fp16 scale for 128, symmetric: GPTQ",
+        KEPT,
+        aliases=("gptq", "w4a16", "marlin", "int4-gptq"),
+    ),
+    Format(
+        "int4-g128-zero",
+        4 + 20 / 128,
+        0,
+        "fp16 scale and 4-bit zero point for 128: AWQ",
+        KEPT,
+        aliases=("awq", "int4-awq"),
+    ),
+    Format(
+        "mlx-4bit",
+        4 + 32 / 64,
+        0,
+        "16-bit scale and bias for 64, embeddings and head too",
+        frozenset({"norm", "vision", "other"}),
+        aliases=("mlx-4", "mlx4"),
+    ),
+    Format(
+        "mlx-8bit",
+        8 + 32 / 64,
+        0,
+        "16-bit scale and bias for 64, embeddings and head too",
+        frozenset({"norm", "vision", "other"}),
+        aliases=("mlx-8", "mlx8"),
+    ),
     _gguf("q8_0", 8.5, "fp16 scale for 32", "q8"),
     _gguf("q6_k", 6.5625, "210 bytes for 256", "q6"),
     _gguf("q5_k_m", 5.69, "q5_k, and q6_k in half of the value and down projections", "q5_k", "q5"),
@@ -96,7 +153,7 @@ WEIGHTS = _table(
     _gguf("q3_k_m", 3.91, "q3_k, and q4_k in value, output and down projections", "q3_k", "q3"),
     _gguf("q3_k_s", 3.5, "q3_k, q6_k in the head"),
     _gguf("q2_k", 3.0, "q2_k, and q3_k in value, output and down projections", "q2"),
-)  # fmt: skip
+)
 CACHES = _table(
     *PLAIN,
     Format("fp8", 8, note="one scale a tensor, not counted", aliases=("fp8_e4m3", "fp8_e5m2")),
@@ -183,8 +240,14 @@ def stored(fields: dict[str, Any]) -> Stored | None:
     else:
         raise _unknown(method)
     patterns = []
-    for key in ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules",
-                "llm_int8_skip_modules", "exclude"):  # fmt: skip
+    for key in (
+        "modules_to_not_convert",
+        "ignored_layers",
+        "ignore",
+        "exclude_modules",
+        "llm_int8_skip_modules",
+        "exclude",
+    ):
         patterns += [str(entry) for entry in config.get(key) or ()]
     if config.get("weight_block_size") and "config_groups" in config:
         # NVFP4 experts in a file of block-wise fp8: what the groups leave alone stays in fp8.
@@ -197,8 +260,11 @@ def stored(fields: dict[str, Any]) -> Stored | None:
     for name, entry in (config.get("quantized_layers") or {}).items():  # modelopt's mixtures
         groups.append(((str(name),), _modelopt(entry)))
     if method == "mlx":
-        groups += [((str(name),), _mlx(entry)) for name, entry in config.items()
-                   if isinstance(entry, dict) and "bits" in entry]  # fmt: skip
+        groups += [
+            ((str(name),), _mlx(entry))
+            for name, entry in config.items()
+            if isinstance(entry, dict) and "bits" in entry
+        ]
     # DeepSeek-V4: fp8, its experts in 4 bits.
     experts = WEIGHTS["mxfp4"] if fields.get("expert_dtype") == "fp4" else None
     return Stored(result, tuple(patterns), experts, tuple(groups))
@@ -274,8 +340,14 @@ def _compressed(config: dict) -> tuple[Format, list[tuple[tuple[str, ...], Forma
     return main, others if len(groups) > 1 else []
 
 
-_ALGORITHMS = {"FP4": "nvfp4", "W4A4": "nvfp4", "FP8": "fp8", "AWQ": "int4-g128-zero",
-               "INT4": "int4-g128", "INT8": "int8"}  # fmt: skip
+_ALGORITHMS = {
+    "FP4": "nvfp4",
+    "W4A4": "nvfp4",
+    "FP8": "fp8",
+    "AWQ": "int4-g128-zero",
+    "INT4": "int4-g128",
+    "INT8": "int8",
+}
 
 
 def _modelopt(config: dict) -> Format:
@@ -341,21 +413,32 @@ def _quanto(config: dict) -> Format:
 
 
 _METHODS = {
-    "fp8": _fp8, "fbgemm_fp8": _fp8, "finegrained_fp8": _fp8,
-    "mxfp4": lambda config: WEIGHTS["mxfp4"], "mxfp8": lambda config: WEIGHTS["mxfp8"],
-    "quark": _quark, "torchao": _torchao, "quanto": _quanto, "hqq": _hqq, "aqlm": _aqlm,
+    "fp8": _fp8,
+    "fbgemm_fp8": _fp8,
+    "finegrained_fp8": _fp8,
+    "mxfp4": lambda config: WEIGHTS["mxfp4"],
+    "mxfp8": lambda config: WEIGHTS["mxfp8"],
+    "quark": _quark,
+    "torchao": _torchao,
+    "quanto": _quanto,
+    "hqq": _hqq,
+    "aqlm": _aqlm,
     "eetq": lambda config: WEIGHTS["int8"],
     "bitnet": lambda config: _bits(2, 0, 16, "ternary"),  # four ternary values in a byte
     "exl2": lambda config: _bits(_number(config, ("bits",)), 0, 0, "exl2"),
     "exl3": lambda config: _bits(_number(config, ("bits",)), 0, 0, "exl3"),
-    "bitsandbytes": _bitsandbytes, "bitsandbytes_4bit": _bitsandbytes,
+    "bitsandbytes": _bitsandbytes,
+    "bitsandbytes_4bit": _bitsandbytes,
     "bitsandbytes_8bit": _bitsandbytes,
     # Files of GPTQ's form hold zero points even where all are the same.
     "awq": lambda config: _integer(config, zero=True),
     "gptq": lambda config: _integer(config, zero=True),
     "auto-round": lambda config: _integer(config, zero=True),
-    "modelopt": _modelopt, "modelopt_fp4": _modelopt, "nvfp4": _modelopt, "mlx": _mlx,
-}  # fmt: skip
+    "modelopt": _modelopt,
+    "modelopt_fp4": _modelopt,
+    "nvfp4": _modelopt,
+    "mlx": _mlx,
+}
 
 
 def is_ignored(name: str, patterns: tuple[str, ...]) -> bool:

@@ -124,10 +124,15 @@ def reduce_seconds(size, devices, link, fit):
 # ------------------------------------------------------------------ fitting
 
 STARTS = {
-    "launch": (5e-6, 5e-7, 5e-4), "bandwidth": (0.8, 0.1, 1.3), "peak": (0.7, 0.02, 1.3),
-    "sharpness": (2.0, 1.0, 8.0), "reduction": (1e-10, 1e-13, 1e-8), "waves": (0.5, 0.01, 1.0),
-    "token": (1e-8, 1e-12, 1e-5), "link": (0.7, 0.01, 1.3),
-}  # fmt: skip
+    "launch": (5e-6, 5e-7, 5e-4),
+    "bandwidth": (0.8, 0.1, 1.3),
+    "peak": (0.7, 0.02, 1.3),
+    "sharpness": (2.0, 1.0, 8.0),
+    "reduction": (1e-10, 1e-13, 1e-8),
+    "waves": (0.5, 0.01, 1.0),
+    "token": (1e-8, 1e-12, 1e-5),
+    "link": (0.7, 0.01, 1.3),
+}
 STARTS |= {f"peak-{name}": STARTS["peak"] for name in ("16", "8", "4", "weight-only")}
 
 

@@ -239,9 +239,11 @@ def bare_parts(total, head, lookup, routed, vision, bits, kept_bits) -> Read:
     """`read_parts` of counts alone: ``head`` and ``lookup`` have ``kept_bits`` a parameter."""
     linear = total - head - lookup - routed - vision
     return Read(
-        (linear * bits + head * kept_bits) / 8, lookup * kept_bits / 8, routed * bits / 8,
+        (linear * bits + head * kept_bits) / 8,
+        lookup * kept_bits / 8,
+        routed * bits / 8,
         vision * kept_bits / 8,
-    )  # fmt: skip
+    )
 
 
 def read_bytes(parts: Read, tokens: int, vocabulary: int, experts: int = 1, used: int = 1):

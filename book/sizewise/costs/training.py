@@ -62,9 +62,14 @@ _OPTIMIZERS = (
     Optimizer("adam-fp32", 4, 4, 4 + 4, "everything fp32, as torch.optim.Adam keeps it"),
     Optimizer("adam-mixed", 2, 2, 4 + 4 + 4, "16-bit, fp32 master and moments: ZeRO, section 3.1"),
     Optimizer("adam-bf16", 2, 2, 2 + 2, "everything bf16, no master weights"),
-    Optimizer("adam-8bit", 2, 2, 4 + 2 * (1 + 4 / 256), "fp32 master, 8-bit moments, fp32 scale "
-              "for 256 as in bitsandbytes (Dettmers et al. 2022)"),
-)  # fmt: skip
+    Optimizer(
+        "adam-8bit",
+        2,
+        2,
+        4 + 2 * (1 + 4 / 256),
+        "fp32 master, 8-bit moments, fp32 scale for 256 as in bitsandbytes (Dettmers et al. 2022)",
+    ),
+)
 OPTIMIZERS = {entry.name: entry for entry in _OPTIMIZERS}
 
 
@@ -105,8 +110,12 @@ def state_bytes(
     """
     parameters = whole("parameters", parameters, 10**18)
     routed = whole("routed parameters", routed, 10**18, least=0)
-    for name, degree in (("data", data), ("tensor", tensor), ("pipeline", pipeline),
-                         ("expert", expert)):  # fmt: skip
+    for name, degree in (
+        ("data", data),
+        ("tensor", tensor),
+        ("pipeline", pipeline),
+        ("expert", expert),
+    ):
         whole(f"{name} parallel", degree)
     if stage not in (0, 1, 2, 3):
         raise ValueError(f"ZeRO has stages 0 to 3, got {stage!r}")

@@ -88,8 +88,11 @@ def mtp_bytes(model: Model, format: "str | Format | Stored | None" = None) -> in
         return 2 * model.mtp
     if stored_as.format.name == AS_STORED:  # whatever is stored is in the model's own bytes
         stored_as = formats.stored(model.quantization or {}) or Stored(WEIGHTS["bf16"])
-    here = [(row, n, size) for row, n, _, size in assigned(model, stored_as)
-            if row.kind != "vision" and last in row.layers]  # fmt: skip
+    here = [
+        (row, n, size)
+        for row, n, _, size in assigned(model, stored_as)
+        if row.kind != "vision" and last in row.layers
+    ]
     layer = sum(n * row.elements / len(row.layers) for row, n, _ in here)
     size = sum(size / len(row.layers) for row, _, size in here)
     number = max(1, int(model.mtp // (layer or model.mtp)))
@@ -181,9 +184,13 @@ def gguf_type(model: Model, row: Tensors, index: int, file_type: str) -> str:
 
 
 _NARROWER = {
-    "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1",
+    "Q2_K": "IQ4_NL",
+    "Q3_K": "IQ4_NL",
+    "IQ4_XS": "IQ4_NL",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
     "Q6_K": "Q8_0",
-}  # fmt: skip
+}
 _MARKS = {
     "value": ("v_proj", "attn_v.", "kv_b_proj", "attn_v_b"),
     "fused": ("qkv", "query_key_value", "c_attn", "attn_qkv"),

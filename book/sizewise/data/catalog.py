@@ -128,10 +128,21 @@ def conformance(name: str) -> dict[str, Any] | None:
 
 
 WRITTEN = {
-    "gpt2": "GPT-2", "gpt3": "GPT-3", "gpt": "GPT", "opt": "OPT", "glm": "GLM", "olmo": "OLMo",
-    "olmoe": "OLMoE", "tinyllama": "TinyLlama", "smollm2": "SmolLM2", "deepseek": "DeepSeek",
-    "minimax": "MiniMax", "mimo": "MiMo", "xl": "XL", "gpt-oss": "gpt-oss",
-}  # fmt: skip
+    "gpt2": "GPT-2",
+    "gpt3": "GPT-3",
+    "gpt": "GPT",
+    "opt": "OPT",
+    "glm": "GLM",
+    "olmo": "OLMo",
+    "olmoe": "OLMoE",
+    "tinyllama": "TinyLlama",
+    "smollm2": "SmolLM2",
+    "deepseek": "DeepSeek",
+    "minimax": "MiniMax",
+    "mimo": "MiMo",
+    "xl": "XL",
+    "gpt-oss": "gpt-oss",
+}
 
 
 def title(name: str) -> str:
@@ -211,8 +222,18 @@ def _plain(name: str) -> str:
     return re.sub(r"(?<=\d)(gib|gb|g)$", "", plain)
 
 
-UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "ki": 2**10, "mi": 2**20,
-         "gi": 2**30, "ti": 2**40}  # fmt: skip
+UNITS = {
+    "": 1,
+    "k": 1e3,
+    "m": 1e6,
+    "g": 1e9,
+    "t": 1e12,
+    "p": 1e15,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
 
 
 def _described_device(text: str) -> Device:

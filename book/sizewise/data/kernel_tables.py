@@ -16,15 +16,28 @@ from . import records
 from .downloads import Package, fetch
 
 GPUS = {
-    "a100_sxm": "A100-80GB", "h100_sxm": "H100", "h200_sxm": "H200", "b200_sxm": "B200",
-    "b300_sxm": "B300", "gb200": "GB200", "gb300": "GB300", "l40s": "L40S",
+    "a100_sxm": "A100-80GB",
+    "h100_sxm": "H100",
+    "h200_sxm": "H200",
+    "b200_sxm": "B200",
+    "b300_sxm": "B300",
+    "gb200": "GB200",
+    "gb300": "GB300",
+    "l40s": "L40S",
     "rtx_pro_6000_server": "RTX-PRO-6000",
-}  # fmt: skip
+}
 FORMATS = {
-    "bfloat16": "bf16", "float16": "bf16", "fp8": "fp8", "fp8_block": "fp8-block",
-    "nvfp4": "nvfp4", "int4_wo": "int4", "int8_wo": "int8-weight-only", "sq": "w8a8",
-    "w4a16_mxfp4": "mxfp4-bf16", "w4a8_mxfp4_mxfp8": "mxfp4-fp8",
-}  # fmt: skip
+    "bfloat16": "bf16",
+    "float16": "bf16",
+    "fp8": "fp8",
+    "fp8_block": "fp8-block",
+    "nvfp4": "nvfp4",
+    "int4_wo": "int4",
+    "int8_wo": "int8-weight-only",
+    "sq": "w8a8",
+    "w4a16_mxfp4": "mxfp4-bf16",
+    "w4a8_mxfp4_mxfp8": "mxfp4-fp8",
+}
 FRAMEWORKS = ("trtllm", "vllm", "sglang")
 SERVINGS = "aiconfigurator_core/systems/silicon_sample.csv"
 SERVINGS_SHA256 = "4240bfaf555b6f8b2c62512074e5efbb7791cdbb0344b068408f397588499adb"
@@ -44,10 +57,13 @@ def wheel(name: str = "core") -> Path:
     entry = next(row for row in records.facts("kernel_tables") if row["name"] == name)
     return fetch(
         Package(
-            name=entry["package"], version=entry["version"], file=entry["file"],
-            sha256=entry["sha256"], bytes=entry["bytes"],
+            name=entry["package"],
+            version=entry["version"],
+            file=entry["file"],
+            sha256=entry["sha256"],
+            bytes=entry["bytes"],
         )
-    )  # fmt: skip
+    )
 
 
 def tables(file: Path, kernel: str) -> Iterator[Table]:

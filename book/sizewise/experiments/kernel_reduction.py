@@ -156,9 +156,13 @@ def reduce_attention(frame, cache: str, chip: Chip) -> dict:
     odd = (ratio < 2) | (ratio > 16)
     frame = _keep(frame, dropped, "heads", odd)
     moved = (
-        frame["batch_size"] * (frame["step"] + frame["isl"]).astype(float)
-        * frame["num_key_value_heads"] * frame["head_dim"] * 2 * CACHE_BYTES[cache]
-    )  # fmt: skip
+        frame["batch_size"]
+        * (frame["step"] + frame["isl"]).astype(float)
+        * frame["num_key_value_heads"]
+        * frame["head_dim"]
+        * 2
+        * CACHE_BYTES[cache]
+    )
     launch = float(frame["seconds"][moved < kf.SMALL_CACHE].median())
     warm = moved <= kf.CACHE_FACTOR * chip.cache
     below_all = int((frame["seconds"] < moved / chip.bandwidth).sum())
@@ -244,8 +248,15 @@ def reduce_latent_prompt(frame, cache: str, chip: Chip) -> dict:
 
 def expert_parts(frame, kind) -> list[np.ndarray]:
     """The arguments of `kernel_fits.moe_parts` from a table's columns."""
-    names = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size",
-             "moe_ep_size")  # fmt: skip
+    names = (
+        "num_tokens",
+        "hidden_size",
+        "inter_size",
+        "topk",
+        "num_experts",
+        "moe_tp_size",
+        "moe_ep_size",
+    )
     return columns(frame, *names)
 
 
@@ -415,9 +426,12 @@ def everywhere(kernel: str, pool: list, *, seed: int = 0) -> Iterator[tuple[dict
         listed = [name for name in CLASSES if CLASSES[name] in names]
     for format in listed:
         config = {
-            "kernel": kernel, "gpu": "any", "framework": "any", "version": "any",
+            "kernel": kernel,
+            "gpu": "any",
+            "framework": "any",
+            "version": "any",
             "format": format,
-        }  # fmt: skip
+        }
         yield (
             config,
             {

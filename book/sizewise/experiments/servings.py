@@ -194,29 +194,54 @@ def _plain(rows, models):
 
 def _one_time(rows, models):
     """Two times a token under one description: a flag differs that the table does not keep."""
-    key = ["family", "system", "backend", "version", "precision", "isl", "osl", "concurrency",
-           "gpus", "expert", "dp", "day"]  # fmt: skip
+    key = [
+        "family",
+        "system",
+        "backend",
+        "version",
+        "precision",
+        "isl",
+        "osl",
+        "concurrency",
+        "gpus",
+        "expert",
+        "dp",
+        "day",
+    ]
     spread = rows.groupby(key, dropna=False)["tpot"].transform(lambda t: t.max() / t.min())
     return spread < SAME_TIME
 
 
 SAME_TIME = 1.15  # repeats of one configuration differ by 11 % at their 90th percentile
 RULES = (
-    Rule("plain-checkpoint", "a checkpoint whose shapes are not among those counted",
-         lambda rows, models: rows["family"].notna()),
-    Rule("one-server", "more GPUs than one server has",
-         lambda rows, models: rows["gpus"] <= MOST_GPUS),
-    Rule("concurrency", "no concurrency is stated",
-         lambda rows, models: rows["concurrency"].notna()),
-    Rule("attention-groups", "an attention_dp of 0: another number stands in the batch column",
-         lambda rows, models: rows["attention_dp_size"].fillna(1) > 0),
+    Rule(
+        "plain-checkpoint",
+        "a checkpoint whose shapes are not among those counted",
+        lambda rows, models: rows["family"].notna(),
+    ),
+    Rule(
+        "one-server",
+        "more GPUs than one server has",
+        lambda rows, models: rows["gpus"] <= MOST_GPUS,
+    ),
+    Rule(
+        "concurrency", "no concurrency is stated", lambda rows, models: rows["concurrency"].notna()
+    ),
+    Rule(
+        "attention-groups",
+        "an attention_dp of 0: another number stands in the batch column",
+        lambda rows, models: rows["attention_dp_size"].fillna(1) > 0,
+    ),
     Rule("one-copy", "a copy of a measurement in another dump", _one_copy),
     Rule("fits", "weights and caches exceed 0.9 of the memory: requests queue", _fits),
-    Rule("first-token", "over half of a request's time passes before its first token: it queues",
-         lambda rows, models: rows["ttft"] <= 0.5 * (rows["ttft"] + rows["osl"] * rows["tpot"])),
+    Rule(
+        "first-token",
+        "over half of a request's time passes before its first token: it queues",
+        lambda rows, models: rows["ttft"] <= 0.5 * (rows["ttft"] + rows["osl"] * rows["tpot"]),
+    ),
     Rule("one-token-a-step", "multi-token prediction by image and date", _plain),
     Rule("one-time", "two times under one description, version and day", _one_time),
-)  # fmt: skip
+)
 
 
 def keep(rows, models) -> tuple:

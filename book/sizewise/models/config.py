@@ -200,9 +200,15 @@ def quantization(fields: dict[str, Any]) -> dict[str, Any] | None:
 
 # Fields that say how weights are stored or run, not what shape they have.
 _NOT_SHAPE = {
-    "auto_map", "quantization_config", "compression_config", "attn_implementation",
-    "_attn_implementation", "_attn_implementation_internal", "torch_dtype", "dtype",
-}  # fmt: skip
+    "auto_map",
+    "quantization_config",
+    "compression_config",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "torch_dtype",
+    "dtype",
+}
 
 
 def one_line(error: BaseException) -> str:

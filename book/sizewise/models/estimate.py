@@ -14,10 +14,18 @@ from .architecture import Tensors
 ALIASES = {
     "hidden_size": ("n_embd", "n_embed", "d_model", "dim", "model_dim"),
     "num_hidden_layers": (
-        "num_layers", "n_layer", "n_layers", "num_decoder_layers", "num_transformer_layers",
+        "num_layers",
+        "n_layer",
+        "n_layers",
+        "num_decoder_layers",
+        "num_transformer_layers",
     ),
     "num_attention_heads": (
-        "n_head", "n_heads", "num_heads", "decoder_attention_heads", "num_query_heads",
+        "n_head",
+        "n_heads",
+        "num_heads",
+        "decoder_attention_heads",
+        "num_query_heads",
     ),
     "num_key_value_heads": ("num_kv_heads", "n_kv_heads", "multi_query_group_num", "n_head_kv"),
     "head_dim": ("attention_head_dim", "kv_channels", "d_kv"),
@@ -25,17 +33,26 @@ ALIASES = {
     "moe_intermediate_size": ("expert_ffn_hidden_size", "moe_inter_dim", "expert_hidden_size"),
     "vocab_size": ("padded_vocab_size", "n_vocab"),
     "max_position_embeddings": (
-        "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_context_length",
+        "n_positions",
+        "max_seq_len",
+        "seq_length",
+        "model_max_length",
+        "max_context_length",
     ),
     "tie_word_embeddings": ("share_input_output_layers",),
     "num_experts": ("num_local_experts", "n_routed_experts", "moe_num_experts"),
     "num_experts_per_tok": (
-        "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts",
-        "experts_per_token", "n_activated_experts",
+        "num_experts_per_token",
+        "moe_topk",
+        "moe_top_k",
+        "moe_k",
+        "top_k_experts",
+        "experts_per_token",
+        "n_activated_experts",
     ),
     "num_shared_experts": ("n_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
     "first_k_dense_replace": ("n_dense_layers", "moe_layer_start_index"),
-}  # fmt: skip
+}
 MAX_LAYERS = 10_000
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
@@ -46,10 +63,13 @@ def fields(raw: dict[str, Any]) -> dict[str, Any]:
     Heads and widths that differ from layer to layer are under ``per_layer``, one mapping a layer.
     """
     text: dict[str, Any] = next(
-        (raw[key] for key in ("text_config", "llm_config", "language_config")
-         if isinstance(raw.get(key), dict)),
+        (
+            raw[key]
+            for key in ("text_config", "llm_config", "language_config")
+            if isinstance(raw.get(key), dict)
+        ),
         {},
-    )  # fmt: skip
+    )
     merged = {k: v for k, v in raw.items() if not isinstance(v, dict)} | text
     for name, others in ALIASES.items():
         stated = [merged[key] for key in (name, *others) if merged.get(key) is not None]
@@ -198,8 +218,11 @@ def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
             rows += _mlps(here, width, layers)
         elif special["mlp"] == 1:
             rows.append(_row("mlp.linear.weight", "mlp", (width, width), layers))
-        norms = [name for name, part in (("input", "attention"), ("post_attention", "mlp"))
-                 if special.get(part, 2)]  # fmt: skip
+        norms = [
+            name
+            for name, part in (("input", "attention"), ("post_attention", "mlp"))
+            if special.get(part, 2)
+        ]
         rows += [_row(f"{name}_layernorm.weight", "norm", (width,), layers) for name in norms]
     rows.append(Tensors("norm.weight", "norm", (width,)))
     if not stated.get("tie_word_embeddings", False):
@@ -224,8 +247,10 @@ def _attention(stated: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
             ("self_attn.o_proj.weight", (width, heads * value)),
         ]
         if low:
-            shapes += [("self_attn.q_a_proj.weight", (low, width)),
-                       ("self_attn.q_b_proj.weight", (queries, low))]  # fmt: skip
+            shapes += [
+                ("self_attn.q_a_proj.weight", (low, width)),
+                ("self_attn.q_b_proj.weight", (queries, low)),
+            ]
         else:
             shapes.append(("self_attn.q_proj.weight", (queries, width)))
         if stated.get("mla_use_output_gate"):
@@ -269,8 +294,10 @@ def _mlps(stated: dict, width: int, every: tuple[int, ...]) -> list[Tensors]:
     inner = stated.get("moe_intermediate_size") or dense
     outer = stated.get("routed_expert_hidden_size") or width  # Kimi K3: experts in a narrower space
     rows = _mlp("mlp", "mlp", width, stated.get("dense_intermediate_size") or dense, without)
-    for name, shape in (("gate_up_proj", (experts, 2 * inner, outer)),
-                        ("down_proj", (experts, outer, inner))):  # fmt: skip
+    for name, shape in (
+        ("gate_up_proj", (experts, 2 * inner, outer)),
+        ("down_proj", (experts, outer, inner)),
+    ):
         rows.append(_row(f"mlp.experts.{name}", "routed experts", shape, with_experts))
     rows.append(_row("mlp.gate.weight", "router", (experts, width), with_experts))
     if outer != width:

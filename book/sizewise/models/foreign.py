@@ -139,9 +139,15 @@ def gguf_experts(metadata: dict[str, Any]) -> tuple[int | None, int | None]:
 
 # Layers of sliding-window attention before each full one, where the file leaves it to the engine.
 GGUF_PATTERNS = {
-    "gemma3": 6, "gemma2": 2, "gpt-oss": 2, "cohere2": 4, "gemma3n": 5, "llama4": 4, "exaone4": 4,
+    "gemma3": 6,
+    "gemma2": 2,
+    "gpt-oss": 2,
+    "cohere2": 4,
+    "gemma3n": 5,
+    "llama4": 4,
+    "exaone4": 4,
     "olmo2": 4,
-}  # fmt: skip
+}
 
 
 def gguf_config(metadata: dict[str, Any], vocabulary: int, name: str) -> SimpleNamespace:

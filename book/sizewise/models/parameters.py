@@ -186,8 +186,11 @@ def _counted(spec: "configs.Spec") -> tuple[Count, Any]:
 def _estimated(spec: "configs.Spec", error: Exception) -> tuple[Count, Any]:
     tensors, config = estimate.tensors(spec.fields), estimate.config(spec.fields)
     notes = [*spec.notes, f"an estimate from its fields: {error}", estimate.accuracy()]
-    towers = [key for key in ("vision_config", "audio_config", "img_processor", "vision_tower")
-              if spec.fields.get(key)]  # fmt: skip
+    towers = [
+        key
+        for key in ("vision_config", "audio_config", "img_processor", "vision_tower")
+        if spec.fields.get(key)
+    ]
     if towers:
         notes.append(f"the text part alone: its {towers[0]} is not counted")
     experts, used = from_config.routing(config)
@@ -323,8 +326,10 @@ def _model_class(config) -> type:
             and model_class.config_class is type(config)
         ):
             return model_class
-    for auto in (*(getattr(transformers, f"AutoModelFor{task}") for task in AUTO),
-                 transformers.AutoModel):  # fmt: skip
+    for auto in (
+        *(getattr(transformers, f"AutoModelFor{task}") for task in AUTO),
+        transformers.AutoModel,
+    ):
         if type(config) in auto._model_mapping:
             model_class = auto._model_mapping[type(config)]
             return model_class[0] if isinstance(model_class, tuple) else model_class

@@ -24,8 +24,14 @@ UNTRAINED = (
     5.0  # nats a token: a perplexity of 148, which no published law's runs have at their end
 )
 NEAR_6ND = 30.0  # times that counted FLOPs may differ from 6 N D; small models' heads give 10
-FLOP_UNITS = {"GFLOPs": 1e9, "TFLOPs": 1e12, "PFLOPs": 1e15, "EFLOPs": 1e18, "PF-days": 8.64e19,
-              "ZFLOPs": 1e21}  # fmt: skip
+FLOP_UNITS = {
+    "GFLOPs": 1e9,
+    "TFLOPs": 1e12,
+    "PFLOPs": 1e15,
+    "EFLOPs": 1e18,
+    "PF-days": 8.64e19,
+    "ZFLOPs": 1e21,
+}
 BYTES = 1.0  # nats a token: below it the losses are probably bits or nats a byte
 SMALLEST = {"params": 1e4, "tokens": 1e5}  # at most so many: probably in millions or billions
 COLLINEAR = 0.1  # of log tokens about a line in log size: below it the two are one variable

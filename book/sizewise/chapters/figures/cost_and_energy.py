@@ -21,10 +21,14 @@ def training_flops(axes, table) -> str:
         if row.Index == table.index[table["kind"] == row.kind][0]:
             right = row.high < middle * 30
             axes.annotate(
-                row.kind, (row.high if right else row.low, place),
-                xytext=(9 if right else -9, 0), textcoords="offset points", color=colour,
-                ha="left" if right else "right", va="center",
-            )  # fmt: skip
+                row.kind,
+                (row.high if right else row.low, place),
+                xytext=(9 if right else -9, 0),
+                textcoords="offset points",
+                color=colour,
+                ha="left" if right else "right",
+                va="center",
+            )
     _names(axes, table["run"])
     axes.set_xlabel("FLOPs to train")
     return "FLOPs of training runs on a logarithmic axis: " + "; ".join(
@@ -41,14 +45,21 @@ def state_by_degree(axes, table, memory: float, device: str) -> str:
     for colour, (stage, sizes) in zip(COLOURS, table.items(), strict=False):
         axes.loglog(table.index, sizes / 1e9, color=colour)
         axes.annotate(
-            stage, (table.index[-1], sizes.iloc[-1] / 1e9), xytext=(5, 0),
-            textcoords="offset points", color=colour, va="center",
-        )  # fmt: skip
+            stage,
+            (table.index[-1], sizes.iloc[-1] / 1e9),
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
     axes.axhline(memory / 1e9, color=INK, linewidth=1, linestyle="--")
     axes.annotate(
-        f"memory of one {device}", (table.index[0], memory / 1e9), va="bottom", xytext=(0, 3),
+        f"memory of one {device}",
+        (table.index[0], memory / 1e9),
+        va="bottom",
+        xytext=(0, 3),
         textcoords="offset points",
-    )  # fmt: skip
+    )
     axes.set_xlim(table.index[0], table.index[-1] * 60)
     axes.set_xlabel("data-parallel replicas")
     axes.set_ylabel("GB on each device")
@@ -70,16 +81,18 @@ def floor_and_price(axes, table, listed) -> str:
     places = {model: place for place, model in enumerate(table["model"])}
     for row in table.itertuples():
         place = places[row.model]
-        axes.plot([row.low, row.high], [place] * 2, linewidth=9, solid_capstyle="butt",
-                  color=COLOURS[1])  # fmt: skip
+        axes.plot(
+            [row.low, row.high], [place] * 2, linewidth=9, solid_capstyle="butt", color=COLOURS[1]
+        )
         axes.plot([row.floor_dollars], [place], "o", markersize=8, color=COLOURS[0])
     axes.plot(
         listed["output"], [places[m] for m in listed["model"]], "D", color=COLOURS[2], markersize=6
     )
     for at, (name, colour) in zip(
-        (0.02, 0.2, 0.5), (("floor", COLOURS[0]), ("expected", COLOURS[1]),
-                           ("listed prices", COLOURS[2])), strict=True,
-    ):  # fmt: skip
+        (0.02, 0.2, 0.5),
+        (("floor", COLOURS[0]), ("expected", COLOURS[1]), ("listed prices", COLOURS[2])),
+        strict=True,
+    ):
         axes.annotate(name, (at, 1.02), xycoords="axes fraction", color=colour, va="bottom")
     _names(axes, table["model"])
     axes.set_xlabel("dollars for a million output tokens")

@@ -53,9 +53,13 @@ def share_by_load(axes, table) -> str:
     ):
         del value
         axes.annotate(
-            gpu, (len(loads) - 1, height), xytext=(8, 0), textcoords="offset points",
-            color=colour, va="center",
-        )  # fmt: skip
+            gpu,
+            (len(loads) - 1, height),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
     axes.set_xticks(range(len(loads)), loads)
     axes.set_xlim(-0.2, len(loads) - 0.4)
     axes.set_ylim(0, None)
@@ -82,9 +86,14 @@ def payoff(axes, table) -> str:
     heights = _apart([entry[0] for entry in ordered], 0.06 * table["speedup"].max())
     for height, (_, gpu, colour, _) in zip(heights, ordered, strict=True):
         axes.annotate(
-            gpu, (1, height), xytext=(-6, 0), textcoords="offset points", color=colour,
-            ha="right", va="center",
-        )  # fmt: skip
+            gpu,
+            (1, height),
+            xytext=(-6, 0),
+            textcoords="offset points",
+            color=colour,
+            ha="right",
+            va="center",
+        )
     axes.set_xscale("log", base=2)
     ticks = [1, 4, 16, 64, 256, 1024, 4096]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -108,9 +117,13 @@ def caches(axes, table) -> str:
         rows = rows[rows["version"] == rows["version"].max()].sort_values("from_tokens")
         axes.plot(range(len(rows)), rows["speedup"], "o-", color=colour)
         axes.annotate(
-            name, (len(rows) - 1, rows["speedup"].iloc[-1]), xytext=(8, 0),
-            textcoords="offset points", color=colour, va="center",
-        )  # fmt: skip
+            name,
+            (len(rows) - 1, rows["speedup"].iloc[-1]),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
         ends.append(f"{name} {rows['speedup'].iloc[0]:.2f} to {rows['speedup'].iloc[-1]:.2f}")
     axes.set_xticks(range(len(places)), places)
     axes.set_xlim(-0.2, len(places) + 0.3)
@@ -131,9 +144,14 @@ def joules(axes, table) -> str:
         ends.append((rows["joules"].iloc[0], rows["batch"].iloc[0], model, colour))
     for value, batch, model, colour in ends:
         axes.annotate(
-            model, (batch, value), xytext=(-7, 0), textcoords="offset points", color=colour,
-            ha="right", va="center",
-        )  # fmt: skip
+            model,
+            (batch, value),
+            xytext=(-7, 0),
+            textcoords="offset points",
+            color=colour,
+            ha="right",
+            va="center",
+        )
     left, right = axes.get_xlim()
     axes.set_xlim(left / 12, right)
     axes.set_xlabel("mean batch")

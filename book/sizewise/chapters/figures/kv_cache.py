@@ -113,9 +113,14 @@ def loss(axes, table) -> None:
         axes.vlines(rows["bits"], low, high, color=colour, linewidth=1.2)
         # Names stand one below the other in a corner that falling lines leave free.
         axes.text(
-            0.98, 0.95 - 0.08 * number, method, color=colour, transform=axes.transAxes, ha="right",
+            0.98,
+            0.95 - 0.08 * number,
+            method,
+            color=colour,
+            transform=axes.transAxes,
+            ha="right",
             fontsize=SMALL,
-        )  # fmt: skip
+        )
     axes.set_yscale("symlog", linthresh=1)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlabel("bits in memory for a number, scales and plain tokens included")

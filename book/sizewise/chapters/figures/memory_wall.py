@@ -84,15 +84,23 @@ def over_floor(axes, table, here=None) -> str:
         rows = rows.sort_values("batch")
         axes.semilogx(rows["batch"], rows["over_floor"], "o-", base=2, color=colour)
         axes.fill_between(
-            rows["batch"], rows["best_over_floor"], rows["over_floor"], color=colour, alpha=0.2,
+            rows["batch"],
+            rows["best_over_floor"],
+            rows["over_floor"],
+            color=colour,
+            alpha=0.2,
             linewidth=0,
-        )  # fmt: skip
+        )
         ends.append((f"{context:,} tokens", rows.iloc[-1]["over_floor"], colour))
     for name, value, colour in ends:
         axes.annotate(
-            name, (table["batch"].max(), value), xytext=(5, 0), textcoords="offset points",
-            color=colour, va="center",
-        )  # fmt: skip
+            name,
+            (table["batch"].max(), value),
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
     if here is not None:
         axes.plot(here["batch"], here["over_floor"], "x", color=INK, label="here, now")
         axes.legend()

@@ -164,9 +164,14 @@ def sparse_flops(total: float) -> Range:
 def train(flops, devices: int = 1, device: str = "H100", price=None):
     """A run under the chapter's assumptions."""
     return training.training_run(
-        flops, catalog.device(device), devices, utilization=UTILIZATION, power=DRAWN,
-        overhead=overhead(), price=price if price is not None else rent(),
-    )  # fmt: skip
+        flops,
+        catalog.device(device),
+        devices,
+        utilization=UTILIZATION,
+        power=DRAWN,
+        overhead=overhead(),
+        price=price if price is not None else rent(),
+    )
 
 
 @cache
@@ -184,13 +189,16 @@ def plan_table() -> pd.DataFrame:
     return pd.DataFrame(
         [
             (
-                name, span(plan.seconds / (100 * DAY), whole), span(plan.dollars, dollars),
-                span(plan.building_joules, energy), span(plan.building_joules / home, whole),
+                name,
+                span(plan.seconds / (100 * DAY), whole),
+                span(plan.dollars, dollars),
+                span(plan.building_joules, energy),
+                span(plan.building_joules / home, whole),
             )
             for name, plan in plans().items()
         ],
         columns=["model", "H100s for 100 days", "rent", "electricity", "homes for a year"],
-    )  # fmt: skip
+    )
 
 
 def disclosed() -> pd.DataFrame:
@@ -207,13 +215,15 @@ def disclosed() -> pd.DataFrame:
         hours = known(figures, "gpu_hours")
         lines.append(
             {
-                "run": label, "6 N D": flops, "stated": stated,
+                "run": label,
+                "6 N D": flops,
+                "stated": stated,
                 "MFU": training.utilization(stated or flops, known(figures, hours_name), h100),
                 "device-hours": params(hours),
                 "electricity": span(building(hours), energy),
                 "rent": span(rent() * hours, dollars),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(lines)
 
 
@@ -273,13 +283,21 @@ def undisclosed() -> pd.DataFrame:
     return pd.DataFrame(
         [
             ("GPT-3", energy(gpt3), "", "press figure for the electricity"),
-            ("GPT-4", energy(gpt4_joules()), span(gpt4(), power),
-             "press figure, A100 assumed; an outsider's estimate of the FLOPs"),
-            ("Grok 3", span(grok3_joules(), energy), span(grok3(), power),
-             "the cluster as shown; time and share of it assumed"),
+            (
+                "GPT-4",
+                energy(gpt4_joules()),
+                span(gpt4(), power),
+                "press figure, A100 assumed; an outsider's estimate of the FLOPs",
+            ),
+            (
+                "Grok 3",
+                span(grok3_joules(), energy),
+                span(grok3(), power),
+                "the cluster as shown; time and share of it assumed",
+            ),
         ],
         columns=["run", "electricity", "FLOPs", "rests on"],
-    )  # fmt: skip
+    )
 
 
 def assumptions() -> pd.DataFrame:
@@ -288,12 +306,11 @@ def assumptions() -> pd.DataFrame:
         ("share of the peak reached (MFU)", UTILIZATION, "the disclosed runs and above"),
         ("rent of a device, dollars an hour", rent(), "what two repositories reckon with"),
         ("power drawn, share of the rated", DRAWN, "our assumption; serving is measured below"),
-        ("server, for one of its devices", Range(1.0, rating),
-         "none to a DGX H100's rating"),
+        ("server, for one of its devices", Range(1.0, rating), "none to a DGX H100's rating"),
         ("building, for one of its servers (PUE)", COOLING, "our assumption"),
         ("tokens of a sparse model, trillions", sparse_tokens() / 1e12, "DeepSeek-V3 to Qwen3"),
         ("months that Grok 3 was trained", MONTHS, "our assumption"),
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(
         [(what, f"{r.low:.3g}", f"{r.high:.3g}", source) for what, r, source in rows],
         columns=["assumption", "low", "high", "where it comes from"],
@@ -321,12 +338,14 @@ def own_run(model: str, tokens: float, device: str, devices: int) -> pd.DataFram
         [
             ("FLOPs", span(result.operations, power)),
             ("days", span(result.seconds / DAY, whole)),
-            ("electricity",
-             span(result.building_joules, energy) if result.building_joules else unknown),
+            (
+                "electricity",
+                span(result.building_joules, energy) if result.building_joules else unknown,
+            ),
             ("rent", span(result.dollars, dollars) if result.dollars else unknown),
         ],
         columns=["of the run", "range"],
-    )  # fmt: skip
+    )
 
 
 # ------------------------------------------------------------------ training state
@@ -339,11 +358,14 @@ def states() -> pd.DataFrame:
         sizes = [training.state_bytes(int(total), name).total for total in (FIVE, TEN)]
         lines.append(
             {
-                "optimizer": name, "bytes a parameter": optimizer.total, "5T": sizes[0],
-                "10T": sizes[1], "H100s for 5T": math.ceil(sizes[0] / capacity),
+                "optimizer": name,
+                "bytes a parameter": optimizer.total,
+                "5T": sizes[0],
+                "10T": sizes[1],
+                "H100s for 5T": math.ceil(sizes[0] / capacity),
                 "H100s for 10T": math.ceil(sizes[1] / capacity),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(lines)
 
 
@@ -367,9 +389,12 @@ def layouts() -> pd.DataFrame:
         names = ("data", "expert", "tensor", "pipeline", "stage")
         lines.append(
             {name: layout.get(name, 1) for name in names}
-            | {"devices": state.devices, "GB a device": state.total / 1e9,
-               "fits an H100": "yes" if state.total <= capacity else "no"}
-        )  # fmt: skip
+            | {
+                "devices": state.devices,
+                "GB a device": state.total / 1e9,
+                "fits an H100": "yes" if state.total <= capacity else "no",
+            }
+        )
     return pd.DataFrame(lines).rename(columns={"stage": "ZeRO stage"})
 
 
@@ -447,9 +472,7 @@ def serving_table() -> pd.DataFrame:
 
 def listed(day: str) -> pd.DataFrame:
     """Listed prices of open models with a known shape: dollars for a million tokens."""
-    rows = [
-        (label, prices.price(host, name, day)) for label, host, name in HOSTS
-    ]  # fmt: skip
+    rows = [(label, prices.price(host, name, day)) for label, host, name in HOSTS]
     floor = serving().set_index("model")["floor_dollars"]
     frame = pd.DataFrame(
         [(label, price.provider, price.input, price.output) for label, price in rows],

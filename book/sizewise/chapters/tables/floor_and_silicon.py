@@ -28,9 +28,14 @@ KERNELS = {
     "all-reduce": "sum over GPUs (in sample)",
 }
 FORMATS = {
-    "bf16": "bf16", "fp8": "FP8", "fp8-block": "FP8 in blocks", "nvfp4": "NVFP4", "int4": "int4",
-    "int8-weight-only": "int8 weights", "w8a8": "W8A8",
-}  # fmt: skip
+    "bf16": "bf16",
+    "fp8": "FP8",
+    "fp8-block": "FP8 in blocks",
+    "nvfp4": "NVFP4",
+    "int4": "int4",
+    "int8-weight-only": "int8 weights",
+    "w8a8": "W8A8",
+}
 FIRST = 1
 
 
@@ -108,9 +113,12 @@ def errors() -> pd.DataFrame:
     """Errors by model, GPU, framework, precision and load in one table, both grades."""
     frames = []
     for what, label in (
-        ("family", "model"), ("gpu", "GPU"), ("framework", "framework"),
-        ("precision", "precision"), ("load", "requests in flight"),
-    ):  # fmt: skip
+        ("family", "model"),
+        ("gpu", "GPU"),
+        ("framework", "framework"),
+        ("precision", "precision"),
+        ("load", "requests in flight"),
+    ):
         for grade in (1, 2):
             rows = scores(what, grade)
             rows["by"], rows["grade"] = label, grade
@@ -165,14 +173,15 @@ def kernels() -> pd.DataFrame:
             {
                 "kernel": label,
                 "tables": len(group),
-                "numbers": len(rows.loc[group.index[0], rows.columns.str.startswith("numbers.")]
-                               .dropna()),
+                "numbers": len(
+                    rows.loc[group.index[0], rows.columns.str.startswith("numbers.")].dropna()
+                ),
                 "median error %": group["error_median"].median(),
                 "90th %": group["error_p90"].median(),
                 "one set for all %": common[kernel],
                 "floor alone %": group["floor_error_median"].median(),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(lines)
 
 

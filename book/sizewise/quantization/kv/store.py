@@ -236,8 +236,9 @@ class Store:
 
     def _decoded(self, start: int, end: int, dtype):
         """Encoded tokens from ``start`` to ``end``, counted from the first that is there."""
-        fields = {name: self.buffers[name][:, :, self._span(name, start, end)]
-                  for name in self.buffers}  # fmt: skip
+        fields = {
+            name: self.buffers[name][:, :, self._span(name, start, end)] for name in self.buffers
+        }
         x = self.codec.decode(Stored(**fields), dtype)
         if self.mean is not None:
             x = x + self.mean.to(x.dtype)
