@@ -214,7 +214,7 @@ CUT = """() => {
   const found = [document.scrollingElement, ...document.querySelectorAll(".bd-article")]
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.className);
   for (const figure of document.querySelectorAll(".sw-figure")) {
-    const frame = (figure.closest(".output") || figure).getBoundingClientRect(), edge = 2;
+    const frame = (figure.closest(".output") || figure).getBoundingClientRect(), edge = 6;
     for (const text of frame.width ? figure.querySelectorAll("svg text") : []) {
       const {left, right} = text.getBoundingClientRect();
       if (left < frame.left - edge || right > frame.right + edge) found.push(text.textContent);

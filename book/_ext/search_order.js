@@ -8,7 +8,7 @@ var MEANT = {
   quantized: "quantization", finetune: "training", hallucinate: "hallucination",
 };
 // Pages made for a question, by a word of it.
-var MADE_FOR = {vram: "/calculators", "70b": "/calculators", fit: "/calculators", price: "/cost-and-energy",
+var MADE_FOR = {vram: "/calculators", fit: "/calculators", price: "/cost-and-energy",
   training: "/cost-and-energy", bigger: "/small-versus-large", better: "/small-versus-large"};
 // The order of search results: Sphinx's own scores, then how much of the question a page holds.
 var Scorer = {
