@@ -19,7 +19,7 @@ def training_flops(axes, table) -> str:
         else:
             axes.plot([row.low], [place], "o", markersize=8, color=colour)
         if row.Index == table.index[table["kind"] == row.kind][0]:
-            right = row.high < middle * 30
+            right = row.high < middle * 3
             axes.annotate(
                 row.kind,
                 (row.high if right else row.low, place),

@@ -19,11 +19,11 @@ def speed_by_size(axes, table) -> str:
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
     axes.annotate(
         "one token a second",
-        (table["weights"].min() / 1e9 / 15, 1),
+        (table["weights"].min() / 1e9 / 30, 1),
         xytext=(0, 4),
         textcoords="offset points",
     )
-    axes.set_xlim(left=table["weights"].min() / 1e9 / 20)
+    axes.set_xlim(left=table["weights"].min() / 1e9 / 40)
     axes.set_xlabel("weights read for a token (GB)")
     axes.set_ylabel("tokens a second, at best")
     return (

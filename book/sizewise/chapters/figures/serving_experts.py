@@ -79,7 +79,7 @@ def dollars(axes, table, listed: float, name: str) -> str:
     axes.axhline(listed, color=INK, linewidth=1, linestyle="--")
     _label(axes, f"listed: {name}", (4096, listed), INK, (0, 3), "right", "bottom")
     axes.set_ylim(0.7 * table["low"].min(), 3 * table["high"].max())
-    axes.set_ylabel("dollars a million output tokens")
+    axes.set_ylabel("$ a million output tokens")
     _batches(axes)
     return f"Falling bands of dollars for a million output tokens: {'; '.join(ends)}."
 
