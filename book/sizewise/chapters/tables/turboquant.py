@@ -206,6 +206,42 @@ def added(rows, way: str):
     return rows[rows["way"] == way].set_index("model")[CHANGE].sort_values()
 
 
+def announced() -> dict[str, float]:
+    """What the announcement of TurboQuant promised, by name."""
+    figures = kv_cache.fact("turboquant-announced")["figures"]
+    return {name: entry["value"] for name, entry in figures.items()}
+
+
+def promises(smaller: dict[int, float], added_at_three) -> pd.DataFrame:
+    """Promised against measured, a line a part.
+
+    ``smaller`` is bf16 over the bytes of a code, by bits; ``added_at_three`` the share that three
+    bits add to each model's perplexity.
+    """
+    promised, free = announced(), int((added_at_three <= 0.01).sum())
+    models = len(added_at_three)
+    lines = [
+        ("times smaller than bf16", promised["times_smaller"], smaller[3], ""),
+        ("times faster than bf16, at best", promised["times_faster"], smaller[4], " at four bits"),
+    ]
+    table = pd.DataFrame(
+        {
+            "part": part,
+            "promised": f"promised {stated:g}",
+            "measured": f"{value:.2f}{note}",
+            "share": value / stated,
+        }
+        for part, stated, value, note in lines
+    )
+    table.loc[len(table)] = [
+        "models that lose nothing",
+        "promised all",
+        f"{free} of {models}",
+        free / models,
+    ]
+    return table
+
+
 def percent(value: float) -> str:
     """A change as a percentage with its sign: +4.7%; from a doubling on whole: +5,319%."""
     return f"{100 * value:+,.{1 if abs(value) < 1 else 0}f}%"
