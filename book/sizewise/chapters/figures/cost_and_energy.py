@@ -36,6 +36,34 @@ def training_flops(axes, table) -> str:
     )
 
 
+def ladder(axes, table) -> str:
+    """Dollars of training runs, a bar from the least to the most, with their electricity beside it.
+
+    ``table`` has ``run``, ``low`` and ``high`` (dollars), ``energy`` (text) and ``kind``.
+    """
+    kinds = list(dict.fromkeys(table["kind"]))
+    for place, row in enumerate(table.itertuples()):
+        colour = COLOURS[kinds.index(row.kind)]
+        axes.plot(
+            [row.low, row.high], [place, place], linewidth=9, solid_capstyle="butt", color=colour
+        )
+        axes.annotate(
+            row.energy,
+            (row.high, place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
+    _names(axes, table["run"])
+    axes.set_xlim(table["low"].min() / 2, table["high"].max() * 1e4)
+    axes.set_xticks([1e6, 1e8, 1e10], ["$1 M", "$100 M", "$10 B"])
+    axes.set_xlabel("rent of the final run on H100")
+    return "Dollars and electricity of training runs: " + "; ".join(
+        f"{row.run} ${row.low:,.0f} to ${row.high:,.0f}, {row.energy}" for row in table.itertuples()
+    )
+
+
 def state_by_degree(axes, table, memory: float, device: str) -> str:
     """Bytes of training state on each device over the number of replicas, both logarithmic.
 

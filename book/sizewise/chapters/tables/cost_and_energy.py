@@ -161,6 +161,22 @@ def sparse_flops(total: float) -> Range:
     return active(total) * sparse_tokens() * 6
 
 
+def ladder() -> pd.DataFrame:
+    """Every run of `all_runs` and GPT-3, each as if made on H100 today under our assumptions.
+
+    Columns ``run``, ``low`` and ``high`` (dollars of rent), ``energy`` (as text) and ``kind``.
+    """
+    first = parameters.count("gpt3-175b").active_without_input_embedding
+    flops = training.training_operations(first, known(run("gpt-3"), "tokens"))
+    rows = [("GPT-3", flops, flops, "disclosed"), *all_runs().itertuples(index=False, name=None)]
+    lines = []
+    for name, low, high, kind in rows:
+        result = train(Range(low, high))
+        joules = span(result.building_joules, energy)
+        lines.append((name, result.dollars.low, result.dollars.high, joules, kind))
+    return pd.DataFrame(lines, columns=["run", "low", "high", "energy", "kind"])
+
+
 def train(flops, devices: int = 1, device: str = "H100", price=None):
     """A run under the chapter's assumptions."""
     return training.training_run(
