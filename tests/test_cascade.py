@@ -489,3 +489,18 @@ def test_rows_without_choices_do_not_make_the_answers_others(script):
     assert script.digest([row for row in rows if row["task"] != "lambada"]) == kept
     assert script.digest([{**row, "from": {"time": "later"}} for row in rows]) == kept
     assert script.digest(rows[1:]) != kept
+
+
+# --- probabilities
+
+
+def test_a_temperature_leaves_the_order_of_items_only_with_two_choices():
+    two = np.array([[0.0, 0.5], [0.0, 2.0], [1.0, 0.0]])
+    orders = [np.argsort(calibration.probabilities(two, t).max(1)).tolist() for t in (0.1, 1, 10)]
+    assert orders == [orders[0]] * 3
+    # one rival close by, or three further off: cold, the close one hurts more; warm, the three
+    four = np.array([[0.0, 1.0, 9.0, 9.0], [0.0, 1.5, 1.5, 1.5]])
+    cold, warm = (calibration.probabilities(four, t) for t in (0.2, 2.0))
+    assert cold[0].max() < cold[1].max()
+    assert warm[0].max() > warm[1].max()
+    assert cold.argmax(1).tolist() == warm.argmax(1).tolist() == [0, 0]

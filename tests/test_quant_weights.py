@@ -16,7 +16,14 @@ from sizewise.quantization.weights import codecs, convert, layers, rounding
 from sizewise.training import models
 
 torch.set_num_threads(1)
-torch._dynamo.config.disable = True  # odd shapes would be compiled one by one
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """Odd shapes would be compiled one by one; other tests of this process do compile."""
+    monkeypatch.setattr(torch._dynamo.config, "disable", True)
+
+
 bitsandbytes = layers.bnb()
 functional = pytest.importorskip("bitsandbytes.functional")
 

@@ -68,7 +68,7 @@ class Model:
             return
         if not value.strip() or not value.isprintable() or len(value) > LONGEST_NAME:
             raise ValueError("names no model")
-        if value in catalog.models() or Path(value).exists():
+        if Path(value).exists() or value in catalog.models():
             return
         if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value, re.ASCII):  # an id of the hub
             raise catalog.unknown_model(value)

@@ -1,12 +1,20 @@
-"""How sure a model is of its choice: probabilities of the choices from their likelihoods.
+"""How sure a model is of its choice, and whether it is right that often.
 
-Divided by tokens or bytes the likelihoods lie close together, so that the probabilities are
-modest: they order the items, from unsure to sure, and are not the chance of being right.
+A model's probabilities of the choices come from their likelihoods by softmax. Divided by tokens or
+bytes these lie close together, so that the probabilities are modest. One temperature for all
+items, fitted on one half of them and judged on the other, mends the scale and never changes the
+choice. With two choices it also leaves the items in their order, from unsure to sure; with more
+than two, two items may change places.
 """
 
 import hashlib
 
 import numpy as np
+
+from sizewise.validation import whole
+
+BINS = 10
+COLDEST, WARMEST = 1e-3, 1e3  # temperatures between which the best is looked for
 
 
 def energies(nats, over=None) -> np.ndarray:
@@ -31,11 +39,11 @@ def energies(nats, over=None) -> np.ndarray:
     return result
 
 
-def probabilities(energy: np.ndarray) -> np.ndarray:
-    """Softmax of -energy over the choices: (items, choices)."""
+def probabilities(energy: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Softmax of -energy / temperature over the choices: (items, choices)."""
     from scipy.special import softmax
 
-    return softmax(-energy, axis=1)
+    return softmax(-energy / temperature, axis=1)
 
 
 def margin(p: np.ndarray) -> np.ndarray:
@@ -44,6 +52,88 @@ def margin(p: np.ndarray) -> np.ndarray:
         return np.ones(len(p))
     ordered = np.sort(p, axis=1)
     return ordered[:, -1] - ordered[:, -2]
+
+
+def reliability(confidence, right, bins: int = BINS):
+    """A data frame with one row a bin of equally many items, from unsure to sure.
+
+    Columns ``items``, ``confidence`` (mean), ``right`` (share), ``low`` and ``high`` (Wilson).
+    Raises ValueError for more bins than items.
+    """
+    import pandas
+
+    from . import paired
+
+    confidence, right = np.asarray(confidence, float), paired.answers("right", right)
+    order = np.argsort(confidence, kind="stable")
+    rows = []
+    for part in np.array_split(order, whole("the bins", bins, len(order))):
+        share = paired.accuracy(right[part])
+        rows.append(
+            {
+                "items": len(part),
+                "confidence": confidence[part].mean(),
+                "right": share.value,
+                "low": share.low,
+                "high": share.high,
+            }
+        )
+    return pandas.DataFrame(rows)
+
+
+def calibration_error(confidence, right, bins: int = BINS) -> float:
+    """Expected calibration error: the mean gap between confidence and share of right answers.
+
+    In bins of equally many items (Guo et al. 2017, section 2, has equal widths). Never 0 by
+    chance alone: hold it against `calibration_floor`.
+    """
+    table = reliability(confidence, right, bins)
+    return float(np.average((table.confidence - table.right).abs(), weights=table["items"]))
+
+
+def calibration_floor(confidence, bins: int = BINS, *, samples: int = 200, seed: int = 0) -> float:
+    """What `calibration_error` would be on average, were the model right as often as it says."""
+    confidence = np.sort(np.asarray(confidence, float))  # (items,)
+    bins = whole("the bins", bins, len(confidence))
+    shape = (whole("the samples", samples, 10**5), len(confidence))
+    gaps = (np.random.default_rng(seed).random(shape) < confidence) - confidence
+    parts = np.array_split(gaps, bins, axis=1)
+    return float(sum(np.abs(part.sum(1)) for part in parts).mean() / len(confidence))
+
+
+def brier(p: np.ndarray, answers) -> float:
+    """Mean squared distance between probabilities and the answer, over choices summed: 0 to 2.
+
+    Brier 1950. Rewards order and scale together; a model sure of the right answer has 0.
+    """
+    at = _answers(p, answers)
+    return float(((p - (np.arange(p.shape[1]) == at[:, None])) ** 2).sum(1).mean())
+
+
+def surprise(energy: np.ndarray, answers, temperature: float = 1.0) -> float:
+    """Mean nats of the right choice among the choices."""
+    from scipy.special import log_softmax
+
+    at = _answers(energy, answers)
+    log_p = log_softmax(-energy / temperature, axis=1)  # (items, choices)
+    return float(-log_p[np.arange(len(at)), at].mean())
+
+
+def temperature(energy: np.ndarray, answers) -> float:
+    """The temperature at which the right choices are least surprising (Guo et al. 2017, 4.2).
+
+    The surprise is convex in 1 / temperature, so that there is one best. A model no better than
+    chance has it at the warmest that is tried, one that is always right at the coldest.
+    """
+    from scipy.optimize import minimize_scalar
+
+    result = minimize_scalar(
+        lambda log: surprise(energy, answers, np.exp(log)),
+        bounds=(np.log(COLDEST), np.log(WARMEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(result.x))
 
 
 def halves(names, seed: int = 0) -> np.ndarray:
@@ -60,3 +150,10 @@ def halves(names, seed: int = 0) -> np.ndarray:
     first = np.zeros(len(names), bool)
     first[order[: len(names) // 2]] = True
     return first
+
+
+def _answers(values: np.ndarray, answers) -> np.ndarray:
+    at = np.asarray(answers, int)
+    if at.shape != values.shape[:1] or not ((at >= 0) & (at < values.shape[1])).all():
+        raise ValueError(f"{at.shape} answers do not fit choices {values.shape}")
+    return at
