@@ -346,9 +346,10 @@
       }
       for (const cell of this.results.querySelectorAll("[data-names]")) {
         const names = cell.dataset.names.split(" ");
-        const result = this.data.results.find((one) => one.values.join(" ") === cell.dataset.names);
         const { row } = cell.parentElement.dataset;
         if (row && !rows.has(row)) continue;
+        const result = this.data.results.find((one) =>
+          one.values.join(" ") === cell.dataset.names && one.inRows === Boolean(row));
         const from = rows.get(row) || scope;
         const values = names.map((name) => from[name] ?? null);
         cell.dataset.value = values.map((one) => one ?? "").join(" ");

@@ -59,7 +59,10 @@ def described(calculator: Calculator) -> dict:
             }
             for step in calculator.steps
         ],
-        "results": [{key: getattr(one, key) for key in results} for one in calculator.results],
+        "results": [
+            {key: getattr(one, key) for key in results} | {"inRows": bool(one.each)}
+            for one in calculator.results
+        ],
         "rows": calculator.rows,
         "tables": {name: table.__name__ for name, table in calculator.tables.items()},
         "crossed": calculator.crossed and [calculator.crossed[0].__name__, *calculator.crossed[1:]],
