@@ -19,9 +19,10 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def uncompiled(monkeypatch):
+def uncompiled():
     """Odd shapes would be compiled one by one; other tests of this process do compile."""
-    monkeypatch.setattr(torch._dynamo.config, "disable", True)
+    with torch._dynamo.config.patch(disable=True):
+        yield
 
 
 bitsandbytes = layers.bnb()
