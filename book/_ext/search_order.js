@@ -34,6 +34,6 @@ var Scorer = {
     const ledger = /[0-9]/.test(asked) && docname.endsWith("/ledger") ? 1 : 0;
     const made = asked.split(/\s+/).filter(word => docname.endsWith(MADE_FOR[word])).length;
     const reference = docname.startsWith("book/api/") ? 20 : 0;  // for who asks for a function
-    return score + 10 * whole + ledger + 8 * made - reference;
+    return score + 30 * whole + ledger + 20 * made - reference;
   },
 };
