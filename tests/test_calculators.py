@@ -25,7 +25,7 @@ from calculators import (
 )
 from calculators.parts import OWN
 from sizewise import paths, scaling_laws
-from sizewise.costs import energy, forecast, formats, memory, roofline, training
+from sizewise.costs import deployment, energy, forecast, formats, memory, roofline, training
 from sizewise.data import catalog, records
 from sizewise.models import parameters as counting
 from sizewise.models.architecture import Grouped, Layer, Model
@@ -170,7 +170,9 @@ def fit_truth(case: dict) -> dict:
         price=price,
     )
     dollars = floor.dollars_per_million_tokens
-    context = worked.largest(lambda n: holding(n, case["batch"]).devices <= devices, 1 << 30)
+    context = deployment.last_holding(
+        lambda n: holding(n, case["batch"]).devices <= devices, 1 << 30
+    )
     return {
         "weights_bytes": held.weights_bytes,
         "kv_bytes": held.kv_bytes,
@@ -186,7 +188,7 @@ def fit_truth(case: dict) -> dict:
         "dollars_low": dollars and dollars.low,
         "dollars_high": dollars and dollars.high,
         "largest_context": min(context, model.max_context or context) if context else None,
-        "most_requests": worked.largest(
+        "most_requests": deployment.last_holding(
             lambda n: holding(case["context"], n).devices <= devices, 1 << 20
         ),
         **forecast_truth(model, device, weights, kv, case | {"devices": devices}, price),

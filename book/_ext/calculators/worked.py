@@ -5,6 +5,8 @@ import re
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 
+from sizewise.costs import deployment
+
 from .parts import OWN, Calculator
 from .tables import Cell
 from .tracing import Formula
@@ -83,23 +85,9 @@ def _largest(calculator: Calculator, case: dict, limit, scope: dict) -> int | No
     def holds(value: int) -> bool:
         return _steps(calculator, case | {limit.field: value})["needed"] <= scope["devices"]
 
-    size = largest(holds, limit.most)
+    size = deployment.last_holding(holds, limit.most)
     bound = scope.get(limit.bound)
     return min(size, bound) if size and bound else size
-
-
-def largest(holds, most: int) -> int | None:
-    """The largest number from 1 to ``most`` for which ``holds``, which only ever turns false."""
-    if not holds(1):
-        return None
-    low, high = 1, 2
-    while high <= most and holds(high):
-        low, high = high, 2 * high
-    high = min(high, most + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
 
 
 def _steps(calculator: Calculator, given: dict) -> dict:

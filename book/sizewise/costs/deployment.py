@@ -9,6 +9,7 @@ layers. Expert parallelism gives each rank whole experts. Source: the layouts of
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -265,13 +266,20 @@ def largest(quantity: str, model: Model, device, layout: Layout, **options) -> i
     def holds(n: int) -> bool:
         return fits(plan(model, device, layout, **(options | {quantity: n})))
 
+    return last_holding(holds, MOST_CONTEXT if quantity == "context" else MOST_REQUESTS)
+
+
+def last_holding(holds: Callable[[int], bool], most: int) -> int | None:
+    """The largest number from 1 to ``most`` for which ``holds``, which only ever turns false.
+
+    None if it is false for 1.
+    """
     if not holds(1):
         return None
-    limit = MOST_CONTEXT if quantity == "context" else MOST_REQUESTS
     low, high = 1, 2
-    while high <= limit and holds(high):
+    while high <= most and holds(high):
         low, high = high, 2 * high
-    high = min(high, limit + 1)
+    high = min(high, most + 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
