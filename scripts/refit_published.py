@@ -47,7 +47,7 @@ def our_ladder() -> scaling_laws.Runs:
 TABLES: dict[str, Callable[[], scaling_laws.Runs]] = {
     CHINCHILLA: public_runs.chinchilla,
     WITH_OUTLIERS: lambda: public_runs.chinchilla(outliers=True),
-    **{f"gadre-{c}": lambda c=c: public_runs.gadre_runs(c) for c in public_runs.CORPORA},
+    **{f"gadre-{c}": lambda c=c: public_runs.gadre_runs(c) for c in public_runs.corpora()},
     "muennighoff-c4": public_runs.muennighoff,
     "olmo-ladder": public_runs.olmo_runs,
     "gemstones": public_runs.gemstones,
@@ -100,7 +100,7 @@ def grid() -> list[dict]:
         ]
     rows += [
         {"what": "error_law", "table": f"gadre-{corpus}", "samples": 1000}
-        for corpus in public_runs.CORPORA
+        for corpus in public_runs.corpora()
     ]
     rows += [
         {
@@ -116,7 +116,7 @@ def grid() -> list[dict]:
     ]
     rows += [
         {"what": "returns", "table": table, "multiple": 1}
-        for table in (*(f"gadre-{corpus}" for corpus in public_runs.CORPORA), "olmo-ladder")
+        for table in (*(f"gadre-{corpus}" for corpus in public_runs.corpora()), "olmo-ladder")
     ]
     rows += [
         {"what": "coverage", "table": table, "trials": trials, "samples": TRIAL_SAMPLES}
@@ -388,7 +388,7 @@ def returns(table: str, multiple: float) -> dict:
     """
     if table == "olmo-ladder":
         runs = public_runs.olmo_table()
-        tasks = [f"acc_{task}" for task in public_runs.OLMO_TASKS]
+        tasks = [f"acc_{task}" for task in public_runs.entry("olmo")["tasks"]]
         runs["accuracy"] = runs[tasks].mean(axis=1)
     else:
         runs = public_runs.gadre_table(table.removeprefix("gadre-"))

@@ -70,10 +70,11 @@ def test_jsonl_and_csv_hold_the_same_runs(tmp_path, frame):
 
 
 def test_a_changed_table_is_not_taken_for_the_published_one(tmp_path, monkeypatch):
-    (tmp_path / public_runs.CHINCHILLA.name).write_text("Model Size,Training FLOP,loss\n1,2,3\n")
+    file = public_runs.entry("chinchilla")["file"]
+    (tmp_path / file).write_text("Model Size,Training FLOP,loss\n1,2,3\n")
     monkeypatch.setenv("SIZEWISE_PUBLISHED", str(tmp_path))
     with pytest.raises(ValueError, match="SHA-256"):
-        public_runs.fetch(public_runs.CHINCHILLA)
+        public_runs.fetch("chinchilla")
 
 
 def test_an_unknown_law_is_answered_with_the_nearest():

@@ -19,7 +19,7 @@ def rows():
 
 
 def test_the_tables_have_the_runs_that_their_papers_say(published_tables):
-    corpora = [len(public_runs.gadre_runs(corpus)) for corpus in public_runs.CORPORA]
+    corpora = [len(public_runs.gadre_runs(corpus)) for corpus in public_runs.corpora()]
     assert sum(corpora) == 104
     gemstones = public_runs.gemstones(every=477)
     assert (len(gemstones), gemstones.clusters.max() + 1) == (3850, 22)
@@ -36,7 +36,7 @@ def test_muennighoffs_table_has_the_runs_of_the_paper(published_tables):
 
 
 def test_a_run_and_its_scores_become_one_row():
-    source = public_runs.GADRE
+    paths, rows_of = public_runs.COLLECTED["gadre"]
     name = "c4_original-open_lm_1b-1.0"
     run = {
         "name": name,
@@ -47,13 +47,17 @@ def test_a_run_and_its_scores_become_one_row():
             {"loss": 3.5, "val_data": ["training/eval_data/c4_val/x.tar"]},
         ],
     }
-    (first,) = source.rows_of(f"exp_data/models/{name}.json", json.dumps(run))
-    scores = {"eval_metrics": {"icl": dict.fromkeys(public_runs.AVERAGED, 0.0) | {"mmlu": 0.3}}}
-    (second,) = source.rows_of(f"exp_data/evals/evaluation_{name}_heavy.json", json.dumps(scores))
+    (first,) = rows_of(f"exp_data/models/{name}.json", json.dumps(run))
+    scores = {
+        "eval_metrics": {
+            "icl": dict.fromkeys(public_runs.entry("gadre")["tasks"], 0.0) | {"mmlu": 0.3}
+        }
+    }
+    (second,) = rows_of(f"exp_data/evals/evaluation_{name}_heavy.json", json.dumps(scores))
     assert first["name"] == second["name"] == name
     assert (first["loss_c4_val"], second["score_copa"]) == (3.5, 0.0)
-    assert set(first | second) == set(source.columns)
-    assert len(source.paths) == 2 * 104
+    assert set(first | second) == set(public_runs.columns("gadre"))
+    assert len(paths()) == 2 * 104
 
 
 # ------------------------------------------------------------------ published fits, made again

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sizewise import units
 
@@ -120,6 +120,42 @@ def verify(file: Path, sha256: str, name: str) -> Path:
     if digest != sha256:
         raise ValueError(f"{file}: SHA-256 is {digest}, but {name} is pinned to {sha256}")
     return file
+
+
+def in_folder(name: str) -> Path | None:
+    """A published file in the folders of ``SIZEWISE_PUBLISHED`` (several with ``:`` between).
+
+    None if the variable is not set. Raises ValueError if it is, and no folder has the file.
+    """
+    folders = [Path(part) for part in os.environ.get("SIZEWISE_PUBLISHED", "").split(":") if part]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    if folders:
+        raise ValueError(f"SIZEWISE_PUBLISHED: no {name} in {', '.join(map(str, folders))}")
+    return None
+
+
+def published(name: str, where: dict[str, Any], path: str, sha256: str | None) -> Path:
+    """A file of a public repository, `in_folder` or fetched once into a user cache.
+
+    ``where`` has the ``repository`` (of GitHub) and the ``commit``. Raises ValueError if it cannot
+    be had, or is not the file of this SHA-256; without one it is for the caller to check.
+    """
+    if file := in_folder(name):
+        return verify(file, sha256, f"the file of {where['repository']}") if sha256 else file
+    import pooch
+
+    url = f"https://raw.githubusercontent.com/{where['repository']}/{where['commit']}/{path}"
+    try:
+        known_hash = f"sha256:{sha256}" if sha256 else None
+        return Path(pooch.retrieve(url, known_hash, path=pooch.os_cache("sizewise")))
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        reason = str(error).split("\n")[0][:120]
+        raise ValueError(
+            f"cannot fetch {url} ({reason}); a folder that holds {name} can stand in, named by "
+            "SIZEWISE_PUBLISHED"
+        ) from None
 
 
 def members(file: Path, pattern: str) -> Iterator[tuple[str, bytes]]:

@@ -8,7 +8,6 @@ hold, instead of the archives, the one table of right and wrong that was collect
 import json
 import os
 import re
-import zipfile
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,21 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from sizewise import units
 from sizewise.data import downloads, records
 
-KNOWLEDGE = (
-    "biology",
-    "economics",
-    "health",
-    "history",
-    "law",
-    "other",
-    "philosophy",
-    "psychology",
-)
-REASONING = ("business", "chemistry", "engineering", "math", "physics")
-GROUPS = {"knowledge": KNOWLEDGE, "reasoning": REASONING, "code": ("computer science",)}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "knowledge": (
+        *("biology", "economics", "health", "history"),
+        *("law", "other", "philosophy", "psychology"),
+    ),
+    "reasoning": ("business", "chemistry", "engineering", "math", "physics"),
+    "code": ("computer science",),
+}
 STATED = re.compile(r"answer is \(?([A-J])\)?")
 LABELLED = re.compile(r"[aA]nswer:\s*\(?([A-J])")
 ALONE = re.compile(r"\b[A-J]\b")
@@ -87,41 +81,18 @@ def load() -> Answers:
 
     Raises ValueError for a file that cannot be had, or is not the one that was pinned.
     """
-    folder = os.environ.get("SIZEWISE_PUBLISHED", "")
-    table = Path(folder) / facts()["table"]["name"] if folder else None
-    first = next(iter(models()))
-    if table and table.is_file() and not (Path(folder) / archive(first)).is_file():
-        return _from_table(downloads.verify(table, facts()["table"]["sha256"], table.name))
-    return _from_archives([_file(model, folder) for model in models()])
-
-
-def archive(model: str) -> str:
-    """The name of a model's archive."""
-    return f"model_outputs_{model}_5shots.zip"
-
-
-def _file(model: str, folder: str) -> Path:
-    file = archive(model)
-    pinned = models()[model]["sha256"]
-    if folder:
-        if not (Path(folder) / file).is_file():
-            raise ValueError(f"SIZEWISE_PUBLISHED: no {file} in {folder}")
-        return downloads.verify(Path(folder) / file, pinned, file)
-    import pooch
-
-    where = facts()
-    url = (
-        f"https://raw.githubusercontent.com/{where['repository']}/{where['commit']}/"
-        f"{where['folder']}/{file}"
+    table = facts()["table"]
+    folders = os.environ.get("SIZEWISE_PUBLISHED", "").split(":")
+    names = [f"model_outputs_{model}_5shots.zip" for model in models()]
+    if any(folders) and not any((Path(folder) / names[0]).is_file() for folder in folders):
+        return _from_table(downloads.published(table["name"], facts(), "", table["sha256"]))
+    pinned = zip(names, models().values(), strict=True)
+    return _from_archives(
+        [
+            downloads.published(name, facts(), f"{facts()['folder']}/{name}", model["sha256"])
+            for name, model in pinned
+        ]
     )
-    try:
-        return Path(pooch.retrieve(url, f"sha256:{pinned}", file, pooch.os_cache("sizewise")))
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0][:120]
-        raise ValueError(
-            f"cannot fetch {url} ({reason}); a folder that holds {facts()['table']['name']} can "
-            "stand in, named by SIZEWISE_PUBLISHED"
-        ) from None
 
 
 def _from_table(file: Path) -> Answers:
@@ -129,9 +100,6 @@ def _from_table(file: Path) -> Answers:
 
     table = pandas.read_csv(file).sort_values("question_id")
     names = list(models())
-    missing = [model for model in names if model not in table]
-    if missing:
-        raise units.unknown("model", missing[0], list(table))
     return Answers(
         names,
         table["question_id"].to_numpy(),
@@ -171,11 +139,8 @@ def _from_archives(files: list[Path]) -> Answers:
 
 def _read(file: Path) -> list[dict[str, Any]]:
     """The rows of an archive, which holds one JSON list; some end in sums that are no rows."""
-    with zipfile.ZipFile(file) as content:
-        (member,) = [entry for entry in content.namelist() if entry.endswith(".json")]
-        with content.open(member) as text:
-            rows = json.loads(downloads.limited(text, f"{file.name}: {member}"))
-    rows = [row for row in rows if isinstance(row, dict)]
+    ((_, content),) = downloads.members(file, r".*\.json")
+    rows = [row for row in json.loads(content) if isinstance(row, dict)]
     for row in rows:
         text = row.get("generated_text") or row.get("model_outputs") or ""
         row["text"] = text[0] if isinstance(text, list) else text

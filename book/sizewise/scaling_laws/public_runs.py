@@ -1,85 +1,52 @@
 """Tables that others published: fetched from their repository, checked, and never stored here.
 
-``SIZEWISE_PUBLISHED`` names folders that hold the files instead (several with ``:`` between), for
-a machine with no web. A table that is one file of its repository is checked by the SHA-256 of the
-file; one that is collected from several, by a SHA-256 over its rows in a fixed order and notation,
-so that folder and repository pass by the same measure.
+``data/facts/public_tables.yml`` says where each is. ``SIZEWISE_PUBLISHED`` names folders that hold
+the files instead (several with ``:`` between), for a machine with no web. A table that is one file
+of its repository is checked by the SHA-256 of the file; one that is collected from several, by a
+SHA-256 over its rows in a fixed order and notation, so that folder and repository pass by the same
+measure.
 """
 
 import csv
 import hashlib
+import itertools
 import json
-import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from sizewise.data import downloads, records
 
 from .forms import TRAIN_FLOPS
 from .runs import Runs
 
 DIGITS = ".10g"  # a mean of 57 subjects differs in the last digits with the order of summation
 OUTLIERS = 5  # runs of the highest losses, left out by the replication (Besiroglu et al. 2024)
-CORPORA = {"c4": "c4_original", "redpajama": "rpj", "refinedweb": "rw_original"}
-# The 17 tasks on which small models are well above chance: Gadre et al. 2024, section 3.
-AVERAGED = (
-    "bigbench_operators",
-    "pubmed_qa_labeled",
-    "hellaswag_zeroshot",
-    "boolq",
-    "arc_easy",
-    "coqa",
-    "bigbench_dyck_languages",
-    "lambada_openai",
-    "bigbench_novel_concepts",
-    "winograd",
-    "bigbench_cs_algorithms",
-    "commonsense_qa",
-    "bigbench_qa_wikidata",
-    "hellaswag",
-    "copa",
-    "squad",
-    "piqa",
-)
 GEMSTONES_EVERY = 2385  # steps between the points that the paper fits; the file has five times more
 OLMO_3B = 3_169_537_280  # parameters of the size that the paper's configuration leaves out
 OLMO_LOSS = "eval/c4_en-validation/CrossEntropyLoss"
-OLMO_SIZES = {
-    "190M": 190_354_176,
-    "370M": 371_262_464,
-    "760M": 758_220_288,
-    "1B": 1_279_395_840,
-    "3B": None,
-}
 OLMO_RATIO = 20  # tokens a parameter at one "Chinchilla multiple"
-PYTHIA_SIZES = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
+OLMO_SCORES = {
+    "bpb": "eval/downstream_bpb/{}_rc_5shot_bpb",
+    "acc": "eval/downstream/{}_rc_5shot_len_norm",
+}
 PYTHIA_STEP = 143000  # the last checkpoint
 SUBJECT, SUBJECTS = "hendrycksTest-", 57  # MMLU, one task a subject
 RECORD = re.compile(r"^(\d+) \| ([\d.]+) minutes \|.*?\| (\d\d)/(\d\d)/(\d\d) \|", re.M)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A table of a public repository at a commit; ``name`` is what a local folder calls it.
+@cache
+def entry(name: str) -> dict[str, Any]:
+    """Where a table is: its entry of ``data/facts/public_tables.yml``."""
+    return next(row for row in records.facts("public_tables") if row["name"] == name)
 
-    With ``rows_of`` (path, text of the file -> rows by column) it is collected from several files,
-    and ``sha256`` is the `digest` of the rows in ``columns``; without, it is one file as it stands.
-    Rows that agree in ``key`` are parts of one.
-    """
 
-    name: str
-    repository: str
-    commit: str
-    paths: tuple[str, ...]
-    sha256: str
-    columns: tuple[str, ...] = ()
-    rows_of: Callable[[str, str], list[dict]] | None = None
-    key: str | None = None
-
-    def url(self, path: str) -> str:
-        return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{path}"
+def corpora() -> dict[str, str]:
+    """The corpora of Gadre et al. 2024, with the names that their table has for them."""
+    return entry("gadre")["corpora"]
 
 
 def digest(rows) -> str:
@@ -88,49 +55,57 @@ def digest(rows) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def fetch(source: Source) -> Path:
+def fetch(name: str) -> Path:
     """A table that is one file, from ``SIZEWISE_PUBLISHED`` or by way of a user cache.
 
     Raises ValueError if it is not there, cannot be fetched, or is not the file that was pinned.
     """
-    if (file := _in_folder(source)) is None:
-        return _retrieve(source, source.paths[0], f"sha256:{source.sha256}")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != source.sha256:
-        raise ValueError(f"{file} is not the file of {source.repository}: its SHA-256 differs")
-    return file
+    table = entry(name)
+    return downloads.published(table["file"], table, table["path"], table["sha256"])
 
 
-def fetch_rows(source: Source):
+def fetch_rows(name: str):
     """A collected table as a data frame, from ``SIZEWISE_PUBLISHED`` or from the repository.
 
     Columns that hold numbers alone are floats. Raises ValueError as `fetch` does.
     """
     import pandas
 
-    if file := _in_folder(source):
-        with file.open(encoding="utf-8", newline="") as lines:
-            parts = list(csv.DictReader(lines))
+    table = entry(name)
+    if file := downloads.in_folder(table["file"]):
+        frame = pandas.read_csv(file, dtype=str, keep_default_na=False)
     else:
+        paths, rows_of = COLLECTED[name]
         parts = []
-        for path in source.paths:  # what arrives is only parsed as text, and checked when complete
-            parts += source.rows_of(path, _retrieve(source, path, None).read_text(encoding="utf-8"))
-    if source.key:
-        merged: dict = {}
-        for part in parts:
-            merged.setdefault(part[source.key], {}).update(part)
-        parts = list(merged.values())
-    rows = [
-        tuple("" if part.get(name) is None else part[name] for name in source.columns)
-        for part in parts
-    ]
-    if digest(rows) != source.sha256:
-        raise ValueError(f"{source.name} holds other rows than {source.repository} had when pinned")
-    frame = pandas.DataFrame(rows, columns=list(source.columns)).replace("", np.nan)
+        for path in paths():  # what arrives is only parsed as text, and checked when complete
+            text = downloads.published(table["file"], table, path, None).read_text("utf-8")
+            parts += rows_of(path, text)
+        frame = pandas.DataFrame(parts)
+        if key := table.get("key"):  # rows that agree in it are parts of one
+            frame = frame.groupby(key, sort=False, as_index=False).first()
+    frame = frame[columns(name)].astype(object)
+    frame = frame.where(frame.notna(), "")
+    if digest(frame.itertuples(index=False)) != table["sha256"]:
+        raise ValueError(
+            f"{table['file']} holds other rows than {table['repository']} had when pinned"
+        )
+    frame = frame.replace("", np.nan)
     for column in frame:
         numbers = pandas.to_numeric(frame[column], errors="coerce")
         if numbers.notna().sum() == frame[column].notna().sum():
             frame[column] = numbers.astype(float)
     return frame
+
+
+def columns(name: str) -> list[str]:
+    """The columns of a collected table, those of its tasks last."""
+    table = entry(name)
+    if name == "olmo":
+        parts = itertools.chain(*table["tasks"].values())
+        tasks = [score.format(part) for part in parts for score in OLMO_SCORES.values()]
+    else:
+        tasks = [f"score_{task}" for task in table.get("tasks", ())]
+    return [*table["columns"], *tasks]
 
 
 def chinchilla(outliers: bool = False) -> Runs:
@@ -141,7 +116,7 @@ def chinchilla(outliers: bool = False) -> Runs:
     """
     import pandas
 
-    table = pandas.read_csv(fetch(CHINCHILLA))
+    table = pandas.read_csv(fetch("chinchilla"))
     params, spent = table["Model Size"].to_numpy(), table["Training FLOP"].to_numpy()
     runs = Runs.from_arrays(params, spent / (TRAIN_FLOPS * params), table["loss"].to_numpy())
     if outliers:
@@ -152,14 +127,14 @@ def chinchilla(outliers: bool = False) -> Runs:
 
 
 def gadre_table(corpus: str):
-    """The models of Gadre et al. 2024 trained on a corpus of `CORPORA`, as a data frame.
+    """The models of Gadre et al. 2024 trained on a corpus of `corpora`, as a data frame.
 
     ``params`` with embeddings, ``tokens``, ``multiple`` (of 20 tokens a parameter), ``loss`` on C4
-    in nats a token, ``accuracy``: the mean over `AVERAGED`.
+    in nats a token, ``accuracy``: the mean over its 17 tasks.
     """
-    table = fetch_rows(GADRE)
-    table = table[table["dataset"] == CORPORA[corpus]].reset_index(drop=True)
-    table["accuracy"] = table[[f"score_{task}" for task in AVERAGED]].mean(axis=1)
+    table = fetch_rows("gadre")
+    table = table[table["dataset"] == corpora()[corpus]].reset_index(drop=True)
+    table["accuracy"] = table[[f"score_{task}" for task in entry("gadre")["tasks"]]].mean(axis=1)
     return table.rename(columns={"loss_c4_val": "loss", "chinchilla_multiplier": "multiple"})
 
 
@@ -171,10 +146,9 @@ def gadre_runs(corpus: str) -> Runs:
 def gadre_five() -> Runs:
     """The five runs on C4 behind their published law: four sizes at 20 tokens, one at 320."""
     table = gadre_table("c4")
-    sizes = table["params"] < 1e9
     smallest = table["params"] == table["params"].min()
-    five = sizes & (table["multiple"] == 1) | smallest & (table["multiple"] == 16)
-    rows = table[five]
+    small = (table["params"] < 1e9) & (table["multiple"] == 1)
+    rows = table[small | smallest & (table["multiple"] == 16)]
     return Runs(*(rows[column].to_numpy(float) for column in ("params", "tokens", "loss")))
 
 
@@ -185,7 +159,7 @@ def gemstones(every: int = GEMSTONES_EVERY) -> Runs:
     """
     import pandas
 
-    table = pandas.read_json(fetch(GEMSTONES), lines=True)
+    table = pandas.read_json(fetch("gemstones"), lines=True)
     table = table[table["step"] % every == 0]
     return Runs.from_arrays(
         table["params_active_precise"],
@@ -200,7 +174,7 @@ def muennighoff() -> Runs:
 
     Read from the printed output of a notebook: name, parameters, tokens, unique tokens, loss.
     """
-    cells = json.loads(fetch(MUENNIGHOFF).read_text(encoding="utf-8"))["cells"]
+    cells = json.loads(fetch("muennighoff").read_text(encoding="utf-8"))["cells"]
     texts = (
         "".join(output.get("text", ())) for cell in cells for output in cell.get("outputs", ())
     )
@@ -217,19 +191,18 @@ def olmo_table():
     """The last evaluation of the ladder of Bhagia et al. 2024: 30 runs, 190M to 3B.
 
     ``params`` with the head and without the input embedding, ``tokens``, ``multiple``, ``size``,
-    ``loss`` on C4; for each of `OLMO_TASKS` ``bpb_TASK``, the bits a byte of its right answers, and
+    ``loss`` on C4; for each task ``bpb_TASK``, the bits a byte of its right answers, and
     ``acc_TASK``.
     """
-    table = fetch_rows(OLMO_LADDER)
+    table = fetch_rows("olmo").rename(
+        columns={"chinchilla_multiple": "multiple", OLMO_LOSS: "loss"}
+    )
     table["size"] = table["run"].str.split("-").str[0]
     table["params"] = table["params"].fillna(OLMO_3B)
-    table["multiple"] = table["chinchilla_multiple"]
     table["tokens"] = OLMO_RATIO * table["params"] * table["multiple"]
-    table["loss"] = table[OLMO_LOSS]
-    for task, parts in OLMO_TASKS.items():
-        for short, pattern in (("bpb", OLMO_BITS), ("acc", OLMO_ACCURACY)):
-            columns = [pattern.format(part) for part in parts]
-            table[f"{short}_{task}"] = table[columns].mean(axis=1)
+    for task, parts in entry("olmo")["tasks"].items():
+        for short, pattern in OLMO_SCORES.items():
+            table[f"{short}_{task}"] = table[[pattern.format(part) for part in parts]].mean(axis=1)
     return table
 
 
@@ -242,33 +215,6 @@ def olmo_runs() -> Runs:
         table["loss"],
         cluster=table["run"].str.removesuffix("-rerun"),
     )
-
-
-def _in_folder(source: Source) -> Path | None:
-    """The file in the folders of ``SIZEWISE_PUBLISHED``; None if the variable is not set."""
-    folders = [
-        Path(folder) for folder in os.environ.get("SIZEWISE_PUBLISHED", "").split(":") if folder
-    ]
-    if not folders:
-        return None
-    for folder in folders:
-        if (folder / source.name).is_file():
-            return folder / source.name
-    raise ValueError(f"SIZEWISE_PUBLISHED: no {source.name} in {', '.join(map(str, folders))}")
-
-
-def _retrieve(source: Source, path: str, sha256: str | None) -> Path:
-    import pooch
-
-    try:
-        file = pooch.retrieve(source.url(path), sha256, path=pooch.os_cache("sizewise"))
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        reason = str(error).split("\n")[0][:120]
-        raise ValueError(
-            f"cannot fetch {source.url(path)} ({reason}); a folder that holds {source.name} can "
-            "stand in, named by SIZEWISE_PUBLISHED"
-        ) from None
-    return Path(file)
 
 
 def _plain(value) -> str:
@@ -287,10 +233,25 @@ def _speedrun_rows(path: str, text: str) -> list[dict]:
     ]
 
 
+def _pythia_paths() -> list[str]:
+    paths = []
+    for size in entry("pythia")["sizes"]:
+        for model in (size, f"{size}-deduped"):
+            folder = "1b-bf16" if model == "1b" else model
+            for shots, end in (("zero", folder), ("five", f"{model}-5shot")):
+                file = f"{end}_step{PYTHIA_STEP}.json"
+                paths.append(f"evals/pythia-v1/pythia-{folder}/{shots}-shot/{file}")
+    return paths
+
+
 def _pythia_rows(path: str, text: str) -> list[dict]:
     """One evaluation, a row a metric; MMLU as a mean of subjects."""
-    model = path.split("/")[2].removeprefix("pythia-")
-    shots = path.split("/")[3].removesuffix("-shot")
+    _, _, model, shots, _ = path.split("/")
+    settings = {
+        "model": model.removeprefix("pythia-"),
+        "shots": shots.removesuffix("-shot"),
+        "step": PYTHIA_STEP,
+    }
     results = json.loads(text)["results"]
     subjects = [m["acc"] for task, m in results.items() if task.startswith(SUBJECT)]
     scores = [
@@ -301,36 +262,13 @@ def _pythia_rows(path: str, text: str) -> list[dict]:
     ]
     if len(subjects) == SUBJECTS:
         scores.append(("mmlu_macro57", "acc", sum(subjects) / SUBJECTS))
-    return [
-        {
-            "model": model,
-            "shots": shots,
-            "step": PYTHIA_STEP,
-            "task": task,
-            "metric": metric,
-            "value": value,
-        }
-        for task, metric, value in scores
-    ]
+    return [settings | dict(zip(("task", "metric", "value"), s, strict=True)) for s in scores]
 
 
-def _pythia_paths() -> tuple[str, ...]:
-    models = [f"{size}{kind}" for size in PYTHIA_SIZES for kind in ("", "-deduped")]
-    models[models.index("1b")] = "1b-bf16"
-    paths = []
-    for model in models:
-        five = model.removesuffix("-bf16")  # so named in the repository
-        paths += [
-            f"{model}/zero-shot/{model}_step{PYTHIA_STEP}.json",
-            f"{model}/five-shot/{five}-5shot_step{PYTHIA_STEP}.json",
-        ]
-    return tuple(f"evals/pythia-v1/pythia-{path}" for path in paths)
-
-
-def _olmo_paths() -> tuple[str, ...]:
+def _olmo_paths() -> list[str]:
     tokens = ("0.5xC", "1xC", "1xC-rerun", "2xC", "5xC", "10xC")
     folder = "src/scripts/paper/data/ladder-runs"
-    return tuple(f"{folder}/{size}-{multiple}.csv" for size in OLMO_SIZES for multiple in tokens)
+    return [f"{folder}/{size}-{n}.csv" for size in entry("olmo")["sizes"] for n in tokens]
 
 
 def _olmo_rows(path: str, text: str) -> list[dict]:
@@ -338,11 +276,15 @@ def _olmo_rows(path: str, text: str) -> list[dict]:
     name = Path(path).stem
     size, multiple = name.split("-")[:2]
     evaluated = [row for row in csv.DictReader(text.splitlines()) if row[OLMO_LOSS]]
-    settings = {"run": name, "params": OLMO_SIZES[size], "chinchilla_multiple": multiple[:-2]}
+    settings = {
+        "run": name,
+        "params": entry("olmo")["sizes"][size],
+        "chinchilla_multiple": multiple[:-2],
+    }
     return [evaluated[-1] | settings]
 
 
-def _gadre_paths() -> tuple[str, ...]:
+def _gadre_paths() -> list[str]:
     shapes = ("d=96_l=8_h=4", "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h=8")
     multiples = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
     large = {"c4_original": 4.0, "rpj": 32.0, "rw_original": 16.0}
@@ -353,7 +295,7 @@ def _gadre_paths() -> tuple[str, ...]:
         runs.append(f"{corpus}-open_lm_1b-{multiple}")
     runs.remove("c4_original-d=1024_l=24_h=8-32.0")  # was never made
     models = [f"exp_data/models/{run}.json" for run in runs]
-    return (*models, *(f"exp_data/evals/evaluation_{run}_heavy.json" for run in runs))
+    return [*models, *(f"exp_data/evals/evaluation_{run}_heavy.json" for run in runs)]
 
 
 def _gadre_rows(path: str, text: str) -> list[dict]:
@@ -362,7 +304,9 @@ def _gadre_rows(path: str, text: str) -> list[dict]:
     if path.startswith("exp_data/evals/"):
         name = Path(path).name.removeprefix("evaluation_").removesuffix("_heavy.json")
         scores = file["eval_metrics"]["icl"]
-        return [{"name": name} | {f"score_{task}": scores[task] for task in AVERAGED}]
+        return [
+            {"name": name} | {f"score_{task}": scores[task] for task in entry("gadre")["tasks"]}
+        ]
     settings = file["hyperparameters"]
     (loss,) = (r["loss"] for r in file["results"] if "eval_data/c4_val/" in r["val_data"][0])
     return [
@@ -377,108 +321,10 @@ def _gadre_rows(path: str, text: str) -> list[dict]:
     ]
 
 
-CHINCHILLA = Source(
-    name="chinchilla_figure4_points.csv",
-    repository="epoch-research/analyzing-chinchilla",
-    commit="92258837425e1b5f2851d624287f0120583a3d0e",
-    paths=("data/svg_extracted_data.csv",),
-    sha256="193478df4e90f040016431996c45682659306840ecdadf83cfb9cd5ca0aa1b30",
-)
-RUAN = {
-    "repository": "ryoungj/ObsScaling",
-    "commit": "4d6e1e43fd2635d04654aa77d1df9d5266ea0382",
+# for each collected table its files, and what makes rows of one: (path, text) -> rows by column
+COLLECTED = {
+    "speedrun": (lambda: ["README.md"], _speedrun_rows),
+    "pythia": (_pythia_paths, _pythia_rows),
+    "gadre": (_gadre_paths, _gadre_rows),
+    "olmo": (_olmo_paths, _olmo_rows),
 }
-BENCHMARKS = Source(
-    name="obs_base_benchmarks.csv",
-    paths=("eval_results/base_llm_benchmark_eval.csv",),
-    sha256="511996815735a4c46251dc585dcc525e370d148201f86561e6f927f9df2d0db8",
-    **RUAN,
-)
-EMERGENT = Source(
-    name="obs_emergent.csv",
-    paths=("eval_results/base_llm_emergent_capability_eval.csv",),
-    sha256="a156beee73c39b7833c3c53535c473939105512d85e90b0143be7325e516ef7c",
-    **RUAN,
-)
-SPEEDRUN = Source(
-    name="speedrun_records.csv",
-    repository="KellerJordan/modded-nanogpt",
-    commit="f411b3d346aa52d3504324ca93c230fd84c6c07f",
-    paths=("README.md",),
-    sha256="edf6e10a100bc536b4dad56357fa75574c2cfdf45cced7da148f6c40d9bae701",
-    columns=("record", "minutes_8xH100", "date"),
-    rows_of=_speedrun_rows,
-)
-PYTHIA = Source(
-    name="pythia_final_scores.csv",
-    repository="EleutherAI/pythia",
-    commit="a19eecb807ec2c79a39ebf18108816e6ffffc1d5",
-    paths=_pythia_paths(),
-    sha256="811b2b4ef2c6b9e8c31f4e7b458eaf5397789f6c544dc01eab144874fc96649f",
-    columns=("model", "shots", "step", "task", "metric", "value"),
-    rows_of=_pythia_rows,
-)
-GADRE = Source(
-    name="gadre_runs.csv",
-    repository="mlfoundations/scaling",
-    commit="a003c4913793ac2ae7ef87b28ecb562955d026d5",
-    paths=_gadre_paths(),
-    sha256="622cb40343297632b3cb3b57c3012cefe2bcb235d49a5715a13603b7eb6ee04a",
-    columns=(
-        "name",
-        "dataset",
-        "params",
-        "tokens",
-        "chinchilla_multiplier",
-        "loss_c4_val",
-        *(f"score_{task}" for task in AVERAGED),
-    ),
-    rows_of=_gadre_rows,
-    key="name",
-)
-GEMSTONES = Source(
-    name="gemstones_hot.jsonl",
-    repository="mcleish7/gemstone-scaling-laws",
-    commit="5f420478f6057b0cbb4d13405fb10ca64675bccb",
-    paths=("wandb_dfs/wandb_df_for_fitting_hot_100b%2B_477.jsonl",),
-    sha256="c7a56e023c2cee6be296defc284126778c62387023a6e0c01e57599999591f5d",
-)
-MUENNIGHOFF = Source(
-    name="parametric_fit.ipynb",
-    repository="huggingface/datablations",
-    commit="13701315b163f1c54642b94ad237b2699187c3ee",
-    paths=("utils/parametric_fit.ipynb",),
-    sha256="6c65d270e70c944a9ac90f5f1213a4584e1ff9d6d2781cd86900663f4ab17db9",
-)
-OLMO_BITS = "eval/downstream_bpb/{}_rc_5shot_bpb"
-OLMO_ACCURACY = "eval/downstream/{}_rc_5shot_len_norm"
-OLMO_TASKS = {
-    "mmlu": tuple(f"mmlu_{k}_test" for k in ("stem", "humanities", "social_sciences", "other")),
-    "hellaswag": ("hellaswag_val",),
-    "arc_challenge": ("arc_challenge_test",),
-    "arc_easy": ("arc_easy_test",),
-    "piqa": ("piqa_val",),
-    "csqa": ("csqa_val",),
-    "socialiqa": ("socialiqa_val",),
-    "openbookqa": ("openbookqa_test",),
-}
-OLMO_LADDER = Source(
-    name="olmo_ladder.csv",
-    repository="allenai/OLMo-ladder",
-    commit="67a3f440f787d020da35e3ca8eeae475fae754f5",
-    paths=_olmo_paths(),
-    sha256="1cd271087be32128d07928c1f405fe9d89877aeccfca3b2ac311f134b79181c2",
-    columns=(
-        "run",
-        "params",
-        "chinchilla_multiple",
-        OLMO_LOSS,
-        *(
-            pattern.format(part)
-            for parts in OLMO_TASKS.values()
-            for part in parts
-            for pattern in (OLMO_BITS, OLMO_ACCURACY)
-        ),
-    ),
-    rows_of=_olmo_rows,
-)

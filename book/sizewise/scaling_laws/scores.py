@@ -71,7 +71,7 @@ def table(as_published: bool = False):
     """
     import pandas
 
-    rows = pandas.read_csv(public_runs.fetch(public_runs.BENCHMARKS)).rename(columns=COLUMNS)
+    rows = pandas.read_csv(public_runs.fetch("benchmarks")).rename(columns=COLUMNS)
     rows["params"] *= 1e9
     rows["tokens"] *= 1e12
     rows["operations"] *= 1e21
@@ -93,7 +93,7 @@ def emergent():
     """
     import pandas
 
-    rows = pandas.read_csv(public_runs.fetch(public_runs.EMERGENT)).rename(columns=COLUMNS)
+    rows = pandas.read_csv(public_runs.fetch("emergent")).rename(columns=COLUMNS)
     sizes = table()[["model", "family", "params", "tokens", "operations"]]
     return sizes.merge(rows, on="model", how="inner")
 
@@ -104,7 +104,7 @@ def pythia():
     Columns ``model``, ``shots``, ``task``, ``metric``, ``value``, ``params``. The names are sizes
     that count embeddings. Source: Biderman et al. (2023), the evaluations in their repository.
     """
-    rows = public_runs.fetch_rows(public_runs.PYTHIA)
+    rows = public_runs.fetch_rows("pythia")
     size = rows["model"].str.split("-").str[0]
     rows["params"] = size.map(lambda s: float(s[:-1]) * {"m": 1e6, "b": 1e9}[s[-1]])
     return rows
@@ -118,7 +118,7 @@ def speedrun():
     """
     import pandas
 
-    rows = public_runs.fetch_rows(public_runs.SPEEDRUN)
+    rows = public_runs.fetch_rows("speedrun")
     rows = rows.rename(columns={"minutes_8xH100": "minutes"})
     rows = rows.drop_duplicates("record").reset_index(drop=True)
     dates = pandas.to_datetime(rows["date"])
