@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from .returns import draws
+from .returns import ends, members, take
 
 FEWEST_MODELS = 6
 STEEP = (0.1, 20.0)  # steepness a power of ten, from forty decades to a fifth
@@ -90,28 +90,20 @@ def excess(
     """
     rows = table.dropna(subset=[score, by]).reset_index(drop=True)
     cut = float(rows[by].quantile(share))
-    codes, names = rows["family"].factorize()
-    groups = [np.flatnonzero(codes == k) for k in range(len(names))]
-    x, y = rows[by].to_numpy(float), rows[score].to_numpy(float)
+    x, y, groups = rows[by].to_numpy(float), rows[score].to_numpy(float), members(rows["family"])
 
     def mean_excess(at) -> float | None:
-        small = x[at] <= cut
-        if small.sum() < FEWEST_MODELS or small.all():
+        where = take(groups, at)
+        small, large = where[x[where] <= cut], where[x[where] > cut]
+        if len(small) < FEWEST_MODELS or not len(large):
             return None
-        predicted = climb(x[at][small], y[at][small], chance, top=1.0).score(x[at][~small])
-        return 100 * float((y[at][~small] - predicted).mean())
+        return 100 * float(
+            (y[large] - climb(x[small], y[small], chance, top=1.0).score(x[large])).mean()
+        )
 
-    spread = []
-    for sample in draws(len(groups), samples, seed):
-        value = mean_excess(np.concatenate([groups[k] for k in sample]))
-        if value is not None:
-            spread.append(value)
-    low, high = np.percentile(spread, [2.5, 97.5])
-    everything = np.arange(len(x))
     return {
-        "value": mean_excess(everything),
-        "low": float(low),
-        "high": float(high),
+        "value": mean_excess(range(len(groups))),
+        **ends(len(groups), mean_excess, samples, seed),
         "cut": cut,
         "models": len(x),
         "foretold": int((x > cut).sum()),

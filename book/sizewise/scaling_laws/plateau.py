@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 
 from sizewise import units
 
-from .returns import FEWEST, draws
+from .returns import FEWEST, ends
 
 CURVES = ("smooth", "capped", "plateau", "bent", "line", "hinge")
 BREAKING = ("plateau", "bent", "hinge")
@@ -148,11 +148,11 @@ def better(first, second, samples: int = 2000, seed: int = 0) -> float:
         ((table["observed"] - table["predicted"]) ** 2).groupby(table["family"]).sum().to_numpy()
         for table in (first, second)
     )
-    sample_families = draws(len(a), samples, seed)
-    return float((a[sample_families].sum(1) < b[sample_families].sum(1)).mean())
+    drawn = np.random.default_rng(seed).integers(0, len(a), (samples, len(a)))
+    return float((a[drawn].sum(1) < b[drawn].sum(1)).mean())
 
 
-def kept_slope(points: Points, at: float, samples: int = 400, seed: int = 0) -> dict:
+def kept_slope(points: Points, size: float, samples: int = 400, seed: int = 0) -> dict:
     """Slope beyond a size over the slope before it: 1 is no break, 0 a plateau, below 0 a fall.
 
     In logits of the score, by ``bent``, with a 95 % interval over families; resamples without a
@@ -160,17 +160,15 @@ def kept_slope(points: Points, at: float, samples: int = 400, seed: int = 0) -> 
     """
     families = np.unique(points.family)
 
-    def ratio(sample: Points) -> float:
-        before, after = fit(sample, "bent", at).slopes
+    def ratio(at) -> float | None:
+        sample = points.take(families[at])
+        if not (sample.x > np.log2(size)).any():
+            return None
+        before, after = fit(sample, "bent", size).slopes
         return after / before
 
-    spread = []
-    for sample_families in draws(len(families), samples, seed):
-        sample = points.take(families[sample_families])
-        if (sample.x > np.log2(at)).any():
-            spread.append(ratio(sample))
-    low, high = np.percentile(spread, [2.5, 97.5])
-    return {"value": float(ratio(points)), "low": float(low), "high": float(high)}
+    before, after = fit(points, "bent", size).slopes
+    return {"value": float(after / before)} | ends(len(families), ratio, samples, seed)
 
 
 def power(points: Points, at: float, simulations: int = 200, seed: int = 0) -> dict:

@@ -49,33 +49,26 @@ def pairs(table, benchmark):
 
 def average(rows, column: str, statistic=np.mean, samples: int = SAMPLES, seed: int = 0) -> dict:
     """A statistic of a column with its 95 % interval over families: value, low, high."""
-    values = rows[column].to_numpy(float)
-    groups = [np.flatnonzero(rows["family"] == name) for name in rows["family"].unique()]
+    values, groups = rows[column].to_numpy(float), members(rows["family"])
     result = {"value": float(statistic(values)) if len(values) else None, "low": None, "high": None}
     if len(groups) < FEWEST:
         return result
-    spread = [
-        statistic(values[np.concatenate([groups[k] for k in sample])])
-        for sample in draws(len(groups), samples, seed)
-    ]
-    result["low"], result["high"] = map(float, np.percentile(spread, [2.5, 97.5]))
-    return result
+    return result | ends(len(groups), lambda at: statistic(values[take(groups, at)]), samples, seed)
 
 
 def rank(table, score: str, by: str, samples: int = SAMPLES, seed: int = 0) -> dict:
     """Spearman's rank correlation of a score with a column, with its interval over families."""
-    import pandas
+    from scipy.stats import spearmanr
 
-    rows = table.dropna(subset=[score, by]).reset_index(drop=True)
-    x, y = rows[by].to_numpy(float), rows[score].to_numpy(float)
-    places = pandas.Series(range(len(rows))).groupby(rows["family"].to_numpy())
-    groups = [index.to_numpy() for _, index in places]
-    spread = []
-    for sample in draws(len(groups), samples, seed):
-        at = np.concatenate([groups[k] for k in sample])
-        spread.append(_spearman(x[at], y[at]))
-    low, high = np.percentile(spread, [2.5, 97.5])
-    return {"value": _spearman(x, y), "low": float(low), "high": float(high), "models": len(rows)}
+    rows = table.dropna(subset=[score, by]).sort_values("family", kind="stable")
+    x, y, groups = rows[by].to_numpy(float), rows[score].to_numpy(float), members(rows["family"])
+
+    def correlation(at):
+        where = take(groups, at)
+        return float(spearmanr(x[where], y[where]).statistic)
+
+    value = correlation(range(len(groups)))
+    return {"value": value, "models": len(rows)} | ends(len(groups), correlation, samples, seed)
 
 
 def smaller_wins(table, score: str, times: float, samples: int = SAMPLES, seed: int = 0) -> dict:
@@ -88,14 +81,15 @@ def smaller_wins(table, score: str, times: float, samples: int = SAMPLES, seed: 
     small, large = np.nonzero(size[None, :] >= times * size[:, None])  # [pairs]
     lost = value[large] < value[small]
     codes, names = rows["family"].factorize()
-    spread = []
-    for sample in draws(len(names), samples, seed):
-        weight = np.bincount(sample, minlength=len(names))[codes]
+
+    def share(at):
+        weight = np.bincount(at, minlength=len(names))[codes]
         both = weight[small] * weight[large]
-        if both.any():  # with few families a resample may hold no pair
-            spread.append(np.average(lost, weights=both))
-    low, high = np.percentile(spread, [2.5, 97.5])
-    return {"value": float(lost.mean()), "low": float(low), "high": float(high), "pairs": len(lost)}
+        # with few families a draw may hold no pair
+        return np.average(lost, weights=both) if both.any() else None
+
+    result = {"value": float(lost.mean()), "pairs": len(lost)}
+    return result | ends(len(names), share, samples, seed)
 
 
 def doubling_times(days, minutes, samples: int = SAMPLES, block: int = 8, seed: int = 0) -> dict:
@@ -145,12 +139,23 @@ def _broken(x, y) -> dict:
     return min(fits, key=lambda fit: fit["rss"])
 
 
-def _spearman(x, y) -> float:
-    from scipy.stats import rankdata
+def members(family) -> list[np.ndarray]:
+    """The places of each family's rows, families in the order in which they come."""
+    codes, names = family.factorize()
+    return [np.flatnonzero(codes == k) for k in range(len(names))]
 
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+def take(groups: list[np.ndarray], at) -> np.ndarray:
+    """The places of all rows of the groups ``at``, again where a group is drawn again."""
+    return np.concatenate([groups[k] for k in at])
 
 
-def draws(groups: int, samples: int, seed: int) -> np.ndarray:
-    """[samples, groups]: which groups each resample holds."""
-    return np.random.default_rng(seed).integers(0, groups, (samples, groups))
+def ends(groups: int, statistic, samples: int, seed: int) -> dict[str, float]:
+    """The 95 % interval of a statistic of drawn groups: low, high.
+
+    ``statistic`` takes the numbers of the groups drawn; where it is None the draw is left out.
+    """
+    draws = np.random.default_rng(seed).integers(0, groups, (samples, groups))
+    values = [value for at in draws if (value := statistic(at)) is not None]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return {"low": float(low), "high": float(high)}
