@@ -8,7 +8,17 @@ from types import SimpleNamespace
 
 import pytest
 import transformers
-from sizewise.models.architecture import Compressed, Grouped, Latent, Layer, Model, Span, StateSpace
+from sizewise.models.architecture import (
+    Compressed,
+    Grouped,
+    Latent,
+    Layer,
+    Model,
+    Span,
+    StateSpace,
+    from_json,
+    to_json,
+)
 from sizewise.models.from_config import from_config
 from transformers import CONFIG_MAPPING
 
@@ -237,11 +247,11 @@ def test_ten_thousand_equal_layers_are_one_object():
     assert len({id(layer) for layer in found}) == 1
 
 
-def test_a_description_becomes_json():
-    for config in (transformers.JambaConfig(), transformers.DeepseekV4Config()):
-        plain = json.loads(json.dumps(from_config(config).as_dict()))
-        assert len(plain["layers"]) == config.num_hidden_layers
-    assert plain["layers"][0]["attention"]["is"] == "Compressed"
+def test_a_description_becomes_json_and_comes_back_the_same():
+    whisper = transformers.WhisperConfig()
+    for config in (transformers.JambaConfig(), transformers.DeepseekV4Config(), whisper):
+        model = from_config(config)
+        assert from_json(json.loads(json.dumps(to_json(model)))) == model
 
 
 def test_the_arithmetic_imports_neither_torch_nor_transformers():

@@ -60,7 +60,7 @@ def test_a_gguf_file_gives_exact_counts_and_bytes(tmp_path):
     assert stored.parameters == 2560 + 131_072 + 256
     assert stored.tensor_bytes == 1440 + 107_520 + 1024
     assert stored.file_bytes == file.stat().st_size
-    assert list(stored.by_type()) == ["Q6_K", "Q4_K", "F32"]
+    assert [row.type for row in stored.by_type()] == ["Q6_K", "Q4_K", "F32"]
     assert stored.metadata["llama.block_count"] == 2
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from sizewise.costs import formats
+from sizewise.models import checkpoint, parameters, random_weights
 from sizewise.models import config as configs
-from sizewise.models import gguf as gguf_file
-from sizewise.models import parameters, random_weights
 from sizewise.quantization import tensor_bytes
 from sizewise.quantization.weights import codecs, convert, layers, rounding
 from sizewise.training import models
@@ -512,31 +511,15 @@ def test_a_gguf_file_is_read_as_it_is(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    result = gguf_file.read(file)
-    assert result.architecture == "llama"
-    got = [(item.type, item.tensors, item.elements, item.bytes) for item in result.types]
-    assert got == [
+    result = checkpoint.read(file)
+    assert result.by_type() == [
         ("Q8_0", 1, 96 * 64, 96 * 64 * 34 // 32),
         ("Q4_0", 2, 96 * 64, 96 * 64 * 18 // 32),
         ("F32", 1, 64, 256),
     ]
-    assert [item.bits for item in result.types] == [8.5, 4.5, 32]
-    assert result.all.bits == 8 * (96 * 64 * 52 // 32 + 256) / (2 * 96 * 64 + 64)
-    assert result.file_bytes > result.all.bytes
-    file.write_bytes(file.read_bytes()[:60])
-    with pytest.raises(ValueError, match=r"a\.gguf: not a GGUF file"):
-        gguf_file.read(file)
-    (tmp_path / "b.gguf").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not a GGUF file"):
-        gguf_file.read(tmp_path / "b.gguf")
-
-
-def test_a_gguf_file_that_is_not_there_or_is_none_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        gguf_file.read(tmp_path / "no.gguf")
-    (tmp_path / "a.gguf").write_bytes(b"x")
-    with pytest.raises(ValueError, match="not a GGUF file"):
-        gguf_file.read(tmp_path / "a.gguf")
+    assert [item.bits for item in result.by_type()] == [8.5, 4.5, 32]
+    assert result.parameters == 2 * 96 * 64 + 64
+    assert result.file_bytes > result.tensor_bytes == 96 * 64 * 52 // 32 + 256
 
 
 def test_a_deep_copy_converts_like_the_original():

@@ -118,14 +118,14 @@ def count(
 def _count_as_dict(count, stored, layers: bool) -> dict[str, Any]:
     plain = count.as_dict(layers=layers)
     if stored is not None:
-        kinds = stored.by_type().items()
         plain["stored"] = {
             "kind": stored.kind,
             "files": stored.files,
             "file_bytes": stored.file_bytes,
             "tensor_bytes": stored.tensor_bytes,
             "types": {
-                k: dict(zip(("tensors", "parameters", "bytes"), v, strict=True)) for k, v in kinds
+                row.type: {"tensors": row.tensors, "parameters": row.parameters, "bytes": row.bytes}
+                for row in stored.by_type()
             },
         }
     return plain

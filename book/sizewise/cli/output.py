@@ -172,7 +172,7 @@ def stored(checkpoint) -> None:
     """What a checkpoint's headers say: bytes by type."""
     title = f"{checkpoint.kind}: {checkpoint.files} files"
     rows = table(title, "type", "tensors>", "weights>", "bytes>", ">")
-    for kind, numbers in checkpoint.by_type().items():
+    for kind, *numbers in checkpoint.by_type():
         rows.add_row(kind, *(f"{n:,}" for n in numbers), si(numbers[2], "B"))
     print_table(rows)
     size = checkpoint.tensor_bytes

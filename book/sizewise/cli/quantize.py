@@ -127,13 +127,14 @@ def _run(source, format, texts, device, dtype, context, windows, step) -> dict[s
             {
                 "type": t.type,
                 "tensors": t.tensors,
-                "weights": t.elements,
+                "weights": t.parameters,
                 "bytes": t.bytes,
                 "bits": t.bits,
             }
-            for t in stored.types
+            for t in stored.by_type()
         ]
-        result["file"] = {"types": types, "bytes": stored.all.bytes, "bits": stored.all.bits}
+        bits = 8 * stored.tensor_bytes / stored.parameters
+        result["file"] = {"types": types, "bytes": stored.tensor_bytes, "bits": bits}
     return result
 
 

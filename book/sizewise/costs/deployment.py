@@ -214,12 +214,11 @@ def _divided(layer: Layer, tensor: int) -> Layer:
     if cross is not None:
         cross = replace(cross, kv_heads=-(-cross.kv_heads // tensor))
     if state is not None:
-        first = {
-            name: (-(-shape[0] // tensor), *shape[1:])
-            for name in ("conv_shape", "recurrent_shape")
-            if (shape := getattr(state, name))
-        }
-        state = replace(state, **first)
+        conv, recurrent = (
+            (-(-shape[0] // tensor), *shape[1:]) if shape else ()
+            for shape in (state.conv_shape, state.recurrent_shape)
+        )
+        state = replace(state, conv_shape=conv, recurrent_shape=recurrent)
     return Layer(attention, state, cross)
 
 
@@ -329,7 +328,7 @@ def offload_seconds(loads: list[Load], link: float, model: Model, batch: int) ->
     moved = max(load.host_bytes for load in loads)
     share = 1.0
     if model.experts:
-        reached = roofline.expected_experts(model.experts, model.experts_per_token, batch)
-        routed = model.routed / model.total
+        reached = roofline.expected_experts(*model.expert_choice, batch)
+        routed = model.routed / memory.stated(model, "total")
         share = 1 - routed * (1 - reached / model.experts)
     return moved * share / link

@@ -81,19 +81,17 @@ def sparse(model: "str | config.Spec") -> SparseModel:
     if not count.experts or not count.experts_per_token:
         raise ValueError(f"{count.model}: no routed experts, or not said how many a token uses")
     described = parameters.describe(spec)
-    hidden = described.hidden_size
-    if described.kind != "decoder":  # the floors of whole steps are a decoder's
-        described = None
-    lookup = described.lookup if described else 0 if count.tied else count.embedding
+    is_decoder = described.kind == "decoder"  # the floors of whole steps are a decoder's
+    looked_up = 0 if count.tied else count.embedding
     return SparseModel(
         name=spec.name,
         count=count,
         experts=count.experts,
         used=min(count.experts_per_token, count.experts),
         layers=_sparse_layers(count),
-        always=count.total - count.routed - lookup,
-        hidden=hidden,
-        model=described,
+        always=count.total - count.routed - (described.lookup if is_decoder else looked_up),
+        hidden=described.hidden_size,
+        model=described if is_decoder else None,
     )
 
 
@@ -229,7 +227,10 @@ def step_seconds(
     With ``dense``, of a dense model of so many parameters and the same attention. The time of
     products with weights is the longer of reading and computing; each sequence's attention over
     its ``context`` tokens of KV cache comes on top, as in `roofline.decode`.
+    Raises ValueError for a model that is no decoder.
     """
+    if model.model is None:
+        raise ValueError(f"{model.name}: no decoder, whose steps alone have a floor here")
     batch = np.asarray(batch, float)
     attention = roofline.decode(model.model, device, context, 1, kv=kv, compute=compute).attention
     read = model.read(batch) if dense is None else positive("dense parameters", dense)
@@ -240,7 +241,7 @@ def step_seconds(
     return (np.maximum(reading, computing) + batch * attention.seconds)[()]
 
 
-def compare(model: SparseModel, dense: float, device, context: int, **formats: str) -> Comparison:
+def compare(model: SparseModel, dense: float, device, context: int, **formats) -> Comparison:
     """Compare with a dense model of ``dense`` parameters that are all read and multiplied.
 
     Over all whole batches up to `MAX_BATCH`, so no crossing between two of them is missed.

@@ -87,10 +87,9 @@ class Plan:
     @property
     def stored(self) -> Stored:
         """The formats of the weights, the routed experts in their own."""
-        same = self.experts in (None, self.weights)
-        return Stored(
-            weight_format(self.weights), experts=None if same else weight_format(self.experts)
-        )
+        experts = self.experts
+        own = None if experts is None or experts == self.weights else weight_format(experts)
+        return Stored(weight_format(self.weights), experts=own)
 
 
 @dataclass(frozen=True)
@@ -172,14 +171,15 @@ def blocks(model: Model) -> Blocks:
             counts[matrix] += count
     router = Matrix(model.experts, hidden, "") if model.experts else None
     head = Matrix(model.vocab_size, hidden)
-    used = model.experts_per_token / model.experts if model.experts else 0
-    left = memory.stated(model, "active") - model.lookup - model.vision - model.routed * used
+    experts, used = model.expert_choice
+    left: float = memory.stated(model, "active") - model.lookup - model.vision
+    left -= model.routed * used / experts
     left -= sum(n * k * count for (n, k, _), count in counts.items()) + head.n * head.k
     left -= layers * router.n * router.k if router else 0
     width = max(left, 0) / (3 * hidden * layers)
     if width >= LEAST_WIDTH:
         counts += Counter({Matrix(2 * width, hidden): layers, Matrix(hidden, width, "k"): layers})
-    inner = model.routed / (model.experts * 3 * hidden * layers) if model.experts else 0
+    inner = model.routed / (experts * 3 * hidden * layers)
     return Blocks(layers, tuple(counts.items()), router, head, inner)
 
 
@@ -267,6 +267,7 @@ def step_parts(
     length) the tokens attend to those before them and only the last is scored.
     """
     shape, gpus = blocks(model), plan.devices
+    experts, used = model.expert_choice
     bandwidth = positive("bandwidth", device.bandwidth)
 
     def product(matrix: Matrix, rows: int, format: str) -> float:
@@ -308,8 +309,8 @@ def step_parts(
             tokens,
             model.hidden_size,
             shape.inner,
-            model.experts_per_token,
-            model.experts,
+            used,
+            experts,
             gpus / plan.expert,
             plan.expert,
             kind,
@@ -430,7 +431,7 @@ def fitting(model: Model, device, plan: Plan) -> int:
     """Sequences of input + output tokens that fit beside the weights in `USABLE` of the memory."""
     weights = sum(roofline.read_parts(model, plan.stored))
     free = USABLE * plan.devices * device.memory_bytes - weights
-    per_request = memory.kv_cache_bytes(model, plan.input + plan.output, 1, plan.kv)
+    per_request: float = memory.kv_cache_bytes(model, plan.input + plan.output, 1, plan.kv)
     attentions = [layer.attention for layer in model.layers if layer.attention]
     if attentions:  # keys that no head is left to share stand on several GPUs
         per_request *= plan.devices / min(plan.devices, shared_heads(attentions[0]) or 1)

@@ -8,6 +8,7 @@ Nothing is added for allocator blocks, pages, fragmentation or the runtime itsel
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from sizewise.models.architecture import Grouped, Latent, Layer, Model, Span
@@ -71,12 +72,13 @@ def weights_bytes(
     if isinstance(parameters, Model):
         if parameters.inventory and not kept:
             return sum(part.bytes for part in weight_parts.parts(parameters, format))
+        format = weight_parts.scheme(parameters, format)
         parameters = stated(parameters, "total")
+    form = format.format if isinstance(format, Stored) else weight_format(format or "")
     parameters = whole("parameters", parameters, 10**18)
     kept = whole("kept parameters", kept, 10**18, least=0)
     if kept > parameters:
         raise ValueError(f"{kept} kept parameters are more than all {parameters}")
-    form = weight_format(format)
     bits = form.bits + (form.per_row / whole("row", row) if row else 0)
     return math.ceil(((parameters - kept) * bits + kept * 16) / 8)
 
@@ -85,7 +87,7 @@ def kv_cache_bytes(
     model: Model,
     context: int,
     batch: int = 1,
-    format: str = "bf16",
+    format: str | Format = "bf16",
     *,
     absorbed: bool = True,
     windows: bool = True,
@@ -106,7 +108,7 @@ def kv_cache_by_layer(
     model: Model,
     context: int,
     batch: int = 1,
-    format: str = "bf16",
+    format: str | Format = "bf16",
     *,
     absorbed: bool = True,
     windows: bool = True,
@@ -279,7 +281,7 @@ def fits(total: int, memory: float, usable: float = 1.0) -> bool:
     return least_devices(total, memory, usable) <= 1
 
 
-def spans_bits(spans: tuple[Span, ...], context: int, form: Format, windows: bool = True) -> float:
+def spans_bits(spans: Iterable[Span], context: int, form: Format, windows: bool = True) -> float:
     """Bits of one sequence's ``spans`` at ``context`` tokens."""
     bits = 0.0
     for vectors, width, limit, stride in spans:

@@ -195,11 +195,12 @@ def touched_parameters(model: Model, tokens: int) -> float:
     Of embeddings only the rows looked up count, at most the table; towers for images and sound
     are read when there is an image, not at every token.
     """
-    total, lookup = stated(model, "total") - model.vision, model.lookup
+    total: float = stated(model, "total") - model.vision
+    lookup = model.lookup
     rows = least(lookup, tokens * lookup / model.vocab_size)
     if model.experts:
         stated(model, "active")
-        reached = expected_experts(model.experts, model.experts_per_token, tokens)
+        reached = expected_experts(*model.expert_choice, tokens)
         total -= model.routed * (1 - reached / model.experts)
     return total - lookup + rows
 
@@ -255,12 +256,17 @@ def read_bytes(parts: Read, tokens: int, vocabulary: int, experts: int = 1, used
 
 def touched_bytes(model: Model, tokens: int, weights="bf16") -> float:
     """Bytes of weights read for one step over ``tokens`` tokens, in the format of each tensor."""
-    experts = (model.experts, model.experts_per_token) if model.experts else (1, 1)
-    return read_bytes(read_parts(model, weights), tokens, model.vocab_size, *experts)
+    parts = read_parts(model, weights)
+    return read_bytes(parts, tokens, model.vocab_size, *model.expert_choice)
 
 
 def kv_read_bytes(
-    model: Model, context: int, batch: int = 1, format: str = "bf16", *, absorbed: bool = True
+    model: Model,
+    context: int,
+    batch: int = 1,
+    format: str | Format = "bf16",
+    *,
+    absorbed: bool = True,
 ) -> float:
     """Bytes of cache that one decode step moves.
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from sizewise import units
+from sizewise.models.architecture import Latent, Model
 from sizewise.validation import positive, whole
 
 SECONDS_A_YEAR = 365.25 * 24 * 3600
@@ -277,7 +278,7 @@ LORA = Optimizer("adam-fp32", 4, 4, 8)
 
 
 def fine_tuning(
-    model,
+    model: Model,
     method: str = "full",
     *,
     optimizer: str = "adam-mixed",
@@ -286,7 +287,7 @@ def fine_tuning(
     batch: int = 1,
     checkpointing: bool = True,
 ) -> FineTuning:
-    """What fine-tuning ``model`` (an `architecture.Model` with tensors) takes on one device.
+    """What fine-tuning ``model``, whose tensors are known, takes on one device.
 
     ``full`` trains every parameter with one of `OPTIMIZERS`. ``lora`` keeps the model in 16 bits
     and trains two matrices of ``rank`` beside each linear layer of attention and MLPs (Hu et al.
@@ -336,7 +337,7 @@ def fine_tuning(
     )
 
 
-def lora_parameters(model, rank: int) -> int:
+def lora_parameters(model: Model, rank: int) -> int:
     """Parameters of two matrices of ``rank`` beside each linear layer of attention and MLPs."""
     kinds = ("attention", "mlp", "shared experts", "state space")
     targets = [row for row in model.inventory if row.kind in kinds and row.is_matrix]
@@ -344,7 +345,7 @@ def lora_parameters(model, rank: int) -> int:
 
 
 def saved_activation_bytes(
-    model, sequence: int, batch: int = 1, *, checkpointing: bool = False
+    model: Model, sequence: int, batch: int = 1, *, checkpointing: bool = False
 ) -> int:
     """Bytes that a forward pass in bf16 saves for the backward pass, logits in fp32 included.
 
@@ -359,8 +360,10 @@ def saved_activation_bytes(
     for layer in model.layers:
         size = 16 * model.hidden_size + 8 * model.mlp_width + 8
         for part in layer.attentions:
-            heads = getattr(part, "query_heads", None) or getattr(part, "heads", 0)
-            width = getattr(part, "head_dim", None) or part.key_dim + part.rope_dim
+            if isinstance(part, Latent):
+                heads, width = part.heads, part.key_dim + part.rope_dim
+            else:
+                heads, width = part.query_heads, part.head_dim
             cached = getattr(part, "kv_heads", heads)
             size += 4 * heads * width + 4 * cached * width + 4 * heads
         layers.append(size)

@@ -10,6 +10,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -116,7 +117,7 @@ def _assigned(model: Model, stored_as: Stored) -> Iterator[tuple[Tensors, int, s
             for index in range(max(1, len(row.layers))):
                 kind = gguf_type(model, row, index, stored_as.format.mixture)
                 block, size = _BLOCKS[kind]
-                here = row._replace(layers=row.layers[index : index + 1])
+                here = replace(row, layers=row.layers[index : index + 1])
                 yield here, number, kind.lower(), number * math.ceil(row.elements / block) * size
             continue
         for count, form in _formats_of(row, stored_as, bool(model.experts)):
@@ -149,14 +150,14 @@ def _formats_of(row: Tensors, stored_as: Stored, sparse: bool) -> list[tuple[int
     main, plain, modules = stored_as.format, WEIGHTS["bf16"], row.modules()
     if row.kind == "routed experts" and stored_as.experts and row.is_matrix:
         return [(row.count, stored_as.experts)]
-    counts: dict[Format | None, int] = defaultdict(int)
+    counts: dict[Format, int] = defaultdict(int)
     for name in modules if row.is_matrix and (stored_as.groups or stored_as.ignored) else ():
         # A group that names the module decides, then the list of what was left alone.
         form = next((f for targets, f in stored_as.groups if is_ignored(name, targets)), None)
         if form is None and is_ignored(name, stored_as.ignored):
             form = plain
-        counts[form] += row.count // len(modules)
-    counts.pop(None, None)
+        if form is not None:
+            counts[form] += row.count // len(modules)
     keeps = (
         ONLY_EXPERTS if main.name == "mxfp4" and sparse and not stored_as.ignored else main.keeps
     )

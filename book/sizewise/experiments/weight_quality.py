@@ -194,17 +194,17 @@ def _original(key: tuple):
 
 def stored(row: Row) -> Row:
     """A row of `file`: a GGUF file by its tensor types, against its label."""
-    from sizewise.models import gguf, pretrained
+    from sizewise.models import checkpoint, pretrained
 
     fetched = pretrained.fetch(row["model"])
-    file = gguf.read(fetched.folder / fetched.files[0].name)
-    shares = (f"{kind.type} {kind.elements / file.all.elements:.1%}" for kind in file.types)
+    file = checkpoint.read(fetched.folder / fetched.files[0].name)
+    shares = (f"{kind.type} {kind.parameters / file.parameters:.1%}" for kind in file.by_type())
     return {
         "label": fetched.stored,
         "file_bytes": file.file_bytes,
-        "tensor_bytes": file.all.bytes,
+        "tensor_bytes": file.tensor_bytes,
         "parameters": fetched.parameters,
-        "elements": file.all.elements,
+        "elements": file.parameters,
         "types": ", ".join(shares),
     }
 

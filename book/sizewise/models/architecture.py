@@ -129,10 +129,10 @@ class Compressed:
 
     def stored(self, absorbed: bool = True) -> tuple[Span, ...]:
         spans = [Span(1, self.head_dim, self.window)]
-        for width in (self.head_dim, self.index_dim) if self.rate else ():
-            if not width:
-                continue
-            series = 2 if self.overlap else 1
+        if not self.rate:
+            return tuple(spans)
+        series = 2 if self.overlap else 1
+        for width in filter(None, (self.head_dim, self.index_dim)):
             spans.append(Span(1, width, None, self.rate))
             spans.append(Span(2 * series, width, self.rate - 1))
             if self.overlap:
@@ -229,7 +229,8 @@ class Layer:
         return tuple(part for part in (self.attention, self.cross) if part is not None)
 
 
-class Tensors(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tensors:
     """Tensors of one name and shape. ``name`` has * for numbers; ``layers`` are the layers'."""
 
     name: str
@@ -309,11 +310,17 @@ class Model:
         return hash((self.name, self.total, self.active, len(self.layers), self.vocab_size))
 
     @property
+    def expert_choice(self) -> tuple[int, int]:
+        """Routed experts of a layer and how many a token uses; one of one in a dense model."""
+        return (self.experts, self.experts_per_token or 1) if self.experts else (1, 1)
+
+    @property
     def routed(self) -> float:
         """Parameters of all routed experts: what a token leaves out is (1 - k/E) of them."""
-        if not self.experts or self.total is None or self.active is None:
+        if self.total is None or self.active is None:
             return 0
-        share = self.experts_per_token / self.experts
+        experts, used = self.expert_choice
+        share = used / experts
         return (self.total - self.active) / (1 - share) if share < 1 else 0
 
     @property
@@ -322,27 +329,19 @@ class Model:
         expanded = sum(row.parameters for row in self.tensors)
         return self.tensors if expanded == self.total else ()
 
-    def as_dict(self) -> dict:
-        """Plain data; each attention and state says which kind it is."""
-        plain = asdict(self)
-        for layer, out in zip(self.layers, plain["layers"], strict=True):
-            for part in ("attention", "cross"):
-                if out[part]:
-                    out[part]["is"] = type(getattr(layer, part)).__name__
-        return plain
-
 
 def to_json(model: Model) -> dict[str, Any]:
     """A model as short plain data: each different layer once, fields at their default left out."""
     distinct = list(dict.fromkeys(model.layers))
-    expanded = Model(model.name, None, None, distinct, 0, 0).as_dict()["layers"]
     plain = {
         f.name: getattr(model, f.name)
         for f in fields(model)
         if f.name not in ("layers", "tensors", "stored") and getattr(model, f.name) != f.default
     }
     return plain | {
-        "layer_kinds": [{k: v for k, v in layer.items() if v} for layer in expanded],
+        "layer_kinds": [
+            {name: _plain(part) for name, part in vars(layer).items() if part} for layer in distinct
+        ],
         # [which of them, how many in a row]
         "layers": [
             [kind, len(list(same))]
@@ -357,7 +356,7 @@ def to_json(model: Model) -> dict[str, Any]:
 def from_json(plain: dict[str, Any]) -> Model:
     """The model of `to_json`'s data."""
     kinds = [
-        Layer(_part(layer.get("attention")), _state(layer.get("state")), _part(layer.get("cross")))
+        Layer(**{name: _part(part) for name, part in layer.items()})
         for layer in plain["layer_kinds"]
     ]
     layers = tuple(kinds[kind] for kind, times in plain["layers"] for _ in range(times))
@@ -372,17 +371,21 @@ def from_json(plain: dict[str, Any]) -> Model:
     return Model(layers=layers, tensors=tensors, **others)
 
 
-def _state(plain: dict | None) -> StateSpace | None:
-    if plain is None:
-        return None
-    shapes = {k: tuple(v) for k, v in plain.items() if isinstance(v, list | tuple)}
-    return StateSpace(**(plain | shapes))
+def _plain(part: Attention | StateSpace) -> dict[str, Any]:
+    """An attention says which kind it is; a state needs not."""
+    kind = {} if isinstance(part, StateSpace) else {"is": type(part).__name__}
+    return asdict(part) | kind
 
 
-def _part(plain: dict | None) -> Attention | None:
-    if plain is None:
-        return None
-    return KINDS[plain["is"]](**{k: v for k, v in plain.items() if k != "is"})
+def _part(plain: dict[str, Any]) -> Any:
+    """The inverse of `_plain`."""
+    kind = KINDS[plain["is"]] if "is" in plain else StateSpace
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in plain.items()
+        if name != "is"
+    }
+    return kind(**fields)
 
 
 def ranges(values: tuple[int, ...]) -> str:

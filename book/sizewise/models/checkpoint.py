@@ -107,6 +107,20 @@ class Tensor(NamedTuple):
     parameters: int
 
 
+class Sum(NamedTuple):
+    """All tensors of one type."""
+
+    type: str
+    tensors: int
+    parameters: int
+    bytes: int
+
+    @property
+    def bits(self) -> float:
+        """Bits a weight, scales included."""
+        return 8 * self.bytes / self.parameters
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The tensors of one checkpoint, over all its files, and what its headers say beside them."""
@@ -131,15 +145,15 @@ class Checkpoint:
             return self.total_size or 0
         return sum(tensor.bytes for tensor in self.tensors)
 
-    def by_type(self) -> dict[str, tuple[int, int, int]]:
+    def by_type(self) -> list["Sum"]:
         """Tensors, parameters and bytes of each type, most bytes first."""
-        sums: dict[str, list[int]] = {}
+        sums: dict[str, Sum] = {}
         for tensor in self.tensors:
-            row = sums.setdefault(tensor.type, [0, 0, 0])
-            for column, more in enumerate((1, tensor.parameters, tensor.bytes)):
-                row[column] += more
-        ordered = sorted(sums.items(), key=lambda item: (-item[1][2], item[0]))
-        return {kind: tuple(numbers) for kind, numbers in ordered}
+            _, number, parameters, size = sums.get(tensor.type, Sum(tensor.type, 0, 0, 0))
+            sums[tensor.type] = Sum(
+                tensor.type, number + 1, parameters + tensor.parameters, size + tensor.bytes
+            )
+        return sorted(sums.values(), key=lambda row: (-row.bytes, row.type))
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -158,7 +172,7 @@ def read(path: str | Path) -> Checkpoint:
         if not path.is_file():
             raise ValueError(f"no such file: {path}")
         if path.suffix.lower() == ".gguf":
-            return read_gguf(path)
+            return _gguf(path)
         if path.name.endswith(".index.json"):
             return _index(path)
         return _safetensors(path, [path])
@@ -210,11 +224,8 @@ class _Header:
         return self.take(self.count("bytes of one name", 1 << 24)).decode("utf-8", "replace")
 
 
-def read_gguf(path: Path) -> Checkpoint:
-    """All parts of a GGUF checkpoint, whichever of them ``path`` is, whatever its name ends in.
-
-    Raises ValueError as `read` does.
-    """
+def _gguf(path: Path) -> Checkpoint:
+    """All parts of a GGUF checkpoint, whichever of them ``path`` is."""
     match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", path.name)
     paths = [path]
     if match and 1 < int(match[3]) <= 1000:
@@ -351,15 +362,17 @@ def _json(path: Path, text: bytes) -> dict:
 
 
 def _safetensors_tensor(path: Path, name: str, entry, data: int) -> Tensor:
+    senseless = ValueError(f"{path}: the header's entry of {name[:80]} makes no sense")
     fields = entry if isinstance(entry, dict) else {}
     kind, shape, ends = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
-    bits = SAFETENSORS_BITS.get(kind) if isinstance(kind, str) else None
-    lists = isinstance(shape, list) and isinstance(ends, list)
-    sane = bits and lists and len(shape) <= 64 and len(ends) == 2
-    sane = sane and all(type(n) is int and 0 <= n <= MAX_ELEMENTS for n in (*shape, *ends))
-    elements, size = (math.prod(shape), ends[1] - ends[0]) if sane else (0, 0)
-    if not sane or elements > MAX_ELEMENTS or size != -(-elements * bits // 8):
-        raise ValueError(f"{path}: the header's entry of {name[:80]} makes no sense")
+    if not (isinstance(kind, str) and isinstance(shape, list) and isinstance(ends, list)):
+        raise senseless
+    whole = all(type(n) is int and 0 <= n <= MAX_ELEMENTS for n in (*shape, *ends))
+    if not whole or len(shape) > 64 or len(ends) != 2 or kind not in SAFETENSORS_BITS:
+        raise senseless
+    elements, size = math.prod(shape), ends[1] - ends[0]
+    if elements > MAX_ELEMENTS or size != -(-elements * SAFETENSORS_BITS[kind] // 8):
+        raise senseless
     if ends[1] > data:
         raise ValueError(f"{path}: cut short: {name[:80]} ends beyond the file")
     return Tensor(name, kind, tuple(shape), size, elements)

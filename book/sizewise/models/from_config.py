@@ -140,7 +140,7 @@ def _image_tokens(config) -> int:
 def _layers(text, kind: str, image_tokens: int = 0) -> tuple[Layer, ...]:
     """One `Layer` a layer; equal ones are one object, so ten thousand cost little."""
     mixed = getattr(text, "is_heterogeneous", False)  # Gemma 4: other head sizes in global layers
-    parts = list(text.per_layer_config) if mixed else None
+    parts = list(text.per_layer_config) if mixed else []
     depth = len(parts) if mixed else _need(text, "num_hidden_layers")
     types = getattr(text, "layer_types", None)
     if types is None:  # the same inference as `transformers.cache_utils`
@@ -190,7 +190,8 @@ def _layer(part, kind: str, layer_type: str, borrows: bool) -> Layer:
         raise ValueError(f"{kind}: the cache of a {layer_type!r} layer is not described here")
     if getattr(part, "kv_lora_rank", None):
         return Layer(_latent(part, indexed, borrows))
-    window = window_field[layer_type] and _need(part, window_field[layer_type])
+    stated = window_field[layer_type]
+    window = _need(part, stated) if stated else None
     return Layer(_grouped(part, kind, window, borrows))
 
 

@@ -4,6 +4,7 @@ Weights are read from safetensors or GGUF; nothing is unpickled, and code that a
 never run.
 """
 
+import re
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -13,8 +14,8 @@ from typing import Any
 from sizewise import units
 from sizewise.data import catalog
 
+from . import checkpoint, parameters
 from . import config as configs
-from . import gguf, parameters
 from .config import one_line
 
 CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -30,7 +31,7 @@ class Source:
     kind: str  # folder, gguf, pretrained or hub
     path: Path | None = None
     parameters: int | None = None
-    stored: gguf.File | None = None
+    stored: checkpoint.Checkpoint | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -45,8 +46,8 @@ def find(name: str) -> Source:
 
     path = _path(name)
     if path and path.suffix.lower() == ".gguf":
-        stored = gguf.read(path)
-        return Source(name, "gguf", path, stored.all.elements, stored)
+        stored = checkpoint.read(path)
+        return Source(name, "gguf", path, stored.parameters, stored)
     if path and path.is_dir():
         return _folder(name, path)
     if path and (path.exists() or name.startswith(("/", ".", "~"))):
@@ -106,7 +107,7 @@ def check_memory(source: Source, dtype: str, device: str) -> None:
             )
 
 
-def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, gguf.File | None]:
+def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, checkpoint.Checkpoint | None]:
     """(model, tokenizer, what a GGUF file stores) of a source, on the CPU, in evaluation mode.
 
     Raises ValueError in one line if it cannot be loaded.
@@ -119,11 +120,11 @@ def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, gguf.File | Non
     if source.kind == "pretrained":
         with redirect_stderr(StringIO()):
             loaded = pretrained.load(source.name, dtype)
-        stored = gguf.read(loaded.file) if loaded.file.suffix == ".gguf" else None
+        stored = checkpoint.read(loaded.file) if loaded.file.suffix == ".gguf" else None
         return loaded.model, loaded.tokenizer, stored
     try:
         if source.kind == "gguf":
-            path = source.path.resolve()
+            path = Path(source.path or source.name).resolve()
             with redirect_stderr(StringIO()):  # a bar that no setting turns off
                 model, tokenizer = pretrained.from_gguf(path.parent, path.name, dtype)
         else:
@@ -142,12 +143,13 @@ def reader(source: Source) -> tuple[Any, int | None]:
 
     from . import pretrained
 
-    where, options = source.path or source.name, {"local_files_only": source.kind != "hub"}
+    where: str | Path = source.path or source.name
+    options: dict[str, Any] = {"local_files_only": source.kind != "hub"}
     if source.kind == "pretrained":
         entry = pretrained.fetch(source.name)
         where, options = entry.folder, options | {"gguf_file": entry.files[0].name}
     elif source.kind == "gguf":
-        path = source.path.resolve()
+        path = Path(source.path or source.name).resolve()
         where, options = path.parent, options | {"gguf_file": path.name}
     try:
         with redirect_stderr(StringIO()):
@@ -163,15 +165,19 @@ def _safetensors(source: Source, dtype: str):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = str(source.path or source.name)
-    options = {"trust_remote_code": False, "local_files_only": source.kind != "hub"}
+    options: dict[str, Any] = {
+        "trust_remote_code": False,
+        "local_files_only": source.kind != "hub",
+    }
     tokenizer = AutoTokenizer.from_pretrained(where, **options)
-    model, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         where,
         dtype=getattr(torch, DTYPES[dtype]),
         output_loading_info=True,
         use_safetensors=True,
         **options,
     )
+    model, report = loaded
     if missing := sorted(report.get("missing_keys", ())):
         raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
     return model.eval(), tokenizer
@@ -208,10 +214,10 @@ def _in_safetensors(name: str) -> bool:
     if not configs.hub_answers():
         return True
     try:
-        files = [sibling.rfilename for sibling in HfApi().model_info(name, timeout=10).siblings]
+        listed = HfApi().model_info(name, timeout=10).siblings or ()
     except Exception:  # offline, or the hub is: each way raises something else
         return True
-    return any(file.endswith(".safetensors") and "/" not in file for file in files)
+    return any(re.fullmatch(r"[^/]+\.safetensors", file.rfilename) for file in listed)
 
 
 def _path(name: str) -> Path | None:

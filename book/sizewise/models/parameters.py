@@ -16,13 +16,17 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sizewise.data import catalog
 
 from . import config as configs
 from . import estimate, foreign, from_config, shared_layers
 from .architecture import Model, Tensors, from_json
+from .checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # First match wins. The names are those of `transformers`' modules, without layer numbers.
 KINDS = (
@@ -123,7 +127,8 @@ def _catalogued(name: str, entry: dict[str, Any]) -> tuple[Count, Model]:
 
 def _described(spec: "configs.Spec", result: Count, config) -> Model:
     model = from_config.from_config(config, result.total, result.active, spec.name)
-    notes, stored = list(result.assumptions), ()
+    notes = list(result.assumptions)
+    stored: tuple[tuple[Tensors, str, int], ...] = ()
     if spec.stored is not None:
         size = spec.stored.tensor_bytes
         if spec.stored.tensors:
@@ -161,7 +166,7 @@ def _described(spec: "configs.Spec", result: Count, config) -> Model:
 def _counted(spec: "configs.Spec") -> tuple[Count, Any]:
     """The count, and the configuration that it was made of; None for a header's."""
     if spec.stored is not None and not spec.fields:
-        return _from_headers(spec), None
+        return _from_headers(spec, spec.stored), None
     notes = list(spec.notes)
     try:
         config = configs.build(spec)
@@ -224,7 +229,7 @@ def listed(spec: "configs.Spec", tensors: tuple[Tensors, ...]) -> tuple[Count, M
     return result, _described(spec, result, config)
 
 
-def header_rows(stored) -> list[tuple[Tensors, str, int]]:
+def header_rows(stored: Checkpoint) -> list[tuple[Tensors, str, int]]:
     """A checkpoint's tensors by name, shape and type: (tensors, type, bytes of all of them)."""
     rows: dict[tuple, list] = {}
     for tensor in stored.tensors:
@@ -248,9 +253,8 @@ def _starred(path: str) -> tuple[str, set[int]]:
     return re.sub(r"(?<=[._])\d+(?=\.)", "*", path), {int(layer[0])} if layer else set()
 
 
-def _from_headers(spec: "configs.Spec") -> Count:
+def _from_headers(spec: "configs.Spec", stored: Checkpoint) -> Count:
     """The count of a checkpoint without a configuration beside it."""
-    stored = spec.stored
     if stored.parameters is None:
         raise ValueError(
             f"{spec.name}: states {stored.tensor_bytes:,} bytes of tensors; what they are "
@@ -313,7 +317,7 @@ def skeleton(config, *, share_layers: bool = True):
 AUTO = ("CausalLM", "Seq2SeqLM", "SpeechSeq2Seq", "ImageTextToText", "MaskedLM")
 
 
-def _model_class(config) -> type:
+def _model_class(config) -> "type[PreTrainedModel]":
     """The class that the configuration names, else the first automatic class that has it."""
     import transformers
 
@@ -344,7 +348,7 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
     except NotImplementedError:  # models of images and sound
         token = head = None
     token_weight = getattr(token, "weight", None)
-    rows: dict[tuple, list[set[int]]] = {}
+    rows: dict[tuple[str, str, tuple[int, ...]], list[set[int]]] = {}
     for path, tensor, module in shared_layers.tensors(model):
         kind = _kind(path, tensor, module, token_weight, head, experts)
         if kind != "input embedding" and VISION.search(path):
@@ -356,7 +360,12 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
         for key, layers in rows.items()
     )
     tied = token_weight is not None and getattr(head, "weight", None) is token_weight
-    if tied and config.is_encoder_decoder and spec.fields.get("tie_word_embeddings") is False:
+    if (
+        token_weight is not None
+        and tied
+        and config.is_encoder_decoder
+        and spec.fields.get("tie_word_embeddings") is False
+    ):
         # T5's classes tie whatever is stated; the files of T5 1.1, mT5 and FLAN-T5 hold a head.
         config.tie_word_embeddings = tied = False
         tensors += (Tensors("lm_head.weight", "output head", tuple(token_weight.shape)),)
@@ -397,9 +406,9 @@ def tally(
         kinds["input embedding"],
     )
     used, notes = experts_per_token if routed else None, list(assumptions)
-    active = total
+    active: int | None = total
     if routed and experts and used is not None:
-        active -= routed - routed * min(used, experts) // experts
+        active = total - routed + routed * min(used, experts) // experts
     elif routed:
         active = None
         notes.append("active: not known, the configuration names no experts per token")
@@ -431,7 +440,8 @@ def _mtp(fields: dict[str, Any], tensors: tuple[Tensors, ...]) -> int:
     copies of the embedding and the head unless the configuration denies them: DeepSeek-V3 (2024),
     section 2.2, as its checkpoint and GLM-4.5's store them. 0 where the class builds them itself.
     """
-    text = fields.get("text_config") if isinstance(fields.get("text_config"), dict) else fields
+    inner = fields.get("text_config")
+    text = inner if isinstance(inner, dict) else fields
     number = from_config.first_stated(
         text, ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
     )

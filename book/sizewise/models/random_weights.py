@@ -1,6 +1,7 @@
 """A model without weights, and weights at random: speed and bytes need no trained ones."""
 
 from collections.abc import Callable
+from unittest.mock import patch
 
 SPREAD = 0.5  # standard deviation of a matrix's values, times the root of its columns
 GAIN = 0.5  # of norms
@@ -25,11 +26,8 @@ def empty(config, dtype: str = "bfloat16"):
             hidden = torch.nn.Parameter(parameter.to("meta"), parameter.requires_grad)
             module._parameters[name] = hidden
 
-    torch.nn.Module.register_parameter = on_meta
-    try:
+    with patch.object(torch.nn.Module, "register_parameter", on_meta):
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-    finally:
-        torch.nn.Module.register_parameter = register
     return model.eval()
 
 

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +67,7 @@ class Fit:
 
     def ci(self) -> dict[str, tuple[float, float]]:
         """95 % intervals of the five coefficients, from the bootstrap."""
-        return {name: self.interval(lambda law, name=name: getattr(law, name)) for name in NAMES}
+        return {name: self.interval(attrgetter(name)) for name in NAMES}
 
     def standard_errors(self) -> dict[str, float]:
         """Standard deviations of the coefficients and of the exponent a over the resamples."""
@@ -118,16 +120,18 @@ class Fit:
             raise ValueError("these runs determine no best size: see the exponents")
         ci = {}
         if len(self.samples):
-            for index, name in enumerate(("params", "tokens")):
-                ci[name] = self.interval(lambda law, index=index: best(law)[index])
+            with np.errstate(all="ignore"):
+                ends = map(percentiles, best(self.resampled))
+            ci = dict(zip(("params", "tokens"), ends, strict=True))
         return Allocation(budget, params, tokens, ci, self.runs.reach(params, tokens))
 
     def _optimum(self, law: Hoffmann, budget: float):
         """Best size and tokens of one law, or of all resamples at once."""
         if self.runs.spent is None:
             return law.optimum(budget)
-        laws = Hoffmann(*(np.atleast_1d(getattr(law, name))[:, None] for name in NAMES))
-        rows, sizes = np.arange(len(laws.E)), np.geomspace(*SEARCHED, 1001)[None]
+        columns: list[Any] = [np.atleast_1d(getattr(law, name))[:, None] for name in NAMES]
+        laws, rows = Hoffmann(*columns), np.arange(len(columns[0]))
+        sizes = np.geomspace(*SEARCHED, 1001)[None]
         for step in (sizes[0, 1] / sizes[0, 0], 1.0):  # once coarsely, then about the best
             tokens = budget / self.runs.token_flops(sizes)
             index = laws.loss(sizes, tokens).argmin(1)
