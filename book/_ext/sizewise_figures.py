@@ -52,7 +52,7 @@ def finish(app: Sphinx, name: str, page: str) -> str:
         link = f"{app.config.html_baseurl}{name}.html#fig-{address}"
         links.append(
             f"<details><summary>Cite</summary>{app.config.author} ({year}). "
-            f"“{title[1] if title else stem}.” {number} of <i>{app.config.project}</i>. "
+            f"“{title[1] if title else stem}.” {number} of <i>{app.config.html_title}</i>. "
             f'<span class="sw-figure__address">{link}</span></details>'
         )
         line = f'<div class="sw-figure__data">{"".join(links)}</div>'

@@ -24,13 +24,13 @@ def families(axes, table) -> str:
         side = "right" if inside else "left"
         axes.annotate(family, at, ha=side, va="center", color=COLOURS[index], fontsize=11.5)
     axes.axhline(CHANCE, color=INK, linewidth=0.8, linestyle=":")
-    axes.annotate("guessing", (table["gigabytes"].min(), CHANCE), (0, 3), **AT_POINTS)
+    axes.annotate(f"guessing, {CHANCE}%", (table["gigabytes"].min(), CHANCE), (0, 3), **AT_POINTS)
     axes.set_xlim(right=3.2 * largest)
     axes.set_ylim(0, height + 4)
     ticks = [8, 16, 32, 70]
     axes.set_xticks(ticks, [f"{tick} GB" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("memory of the weights at 8 bits")
+    axes.set_xlabel("memory of the weights, a byte a parameter")
     axes.set_ylabel("exam questions right (%)")
     return "Right answers on MMLU-Pro rise with the memory of the weights: " + "; ".join(
         f"{family} from {rows['right'].iloc[0]:.0f} to {rows['right'].iloc[-1]:.0f} percent "
