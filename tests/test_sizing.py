@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.chapters.figures import right_sizing as figures
 from sizewise.chapters.figures import style
-from sizewise.chapters.tables import right_sizing, right_sizing_duels
+from sizewise.chapters.tables import right_sizing
 from sizewise.data import records
 from sizewise.evaluation import classification
 
@@ -73,34 +73,35 @@ def made(items=120, seed=0, steps=(8, 32, 128), draws=3):
     return pd.DataFrame(rows)
 
 
-# ------------------------------------------------------------------ measures
+# ------------------------------------------------------------------ recall
+
+
+def truth_and_answers(pairs):
+    answers, truth = np.array(pairs).T
+    return truth, answers, (answers == truth).astype(float)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40))
 @settings(max_examples=60, deadline=None)
-def test_measures_are_those_of_the_definitions(pairs):
-    said, real = np.array(pairs).T
-    found = right_sizing.measures(right_sizing.counts(said, real, 3, np.ones((1, len(pairs)))))
-    assert found["accuracy"][0] == pytest.approx((said == real).mean())
-    assert found["macro_f1"][0] == pytest.approx(classification.macro_f1(real, said))
-    recalls = [(said[real == one] == one).mean() for one in np.unique(real)]
-    assert found["macro_recall"][0] == pytest.approx(np.mean(recalls))
+def test_recall_is_that_of_the_definition(pairs):
+    truth, answers, right = truth_and_answers(pairs)
+    shares = [(answers[truth == label] == label).mean() for label in np.unique(truth)]
+    once = np.ones((1, len(pairs)))
+    assert right_sizing.recall(right, truth, once)[0] == pytest.approx(np.mean(shares))
 
 
 def test_a_weight_counts_an_item_as_often():
-    said, real = np.array([0, 1, 1]), np.array([0, 0, 1])
-    weighed = right_sizing.counts(said, real, 2, np.array([[2.0, 0.0, 3.0]]))
-    repeated = right_sizing.counts(said[[0, 0, 2, 2, 2]], real[[0, 0, 2, 2, 2]], 2, np.ones((1, 5)))
-    assert weighed.tolist() == repeated.tolist()
+    truth, right, times = np.array([0, 0, 1]), np.array([1.0, 0.0, 1.0]), [2, 1, 3]
+    weighed = right_sizing.recall(right, truth, np.array([times], float))
+    repeated = right_sizing.recall(
+        np.repeat(right, times), np.repeat(truth, times), np.ones((1, 6))
+    )
+    assert weighed == pytest.approx(repeated)
 
 
 def test_always_the_same_answer_has_the_mean_recall_of_guessing():
-    real = np.repeat([0, 1, 2], [70, 20, 10])
-    found = right_sizing.measures(
-        right_sizing.counts(np.zeros(100, int), real, 3, np.ones((1, 100)))
-    )
-    assert found["macro_recall"][0] == pytest.approx(1 / 3)
-    assert found["accuracy"][0] == 0.7
+    truth = np.repeat([0, 1, 2], [70, 20, 10])
+    assert right_sizing.recall(truth == 0, truth, np.ones((1, 100)))[0] == pytest.approx(1 / 3)
 
 
 # ------------------------------------------------------------------ rivals and scores
@@ -135,17 +136,8 @@ def test_who_read_more_items_is_judged_on_those_that_all_read():
     found = right_sizing.common(table)
     assert found["labels"].tolist() == ["00", "00", "00", "012"]
     assert found["answers"].tolist() == ["01", "00", "01", "012"]
-    assert found["items"].tolist() == [2, 2, 2, 3]
     assert found["accuracy"].tolist() == [0.5, 1.0, 0.5, 1.0]
-    assert found["macro_f1"].tolist() == pytest.approx([1 / 3, 1.0, 1 / 3, 1.0])
     assert right_sizing.common(found).equals(found)
-    scored = right_sizing.scores(table, 8, samples=10)
-    assert scored.set_index(["set", "model"])["accuracy"].to_dict() == {
-        ("ab", "p"): 0.5,
-        ("ab", "m"): 1.0,
-        ("ab", "n"): 0.5,
-        ("abc", "p"): 1.0,
-    }
     assert right_sizing.curves(table, samples=10)["accuracy"].tolist() == [0.5, 1.0]
 
 
@@ -163,35 +155,29 @@ def test_the_rival_is_found_on_the_items_that_all_read():
 
 
 def test_a_learner_is_taken_at_the_most_labels_that_are_allowed():
-    found = right_sizing.at(made(), 100)
+    found = right_sizing.at(made(), 100, "probe", "p")
     assert set(found["labels_used"]) == {32}
     assert len(found) == 6
-    assert len(right_sizing.at(made(), 4)) == 0
+    assert len(right_sizing.at(made(), 4, "probe", "p")) == 0
 
 
-def test_scores_are_means_over_draws_and_intervals_hold_them():
+def test_a_curve_is_of_means_over_draws_and_its_intervals_hold_them():
     table = made()
-    found = right_sizing.scores(table, 32, samples=300).set_index(["set", "model"])
-    table = right_sizing.common(table)
-    some = table[(table["what"] == "probe") & (table["labels_used"] == 32)]
-    for name, part in some.groupby("set"):
-        one = found.loc[(name, "p")]
-        assert one["accuracy"] == pytest.approx(part["accuracy"].mean())
-        assert one["macro_f1"] == pytest.approx(part["macro_f1"].mean())
-        assert one["draws"] == 3
-    for measure in right_sizing.MEASURES:
-        assert (found[f"{measure}_low"] < found[measure]).all()
-        assert (found[measure] < found[f"{measure}_high"]).all()
-    assert set(found["items"]) == {80}
+    found = right_sizing.curves(table, samples=300).set_index(["set", "labels_used"])
+    learned = right_sizing.learned(right_sizing.common(table))
+    means = learned.groupby(["set", "labels_used"])["accuracy"].mean()
+    assert found["accuracy"].to_dict() == pytest.approx(means.to_dict())
+    assert set(found["draws"]) == {3}
+    assert (found["accuracy_low"] < found["accuracy"]).all()
+    assert (found["accuracy"] < found["accuracy_high"]).all()
 
 
 def test_the_interval_of_one_draw_is_that_of_a_share():
-    truth = word(np.arange(400) % 2)
-    table = pd.DataFrame([row("prompted", "m", "0" * 400, truth)])
-    one = right_sizing.scores(table, 8).iloc[0]
+    table = pd.DataFrame([row("probe", "p", "0" * 400, word(np.arange(400) % 2))])
+    point = right_sizing.curves(table, samples=2000).iloc[0]
     half = 1.96 * (0.5 * 0.5 / 400) ** 0.5
-    assert one["accuracy_high"] - 0.5 == pytest.approx(half, rel=0.1)
-    assert 0.5 - one["accuracy_low"] == pytest.approx(half, rel=0.1)
+    assert point["accuracy_high"] - 0.5 == pytest.approx(half, rel=0.1)
+    assert 0.5 - point["accuracy_low"] == pytest.approx(half, rel=0.1)
 
 
 # ------------------------------------------------------------------ crossings
@@ -209,19 +195,17 @@ def test_the_interval_of_one_draw_is_that_of_a_share():
     ],
 )
 def test_crossings_by_hand(gap, expected):
-    assert right_sizing_duels.crossing([8, 16, 32, 64], gap) == pytest.approx(expected)
+    assert right_sizing.crossing([8, 16, 32, 64], gap) == pytest.approx(expected)
 
 
 def test_a_learner_that_meets_its_rival_does_so_between_the_right_numbers_of_labels():
     table = made(items=3000)
-    found = right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=200)
+    found = right_sizing.crossings(table, right_sizing.rivals(table), samples=200)
     # right 0.55, 0.7, 0.85 at 8, 32, 128 labels; the rival 0.7
     for one in found.itertuples():
         assert 20 < one.labels < 50
         assert one.low <= one.labels <= one.high
-        assert one.items == 2000
-        assert (one.large, one.times) == ("large-lm", LARGE / 1000)
-        assert one.small_right == pytest.approx(0.85, abs=0.03)
+        assert one.times == LARGE / 1000
         assert one.large_right == pytest.approx(0.7, abs=0.03)
 
 
@@ -232,9 +216,9 @@ def test_a_learner_that_never_meets_its_rival_has_no_number():
             row("prompted", "m", "0" * 40, "0" * 40),
         ]
     )
-    one = right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=100).iloc[0]
+    one = right_sizing.crossings(table, right_sizing.rivals(table), samples=100).iloc[0]
     assert (one["labels"], one["low"], one["high"]) == (np.inf, np.inf, np.inf)
-    assert right_sizing_duels.in_text(one["labels"], one["first"], one["last"]) == "over 16"
+    assert right_sizing.in_text(one["labels"], one["first"], one["last"]) == "over 16"
 
 
 def test_answers_to_different_items_are_not_compared():
@@ -242,7 +226,7 @@ def test_answers_to_different_items_are_not_compared():
     with pytest.raises(ValueError, match="classifiers of ab answered different items"):
         right_sizing.rivals(table)
     with pytest.raises(ValueError, match="p and m answered different items"):
-        right_sizing_duels.crossings(table, {"ab": table.iloc[1]})
+        right_sizing.crossings(table, {"ab": table.iloc[1]})
 
 
 def test_a_crossing_is_met_only_where_its_whole_interval_is():
@@ -255,7 +239,7 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
             for k, share in enumerate(shares)
         ]
         table = pd.DataFrame([*rows, row("prompted", "m", wrong[50], truth)])
-        return right_sizing_duels.crossings(table, right_sizing.rivals(table), samples=200).iloc[0]
+        return right_sizing.crossings(table, right_sizing.rivals(table), samples=200).iloc[0]
 
     assert found(30, 70)["outcome"] == "met"
     assert found(30, 30)["outcome"] == "not met"
@@ -267,30 +251,27 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
             row("prompted", "m", wrong[50], truth),
         ]
     )
-    one = right_sizing_duels.crossings(spread, right_sizing.rivals(spread), samples=200).iloc[0]
+    one = right_sizing.crossings(spread, right_sizing.rivals(spread), samples=200).iloc[0]
     assert (one["outcome"], one["low"], one["high"]) == ("open", 8.0, np.inf)
 
 
 def test_a_crossing_is_told_by_what_was_tried():
-    assert right_sizing_duels.in_text(np.inf, 8, 1024) == "over 1,024"
-    assert right_sizing_duels.in_text(8, 8, 1024) == "8 or fewer"
-    assert right_sizing_duels.in_text(99.7, 8, 1024) == "100"
+    assert right_sizing.in_text(np.inf, 8, 1024) == "over 1,024"
+    assert right_sizing.in_text(8, 8, 1024) == "8 or fewer"
+    assert right_sizing.in_text(99.7, 8, 1024) == "100"
 
 
 # ------------------------------------------------------------------ small less large
 
 
-@pytest.mark.parametrize("measure", right_sizing.MEASURES[1:])
-def test_the_p_value_is_that_of_all_exchanges(measure):
+def test_the_p_value_is_that_of_all_exchanges():
     truth = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
     small = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
     large = np.array([0, 1, 1, 1, 0, 1, 1, 0, 0])
 
     def apart(a, b):
-        once = np.ones((1, len(truth)))
         first, second = (
-            right_sizing.measures(right_sizing.counts(x, truth, 2, once))[measure][0]
-            for x in (a, b)
+            np.mean([(x[truth == label] == label).mean() for label in (0, 1)]) for x in (a, b)
         )
         return first - second
 
@@ -299,7 +280,13 @@ def test_the_p_value_is_that_of_all_exchanges(measure):
         for flip in product((False, True), repeat=len(truth))
     ]
     exact = np.mean(np.abs(whole) >= abs(apart(small, large)) - 1e-12)
-    found = right_sizing_duels._duel(small[None], large, truth, 2, measure, samples=20_000, seed=0)
+    table = pd.DataFrame(
+        [
+            row("probe", "p", word(small), word(truth)),
+            row("prompted", "m", word(large), word(truth)),
+        ]
+    )
+    found = right_sizing.duels(table[:1], right_sizing.rivals(table), samples=20_000).iloc[0]
     assert found["difference"] == pytest.approx(apart(small, large))
     assert found["p"] == pytest.approx(exact, abs=0.012)
 
@@ -318,16 +305,15 @@ def test_duels_find_a_real_difference_and_none_where_there_is_none():
                 row("prompted", "m", said(large), word(truth)),
             ]
         )
-        found = right_sizing_duels.duels(
-            table, right_sizing.rivals(table), "probe", "p", 8, samples=500
+        found = right_sizing.duels(
+            right_sizing.at(table, 8, "probe", "p"), right_sizing.rivals(table), samples=500
         )
-        assert found["measure"].tolist() == ["macro_f1", "macro_recall"]
         assert set(found["ahead"]) == {expected}
         assert (found["low"] <= found["difference"]).all()
         assert (found["difference"] <= found["high"]).all()
 
 
-def test_p_values_are_corrected_over_sets_and_measures_together():
+def test_p_values_are_corrected_over_sets():
     # on one set the two differ on every item, so that only all exchanges and none are as far:
     # with 40 items none of 200 draws is; on the other they answer alike, so that all are
     truth = "01" * 20
@@ -339,16 +325,12 @@ def test_p_values_are_corrected_over_sets_and_measures_together():
             row("prompted", "m", "012" * 20, "012" * 20, "abc"),
         ]
     )
-    found = right_sizing_duels.duels(
-        table, right_sizing.rivals(table), "probe", "p", 8, samples=200
+    found = right_sizing.duels(
+        right_sizing.at(table, 8, "probe", "p"), right_sizing.rivals(table), samples=200
     )
-    assert found["p"].tolist() == pytest.approx([1 / 201, 1 / 201, 1, 1])
-    assert found["p_holm"].tolist() == pytest.approx([4 / 201, 4 / 201, 1, 1])  # Holm: times four
-    assert found["ahead"].tolist() == ["small", "small", "no", "no"]
-    strict = right_sizing_duels.duels(
-        table, right_sizing.rivals(table), "probe", "p", 8, 0.01, samples=200
-    )
-    assert set(strict["ahead"]) == {"no"}
+    assert found["p"].tolist() == pytest.approx([1 / 201, 1])
+    assert found["p_holm"].tolist() == pytest.approx([2 / 201, 1])  # Holm: times two
+    assert found["ahead"].tolist() == ["small", "no"]
 
 
 def test_what_hangs_on_one_draw_of_labels_is_not_sure():
@@ -362,10 +344,10 @@ def test_what_hangs_on_one_draw_of_labels_is_not_sure():
             row("prompted", "m", half, truth),
         ]
     )
-    found = right_sizing_duels.duels(
-        table, right_sizing.rivals(table), "probe", "p", 8, samples=500
+    found = right_sizing.duels(
+        right_sizing.at(table, 8, "probe", "p"), right_sizing.rivals(table), samples=500
     )
-    assert found["difference"].tolist() == pytest.approx([0.25, 0.25], abs=0.001)
+    assert found["difference"].tolist() == pytest.approx([0.25])
     assert (found["p_holm"] < 0.01).all()
     assert (found["low"] <= 0).all()
     assert set(found["ahead"]) == {"no"}
@@ -378,34 +360,27 @@ def test_a_rival_is_held_against_the_commonest_label():
     table = pd.DataFrame(
         [row("prompted", "m", good, truth), row("prompted", "n", "0" * 60 + "0" * 40, truth, "abc")]
     )
-    found = right_sizing_duels.guessing(right_sizing.rivals(table), samples=400).set_index("set")
-    assert found["commonest"].tolist() == [0.6, 0.6]
-    assert found["difference"].to_dict() == {"ab": pytest.approx(0.35), "abc": 0}
-    assert 0.2 < found.loc["ab", "low"] < 0.35 < found.loc["ab", "high"] < 0.5
-    assert found.loc["abc", ["low", "high"]].tolist() == [0, 0]
-    assert len(right_sizing_duels.guessing({})) == 0
+    found = right_sizing.over_commonest(right_sizing.rivals(table))
+    assert found["ab"].value == pytest.approx(0.35)
+    assert 0.2 < found["ab"].low < 0.35 < found["ab"].high < 0.5
+    assert (found["abc"].value, found["abc"].low, found["abc"].high) == (0, 0, 0)
 
 
 # ------------------------------------------------------------------ costs
 
 
-def test_costs_are_ratios_of_the_rival_over_the_learner():
+def test_times_are_those_of_the_rival_over_the_learner():
     table = made()
-    table.loc[len(table)] = row(
-        "bag", "tfidf", *table.loc[0, ["answers", "labels"]], cpu_seconds_per_1000=None
-    )
-    found = right_sizing.costs(table, right_sizing.rivals(table), 8).set_index(["set", "model"])
-    assert found.loc[("ab", "p"), "times_parameters"] == 5
-    assert found.loc[("ab", "p"), "times_seconds"] == 20
-    assert np.isnan(found.loc[("ab", "tfidf"), "times_seconds"])
+    group = right_sizing.at(table, 8, "probe", "p")
+    found = right_sizing.seconds(group, right_sizing.rivals(table))
+    assert found["seconds"].to_dict() == {"ab": 2.0, "abc": 2.0}
+    assert found["times"].to_dict() == {"ab": 20.0, "abc": 20.0}
 
 
 def test_labels_break_even_by_hand():
     assert right_sizing.break_even(100, 0.2, 0.003, 0.001) == pytest.approx(10_000)
     assert right_sizing.break_even(0, 0.2, 0.003) == 0
     assert right_sizing.break_even(100, 0.2, 0.001, 0.001) == np.inf
-    with pytest.raises(ValueError, match="the price of a request must be 0 or more, got -1"):
-        right_sizing.break_even(100, 0.2, -1)
 
 
 @given(st.integers(1, 10_000), st.floats(0.01, 10), st.floats(1e-5, 1), st.floats(0, 1))
@@ -422,18 +397,9 @@ def test_at_break_even_both_ways_cost_the_same(labels, price, dear, part):
 def test_every_set_and_classifier_is_drawn():
     table = made()
     against = right_sizing.rivals(table)
-    told = {"alt": "what it shows", "caption": "what to see"}
-    scored = style.show(figures.scores, right_sizing.scores(table, 32, samples=50), **told)
     curves = right_sizing.curves(table, samples=50)
     grown = style.show(figures.curves, curves, against, "p", caption="what to see")
-    for drawn in (scored.svg, grown.svg):
-        assert ">ab<" in drawn
-        assert ">abc<" in drawn
-    assert ">probe: p<" in scored.svg
-    assert ">prompted: large-lm<" in scored.svg
-    assert ">best language model<" in grown.svg
-    duels = right_sizing_duels.duels(table, against, "probe", "p", 32, samples=50)
-    assert ">mean recall<" in style.show(figures.duels, duels, **told).svg
+    assert all(f">{name}<" in grown.svg for name in ("ab", "abc", "best prompted model"))
 
 
 def test_the_cascade_and_its_bounds_are_drawn():
@@ -451,15 +417,6 @@ def test_the_cascade_and_its_bounds_are_drawn():
     }
     drawn = style.show(figures.cascade, one, alt="a", caption="c").svg
     assert all(f">{name}<" in drawn for name in ("s alone", "l alone", "oracle", "at random"))
-    bins = {
-        "model": "s",
-        "confidence_at": [0.4, 0.9],
-        "right_in_bin": [0.5, 0.6],
-        "confidence_at_fitted": [0.5, 0.6],
-        "right_in_bin_fitted": [0.5, 0.6],
-    }
-    drawn = style.show(figures.reliability, pd.DataFrame([bins]), alt="a", caption="c").svg
-    assert ">s, fitted<" in drawn
 
 
 # ------------------------------------------------------------------ the published study

@@ -2,7 +2,7 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, beside, interval
 
 
 def growth(axes, table) -> str:
@@ -21,15 +21,7 @@ def growth(axes, table) -> str:
     for size, model, colour in sorted(ends):
         height = max(size, lowest)
         lowest = height * 2.1
-        axes.annotate(
-            model,
-            (table["context"].max(), height),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-            annotation_clip=False,
-        )
+        beside(axes, model, table["context"].max(), height, colour, dx=6, annotation_clip=False)
     ticks = [1 << 8, 1 << 12, 1 << 16, 1 << 20]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks[:3]] + ["1M"])
     axes.minorticks_off()
@@ -56,19 +48,12 @@ def differences(axes, table, names) -> str:
     marks = []
     for height, row in enumerate(reversed(list(table.itertuples()))):
         colour = COLOURS[1] if "convolution" in row.family else COLOURS[0]
-        error = [[row.difference - row.low], [row.high - row.difference]]
-        axes.errorbar(row.difference, height, xerr=error, fmt="o", color=colour, capsize=3)
-        axes.annotate(
-            f"{names[row.family]} {row.difference:+.2f}".replace("-", "\u2212"),
-            (row.difference, height),
-            xytext=(0, 9),
-            textcoords="offset points",
-            color=colour,
-            ha="center",
-        )
+        interval(axes, height, row.difference, row.low, row.high, colour)
+        text = f"{names[row.family]} {row.difference:+.2f}".replace("-", "\u2212")
+        beside(axes, text, row.difference, height, colour, dx=0, dy=13)
         marks.append(f"{names[row.family]} {row.difference:+.3f}")
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.annotate("dense", (0, -0.4), xytext=(4, 0), textcoords="offset points")
+    beside(axes, "dense", 0, -0.4, dx=4, dy=4)
     axes.set_ylim(-0.5, len(table) - 0.3)
     axes.set_xlim(left=1.3 * table["low"].min(), right=max(0.08, 1.5 * table["high"].max()))
     axes.set_yticks([])
@@ -83,19 +68,11 @@ def windows(axes, table) -> str:
     """
     marks = []
     for height, row in enumerate(table.itertuples()):
-        label = "with short convolutions in both" if row.convolution else "as the classes are"
+        name = "with short convolutions in both" if row.convolution else "as the classes are"
         colour = COLOURS[1] if row.convolution else COLOURS[0]
-        error = [[row.difference - row.low], [row.high - row.difference]]
-        axes.errorbar(row.difference, -height, xerr=error, fmt="o", color=colour, capsize=3)
-        axes.annotate(
-            label,
-            (row.difference, -height),
-            xytext=(0, 9),
-            textcoords="offset points",
-            color=colour,
-            ha="center",
-        )
-        marks.append(f"{label} {row.difference:+.3f}")
+        interval(axes, -height, row.difference, row.low, row.high, colour)
+        beside(axes, name, row.difference, -height, colour, dx=0, dy=13)
+        marks.append(f"{name} {row.difference:+.3f}")
     axes.axvline(0, color=INK, linewidth=0.8)
     width = table["low"].abs().max()
     axes.set_xlim(-1.4 * width, 0.5 * width)

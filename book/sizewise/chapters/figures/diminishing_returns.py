@@ -2,27 +2,20 @@
 
 import numpy as np
 
-from .style import COLOURS, INK, by_row, listed, span
+from .style import COLOURS, INK, beside, by_row, listed, span
 
 MARKS = "os^Dvph"
 
 
-def _beside(axes, labels, gap: float) -> None:
+def _stacked(axes, labels, gap: float) -> None:
     """Labels right of their points, from the top down, each at least ``gap`` below the last.
 
     ``labels`` has (text, x, y, colour).
     """
     below = np.inf
-    for text, x, y, colour in sorted(labels, key=lambda label: -label[2]):
+    for text, x, y, colour in sorted(labels, key=lambda entry: -entry[2]):
         below = min(y, below - gap)
-        axes.annotate(
-            text,
-            (x, below),
-            xytext=(7, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-        )
+        beside(axes, text, x, below, colour, dx=7)
 
 
 def gains(axes, table) -> str:
@@ -47,7 +40,7 @@ def gains(axes, table) -> str:
         labels.append((name, x[-1], y[-1], colour))
         texts.append(f"{name} " + ", ".join(f"{v:.1f}" for v in y))
     axes.axhline(0, color=INK, linewidth=0.8)
-    _beside(axes, labels, 1.5)
+    _stacked(axes, labels, 1.5)
     axes.set_xticks(range(len(starts)), [start.replace(" ", "\n", 1) for start in starts])
     axes.set_xlim(-0.5, len(starts) + 0.3)
     axes.set_xlabel("parameters before the doubling")
@@ -68,13 +61,7 @@ def kept(axes, table) -> str:
             axes.plot(lowest + 0.02, height, "<", color=COLOURS[0], markersize=7)
     for at, text in ((0, "gains stop"), (1, "go on as before")):
         axes.axvline(at, color=INK, linewidth=0.9, linestyle="--")
-        axes.annotate(
-            text,
-            (at, -0.75),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-        )
+        beside(axes, text, at, -0.75, dx=4)
     below = "slope past the claimed size, before = 1"
     by_row(axes, table["label"], -1.2, (lowest, highest), below)
     return listed(
@@ -100,15 +87,7 @@ def ranks(axes, table) -> str:
             y, rows["rank_low"], rows["rank_high"], color=COLOURS[k], linewidth=2.5, alpha=0.35
         )
         axes.plot(rows["rank"], y, MARKS[k], color=COLOURS[k])
-        axes.annotate(
-            by,
-            (rows["rank"].iloc[0], y[0]),
-            xytext=(0, (9, -10)[k]),
-            textcoords="offset points",
-            color=COLOURS[k],
-            ha="center",
-            va="center",
-        )
+        beside(axes, by, rows["rank"].iloc[0], y[0], COLOURS[k], dx=0, dy=(9, -10)[k])
         texts.append(f"{by} {rows['rank'].median():.2f}")
     axes.axvline(0, color=INK, linewidth=0.8)
     by_row(axes, names, -1.0, (-0.3, 1.05), "rank correlation with the score")
@@ -128,7 +107,7 @@ def generations(axes, table) -> str:
         texts.append(f"{name} {rows['error_ratio'].iloc[0]:.2f} and {last['error_ratio']:.2f}")
     axes.axhline(1, color=INK, linewidth=0.8)
     axes.annotate("small as good as large", (1, 1.03))
-    _beside(axes, labels, 0.08)
+    _stacked(axes, labels, 0.08)
     families = table.drop_duplicates("release").sort_values("release")
     axes.set_xticks(families["release"], families["family"].str.replace("-", " "))
     axes.set_xlim(0.8, 5.2)
@@ -153,7 +132,7 @@ def strictness(axes, table) -> str:
         labels.append((name, rows["params"].iloc[-1], rows["exact"].iloc[-1], COLOURS[k]))
         texts.append(f"{name} {rows['exact'].iloc[0]:.4f} to {rows['exact'].iloc[-1]:.4f}")
     axes.set_xscale("log")
-    _beside(axes, labels, 0.028)
+    _stacked(axes, labels, 0.028)
     axes.set_ylim(bottom=-0.06)
     axes.set_xlim(right=2e7)
     axes.set_xticks([1e4, 1e5, 1e6])

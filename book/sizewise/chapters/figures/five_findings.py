@@ -2,9 +2,8 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, beside
 
-AT_POINTS = {"textcoords": "offset points", "fontsize": 11.5}
 CHANCE = 11  # percent of MMLU-Pro that a blind guess gets right
 LABELLED = ("q8_0", "q6_K", "q4_K_M", "q3_K_M", "q2_K", "iq1_S")
 
@@ -20,11 +19,10 @@ def families(axes, table) -> str:
         # A line of text is about four points high; a line that ends early has its name above.
         inside = end["gigabytes"] < largest / 2
         height = height if inside else max(end["right"], height + 4)
-        at = (end["gigabytes"], end["right"] + 2) if inside else (1.1 * end["gigabytes"], height)
-        side = "right" if inside else "left"
-        axes.annotate(family, at, ha=side, va="center", color=COLOURS[index], fontsize=11.5)
+        place, dx = (end["right"] + 2, -1) if inside else (height, 8)
+        beside(axes, family, end["gigabytes"], place, COLOURS[index], dx)
     axes.axhline(CHANCE, color=INK, linewidth=0.8, linestyle=":")
-    axes.annotate(f"guessing, {CHANCE}%", (table["gigabytes"].min(), CHANCE), (0, 3), **AT_POINTS)
+    beside(axes, f"guessing, {CHANCE}%", table["gigabytes"].min(), CHANCE, dx=0, dy=7, ha="left")
     axes.set_xlim(right=3.2 * largest)
     axes.set_ylim(0, height + 4)
     ticks = [8, 16, 32, 70]
@@ -52,7 +50,7 @@ def tenfold(axes, table) -> str:
         (si(row.params, "params"), si(10 * row.params, "params")) for row in table.itertuples()
     ]
     for index, row in zip(positions, table.itertuples(), strict=True):
-        axes.annotate(f"{row.gain:.2g}", (index, row.high), (0, 3), ha="center", **AT_POINTS)
+        beside(axes, f"{row.gain:.2g}", index, row.high, dx=0, dy=7)
     stored = [si(1e9 * gigabytes, "B") for gigabytes in table["gigabytes"]]
     names = [
         f"{size} to\n{larger}\n{memory}"
@@ -77,17 +75,12 @@ def machines(axes, table, memories) -> str:
         colour = COLOURS[index]
         axes.loglog(rows["params"], rows["bytes"] / 1e9, color=colour)
         end = rows.iloc[-1]
-        axes.annotate(
-            f"{bits} bits",
-            (end["params"], end["bytes"] / 1e9),
-            (4, 5 - 5 * index),  # half a decade is less than a line of text
-            color=colour,
-            va="center",
-            **AT_POINTS,
+        beside(
+            axes, f"{bits} bits", end["params"], end["bytes"] / 1e9, colour, dx=4, dy=5 - 5 * index
         )
     for row in memories.itertuples():
         axes.axhline(row.bytes / 1e9, color=INK, linewidth=0.8, linestyle=":")
-        axes.annotate(row.machine, (table["params"].min(), row.bytes / 1e9), (0, 2), **AT_POINTS)
+        beside(axes, row.machine, table["params"].min(), row.bytes / 1e9, dx=0, dy=6, ha="left")
     axes.set_xlim(right=6 * table["params"].max())
     axes.set_ylim(top=4 * memories["bytes"].max() / 1e9)
     axes.set_xlabel("parameters")
@@ -106,9 +99,9 @@ def floors(axes, table) -> str:
     errors = [table["times"] - table["low"], table["high"] - table["times"]]
     axes.errorbar(table["times"], positions, xerr=errors, fmt="o", color=COLOURS[0], elinewidth=2)
     for index, row in zip(positions, table.itertuples(), strict=True):
-        axes.annotate(f"{row.times:.1f}", (row.times, index), (0, 6), ha="center", **AT_POINTS)
+        beside(axes, f"{row.times:.1f}", row.times, index, dx=0, dy=10)
     axes.axvline(1, color=INK, linewidth=1)
-    axes.annotate("the floor", (1, len(table) - 0.5), (4, 0), va="center", **AT_POINTS)
+    beside(axes, "the floor", 1, len(table) - 0.5, dx=4)
     axes.set_yticks(list(positions), table["framework"])
     axes.set_ylim(-0.6, len(table) - 0.2)
     axes.set_xlim(0, 1.05 * table["high"].max())
@@ -126,7 +119,7 @@ def bits(axes, table) -> str:
     axes.semilogy(table["bits"], table["kl"], "o-", color=COLOURS[0])
     for row in table.itertuples():
         if row.type in LABELLED:
-            axes.annotate(row.type, (row.bits, row.kl), (6, 4), **AT_POINTS)
+            beside(axes, row.type, row.bits, row.kl, dx=6, dy=8)
     axes.set_xlabel("bits stored for each parameter")
     axes.set_ylabel("divergence (nats a token)")
     axes.set_xlim(right=table["bits"].max() + 1.5)
@@ -144,16 +137,12 @@ def items(axes, table) -> str:
     axes.barh(positions, table["only_large"], color=COLOURS[0], height=0.6)
     axes.barh(positions, -table["only_small"], color=COLOURS[1], height=0.6)
     for index, row in zip(positions, table.itertuples(), strict=True):
-        axes.annotate(f"{row.only_large:.0f}", (row.only_large, index), (3, -4), **AT_POINTS)
-        axes.annotate(
-            f"{row.only_small:.0f}", (-row.only_small, index), (-3, -4), ha="right", **AT_POINTS
-        )
+        beside(axes, f"{row.only_large:.0f}", row.only_large, index, dx=3)
+        beside(axes, f"{row.only_small:.0f}", -row.only_small, index, dx=-3)
     axes.axvline(0, color=INK, linewidth=1)
     top = len(table) - 0.45
-    axes.annotate(
-        "only the small one", (0, top), (-6, 0), ha="right", color=COLOURS[1], **AT_POINTS
-    )
-    axes.annotate("only the large one", (0, top), (6, 0), color=COLOURS[0], **AT_POINTS)
+    beside(axes, "only the small one", 0, top, COLOURS[1], dx=-6, dy=4)
+    beside(axes, "only the large one", 0, top, COLOURS[0], dx=6, dy=4)
     axes.set_yticks(list(positions), [name.replace(", ", "\n") for name in table["pair"]])
     axes.set_ylim(-0.6, len(table))
     widest = table[["only_small", "only_large"]].to_numpy().max()

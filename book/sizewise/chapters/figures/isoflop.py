@@ -4,7 +4,7 @@ import numpy as np
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, by_row, listed, power, span
+from .style import COLOURS, INK, band, beside, by_row, listed, power, span
 
 
 def curves(axes, runs, optima) -> str:
@@ -22,14 +22,7 @@ def curves(axes, runs, optima) -> str:
             end = sizes[-1], curve[-1]
             if best.inside:
                 axes.plot(best.params, best.loss, "v", color=colour, markersize=9)
-        axes.annotate(
-            f"{power(budget, letters=False)} FLOPs",
-            end,
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-        )
+        beside(axes, f"{power(budget, letters=False)} FLOPs", *end, colour, dx=6)
     axes.set_xlim(right=3e8)
     axes.set_xticks([1e4, 1e5, 1e6])
     axes.set_xlabel("parameters outside embedding and head")
@@ -52,26 +45,13 @@ def exponents(axes, table) -> str:
     for height, row in enumerate(table.itertuples()):
         colour = COLOURS[groups.index(row.counted)]
         span(axes, height, row, "exponent", colour)
-        axes.annotate(
-            f"{row.exponent:.2f}",
-            (row.exponent, height),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha="center",
-            color=colour,
-        )
+        beside(axes, f"{row.exponent:.2f}", row.exponent, height, colour, dx=0, dy=10)
     for k, name in enumerate(groups):
-        group = table[table["counted"] == name]
-        height = (table["counted"] == name).to_numpy().nonzero()[0][0] - 0.5
-        right = group["exponent"].mean() < 0.5  # away from the points
-        axes.annotate(
-            name,
-            (0.98 if right else 0.01, height),
-            xycoords=("axes fraction", "data"),
-            color=COLOURS[k],
-            va="center",
-            ha="right" if right else "left",
-        )
+        here = table["counted"] == name
+        right = table.loc[here, "exponent"].mean() < 0.5  # away from the points
+        x, dx = (0.98, -1) if right else (0.01, 1)
+        above = here.to_numpy().argmax() - 0.5
+        beside(axes, name, x, above, COLOURS[k], dx, xycoords=("axes fraction", "data"))
     by_row(axes, table["way"], -0.9, (0.2, 0.8), "exponent a of the best size")
     return listed(
         "Exponents with 95 % intervals",
@@ -90,9 +70,7 @@ def prediction(axes, table) -> str:
     ``quadratic`` and ``no change``.
     """
     table = table.sort_values("size")
-    axes.fill_between(
-        table["size"], table["low"], table["high"], color=COLOURS[0], alpha=0.2, linewidth=0
-    )
+    band(axes, table["size"], table["low"], table["high"])
     names = {
         "law": ("law and its interval", 9),
         "quadratic": ("quadratic", -1),
@@ -101,23 +79,10 @@ def prediction(axes, table) -> str:
     for colour, (column, (name, up)) in zip(COLOURS, names.items(), strict=False):
         axes.semilogx(table["size"], table[column], color=colour)
         last = table.iloc[-1]
-        axes.annotate(
-            name,
-            (last["size"], last[column]),
-            xytext=(6, up),
-            color=colour,
-            textcoords="offset points",
-            va="center",
-        )
+        beside(axes, name, last["size"], last[column], colour, dx=6, dy=up)
     measured = table.dropna(subset="measured")
     axes.semilogx(measured["size"], measured["measured"], "o", color=INK)
-    axes.annotate(
-        "measured",
-        measured[["size", "measured"]].iloc[-1],
-        xytext=(7, 0),
-        textcoords="offset points",
-        va="center",
-    )
+    beside(axes, "measured", *measured[["size", "measured"]].iloc[-1], dx=7)
     axes.margins(y=0.1)
     axes.set_xlim(right=12 * table["size"].max())
     axes.set_xlabel("parameters outside embedding and head")

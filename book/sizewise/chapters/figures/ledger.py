@@ -2,7 +2,7 @@
 
 from matplotlib.patches import Rectangle
 
-from .style import INK
+from .style import INK, beside
 
 COLOURS = {  # as the marks of the page have them, in tones for white and black
     "supported": "#0a9168",
@@ -24,7 +24,7 @@ def waffle(axes, table) -> str:
     topics, sentences = list(dict.fromkeys(table["topic"])), []
     for line, topic in enumerate(topics):
         counts = table.loc[table["topic"] == topic, "verdict"].value_counts()
-        axes.annotate(topic, (0, line), xytext=(0, 17), textcoords="offset points", va="center")
+        beside(axes, topic, 0, line, dx=0, dy=17, ha="left")
         start = 0
         for verdict, colour in COLOURS.items():
             count = int(counts.get(verdict, 0))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, beside, interval
 
 
 def places(axes, laws, scores) -> str:
@@ -24,9 +24,7 @@ def places(axes, laws, scores) -> str:
         else:
             axes.plot(weights, [height] * len(weights), "o", color=colour, alpha=0.6)
             axes.plot(np.median(weights), height, "|", color=INK, markersize=18)
-        axes.annotate(
-            label, (-0.04, height), xytext=(0, 9), textcoords="offset points", color=colour
-        )
+        beside(axes, label, -0.04, height, colour, dx=0, dy=13, ha="left")
     axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlim(-0.05, 1.15)
     axes.set_ylim(-0.5, len(lines) - 0.2)
@@ -44,26 +42,14 @@ def equal_scores(axes, table) -> str:
     dense, ours = table[~is_sparse].sort_values("total"), table[is_sparse].iloc[0]
     axes.semilogx(dense["total"] / 1e9, dense["score"], "o-", color=COLOURS[0])
     for row in dense.itertuples():
-        axes.annotate(
-            row.model.partition("-")[2],
-            (row.total / 1e9, row.score),
-            xytext=(0, -16),
-            textcoords="offset points",
-            color=COLOURS[0],
-            ha="center",
-        )
+        size = row.model.partition("-")[2]
+        beside(axes, size, row.total / 1e9, row.score, COLOURS[0], dx=0, dy=-12)
     ends = [ours["active"] / 1e9, ours["total"] / 1e9]
     axes.plot(ends, [ours["score"]] * 2, "--", color=COLOURS[1])
     for end, name, side in zip(ends, ("active", "stored"), ("left", "right"), strict=True):
         axes.plot(end, ours["score"], "s", color=COLOURS[1])
-        axes.annotate(
-            f"{end:g}B {name}",
-            (end, ours["score"]),
-            xytext=(0, 8 if side == "left" else -18),
-            textcoords="offset points",
-            color=COLOURS[1],
-            ha=side,
-        )
+        above = 12 if side == "left" else -14
+        beside(axes, f"{end:g}B {name}", end, ours["score"], COLOURS[1], 0, above, ha=side)
     ticks = [4, 8, 16, 32]
     axes.set_xticks(ticks, [f"{tick}B" for tick in ticks])
     axes.minorticks_off()
@@ -83,22 +69,14 @@ def rules(axes, table) -> str:
     arms = list(dict.fromkeys(table["arm"]))
     marks = []
     for rule, shift, colour in ((False, 0.13, COLOURS[1]), (True, -0.13, COLOURS[0])):
-        rows = table[table["per_input"] == rule]
-        heights = [len(arms) - 1 - arms.index(arm) + shift for arm in rows["arm"]]
-        errors = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
-        axes.errorbar(rows["difference"], heights, xerr=errors, fmt="o", color=colour, capsize=3)
-        label = "each matrix by its inputs" if rule else "all matrices by the model's width"
-        axes.annotate(
-            label,
-            (0.01, 0.03 + 0.08 * (not rule)),
-            xycoords="axes fraction",
-            color=colour,
-        )
-        marks += [f"{row.arm}, {label}, {row.difference:+.3f}" for row in rows.itertuples()]
+        name = "each matrix by its inputs" if rule else "all matrices by the model's width"
+        beside(axes, name, 0.01, 0.06 + 0.08 * (not rule), colour, 1, xycoords="axes fraction")
+        for row in table[table["per_input"] == rule].itertuples():
+            height = len(arms) - 1 - arms.index(row.arm) + shift
+            interval(axes, height, row.difference, row.low, row.high, colour)
+            marks.append(f"{row.arm}, {name}, {row.difference:+.3f}")
     for height, arm in enumerate(reversed(arms)):
-        axes.annotate(
-            arm, (0.01, height + 0.27), xycoords=("axes fraction", "data"), color=INK, ha="left"
-        )
+        beside(axes, arm, 0.01, height + 0.33, dx=1, xycoords=("axes fraction", "data"))
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_ylim(-0.9, len(arms) - 0.4)
     axes.set_yticks([])

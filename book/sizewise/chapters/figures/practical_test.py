@@ -2,7 +2,7 @@
 
 from sizewise.stats import paired
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, beside, by_row, interval
 
 SHARES = (0.1, 0.2, 0.4)
 DASHES = ("-", "--", "-.", ":")
@@ -34,24 +34,10 @@ def sizes(axes, table, marks=()) -> str:
     for colour, style, name in zip(COLOURS, DASHES, list(table)[1:], strict=False):
         rows = table.dropna(subset=[name])
         axes.plot(rows["items"], rows[name], style, color=colour)
-        axes.annotate(
-            name,
-            (rows["items"].iloc[-1], rows[name].iloc[-1]),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-        )
+        beside(axes, name, rows["items"].iloc[-1], rows[name].iloc[-1], colour, dx=4)
     for items in marks:
         axes.axvline(items, color=INK, linewidth=0.9, linestyle=":")
-        axes.annotate(
-            f"{items} items",
-            (items, 0.03),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            fontsize=9,
-        )
+        beside(axes, f"{items} items", items, 0.03, dx=4, dy=4, xycoords=("data", "axes fraction"))
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(10, 14_000)
@@ -74,20 +60,10 @@ def differences(axes, table) -> str:
 
     ``table`` has columns label, difference, low, high in points, and shown: filled where true.
     """
-    for at, row in enumerate(table.itertuples()):
-        axes.plot([row.low, row.high], [at, at], color=COLOURS[0], linewidth=2, alpha=0.5)
-        axes.plot(
-            row.difference,
-            at,
-            "o",
-            color=COLOURS[0],
-            markerfacecolor=COLOURS[0] if row.shown else "none",
-        )
+    for place, row in enumerate(table.itertuples()):
+        interval(axes, place, row.difference, row.low, row.high, filled=row.shown)
     axes.axvline(0, color=INK, linewidth=0.9)
-    axes.set_yticks(range(len(table)), table["label"])
-    axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("points of the larger model over the smaller")
+    by_row(axes, table["label"], -0.5, (None, None), "points of the larger model over the smaller")
     return "Points of the larger model over the smaller: " + "; ".join(
         f"{row.label} {row.difference:+.1f}, {row.low:.1f} to {row.high:.1f}"
         for row in table.itertuples()

@@ -4,20 +4,7 @@ import numpy as np
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, by_row, listed, span
-
-
-def _label(axes, text, x, y, colour=INK, dx=5, dy=0, **options) -> None:
-    """Words beside a point of the data."""
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(dx, dy),
-        textcoords="offset points",
-        color=colour,
-        va=options.pop("va", "center"),
-        **options,
-    )
+from .style import COLOURS, INK, band, beside, by_row, listed, span
 
 
 def gains(axes, growth, lines) -> str:
@@ -29,14 +16,7 @@ def gains(axes, growth, lines) -> str:
     ends, labels_at = [], {}
     for colour, table in zip(COLOURS, lines, strict=False):
         rows = growth[(growth["table"] == table) & (growth["params"] < 1e13)].sort_values("params")
-        axes.fill_between(
-            rows["params"],
-            rows["gain_low"],
-            rows["gain_high"],
-            color=colour,
-            alpha=0.15,
-            linewidth=0,
-        )
+        band(axes, rows["params"], rows["gain_low"], rows["gain_high"], colour, 0.15)
         axes.loglog(rows["params"], rows["gain"], color=colour)
         name, last = rows["name"].iloc[0], rows.iloc[-1]
         labels_at[name] = last["params"], last["gain"], colour
@@ -44,7 +24,7 @@ def gains(axes, growth, lines) -> str:
     below = np.inf  # labels from the top down, each at least a seventh of a decade below the last
     for name, (x, y, colour) in sorted(labels_at.items(), key=lambda item: -item[1][1]):
         below = min(y, below / 1.45)
-        _label(axes, name.split(",")[0], x, below, colour)
+        beside(axes, name.split(",")[0], x, below, colour)
     axes.set_xlim(right=3e14)
     axes.set_xticks([1e8, 1e9, 1e10, 1e11, 1e12])
     axes.set_ylim(1e-3, 1)
@@ -61,7 +41,7 @@ def exponents(axes, fits) -> str:
     for height, row in enumerate(fits.itertuples()):
         span(axes, height, row, "exponent")
     axes.axvline(0.5, color=INK, linewidth=0.9, linestyle="--")
-    _label(axes, "size and data in step", 0.5, -0.9)
+    beside(axes, "size and data in step", 0.5, -0.9)
     labels = [f"{row.name} ({si(row.most_params, 'params')})" for row in fits.itertuples()]
     by_row(axes, labels, -1.5, (0, 1), "exponent a of the best size")
     return listed(
@@ -85,7 +65,7 @@ def predicted(axes, frame) -> str:
             axes.plot([low, high], [height, height], color=COLOURS[k], linewidth=4, alpha=0.4)
         axes.plot(rows["measured"], places, "x", color=COLOURS[k], markersize=7, markeredgewidth=2)
         farthest = (rows["measured"] - rows["high"]).argmax()
-        _label(axes, target, rows["measured"].iloc[farthest], places[farthest], COLOURS[k], dx=7)
+        beside(axes, target, rows["measured"].iloc[farthest], places[farthest], COLOURS[k], dx=7)
     by_row(axes, names, -0.5, (None, 97), "accuracy, %: bar predicted, cross measured")
     return listed(
         "Measured against predicted accuracy",
@@ -106,8 +86,7 @@ def returns(axes, rows) -> str:
         for row in rows.itertuples():
             ratio = getattr(row, f"late_{kind}") / getattr(row, f"early_{kind}")
             axes.plot([0, 1], [1, ratio], "o-", color=COLOURS[k])
-        label = ("loss", "accuracy")[k]
-        _label(axes, label, 1, ratio, COLOURS[k], dx=8)
+        beside(axes, ("loss", "accuracy")[k], 1, ratio, COLOURS[k], dx=8)
     axes.set_xticks([0, 1], ["earlier\ntenfold", "later\ntenfold"])
     axes.set_xlim(-0.15, 1.5)
     axes.set_ylim(0, 1.6)
@@ -127,20 +106,13 @@ def serving(axes, frame, size: float) -> str:
 
     ``frame`` has ``served``, ``best_params``, ``best_params_low`` and ``best_params_high``.
     """
-    axes.fill_between(
-        frame["served"],
-        frame["best_params_low"],
-        frame["best_params_high"],
-        color=COLOURS[0],
-        alpha=0.2,
-        linewidth=0,
-    )
+    band(axes, frame["served"], frame["best_params_low"], frame["best_params_high"])
     axes.loglog(frame["served"], frame["best_params"], color=COLOURS[0])
     axes.axhline(size, color=INK, linewidth=0.9, linestyle="--")
     end = frame["served"].iloc[-1]
-    _label(axes, "best for training alone", end, size, dx=0, dy=8, ha="right")
+    beside(axes, "best for training alone", end, size, dx=0, dy=8, ha="right")
     last = frame["best_params"].iloc[-1]
-    _label(axes, si(last, "params"), end, last, COLOURS[0])
+    beside(axes, si(last, "params"), end, last, COLOURS[0])
     axes.set_xlim(right=8 * end)
     axes.set_xlabel("tokens served over the model's life")
     axes.set_ylabel("parameters")
@@ -153,25 +125,18 @@ def serving(axes, frame, size: float) -> str:
     )
 
 
-def tokens_each(axes, table, band, largest: float) -> str:
+def tokens_each(axes, table, refit, largest: float) -> str:
     """Best tokens for each parameter over the budget, one line a law, with one law's interval.
 
-    ``table`` has ``law``, ``budget`` and ``tokens_each``; ``band`` has ``budget``,
+    ``table`` has ``law``, ``budget`` and ``tokens_each``; ``refit`` has ``budget``,
     ``tokens_each_low`` and ``tokens_each_high`` and belongs to the first law. ``largest`` is the
     most costly run that was fitted.
     """
-    axes.fill_between(
-        band["budget"],
-        band["tokens_each_low"],
-        band["tokens_each_high"],
-        color=COLOURS[0],
-        alpha=0.2,
-        linewidth=0,
-    )
+    band(axes, refit["budget"], refit["tokens_each_low"], refit["tokens_each_high"])
     for colour, (law, rows) in zip(COLOURS, table.groupby("law", sort=False), strict=False):
         axes.loglog(rows["budget"], rows["tokens_each"], color=colour)
         last = rows.iloc[-1]
-        _label(axes, law, last["budget"], last["tokens_each"], colour)
+        beside(axes, law, last["budget"], last["tokens_each"], colour)
     axes.axvline(largest, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlim(right=1e38)
     axes.set_xticks([1e18, 1e22, 1e26, 1e30])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .style import COLOURS, FAINT, INK
+from .style import COLOURS, INK, band, beside, by_row, interval, listed, span
 
 MARKS = "os^Dvph"
 FAMILIES = {  # drawn: label, and how far it is lifted so that none lies on another
@@ -24,23 +24,9 @@ def families(axes, table, base: str, level: float) -> str:
         rows = table[table["family"] == family]
         axes.plot(rows["parameters"], 100 * rows["right"], "o-", color=colour)
         end = rows.iloc[-1]
-        axes.annotate(
-            family,
-            (end["parameters"], 100 * end["right"] + lift),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-        )
+        beside(axes, family, end["parameters"], 100 * end["right"] + lift, colour, dx=6)
     axes.axhline(100 * level, color=INK, linewidth=0.8, linestyle=":")
-    axes.annotate(
-        f"level of {base}",
-        (3.3e11, 100 * level),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=9,
-    )
+    beside(axes, f"level of {base}", 3.3e11, 100 * level, dx=0, dy=7, ha="right")
     axes.set_xscale("log")
     axes.set_xlim(5.4e9, 3.4e11)
     axes.set_xticks([7e9, 13e9, 34e9, 70e9], ["7B", "13B", "34B", "70B"])
@@ -60,20 +46,31 @@ def bands(axes, table, small: str, large: str) -> str:
     """
     x = np.arange(len(table))
     low, high = 100 * table["small_right"], 100 * table["large_right"]
-    axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
+    band(axes, x, low, high, alpha=0.15)
     axes.plot(x, high, "s-", color=COLOURS[0])
     axes.plot(x, low, "o-", color=COLOURS[1])
-    for at, (a, b, gain) in enumerate(zip(low, high, table["gain"], strict=True)):
-        axes.annotate(f"+{gain:.0f}", (at, (a + b) / 2), ha="center", va="center")
-    axes.annotate(large, (1.1, high[1] + 4), color=COLOURS[0])
-    axes.annotate(small, (0.9, low[1] - 4), color=COLOURS[1], ha="right", va="top")
+    for place, (right, gain) in enumerate(zip(high, table["gain"], strict=True)):
+        beside(axes, f"+{gain:.0f}", place, right, dx=0, dy=12)
+    beside(axes, large, 1.2, high[1] + 4, COLOURS[0])
+    beside(axes, small, 0.9, low[1] - 7, COLOURS[1], dx=-1)
     axes.set_xticks(x, ["easiest\nfifth", "2", "3", "4", "hardest\nfifth"])
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 110)
     axes.set_ylabel("% right")
     return f"Share right of {small} and {large} by fifths of difficulty: " + "; ".join(
         f"{100 * row.small_right:.0f} and {100 * row.large_right:.0f} %"
         for row in table.itertuples()
     )
+
+
+def subjects(axes, table) -> str:
+    """Points gained by the larger model, a subject a row, with 95 % intervals.
+
+    ``table`` has ``subject``, ``gain``, ``gain_low`` and ``gain_high``.
+    """
+    for height, row in enumerate(table.itertuples()):
+        span(axes, height, row, "gain")
+    by_row(axes, table["subject"], -0.6, (0, None), "points that the larger model gains")
+    return listed("Points gained", (f"{r.subject} {r.gain:.0f}" for r in table.itertuples()))
 
 
 def cascade(axes, table) -> str:
@@ -83,30 +80,13 @@ def cascade(axes, table) -> str:
     """
     ends = table[table["models"].isin((0, 1))].sort_values("dollars")
     between = table[table["models"] > 1]
-    axes.plot(ends["dollars"], 100 * ends["right"], "--", color=FAINT)
     axes.plot(ends["dollars"], 100 * ends["right"], "s", color=COLOURS[0])
     axes.plot(between["dollars"], 100 * between["right"], "o", color=COLOURS[1])
-    places = ((8, -4), "left"), ((-8, 0), "right")
-    for row, (offset, side) in zip(ends.itertuples(), places, strict=True):
-        axes.annotate(
-            f"{row.names} alone",
-            (row.dollars, 100 * row.right),
-            xytext=offset,
-            textcoords="offset points",
-            ha=side,
-            color=COLOURS[0],
-        )
+    for row, dx, dy in zip(ends.itertuples(), (8, -8), (0, 4), strict=True):
+        beside(axes, f"{row.names} alone", row.dollars, 100 * row.right, COLOURS[0], dx, dy)
     best = between.sort_values("right").groupby("models").tail(1)
     for row in best.itertuples():
-        axes.annotate(
-            f"{row.models} agree",
-            (row.dollars, 100 * row.right),
-            xytext=(0, -17),
-            textcoords="offset points",
-            ha="center",
-            color=COLOURS[1],
-            fontsize=9.5,
-        )
+        beside(axes, f"{row.models} agree", row.dollars, 100 * row.right, COLOURS[1], dx=0, dy=-13)
     axes.set_xlim(0, 1.1 * table["dollars"].max())
     axes.set_ylim(40, 66)
     axes.set_xlabel("dollars for a thousand questions, at list prices")
@@ -124,25 +104,14 @@ def differences(axes, table) -> str:
     tasks = list(dict.fromkeys(table["task"]))
     pairs = list(dict.fromkeys(zip(table["small"], table["large"], strict=True)))
     for k, (small, large) in enumerate(pairs):
-        rows = table[(table["small"] == small) & (table["large"] == large)]
         lane = (k - (len(pairs) - 1) / 2) * 0.75 / len(pairs)
-        y = np.array([tasks.index(t) for t in rows["task"]]) + lane
-        for at, row in zip(y, rows.itertuples(), strict=True):
-            axes.plot([row.low, row.high], [at, at], color=COLOURS[k], linewidth=2, alpha=0.4)
-        clear = (rows["ahead"] != "no").to_numpy()
-        axes.plot(rows["difference"], y, MARKS[k], color=COLOURS[k], markerfacecolor="none")
-        axes.plot(
-            rows["difference"][clear],
-            y[clear],
-            MARKS[k],
-            color=COLOURS[k],
-            label=f"{large} over {small}",
-        )
+        for row in table[(table["small"] == small) & (table["large"] == large)].itertuples():
+            place, clear = tasks.index(row.task) + lane, row.ahead != "no"
+            interval(axes, place, row.difference, row.low, row.high, COLOURS[k], MARKS[k], clear)
+        axes.plot([], [], MARKS[k], color=COLOURS[k], label=f"{large} over {small}")
     axes.axvline(0, color=INK, linewidth=0.9)
-    axes.set_yticks(range(len(tasks)), tasks)
-    axes.set_ylim(len(tasks) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("share right of the larger model minus that of the smaller")
+    below = "share right of the larger model minus that of the smaller"
+    by_row(axes, tasks, -0.5, (None, None), below)
     axes.figure.legend(loc="outside upper center", ncols=1, fontsize=9)
     return "Accuracy of the larger model minus the smaller; significant are: " + "; ".join(
         f"{row.task}, {row.large} over {row.small} {row.difference:+.2f}"

@@ -236,12 +236,29 @@ def power(value: float, letters: bool = True) -> str:
     return {1.0: ten, -1.0: f"-{ten}"}.get(float(digits), f"{float(digits):g}×{ten}")
 
 
+def beside(axes, text, x, y, colour: str = INK, dx: float = 5, dy: float = 0, **options) -> None:
+    """Words ``dx`` and ``dy`` points off a point: right or left of it, or centred with dx 0."""
+    side = "right" if dx < 0 else "left" if dx else "center"
+    options = {"ha": side, "va": "center", "textcoords": "offset points", "color": colour} | options
+    axes.annotate(text, (x, y), xytext=(dx, dy), **options)
+
+
+def band(axes, x, low, high, colour: str = COLOURS[0], alpha: float = 0.2) -> None:
+    """An interval along a line: the space between ``low`` and ``high``."""
+    axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
+
+
+def interval(axes, place, value, low, high, colour=COLOURS[0], marker="o", filled=True) -> None:
+    """A value as a dot, hollow unless ``filled``, and its interval as a bar at a height."""
+    axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.4)
+    inside = colour if filled else "none"
+    axes.plot(value, place, marker, color=colour, markersize=7, markerfacecolor=inside)
+
+
 def span(axes, place: float, row, name: str, colour: str = COLOURS[0], limits=(-1e9, 1e9)) -> None:
-    """A value of ``row`` as a dot with its interval (``_low``, ``_high``) as a bar at a height."""
+    """The `interval` of a column of ``row`` (``_low``, ``_high``), cut at ``limits``."""
     value, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
-    ends = [min(max(end, limits[0]), limits[1]) for end in (low, high)]
-    axes.plot(ends, [place, place], color=colour, linewidth=3, alpha=0.4)
-    axes.plot(value, place, "o", color=colour, markersize=7)
+    interval(axes, place, value, max(low, limits[0]), min(high, limits[1]), colour)
 
 
 def by_row(axes, labels, top: float, limits, label: str) -> None:

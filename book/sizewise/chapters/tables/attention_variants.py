@@ -29,9 +29,10 @@ NAMES = {
 
 def shapes() -> dict[str, config.Spec]:
     """The configurations in ``data/facts/variants.yml`` by name."""
-    entries = (entry for entry in records.facts("variants") if "config" in entry)
     return {
-        entry["name"]: config.Spec(entry["name"], entry["config"], "facts") for entry in entries
+        entry["name"]: config.Spec(entry["name"], entry["config"], "facts")
+        for entry in records.facts("variants")
+        if "config" in entry
     }
 
 
@@ -87,52 +88,41 @@ def losses(rows):
     return means.sort_values([*SETTING, "family"]).astype({"family": str})
 
 
-def paired(rows, reference: str = DENSE, value: str = "val_loss"):
-    """``value`` of each run minus that of ``reference`` with its setting and seed, a line a run.
+def paired(rows, reference: str = DENSE):
+    """Loss of each run minus that of ``reference`` with its setting and seed, a line a run.
 
     Runs whose partner is not there are left out, and the reference itself.
     """
     keys = [*SETTING, "seed"]
-    theirs = rows.loc[rows["family"] == reference, [*keys, value]]
-    both = rows[rows["family"] != reference].merge(theirs, on=keys, suffixes=("", " reference"))
-    both["difference"] = both[value] - both[f"{value} reference"]
+    theirs = rows.loc[rows["family"] == reference].set_index(keys)["val_loss"].rename("theirs")
+    both = rows[rows["family"] != reference].join(theirs, on=keys, how="inner")
+    both["difference"] = both["val_loss"] - both["theirs"]
     return both[["family", *keys, "difference"]]
 
 
-def intervals(differences, by, level: float = 0.95):
-    """Mean and interval of each group of ``by``: ``difference``, ``low``, ``high``, ``seeds``.
+def intervals(differences, by):
+    """Mean and 95 % interval of each group of ``by``: ``difference``, ``low``, ``high``, ``seeds``.
 
     The spread inside the groups is pooled.
     """
     groups = differences.groupby(by, sort=False)["difference"]
     noise, free = _spread(differences, by)
     table = groups.agg(["mean", "size"]).reset_index()
-    off = _t(level, free) * noise / np.sqrt(table["size"])
+    off = _t(free) * noise / np.sqrt(table["size"])
     table["low"], table["high"] = table["mean"] - off, table["mean"] + off
     return table.rename(columns={"mean": "difference", "size": "seeds"})
 
 
-def overall(differences, level: float = 0.95):
-    """Each family over its settings, which weigh alike: mean and interval, and in how many
-    settings it is significantly ``below`` the reference and ``above`` it."""
+def overall(differences):
+    """Each family over its settings, which weigh alike: ``difference``, ``low``, ``high``."""
     lines = []
     for family, runs in differences.groupby("family", sort=False):
-        settings = intervals(runs, SETTING, level)
+        settings = runs.groupby(SETTING)["difference"].agg(["mean", "size"])
         noise, free = _spread(runs, SETTING)
-        mean = settings["difference"].mean()
-        off = _t(level, free) * noise * np.sqrt((1 / settings["seeds"]).sum()) / len(settings)
-        lines.append(
-            {
-                "family": family,
-                "difference": mean,
-                "low": mean - off,
-                "high": mean + off,
-                "settings": len(settings),
-                "below": int((settings["high"] < 0).sum()),
-                "above": int((settings["low"] > 0).sum()),
-            }
-        )
-    return pd.DataFrame(lines)
+        mean = settings["mean"].mean()
+        off = _t(free) * noise * np.sqrt((1 / settings["size"]).sum()) / len(settings)
+        lines.append((family, mean, mean - off, mean + off))
+    return pd.DataFrame(lines, columns=["family", "difference", "low", "high"])
 
 
 def windows(rows):
@@ -159,24 +149,14 @@ def sights(rows):
     table = intervals(paired(here, FULL), ["family"])
     context = int(here["context"].iloc[0])
     options = [Windows.parse(family) for family in table["family"]]
-    table["window"] = [option.size(context) for option in options]
-    table["alone"] = [option.every == 0 for option in options]
     table["sees"] = [
         f"{option.size(context)}, " + ("alone" if option.every == 0 else "every second layer")
         for option in options
     ]
-    return table.sort_values(["alone", "window"], ascending=[True, False], ignore_index=True)
-
-
-def repeated(rows):
-    """Share of random tokens predicted when they come again, by family and distance."""
-    lines = [
-        {"family": NAMES[run["family"]], "distance": distance, "right": right}
-        for run in arms(rows).to_dict("records")
-        for distance, right in zip(run["distances"], run["random_right"], strict=True)
-    ]
-    table = pd.DataFrame(lines).groupby(["family", "distance"], sort=False)["right"].mean()
-    return table.unstack("distance").reset_index()
+    order = sorted(
+        range(len(table)), key=lambda at: (options[at].every == 0, -options[at].size(context))
+    )
+    return table.iloc[order].reset_index(drop=True)
 
 
 def _spread(differences, by) -> tuple[float, int]:
@@ -187,5 +167,5 @@ def _spread(differences, by) -> tuple[float, int]:
     return (float(np.sqrt(squares / free)) if free else np.nan), free
 
 
-def _t(level: float, free: int) -> float:
-    return float(stats.t.ppf((1 + level) / 2, free)) if free else np.nan
+def _t(free: int) -> float:
+    return float(stats.t.ppf(0.975, free)) if free else np.nan

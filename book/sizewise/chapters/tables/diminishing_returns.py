@@ -27,7 +27,6 @@ TASKS = {
 }
 LENGTHS = (1, 2, 4, 8, 16)  # tokens in a row that must all be right
 HALVED, STOPPED = 0.5, 0.25  # of the slope before a break
-STRONG = 6.0  # BIC between curves that counts as strong evidence: Kass and Raftery 1995
 
 
 def rows_by_kind() -> dict[str, pd.DataFrame]:
@@ -61,44 +60,30 @@ def breaks(kinds: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def skills(table: pd.DataFrame) -> pd.DataFrame:
-    """By skill: whether past the claimed size the slope is lower, halved, or has stopped.
+    """By skill: whether past the claimed size the slope is ``halved``, or has ``stopped``.
 
-    Lower: every interval of the kept slope lies below one. Halved: lower, and the median of its
-    benchmarks below `HALVED`. Stopped: every interval lies below `STOPPED`.
+    Halved: every interval of the kept slope lies below one, and the median of its benchmarks below
+    `HALVED`. Stopped: every interval lies below `STOPPED`.
     """
     groups = table.groupby("skill", sort=False)
-    lower = groups["kept_high"].max() < 1
-    return pd.DataFrame(
-        {
-            "lower": lower,
-            "halved": lower & (groups["kept"].median() < HALVED),
-            "stopped": groups["kept_high"].max() < STOPPED,
-        }
-    )
+    highest = groups["kept_high"].max()
+    halved = (highest < 1) & (groups["kept"].median() < HALVED)
+    return pd.DataFrame({"halved": halved, "stopped": highest < STOPPED})
 
 
 def strictness() -> pd.DataFrame:
     """Our models by metrics of growing strictness: measured, and as independent tokens would do.
 
-    ``params``, ``length``, ``exact``, ``se``, ``predicted``, ``loss``, ``positions``.
+    ``params``, ``length``, ``exact`` with its standard error ``se``, ``predicted``.
     """
     rows = records.table("emergence").sort_values("params_non_embedding")
     parts = []
     for length in LENGTHS:
         name = "accuracy" if length == 1 else f"exact_{length}"
-        parts.append(
-            pd.DataFrame(
-                {
-                    "params": rows["params_non_embedding"],
-                    "length": length,
-                    "exact": rows[name],
-                    "se": rows[f"{name}_se"],
-                    "predicted": rows["accuracy"] ** length,
-                    "loss": rows["val_loss"],
-                    "positions": rows["positions"],
-                }
-            )
+        part = rows[["params_non_embedding", name, f"{name}_se"]].set_axis(
+            ["params", "exact", "se"], axis=1
         )
+        parts.append(part.assign(length=length, predicted=rows["accuracy"] ** length))
     return pd.concat(parts, ignore_index=True)
 
 

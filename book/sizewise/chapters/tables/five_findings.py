@@ -30,14 +30,8 @@ def families() -> pd.DataFrame:
     frame = frame[(sizes.transform("max") / sizes.transform("min")).between(*TENFOLD)]
     # Llama 3 would cover 3.1, and an instructed model its base.
     frame = frame[frame["family"].isin(["Llama 2", "Llama 3.1", "Qwen1.5 Chat"])]
-    return pd.DataFrame(
-        {
-            "family": frame["family"],
-            "model": frame["model"],
-            "gigabytes": frame["parameters"] / 1e9,
-            "right": 100 * frame["right"],
-        }
-    )
+    frame = frame.assign(gigabytes=frame["parameters"] / 1e9, right=100 * frame["right"])
+    return frame[["family", "model", "gigabytes", "right"]]
 
 
 def tenfold_gains() -> pd.Series:
@@ -58,25 +52,26 @@ def tenfold() -> pd.DataFrame:
     rows = records.table("refit_published")
     largest = rows["most_params"].max()
     rows = rows[(rows["what"] == "growth") & (rows["table"] != OURS)]
-    gains = rows.groupby("params")["gain"].agg(["median", "min", "max"]).loc[list(SIZES)]
-    gains.columns = ["gain", "low", "high"]
-    shares = rows.pivot(index="table", columns="params", values="gain")
-    shares = (shares[list(SIZES)] / shares[list(SIZES)].shift(axis=1)).agg(["median", "min", "max"])
-    gains[["share", "least_share", "most_share"]] = shares.T.to_numpy()
-    gains["measured"] = [10 * size <= largest for size in SIZES]
-    gains["gigabytes"] = [10 * size / 1e9 for size in SIZES]
-    return gains.reset_index()
+    gains = rows.pivot(index="table", columns="params", values="gain")[list(SIZES)]
+    shares = gains / gains.shift(axis=1)
+    frame = pd.DataFrame(
+        {
+            "gain": gains.median(),
+            "low": gains.min(),
+            "high": gains.max(),
+            "share": shares.median(),
+            "least_share": shares.min(),
+            "most_share": shares.max(),
+        }
+    ).reset_index()
+    larger = 10 * frame["params"]
+    return frame.assign(measured=larger <= largest, gigabytes=larger / 1e9)
 
 
 def machines(sizes=(1e9, 1e10, 1e11, 1e12, 1e13)) -> pd.DataFrame:
     """Bytes of the weights by size at 16, 8 and 4 bits: ``params``, ``bits``, ``bytes``."""
-    return pd.DataFrame(
-        [
-            {"params": size, "bits": bits, "bytes": size * bits / 8}
-            for bits in (16, 8, 4)
-            for size in sizes
-        ]
-    )
+    lines = [(size, bits, size * bits / 8) for bits in (16, 8, 4) for size in sizes]
+    return pd.DataFrame(lines, columns=["params", "bits", "bytes"])
 
 
 def memories() -> pd.DataFrame:
@@ -102,35 +97,29 @@ def floors() -> pd.DataFrame:
     rows = rows[(rows["attempt"] == rows["attempt"].max()) & (rows["grade"] == 1)]
     rows = rows[rows["what"].isin(["all", "framework"])]
     names = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
-    frame = pd.DataFrame(
-        {
-            "framework": rows["framework"].map(names).fillna("all servings"),
-            "servings": rows["rows"].astype(int),
-            "times": 1 / rows["floor_share_median"],
-            "low": 1 / rows["floor_share_high"],
-            "high": 1 / rows["floor_share_low"],
-        }
-    )
-    return frame.sort_values("times").reset_index(drop=True)
+    rows["framework"] = rows["framework"].map(names).fillna("all servings")
+    shares = ["floor_share_median", "floor_share_high", "floor_share_low"]
+    frame = (1 / rows.set_index("framework")[shares]).set_axis(["times", "low", "high"], axis=1)
+    frame.insert(0, "servings", rows["rows"].astype(int).to_numpy())
+    return frame.sort_values("times").reset_index()
 
 
 def bits() -> pd.DataFrame:
     """Divergence of Llama 3 8B from itself in 16 bits by file type: ``type``, ``bits``, ``kl``."""
-    (board,) = (
+    board = next(
         row for row in records.facts("quantization") if row["name"].startswith("llama-cpp-score")
     )
-    params = catalog.model("llama-3.1-8b").published_total
     frame = pd.DataFrame(board["types"])
-    frame["bits"] = frame["gib"] * 2**30 * 8 / params
-    return frame[["type", "bits", "kl"]]
+    params = catalog.model("llama-3.1-8b").published_total
+    return frame.assign(bits=frame["gib"] * 2**30 * 8 / params)[["type", "bits", "kl"]]
 
 
-FAMILIES = {  # smaller and larger model of one maker and recipe, on MMLU-Pro
-    ("Llama-2-13b-hf", "Llama-2-70b-hf"): "Llama 2, 13B to 70B",
-    ("Yi-6B", "Yi-34B"): "Yi, 6B to 34B",
-    ("Qwen1.5-7B-Chat", "Qwen1.5-72B-Chat"): "Qwen1.5, 7B to 72B",
-    ("Meta-Llama-3-8B", "Meta-Llama-3-70B"): "Llama 3, 8B to 70B",
-    ("Meta-Llama-3_1-8B", "Meta-Llama-3_1-70B"): "Llama 3.1, 8B to 70B",
+FAMILIES = {  # larger base or chat model of one maker and recipe, on MMLU-Pro
+    "Llama 2 13B to Llama 2 70B": "Llama 2, 13B to 70B",
+    "Yi 6B to Yi 34B": "Yi, 6B to 34B",
+    "Qwen1.5 7B Chat to Qwen1.5 72B Chat": "Qwen1.5, 7B to 72B",
+    "Llama 3 8B to Llama 3 70B": "Llama 3, 8B to 70B",
+    "Llama 3.1 8B to Llama 3.1 70B": "Llama 3.1, 8B to 70B",
 }
 
 
@@ -139,16 +128,9 @@ def items() -> pd.DataFrame:
 
     ``pair``, ``only_small``, ``only_large``, their difference ``gain`` in points, and ``items``.
     """
-    rows = records.table("mmlu_pro")
-    rows = rows[(rows["what"] == "pair") & (rows["kind"] == "family")]
-    names = [FAMILIES.get(pair) for pair in zip(rows["small"], rows["large"], strict=True)]
-    frame = pd.DataFrame(
-        {
-            "pair": names,
-            "only_small": 100 * rows["only_small"] / rows["items"],
-            "only_large": 100 * rows["only_large"] / rows["items"],
-            "gain": rows["gain"],
-            "items": rows["items"],
-        }
-    )
-    return frame.dropna().sort_values("gain").reset_index(drop=True)
+    rows = small_versus_large.part("pair", kind="family").sort_values("gain")
+    rows["pair"] = (rows["small_name"] + " to " + rows["large_name"]).map(FAMILIES)
+    for name in ("only_small", "only_large"):
+        rows[name] = 100 * rows[name] / rows["items"]
+    columns = ["pair", "only_small", "only_large", "gain", "items"]
+    return rows[columns].dropna().reset_index(drop=True)

@@ -16,17 +16,13 @@ FACTORS = ["params_non_embedding", "tokens"]
 def record(rows: pd.DataFrame) -> pd.DataFrame:
     """The predictions on record beside what ``rows`` ended with: ``measured``, nan if not made.
 
-    ``inside`` and ``inside_repeated``, yes or no, are about the law's 95 % interval of a run and
-    that of the rival for repeated text, which is as wide in proportion.
+    ``inside``, yes or no, is about the law's 95 % interval of a run.
     """
     measured = rows.groupby(["budget", "width"])["val_loss"].mean().rename("measured")
     ahead = records.table("foretell").join(measured, on=["budget", "width"])
-    ended = ahead["measured"]
-    worth = ahead["loss_repeated"] / ahead["loss"]
-    for name, scale in (("inside", 1.0), ("inside_repeated", worth)):
-        within = ended.between(ahead["run_low"] * scale, ahead["run_high"] * scale)
-        ahead[name] = within.map({True: "yes", False: "no"}).where(ended.notna())
-    return ahead
+    within = ahead["measured"].between(ahead["run_low"], ahead["run_high"])
+    inside = within.map({True: "yes", False: "no"}).where(ahead["measured"].notna())
+    return ahead.assign(inside=inside)
 
 
 def expected(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -39,28 +35,23 @@ def expected(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     ahead = record(rows).query("budget == @top")
     if len(ahead):
         return ahead, on_record()
-    runs_there = rows[rows["budget"] == top].groupby("width", as_index=False).first()
-    runs_there["measured"] = (
-        rows[rows["budget"] == top].groupby("width")["val_loss"].mean().to_numpy()
-    )
-    return runs_there, rows[rows["budget"] < top]
+    there = rows[rows["budget"] == top].groupby("width")
+    measured = there["val_loss"].mean().rename("measured")
+    return there.first().join(measured).reset_index(), rows[rows["budget"] < top]
 
 
 def predictions(below: pd.DataFrame, ahead: pd.DataFrame) -> dict[str, np.ndarray]:
     """What the runs ``ahead`` could end with, by the runs ``below``: samples [samples, runs].
 
-    By the law, and where it is on record by the law for repeated text; by a quadratic in the
-    logarithms of size and tokens (six coefficients by least squares of the log loss); and by the
-    best loss of the budget before, which says that nothing changes and is one sample.
+    By the law; by a quadratic in the logarithms of size and tokens (six coefficients by least
+    squares of the log loss); and by the best loss of the budget before, which says that nothing
+    changes and is one sample.
     """
     size, tokens = (ahead[name].to_numpy(float) for name in FACTORS)
     columns = (below[name] for name in (*FACTORS, "val_loss"))
     runs = scaling_laws.Runs.from_arrays(*columns)  # as scripts/foretell.py fits them
-    law = scaling_laws.fit(runs, bootstrap=4 * SAMPLES, seed=0).outcomes(size, tokens)
-    samples = {"law": law}
-    if "loss_repeated" in ahead:
-        worth = ahead["loss_repeated"] / ahead["loss"]
-        samples["law, repeats count less"] = law * worth.to_numpy()
+    law = scaling_laws.fit(runs, bootstrap=4 * SAMPLES, seed=0)
+    samples = {"law": law.outcomes(size, tokens)}
     design, new = _quadratic(runs.params, runs.tokens), _quadratic(size, tokens)
     logs, rng = np.log(runs.loss), np.random.default_rng(0)
     resampled = [_least_squares(design, logs, w) for w in fitting.resamples(runs, SAMPLES, 0)]
@@ -72,20 +63,24 @@ def predictions(below: pd.DataFrame, ahead: pd.DataFrame) -> dict[str, np.ndarra
     return samples | {"no change": np.full((1, len(ahead)), best)}
 
 
-def scores(samples: dict[str, np.ndarray], measured: np.ndarray) -> pd.DataFrame:
+def scores(samples: dict[str, np.ndarray], ahead: pd.DataFrame) -> pd.DataFrame:
     """How good predictions were: mean miss in nats, with its sign, over the drop, and CRPS.
 
-    The continuous ranked probability score (Gneiting and Raftery 2007, equation 21) is in nats
-    and rewards an interval that is narrow and right; of a point it is the miss. The drop that was
-    to be predicted is from what ``no change`` says to the lowest ``measured`` loss [runs]; runs
-    that are not there yet (nan) are left out.
+    ``samples`` are those of `predictions` for the runs ``ahead`` (`expected`); the law's miss is
+    that of the loss on record (``loss``), where there is one. The continuous ranked probability
+    score (Gneiting and Raftery 2007, equation 21) is in nats and rewards an interval that is
+    narrow and right; of a point it is the miss. The drop that was to be predicted is from what
+    ``no change`` says to the lowest ``measured`` loss; runs that are not there yet are left out.
     """
-    there = np.isfinite(measured)
-    drop = samples["no change"][0, 0] - measured[there].min()
+    there = ahead["measured"].notna().to_numpy()
+    measured = ahead["measured"].to_numpy()[there]
+    drop = samples["no change"][0, 0] - measured.min()
     rows = []
     for name, values in samples.items():
         low, middle, high = np.percentile(values[:, there], [2.5, 50, 97.5], axis=0)
-        miss = measured[there] - middle
+        if name == "law" and "loss" in ahead:
+            middle = ahead["loss"].to_numpy()[there]
+        miss = measured - middle
         rows.append(
             {
                 "prediction": name,
@@ -93,7 +88,7 @@ def scores(samples: dict[str, np.ndarray], measured: np.ndarray) -> pd.DataFrame
                 "bias": miss.mean(),
                 "miss over drop": np.abs(miss).mean() / drop,
                 "width": (high - low).mean(),
-                "CRPS": crps(values[:, there], measured[there]).mean(),
+                "CRPS": crps(values[:, there], measured).mean(),
             }
         )
     return pd.DataFrame(rows)

@@ -19,14 +19,14 @@ ARMS = {  # (experts, used, wide) of the laboratory's models
     (1, 1, 4): "dense, four times as wide",
 }
 DENSE, CUT, SPARSE, WIDE = ARMS.values()
-TIMES = 8  # experts for each that a token uses, at which laws are compared
+TIMES = 8  # experts, of which a token uses one, at which laws are compared
 
 
 # --- what others measured
 
 
 def by_laws():
-    """Effective sizes by three fitted laws, ``TIMES`` experts for one used, inside their range.
+    """Effective sizes by three fitted laws, one expert used of ``TIMES``, inside their range.
 
     ``active`` and ``total`` are parameters, ``tokens`` those trained on (nan where a law has
     none), ``weight`` the place between active and total.
@@ -130,13 +130,12 @@ def routing(table):
     """What routers do, by number of experts, with the balance loss and without: means of layers.
 
     ``evenness`` of the loads (1: even), ``dead`` share of the experts, ``by_token`` the share of
-    the routes that the token itself explains, ``collapsed`` runs of ``runs``.
+    the routes that the token itself explains, in so many ``runs``.
     """
     routed = table[table["experts"] > table["used"]]
     means = {
         name: (name, lambda runs: float(np.mean([np.mean(layers) for layers in runs])))
         for name in ("evenness", "dead", "by_token")
     }
-    collapsed = ("collapsed", lambda runs: int(runs.astype(bool).sum()))
     groups = routed.groupby(["experts", "balance"])
-    return groups.agg(**means, collapsed=collapsed, runs=("seed", "size")).reset_index()
+    return groups.agg(**means, runs=("seed", "size")).reset_index()

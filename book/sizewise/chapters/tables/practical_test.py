@@ -5,10 +5,11 @@ The figures of a page are made by the same functions as those that the command p
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Any
 
-from sizewise import units
+import numpy as np
+import pandas as pd
+
 from sizewise.compare import report, run, scoring, synthetic_items
 from sizewise.compare import task as tasks
 from sizewise.compare.cost import Rates
@@ -26,13 +27,9 @@ Row = dict[str, Any]
 
 def questions(task: str, number: int, seed: int) -> list[tasks.Item]:
     """The first ``number`` items of the example that is built in, or so many made by rule."""
-    if task not in TASKS:
-        raise units.unknown("task", task, TASKS)
-    return (
-        tasks.read(tasks.EXAMPLE)[:number]
-        if task == "example"
-        else synthetic_items.items(number, seed)
-    )
+    if task == "example":
+        return tasks.read(tasks.EXAMPLE)[:number]
+    return synthetic_items.items(number, seed)
 
 
 def digest(items: list[tasks.Item], wordings: int = 1) -> str:
@@ -102,46 +99,30 @@ def compared(
     return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2, seed)
 
 
-def differences(reports: dict[str, dict[str, Any]]):
+def differences(reports: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """A row for each of the ``reports``, by its label: first model minus second, in points.
 
-    A data frame with columns label, items, difference, low, high, only_first, only_second, p
-    (McNemar's mid-p; both empty where scores lie between 0 and 1), shown, detectable (points).
+    Columns label, items, difference, low, high, only_first, only_second, p (McNemar's mid-p; both
+    empty where scores lie between 0 and 1), shown, detectable (points).
     """
-    import pandas
-
-    rows = []
-    for label, study in reports.items():
-        figures = study["difference"]
-        least = figures["detectable"]
-        rows.append(
-            {
-                "label": label,
-                "items": figures["items"],
-                **{
-                    name: 100 * figures[key]
-                    for name, key in (("difference", "value"), ("low", "low"), ("high", "high"))
-                },
-                "only_first": figures["only_a"],
-                "only_second": figures["only_b"],
-                "p": figures["p_mid"],
-                "shown": figures["shown"],
-                "detectable": None if least is None else 100 * least,
-            }
-        )
-    return pandas.DataFrame(rows)
+    names = {"items": "items", "value": "difference", "low": "low", "high": "high"}
+    names |= {"only_a": "only_first", "only_b": "only_second", "p_mid": "p"}
+    names |= {"shown": "shown", "detectable": "detectable"}
+    frame = pd.DataFrame([study["difference"] for study in reports.values()])
+    frame = frame[list(names)].rename(columns=names)
+    frame[["difference", "low", "high", "detectable"]] *= 100
+    return frame.assign(label=list(reports))[["label", *frame.columns]]
 
 
-def false_alarms(share: float, items: int, step: int, runs: int = 200, seed: int = 0):
+def false_alarms(
+    share: float, items: int, step: int, runs: int = 200, seed: int = 0
+) -> pd.DataFrame:
     """How often equal models that differ on ``share`` of the items are called different.
 
     They are looked at after every ``step`` of ``items`` items. Columns ``test`` and ``wrong``
     (share of the runs): by a test for a fixed number of items at the end alone, by the same at any
     look, and by the sequential one at any look.
     """
-    import numpy as np
-    import pandas
-
     rng = np.random.default_rng(seed)
     wrong = np.zeros(3)
     for _ in range(runs):
@@ -151,18 +132,7 @@ def false_alarms(share: float, items: int, step: int, runs: int = 200, seed: int
         always = any(sequential.decided(d) for d in looks)
         wrong += fixed[-1], any(fixed), always
     names = "fixed, once at the end", "fixed, at every look", "sequential, at every look"
-    return pandas.DataFrame({"test": names, "wrong": wrong / runs})
-
-
-def remarked(row: Row, rule: str) -> float:
-    """The mean score that the answers earn where items to be met exactly go by another rule."""
-    items = questions(row["task"], row["items"], row["seed"])
-    scores = [
-        scoring.score(replace(item, rule=rule) if _worded(item) else item, text)
-        for item, texts in zip(items, row["texts"], strict=True)
-        for text in texts
-    ]
-    return sum(scores) / len(scores)
+    return pd.DataFrame({"test": names, "wrong": wrong / runs})
 
 
 def tokens(row: Row) -> list[tuple[int, int]]:
@@ -186,13 +156,13 @@ def greedy(rows: list[Row]) -> dict[tuple[str, str], Row]:
     Those that were asked for a form of answer, once every model that answered the task has them;
     till then those in the file's own words, so that all models are asked alike.
     """
-    by_form: dict[bool, dict] = {True: {}, False: {}}
-    for row in rows:
-        if row["temperature"] == 0:
-            by_form[row["wordings"] > 0][row["model"], row["task"]] = row
     result: dict[tuple[str, str], Row] = {}
     for task in TASKS:
-        formed, plain = ({k: r for k, r in by_form[way].items() if k[1] == task} for way in by_form)
+        there = [row for row in rows if row["temperature"] == 0 and row["task"] == task]
+        formed, plain = (
+            {(row["model"], task): row for row in there if (row["wordings"] > 0) == form}
+            for form in (True, False)
+        )
         result |= formed if formed.keys() >= plain.keys() else plain
     return result
 
@@ -214,10 +184,6 @@ def _complete(row: Row) -> Row:
         ],
         "prompt_tokens": [[size] * row["repeats"] for size in row["prompt_tokens"]],
     }
-
-
-def _worded(item: tasks.Item) -> bool:
-    return item.rule == "exact" and not item.choices
 
 
 def _settings(row: Row) -> run.Settings:

@@ -1,113 +1,80 @@
-"""Which size a task needs: classifiers with a few labels against language models that are asked.
+"""Which size a task needs: classifiers with a few labels against language models that are prompted.
 
 Tables of the rows in ``data/classifiers.jsonl``. A learner comes in several draws of labels, so its
-measures are means over draws, and intervals draw both items and draws of labels. What it is held
+accuracy is a mean over draws, and intervals draw both items and draws of labels. What it is held
 against, the rival, is the best of the prompted language models in the best way of asking; that is
-chosen on the test itself and so flatters the rival, never the small one. Whoever reads more items
-than another is only counted on those that all classifiers of the set read (`common`). `size_duels`
-compares a learner with its rival.
+chosen on the test itself and so flatters the rival, never the small one. Both answered the same
+items (`common`), so what makes an item hard is shared.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
-from sizewise import units, validation
+from sizewise import units
 from sizewise.data import records
-from sizewise.evaluation import classification
-from sizewise.stats import bootstrap
+from sizewise.evaluation.classification import digits
+from sizewise.stats import bootstrap, paired
 
-STEM = "classifiers"
 LEARNERS = ("bag", "probe", "finetuned")
-MEASURES = ("accuracy", "macro_f1", "macro_recall")
+LEARNER = ["set", "what", "model"]  # one learner's rows differ in their labels and draws
 SAMPLES = 2000
 SEED_OF_DRAWS = 2000  # another one than that of items
+LEVEL = 0.05  # chance of a false finding among all p-values of one table
 
 
-def rows():
-    """The recorded rows. Raises ValueError without any."""
-    return records.table(STEM)
-
-
-def kinds():
+def kinds() -> dict[str, pd.DataFrame]:
     """The rows of ``data/cascade.jsonl`` by their column ``what``."""
     table = records.table("cascade")
     return {label: part.dropna(axis=1, how="all") for label, part in table.groupby("what")}
 
 
-def common(table):
-    """The rows, each cut to the items that all classifiers of its set answered.
+def common(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows, each cut to the items that all classifiers of its set answered, the first ones.
 
-    These are the first ones. ``items``, ``answers``, ``labels``, ``accuracy`` and ``macro_f1``
-    are of them. Raises ValueError where two rows of a set were asked different items.
+    ``answers``, ``labels`` and ``accuracy`` are of them. Raises ValueError where two rows of a set
+    were asked different items.
     """
-    records_made = table.copy()
-    for column in ("answers", "labels"):
-        shortest = table["labels"].str.len().groupby(table["set"]).transform("min")
-        records_made[column] = [text[:n] for text, n in zip(table[column], shortest, strict=True)]
-    for name, part in records_made.groupby("set", sort=False):
+    shortest = table["labels"].str.len().groupby(table["set"]).transform("min")
+    table = table.assign(
+        **{
+            column: [text[:n] for text, n in zip(table[column], shortest, strict=True)]
+            for column in ("answers", "labels")
+        }
+    )
+    for name, part in table.groupby("set", sort=False):
         if part["labels"].nunique() > 1:
             raise ValueError(f"classifiers of {name} answered different items")
-    pairs = [
-        *zip(
-            records_made["labels"].map(classification.digits),
-            records_made["answers"].map(classification.digits),
-            strict=True,
-        )
-    ]
-    records_made["items"] = [len(real) for real, _ in pairs]
-    records_made["accuracy"] = [float((real == predicted).mean()) for real, predicted in pairs]
-    records_made["macro_f1"] = [
-        classification.macro_f1(real, predicted) for real, predicted in pairs
-    ]
-    return records_made
+    pairs = zip(table["labels"], table["answers"], strict=True)
+    return table.assign(accuracy=[(digits(a) == digits(b)).mean() for a, b in pairs])
 
 
-def counts(answers, labels, number: int, weights) -> np.ndarray:
-    """Hits, answers and items of each of ``number`` labels: (3, draws, number).
-
-    ``answers`` and ``labels`` (n,) are places of labels, ``weights`` (draws, n) says how often
-    each item counts. Sums of such counts are counts again.
-    """
-    every = np.arange(number)
-    predicted, real = (np.asarray(x)[:, None] == every for x in (answers, labels))  # (n, number)
-    return np.stack([weights @ x.astype(float) for x in (predicted & real, predicted, real)])
+def learned(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of classifiers that learn from labels."""
+    return table[table["what"].isin(LEARNERS)]
 
 
-def measures(tallies: np.ndarray) -> dict[str, np.ndarray]:
-    """`MEASURES` of `counts`, each (draws,). Recall and F1 are means over the labels, each alike.
-
-    F1 is over labels that are given or answered (as in `classification.macro_f1`), recall over
-    those given. The mean recall of two labels is what is also called balanced accuracy.
-    """
-    hits, predicted, real = tallies
-    with np.errstate(invalid="ignore"):
-        f1, recall = 2 * hits / (predicted + real), hits / real
-    return {
-        "accuracy": hits.sum(-1) / real.sum(-1),
-        "macro_f1": np.nanmean(f1, -1),
-        "macro_recall": np.nanmean(recall, -1),
-    }
-
-
-def rivals(table, model: str = "") -> dict:
-    """By set the prompted row with the most right answers, in the best way of asking: a series.
+def rivals(table: pd.DataFrame, model: str = "") -> dict[str, pd.Series]:
+    """By set the prompted row with the most right answers, in the best way of asking.
 
     The row is that of `common`, and so are the items that count. ``model`` keeps to one language
     model. Among equals the smaller model is taken. Raises ValueError for a model that was not
-    asked, where any was.
+    prompted.
     """
-    table = common(table)
-    requested = table[table["what"] == "prompted"]
-    if model and len(requested):
-        if model not in set(requested["model"]):
-            raise units.unknown("language model", model, requested["model"].unique())
-        requested = requested[requested["model"] == model]
-    return _best(requested)
+    prompted = common(table).query("what == 'prompted'")
+    if model:
+        if model not in set(prompted["model"]):
+            raise units.unknown("language model", model, prompted["model"].unique())
+        prompted = prompted[prompted["model"] == model]
+    ordered = prompted.sort_values(
+        ["accuracy", "parameters"], ascending=[False, True], kind="stable"
+    )
+    return {name: part.iloc[0] for name, part in ordered.groupby("set", sort=False)}
 
 
-def wording_spread(table):
-    """Points between a language model's best wording and its worst, by model and set: a series.
+def wording_spread(table: pd.DataFrame) -> pd.Series:
+    """Points between a language model's best wording and its worst, by model and set.
 
     Without examples and calibration, of those that were asked in several.
     """
@@ -116,100 +83,173 @@ def wording_spread(table):
     return 100 * (right.max() - right.min())[right.size() > 1]
 
 
-def _best(requested) -> dict:
-    """By set the row with the most right answers."""
-    ordered = requested.sort_values(
-        ["accuracy", "parameters"], ascending=[False, True], kind="stable"
-    )
-    return {name: part.iloc[0] for name, part in ordered.groupby("set", sort=False)}
+def over_commonest(against: Mapping) -> dict[str, bootstrap.Interval]:
+    """By set the rival's share right less that of always giving the commonest label (95 %)."""
+    result = {}
+    for name, rival in against.items():
+        truth = digits(rival["labels"])
+        always = truth == np.bincount(truth).argmax()
+        right = digits(rival["answers"]) == truth
+        result[name] = paired.compare(right, always, samples=SAMPLES).drawn
+    return result
 
 
-def learners(table):
-    """The rows that learn, in groups of one set, kind, model and number of labels: (key, rows)."""
-    group = table[table["what"].isin(LEARNERS)]
-    yield from group.groupby(["set", "what", "model", "labels_used"], sort=False)
+def curves(table: pd.DataFrame, samples: int = SAMPLES // 4) -> pd.DataFrame:
+    """Every learner's share right at every number of labels, the mean over draws of labels.
 
-
-def at(table, labels: int):
-    """Of each learner the draws with the most labels that are not above ``labels``."""
-    group = table[table["what"].isin(LEARNERS) & (table["labels_used"] <= labels)]
-    largest = group.groupby(["set", "what", "model"], sort=False)["labels_used"].transform("max")
-    return group[group["labels_used"] == largest]
-
-
-def scores(table, labels: int, samples: int = SAMPLES):
-    """Every classifier of every set with intervals of 95 %: learners `at` so many labels.
-
-    Columns ``set``, ``what``, ``model``, ``parameters``, ``labels_used``, ``draws``, ``items``,
-    and each of `MEASURES` with its ``_low`` and ``_high``. Of a language model one row, in its
-    best way of asking. ``items`` are the same for all of a set (`common`).
+    Columns ``set``, ``what``, ``model``, ``labels_used``, ``draws``, and ``accuracy`` with
+    ``_low`` and ``_high`` (95 %).
     """
-    import pandas
-
-    table = common(table)
-    groups = [*learners(at(table, labels))]
-    requested = table[table["what"] == "prompted"]
-    for name, part in requested.groupby("model", sort=False):
-        for kind, row in _best(part).items():
-            groups.append(((kind, "prompted", name, row["labels_used"]), row.to_frame().T))
-    return pandas.DataFrame([_scored(key, part, samples) for key, part in groups])
-
-
-def curves(table, samples: int = SAMPLES // 4):
-    """The columns of `scores` for every learner and number of labels, few draws of items."""
-    import pandas
-
-    return pandas.DataFrame([_scored(key, part, samples) for key, part in learners(common(table))])
+    keys, lines = [*LEARNER, "labels_used"], []
+    for key, part in learned(common(table)).groupby(keys, sort=False):
+        truth = digits(part["labels"].iloc[0])
+        right = _answers(part, len(truth)) == truth
+        weights = bootstrap.draws(len(truth), samples, 0)
+        ends = np.percentile(_over_draws(weights @ right.T / len(truth)), [2.5, 97.5])
+        lines.append((*key, len(part), right.mean(), *ends))
+    columns = [*keys, "draws", "accuracy", "accuracy_low", "accuracy_high"]
+    return pd.DataFrame(lines, columns=columns)
 
 
-def costs(table, against: Mapping, labels: int):
-    """What reading takes, the rival over each learner `at` so many labels.
+# ------------------------------------------------------------------ when a learner catches up
 
-    Columns ``set``, ``what``, ``model``, ``large``, ``parameters``, ``seconds`` (of a processor,
-    a thousand items), ``times_parameters``, ``times_seconds``. A bag of words has no seconds.
+
+def crossing(labels, gap) -> float:
+    """From how many labels on the ``gap`` (k,) to the rival is never below 0, ``labels`` rising.
+
+    Between the last number of labels at which it is below and the next, along a straight line
+    over the logarithm of the labels. The first number where it is never below, inf where it is
+    below at the last.
     """
-    import pandas
+    labels, gap = np.asarray(labels, float), np.asarray(gap, float)
+    below = np.flatnonzero(gap < -1e-9)  # a sum of shares is not exactly 0
+    if not len(below):
+        return float(labels[0])
+    last = below[-1]
+    if last == len(labels) - 1:
+        return float("inf")
+    part = gap[last] / (gap[last] - gap[last + 1])
+    return float(labels[last] * (labels[last + 1] / labels[last]) ** part)
 
-    records_made = []
-    for (name, label, model, _), part in learners(at(table, labels)):
-        if name in against:
-            rival, entry = against[name], part[["parameters", "cpu_seconds_per_1000"]].mean()
-            records_made.append(
-                {
-                    "set": name,
-                    "what": label,
-                    "model": model,
-                    "large": rival["model"],
-                    "parameters": entry["parameters"],
-                    "seconds": entry["cpu_seconds_per_1000"],
-                    "times_parameters": rival["parameters"] / entry["parameters"],
-                    "times_seconds": rival["cpu_seconds_per_1000"] / entry["cpu_seconds_per_1000"],
-                }
-            )
-    return pandas.DataFrame(records_made)
+
+def crossings(
+    table: pd.DataFrame, against: Mapping, samples: int = SAMPLES // 2, seed: int = 0
+) -> pd.DataFrame:
+    """How many labels a learner takes to have as many right answers as the set's rival.
+
+    ``against`` is that of `rivals`. Columns ``set``, ``what``, ``model``, ``times`` (the rival's
+    parameters over the learner's), ``labels`` (`crossing`), ``low`` and ``high`` (95 %), ``first``
+    and ``last`` (the numbers of labels that were tried), ``large_right``, ``outcome``: ``met``
+    where the whole interval lies within what was tried, ``not met`` where all of it lies beyond,
+    ``open``.
+    """
+    lines = []
+    table = learned(table)[learned(table)["set"].isin(list(against))]
+    for key, part in table.groupby(LEARNER, sort=False):
+        rival = against[key[0]]
+        _, large, truth = _together(part, rival)
+        weights = bootstrap.draws(len(truth), samples, seed)
+        steps, gaps, point = [], [], []
+        # The same draw of items for all, and of seeds where there are as many.
+        for step, group in part.groupby("labels_used"):
+            right = (_answers(group, len(truth)) == truth).astype(float)
+            gap = right - (large == truth)
+            gaps.append(_over_draws(weights @ gap.T / len(truth)))
+            point.append(gap.mean())
+            steps.append(step)
+        crossed = [crossing(steps, gap) for gap in np.stack(gaps, 1)]
+        low, high = np.quantile(crossed, [0.025, 0.975], method="inverted_cdf")
+        outcome = "met" if high <= steps[-1] else "not met" if low > steps[-1] else "open"
+        times = rival["parameters"] / group["parameters"].mean()
+        ends = crossing(steps, point), low, high, steps[0], steps[-1]
+        lines.append((*key, times, *ends, (large == truth).mean(), outcome))
+    columns = "times", "labels", "low", "high", "first", "last", "large_right", "outcome"
+    return pd.DataFrame(lines, columns=[*LEARNER, *columns])
+
+
+def in_text(value: float, first: float, last: float) -> str:
+    """A `crossing` in text, by what was tried."""
+    if value == float("inf"):
+        return f"over {last:,.0f}"
+    return f"{first:,.0f} or fewer" if value <= first else f"{value:,.0f}"
+
+
+# ------------------------------------------------------------------ at so many labels
+
+
+def at(table: pd.DataFrame, labels: int, what: str, model: str) -> pd.DataFrame:
+    """Of each set the draws of one learner with the most labels that are not above ``labels``."""
+    group = table[(table["what"] == what) & (table["model"] == model)]
+    group = group[group["labels_used"] <= labels]
+    return group[group["labels_used"] == group.groupby("set")["labels_used"].transform("max")]
+
+
+def seconds(group: pd.DataFrame, against: Mapping) -> pd.DataFrame:
+    """Processor ``seconds`` of one learner (`at`) for a thousand items, and the rival's over them.
+
+    By set; ``times`` is that ratio.
+    """
+    own = group.groupby("set")["cpu_seconds_per_1000"].mean()
+    rival = {name: row["cpu_seconds_per_1000"] for name, row in against.items()}
+    return pd.DataFrame({"seconds": own, "times": pd.Series(rival) / own})
 
 
 def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> float:
     """Requests after which ``labels`` at a price of ``label`` each have paid for themselves.
 
     ``dear`` and ``cheap`` are prices of one request, all in one currency. inf where the small
-    model's request is not cheaper. Raises ValueError for a price below 0.
+    model's request is not cheaper.
     """
-    labels = validation.whole("the labels", labels, least=0)
-    for name, value in (("a label", label), ("a request", dear), ("a small request", cheap)):
-        if not value >= 0:
-            raise ValueError(f"the price of {name} must be 0 or more, got {value!r}")
     return labels * label / (dear - cheap) if dear > cheap else float("inf")
 
 
-def of_draws(part, items: int) -> np.ndarray:
+def recall(right: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The mean over labels of the share of their items that is right: (draws,).
+
+    ``right`` (n,) is 0 or 1, ``truth`` (n,) the labels, ``weights`` (draws, n) how often each item
+    counts. Labels without an item are left out. Of two labels this is balanced accuracy.
+    """
+    labels = (truth[:, None] == np.unique(truth)).astype(float)  # (n, labels)
+    with np.errstate(invalid="ignore"):
+        return np.nanmean((weights * right) @ labels / (weights @ labels), -1)
+
+
+def duels(
+    group: pd.DataFrame, against: Mapping, samples: int = SAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """Mean `recall` of one learner (`at` so many labels) less that of the rival of each set.
+
+    Columns ``set``, ``difference`` with ``low`` and ``high`` (95 %, single), ``p`` (the answers of
+    the two change hands item by item at random), ``p_holm`` over all rows, ``ahead``: ``small``,
+    ``large``, or ``no`` where chance may have made the difference. The p-value takes the draws of
+    labels as given, the interval does not: a row that is clear has both on its side.
+    """
+    lines = []
+    for name, part in group.groupby("set", sort=False):
+        small, large, truth = _together(part, against[name])
+        own, theirs = (small == truth).astype(float), (large == truth).astype(float)
+        weights = bootstrap.draws(len(truth), samples, seed)
+        drawn = _over_draws(np.stack([recall(right, truth, weights) for right in own], 1))
+        low, high = np.percentile(drawn - recall(theirs, truth, weights), [2.5, 97.5])
+        # An item weighs by its label's share, so exchanging its answers turns its sign.
+        share = 1 / np.bincount(truth)[truth] / len(np.unique(truth))
+        apart = (own.mean(0) - theirs) * share
+        signs = 1.0 - 2 * np.random.default_rng(seed + 1).integers(0, 2, weights.shape)
+        as_far = np.abs(signs @ apart) >= abs(apart.sum()) - 1e-12
+        lines.append((name, apart.sum(), low, high, (1 + as_far.sum()) / (1 + samples)))
+    table = pd.DataFrame(lines, columns=["set", "difference", "low", "high", "p"])
+    table["p_holm"] = paired.holm(table["p"])
+    clear = (table["p_holm"] < LEVEL) & ((table["low"] > 0) | (table["high"] < 0))
+    table["ahead"] = np.where(clear, np.where(table["difference"] > 0, "small", "large"), "no")
+    return table
+
+
+def _answers(part: pd.DataFrame, items: int) -> np.ndarray:
     """The answers of the draws of one learner: (draws, items), by seed."""
-    return np.stack(
-        [classification.digits(entry[:items]) for entry in part.sort_values("seed")["answers"]]
-    )
+    return np.stack([digits(answers[:items]) for answers in part.sort_values("seed")["answers"]])
 
 
-def over_draws(values: np.ndarray) -> np.ndarray:
+def _over_draws(values: np.ndarray) -> np.ndarray:
     """The mean over draws of labels (samples, draws), drawn with replacement: (samples,).
 
     The same draws wherever there are as many: those of one seed belong together along a curve.
@@ -218,27 +258,10 @@ def over_draws(values: np.ndarray) -> np.ndarray:
     return (values * bootstrap.draws(draws, samples, SEED_OF_DRAWS) / draws).sum(1)
 
 
-def _scored(key, part, samples: int) -> dict:
-    """One row of `scores`: the mean over draws of labels, intervals by drawing items and draws."""
-    truth = classification.digits(part["labels"].iloc[0])
-    number = len(part["label_names"].iloc[0].split())
-    weights = bootstrap.draws(len(truth), samples, 0).astype(float)
-    records_made = dict(zip(("set", "what", "model", "labels_used"), key, strict=True))
-    records_made |= {
-        "parameters": part["parameters"].mean(),
-        "draws": len(part),
-        "items": len(truth),
-    }
-    all_of, once = of_draws(part, len(truth)), np.ones((1, len(truth)))
-    here = [measures(counts(entry, truth, number, once)) for entry in all_of]
-    resampled = [measures(counts(entry, truth, number, weights)) for entry in all_of]
-    for name in MEASURES:
-        ends = np.percentile(
-            over_draws(np.stack([entry[name] for entry in resampled], 1)), [2.5, 97.5]
-        )
-        records_made |= {
-            name: float(np.mean([entry[name][0] for entry in here])),
-            f"{name}_low": ends[0],
-            f"{name}_high": ends[1],
-        }
-    return records_made
+def _together(part: pd.DataFrame, rival: pd.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The learner's (draws, n) and the rival's (n,) answers to their common items, the labels."""
+    items = min(len(part["labels"].iloc[0]), len(rival["labels"]))
+    if any(labels[:items] != rival["labels"][:items] for labels in part["labels"]):
+        raise ValueError(f"{part['model'].iloc[0]} and {rival['model']} answered different items")
+    large, truth = (digits(rival[column][:items]) for column in ("answers", "labels"))
+    return _answers(part, items), large, truth

@@ -9,22 +9,15 @@ not in these tables.
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 
 from sizewise.data import prices, records
 from sizewise.evaluation import exact_match, item_answers, tasks
 from sizewise.stats import paired
 
-STEM = "small_vs_large"
 ITEMS = "mmlu_pro"
-ANSWERS = ["model", "task", "item", "right", "answer"]
-LEVEL = 0.05
-POWER = 0.8
 LETTERS = 4  # characters of a token, about
-# What a blind guess gets right: one over the choices.
-CHANCE = {name: task.chance for name, task in tasks.TASKS.items()} | dict.fromkeys(
-    exact_match.TASKS, 0.0
-)
-# How many there are of each task.
+# How many questions there are of each task.
 QUESTIONS = {
     name: task.questions for name, task in [*tasks.TASKS.items(), *exact_match.TASKS.items()]
 }
@@ -60,28 +53,23 @@ def standing(gain: float) -> str:
     return f"{abs(gain):.1f} points {'behind' if gain > 0 else 'ahead'}"
 
 
-def by_size():
+def by_size() -> pd.DataFrame:
     """Scores of models of which a family has several sizes.
 
     Columns ``family``, ``model``, ``parameters``, ``right``, ``right_low``, ``right_high``.
     """
-    import pandas
-
-    scores = part("score").set_index("model")
-    pairs = part("pair", kind="family")
-    rows = []
-    for model in dict.fromkeys([*pairs["small"], *pairs["large"]]):
-        facts = item_answers.models()[model]
-        shares = scores.loc[model, ["right", "right_low", "right_high"]]
-        rows.append(
-            {
-                "family": facts["family"],
-                "model": facts["name"],
-                "parameters": facts["parameters"],
-                **shares.astype(float),
-            }
-        )
-    return pandas.DataFrame(rows).sort_values(["family", "parameters"], ignore_index=True)
+    pairs, facts = part("pair", kind="family"), item_answers.models()
+    models = pd.unique(pd.concat([pairs["small"], pairs["large"]]))
+    about = pd.DataFrame(
+        [
+            (facts[name]["family"], facts[name]["name"], facts[name]["parameters"])
+            for name in models
+        ],
+        columns=["family", "model", "parameters"],
+        index=models,
+    )
+    shares = part("score").set_index("model")[["right", "right_low", "right_high"]]
+    return about.join(shares).sort_values(["family", "parameters"], ignore_index=True)
 
 
 def doublings():
@@ -91,9 +79,7 @@ def doublings():
     ``points`` with ``low`` and ``high`` (95 %, by questions), and ``elasticity``: the power of
     size with which the score above guessing grows, 1 where they grow in proportion.
     """
-    import pandas
-
-    rows = pandas.concat(
+    rows = pd.concat(
         [
             part("pair", kind="family").assign(subject="all"),
             part("subject", kind="family").query("subject in @item_answers.GROUPS"),
@@ -138,169 +124,100 @@ def cascades(vendor: str, small: str, large: str, on: str, prompt: int):
     ``over_random`` with ends, ``dollars`` and of these ``dollars_small`` for the small models; the
     last row is the large model alone.
     """
-    import pandas
-
     cheap, dear = (prices.price(vendor, name, on) for name in (small, large))
     rows = part("agreement")
-    alone = part("answers", model=rows["large"].iloc[0]).iloc[0]
-    result = []
-    for row in rows.itertuples():
-        small = sum(cheap.request(prompt, round(size / LETTERS)) for size in row.characters_small)
-        spent = small
-        if row.handed_on:
-            tokens = round(row.characters_large / LETTERS)
-            spent += row.handed_on * dear.request(prompt, tokens)
-        result.append(
-            {
-                "models": len(row.small),
-                "names": " + ".join(map(item_answers.name, row.small)),
-                "right": row.right,
-                "handed_on": row.handed_on,
-                "over_random": row.over_random,
-                "over_random_low": row.over_random_low,
-                "over_random_high": row.over_random_high,
-                "dollars": 1000 * spent,
-                "dollars_small": 1000 * small,
-            }
-        )
-    tokens = round(alone["characters"] / LETTERS)
-    result.append(
-        {
-            "models": 0,
-            "names": item_answers.name(rows["large"].iloc[0]),
-            "right": rows["large_right"].iloc[0],
-            "handed_on": 1.0,
-            "dollars": 1000 * dear.request(prompt, tokens),
-        }
+
+    def request(price, characters: float) -> float:
+        """Dollars for a thousand questions and their answers."""
+        return 1000 * price.request(prompt, round(characters / LETTERS))
+
+    spent = [sum(request(cheap, size) for size in sizes) for sizes in rows["characters_small"]]
+    handed = [
+        share * request(dear, size) if share else 0.0
+        for share, size in zip(rows["handed_on"], rows["characters_large"], strict=True)
+    ]
+    rows = rows.assign(
+        models=rows["small"].str.len(),
+        names=[" + ".join(map(item_answers.name, names)) for names in rows["small"]],
+        dollars=np.add(spent, handed),
+        dollars_small=spent,
     )
-    return pandas.DataFrame(result)
+    alone = part("answers", model=rows["large"].iloc[0]).iloc[0]
+    whole = {
+        "models": 0,
+        "names": rows["large_name"].iloc[0],
+        "right": rows["large_right"].iloc[0],
+        "handed_on": 1.0,
+        "dollars": request(dear, alone["characters"]),
+    }
+    shown = ["models", "names", "right", "handed_on", "over_random", "over_random_low"]
+    shown += ["over_random_high", "dollars", "dollars_small"]
+    return pd.concat([rows, pd.DataFrame([whole])], ignore_index=True)[shown]
 
 
 # ---------------------------------------------------------------- our own small models
 
 
-def answers(table):
-    """One row an item: `ANSWERS`, where ``answer`` is the number of the right choice, if any.
+def answers(table: pd.DataFrame) -> pd.DataFrame:
+    """One row an item: ``model``, ``task``, ``item``, ``right``.
 
     Raises ValueError for an item that a model answered twice.
     """
-
     lists = table[["model", "task", "items", "right"]].rename(columns={"items": "item"})
-    right_choices = table["answers"] if "answers" in table else [None] * len(table)
-    lists["answer"] = [
-        choices if isinstance(choices, list) else [None] * len(items)
-        for choices, items in zip(right_choices, lists["item"], strict=True)
-    ]
-    long = lists.explode(["item", "right", "answer"], ignore_index=True)
-    long["right"] = long["right"].astype(float)
+    long = lists.explode(["item", "right"], ignore_index=True).astype({"right": float})
     if (twice := long.duplicated(["model", "task", "item"])).any():
         first = long[twice].iloc[0]
         raise ValueError(f"{first.model} answered {first['item']!r} of {first.task} twice")
-    return long[ANSWERS]
+    return long
 
 
-def sizes(table) -> dict[str, int]:
+def sizes(table: pd.DataFrame) -> dict[str, int]:
     """Parameters by model, from the smallest on."""
-    parameters = dict(zip(table["model"], table["parameters"], strict=True))
-    return {name: int(parameters[name]) for name in sorted(parameters, key=parameters.__getitem__)}
+    return table.groupby("model")["parameters"].first().sort_values().astype(int).to_dict()
 
 
-def scores(table, order=()):
-    """The share right by task and model with its Wilson interval, models in ``order``.
-
-    ``table`` is that of `answers`. Columns ``task``, ``model``, ``items``, ``accuracy``, ``low``,
-    ``high`` and ``chance``, what guessing gets right of the same items.
-    """
-    import pandas
-
-    rows = []
-    for (task, model), group in table.groupby(["task", "model"], sort=False):
-        accuracy = paired.accuracy(group["right"].to_numpy())
-        rows.append(
-            {
-                "task": task,
-                "model": model,
-                "items": len(group),
-                "accuracy": accuracy.value,
-                "low": accuracy.low,
-                "high": accuracy.high,
-                "chance": guessing(task, group["answer"]),
-            }
-        )
-    order, task_order = list(order), list(CHANCE)
-    rows.sort(key=lambda row: (task_order.index(row["task"]), order.index(row["model"])))
-    return pandas.DataFrame(rows)
-
-
-def guessing(task: str, answers) -> float:
-    """The share that guessing gets right: blindly or always alike, whichever gets more.
-
-    Who always gives the answer that is right most often earns more where these are uneven, as on
-    BoolQ, where most are yes. ``answers`` is a series of the numbers of the right choices, missing
-    where there are none.
-    """
-    shares = answers.value_counts(normalize=True)
-    return max(CHANCE[task], float(shares.max()) if len(shares) else 0.0)
-
-
-def duels(table, order, level: float = LEVEL):
+def duels(table: pd.DataFrame, order, level: float = 0.05) -> pd.DataFrame:
     """Neighbours in size on each task: accuracy of the larger model minus that of the smaller.
 
-    ``table`` is that of `answers`; ``order`` names the models from the smallest on; pairs are the
-    `neighbours` among those that answered the task, on the items that both answered. Columns
-    ``task``, ``small``, ``large``, ``items``, ``only_small``, ``only_large``; ``difference``,
-    ``low`` and ``high`` (95 %, drawing items); ``p`` (McNemar, mid-p), ``p_holm`` over all rows;
-    ``ahead``: ``larger``, ``smaller``, or ``no`` where chance may have made the difference;
-    ``detectable``, the least difference that so many items show four times in five, at a level
-    divided by the number of rows, missing where there is none.
+    ``table`` is that of `answers`; ``order`` names the models from the smallest on; pairs are
+    neighbours in it among those that answered the task, and its ends, on the items that both
+    answered. Columns ``task``, ``small``, ``large``, ``items``, ``only_small``, ``only_large``;
+    ``difference``, ``low`` and ``high`` (95 %, drawing items); ``p`` (McNemar, mid-p), ``p_holm``
+    over all rows; ``ahead``: ``larger``, ``smaller``, or ``no`` where chance may have made the
+    difference; ``detectable``, the least difference that so many items show four times in five, at
+    a level divided by the number of rows, missing where there is none.
     """
-    import pandas
-
-    rows = []
+    lines = []
     for task, group in table.groupby("task", sort=False):
         wide = group.pivot(index="item", columns="model", values="right")
-        for small, large in neighbours([model for model in order if model in wide]):
+        there = [model for model in order if model in wide]
+        ends = [(there[0], there[-1])] if len(there) > 2 else []
+        for small, large in [*pairwise(there), *ends]:
             both = wide[[small, large]].dropna()
             if len(both) > 1:
                 test = paired.compare(both[large].to_numpy(), both[small].to_numpy())
-                rows.append(
-                    {
-                        "task": task,
-                        "small": small,
-                        "large": large,
-                        "items": test.items,
-                        "only_small": test.only_b,
-                        "only_large": test.only_a,
-                        "difference": test.drawn.value,
-                        "low": test.drawn.low,
-                        "high": test.drawn.high,
-                        "p": test.mid,
-                    }
-                )
-    frame = pandas.DataFrame(rows)
+                only, drawn = (test.only_b, test.only_a), test.drawn
+                interval = drawn.value, drawn.low, drawn.high
+                lines.append((task, small, large, test.items, *only, *interval, test.mid))
+    names = "task", "small", "large", "items", "only_small", "only_large"
+    frame = pd.DataFrame(lines, columns=[*names, "difference", "low", "high", "p"])
     frame["p_holm"] = paired.holm(frame["p"])
     larger = np.where(frame["difference"] > 0, "larger", "smaller")
     frame["ahead"] = np.where(frame["p_holm"] < level, larger, "no")
+    shares = (frame["only_small"] + frame["only_large"]) / frame["items"]
     frame["detectable"] = [
-        least(row.only_small + row.only_large, row.items, level / len(frame))
-        for row in frame.itertuples()
+        least(share, items, level / len(frame))
+        for share, items in zip(shares, frame["items"], strict=True)
     ]
     return frame
 
 
-def least(differ: int, items: int, level: float = LEVEL, power: float = POWER) -> float | None:
-    """The least difference that ``items`` show, of which ``differ`` tell the models apart.
+def least(share: float, items: int, level: float) -> float | None:
+    """The least difference that ``items`` show, of which a ``share`` tells the models apart.
 
     None where no difference can be found, as when all items come out alike.
     """
     try:
-        return paired.detectable(differ / items, items, power=power, level=level)
+        return paired.detectable(share, items, level=level)
     except ValueError:
         return None
-
-
-def neighbours(order) -> list[tuple[str, str]]:
-    """Pairs of models next to each other in size, and the smallest with the largest."""
-    order = list(order)
-    ends = [(order[0], order[-1])] if len(order) > 2 else []
-    return [*pairwise(order), *ends]
