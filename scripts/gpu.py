@@ -1,9 +1,8 @@
 """Record one GPU in three commands: weight formats, caches, and the rest.
 
     python scripts/gpu.py 1 --minutes 9      # ceilings, calibration, gates, weight formats
-    python scripts/gpu.py 2 --minutes 9      # attention over caches: gates, tuning, times
+    python scripts/gpu.py 2 --minutes 9      # attention over caches: gates and times
     python scripts/gpu.py 3 --minutes 9      # compiled steps, other models, scores, capacity
-    python scripts/gpu.py 1 --list           # the rows and their price in seconds
     python scripts/gpu.py 1 --rehearse --output /tmp/rows.jsonl      # tiny shapes on a CPU
 
 First the card is calibrated: unless it measures the cells that NVIDIA published for it (an H200)
@@ -43,7 +42,7 @@ START = 25.0  # seconds until torch, transformers and the device are there
 # Seconds of a row on an H100 or H200, loading and drawing apart.
 SECONDS = {
     **{"ceiling": 2.5, "calibrate": 2.0, "gate": 4.0, "check": 4.0, "check-append": 3.0},
-    **{"tune": 4.0, "attend": 3.0, "logits": 3.0, "append": 2.5, "capacity": 2.0},
+    **{"attend": 3.0, "logits": 3.0, "append": 2.5, "capacity": 2.0},
     **{"decode": 2.5, "prefill": 2.5, "compiled": 60.0},
 }
 
@@ -90,7 +89,6 @@ def weights(tiny: bool) -> list[dict]:
         modes = ("static",) if tiny else MODES.get(format, ("graph",))
         for mode, batch in product(modes, (1, 2) if tiny else BATCHES):
             rows.append(step("decode", model, format, batch, 16 if tiny else CONTEXT, mode))
-        rows.append(step("decode", model, format, 1, 16 if tiny else CONTEXT, "eager"))
         for context in (16,) if tiny else (512, 2048):
             rows.append(step("prefill", model, format, 1, context, "static"))
     return rows
@@ -107,19 +105,11 @@ def attention(tiny: bool = False) -> list[dict]:
 
 
 def caches(tiny: bool) -> list[dict]:
-    """Gates, tuning and attention of every kind of cache."""
-    tokens, tuned = (80, TINY_SHAPES[0]) if tiny else (CHECKED, (32768, 8, 4))
+    """Gates and attention of every kind of cache."""
     rows = [
-        {"kind": "check", "method": method} | shape(tokens, 3, group)
+        {"kind": "check", "method": method} | shape(80 if tiny else CHECKED, 3, group)
         for method in (*DENSE, *PACKED)
         for group in ((4, 8) if method in PACKED else (4,))
-    ]
-    from sizewise.benchmark import kv
-
-    rows += [
-        {"kind": "tune", "method": m, "block": t.block, "warps": t.warps} | shape(*tuned)
-        for m in PACKED
-        for t in kv.TUNINGS[: 1 if tiny else None]
     ]
     return rows + attention(tiny)
 
@@ -210,31 +200,18 @@ def measure(config: dict, file: Path) -> dict:
 
 def calibrate(config: dict, device: str) -> dict:
     """A cell that NVIDIA published, measured here; attention by the fastest plain kernel."""
-    import torch
-    from sizewise.benchmark import ceilings, expected, kv, recording, timing
+    from sizewise.benchmark import ceilings, expected, kv, timing
 
     if config["method"] == "product":
-        m, n, k = (config[name] for name in ("m", "n", "k"))
-        number = timing.copies(n * k * (2 if config["format"] == "bf16" else 1), device)
-        calls = [ceilings.product(config["format"], m, n, k, device) for _ in range(number)]
+        shape = [config[name] for name in ("m", "n", "k")]
+        number = timing.copies(
+            shape[1] * shape[2] * (2 if config["format"] == "bf16" else 1), device
+        )
+        calls = [ceilings.product(config["format"], *shape, device) for _ in range(number)]
         timed = timing.time_rotating(calls, device)
     else:
-        rows = {"group": 4} | config
-        results, lengths = (
-            [],
-            torch.full((rows["batch"],), rows["context"], dtype=torch.int32, device=device),
-        )
-        for method in (m for m in DENSE if m.startswith(config["format"])):
-            sides = [kv.side(rows | {"method": method}, device) for _ in range(2)]
-            q = kv.query(rows, device)
-            try:
-                call = kv.prepared(q, *sides, lengths, method)
-                results.append(timing.time_rotating([call], device))
-            except (RuntimeError, ImportError, recording.Refused):
-                continue  # this kernel does not run here
-        if not results:
-            raise recording.Refused("no kernel for these caches runs here")
-        timed = min(results, key=lambda took: took.seconds[0])
+        methods = [method for method in DENSE if method.startswith(config["format"])]
+        timed = kv.fastest(methods, config | {"group": 4}, device)
     names = [name for name in config if name not in ("kind", "device")]
     cell = [
         row for row in expected.rows("published") if all(row.get(n) == config[n] for n in names)
@@ -261,9 +238,8 @@ def arguments(options: list[str] | None = None) -> argparse.Namespace:
     add("--rehearse", action="store_true", help="tiny shapes on the CPU; needs --output")
     add("--uncalibrated", action="store_true", help="go on though the card disagrees with NVIDIA")
     add("--output", type=Path, help="another file than data/gpu.jsonl")
-    add("--list", action="store_true", help="print the rows with their price, and measure none")
     args = parser.parse_args(options)
-    if args.rehearse and not (args.output or args.list):
+    if args.rehearse and not args.output:
         parser.error("--rehearse needs --output: its rows are none of the book's")
     return args
 
@@ -274,13 +250,6 @@ def main() -> int:
     end = time.monotonic() + 60 * args.minutes
     first = [*ceilings(args.rehearse), *calibration(args.rehearse)]
     others = PARTS[args.part](args.rehearse)
-    if args.list:
-        rows = [*(first if args.part == 1 else ()), *others]
-        prices = [cost(row, rows[n - 1] if n else None) for n, row in enumerate(rows)]
-        for row, price in zip(rows, prices, strict=True):
-            print(f"{price:6.1f} s  {' '.join(map(str, row.values()))}")
-        print(f"{len(rows)} rows, {sum(prices):.0f} s of {60 * args.minutes:.0f} s")
-        return DONE
     from sizewise.benchmark import expected, recording
 
     name = device_name(args.rehearse)

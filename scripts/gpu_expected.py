@@ -77,6 +77,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=records.path("gpu_expected"))
     output = parser.parse_args().output
     try:
+        from sizewise.quantization.kernels import decode  # needs Triton, as this command does
+
         source = records.provenance(seed=0)
         entry = next(row for row in records.facts("kernel_tables") if row["name"] == "core")
         origin = {key: entry[key] for key in ("package", "version", "sha256")}
@@ -84,12 +86,11 @@ def main() -> None:
             if not any(row["kind"] == "published" for row in records.read(output)):
                 for config, measured in cells(kernel_tables.wheel("core")):
                     rows.append(config, measured | origin, source)
-            for bits, tuning in ((b, t) for b in (4, 3, 2) for t in kv.TUNINGS):
-                config = {"kind": "instructions", "bits": bits, "block": tuning.block}
-                config["warps"] = tuning.warps
+            for bits in (4, 3, 2):
+                config = {"kind": "instructions", "bits": bits}
+                config |= {"block": decode.BLOCK, "warps": decode.WARPS}
                 if rows.missing([config]):
-                    count = expected.instructions(bits, tuning.block, tuning.warps)
-                    rows.append(config, count, source)
+                    rows.append(config, expected.instructions(bits), source)
             recorded = records.read(output)
             counts = expected.packed_counts(recorded)
             bandwidth = expected.bandwidth(recorded)

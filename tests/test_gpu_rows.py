@@ -1,5 +1,6 @@
 """Rows from a GPU: what is checked before it is timed, what ends a row, prices, and resuming."""
 
+import importlib.util
 import itertools
 import os
 import re
@@ -34,7 +35,7 @@ def test_what_is_timed_is_checked_before_it_and_no_row_is_asked_for_twice(tiny):
     rows = [row for part in gpu.PARTS.values() for row in part(tiny)]
     assert len({records.identity(row) for row in rows}) == len(rows)
     seen = set()
-    gates = {"attend": "check", "tune": "check", "append": "check-append", "decode": "gate"}
+    gates = {"attend": "check", "append": "check-append", "decode": "gate"}
     for row in rows:
         name = row.get("method", row.get("format"))
         seen.add((row["kind"], name))
@@ -107,15 +108,6 @@ def test_scores_that_are_wrong_are_not_timed(monkeypatch):
         kv.time_scores(config(), "cpu", [])
 
 
-def test_attention_is_timed_with_the_fastest_recorded_tuning():
-    row = {"kind": "tune", "method": "tq4", "block": 64, "warps": 4, "us": 9.0, "refused": None}
-    faster, broken = {"block": 128, "us": 5.0}, {"warps": 8, "us": 1.0, "refused": "no"}
-    rows = [row, row | faster, row | broken, row | {"method": "tq3", "block": 32, "us": 2.0}]
-    rows += [{"kind": "gate", "format": "nf4", "refused": None}]  # rows of weights have no method
-    assert kv.tuned("tq4", rows).block == 128
-    assert kv.tuned("tq2", rows) is None
-
-
 def test_flashinfer_gets_the_same_caches_in_pages(monkeypatch):
     class Wrapper:
         """What FlashInfer documents, by hand: HND pages (pages, heads, page size, d)."""
@@ -151,16 +143,14 @@ def test_flashinfer_gets_the_same_caches_in_pages(monkeypatch):
 
 
 def recorded(file, measure, configs, **options):
-    printed = []
-    options = {"cost": lambda config, before: 0.0, "say": printed.append} | options
-    result = recording.record(configs, file, measure, **options)
-    return result, records.read(file), printed
+    options = {"cost": lambda config, before: 0.0} | options
+    return recording.record(configs, file, measure, **options), records.read(file)
 
 
 NUMBERS = [{"device": "here", "n": n} for n in range(4)]
 
 
-def test_rows_are_resumed_and_what_a_device_cannot_do_is_a_row(tmp_path):
+def test_rows_are_resumed_and_what_a_device_cannot_do_is_a_row(tmp_path, capsys):
     def measure(config):
         if config["n"] == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -171,12 +161,12 @@ def test_rows_are_resumed_and_what_a_device_cannot_do_is_a_row(tmp_path):
         return {"us": 1.0}
 
     file = tmp_path / "rows.jsonl"
-    result, rows, printed = recorded(file, measure, NUMBERS)
+    result, rows = recorded(file, measure, NUMBERS)
     assert result == (1, False)
     assert [row["n"] for row in rows] == [0, 1, 3]
     assert [row["refused"] for row in rows] == [None, "CUDA out of memory", "error is nan"]
-    assert any("TypeError" in line for line in printed)
-    result, again, _ = recorded(file, lambda config: {"us": 2.0}, NUMBERS)
+    assert "TypeError" in capsys.readouterr().err
+    result, again = recorded(file, lambda config: {"us": 2.0}, NUMBERS)
     assert result == (0, False)
     assert again[:3] == rows
     assert again[3]["n"] == 2
@@ -188,19 +178,19 @@ def test_a_worn_process_stops_after_its_row(tmp_path, error):
     def measure(config):
         raise error
 
-    result, rows, _ = recorded(tmp_path / "rows.jsonl", measure, NUMBERS)
+    result, rows = recorded(tmp_path / "rows.jsonl", measure, NUMBERS)
     assert result == (3, True)
     assert rows[0]["refused"] == str(error)
 
 
-def test_a_row_that_would_outlast_the_time_is_not_begun(tmp_path):
+def test_a_row_that_would_outlast_the_time_is_not_begun(tmp_path, capsys):
     cost = lambda config, before: 100.0 if config["n"] == 2 else 0.0  # noqa: E731
     end = gpu.time.monotonic() + 50
     file = tmp_path / "rows.jsonl"
-    result, rows, printed = recorded(file, lambda c: {}, NUMBERS, cost=cost, end=end)
+    result, rows = recorded(file, lambda c: {}, NUMBERS, cost=cost, end=end)
     assert result == (2, False)
     assert [row["n"] for row in rows] == [0, 1]
-    assert "may take 100 s" in printed[-1]
+    assert capsys.readouterr().err.splitlines()[-1].endswith("may take 100 s")
 
 
 @pytest.mark.parametrize("how", ["time.sleep(60)", "os.kill(os.getpid(), 9)"])
@@ -255,9 +245,14 @@ def columns():
 def test_every_kind_of_row_is_rehearsed_on_a_bare_machine(tmp_path):
     pytest.importorskip("bitsandbytes")
     file = tmp_path / "gpu.jsonl"
-    for part in ("1", "2", "3"):
-        done = command(tmp_path, part, "--rehearse", "--output", str(file))
-        assert done.returncode == 0, done.stderr[-3000:]
+    without = importlib.util.find_spec("flashinfer") is None  # its rows are left, and said so
+    for part in (1, 2, 3):
+        done = command(tmp_path, str(part), "--rehearse", "--output", str(file))
+        wanted = gpu.LEFT if part == 2 and without else gpu.DONE
+        assert done.returncode == wanted, done.stderr[-3000:]
+        parts = [*(gpu.ceilings(True) + gpu.calibration(True)), *gpu.PARTS[part](True)]
+        missing = records.missing(file, [{"device": "CPU", **row} for row in parts])
+        assert {row["method"] for row in missing} <= ({"fp8-flashinfer"} if without else set())
     rows = records.read(file)
     kinds = {row["kind"] for row in rows}
     assert kinds == {"ceiling", "calibrate", "gate", "decode", "prefill"} | set(kv.ROWS)

@@ -15,9 +15,7 @@ import pytest
 import torch
 from sizewise.quantization import kernels
 from sizewise.quantization.kernels import reference
-from sizewise.quantization.kv import cache as caches
 from sizewise.quantization.turboquant import codec
-from sizewise.training import models
 
 # head size, bits of keys and values, group, lengths, tokens a tile, splits, and whether queries
 # are bf16
@@ -68,7 +66,7 @@ def stored(batch, heads, tokens, d, bits, seed):
 
 
 def problem(case):
-    """Queries and caches of a case; every third has caches that are views of longer ones."""
+    """Queries, caches, lengths, how the kernel is launched, and the vectors of a case."""
     d, (kbits, vbits), group, lengths, block, splits, narrow = case
     keys, k = stored(len(lengths), 2, max(lengths) + 5, d, kbits, 1)
     values, v = stored(len(lengths), 2, max(lengths) + 5, d, vbits, 2)
@@ -76,19 +74,9 @@ def problem(case):
     query = torch.randn(len(lengths), 2 * group, d, generator=draw)
     query = query.to(torch.bfloat16) if narrow else query
     resident = torch.tensor(lengths, dtype=torch.int32)
-    if case in CASES[::3]:  # the newest tokens of a longer cache, as in a sliding window
-        keys, values = (
-            packed.over(
-                *(
-                    torch.cat([part, part], 2)[:, :, -part.shape[2] :]
-                    for part in (packed.codes, packed.norms)
-                )
-            )
-            for packed in (keys, values)
-        )
     for packed, length in product((keys, values), enumerate(lengths)):
         packed.norms[length[0], :, length[1] :] = torch.nan  # beyond the length is never read
-    return query, keys, values, resident, kernels.Tuning(block=block, splits=splits), (k, v)
+    return query, keys, values, resident, {"block": block, "splits": splits}, (k, v)
 
 
 def error(got, expected) -> float:
@@ -102,13 +90,13 @@ def error(got, expected) -> float:
 
 def child() -> None:
     """What the kernels answer in the interpreter, as one line of JSON."""
-    from sizewise.quantization.kernels import append_kernel, dense, logits
+    from sizewise.quantization.kernels import dense, encode, logits
 
     messages = {"backend": kernels.backend(torch.device("cpu")), "attend": [], "plain": []}
     for case in CASES:
-        query, keys, values, resident, tuning, (k, v) = problem(case)
+        query, keys, values, resident, launch, (k, v) = problem(case)
         truth = reference.attend(query, keys, values, resident, case[0] ** -0.5)
-        requested = {"tuning": tuning, "dtype": torch.float32}
+        requested = launch | {"dtype": torch.float32}
         got = kernels.attend(query, keys, values, resident, **requested)
         messages["attend"].append(error(got, truth))
         sides = query.double(), k.double(), v.double()
@@ -116,7 +104,7 @@ def child() -> None:
         messages["plain"].append(
             error(dense.attend(query.float(), k, v, resident, **requested), truth)
         )
-    query, _, _, resident, tuning, (k, v) = problem(CASES[0])
+    query, _, _, resident, launch, (k, v) = problem(CASES[0])
     sides, scales = [], []
     for side in (k, v):
         scales.append((side.abs().amax(-1) / 127).half())
@@ -126,8 +114,8 @@ def child() -> None:
         for codes, scale in zip(sides, scales, strict=True)
     ]
     truth = reference.over(query.double(), *plain, resident, CASES[0][0] ** -0.5)
-    named = {"key_scales": scales[0], "value_scales": scales[1]}
-    got = dense.attend(query, *sides, resident, tuning=tuning, dtype=torch.float32, **named)
+    launch |= {"scales": scales, "dtype": torch.float32}
+    got = dense.attend(query, *sides, resident, **launch)
     messages["int8"] = error(got, truth)
     messages["append"] = {}
     for bits, d, kind in product((2, 3, 4), (64, 128), ("haar", "hadamard")):
@@ -144,7 +132,7 @@ def child() -> None:
         )
         before = packed.codes.clone()
         x = torch.randn(2, 3, 7, d, generator=torch.Generator().manual_seed(3)) * 4
-        append_kernel.append(x, packed, torch.tensor([3, 21], dtype=torch.int32))
+        encode.append(x, packed, torch.tensor([3, 21], dtype=torch.int32))
         codes, norms = reference.quantize(x, packed)
         wrong = 0
         for row, start in enumerate((3, 21)):
@@ -159,9 +147,8 @@ def child() -> None:
     for bits in (2, 3, 4):
         query, keys, *_ = problem((64, (bits, 4), 4, (50, 50), 32, 1, False))
         keys.norms.nan_to_num_(1.0)
-        tuning = kernels.Tuning(block=32)
         q = query.double().view(2, 2, 4, 64)
-        got = logits.packed(query, keys, 0.125, tuning)
+        got = logits.packed(query, keys, 0.125, block=32)
         truth = 0.125 * (q @ reference.vectors(keys).transpose(-1, -2)).view(2, 8, -1)
         messages["logits"][bits] = error(got, truth)
     print(json.dumps(messages))
@@ -310,81 +297,22 @@ def test_torchs_way_appends_what_turboquant_encodes():
     assert torch.equal(packed.norms[1, :, 9:13], messages.norms[1])
 
 
-@pytest.mark.parametrize("family", ["dense", "windowed"])
-def test_a_model_over_packed_bytes_predicts_what_it_does_over_decoded_ones(family):
-    from sizewise.quantization.kv import hf_attention
-
-    spec = models.spec(family, 128, context=256)
-    spec.fields.update(head_dim=64)
-    model = models.build(spec, seed=1).eval()
-    with torch.no_grad():
-        model.get_output_embeddings().weight.normal_(0, 1)
-    prompt = torch.randint(1024, (2, 70), generator=torch.Generator().manual_seed(0))
-    messages = {}
-    for fused in (False, True):
-        name = hf_attention.register() if fused else "sdpa"
-        model.set_attn_implementation(name)
-        cache = caches.TurboQuantCache(model.config, bits=4, fused=fused)
-        with torch.inference_mode():
-            model(prompt, past_key_values=cache, use_cache=True)
-            parts = [
-                model(prompt[:, n : n + 1], past_key_values=cache, use_cache=True).logits
-                for n in range(12)
-            ]
-        messages[fused] = torch.cat(parts, 1)
-    assert error(messages[True], messages[False].double()) < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("asked", "none"), [({}, True), ({"local_size": 9}, False), ({"q_length": 2}, False)]
-)
-def test_a_single_token_needs_no_mask_and_nothing_waits_to_find_out(monkeypatch, asked, none):
-    from sizewise.quantization.kv import hf_attention
-    from transformers import masking_utils
-
-    # As while a CUDA graph is captured: transformers 5.17 skips no mask then.
-    monkeypatch.setattr(masking_utils, "_ignore_causal_mask_sdpa", lambda *a, **k: False)
-    mask = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS[hf_attention.register()]
-    shape = {"batch_size": 1, "q_length": 1, "kv_length": 9, "q_offset": 8, "kv_offset": 0}
-
-    def made(device):
-        return mask(**shape | asked, device=device)
-
-    if none:
-        assert made("meta") is None  # whose values nobody can look at
-    else:
-        assert (made("cpu") is None) == (asked.get("q_length", 1) == 1)
-
-
 # ------------------------------------------------------------------ refusals
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"block": 48}, "powers of two"),
-        ({"warps": 3}, "powers of two"),
-        ({"splits": -1}, "splits must be"),
-    ],
-)
-def test_launches_that_no_kernel_takes_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        kernels.Tuning(**options)
 
 
 def test_shapes_that_do_not_fit_are_refused():
     keys, _ = stored(1, 2, 8, 64, 4, 0)
     other, _ = stored(1, 2, 9, 64, 4, 0)
-    query = torch.randn(1, 4, 64)
-    with pytest.raises(ValueError, match="same sequences"):
-        kernels.attend(query, keys, other)
+    query, lengths = torch.randn(1, 4, 64), torch.tensor([8])
+    with pytest.raises(ValueError, match="of the same sequences"):
+        kernels.attend(query, keys, other, lengths)
     with pytest.raises(ValueError, match="do not fit"):
-        kernels.attend(torch.randn(1, 3, 64), keys, keys)
+        kernels.attend(torch.randn(1, 3, 64), keys, keys, lengths)
     with pytest.raises(ValueError, match="keys of 64"):
-        kernels.attend(torch.randn(1, 4, 32), keys, keys)
-    with pytest.raises(ValueError, match="lengths must be"):
+        kernels.attend(torch.randn(1, 4, 32), keys, keys, lengths)
+    with pytest.raises(ValueError, match="lengths must be of the same"):
         kernels.attend(query, keys, keys, torch.tensor([1, 2]))
-    with pytest.raises(ValueError, match="3 bits have 8"):
+    with pytest.raises(ValueError, match="got 3 bits, 16 centroids"):
         kernels.Packed(keys.codes, keys.norms, 3, keys.centroids, keys.rotation)
     with pytest.raises(ValueError, match="2, 3 or 4 bits"):
         kernels.Packed(keys.codes, keys.norms, 8, keys.centroids, keys.rotation)

@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 import torch
 
-from sizewise import units
-
 from . import timing
 
 MEMORY = ("copy", "read")
@@ -21,15 +19,15 @@ def measure(method: str, size: int, device: str) -> dict:
     """The rate of a method, from the fastest block.
 
     ``size``: bytes of the buffer for "copy" (bytes read and written are counted) and "read" (a sum
-    over it); rows of the square matrices otherwise (2 size^3 FLOPs, int8 with a 32-bit result).
-    Raises ValueError for an unknown method.
+    over it); for `PRODUCTS` rows of the square matrices (2 size^3 FLOPs; int8 gives 32 bits).
     """
     if method in MEMORY:
-        work, amount = _memory(method, size, device)
-    elif method in PRODUCTS:
-        work, amount = product(method, size, size, size, device), 2.0 * size**3
+        source = torch.randn(size // 4, device=device)  # (size / 4,) of 4 bytes
+        target = torch.empty_like(source)
+        work = source.sum if method == "read" else lambda: target.copy_(source)
+        amount = source.nbytes * (1.0 if method == "read" else 2.0)
     else:
-        raise units.unknown("ceiling", method, (*MEMORY, *PRODUCTS))
+        work, amount = product(method, size, size, size, device), 2.0 * size**3
     took = timing.time_calls(work, device)
     return took.columns("us", 1e6) | {"rate": amount / took.seconds[0]}
 
@@ -44,14 +42,6 @@ def best(rows: list[dict], device: str) -> dict[str, float]:
     }
     moved = [rates.pop(name) for name in MEMORY if name in rates]
     return rates | ({"bytes": max(moved)} if moved else {})
-
-
-def _memory(method: str, size: int, device: str) -> tuple[Callable, float]:
-    source = torch.randn(size // 4, device=device)  # (size / 4,) of 4 bytes
-    if method == "read":
-        return (lambda: source.sum()), float(source.nbytes)
-    target = torch.empty_like(source)
-    return (lambda: target.copy_(source)), 2.0 * source.nbytes
 
 
 def product(format: str, m: int, n: int, k: int, device: str) -> Callable:

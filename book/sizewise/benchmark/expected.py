@@ -30,7 +30,7 @@ def rows(kind: str) -> list[dict]:
     return [row for row in records.read("gpu_expected") if row["kind"] == kind]
 
 
-def instructions(bits: int, block: int, warps: int) -> dict:
+def instructions(bits: int) -> dict:
     """Instructions of the decode kernel's inner loop for one stored key or value number.
 
     Compiles `kernels.decode.split_kernel` for sm_90 (d 128, a group of 4) and counts what lies
@@ -40,24 +40,22 @@ def instructions(bits: int, block: int, warps: int) -> dict:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from sizewise.quantization.kernels.decode import split_kernel
+    from sizewise.quantization.kernels import decode
 
-    names = split_kernel.arg_names
-    constants = {"HEADS": HEADS, "GROUP": 4, "ROWS": 16, "D": DIM}
-    constants |= {"KBITS": bits, "VBITS": bits, "BLOCK": block, "PERMUTE": True}
-    types = dict.fromkeys(("Q", "KN", "VN"), "*fp16")
-    types |= dict.fromkeys(("SIZE", "PARTIAL", "LSE"), "*fp32") | {"KC": "*u8", "VC": "*u8"}
-    types |= dict.fromkeys(("KT", "VT", "LENGTH"), "*i32") | dict.fromkeys(
-        ("SPLITS", "PITCH"), "i32"
-    )
+    names = decode.split_kernel.arg_names
+    constants = {"HEADS": HEADS, "GROUP": 4, "ROWS": 16, "D": DIM, "PERMUTE": True}
+    constants |= {"KBITS": bits, "VBITS": bits, "BLOCK": decode.BLOCK}
+    pointers = {"u8": "KC VC", "i32": "KT VT LENGTH", "fp16": "Q KN VN", "fp32": "SIZE PARTIAL LSE"}
+    types = {name: f"*{kind}" for kind, group in pointers.items() for name in group.split()}
+    types |= {"SPLITS": "i32", "CAPACITY": "i32"}
     aligned = [["tt.divisibility", 16]]
     source = ASTSource(
-        fn=split_kernel,
+        fn=decode.split_kernel,
         signature={name: types.get(name, "constexpr") for name in names},
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(n,): aligned for n, name in enumerate(names) if name in types and name != "SPLITS"},
     )
-    options = {"num_warps": warps, "num_stages": 3}
+    options = {"num_warps": decode.WARPS, "num_stages": decode.STAGES}
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     tool = os.path.join(os.path.dirname(triton.__file__), "backends", "nvidia", "bin", "nvdisasm")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -65,7 +63,7 @@ def instructions(bits: int, block: int, warps: int) -> dict:
         file.flush()
         done = subprocess.run([tool, "-c", file.name], check=True, capture_output=True, text=True)
     loop = longest_loop(done.stdout)
-    return {"loop": loop, "per_value": loop * warps * 32 / (2 * block * DIM)}
+    return {"loop": loop, "per_value": loop * decode.WARPS * 32 / (2 * decode.BLOCK * DIM)}
 
 
 def longest_loop(listing: str) -> int:

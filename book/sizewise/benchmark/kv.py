@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sizewise.models import parameters
 from sizewise.quantization import kernels, packing
-from sizewise.quantization.kernels import Packed, Tuning, reference
+from sizewise.quantization.kernels import Packed, reference
 from sizewise.quantization.turboquant import codec
 
 from . import recording, timing
@@ -35,7 +35,6 @@ SPARE = 2 << 30  # bytes to work with beside weights and cache
 LIMITS = {"packed": 4e-3, "plain": 1e-2}
 SHAPE = ("method", "context", "batch", "group")  # what rows of attention differ in
 CODES = 1e-3  # share of codes that may differ from float64's: those beside a boundary
-TUNINGS = tuple(Tuning(block, warps=warps) for block in (64, 128) for warps in (4, 8))
 
 
 def vector_bytes(method: str, dim: int = DIM) -> int:
@@ -98,21 +97,21 @@ def vectors(stored):
 # --- methods
 
 
-def prepared(q, keys, values, lengths, method: str, tuning=None, dtype=None) -> Callable:
+def prepared(q, keys, values, lengths, method: str, dtype=None) -> Callable:
     """A call that attends by a method, (batch, query heads, d).
 
-    ``lengths`` int32 (batch), ``tuning`` and ``dtype`` count for the kernels of this book; others
-    read the whole cache. Raises `Refused` where a method does not run here.
+    ``lengths`` int32 (batch) and ``dtype`` count for the kernels of this book; others read the
+    whole cache. Raises `Refused` where a method does not run here.
     """
     if method in PACKED:
-        return lambda: kernels.attend(q, keys, values, lengths, tuning=tuning, dtype=dtype)
+        return lambda: kernels.attend(q, keys, values, lengths, dtype=dtype)
     kernel = method.split("-")[1]
     if kernel == "triton":
         if kernels.backend(q.device) != "triton":
             raise Refused("Triton does not run here")
         from sizewise.quantization.kernels import dense
 
-        named = {"key_scales": keys[1], "value_scales": values[1], "tuning": tuning, "dtype": dtype}
+        named = {"scales": (keys[1], values[1]), "dtype": dtype}
         return lambda: dense.attend(q, keys[0], values[0], lengths, **named)
     if kernel == "flashinfer":
         return flashinfer(q, keys[0], values[0])
@@ -154,7 +153,7 @@ def scores(q, keys, method: str):
     if method in PACKED and kernels.backend(q.device) == "triton":
         from sizewise.quantization.kernels import logits
 
-        return logits.packed(q, keys, DIM**-0.5, Tuning(block=128))
+        return logits.packed(q, keys, DIM**-0.5)
     k = reference.vectors(keys, torch.float32) if method in PACKED else keys[0]
     folded = q.to(k.dtype).view(len(q), HEADS, -1, DIM) * DIM**-0.5
     return torch.matmul(folded, k.transpose(-1, -2)).float().flatten(1, 2)
@@ -191,33 +190,37 @@ def check_append(config: dict, device: str, rows: list) -> dict:
 def time_attend(config: dict, device: str, rows: list) -> dict:
     """One new token in each sequence: time, and the bytes that must be read.
 
-    Caches take turns, so that each is read from memory. A row of the kind "tune" says its own
-    tuning, others take the fastest that was recorded. Raises `Refused` for a method that was not
+    Caches take turns, so that each is read from memory. Raises `Refused` for a method that was not
     checked on this device, or was wrong.
     """
     method, batch, tokens = config["method"], config["batch"], config["context"]
     demand("check", method, rows)
-    tuning = tuned(method, rows)
-    if config["kind"] == "tune":
-        tuning = Tuning(config["block"], warps=config["warps"])
     size = batch * HEADS * tokens * 2 * vector_bytes(method)
     q = query(config, device)
     lengths = torch.full((batch,), tokens, dtype=torch.int32, device=device)
 
     def call():
         keys, values = (side(config, device) for _ in range(2))
-        return prepared(q, keys, values, lengths, method, tuning)
+        return prepared(q, keys, values, lengths, method)
 
     calls = [call() for _ in range(timing.copies(size, device))]
     return timing.time_rotating(calls, device).columns("us", 1e6) | {"bytes": size}
 
 
-def tuned(method: str, rows: list) -> Tuning | None:
-    """The fastest recorded tuning of a method; None, its default, before any is recorded."""
-    timed = [row for row in rows if (row["kind"], row.get("method")) == ("tune", method)]
-    timed = [row for row in timed if not row["refused"]]
-    best = min(timed, key=lambda row: row["us"], default=None)
-    return best and Tuning(best["block"], warps=best["warps"])
+def fastest(methods: list[str], config: dict, device: str) -> timing.Timing:
+    """The time of the fastest of some plain kernels. Raises `Refused` where none runs here."""
+    results, shape = [], (config["batch"],)
+    lengths = torch.full(shape, config["context"], dtype=torch.int32, device=device)
+    for method in methods:
+        sides = [side(config | {"method": method}, device) for _ in range(2)]
+        try:
+            call = prepared(query(config, device), *sides, lengths, method)
+            results.append(timing.time_rotating([call], device))
+        except (RuntimeError, ImportError, Refused):
+            continue  # this kernel does not run here
+    if not results:
+        raise Refused("no kernel for these caches runs here")
+    return min(results, key=lambda took: took.seconds[0])
 
 
 def time_scores(config: dict, device: str, rows: list) -> dict:
@@ -271,8 +274,7 @@ def capacity(config: dict, device: str, rows: list) -> dict:
 
 ROWS = {
     **{"check": check, "check-append": check_append, "capacity": capacity},
-    **{"tune": time_attend, "attend": time_attend},
-    **{"logits": time_scores, "append": time_append},
+    **{"attend": time_attend, "logits": time_scores, "append": time_append},
 }
 
 

@@ -51,7 +51,6 @@ def record(
     cost: Callable[[dict, dict | None], float],
     end: float = float("inf"),
     limit: int = 180,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> tuple[int, bool]:
     """Append the rows that ``file`` lacks, in order: (rows still missing, process unusable).
 
@@ -85,6 +84,10 @@ def record(
         return len(rows.missing(configs)), worn
 
 
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _attempt(config: dict, begun: Path, measure: Callable, limit: int) -> tuple[dict, bool]:
     """(measurements with ``refused``, whether the process is unusable).
 
@@ -96,8 +99,7 @@ def _attempt(config: dict, begun: Path, measure: Callable, limit: int) -> tuple[
         begun.unlink()
         return {"refused": f"its process died, or it was not done within {limit} s"}, False
     begun.write_text(name)
-    if hasattr(signal, "SIGALRM"):
-        signal.alarm(limit)  # its default is to end the process, even within a call of a library
+    signal.alarm(limit)  # its default is to end the process, even within a call of a library
     try:
         measured = measure(config)
         for key, value in measured.items():
@@ -111,6 +113,5 @@ def _attempt(config: dict, begun: Path, measure: Callable, limit: int) -> tuple[
     except Exception as error:  # compilers and libraries have no common base of their errors
         return {"refused": one_line(error)}, "CUDA error" in str(error)
     finally:
-        if hasattr(signal, "SIGALRM"):
-            signal.alarm(0)
+        signal.alarm(0)
         begun.unlink(missing_ok=True)

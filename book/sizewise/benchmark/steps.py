@@ -1,9 +1,9 @@
 """Time of one new token for each of several sequences, and of reading prompts.
 
-Ways to launch the same step: "eager" as `transformers` does by itself, with its growing cache;
-"static", the same modules over a cache of fixed size; "graph", that step captured once as a CUDA
-graph and replayed, so that launching costs nothing; "compiled", the static step through
-`torch.compile` before it is captured. Formats are compared in equal modes.
+Ways to launch the same step: "static", the modules of `transformers` over a cache of fixed size;
+"graph", that step captured once as a CUDA graph and replayed, so that launching costs nothing;
+"compiled", the static step through `torch.compile` before it is captured. Formats are compared in
+equal modes.
 
 `transformers` grows its cache by copying it at every step, and masks a static one. Neither is part
 of what a step must read, so the static cache here is as long as the context, every position in it
@@ -13,15 +13,12 @@ is attended to, and the query heads that share a key head are put before it as q
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from sizewise import units, validation
-
 from . import timing
 from .recording import Refused
 from .weights import Built
 
 ATTENTION = "sizewise_static"  # as `transformers` knows `attend`
 SAME = 0.1  # relative distance of logits: rounding is far below, other logits are far above
-MODES = ("eager", "static", "graph", "compiled")
 
 
 class Cache:
@@ -91,16 +88,10 @@ def measure(built: Built, kind: str, mode: str, batch: int, context: int) -> dic
     or of a "prefill" of as many prompts, with logits of the last token of each.
 
     A decode step looks up the last tokens, runs every layer over the whole cache, and takes the
-    most likely next tokens, from which the next step goes on.
-    Raises ValueError for bad arguments, `Refused` and `Worn` for what this device cannot do.
+    most likely next tokens, from which the next step goes on. ``mode`` is "static", "graph" or
+    "compiled". Raises `Refused` and `Worn` for what this device cannot do.
     """
-    if mode not in MODES:
-        raise units.unknown("mode", mode, MODES)
-    validation.whole("batch", batch), validation.whole("context", context, least=2)
-    if mode == "eager":
-        step = Eager(built, batch, context)
-    else:
-        step = Step(built, batch, context, context if kind == "prefill" else 1, mode)
+    step = Step(built, batch, context, context if kind == "prefill" else 1, mode)
     if built.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     took = timing.time_calls(step, built.device)
@@ -113,7 +104,7 @@ def measure(built: Built, kind: str, mode: str, batch: int, context: int) -> dic
         "calls": took.calls,
         "joules_per_token": joules,
         "model_bytes": built.nbytes,
-        "cache_bytes": step.nbytes,
+        "cache_bytes": step.cache.nbytes,
         "peak_bytes": peak,
     }
 
@@ -133,7 +124,6 @@ class Step:
         AttentionInterface.register(ATTENTION, attend)
         built.config._attn_implementation = ATTENTION
         self.model, self.cache = built.model, Cache(built, batch, context)
-        self.nbytes = self.cache.nbytes
         self.tokens = torch.randint(built.config.vocab_size, (batch, tokens), device=built.device)
         places = torch.arange(context - tokens, context, device=built.device)
         self.places, self.logits = places[None], None
@@ -202,25 +192,3 @@ def assert_compiled() -> None:
     graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
     if graphs != 1 or breaks or torch._dynamo.config.suppress_errors:
         raise Refused(f"not compiled: {graphs} graphs, {breaks} graph breaks")
-
-
-class Eager:
-    """`transformers` as it comes: its own attention (sdpa) and its cache, which grows by a token
-    a step, so that the last of some hundred steps reads a few more than ``context``."""
-
-    def __init__(self, built: Built, batch: int, context: int):
-        from transformers import DynamicCache
-
-        built.config._attn_implementation = "sdpa"
-        filled = Cache(built, batch, context - 1)
-        self.model, self.nbytes = built.model, filled.nbytes // (context - 1) * context
-        self.tokens = torch.randint(built.config.vocab_size, (batch, 1), device=built.device)
-        self.cache, self.logits = DynamicCache(config=built.config), None
-        for layer, (keys, values) in enumerate(zip(filled.keys, filled.values, strict=True)):
-            self.cache.update(keys, values, layer)
-
-    @torch.inference_mode()
-    def __call__(self) -> None:
-        out = self.model(self.tokens, past_key_values=self.cache, use_cache=True)
-        self.logits = out.logits
-        self.tokens = out.logits[:, -1:].argmax(-1)

@@ -1,9 +1,9 @@
 """Time and energy of device work, between events of the device itself.
 
 Work on a GPU is only queued by a call, so a clock around a call measures the queueing. Here blocks
-of calls lie between two events of the device. Calls of a few microseconds are captured in a CUDA
-graph over inputs that rotate, so that neither launching nor the last-level cache is timed. On a CPU
-a processor's clock serves: there calls return when they are done.
+of calls lie between two events of the device. Calls of a few microseconds come as the replay of a
+CUDA graph over inputs that rotate, so that neither launching nor the last-level cache is timed. On
+a CPU a processor's clock serves: there calls return when they are done.
 
 Joules are the difference of the driver's counter of the whole card, idle draw included. It ticks
 every few hundredths of a second, so a reading over less than `METERED` seconds is not given.
@@ -13,7 +13,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import torch
@@ -21,14 +21,13 @@ import torch
 from .recording import Refused, Worn
 
 REPEATS = 3  # blocks; the spread of a row is over these
-LEAST = {"cuda": 0.38, "cpu": 0.02}  # seconds a block: all together are long enough for the meter
+STEP, KERNEL = 0.38, 0.1  # seconds a block on a GPU: three blocks of steps suffice for the meter
+ON_CPU = 0.02  # seconds a block in a rehearsal
 TRIAL = 0.04  # seconds of the calls that tell how many make a block
 MOST = 20_000  # calls in a block
 METERED = 0.75  # seconds
-REPLAYS = 15
-SAMPLE = 2e-2  # seconds that a replay takes, about
+REPLAY = 2e-2  # seconds that the replay of a graph takes, about
 LARGER = 1 << 29  # bytes that all copies of an input have together: an H200's cache has 60 MB
-PAUSE = 4_000_000  # cycles, 2 ms: the device waits while the processor launches a graph
 
 
 @dataclass(frozen=True)
@@ -78,20 +77,13 @@ class Meter:
             return self.nvml.nvmlDeviceGetClockInfo(self.handle, 1)  # NVML_CLOCK_SM
 
 
-def wait(device: str) -> None:
-    """Return when the device has done all that was queued."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def time_calls(work: Callable[[], object], device: str) -> Timing:
-    """Seconds of one call of ``work``, over `REPEATS` blocks of about `LEAST` seconds.
+def time_calls(work: Callable[[], object], device: str, target: float = STEP) -> Timing:
+    """Seconds of one call of ``work``, over `REPEATS` blocks of about ``target`` seconds.
 
     Two calls warm up, some more tell how many make a block. The meter runs over the blocks alone.
     """
     work(), work()
-    wait(device)
-    target = LEAST[device]
+    target = ON_CPU if device == "cpu" else target
     single = block(work, device, 1)
     if single < TRIAL:  # a single call also waits for the processor, and seems longer than it is
         number = int(min(TRIAL, target) / max(single, 1e-9))
@@ -124,28 +116,23 @@ def block(work: Callable[[], object], device: str, number: int) -> float:
 def time_rotating(calls: Sequence[Callable[[], object]], device: str) -> Timing:
     """Seconds of one call, from replays of one CUDA graph of all ``calls``, each over its inputs.
 
-    On a CPU the clock's times. Raises `Refused` and `Worn` as `capture` does.
+    Without a graph on a CPU. Raises `Refused` and `Worn` as `capture` does.
     """
 
     def everything():
         for call in calls:
             call()
 
-    if device == "cpu":
-        return Timing(tuple(sorted(block(everything, device, 1) for _ in range(3))), 3)
-    for _ in range(3):
-        everything()
-    once = block(everything, device, 1)
-    rounds = max(1, min(20, int(SAMPLE / once)))
-    graph = capture(lambda: [everything() for _ in range(rounds)])
-    graph.replay(), graph.replay()
-    taken = []
-    for _ in range(REPLAYS if once * rounds < 5e-2 else 7):
-        wait(device)
-        torch.cuda._sleep(PAUSE)  # so that the device finds the replay queued when it begins
-        taken.append(block(graph.replay, device, 1) / rounds)
-    times = sorted(seconds / len(calls) for seconds in taken)
-    return Timing(tuple(times), len(calls) * rounds * len(taken), clock_mhz=Meter(device).clock())
+    work, number = everything, len(calls)
+    if device == "cuda":
+        for _ in range(3):  # kernels are compiled before one is captured
+            everything()
+        rounds = max(1, min(20, int(REPLAY / block(everything, device, 1))))
+        work = capture(lambda: [everything() for _ in range(rounds)]).replay
+        number *= rounds
+    took = time_calls(work, device, KERNEL)
+    each = tuple(seconds / number for seconds in took.seconds)
+    return replace(took, seconds=each, calls=took.calls * number)
 
 
 def copies(size: float, device: str) -> int:

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from sizewise.models import config as configs
-from sizewise.models import parameters, random_weights
-from sizewise.models.architecture import Model
+from sizewise.models import random_weights
 from sizewise.quantization.weights import codecs, convert, layers
 
 from . import recording
@@ -113,7 +112,6 @@ FORMATS = {
     )
 }
 CODECS = {"fp8-mm": "fp8", "int4-mm": "int4"}  # what their codes stand for
-CAPABILITY = {"fp8-mm": (8, 9), "int4-mm": (8, 0)}  # of a GPU, at least
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,6 @@ class Built:
 
     model: Any
     config: Any
-    described: Model
     dtype: torch.dtype
     device: str
     nbytes: int  # of all parameters and buffers
@@ -145,24 +142,18 @@ def build(name: str, format: str, device: str, seed: int = 0) -> Built:
     """Make ``name`` ("tiny", or of the catalogue) in ``format``; its head stays in `base`.
 
     Raises ValueError, in one line, for an unknown model; `Refused` for a format that cannot run
-    here and for a model whose layers are not where Llama has them.
+    here.
     """
     item = form(format)
     if reason := convert.refusal(item, device):
         raise Refused(f"{format} cannot run here: {reason}")
-    capability = CAPABILITY.get(format, (0, 0))
-    if device == "cuda" and torch.cuda.get_device_capability() < capability:
-        raise Refused(f"{format} needs a GPU of compute capability {capability[0]}.{capability[1]}")
     spec = configs.Spec(name, TINY, "tiny") if name == "tiny" else configs.load(name)
     dtype = DTYPES[base(format)]
     model = random_weights.empty(configs.build(spec), dtype).requires_grad_(False)
-    if not hasattr(getattr(model, "model", None), "layers"):
-        raise Refused(f"{name}: only decoders built like Llama are timed")
     done = convert.convert(model, item, device=device, fill=random_weights.at_random(seed))
     if format == WITHOUT_OUTLIERS:
         _keep_all_in_eight_bits(model)
-    described = parameters.describe(spec)
-    return Built(model, model.config, described, getattr(torch, dtype), device, done.stored.total)
+    return Built(model, model.config, getattr(torch, dtype), device, done.stored.total)
 
 
 def _keep_all_in_eight_bits(model) -> None:

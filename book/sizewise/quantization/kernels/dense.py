@@ -9,10 +9,19 @@ import torch
 import triton
 import triton.language as tl
 
-from .decode import LOG2E
-from .layout import Tuning
-from .merge import merge, partials
-from .rotate import rows
+from .decode import (
+    LOG2E,
+    STAGES,
+    WARPS,
+    merge,
+    partials,
+    rows,
+    softmax_end,
+    softmax_step,
+    splits_for,
+)
+
+BLOCK, RESIDENT = 64, 4  # tokens of a tile, and programs a multiprocessor: see `decode`
 
 
 # Splits vary with the shape: no new compilation for each number of them.
@@ -67,71 +76,54 @@ def dense_kernel(
         if SCALED:
             scores *= tl.load(KS + token, mask=stored, other=0.0).to(tl.float32)[None, :]
         scores = tl.where(stored[None, :], scores, -float("inf"))
-        newest = tl.maximum(best, tl.max(scores, 1))
-        weight = tl.exp2(scores - newest[:, None])
-        decay = tl.exp2(best - newest)
-        total = total * decay + tl.sum(weight, 1)
-        best = newest
+        weight, decay, best, total = softmax_step(scores, best, total)
         v = tl.load(V + wide[:, None] * D + column[None, :], mask=stored[:, None], other=0.0)
         if WIDEN:
             v = v.to(tl.float16)
         if SCALED:
             weight *= tl.load(VS + token, mask=stored, other=0.0).to(tl.float32)[None, :]
         out = tl.dot(weight.to(v.dtype), v, out * decay[:, None])
-    read = total > 0
+    lse, scale = softmax_end(best, total)
     line = (program * GROUP + row) * SPLITS + split
-    lse = tl.where(read, best + tl.log2(tl.where(read, total, 1.0)), -float("inf"))
     tl.store(LSE + line, lse, mask=inside)
-    scale = tl.where(read, 1.0 / tl.where(read, total, 1.0), 0.0)[:, None]
     at = PARTIAL + line.to(tl.int64)[:, None] * D + column[None, :]
-    tl.store(at, out * scale, mask=inside[:, None])
+    tl.store(at, out * scale[:, None], mask=inside[:, None])
 
 
-def attend(
-    query,
-    keys,
-    values,
-    lengths,
-    scale=None,
-    tuning=None,
-    dtype=None,
-    key_scales=None,
-    value_scales=None,
-):
-    """softmax(scale q k) v: query (batch, query heads, d), keys and values (batch, kv heads,
-    tokens, d) and contiguous, lengths int32 (batch), scales of int8 fp16 (batch, kv heads, tokens).
-    Returns query's shape, in ``dtype`` or the query's type."""
-    tuning = tuning or Tuning()
+def attend(query, keys, values, lengths, *, scales=(None, None), block=BLOCK, splits=0, dtype=None):
+    """softmax(q k / sqrt(d)) v: query (batch, query heads, d), keys and values (batch, kv heads,
+    tokens, d) and contiguous, lengths int32 (batch), ``scales`` those of keys and values in int8,
+    fp16 (batch, kv heads, tokens). Returns query's shape, in ``dtype`` or the query's type."""
     if keys.dtype == torch.bfloat16 and query.device.type == "cpu":
         # Triton's interpreter multiplies the bits of bf16 as if they were integers.
         keys, values = keys.float(), values.float()
     batch, heads, d = query.shape
     kv_heads, tokens = keys.shape[1:3]
-    scaled = key_scales is not None
+    scaled = scales[0] is not None
     widen = keys.dtype in (torch.float8_e4m3fn, torch.int8)
     q = query.contiguous() if widen else query.contiguous().to(keys.dtype)
-    splits = tuning.splits_for(batch * kv_heads, tokens, query.device)
+    splits = splits or splits_for(batch * kv_heads, tokens, block, RESIDENT)
     partial, lse = partials(batch * heads, splits, d, query.device)
     dense_kernel[(batch * kv_heads, splits)](
         q,
         keys,
-        key_scales if scaled else keys,
+        scales[0] if scaled else keys,
         values,
-        value_scales if scaled else values,
+        scales[1] if scaled else values,
         lengths,
         partial,
         lse,
         splits,
-        (d**-0.5 if scale is None else scale) * LOG2E,
+        d**-0.5 * LOG2E,
         tokens,
         HEADS=kv_heads,
         GROUP=heads // kv_heads,
         ROWS=rows(heads // kv_heads),
         D=d,
-        BLOCK=tuning.block,
+        BLOCK=block,
         WIDEN=widen,
         SCALED=scaled,
-        num_warps=tuning.warps,
-        num_stages=tuning.stages,
+        num_warps=WARPS,
+        num_stages=STAGES,
     )
     return merge(partial, lse, query.shape, dtype or query.dtype)

@@ -8,19 +8,15 @@ On Hopper a multiprocessor has to unpack about 34 four-bit codes a cycle to keep
 of the memory (an H200's 4.2 TB/s over 132 of them at 1.85 GHz), and issues 128 lanes a cycle: fewer
 than four instructions a code, everything included. A load from a table, its address and the layout
 that Triton then chooses make the decode loop ten instructions a code, permutes five and a half
-(scripts/gpu_expected.py counts them). Where there is no NVIDIA GPU, in the interpreter too, or
-4-bit centroids are not mirrored at zero, on which the permutes rely, the table is read.
+(scripts/gpu_expected.py counts them). Triton's interpreter, which has no permutes, reads the table.
 
 A byte permute (prmt) picks four bytes of eight, in two registers, by four selectors of four bits. A
 code of at most three bits in a nibble is such a selector, and a table of fp16 is one of high bytes
 and one of low ones. With a selector's top bit set, prmt repeats the sign bit of the byte it picks.
 """
 
-import torch
 import triton
 import triton.language as tl
-
-from .layout import Packed
 
 # 4 bits. Codes from 8 on are positive, and their low three bits number the magnitude; those below 8
 # are negative and mirrored, so that the complement of these bits does. The signs of four codes are
@@ -98,7 +94,7 @@ REGISTERS2 = tl.constexpr(",".join(["=&r"] * 8 + ["r"] * 9))
 # narrowest type and would lay out the fp16 result as suits bytes, at a fifth more instructions.
 @triton.jit
 def permuted4(low, h0, h1, l0, l1):
-    """Fields 0 and 1 of a tile of bytes as fp16 centroids; tables as `planes` has them."""
+    """Fields 0 and 1 of a tile of bytes as fp16 centroids; tables as `Packed.planes` has them."""
     return tl.inline_asm_elementwise(
         ASM4,
         REGISTERS4,
@@ -145,51 +141,57 @@ def gathered(low, high, shift, table, PART: tl.constexpr, BITS: tl.constexpr):
 
 
 @triton.jit
-def table_words(table, PERMUTE: tl.constexpr):
+def words_of(table, PERMUTE: tl.constexpr):
     """The four words of the permutes' table, loaded before the loop that uses them."""
     h0, h1, l0, l1 = 0, 0, 0, 0
     if PERMUTE:
-        h0, h1, l0, l1 = (
-            tl.load(table),
-            tl.load(table + 1),
-            tl.load(table + 2),
-            tl.load(table + 3),
-        )
+        h0, h1 = tl.load(table), tl.load(table + 1)
+        l0, l1 = tl.load(table + 2), tl.load(table + 3)
     return h0, h1, l0, l1
 
 
 @triton.jit
-def pair(low, h0, h1, l0, l1, table, PERMUTE: tl.constexpr):
-    """Both fields of a tile of 4-bit codes as fp16 centroids."""
-    if PERMUTE:
-        k0, k1 = permuted4(low, h0, h1, l0, l1)
+def centroids(
+    codes,
+    token,
+    inside,
+    table,
+    words,
+    D: tl.constexpr,
+    BITS: tl.constexpr,
+    BY_TOKEN: tl.constexpr,
+    PERMUTE: tl.constexpr,
+):
+    """The fp16 centroids of some tokens, a tile for each field of their bytes: (tokens, bytes)
+    where BY_TOKEN, else (bytes, tokens). Codes of 4 bits have two fields, repeated in the result.
+    """
+    byte = tl.arange(0, D // (2 if BITS == 4 else 4))
+    start = token.to(tl.int64) * (D * BITS // 8)
+    if BY_TOKEN:
+        low_at, mask = codes + start[:, None] + byte[None, :], inside[:, None]
+        high_at = codes + D // 4 + start[:, None] + (byte % (D // 8))[None, :]
+        shift = (byte // (D // 8)).to(tl.uint8)[None, :]
     else:
-        k0 = gathered(low, low, 0, table, 0, 4)
-        k1 = gathered(low, low, 0, table, 1, 4)
-    return k0, k1
-
-
-@triton.jit
-def quad(low, high, shift, h0, h1, l0, l1, table, BITS: tl.constexpr, PERMUTE: tl.constexpr):
-    """The four fields of a tile of 2-bit or 3-bit codes as fp16 centroids."""
-    if PERMUTE and BITS == 3:
+        low_at, mask = codes + start[None, :] + byte[:, None], inside[None, :]
+        high_at = codes + D // 4 + start[None, :] + (byte % (D // 8))[:, None]
+        shift = (byte // (D // 8)).to(tl.uint8)[:, None]
+    low = tl.load(low_at, mask=mask, other=0)
+    high = low
+    if BITS == 3:
+        high = tl.load(high_at, mask=mask, other=0)
+    h0, h1, l0, l1 = words
+    if BITS == 4 and PERMUTE:
+        k0, k1 = permuted4(low, h0, h1, l0, l1)
+        k2, k3 = k0, k1
+    elif BITS == 3 and PERMUTE:
         k0, k1, k2, k3 = permuted3(low, high, shift, h0, h1, l0, l1)
     elif PERMUTE:
         k0, k1, k2, k3 = permuted2(low, h0, l0)
     else:
         k0 = gathered(low, high, shift, table, 0, BITS)
         k1 = gathered(low, high, shift, table, 1, BITS)
-        k2 = gathered(low, high, shift, table, 2, BITS)
-        k3 = gathered(low, high, shift, table, 3, BITS)
+        k2, k3 = k0, k1
+        if BITS < 4:
+            k2 = gathered(low, high, shift, table, 2, BITS)
+            k3 = gathered(low, high, shift, table, 3, BITS)
     return k0, k1, k2, k3
-
-
-def permutes(device, *stored: Packed) -> bool:
-    """Whether the kernels look centroids up by permutes."""
-    nvidia = device.type == "cuda" and torch.version.hip is None
-    return nvidia and all(packed.mirrored for packed in stored)
-
-
-def tables(permute: bool, *stored: Packed) -> list:
-    """The tables that the kernels take."""
-    return [packed.planes if permute else packed.table for packed in stored]

@@ -6,8 +6,8 @@
 What attention gets is decoded from the bytes, from the first token on: also the keys and values of
 a prompt are those that later tokens will see. (`transformers`' own QuantizedCache gives the
 prompt's back unquantized, so that a perplexity measured in one pass cannot tell it from the full
-cache.) Decoding the whole cache for each token is slow; with ``fused=True`` and the attention of
-`kv.hf_attention` a new token attends to the bytes themselves.
+cache.) Decoding the whole cache for each token is slow: `quantization.kernels` attend to the bytes
+themselves.
 
 Held are the buffers, which grow by an eighth at a time, and the newest ``residual`` tokens.
 Rotation and codebook are shared by all layers and small. While a layer runs, its decoded keys and
@@ -35,8 +35,7 @@ class TurboQuantCache(Cache):
     numbers. The first ``sink`` and the newest ``residual`` tokens stay as they are, in the model's
     type or in ``plain`` ("bf16", "fp16"). ``center`` takes what keys have in common out of them
     before they are encoded: "mean" the mean key of a head, "rope" the same after undoing the
-    rotary embedding. ``rotation`` and ``seed`` are `TurboQuant`'s. ``fused`` hands packed views to
-    attention where it can read them.
+    rotary embedding. ``rotation`` and ``seed`` are `TurboQuant`'s.
 
     Raises ValueError for unknown methods, impossible bits, and models whose layers keep something
     other than a key and a value a token: latent, state-space or indexed attention, by name.
@@ -55,7 +54,6 @@ class TurboQuantCache(Cache):
         center: str | None = None,
         rotation: str = "haar",
         seed: int = 0,
-        fused: bool = False,
     ):
         import torch
 
@@ -84,9 +82,9 @@ class TurboQuantCache(Cache):
         for number, layer in enumerate(_plain_layers(config)):
             kind = type(layer).__name__
             if kind == "DynamicLayer":
-                layers.append(PackedLayer(maker(number), fused))
+                layers.append(PackedLayer(maker(number)))
             elif kind == "DynamicSlidingWindowLayer":
-                layers.append(PackedWindowLayer(maker(number), layer.sliding_window, fused))
+                layers.append(PackedWindowLayer(maker(number), layer.sliding_window))
             elif kind == "DummyLayer":  # shares another layer's cache
                 layers.append(layer)
             else:

@@ -1,21 +1,12 @@
 """Layers of a packed cache: what a layer of a model holds of its tokens, and gives back of them.
 
-A layer has two sides, keys and values, each a `store.Store`. What it returns to attention is
-decoded, or, where the kernels can read the bytes, a view of them.
+A layer has two sides, keys and values, each a `store.Store`; what it returns to attention is
+decoded.
 """
 
 from transformers.cache_utils import CacheLayerMixin
 
 from sizewise.validation import whole
-
-from .store import Store
-
-
-class PackedView:
-    """Keys or values of a layer as they lie in the cache, for attention that reads bytes."""
-
-    def __init__(self, packed, length: int):
-        self.packed, self.length = packed, length  # `kernels.Packed` over the filled part
 
 
 class PackedLayer(CacheLayerMixin):
@@ -26,9 +17,9 @@ class PackedLayer(CacheLayerMixin):
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self, make, fused: bool = False):
+    def __init__(self, make):
         super().__init__()
-        self._make, self.fused = make, fused  # (side, dim) -> Store
+        self._make = make  # (side, dim) -> Store
         self.sides, self.seen = (), 0
 
     def lazy_initialization(self, key_states, value_states) -> None:
@@ -45,15 +36,10 @@ class PackedLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         new = key_states.shape[2]
         self.seen += new
-        fused = self.fused and new == 1 and self._readable()
         both = []
         for side, states in zip(self.sides, (key_states, value_states), strict=True):
-            if fused:
-                _write(side, states)
-                both.append(self._view(side))
-            else:
-                side.append(states)
-                both.append(side.decoded(self.dtype)[:, :, -self._visible(new) :])
+            side.append(states)
+            both.append(side.decoded(self.dtype)[:, :, -self._visible(new) :])
         self._forget_old()
         return tuple(both)
 
@@ -62,26 +48,6 @@ class PackedLayer(CacheLayerMixin):
 
     def _forget_old(self) -> None:
         pass
-
-    def _readable(self) -> bool:
-        """Whether the kernels read what both sides hold."""
-        import torch
-
-        return all(
-            getattr(side.codec, "variant", "prod") != "prod"
-            and not getattr(side.codec, "sketched", True)
-            and side.codec.bits in (2, 3, 4)
-            and side.codec.dim in (64, 128, 256)
-            and side.buffers
-            and side.buffers["norms"].dtype == torch.float16
-            and side.untouched
-            for side in self.sides
-        )
-
-    def _view(self, side) -> PackedView:
-        packed, visible = _packed(side), self._visible(1)
-        codes, norms = side.view("packed"), side.view("norms")
-        return PackedView(packed.over(codes[:, :, -visible:], norms[:, :, -visible:]), visible)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.seen + query_length, 0
@@ -138,8 +104,8 @@ class PackedWindowLayer(PackedLayer):
 
     is_sliding = True
 
-    def __init__(self, make, sliding_window: int, fused: bool = False):
-        super().__init__(make, fused)
+    def __init__(self, make, sliding_window: int):
+        super().__init__(make)
         self.sliding_window = whole("the window", sliding_window)
         self.record_past = False
 
@@ -172,31 +138,3 @@ class PackedWindowLayer(PackedLayer):
     def _cut(self) -> None:
         for side in self.sides:
             side.drop_first(max(0, len(side) - (self.sliding_window - 1)))
-
-
-def _packed(side: Store):
-    """The side's buffers as the kernels take them, made once for each buffer."""
-    from sizewise.quantization.kernels import Packed
-
-    codes, norms = side.buffers["packed"], side.buffers["norms"]
-    retained = getattr(side, "_as_packed", None)
-    if retained is None or retained.codes is not codes:
-        coder = side.codec
-        matrix = coder.rotation.matrix(codes.device) if hasattr(coder.rotation, "matrix") else None
-        centroids = coder.codebook.to(codes.device)
-        retained = side._as_packed = Packed(codes, norms, coder.bits, centroids, matrix)
-    return retained
-
-
-def _write(side: Store, states) -> None:
-    """Append by the kernel where nothing has to be scaled by the variant, else by the encoder."""
-    import torch
-
-    from sizewise.quantization import kernels
-
-    if side.codec.variant != "mse" or kernels.backend(states.device) != "triton":
-        return side.append(states)
-    start = side.reserve(states.shape[2])
-    positions = torch.full((len(states),), start, dtype=torch.int32, device=states.device)
-    kernels.append(states, _packed(side), positions)
-    side.length = start + states.shape[2]

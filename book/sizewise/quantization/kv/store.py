@@ -183,11 +183,6 @@ class Store:
         return [*self.buffers.values(), *plain]
 
     @property
-    def untouched(self) -> bool:
-        """Whether all tokens are in the buffers, as their codec made them of the vectors."""
-        return not (_tokens(self.sinks) or _tokens(self.recent)) and self.remedy == Remedy()
-
-    @property
     def nbytes(self) -> int:
         """Bytes of what is filled."""
         filled = [self.view(name) for name in self.buffers]

@@ -26,7 +26,7 @@ def append_kernel(
     POSITION,
     NEW,
     TOTAL,
-    PITCH,
+    CAPACITY,
     HEADS: tl.constexpr,
     D: tl.constexpr,
     BITS: tl.constexpr,
@@ -52,7 +52,7 @@ def append_kernel(
     for boundary in tl.static_range((1 << BITS) - 1):
         code += (rotated > tl.load(BOUND + boundary)).to(tl.int32)
     position = tl.load(POSITION + line // HEADS, mask=inside, other=0).to(tl.int64) + new
-    at = line * PITCH + position
+    at = line * CAPACITY + position
     c_at = CODES + at * (D * BITS // 8)
     if BITS == 4:
         bytes = _plane(code, D, ROWS, 4, 0)
@@ -73,8 +73,6 @@ def append(x, packed: Packed, positions) -> None:
     """See `kernels.append`."""
     batch, heads, new, d = x.shape
     total = batch * heads * new
-    if not total:
-        return
     size = 16 if total <= 4096 else 32
     append_kernel[(triton.cdiv(total, size),)](
         x.contiguous(),
@@ -85,10 +83,9 @@ def append(x, packed: Packed, positions) -> None:
         positions,
         new,
         total,
-        packed.pitch,
+        packed.codes.shape[2],
         HEADS=heads,
         D=d,
         BITS=packed.bits,
         ROWS=size,
-        num_warps=4,
     )
