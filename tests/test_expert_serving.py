@@ -297,7 +297,7 @@ def test_an_exchange_costs_nothing_while_it_hides_and_its_time_when_it_does_not(
     (line,) = tables.exchange(
         {"x": deepseek}, [1024], catalog.device("H100"), 8192, 50e9, 3.0, weights="fp8"
     ).to_dict("records")
-    assert line["devices"] == 64
+    assert line["H100s"] == 64
     assert line["exposed"] / line["hidden"] == pytest.approx(1 + line["sending"] / line["reading"])
     floor = roofline.decode(
         deepseek.model, catalog.device("H100"), 8192, 1024, weights="fp8", price=3.0

@@ -302,6 +302,22 @@ class TestFigures:
         assert min(sizes) * 326 / width > 8.9  # what a phone of 360 px leaves to a figure
         assert "tspan" not in drawn  # nothing is raised
 
+    @pytest.mark.parametrize("scale", ["linear", "log"])
+    def test_names_at_the_ends_of_lines_stand_apart_from_the_lowest_up(self, scale):
+        def draw(axes):
+            axes.set_yscale(scale)
+            axes.set_ylim(1, 100)
+            ends = [("high", 51, style.INK), ("low", 50, style.INK), ("far", 90, style.INK)]
+            style.at_ends(axes, 1, ends, apart=1.3 if scale == "log" else 10)
+
+        drawn = style.show(draw, alt="x", caption="x").svg
+        low, high, far = (
+            float(re.search(rf'y="([\d.]+)"[^>]*>{name}</text>', drawn)[1])
+            for name in ("low", "high", "far")
+        )
+        assert low - high > 10  # letters are 11.5 high
+        assert high - far > 10
+
     def test_a_legend_too_wide_for_its_figure_is_set_smaller_and_then_refused(self):
         def wide(axes, words, columns):
             for _ in range(columns):

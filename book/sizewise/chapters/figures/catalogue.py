@@ -2,10 +2,9 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, hover
+from .style import COLOURS, hover, label
 
 LABELLED = ("GPT-3 175B", "DeepSeek V3", "GPT-2")
-AT_POINTS = {"textcoords": "offset points", "fontsize": 11.5}
 
 
 def cache_by_size(axes, table) -> str:
@@ -29,13 +28,9 @@ def cache_by_size(axes, table) -> str:
         )
         axes.text(0.02, 0.93 - 0.09 * place, name, color=colour, transform=axes.transAxes)
     for row in there[there["model"].isin(LABELLED)].to_dict("records"):
-        axes.annotate(
-            row["model"],
-            (row["total"], row["KV cache a token"] / 1e3),
-            (0, -13),
-            ha="center",
-            color=INK,
-            **AT_POINTS,
+        kilobytes = row["KV cache a token"] / 1e3
+        label(
+            axes, row["total"], kilobytes, row["model"], right=0, up=-13, ha="center", va="baseline"
         )
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -1,8 +1,6 @@
 """Figures of the chapter on floors and silicon. Each returns its alternative text."""
 
-from .style import COLOURS, INK
-
-MEASURED = "measured time = 1"
+from .style import COLOURS, INK, at_ends, in_rows, label, listed
 
 
 def floor_and_forecast(axes, table) -> str:
@@ -22,16 +20,11 @@ def floor_and_forecast(axes, table) -> str:
     axes.set_xscale("log")
     axes.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
     axes.set_xticks([], minor=True)
-    axes.set_yticks(range(len(table)), table["model"])
-    axes.set_ylim(len(table) - 0.4, -1.1)
-    axes.grid(axis="y", visible=False)
+    in_rows(axes, table["model"], top=-1.1)
     first = table.iloc[0]
-    for name, at, colour in (
-        ("floor", first["floor"], COLOURS[0]),
-        ("forecast", first["forecast"], COLOURS[1]),
-    ):
-        axes.annotate(name, (at, -0.35), color=colour, ha="center", va="bottom")
-    axes.set_xlabel("over the measured time of a token")
+    label(axes, first["floor"], -0.75, "floor", COLOURS[0], right=0, ha="center")
+    label(axes, 1, -0.75, "forecast", COLOURS[1], right=-5)
+    axes.set_xlabel("floor or forecast over the measured time")
     floors = f"{table['floor'].min():.2f} to {table['floor'].max():.2f}"
     forecasts = f"{table['forecast'].min():.2f} to {table['forecast'].max():.2f}"
     return (
@@ -47,27 +40,19 @@ def share_by_load(axes, table) -> str:
     for colour, (gpu, rows) in zip(COLOURS, table.groupby("gpu"), strict=False):
         places = [loads.index(load) for load in rows["load"]]
         axes.plot(places, 100 * rows["share"], "o-", color=colour)
-        ends.append((100 * rows["share"].iloc[-1], gpu, colour))
-    for height, (value, gpu, colour) in zip(
-        _apart([end[0] for end in sorted(ends)], 3.2), sorted(ends), strict=True
-    ):
-        del value
-        axes.annotate(
-            gpu,
-            (len(loads) - 1, height),
-            xytext=(8, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-        )
+        ends.append((gpu, 100 * rows["share"].iloc[-1], colour))
+    at_ends(axes, len(loads) - 1, ends, apart=3.2, right=8)
     axes.set_xticks(range(len(loads)), loads)
     axes.set_xlim(-0.2, len(loads) - 0.4)
     axes.set_ylim(0, None)
     axes.set_xlabel("requests in flight")
     axes.set_ylabel("floor, % of the measured time")
-    return "Lines of the floor's share of the measured time by requests in flight: " + "; ".join(
-        f"{gpu} from {rows['share'].min():.0%} to {rows['share'].max():.0%}"
-        for gpu, rows in table.groupby("gpu")
+    return listed(
+        "Lines of the floor's share of the measured time by requests in flight",
+        (
+            f"{gpu} from {rows['share'].min():.0%} to {rows['share'].max():.0%}"
+            for gpu, rows in table.groupby("gpu")
+        ),
     )
 
 
@@ -77,32 +62,21 @@ def payoff(axes, table) -> str:
     ``table`` has ``gpu``, ``batch`` and ``speedup`` (`tables.floor_and_silicon.payoff_lines`).
     """
     axes.axhline(1, color=INK, linewidth=1)
-    ends = []
+    ends, parts = [], []
     for colour, (gpu, rows) in zip(COLOURS, table.groupby("gpu", sort=False), strict=False):
         rows = rows[rows["batch"] <= 4096]
         axes.plot(rows["batch"], rows["speedup"], color=colour)
-        ends.append((rows["speedup"].iloc[0], gpu, colour, rows["speedup"].min()))
-    ordered = sorted(ends)
-    heights = _apart([entry[0] for entry in ordered], 0.06 * table["speedup"].max())
-    for height, (_, gpu, colour, _) in zip(heights, ordered, strict=True):
-        axes.annotate(
-            gpu,
-            (1, height),
-            xytext=(-6, 0),
-            textcoords="offset points",
-            color=colour,
-            ha="right",
-            va="center",
-        )
+        first, least = rows["speedup"].iloc[0], rows["speedup"].min()
+        ends.append((gpu, first, colour))
+        parts.append(f"{gpu} {first:.2f} at one row, {least:.2f} at worst")
+    at_ends(axes, 1, ends, apart=0.06 * table["speedup"].max(), right=-6)
     axes.set_xscale("log", base=2)
     ticks = [1, 4, 16, 64, 256, 1024, 4096]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xlim(0.35, 5000)
     axes.set_xlabel("rows of the batch (tokens at once)")
     axes.set_ylabel("times as fast as bf16")
-    return "Speed against bf16 by rows of the batch, a line a card: " + "; ".join(
-        f"{gpu} {first:.2f} at one row, {least:.2f} at worst" for first, gpu, _, least in ends
-    )
+    return listed("Speed against bf16 by rows of the batch, a line a card", parts)
 
 
 def caches(axes, table) -> str:
@@ -116,20 +90,13 @@ def caches(axes, table) -> str:
     for colour, (name, rows) in zip(COLOURS, table.groupby("framework"), strict=False):
         rows = rows[rows["version"] == rows["version"].max()].sort_values("from_tokens")
         axes.plot(range(len(rows)), rows["speedup"], "o-", color=colour)
-        axes.annotate(
-            name,
-            (len(rows) - 1, rows["speedup"].iloc[-1]),
-            xytext=(8, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-        )
+        label(axes, len(rows) - 1, rows["speedup"].iloc[-1], name, colour, right=8)
         ends.append(f"{name} {rows['speedup'].iloc[0]:.2f} to {rows['speedup'].iloc[-1]:.2f}")
     axes.set_xticks(range(len(places)), places)
     axes.set_xlim(-0.2, len(places) + 0.3)
     axes.set_xlabel("tokens in all caches (batch times context)")
     axes.set_ylabel("times as fast as 16 bits")
-    return f"Speed of attention with 8-bit keys and values: {'; '.join(ends)}."
+    return listed("Speed of attention with 8-bit keys and values", ends)
 
 
 def joules(axes, table) -> str:
@@ -137,34 +104,14 @@ def joules(axes, table) -> str:
 
     ``table`` has ``model``, ``batch`` and ``joules``.
     """
-    ends = []
+    parts = []
     for colour, (model, rows) in zip(COLOURS, table.groupby("model", sort=False), strict=False):
         rows = rows.sort_values("batch")
         axes.loglog(rows["batch"], rows["joules"], "o-", color=colour)
-        ends.append((rows["joules"].iloc[0], rows["batch"].iloc[0], model, colour))
-    for value, batch, model, colour in ends:
-        axes.annotate(
-            model,
-            (batch, value),
-            xytext=(-7, 0),
-            textcoords="offset points",
-            color=colour,
-            ha="right",
-            va="center",
-        )
+        label(axes, rows["batch"].iloc[0], rows["joules"].iloc[0], model, colour, right=-7)
+        parts.append(f"{model} from {rows['joules'].max():.2g} to {rows['joules'].min():.2g}")
     left, right = axes.get_xlim()
     axes.set_xlim(left / 12, right)
     axes.set_xlabel("mean batch")
     axes.set_ylabel("joules a token")
-    return "Falling lines of measured joules a token by mean batch: " + "; ".join(
-        f"{model} from {rows['joules'].max():.2g} to {rows['joules'].min():.2g}"
-        for model, rows in table.groupby("model", sort=False)
-    )
-
-
-def _apart(values: list[float], least: float) -> list[float]:
-    """Sorted heights moved up so that neighbours are ``least`` apart."""
-    heights: list[float] = []
-    for value in values:
-        heights.append(max(value, heights[-1] + least) if heights else value)
-    return heights
+    return listed("Falling lines of measured joules a token by mean batch", parts)

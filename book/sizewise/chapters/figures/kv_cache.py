@@ -65,7 +65,7 @@ def promise(axes, table) -> None:
         _label(axes, 1, position, text, INK, xytext=(6, 0))
     axes.set_yticks(places, table["part"])
     axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.set_xlim(0, 3.3)
+    axes.set_xlim(0, 3.8)
     axes.set_xticks([])
     axes.grid(visible=False)
     for side in ("bottom", "left"):

@@ -2,34 +2,35 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, at_ends, label
 
 
 def speed_by_size(axes, table) -> str:
     """Best decode speed of one request over bytes of weights, one line a device.
 
-    ``table`` has ``weights`` (bytes), ``device`` and ``tokens_per_second``.
+    Dotted beyond the memory of the device. ``table`` has ``weights`` and ``memory`` (bytes),
+    ``device`` and ``tokens_per_second``.
     """
     ends = []
+    left = table["weights"].min() / 1e9
     for colour, (device, rows) in zip(COLOURS, table.groupby("device", sort=False), strict=False):
         rows = rows.sort_values("weights")
+        axes.loglog(rows["weights"] / 1e9, rows["tokens_per_second"], ":", color=colour)
+        rows = rows[rows["weights"] <= rows["memory"]]
         axes.loglog(rows["weights"] / 1e9, rows["tokens_per_second"], "o-", color=colour)
         ends.append((device, rows.iloc[0]["tokens_per_second"], colour))
-    _labels(axes, table["weights"].min() / 1e9, ends, right=False, apart=3)
+    at_ends(axes, left, ends, apart=3, right=-5)
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
-    axes.annotate(
-        "one token a second",
-        (table["weights"].min() / 1e9 / 30, 1),
-        xytext=(0, 4),
-        textcoords="offset points",
-    )
-    axes.set_xlim(left=table["weights"].min() / 1e9 / 40)
+    label(axes, left / 30, 1, "one token a second", right=0, up=4, va="baseline")
+    axes.set_xlim(left=left / 40)
+    axes.set_ylim(top=30 * table["tokens_per_second"].max())
     axes.set_xlabel("weights read for a token (GB)")
     axes.set_ylabel("tokens a second, at best")
     return (
         "Falling straight lines on logarithmic axes, one a device ("
         + ", ".join(device for device, _, _ in ends)
-        + "): best decode speed over bytes of weights. No line bends at one token a second."
+        + "): best decode speed over bytes of weights, dotted beyond the device's memory. No line "
+        "bends at one token a second."
     )
 
 
@@ -46,7 +47,7 @@ def cache_growth(axes, table) -> str:
         axes.loglog(rows["context"], rows["bytes"] / 1e9, line, color=colour)
         ends.append((model, rows.iloc[-1]["bytes"] / 1e9, colour))
     last = table["context"].max()
-    _labels(axes, last, ends)
+    at_ends(axes, last, ends, apart=1.7, right=5)
     axes.set_xlim(right=last * 60)
     axes.set_xticks([2**10, 2**14, 2**18, 2**21], ["1k", "16k", "256k", "2M"])
     axes.minorticks_off()
@@ -57,29 +58,11 @@ def cache_growth(axes, table) -> str:
     )
 
 
-def _labels(axes, place, ends, right: bool = True, apart: float = 1.7) -> None:
-    """Names at the ends of lines, at least a factor of ``apart`` from each other."""
-    before = None
-    for name, value, colour in sorted(ends, key=lambda end: end[1]):
-        height = value if before is None else max(value, apart * before)
-        before = height
-        axes.annotate(
-            name,
-            (place, height),
-            xytext=(5 if right else -5, 0),
-            textcoords="offset points",
-            color=colour,
-            ha="left" if right else "right",
-            va="center",
-        )
-
-
 def over_floor(axes, table, here=None) -> str:
     """Measured over floor by batch, one line a context; crosses for what was measured ``here``.
 
     Both tables have ``context``, ``batch``, ``over_floor`` and ``best_over_floor``.
     """
-    ends = []
     for colour, (context, rows) in zip(COLOURS, table.groupby("context"), strict=False):
         rows = rows.sort_values("batch")
         axes.semilogx(rows["batch"], rows["over_floor"], "o-", base=2, color=colour)
@@ -91,20 +74,13 @@ def over_floor(axes, table, here=None) -> str:
             alpha=0.2,
             linewidth=0,
         )
-        ends.append((f"{context:,} tokens", rows.iloc[-1]["over_floor"], colour))
-    for name, value, colour in ends:
-        axes.annotate(
-            name,
-            (table["batch"].max(), value),
-            xytext=(5, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-        )
+        end = rows.iloc[-1]
+        label(axes, end["batch"], end["over_floor"], f"{context:,} tokens", colour, right=5)
     if here is not None:
         axes.plot(here["batch"], here["over_floor"], "x", color=INK, label="here, now")
         axes.legend()
     axes.axhline(1, color=INK, linewidth=0.8)
+    label(axes, table["batch"].max(), 1, "the floor", right=5)
     axes.set_xticks(sorted(table["batch"].unique()), sorted(table["batch"].unique()))
     axes.minorticks_off()
     axes.set_xlim(right=table["batch"].max() * 3)

@@ -2,7 +2,7 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, label
 
 
 def deviation(axes, table) -> str:
@@ -59,25 +59,13 @@ def total_and_active(axes, table) -> str:
     ends = [table["total"].min() / 2, table["total"].max() * 6]
     for share, line in ((1, "-"), (0.1, "--"), (0.01, ":")):
         axes.plot(ends, [share * e for e in ends], line, color=INK, linewidth=0.8)
-        axes.annotate(
-            f"{share:.0%} active",
-            (ends[1], share * ends[1]),
-            ha="right",
-            va="bottom",
-            xytext=(-2, 3),
-            textcoords="offset points",
-        )
+        at = (ends[1], share * ends[1])
+        label(axes, *at, f"{share:.0%} active", right=-2, up=3, va="bottom")
     named = table[table["side"] != ""]
     for row in named.itertuples():
-        left = row.side == "left"
-        axes.annotate(
-            row.model,
-            (row.total, row.active),
-            xytext=(-6 if left else 6, 6 if left else -6),
-            ha="right" if left else "left",
-            va="bottom" if left else "top",
-            textcoords="offset points",
-        )
+        up = 6 if row.side == "left" else -6
+        va = "bottom" if row.side == "left" else "top"
+        label(axes, row.total, row.active, row.model, right=-up, up=up, va=va)
     axes.set_xlabel("total parameters")
     axes.set_ylabel("active for one token")
     return "Active against total parameters of sparse models. " + ", ".join(

@@ -261,11 +261,38 @@ def span(axes, place: float, row, name: str, colour: str = COLOURS[0], limits=(-
     interval(axes, place, value, max(low, limits[0]), min(high, limits[1]), colour)
 
 
-def by_row(axes, labels, top: float, limits, label: str) -> None:
-    """A row a label, from the top down with room above, and what the axis below counts."""
+def label(axes, x, y, text: str, colour: str = INK, right: float = 6, up: float = 0, **options):
+    """A text beside a point of the data, ``right`` and ``up`` points away from it."""
+    options = {"va": "center", "ha": "left" if right >= 0 else "right"} | options
+    offset = {"xytext": (right, up), "textcoords": "offset points"}
+    axes.annotate(text, (x, y), color=colour, **offset, **options)
+
+
+def at_ends(axes, x, ends, apart: float, right: float = 6) -> None:
+    """Names beside the ends of lines, from the lowest up, at least ``apart`` from each other.
+
+    ``ends`` are (name, height, colour); ``apart`` is a factor on a logarithmic axis, else a
+    difference.
+    """
+    below = None
+    for name, height, colour in sorted(ends, key=lambda end: end[1]):
+        if below is not None:
+            next_free = below * apart if axes.get_yscale() == "log" else below + apart
+            height = max(height, next_free)
+        label(axes, x, height, name, colour, right)
+        below = height
+
+
+def in_rows(axes, labels, top: float = -0.5) -> None:
+    """A row a label, the first on top, with room above it."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, top)
     axes.grid(axis="y", visible=False)
+
+
+def by_row(axes, labels, top: float, limits, label: str) -> None:
+    """A row a label, from the top down with room above, and what the axis below counts."""
+    in_rows(axes, labels, top)
     axes.set_xlim(*limits)
     axes.set_xlabel(label)
 

@@ -44,7 +44,7 @@ def lost(axes, table, measure: str, second=None) -> None:
     _rows(axes, rows["label"])
     axes.set_xscale("symlog", linthresh=0.05)
     axes.set_xlim(min(0, 100 * rows["lost_low"].min()), 300 * rows["lost_high"].max())
-    axes.set_xticks([0, 0.05, 0.1, 0.2, 0.5, 1], ["0", "0.05", "0.1", "0.2", "0.5", "1"])
+    axes.set_xticks([0, 0.05, 0.2, 1], ["0", "0.05", "0.2", "1"])
     axes.minorticks_off()
     axes.set_xlabel(measure)
 

@@ -5,7 +5,7 @@ inside if every assumption is.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -47,12 +47,6 @@ HOSTS = (
     ("DeepSeek-V3", "openrouter", "deepseek/deepseek-chat-v3-0324"),
     ("Kimi K2", "moonshotai", "kimi-k2-0711-preview"),
     ("Kimi K2", "novita", "moonshotai/kimi-k2-instruct"),
-)
-LAYOUTS = (
-    {"stage": 3, "data": 2048},
-    {"stage": 1, "data": 16, "tensor": 8, "pipeline": 16},
-    {"stage": 1, "data": 64, "pipeline": 16, "expert": 64},
-    {"stage": 1, "data": 64, "tensor": 8, "pipeline": 16, "expert": 64},
 )
 
 
@@ -128,11 +122,13 @@ def overhead() -> Range:
 # ------------------------------------------------------------------ training
 
 
-def optimal(approach: int, size: float, column: str = "operations") -> float:
-    """A compute-optimal budget of Hoffmann et al. (2022), interpolated in logarithms."""
+def optimal(approach: int, size: float) -> float:
+    """Compute-optimal FLOPs of Hoffmann et al. (2022), interpolated in logarithms."""
     budgets = records.facts_csv("chinchilla_budgets").astype(float)
     rows = budgets[(budgets["approach"] == approach) & (budgets["parameters"] >= 1e12)]
-    return math.exp(np.interp(math.log(size), np.log(rows["parameters"]), np.log(rows[column])))
+    return math.exp(
+        np.interp(math.log(size), np.log(rows["parameters"]), np.log(rows["operations"]))
+    )
 
 
 def dense_flops(total: float) -> Range:
@@ -162,18 +158,30 @@ def sparse_flops(total: float) -> Range:
 
 
 def ladder() -> pd.DataFrame:
-    """Every run of `all_runs` and GPT-3, each as if made on H100 today under our assumptions.
+    """Runs and plans, each as if made on H100 today under our assumptions.
 
-    Columns ``run``, ``low`` and ``high`` (dollars of rent), ``energy`` (as text) and ``kind``.
+    By device-hours where those are known, else by FLOPs. Columns ``run``, ``low`` and ``high``
+    (dollars of rent), ``energy`` (as text) and ``kind``.
     """
     first = parameters.count("gpt3-175b").active_without_input_embedding
-    flops = training.training_operations(first, known(run("gpt-3"), "tokens"))
-    rows = [("GPT-3", flops, flops, "disclosed"), *all_runs().itertuples(index=False, name=None)]
     lines = []
-    for name, low, high, kind in rows:
-        result = train(Range(low, high))
-        joules = span(result.building_joules, energy)
-        lines.append((name, result.dollars.low, result.dollars.high, joules, kind))
+    for name, flops, hours, kind in (
+        ("GPT-3", Range.of(6 * first * known(run("gpt-3"), "tokens")), None, "disclosed"),
+        ("Llama 3.1 405B", None, known(run("llama-3.1-405b"), "gpu_hours"), "disclosed"),
+        ("DeepSeek-V3", None, known(run("deepseek-v3"), "gpu_hours"), "disclosed"),
+        ("GPT-4, estimated", gpt4(), None, "estimated by outsiders"),
+        ("Grok 3, estimated", None, grok3_hours(), "estimated by outsiders"),
+        ("5T, sparse", sparse_flops(FIVE), None, "sparse, assumed tokens"),
+        ("10T, sparse", sparse_flops(TEN), None, "sparse, assumed tokens"),
+        ("5T, dense", dense_flops(FIVE), None, "dense, compute-optimal"),
+        ("10T, dense", dense_flops(TEN), None, "dense, compute-optimal"),
+    ):
+        if flops:
+            result = train(flops)
+            cost, joules = result.dollars, result.building_joules
+        else:
+            cost, joules = rent() * hours, building(hours)
+        lines.append((name, cost.low, cost.high, span(joules, energy), kind))
     return pd.DataFrame(lines, columns=["run", "low", "high", "energy", "kind"])
 
 
@@ -201,119 +209,65 @@ def plans() -> dict:
 
 
 def plan_table() -> pd.DataFrame:
+    """The plans as the page prints them, with no fewer devices than store the training state."""
     home = catalog.amount("us_household_electricity")["value"] * 3.6e6  # joules a year
-    return pd.DataFrame(
-        [
-            (
-                name,
-                span(plan.seconds / (100 * DAY), whole),
-                span(plan.dollars, dollars),
-                span(plan.building_joules, energy),
-                span(plan.building_joules / home, whole),
-            )
-            for name, plan in plans().items()
-        ],
-        columns=["model", "H100s for 100 days", "rent", "electricity", "homes for a year"],
-    )
-
-
-def disclosed() -> pd.DataFrame:
-    """The two runs whose makers published enough to check the arithmetic."""
-    h100, lines = catalog.device("H100"), []
-    for label, name, hours_name in (
-        ("Llama 3.1 405B", "llama-3.1-405b", "gpu_hours"),
-        ("DeepSeek-V3", "deepseek-v3", "gpu_hours_pretraining"),
-    ):
-        figures = run(name)
-        size = parameters.count(name).active_without_input_embedding
-        flops = training.training_operations(size, known(figures, "tokens"))
-        stated = known(figures, "compute") if "compute" in figures else None
-        hours = known(figures, "gpu_hours")
+    stored = states().set_index("optimizer").loc["adam-mixed"]
+    lines = []
+    for name, plan in plans().items():
+        devices = plan.seconds / (100 * DAY)
+        least = max(devices.low, stored[f"H100s for {name.split(',')[0]}"])
         lines.append(
             {
-                "run": label,
-                "6 N D": flops,
-                "stated": stated,
-                "MFU": training.utilization(stated or flops, known(figures, hours_name), h100),
-                "device-hours": params(hours),
-                "electricity": span(building(hours), energy),
-                "rent": span(rent() * hours, dollars),
+                "model": name,
+                "H100s for 100 days": span(Range(least, devices.high), whole),
+                "rent": span(plan.dollars, dollars),
+                "electricity": span(plan.building_joules, energy),
+                "homes for a year": span(plan.building_joules / home, whole),
             }
         )
     return pd.DataFrame(lines)
 
 
-def building(hours: float) -> Range:
+def disclosed() -> pd.DataFrame:
+    """The two runs whose makers published enough to check the arithmetic."""
+    lines = []
+    for label, name, hours in (
+        ("Llama 3.1 405B", "llama-3.1-405b", "gpu_hours"),
+        ("DeepSeek-V3", "deepseek-v3", "gpu_hours_pretraining"),
+    ):
+        figures, size = run(name), parameters.count(name).active_without_input_embedding
+        flops = training.training_operations(size, known(figures, "tokens"))
+        stated = known(figures, "compute") if "compute" in figures else None
+        share = training.utilization(stated or flops, known(figures, hours), catalog.device("H100"))
+        lines.append((label, flops, stated, params(known(figures, "gpu_hours")), share))
+    return pd.DataFrame(lines, columns=["run", "6 N D", "stated", "device-hours", "MFU"])
+
+
+def building(hours: float | Range) -> Range:
     """Joules of the building for device-hours of H100s."""
-    return DRAWN * overhead() * (hours * HOUR * catalog.device("H100").tdp_watts)
+    return DRAWN * overhead() * (HOUR * catalog.device("H100").tdp_watts) * hours
 
 
 @cache
 def gpt4() -> Range:
     """FLOPs of GPT-4 by outsiders: from a press figure for its electricity, and an estimate."""
     a100 = catalog.device("A100")
-    seconds = Range.of(gpt4_joules()) / overhead() / (DRAWN * a100.tdp_watts)
+    joules = known(run("gpt-4"), "energy") * GWH / 1000
+    seconds = Range.of(joules) / overhead() / (DRAWN * a100.tdp_watts)
     by_energy = seconds * UTILIZATION * training.peak_operations(a100, "bf16")
     elsewhere = known(study("gpt-4-compute"), "operations")
     return Range(min(by_energy.low, elsewhere), max(by_energy.high, elsewhere))
 
 
-def gpt4_joules() -> float:
-    return known(run("gpt-4"), "energy") * GWH / 1000
-
-
-def grok3_seconds() -> Range:
-    """Device-seconds of Grok 3: the cluster as it was shown, for two to four months."""
-    return MONTHS * (365.25 / 12 * DAY * printed()["grok_3_gpus"])
+def grok3_hours() -> Range:
+    """Device-hours of Grok 3: the cluster as it was shown, for two to four months."""
+    return MONTHS * (365.25 / 12 * 24 * printed()["grok_3_gpus"])
 
 
 def grok3() -> Range:
-    return grok3_seconds() * UTILIZATION * training.peak_operations(catalog.device("H100"), "bf16")
-
-
-def grok3_joules() -> Range:
-    return grok3_seconds() * (DRAWN * overhead() * catalog.device("H100").tdp_watts)
-
-
-def all_runs() -> pd.DataFrame:
-    """FLOPs of runs, disclosed, estimated and planned: ``run``, ``low``, ``high``, ``kind``."""
-    first = disclosed().set_index("run")["6 N D"]
-    rows = [
-        ("Llama 3.1 405B", Range.of(first["Llama 3.1 405B"]), "disclosed"),
-        ("DeepSeek-V3", Range.of(first["DeepSeek-V3"]), "disclosed"),
-        ("GPT-4", gpt4(), "estimated by outsiders"),
-        ("Grok 3", grok3(), "estimated by outsiders"),
-        ("5T, sparse", sparse_flops(FIVE), "sparse, assumed tokens"),
-        ("10T, sparse", sparse_flops(TEN), "sparse, assumed tokens"),
-        ("5T, dense", dense_flops(FIVE), "dense, compute-optimal"),
-        ("10T, dense", dense_flops(TEN), "dense, compute-optimal"),
-    ]
-    return pd.DataFrame(
-        [(name, flops.low, flops.high, kind) for name, flops, kind in rows],
-        columns=["run", "low", "high", "kind"],
-    )
-
-
-def undisclosed() -> pd.DataFrame:
-    gpt3 = known(run("gpt-3"), "energy") * GWH / 1000
-    return pd.DataFrame(
-        [
-            ("GPT-3", energy(gpt3), "", "press figure for the electricity"),
-            (
-                "GPT-4",
-                energy(gpt4_joules()),
-                span(gpt4(), power),
-                "press figure, A100 assumed; an outsider's estimate of the FLOPs",
-            ),
-            (
-                "Grok 3",
-                span(grok3_joules(), energy),
-                span(grok3(), power),
-                "the cluster as shown; time and share of it assumed",
-            ),
-        ],
-        columns=["run", "electricity", "FLOPs", "rests on"],
-    )
+    """FLOPs of Grok 3 at the share of the peak that disclosed runs reached."""
+    peak = training.peak_operations(catalog.device("H100"), "bf16")
+    return grok3_hours() * UTILIZATION * (HOUR * peak)
 
 
 def assumptions() -> pd.DataFrame:
@@ -333,35 +287,20 @@ def assumptions() -> pd.DataFrame:
     )
 
 
-def law() -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            (approach, params(size), optimal(approach, size), optimal(approach, size, "tokens"))
-            for size in (1e12, FIVE, TEN)
-            for approach in (1, 2, 3)
-        ],
-        columns=["approach", "parameters", "FLOPs", "tokens"],
-    )
-
-
 def own_run(model: str, tokens: float, device: str, devices: int) -> pd.DataFrame:
     """A run of the reader's: FLOPs, days, electricity and rent."""
     count = parameters.count(model)
     flops = training.training_operations(count.active_without_input_embedding, tokens)
     result = train(flops, devices, device, catalog.hourly_price(catalog.device(device).name))
     unknown = "not published for this device"
-    return pd.DataFrame(
-        [
-            ("FLOPs", span(result.operations, power)),
-            ("days", span(result.seconds / DAY, whole)),
-            (
-                "electricity",
-                span(result.building_joules, energy) if result.building_joules else unknown,
-            ),
-            ("rent", span(result.dollars, dollars) if result.dollars else unknown),
-        ],
-        columns=["of the run", "range"],
-    )
+    joules, cost = result.building_joules, result.dollars
+    lines = {
+        "FLOPs": span(result.operations, power),
+        "days": span(result.seconds / DAY, whole),
+        "electricity": span(joules, energy) if joules else unknown,
+        "rent": span(cost, dollars) if cost else unknown,
+    }
+    return pd.DataFrame(lines.items(), columns=["of the run", "range"])
 
 
 # ------------------------------------------------------------------ training state
@@ -369,20 +308,21 @@ def own_run(model: str, tokens: float, device: str, devices: int) -> pd.DataFram
 
 def states() -> pd.DataFrame:
     """Bytes of training state by optimizer, and the H100s that store them."""
-    capacity, lines = catalog.device("H100").memory_bytes, []
-    for name, optimizer in training.OPTIMIZERS.items():
-        sizes = [training.state_bytes(int(total), name).total for total in (FIVE, TEN)]
-        lines.append(
+    capacity, table = (
+        catalog.device("H100").memory_bytes,
+        pd.DataFrame(
             {
                 "optimizer": name,
                 "bytes a parameter": optimizer.total,
-                "5T": sizes[0],
-                "10T": sizes[1],
-                "H100s for 5T": math.ceil(sizes[0] / capacity),
-                "H100s for 10T": math.ceil(sizes[1] / capacity),
+                "5T": training.state_bytes(int(FIVE), name).total,
+                "10T": training.state_bytes(int(TEN), name).total,
             }
-        )
-    return pd.DataFrame(lines)
+            for name, optimizer in training.OPTIMIZERS.items()
+        ),
+    )
+    for size in ("5T", "10T"):
+        table[f"H100s for {size}"] = np.ceil(table[size] / capacity).astype(int)
+    return table
 
 
 def sharded() -> pd.DataFrame:
@@ -397,32 +337,7 @@ def sharded() -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(replicas, name="replicas"))
 
 
-def layouts() -> pd.DataFrame:
-    """Ways to split the sparse shape of five trillion with more experts."""
-    shape, capacity, lines = sparse_shapes(FIVE)[0], catalog.device("H100").memory_bytes, []
-    for layout in LAYOUTS:
-        state = training.state_bytes(shape.total, routed=shape.routed, **layout)
-        names = ("data", "expert", "tensor", "pipeline", "stage")
-        lines.append(
-            {name: layout.get(name, 1) for name in names}
-            | {
-                "devices": state.devices,
-                "GB a device": state.total / 1e9,
-                "fits an H100": "yes" if state.total <= capacity else "no",
-            }
-        )
-    return pd.DataFrame(lines).rename(columns={"stage": "ZeRO stage"})
-
-
 # ------------------------------------------------------------------ serving
-
-
-@cache
-def served_models() -> dict:
-    models = {label: parameters.describe(name) for label, name in SERVED.items()}
-    models["10T, more experts"] = parameters.describe(upscaling.more_experts(TEN))
-    models["10T, dense"] = parameters.describe(upscaling.deeper_and_wider(TEN))
-    return models
 
 
 ONE_SERVER = 8  # devices that the forecast's kernels and links were measured on
@@ -433,12 +348,17 @@ def serving() -> pd.DataFrame:
     """Floor and expected time, energy and dollars of an output token on H100s in FP8, by model.
 
     Expected is the forecast with the measured rule for watts where one server holds the model,
-    else the floor times the factor that served models typically take (``by`` says which).
-    ``floor_joules`` are the stated power times the floor; dollars are for a million output tokens
-    at the two ends of the rent.
+    else the floor times the factor that served models typically take (``by`` says which). Both
+    include the reading of others' prompts. Dollars are for a million output tokens: at the least
+    rent for the floor, at its two ends (``low``, ``high``) for what is expected.
     """
+    grown = {
+        "10T, more experts": upscaling.more_experts(TEN),
+        "10T, dense": upscaling.deeper_and_wider(TEN),
+    }
     device, lines = catalog.device("H100"), []
-    for label, model in served_models().items():
+    for label, spec in (SERVED | grown).items():
+        model = parameters.describe(spec)
         plan = forecast.Plan(batch=REQUESTS, input=PROMPT, output=ANSWER, weights="fp8")
         stored = memory.weights_bytes(model, plan.stored)
         stored += memory.kv_cache_bytes(model, PROMPT + ANSWER, REQUESTS, "bf16")
@@ -451,54 +371,65 @@ def serving() -> pd.DataFrame:
             seconds, _ = forecast.tpot_seconds(model, device, plan, forecast.numbers())
         else:
             seconds, by = floor * forecast.floor_factor()["typical"], "factor"
-        hours = devices / 3600 / REQUESTS * 1e6
+        per_million = devices / HOUR / REQUESTS * 1e6
         lines.append(
             {
                 "model": label,
-                "devices": devices,
-                "by": by,
+                "H100s": devices,
                 "floor": floor,
                 "seconds": seconds,
-                "floor_joules": device.tdp_watts * devices * floor / REQUESTS,
                 "joules": watts.joules_per_token(device, devices, seconds, read, flops, REQUESTS),
-                "floor_dollars": rent().low * hours * floor,
-                "low": rent().low * hours * seconds,
-                "high": rent().high * hours * seconds,
+                "floor_dollars": rent().low * per_million * floor,
+                "low": rent().low * per_million * seconds,
+                "high": rent().high * per_million * seconds,
+                "by": by,
             }
         )
     return pd.DataFrame(lines)
 
 
 def serving_table() -> pd.DataFrame:
+    """`serving` as the page prints it."""
     rows = serving()
     ends = zip(rows["low"], rows["high"], strict=True)
     return pd.DataFrame(
         {
             "model": rows["model"],
-            "H100s": rows["devices"],
+            "H100s": rows["H100s"],
             "ms a token, floor": 1e3 * rows["floor"],
             "expected": 1e3 * rows["seconds"],
-            "J a token, floor": rows["floor_joules"],
-            "expected ": rows["joules"],
-            "$ a million, expected": [f"{cents(low)} to {cents(high)}" for low, high in ends],
+            "J a token": rows["joules"],
+            "$ a million": [f"{cents(low)} to {cents(high)}" for low, high in ends],
             "by": rows["by"],
         }
     )
 
 
+def question(model: str) -> dict[str, float]:
+    """Joules and dollars (``low``, ``high``) of one answer, the reading of its prompt included."""
+    row = serving().set_index("model").loc[model]
+    ends = {end: row[end] * ANSWER / 1e6 for end in ("low", "high")}
+    return ends | {"joules": row["joules"] * ANSWER}
+
+
 def listed(day: str) -> pd.DataFrame:
-    """Listed prices of open models with a known shape: dollars for a million tokens."""
-    rows = [(label, prices.price(host, name, day)) for label, host, name in HOSTS]
-    floor = serving().set_index("model")["floor_dollars"]
+    """Listed prices of open models with a known shape: dollars for a million tokens.
+
+    ``taken in`` is what a host gets for a million output tokens and the prompts before them.
+    """
+    listings = [(label, prices.price(host, name, day)) for label, host, name in HOSTS]
     frame = pd.DataFrame(
-        [(label, price.provider, price.input, price.output) for label, price in rows],
+        [(label, price.provider, price.input, price.output) for label, price in listings],
         columns=["model", "host", "input", "output"],
     )
-    frame["over the floor"] = frame["output"] / frame["model"].map(floor)
+    frame["taken in"] = frame["output"] + PROMPT / ANSWER * frame["input"]
+    served = serving().set_index("model").loc[frame["model"]]
+    frame["over the floor"] = frame["taken in"] / served["floor_dollars"].to_numpy()
+    frame["pays the rent"] = frame["taken in"] >= served["low"].to_numpy()
     return frame
 
 
-def joules_lines(gpu: str = "B200", models: tuple[str, ...] = ()) -> pd.DataFrame:
+def joules_lines(gpu: str, models: tuple[str, ...]) -> pd.DataFrame:
     """Measured joules a token by class of batch: ``model``, ``batch``, ``joules``."""
     rows = silicon.energy("measured")
     rows = rows[(rows["gpu"] == gpu) & rows["model"].isin(models)]
@@ -514,18 +445,16 @@ def joules_lines(gpu: str = "B200", models: tuple[str, ...] = ()) -> pd.DataFram
 
 def energy_rules() -> pd.DataFrame:
     """Ways to reckon joules a token against the measured ones."""
-    rows = silicon.energy("energy")
-    return pd.DataFrame(
-        {
-            "reckoned as": rows["name"],
-            "median error %": rows["error_median"],
-            "90th %": rows["error_p90"],
-            "over measured": rows["ratio_median"],
-        }
-    )
+    names = {
+        "name": "reckoned as",
+        "error_median": "median error %",
+        "error_p90": "90th %",
+        "ratio_median": "over measured",
+    }
+    return silicon.energy("energy")[list(names)].rename(columns=names)
 
 
-def measured_savings(least: float = 0.8) -> tuple[float, int]:
+def measured_savings(least: float) -> tuple[float, int]:
     """Share of measured pairs in which a small model saves ``least`` of the joules, and pairs.
 
     Small: up to ten billion parameters. Large: thirty billion and more. Same GPU and load.
@@ -539,14 +468,10 @@ def measured_savings(least: float = 0.8) -> tuple[float, int]:
     return float((saved >= least).mean()), len(pairs)
 
 
-def price_ratios(dear: dict[str, str], cheap: Iterable[tuple[str, str]], day: str) -> list[float]:
-    """Listed price of each dear model over each cheap one, the larger of prompt and answer.
-
-    ``dear`` has a model by its provider, ``cheap`` (provider, model).
-    """
-    tops = [prices.price(*pair, day) for pair in dear.items()]
-    lows = [prices.price(*pair, day) for pair in cheap]
-    return [max(top.input / low.input, top.output / low.output) for top in tops for low in lows]
+def price_ratio(dear: tuple[str, str], cheap: tuple[str, str], day: str) -> float:
+    """Listed price of a (provider, model) over that of another: the larger of prompt and answer."""
+    top, low = (prices.price(*name, day) for name in (dear, cheap))
+    return max(top.input / low.input, top.output / low.output)
 
 
 def savings(least: float) -> tuple[float, float, tuple[int, int]]:
@@ -560,7 +485,7 @@ def savings(least: float) -> tuple[float, float, tuple[int, int]]:
         columns=["total", "used", "routed"],
     ).dropna()
     small, large = sizes[sizes["total"].between(1e9, 1e10)], sizes[sizes["total"] >= 3e10]
-    kinds = [large[large["routed"] == 0], large[large["routed"] > 0]]
-    saved = [np.array([1 - a / b for a in small["used"] for b in kind["used"]]) for kind in kinds]
-    dense, sparse = (float((shares >= least).mean()) for shares in saved)
-    return dense, sparse, (saved[0].size, saved[1].size)
+    pairs = small.merge(large, how="cross", suffixes=("", "_large"))
+    saves = 1 - pairs["used"] / pairs["used_large"] >= least
+    kinds = saves.groupby(pairs["routed_large"] > 0)
+    return *kinds.mean(), tuple(kinds.count())

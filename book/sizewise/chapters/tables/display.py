@@ -45,6 +45,11 @@ def table(frame, formats: Mapping[str, str | Callable] | None = None, caption: s
     return Table(as_html, type(frame)(texts).to_string(index=False))
 
 
+def renamed(frame, names: Mapping[str, str]):
+    """The columns that ``names`` has, in its order and under its names, a line numbered from 0."""
+    return frame[list(names)].rename(columns=dict(names)).reset_index(drop=True)
+
+
 def provenance(stem: str) -> Table:
     """Where the rows of ``data/STEM.jsonl`` come from: by machine and commit, each command."""
     from sizewise.data import records

@@ -4,6 +4,8 @@ import pandas as pd
 
 from sizewise.data import records
 
+from .display import renamed
+
 FAMILIES = {
     "deepseek": "DeepSeek-R1",
     "glm": "GLM-5",
@@ -27,46 +29,41 @@ KERNELS = {
     "moe": "routed experts",
     "all-reduce": "sum over GPUs (in sample)",
 }
-FORMATS = {
-    "bf16": "bf16",
-    "fp8": "FP8",
-    "fp8-block": "FP8 in blocks",
-    "nvfp4": "NVFP4",
-    "int4": "int4",
-    "int8-weight-only": "int8 weights",
-    "w8a8": "W8A8",
+LATEST = 2  # attempt at scoring the servings, with the floors mended
+BY = {
+    "family": "model",
+    "gpu": "GPU",
+    "framework": "framework",
+    "precision": "precision",
+    "load": "requests in flight",
 }
-FIRST = 1
 
 
-def scores(what: str, grade: int = 2, attempt: int = FIRST) -> pd.DataFrame:
+def scores(what: str, grade: int = 2, attempt: int = LATEST) -> pd.DataFrame:
     """Recorded scores of one kind: "family", "gpu", "framework", "precision", "load", "group"."""
     rows = records.table("silicon_servings")
     mask = (rows["what"] == what) & (rows["attempt"] == attempt)
-    if "grade" in rows and what not in ("rules", "splits"):
+    if what not in ("rules", "splits"):
         mask &= rows["grade"] == grade
     return rows[mask].reset_index(drop=True)
 
 
-def overall(grade: int = 2) -> dict:
+def overall(grade: int = 2, attempt: int = LATEST) -> dict:
     """The scores of all kept servings: error, band, share of the floor."""
-    return scores("all", grade).iloc[0].to_dict()
+    return scores("all", grade, attempt).iloc[0].to_dict()
 
 
-def floor_and_forecast(grade: int = 1) -> pd.DataFrame:
+def floor_and_forecast() -> pd.DataFrame:
     """Floor and forecast over the measured time, a line a family: medians and middle 80 %."""
-    rows = scores("family", grade).sort_values("floor_share_median", ascending=False)
-    return pd.DataFrame(
-        {
-            "model": rows["family"].map(FAMILIES),
-            "floor": rows["floor_share_median"],
-            "floor_low": rows["floor_share_low"],
-            "floor_high": rows["floor_share_high"],
-            "forecast": rows["ratio_median"],
-            "forecast_low": 1 / rows["band_high"],
-            "forecast_high": 1 / rows["band_low"],
-        }
-    ).reset_index(drop=True)
+    rows = scores("family", 1).sort_values("floor_share_median", ascending=False)
+    rows = rows.assign(
+        model=rows["family"].map(FAMILIES),
+        forecast_low=1 / rows["band_high"],
+        forecast_high=1 / rows["band_low"],
+    )
+    names = {"model": "model", "floor_share_median": "floor", "floor_share_low": "floor_low"}
+    names |= {"floor_share_high": "floor_high", "ratio_median": "forecast"}
+    return renamed(rows, names | {f"forecast_{end}": f"forecast_{end}" for end in ("low", "high")})
 
 
 def share_by_load() -> pd.DataFrame:
@@ -100,65 +97,42 @@ def dropped() -> pd.DataFrame:
     from sizewise.experiments.servings import RULES
 
     row = scores("rules").iloc[0]
-    left = row["rows"] + sum(row[f"dropped.{rule.name}"] for rule in RULES)
-    lines = []
-    for rule in RULES:
-        count = int(row[f"dropped.{rule.name}"])
-        left -= count
-        lines.append({"dropped because": rule.reason, "servings": count, "left": int(left)})
-    return pd.DataFrame(lines)
+    counts = pd.Series([row[f"dropped.{rule.name}"] for rule in RULES]).astype(int)
+    left = int(row["rows"]) + counts.sum() - counts.cumsum()
+    reasons = [rule.reason for rule in RULES]
+    return pd.DataFrame({"dropped because": reasons, "servings": counts, "left": left})
 
 
 def errors() -> pd.DataFrame:
     """Errors by model, GPU, framework, precision and load in one table, both grades."""
     frames = []
-    for what, label in (
-        ("family", "model"),
-        ("gpu", "GPU"),
-        ("framework", "framework"),
-        ("precision", "precision"),
-        ("load", "requests in flight"),
-    ):
-        for grade in (1, 2):
-            rows = scores(what, grade)
-            rows["by"], rows["grade"] = label, grade
-            rows["which"] = rows[what].map(FAMILIES | FRAMEWORKS).fillna(rows[what])
-            frames.append(rows)
-    rows = pd.concat(frames)
-    columns = ["error_median", "error_p90", "ratio_median", "coverage"]
-    wide = rows.pivot_table(
-        index=["by", "which", "rows"], columns="grade", values=columns, sort=False
-    )
-    return pd.DataFrame(
-        {
-            "by": wide.index.get_level_values("by"),
-            "which": wide.index.get_level_values("which"),
-            "servings": wide.index.get_level_values("rows").astype(int),
-            "one set: median %": wide[("error_median", 1)].to_numpy(),
-            "90th %": wide[("error_p90", 1)].to_numpy(),
-            "own numbers: median %": wide[("error_median", 2)].to_numpy(),
-            "90th % ": wide[("error_p90", 2)].to_numpy(),
-            "forecast over measured": wide[("ratio_median", 2)].to_numpy(),
-            "inside the others' band": wide[("coverage", 1)].to_numpy(),
-        }
-    )
+    for what, label in BY.items():
+        common, own = (scores(what, grade).set_index(what) for grade in (1, 2))
+        table = pd.DataFrame(
+            {
+                "servings": own["rows"].astype(int),
+                "one set: median %": common["error_median"],
+                "90th %": common["error_p90"],
+                "own numbers: median %": own["error_median"],
+                "90th % ": own["error_p90"],
+                "forecast over measured": own["ratio_median"],
+                "inside the others' band": common["coverage"],
+            }
+        )
+        table = table.rename(index=FAMILIES | FRAMEWORKS).rename_axis("which").reset_index()
+        frames.append(table.assign(by=label))
+    table = pd.concat(frames, ignore_index=True)
+    return table[["by", *table.columns.drop("by")]]
 
 
 def worst(most: int = 6, least_rows: int = 20) -> pd.DataFrame:
     """The groups of at least ``least_rows`` servings that are forecast worst."""
     rows = scores("group")
     rows = rows[rows["rows"] >= least_rows].nlargest(most, "error_median")
-    return pd.DataFrame(
-        {
-            "model": rows["family"].map(FAMILIES),
-            "GPU": rows["gpu"],
-            "framework": rows["framework"].map(FRAMEWORKS),
-            "precision": rows["precision"],
-            "servings": rows["rows"].astype(int),
-            "median error %": rows["error_median"],
-            "forecast over measured": rows["ratio_median"],
-        }
-    )
+    rows = rows.replace({"family": FAMILIES, "framework": FRAMEWORKS})
+    names = {"family": "model", "gpu": "GPU", "framework": "framework", "precision": "precision"}
+    names |= {"rows": "servings", "error_median": "median error %"}
+    return renamed(rows, names | {"ratio_median": "forecast over measured"})
 
 
 def kernels() -> pd.DataFrame:
@@ -227,107 +201,48 @@ def floor_shares() -> pd.DataFrame:
     return wide.reset_index().replace({"gpu": GPUS}).rename(columns={"gpu": "GPU"})
 
 
-def product_shares() -> pd.DataFrame:
-    """The same for matrix products, by format and framework: medians over GPUs."""
-    rows = records.table("silicon")
-    mask = (rows["kernel"] == "gemm") & (rows["gpu"] != "any") & rows["numbers.launch"].notna()
-    wide = rows[mask].pivot_table(
-        index="format", columns="framework", values="floor_share_median", aggfunc="median"
-    )
-    wide = wide.rename(columns=FRAMEWORKS).reset_index()
-    return wide.assign(format=wide["format"].map(FORMATS))
-
-
 def peers() -> pd.DataFrame:
-    """NVIDIA's planner and our forecasts on the same servings: errors by framework and in all."""
+    """NVIDIA's planner and our one set on the same servings: errors by GPU, framework, in all."""
     rows = records.table("silicon_peer")
     rows = rows[rows["what"].isin(["all", "framework", "gpu"])]
-    rows["on"] = rows["which"].map(FRAMEWORKS).fillna(rows["which"]).fillna("all answered")
-    wide = rows.pivot_table(
-        index=["on", "rows"], columns="forecast", values=["error_median", "error_p90"], sort=False
-    )
-    return pd.DataFrame(
-        {
-            "servings": wide.index.get_level_values("on"),
-            "rows": wide.index.get_level_values("rows").astype(int),
-            "planner: median %": wide[("error_median", "peer")].to_numpy(),
-            "90th %": wide[("error_p90", "peer")].to_numpy(),
-            "one set: median %": wide[("error_median", "one set")].to_numpy(),
-            "90th % ": wide[("error_p90", "one set")].to_numpy(),
-            "own numbers: median %": wide[("error_median", "own")].to_numpy(),
-            "90th %  ": wide[("error_p90", "own")].to_numpy(),
-        }
-    )
+    rows["servings"] = rows["which"].replace(FRAMEWORKS).fillna("all answered")
+    names = {"error_median": "median %", "error_p90": "90th %"}
+    frames = [
+        rows[rows["forecast"] == forecast].set_index(["servings", "rows"])[list(names)]
+        for forecast in ("peer", "one set")
+    ]
+    titles = [f"{who}: {name}" for who in ("planner", "one set") for name in names.values()]
+    return pd.concat(frames, axis=1).set_axis(titles, axis=1).reset_index()
 
 
 def payoff(format: str) -> pd.DataFrame:
-    """One format against bf16, a line a card, stack and size: where it ends, best and worst."""
-    rows = records.table("silicon_formats")
+    """One format against bf16, a line a card, stack and size: its best, and where it ends."""
+    rows = records.table("silicon_formats").replace({"gpu": GPUS})
     rows = rows[(rows["what"] == "product") & (rows["format"] == format)]
-    return pd.DataFrame(
-        {
-            "GPU": rows["gpu"].replace(GPUS),
-            "stack": rows["framework"].map(FRAMEWORKS) + " " + rows["version"],
-            "weights of the matrix": rows["size"],
-            "advantage ends at (rows)": rows["ends_at"],
-            "returns at": rows["returns_at"],
-            "best": rows["best"],
-            "best at": rows["best_at"],
-            "worst": rows["worst"],
-            "worst at": rows["worst_at"],
-        }
-    ).reset_index(drop=True)
+    names = {"gpu": "GPU", "size": "weights of the matrix", "ends_at": "advantage ends at (rows)"}
+    return renamed(rows, names | {"best": "best"})
 
 
-def payoff_lines(format: str, size: str = "26M to 120M", cards=None) -> pd.DataFrame:
+def payoff_lines(format: str, size: str = "26M to 120M") -> pd.DataFrame:
     """Speed-up over bf16 by rows of the batch: ``gpu``, ``batch``, ``speedup``, a line a point.
 
     One stack a card: the one whose best is largest.
     """
-    rows = records.table("silicon_formats")
+    rows = records.table("silicon_formats").replace({"gpu": GPUS})
     rows = rows[(rows["what"] == "product") & (rows["format"] == format) & (rows["size"] == size)]
-    if cards is not None:
-        rows = rows[rows["gpu"].isin(cards)]
     rows = rows.sort_values("best", ascending=False).drop_duplicates("gpu")
-    lines = [
-        {"gpu": GPUS.get(row.gpu, row.gpu), "batch": batch, "speedup": speedup}
-        for row in rows.itertuples()
-        for batch, speedup in zip(row.batch, row.speedup, strict=True)
-    ]
-    return pd.DataFrame(lines)
-
-
-def signs() -> pd.DataFrame:
-    """How often the sign of a format's effect is right on a card whose numbers were held out."""
-    rows = records.table("silicon_formats")
-    rows = rows[rows["what"] == "sign"]
-    return pd.DataFrame(
-        {
-            "GPU held out": rows["gpu"].replace(GPUS),
-            "format": rows["format"].map(FORMATS),
-            "shapes": rows["shapes"].astype(int),
-            "sign right": rows["right"],
-            "up to 64 rows": rows["right_few_rows"],
-            "always faster": rows["always_wins"],
-        }
-    ).reset_index(drop=True)
+    lines = rows[["gpu", "batch", "speedup"]].explode(["batch", "speedup"], ignore_index=True)
+    return lines.astype({"batch": int, "speedup": float})
 
 
 def caches() -> pd.DataFrame:
     """Decode attention with 8-bit keys and values against 16 bits, by stack and tokens read."""
-    rows = records.table("silicon_formats")
+    rows = records.table("silicon_formats").replace({"gpu": GPUS, "framework": FRAMEWORKS})
     rows = rows[rows["what"] == "cache"]
-    return pd.DataFrame(
-        {
-            "gpu": rows["gpu"].replace(GPUS),
-            "framework": rows["framework"].map(FRAMEWORKS),
-            "version": rows["version"],
-            "from_tokens": [least for least, _ in rows["tokens"]],
-            "speedup": rows["speedup_median"],
-            "low": rows["speedup_low"],
-            "high": rows["speedup_high"],
-        }
-    ).reset_index(drop=True)
+    rows = rows.assign(from_tokens=[least for least, _ in rows["tokens"]])
+    names = {"speedup_median": "speedup", "speedup_low": "low", "speedup_high": "high"}
+    rows = rows[["gpu", "framework", "version", "from_tokens", *names]]
+    return rows.rename(columns=names).reset_index(drop=True)
 
 
 def servers() -> pd.DataFrame:
@@ -348,18 +263,12 @@ def energy(what: str) -> pd.DataFrame:
 def predictions() -> pd.DataFrame:
     """The forecasts on record, a line a configuration."""
     rows = records.table("silicon_predictions")
-    return pd.DataFrame(
-        {
-            "model": rows["model"],
-            "on": rows["devices"].astype(str) + " x " + rows["gpu"].replace(GPUS),
-            "weights": rows["weights"],
-            "requests": rows["batch"],
-            "prompt + answer": rows["input"].map("{:,}".format)
-            + " + "
-            + rows["output"].map("{:,}".format),
-            "floor ms": 1e3 * rows["floor_seconds"],
-            "forecast ms": 1e3 * rows["seconds"],
-            "from": 1e3 * rows["low"],
-            "to": 1e3 * rows["high"],
-        }
+    milliseconds = {"floor_seconds": "floor ms", "seconds": "forecast ms", "low": "from"}
+    milliseconds |= {"high": "to"}
+    rows = rows.assign(
+        on=rows["devices"].astype(str) + " x " + rows["gpu"].replace(GPUS),
+        prompts=rows["input"].map("{:,}".format) + " + " + rows["output"].map("{:,}".format),
+        **{name: 1e3 * rows[name] for name in milliseconds},
     )
+    names = {"model": "model", "on": "on", "weights": "weights", "batch": "requests"}
+    return renamed(rows, names | {"prompts": "prompt + answer"} | milliseconds)

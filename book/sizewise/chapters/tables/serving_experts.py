@@ -1,5 +1,8 @@
 """Tables of the chapter on serving mixtures of experts: frames, a line a model and batch."""
 
+from bisect import bisect_left
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -8,6 +11,8 @@ from sizewise.costs.expert_serving import SparseModel
 from sizewise.costs.training import Range
 
 BATCHES = np.unique(np.round(2 ** np.arange(0, 13.01, 0.25)).astype(int))  # 1 to 8,192
+DEVICES = 64  # an exchange goes over so many at least
+TENSOR = 8  # devices that share what is not an expert
 
 
 def slowdown(models: dict[str, SparseModel], device, context: int, **formats: str):
@@ -67,27 +72,20 @@ def reached(shapes: dict[str, tuple[int, int]]):
 
 
 def exchange(
-    models: dict[str, SparseModel],
-    batches,
-    device,
-    context: int,
-    link: float,
-    price,
-    degree: int = 64,
-    **formats: str,
+    models: dict[str, SparseModel], batches, device, context: int, link: float, price, **formats
 ):
-    """Reading and sending in one step of a batch on ``degree`` devices, with its price.
+    """Reading and sending in one step of a batch, with its price.
 
-    ``sent`` and ``read`` are bytes a token; seconds are those of a step; ``hidden`` and
-    ``exposed`` are dollars for a million tokens at the high end of ``price`` (dollars a device and
-    hour), if the exchange hides behind reading and if it comes on top. A model whose experts do
-    not divide among the devices takes the next smaller power of two.
+    Each model is on the fewest devices, `DEVICES` at least, that store its weights and among which
+    its experts divide. ``sent`` and ``read`` are bytes a token; seconds are those of a step;
+    ``hidden`` and ``exposed`` are dollars for a million tokens at the high end of ``price``
+    (dollars a device and hour), if the exchange hides behind reading and if it comes on top.
     """
     lines = []
     for name, model in models.items():
-        devices = degree
-        while model.experts % devices:
-            devices //= 2
+        least = expert_serving.min_devices(model, device.memory_bytes, formats["weights"], TENSOR)
+        fewest = range(max(DEVICES, least), model.experts + 1)
+        devices = next(number for number in fewest if model.experts % number == 0)
         for batch in batches:
             floor = roofline.decode(
                 model.model, device, context, batch, devices=devices, price=price, **formats
@@ -97,7 +95,7 @@ def exchange(
             lines.append(
                 {
                     "model": name,
-                    "devices": devices,
+                    f"{device.name}s": devices,
                     "batch": batch,
                     "sent": expert_serving.all_to_all_bytes(model, devices),
                     "read": floor.bytes / batch,
@@ -110,19 +108,20 @@ def exchange(
     return pd.DataFrame(lines)
 
 
+def floor_dollars(model: SparseModel, batch: int, device, context: int, price, **formats: str):
+    """Dollars for a million output tokens at the floor, at both ends of the ``price``."""
+    floor = roofline.decode(model.model, device, context, int(batch), price=price, **formats)
+    return floor.dollars_per_million_tokens
+
+
 def floors(models: dict[str, SparseModel], device, context: int, price, **formats: str):
     """Dollars for a million output tokens, ``low`` and ``high``, by model and batch: the floor."""
     lines = []
     for name, model in models.items():
         for batch in BATCHES[BATCHES <= 4096]:
-            floor = roofline.decode(
-                model.model, device, context, int(batch), price=price, **formats
-            )
-            dollars = floor.dollars_per_million_tokens
-            lines.append(
-                {"model": name, "batch": int(batch), "low": dollars.low, "high": dollars.high}
-            )
-    return pd.DataFrame(lines)
+            dollars = floor_dollars(model, batch, device, context, price, **formats)
+            lines.append((name, batch, dollars.low, dollars.high))
+    return pd.DataFrame(lines, columns=["model", "batch", "low", "high"])
 
 
 def affordable_batch(
@@ -132,18 +131,13 @@ def affordable_batch(
 
     None if no batch up to `expert_serving.MAX_BATCH` is. The floor falls with the batch.
     """
-
-    def high(batch: int) -> float:
-        floor = roofline.decode(model.model, device, context, batch, price=price, **formats)
-        return floor.dollars_per_million_tokens.high
-
-    first, last = 0, expert_serving.MAX_BATCH
-    if high(last) > dollars:
-        return None
-    while last - first > 1:
-        middle = (first + last) // 2
-        first, last = (first, middle) if high(middle) <= dollars else (middle, last)
-    return last
+    batches = range(1, expert_serving.MAX_BATCH + 1)
+    place = bisect_left(
+        batches,
+        True,
+        key=lambda n: floor_dollars(model, n, device, context, price, **formats).high <= dollars,
+    )
+    return batches[place] if place < len(batches) else None
 
 
 def cache_matters(models: dict[str, SparseModel], device, context: int, batch: int, **formats: str):
@@ -155,21 +149,17 @@ def cache_matters(models: dict[str, SparseModel], device, context: int, batch: i
     for name, model in models.items():
         ratios = []
         for tokens in (1, context):  # with one token of context the cache is as good as none
-            ours, theirs = (
-                expert_serving.step_seconds(model, batch, device, tokens, dense=dense, **formats)
-                for dense in (None, model.active)
-            )
-            ratios.append(ours / theirs)
-        cache = roofline.kv_read_bytes(model.model, context)
-        lines.append({"model": name, "cache": cache, "without": ratios[0], "with": ratios[1]})
-    return pd.DataFrame(lines)
+            step = partial(expert_serving.step_seconds, model, batch, device, tokens, **formats)
+            ratios.append(step() / step(dense=model.active))
+        lines.append((name, roofline.kv_read_bytes(model.model, context), *ratios))
+    return pd.DataFrame(lines, columns=["model", "cache", "without", "with"])
 
 
-def entrance_fee(models: dict[str, SparseModel], device, format: str, price, tensor: int = 8):
+def entrance_fee(models: dict[str, SparseModel], device, format: str, price):
     """Bytes of the weights and the fewest devices that store them, with their rent by the hour."""
     lines = []
     for name, model in models.items():
-        devices = expert_serving.min_devices(model, device.memory_bytes, format, tensor)
+        devices = expert_serving.min_devices(model, device.memory_bytes, format, TENSOR)
         lines.append(
             {
                 "model": name,
