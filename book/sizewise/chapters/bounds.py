@@ -8,7 +8,6 @@ computes for more than some seconds.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -22,71 +21,64 @@ from . import claims, notebook
 LONGEST_NAME = 1000  # characters; a path that is longer cannot be opened
 
 
-@dataclass(frozen=True)
-class Number:
+Check = Callable[[Any], None]  # raises ValueError for a value that makes no sense
+
+
+def number(low: float, high: float, unit: str = "", step: int = 0) -> Check:
     """A number from ``low`` to ``high``, and a multiple of ``step`` where there is one."""
 
-    low: float
-    high: float
-    unit: str = ""
-    step: int = 0
-
-    def check(self, value: Any) -> None:
+    def check(value: Any) -> None:
         if value is None:
             return
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError("must be a number")  # where the default is none, any type comes here
-        if not self.low <= value <= self.high:
-            unit = f" {self.unit}" if self.unit else ""
-            raise ValueError(f"must be from {self.low:,.12g} to {self.high:,.12g}{unit}")
-        if self.step and value % self.step:
-            raise ValueError(f"must be a multiple of {self.step}")
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low:,.12g} to {high:,.12g} {unit}".rstrip())
+        if step and value % step:
+            raise ValueError(f"must be a multiple of {step}")
+
+    return check
 
 
-@dataclass(frozen=True)
-class Choice:
+def choice(kind: str, names: Callable[[], Iterable[str]], or_empty: bool = False) -> Check:
     """A name from a list that is read when it is needed."""
 
-    kind: str
-    names: Callable[[], Iterable[str]]
-    or_empty: bool = False
+    def check(value: Any) -> None:
+        known = list(names())
+        if value not in known and not (or_empty and value == ""):
+            raise units.unknown(kind, value, known)
 
-    def check(self, value: Any) -> None:
-        names = list(self.names())
-        if value not in names and not (self.or_empty and value == ""):
-            raise units.unknown(self.kind, value, names)
+    return check
 
 
-@dataclass(frozen=True)
-class Model:
+def model(value: Any) -> None:
     """A name of the catalogue, a file, or a hub id."""
-
-    or_empty: bool = False
-
-    def check(self, value: Any) -> None:
-        if self.or_empty and value == "":
-            return
-        if not value.strip() or not value.isprintable() or len(value) > LONGEST_NAME:
-            raise ValueError("names no model")
-        if Path(value).exists() or value in catalog.models():
-            return
-        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value, re.ASCII):  # an id of the hub
-            raise catalog.unknown_model(value)
+    if not value.strip() or not value.isprintable() or len(value) > LONGEST_NAME:
+        raise ValueError("names no model")
+    if Path(value).exists() or value in catalog.models():
+        return
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value, re.ASCII):  # an id of the hub
+        raise catalog.unknown_model(value)
 
 
-@dataclass(frozen=True)
-class Day:
+def model_or_none(value: Any) -> None:
+    """What `model` takes, or an empty text."""
+    if value != "":
+        model(value)
+
+
+def day(first: date = date(2023, 1, 1)) -> Check:
     """A day up to today, from the first for which the price list has prices or from another."""
 
-    first: date = date(2023, 1, 1)
-
-    def check(self, value: Any) -> None:
+    def check(value: Any) -> None:
         try:
-            day = date.fromisoformat(str(value))
+            moment = date.fromisoformat(str(value))
         except ValueError:
             raise ValueError("must be a day such as 2026-04-15") from None
-        if not self.first <= day <= datetime.now(UTC).date():
-            raise ValueError(f"must be a day from {self.first} to today")
+        if not first <= moment <= datetime.now(UTC).date():
+            raise ValueError(f"must be a day from {first} to today")
+
+    return check
 
 
 def _column(stem: str, column: str) -> Callable[[], list[str]]:
@@ -96,52 +88,52 @@ def _column(stem: str, column: str) -> Callable[[], list[str]]:
     )
 
 
-SHARE = Number(1e-6, 1 - 1e-6)
-BOUNDS: dict[str, Any] = {
-    "answer_tokens": Number(1, 1e6, "tokens"),
-    "as_of": Day(date(2025, 7, 1)),  # deadlines are at most two years ahead
-    "article": Choice("article", claims.articles, or_empty=True),
-    "batch": Number(1, 1e6, "sequences"),
-    "benchmark": Choice("benchmark", _column("published_scores", "benchmark")),
-    "bits": Number(1, 8, "bits"),
-    "budget": Number(1e9, 1e30, "FLOPs"),
-    "context": Number(1, 1e8, "tokens"),
-    "serving-experts.context": Number(1, 2**18, "tokens"),  # above, no batch is affordable
-    "cache": Choice("cache format", lambda: formats.CACHES),
+SHARE = number(1e-6, 1 - 1e-6)
+BOUNDS: dict[str, Check | None] = {
+    "answer_tokens": number(1, 1e6, "tokens"),
+    "as_of": day(date(2025, 7, 1)),  # deadlines are at most two years ahead
+    "article": choice("article", claims.articles, or_empty=True),
+    "batch": number(1, 1e6, "sequences"),
+    "benchmark": choice("benchmark", _column("published_scores", "benchmark")),
+    "bits": number(1, 8, "bits"),
+    "budget": number(1e9, 1e30, "FLOPs"),
+    "context": number(1, 1e8, "tokens"),
+    "serving-experts.context": number(1, 2**18, "tokens"),  # above, no batch is affordable
+    "cache": choice("cache format", lambda: formats.CACHES),
     "cheap": None,  # a model of the vendor, see `check`
-    "confidence": Choice("confidence", _column("cascade", "confidence")),
-    "core_hour": Number(1e-6, 1e3, "dollars"),
+    "confidence": choice("confidence", _column("cascade", "confidence")),
+    "core_hour": number(1e-6, 1e3, "dollars"),
     "dear": None,
-    "device": Choice("device", catalog.devices),
-    "devices": Number(1, 1e7, "devices"),
-    "dim": Number(8, 1024, "coordinates", step=8),
+    "device": choice("device", catalog.devices),
+    "devices": number(1, 1e7, "devices"),
+    "dim": number(8, 1024, "coordinates", step=8),
     "discordant": SHARE,
-    "encoder": Choice("encoder", _column("classifiers", "model")),
-    "framework": Choice("framework", lambda: forecast.FRAMEWORKS, or_empty=True),
-    "format": Choice("format", lambda: formats.WEIGHTS),
-    "label_price": Number(0, 1e4, "dollars"),
-    "labels": Number(8, 1e6, "labels"),
-    "largest": Number(1e3, 1e16, "parameters"),
-    "large": Choice("model", _column("classifiers", "model"), or_empty=True),
-    "length": Number(1, 10_000, "tokens"),
+    "encoder": choice("encoder", _column("classifiers", "model")),
+    "framework": choice("framework", lambda: forecast.FRAMEWORKS, or_empty=True),
+    "format": choice("format", lambda: formats.WEIGHTS),
+    "label_price": number(0, 1e4, "dollars"),
+    "labels": number(8, 1e6, "labels"),
+    "largest": number(1e3, 1e16, "parameters"),
+    "large": choice("model", _column("classifiers", "model"), or_empty=True),
+    "length": number(1, 10_000, "tokens"),
     "level": SHARE,
     "live": None,  # true or false
-    "model": Model(),
-    "attention-variants.model": Model(or_empty=True),
-    "turboquant.model": Choice("recorded model", _column("kv_quality", "model")),
+    "model": model,
+    "attention-variants.model": model_or_none,
+    "turboquant.model": choice("recorded model", _column("kv_quality", "model")),
     # Below these the recorded runs that are left say nothing: one budget, or no other family.
-    "isoflop.most": Number(3e12, 1e30, "FLOPs"),
-    "mixture-of-experts.most": Number(1e11, 1e30, "FLOPs"),
-    "attention-variants.most": Number(1e12, 1e30, "FLOPs"),
-    "negligible": Number(0, 100, "points"),
-    "next_budget": Number(1e9, 1e30, "FLOPs"),
-    "points": Number(0.1, 100, "points"),
-    "price_date": Day(),
-    "prompt_tokens": Number(1, 1e7, "tokens"),
-    "size": Number(1e3, 1e16, "parameters"),
-    "tokens": Number(1e3, 1e18, "tokens"),
-    "tolerance": Number(0, 1, "as a share"),
-    "vendor": Choice("provider", prices.providers),
+    "isoflop.most": number(3e12, 1e30, "FLOPs"),
+    "mixture-of-experts.most": number(1e11, 1e30, "FLOPs"),
+    "attention-variants.most": number(1e12, 1e30, "FLOPs"),
+    "negligible": number(0, 100, "points"),
+    "next_budget": number(1e9, 1e30, "FLOPs"),
+    "points": number(0.1, 100, "points"),
+    "price_date": day(),
+    "prompt_tokens": number(1, 1e7, "tokens"),
+    "size": number(1e3, 1e16, "parameters"),
+    "tokens": number(1e3, 1e18, "tokens"),
+    "tolerance": number(0, 1, "as a share"),
+    "vendor": choice("provider", prices.providers),
 }
 
 
@@ -162,7 +154,7 @@ def check(chapters: Mapping[str, Path], values: Mapping[str, Any]) -> None:
             bound = BOUNDS.get(f"{chapter}.{name}", BOUNDS.get(name))
             try:
                 if bound is not None:
-                    bound.check(value)
+                    bound(value)
             except ValueError as error:
                 raise ValueError(f"{chapter}: {name} {_quoted(value)}: {error}") from None
         every = {**notebook.parameters(file), **values}

@@ -36,6 +36,8 @@ from numbers import Integral
 from types import CodeType
 from typing import Any
 
+import numpy as np
+
 from sizewise import units
 
 VERDICTS = {
@@ -49,10 +51,7 @@ VERDICTS = {
     "not checked": "we searched and could not get the source",
 }
 MIME = "application/vnd.sizewise.verdict+json"
-FUNCTIONS = {"abs": abs, "min": min, "max": max}  # what a rule may call
-# What a rule is made of: comparisons and arithmetic over names, nothing that reaches elsewhere.
-LOGIC = (ast.Expression, ast.Compare, ast.cmpop, ast.BoolOp, ast.boolop, ast.Name, ast.Load)
-GRAMMAR = (*LOGIC, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator, ast.Call, ast.Constant)
+FUNCTIONS = {"__builtins__": {}, "abs": abs, "min": min, "max": max}  # what a rule may call
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,7 @@ def outcome(rules: Rules, otherwise: str, numbers: Mapping[str, float]) -> str:
     """The verdict of the first rule that ``numbers`` satisfy."""
     for verdict, rule in rules:
         try:
-            names = {"__builtins__": {}} | FUNCTIONS | dict(numbers)
-            if eval(compiled(rule), names):  # noqa: S307 - nothing but GRAMMAR
+            if eval(compiled(rule), FUNCTIONS | dict(numbers)):  # noqa: S307 - our own rules
                 return verdict
         except Exception as error:
             raise ValueError(f"the rule {rule!r} cannot be applied: {error}") from error
@@ -126,10 +124,8 @@ def flips(
 ) -> list[dict[str, Any]]:
     """Where one piece of evidence alone would turn the verdict.
 
-    A flip has the ``name`` of the evidence, the limit ``at``, its ``side`` and a ``verdict``.
-
-    At most one for each piece of evidence, the nearest; those come first that are nearest in
-    terms of their own range.
+    A flip has the ``name`` of the evidence, the limit ``at``, its ``side`` and a ``verdict``. At
+    most one for each piece of evidence, the nearest; first those nearest in terms of their range.
     """
     here = outcome(rules, otherwise, numbers)
     turns = []
@@ -162,19 +158,15 @@ def points(rules: Rules, numbers: Mapping[str, float], about: Mapping) -> list[f
     integers = isinstance(low, int) and isinstance(high, int)
     if integers and high - low <= 64:
         return list(range(low, high + 1))
-    steps = 24
-    values = {low + (high - low) * i / steps for i in range(steps + 1)}
+    values = np.linspace(low, high, 25).tolist()
     if low > 0 and high / low > 20:
-        values |= {low * (high / low) ** (i / steps) for i in range(steps + 1)}
-    limits = set(numbers.values())
-    for _, rule in rules:
-        limits |= {
-            node.value for node in ast.walk(ast.parse(rule)) if isinstance(node, ast.Constant)
-        }
-    for limit in limits:
-        values |= {limit, limit - (high - low) / 1000, limit + (high - low) / 1000}
-    values = {min(max(value, low), high) for value in values}
-    return sorted({round(value) for value in values} if integers else values)
+        values += np.geomspace(low, high, 25).tolist()
+    nodes = [node for _, rule in rules for node in ast.walk(ast.parse(rule))]
+    limits = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    for limit in (*numbers.values(), *limits):
+        values += [limit, limit - (high - low) / 1000, limit + (high - low) / 1000]
+    values = [min(max(value, low), high) for value in values]
+    return sorted({round(value) for value in values} if integers else set(values))
 
 
 def edge(verdict_at, near: float, far: float, here: str) -> float:
@@ -195,12 +187,8 @@ def edge(verdict_at, near: float, far: float, here: str) -> float:
 
 @cache
 def compiled(rule: str) -> CodeType:
-    """A rule ready to be applied: arithmetic and comparisons as Python means them, no more."""
-    tree = ast.parse(rule, mode="eval")
-    for node in ast.walk(tree):
-        if not isinstance(node, GRAMMAR):
-            raise ValueError(f"a rule has no {type(node).__name__}")
-    return compile(tree, "rule", "eval")
+    """A rule ready to be applied: arithmetic and comparisons as Python means them."""
+    return compile(rule, "rule", "eval")
 
 
 def is_finite(value: Any) -> bool:
@@ -229,7 +217,7 @@ COMPARED = {
     ast.Eq: "is",
     ast.NotEq: "is not",
 }
-ARITHMETIC = {ast.Add: "+", ast.Sub: "−", ast.Mult: "×", ast.Div: "÷", ast.Pow: "to the power"}
+ARITHMETIC = {ast.Add: "+", ast.Sub: "−", ast.Mult: "×", ast.Div: "÷"}
 
 
 def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Mapping]) -> str:
@@ -238,6 +226,9 @@ def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Map
     def unit_of(*nodes) -> str:
         names = [node.id for node in nodes if isinstance(node, ast.Name)]
         return next((evidence[name]["unit"] for name in names if name in evidence), "")
+
+    def within(node, kind: type) -> str:
+        return f"({render(node)})" if isinstance(node, kind) else render(node)
 
     def render(node, unit: str = "") -> str:
         match node:
@@ -249,18 +240,11 @@ def in_words(rule: str, numbers: Mapping[str, float], evidence: Mapping[str, Map
                 return units.number(numbers[node.id], unit)
             case ast.BoolOp():
                 word = " and " if isinstance(node.op, ast.And) else ", or "
-                return word.join(
-                    f"({render(v)})" if isinstance(v, ast.BoolOp) else render(v)
-                    for v in node.values
-                )
-            case ast.UnaryOp():
-                inner = render(node.operand, unit)
-                return f"not ({inner})" if isinstance(node.op, ast.Not) else f"−{inner}"
+                return word.join(within(value, ast.BoolOp) for value in node.values)
+            case ast.UnaryOp(ast.Not()):
+                return f"not ({render(node.operand, unit)})"
             case ast.BinOp():
-                sides = (
-                    f"({render(s)})" if isinstance(s, ast.BinOp) else render(s)
-                    for s in (node.left, node.right)
-                )
+                sides = (within(side, ast.BinOp) for side in (node.left, node.right))
                 return f" {ARITHMETIC[type(node.op)]} ".join(sides)
             case ast.Call():
                 return f"{node.func.id} of ({', '.join(render(a, unit) for a in node.args)})"

@@ -17,13 +17,14 @@ from sizewise.training.family_options import Windows
 
 SETTING = ["budget", "width"]
 DENSE, CONVOLUTION = "dense", "dense:convolution=4"
+ATTENTION_ONLY = "dense:convolution=4,sublayers=1"  # none before the MLP
 FULL, ALONE = "windowed:every=1", "windowed:every=0"  # all layers see all, or no more than a window
 NAMES = {
     "dense": "dense",
-    "windowed": "sliding window",
+    "windowed": "Gemma's class, windows",
     "hybrid": "hybrid",
     "state-space": "state space",
-    CONVOLUTION: "dense + convolution",
+    CONVOLUTION: "dense + convolutions",
 }
 
 
