@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import silicon
 from sizewise.costs import kernel_fits as kf
 from sizewise.data import catalog, kernel_tables, records
-from sizewise.experiments import kernel_reduction as reduction
 from sizewise.experiments import options
 
 LEAST = 2048  # n and k of the products compared
@@ -87,7 +87,7 @@ def product_rows(tables):
     """Rows of the phase diagram: format, GPU, stack and size of the matrix."""
     for source, release, frame in tables:
         large = frame[(frame["n"] >= LEAST) & (frame["k"] >= LEAST)]
-        host = reduction.timed_from_host
+        host = silicon.timed_from_host
         plain = large[large["format"] == "bf16"]
         for format in sorted(set(large["format"]) - {"bf16"}):
             timed = frame[frame["format"] == format]
@@ -121,14 +121,14 @@ def sign_rows(tables):
     """How often the sign of the effect is predicted on a card that the numbers have not seen."""
     fits, effects = {}, {}
     for source, _, frame in tables:
-        chip = reduction.chip(catalog.device(source.gpu))
+        chip = silicon.chip_of(catalog.device(source.gpu))
         for format, rows in frame.groupby("format"):
-            result = reduction.reduce_gemm(rows, format, chip)
+            result = silicon.reduce_gemm(rows, format, chip)
             if result.get("numbers"):
                 fits.setdefault((source.gpu, format), []).append(result["numbers"])
         large = frame[(frame["n"] >= LEAST) & (frame["k"] >= LEAST)]
         for format in sorted(set(large["format"]) - {"bf16"}):
-            if not reduction.timed_from_host(frame[frame["format"] == format]):
+            if not silicon.timed_from_host(frame[frame["format"] == format]):
                 effects.setdefault((source.gpu, format), []).append(speedups(large, format))
     for (gpu, format), listed in sorted(effects.items()):
         ratios = pd.concat(listed)
@@ -148,7 +148,7 @@ def sign_rows(tables):
             continue
         if any(device.flops.get(kind.compute) is None for kind in kinds):
             continue
-        m, n, k, speedup = reduction.columns(ratios, "m", "n", "k", "speedup")
+        m, n, k, speedup = silicon.columns(ratios, "m", "n", "k", "speedup")
         plain, rounded = (
             kf.gemm_seconds(
                 m,

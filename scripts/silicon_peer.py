@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from silicon_servings import FEWEST, forecasts
+import silicon_servings as servings
 from sizewise.costs import kernel_fits
 from sizewise.data import kernel_tables, records
-from sizewise.experiments import options, servings
+from sizewise.experiments import options
 
 EACH = 4  # servings of a group at most: an estimate takes the planner seconds
 SEED = 0
@@ -103,7 +103,7 @@ def rows_of(rows: pd.DataFrame):
     for what in ("all", "family", "gpu", "framework"):
         groups = [(None, answered)] if what == "all" else answered.groupby(what)
         for value, group in groups:
-            if len(group) < FEWEST:
+            if len(group) < servings.FEWEST:
                 continue
             for name, column in (("peer", "peer"), ("one set", "grade1"), ("own", "grade2")):
                 config = {"planner": PLANNER, "what": what, "which": value, "forecast": name}
@@ -123,12 +123,12 @@ def main() -> None:
     args = parser.parse_args()
     try:
         file, source = kernel_tables.wheel("core"), records.provenance(seed=SEED)
-        models = servings.models(file)
+        models = servings.served_models(file)
         rows, _ = servings.keep(servings.parse(kernel_tables.servings(file)), models)
         groups = rows.groupby(["family", "gpu", "framework", "precision"], group_keys=False)
         sample = groups.apply(lambda group: group.sample(min(len(group), EACH), random_state=SEED))
         sample = sample if "family" in sample else rows.loc[sample.index]
-        scored = ask(args.peer, forecasts(sample, models))
+        scored = ask(args.peer, servings.forecasts(sample, models))
         if "error" in scored:
             print(scored["error"].dropna().str.split(":").str[0].value_counts().to_string())
         for config, measured in rows_of(scored):

@@ -2,24 +2,30 @@
 
     python scripts/silicon_servings.py
 
-The sample (5,221 servings of ten models, in the package that scripts/silicon.py reads) is parsed,
-its rows are kept or dropped by the rules of `sizewise.experiments.servings`, and each kept one is
+The sample (5,221 servings of ten models, in the package that scripts/silicon.py reads) documents
+none of its traps: `parse` says what each column really holds, `RULES` drop rows for reasons outside
+the forecast's error, and `SERVED` has facts about servers that no column has. Each kept row is
 forecast twice: with one set of kernel numbers for every device, and with those of its GPU and
-framework. The numbers come from data/silicon.jsonl, which was committed first; its hash is in
-every row. Rows go to data/silicon_servings.jsonl. An attempt that has rows is never scored again:
-what changes in the forecast raises ATTEMPT, and the first one's rows stay.
+framework. The numbers come from data/silicon.jsonl, which was committed first; its hash is in every
+row. Rows go to data/silicon_servings.jsonl. An attempt that has rows is never scored again: what
+changes in the forecast raises ATTEMPT, and the first one's rows stay.
 """
 
 import hashlib
 import itertools
+import json
 import sys
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sizewise.costs import forecast, kernel_fits
 from sizewise.data import catalog, kernel_tables, records
-from sizewise.experiments import options, servings
+from sizewise.experiments import options
+from sizewise.models import config, parameters
+from sizewise.models.architecture import Model
 
 ATTEMPT = 2
 ATTEMPTS = {
@@ -34,12 +40,228 @@ SHARES = (10, 90)
 CLASSES = (4, 16, 64)  # upper ends of classes of concurrency; above is the last class
 
 
+# ------------------------------------------------------------------ which rows count
+
+CONFIGS = "aiconfigurator_core/model_configs/{}_config.json"
+MOST_GPUS = 8  # one server
+DRAWN = 0.9  # InferenceX draws both lengths evenly from 0.8 to 1 of the nominal one
+FP8, FP4 = "fp8", "fp4"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model of the sample: its family, its released configuration, and its formats.
+
+    ``eight`` is what "fp8" means for it; ``four`` the experts' format where it says "fp4", with
+    everything else in ``beside``.
+    """
+
+    family: str
+    config: str
+    eight: str = "fp8-block"
+    four: str = "nvfp4"
+    beside: str = "bf16"
+
+
+SERVED = {
+    "deepseek-ai/DeepSeek-R1": Served("deepseek", "deepseek-ai--DeepSeek-R1"),
+    "deepseek-ai/DeepSeek-V3": Served("deepseek", "deepseek-ai--DeepSeek-R1"),
+    "MiniMaxAI/MiniMax-M2.5": Served("minimax", "MiniMaxAI--MiniMax-M2.5"),
+    "openai/gpt-oss-120b": Served("gpt-oss", "openai--gpt-oss-120b", four="mxfp4"),
+    "meta-llama/Llama-3.1-70B": Served(
+        "llama-3.1-70b", "meta-llama--Meta-Llama-3.1-70B", "fp8", beside="nvfp4"
+    ),
+    "Qwen/Qwen3-32B": Served("qwen3-32b", "Qwen--Qwen3-32B", "fp8", beside="nvfp4"),
+    "Qwen/Qwen3.5-397B-A17B": Served("qwen3.5", "Qwen--Qwen3.5-397B-A17B"),
+    "moonshotai/Kimi-K2.5": Served("kimi", "moonshotai--Kimi-K2.5"),
+    "meta-llama/Llama-3.1-8B-Instruct": Served(
+        "llama-3.1-8b", "meta-llama--Meta-Llama-3.1-8B", "fp8", beside="nvfp4"
+    ),
+    "nvidia/Llama-3.1-8B-Instruct-FP8": Served(
+        "llama-3.1-8b", "meta-llama--Meta-Llama-3.1-8B", "fp8", beside="nvfp4"
+    ),
+    "Qwen/Qwen3-235B-A22B-FP8": Served("qwen3-235b", "Qwen--Qwen3-235B-A22B"),
+    "zhipuai/GLM-5": Served("glm", "zai-org--GLM-5"),
+}
+EIGHT_BIT_CACHE = {"deepseek", "glm", "minimax", "qwen3.5", "kimi", "llama-3.1-70b"}
+
+
+def served_models(file: Path) -> dict[str, Model]:
+    """The served models by family, counted from their released configurations in the wheel."""
+    with zipfile.ZipFile(file) as archive:
+        fields = {
+            served.family: json.loads(archive.read(CONFIGS.format(served.config)))
+            for served in SERVED.values()
+        }
+    return {name: parameters.describe(config.Spec(name, form)) for name, form in fields.items()}
+
+
+def _cache(family: str, precision: str, gpu: str, framework: str) -> str:
+    """The cache's format, which no column has: from InferenceX's scripts and the checkpoints.
+
+    Where a script leaves it automatic, 16 bits; NVIDIA's own runs of 8-bit checkpoints keep
+    the cache in 8 bits under TensorRT-LLM.
+    """
+    if precision == "bf16":
+        return "bf16"
+    match family:
+        case "gpt-oss":
+            return "fp8" if framework == "trtllm" and gpu == "B200" else "bf16"
+        case "kimi":
+            return "fp8" if precision == FP4 else "bf16"
+        case "deepseek" if (gpu, framework) == ("H200", "sglang"):
+            return "bf16"
+        case "llama-3.1-8b":
+            return "fp8"
+        case "qwen3-32b" | "qwen3-235b":
+            return "fp8" if framework == "trtllm" else "bf16"
+    return "fp8" if family in EIGHT_BIT_CACHE else "bf16"
+
+
+def parse(frame):
+    """The aggregated rows with columns that mean what they say.
+
+    ``concurrency`` from the source column (``batch_size`` is that over ``attention_dp_size``);
+    ``gpus`` from the id where it says so, else undone where ``tp_size`` holds their square;
+    ``precision`` empty means bf16; ``drawn`` where lengths are drawn below the nominal ones.
+    """
+    import pandas
+
+    rows = frame[frame["mode"] == "agg"].copy()
+    source = rows["silicon_data_source"].fillna("")
+    rows["concurrency"] = pandas.to_numeric(
+        source.str.extract(r"silicon_concurrency=(\d+)", expand=False)
+    )
+    rows["day"] = source.str.extract(r"measured=(\d{4}-\d{2}-\d{2})", expand=False).fillna("")
+    rows["drawn"] = source.str.match(r"db-dump/|source_file=\d{4}-\d{2}-\d{2}\.csv")
+    rows["version"] = rows["backend_version"].fillna("")
+    rows["image"] = source
+    rows["precision"] = rows["precision"].fillna("bf16").astype(str)
+    rows["gpu"] = rows["system"].map(kernel_tables.GPUS)
+    rows["framework"] = rows["backend"]
+    rows["family"] = rows["model_path"].map(
+        {name: served.family for name, served in SERVED.items()}
+    )
+    rows["tpot"] = rows["silicon_tpot_ms"] / 1e3
+    rows["ttft"] = rows["silicon_ttft_ms"] / 1e3
+    rows["dp"] = rows["attention_dp_size"].fillna(1)
+    named = pandas.to_numeric(rows["id"].str.extract(r"_tp(\d+)", expand=False))
+    groups = rows["moe_tp_size"].where(
+        (rows["moe_tp_size"] == rows["moe_ep_size"]) & (rows["moe_ep_size"] > 1)
+    )
+    rows["gpus"] = named.fillna(groups).fillna(rows[["tp_size", "dp"]].max(axis=1))
+    parts = rows["moe_ep_size"].fillna(1).clip(lower=1)
+    rows["expert"] = np.minimum(parts, rows["gpus"]).astype(int)
+    return rows
+
+
+def plan_of(row) -> forecast.Plan:
+    """The `forecast.Plan` of a parsed row."""
+    served = SERVED[row.model_path]
+    cache = _cache(row.family, row.precision, row.gpu, row.framework)
+    dense, experts = {
+        "bf16": ("bf16", "bf16"),
+        FP8: (served.eight, served.eight),
+        FP4: (served.beside, served.four),
+        "int4": ("bf16", "int4-g128"),
+    }[row.precision]
+    return forecast.Plan(
+        devices=int(row.gpus),
+        batch=int(row.concurrency),
+        input=int(row.isl),
+        output=int(row.osl),
+        weights=dense,
+        experts=experts,
+        kv=cache,
+        expert=int(row.expert) if row.gpus % row.expert == 0 else 1,
+    )
+
+
+# ------------------------------------------------------------------ rules
+
+
+def _one_copy(rows, models):
+    """Dumps repeat one another, DeepSeek once as R1 and once as V3: same server, same times."""
+    key = ["family", "system", "backend", "precision", "isl", "osl", "concurrency"]
+    times = rows[["tpot", "ttft"]].round(9)
+    return ~rows.assign(t=times["tpot"], f=times["ttft"]).duplicated([*key, "t", "f"])
+
+
+def _fits(rows, models):
+    """What does not fit in 0.9 of the memory queues."""
+    return np.array(
+        [
+            forecast.fitting(models[row.family], catalog.device(row.gpu), plan_of(row))
+            >= row.concurrency
+            for row in rows.itertuples()
+        ],
+        bool,
+    )
+
+
+def _plain(rows, models):
+    """No multi-token prediction: InferenceX's changes 392, 1488 and 1489 name the images."""
+    deepseek = (rows["family"] == "deepseek") & (rows["framework"] == "trtllm")
+    newer = rows["version"] == "1.2.0rc6.post3"
+    first = (rows["version"] == "1.1.0rc2.post2") & (rows["day"] >= "2026-01")
+    return ~(deepseek & (newer | first)) & ~rows["id"].str.contains("mtp", case=False)
+
+
+def _one_time(rows, models):
+    """Two times a token under one description: a flag differs that the table does not keep."""
+    key = [
+        "family",
+        "system",
+        "backend",
+        "version",
+        "precision",
+        "isl",
+        "osl",
+        "concurrency",
+        "gpus",
+        "expert",
+        "dp",
+        "day",
+    ]
+    spread = rows.groupby(key, dropna=False)["tpot"].transform(lambda t: t.max() / t.min())
+    return spread < SAME_TIME
+
+
+SAME_TIME = 1.15  # repeats of one configuration differ by 11 % at their 90th percentile
+RULES = {  # name: mask of the rows that it keeps; `tables.floor_and_silicon` has the reasons
+    "plain-checkpoint": lambda rows, models: rows["family"].notna(),
+    "one-server": lambda rows, models: rows["gpus"] <= MOST_GPUS,
+    "concurrency": lambda rows, models: rows["concurrency"].notna(),
+    "attention-groups": lambda rows, models: rows["attention_dp_size"].fillna(1) > 0,
+    "one-copy": _one_copy,
+    "fits": _fits,
+    "first-token": lambda rows, models: (
+        rows["ttft"] <= 0.5 * (rows["ttft"] + rows["osl"] * rows["tpot"])
+    ),
+    "one-token-a-step": _plain,
+    "one-time": _one_time,
+}
+
+
+def keep(rows, models) -> tuple:
+    """(rows that every rule keeps, rows dropped by each rule in order)."""
+    counts = {}
+    for name, keeps in RULES.items():
+        mask = np.asarray(keeps(rows, models), bool)
+        counts[name] = int((~mask).sum())
+        rows = rows[mask]
+    return rows, counts
+
+
+# ------------------------------------------------------------------ the scores
+
+
 def forecasts(rows: pd.DataFrame, models: dict) -> pd.DataFrame:
     """The rows with floor, both forecasts, and the forecast without others' prompts."""
     table = []
     for row in rows.itertuples():
         model, device = models[row.family], catalog.device(row.gpu)
-        plan, share = servings.plan_of(row), servings.DRAWN if row.drawn else 1.0
+        plan, share = plan_of(row), DRAWN if row.drawn else 1.0
         entry = {"floor": forecast.floor_seconds(model, device, plan, share)}
         for grade, framework in ((1, None), (2, row.framework)):
             fitted = forecast.numbers(row.gpu, framework)
@@ -57,7 +279,7 @@ def score(rows: pd.DataFrame, grade: int) -> dict:
     off = 100 * np.abs(predicted / measured - 1)
     share = rows["floor"].to_numpy() / measured
     low, high = np.percentile(measured / predicted, SHARES)
-    length = rows["osl"].to_numpy() * np.where(rows["drawn"], servings.DRAWN, 1.0)
+    length = rows["osl"].to_numpy() * np.where(rows["drawn"], DRAWN, 1.0)
     request = rows["ttft"].to_numpy() + length * measured
     expected = rows[f"prompt{grade}"].to_numpy() + length * predicted
     return kernel_fits.errors(predicted, measured) | {
@@ -151,8 +373,8 @@ def main() -> None:
     try:
         file, source = kernel_tables.wheel("core"), records.provenance()
         frozen = hashlib.sha256(records.path("silicon").read_bytes()).hexdigest()
-        models = servings.models(file)
-        rows_kept, dropped = servings.keep(servings.parse(kernel_tables.servings(file)), models)
+        models = served_models(file)
+        rows_kept, dropped = keep(parse(kernel_tables.servings(file)), models)
         print(f"{len(rows_kept)} rows kept; dropped {dropped}", flush=True)
         scored = forecasts(rows_kept, models)
         for config, measured in rows_of(scored, dropped):

@@ -1,9 +1,9 @@
 """Caches judged by what models predict through them: known models, hand-made caches, every byte."""
 
-import importlib.util
 import math
 import re
 import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -13,11 +13,14 @@ from sizewise.chapters.tables import kv_cache, turboquant
 from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.evaluation import likelihood
-from sizewise.experiments import kv_quality as cache_trials
 from sizewise.models import parameters
 from sizewise.quantization.kv import evaluate, needle, store
 from sizewise.quantization.kv.cache import TurboQuantCache
 from sizewise.quantization.turboquant import lloyd_max
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import kv_quality as cache_trials
+import weight_quality
 
 transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)
@@ -467,17 +470,12 @@ def test_printed_encoding_times_exceed_the_device():
 
 @pytest.fixture(scope="module")
 def script():
-    file = paths.root() / "scripts" / "kv_quality.py"
-    spec = importlib.util.spec_from_file_location("kv_quality_script", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return cache_trials
 
 
 @pytest.fixture
 def subject(script, monkeypatch):
     """A tiny model in the place of a pretrained one."""
-    from sizewise.experiments import weight_quality
     from sizewise.quantization import quality
 
     tiny = small()

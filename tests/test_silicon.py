@@ -1,17 +1,23 @@
 """Kernel fits, rules on rows, and the forecast: against known generators and hand counts."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from sizewise import paths
+from sizewise.chapters.tables import floor_and_silicon
 from sizewise.costs import energy, forecast, kernel_fits, roofline
 from sizewise.data import catalog, kernel_tables, records
-from sizewise.experiments import kernel_reduction, servings
 from sizewise.models import parameters
 
+sys.path.insert(0, str(paths.root() / "scripts"))
+import silicon
+import silicon_servings as servings
+
 H100 = catalog.device("H100")
-CHIP = kernel_reduction.chip(H100)
+CHIP = silicon.chip_of(H100)
 TRUE = {
     "launch": 4e-6,
     "bandwidth": 0.8,
@@ -39,7 +45,7 @@ def products():
 
 class TestFits:
     def test_a_known_generator_is_found_again(self, products):
-        result = kernel_reduction.reduce_gemm(products, "bf16", CHIP)
+        result = silicon.reduce_gemm(products, "bf16", CHIP)
         for name in ("launch", "bandwidth", "peak"):
             assert result["numbers"][name] == pytest.approx(TRUE[name], rel=0.15)
         assert result["error_median"] < 4
@@ -74,15 +80,15 @@ class TestFits:
 class TestRowsOfKernels:
     def test_a_table_timed_from_python_keeps_no_numbers(self, products):
         slow = products.assign(seconds=products["seconds"] + 2e-4)
-        result = kernel_reduction.reduce_gemm(slow, "bf16", CHIP)
+        result = silicon.reduce_gemm(slow, "bf16", CHIP)
         assert result["rows"] == 0
         assert result["dropped"] == {"host": len(products)}
 
     def test_small_matrices_and_formats_without_arithmetic_are_dropped(self, products):
         thin = pd.concat([products, products.assign(n=128.0)])
-        dropped = kernel_reduction.reduce_gemm(thin, "bf16", CHIP)["dropped"]
+        dropped = silicon.reduce_gemm(thin, "bf16", CHIP)["dropped"]
         assert dropped == {"small": len(products)}
-        assert kernel_reduction.reduce_gemm(products, "nvfp4", CHIP)["rows"] == 0
+        assert silicon.reduce_gemm(products, "nvfp4", CHIP)["rows"] == 0
 
     def test_a_cache_that_stays_in_l2_does_not_count(self):
         batch = np.repeat([1, 8, 64, 256], 40)
@@ -95,7 +101,7 @@ class TestRowsOfKernels:
         frame["seconds"] = 5e-6 + moved / (0.8 * H100.bandwidth)
         warm = moved <= 1.5 * H100.l2_bytes
         frame.loc[warm & (moved > 5e5), "seconds"] = 1e-6  # from the cache: faster than memory
-        result = kernel_reduction.reduce_attention(frame, "bf16", CHIP)
+        result = silicon.reduce_attention(frame, "bf16", CHIP)
         assert result["dropped"]["warm-cache"] == warm.sum()
         assert result["below_floor"] == 0
         assert result["numbers"]["bandwidth"] == pytest.approx(0.8, rel=0.02)
@@ -107,7 +113,7 @@ class TestRowsOfKernels:
         frame["num_key_value_heads"] = frame["num_heads"] // 4
         frame["head_dim"] = 128
         frame["seconds"] = 2e-6
-        result = kernel_reduction.reduce_attention(frame, "bf16", CHIP)
+        result = silicon.reduce_attention(frame, "bf16", CHIP)
         assert result["numbers"] is None
         assert result["dropped"]["below-floor"] > 0
 
@@ -126,10 +132,10 @@ class TestRowsOfKernels:
         }.items():
             frame[name] = value
         kind = kernel_fits.KINDS["fp8"]
-        moved, _ = kernel_fits.moe_parts(*kernel_reduction.expert_parts(frame, kind), kind)
+        moved, _ = kernel_fits.moe_parts(*silicon.expert_parts(frame, kind), kind)
         slower = np.where(frame["kernel_source"] == "honest", 1.5, 0.6)
         frame["seconds"] = slower * moved / H100.bandwidth
-        groups, below, large = kernel_reduction.impossible_groups(frame, kind, CHIP)
+        groups, below, large = silicon.impossible_groups(frame, kind, CHIP)
         assert groups == ["broken/", "broken/7168-2048-8-256"] or set(groups) == {
             "broken/",
             "broken/7168-2048-8-256",
@@ -224,11 +230,11 @@ class TestTables:
     def test_formats_and_gpus_are_those_of_the_catalogue(self):
         assert set(kernel_tables.FORMATS.values()) <= set(kernel_fits.KINDS)
         for name in kernel_tables.GPUS.values():
-            assert kernel_reduction.chip(catalog.device(name)).bandwidth > 0
+            assert silicon.chip_of(catalog.device(name)).bandwidth > 0
 
     def test_every_rule_has_a_reason(self):
         recorded = {reason for row in records.read("silicon") for reason in row["dropped"]}
-        assert recorded <= set(kernel_reduction.REASONS)
+        assert recorded <= set(floor_and_silicon.REASONS)
 
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "deepseek-v3", "gemma-3-27b")
@@ -357,7 +363,7 @@ class TestScores:
 
     def test_what_the_rules_drop_adds_up(self, rows):
         for rules in (row for row in rows if row["what"] == "rules"):
-            assert list(rules["dropped"]) == [rule.name for rule in servings.RULES]
+            assert list(rules["dropped"]) == list(servings.RULES) == list(floor_and_silicon.RULES)
             assert rules["rows"] + sum(rules["dropped"].values()) == 3619
 
 

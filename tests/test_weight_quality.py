@@ -1,9 +1,9 @@
 """What quantization and pruning cost: masks and bytes worked by hand, losses of known models."""
 
 import copy
-import importlib.util
 import math
 import re
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.chapters.tables import weight_quantization
 from sizewise.data import records
-from sizewise.experiments import weight_quality
 from sizewise.quantization import quality
 from sizewise.quantization.weights import convert, pruning
 from sizewise.stats import bootstrap
 from torch import nn
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import weight_quality
 
 torch.set_num_threads(1)
 
@@ -331,12 +333,7 @@ def test_measured_columns_are_described(tiny):
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location(
-        "weight_quality_script", paths.root() / "scripts" / "weight_quality.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return weight_quality
 
 
 def test_no_two_rows_are_the_same_and_every_format_is_there(script):

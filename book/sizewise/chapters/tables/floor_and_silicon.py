@@ -37,6 +37,31 @@ BY = {
     "precision": "precision",
     "load": "requests in flight",
 }
+REASONS = {  # why scripts/silicon.py drops rows of kernel times
+    "small": "n or k below 256: no matrix of a language model on one GPU",
+    "host": "the smallest shape takes over 30 us: Python was timed, not the kernel",
+    "no-peak": "the device states no peak for this arithmetic",
+    "warm-cache": "keys and values fit in 1.5 L2 caches: in a server other layers evict them",
+    "window": "a window bounds what is read, and the table does not say how it is padded",
+    "heads": "1 or over 16 query heads a key head: another kernel than any served model uses",
+    "short": "contexts or prompts too short for bytes or FLOPs to show",
+    "eager": "launched from Python, not from a graph as a server does",
+    "large-message": "over 256 MB at once: no layer sends that",
+    "not-gated": "two matrices an expert, or a width of such a model: its bytes are others",
+    "wide-parallel": "more than eight GPUs share the experts",
+    "below-floor": "reads experts faster than the memory can: the measurement is of something else",
+}
+RULES = {  # why scripts/silicon_servings.py drops a serving, in this order
+    "plain-checkpoint": "a checkpoint whose shapes are not among those counted",
+    "one-server": "more GPUs than one server has",
+    "concurrency": "no concurrency is stated",
+    "attention-groups": "an attention_dp of 0: another number stands in the batch column",
+    "one-copy": "a copy of a measurement in another dump",
+    "fits": "weights and caches exceed 0.9 of the memory: requests queue",
+    "first-token": "over half of a request's time passes before its first token: it queues",
+    "one-token-a-step": "multi-token prediction by image and date",
+    "one-time": "two times under one description, version and day",
+}
 
 
 def scores(what: str, grade: int = 2, attempt: int = LATEST) -> pd.DataFrame:
@@ -94,13 +119,10 @@ def splits() -> pd.DataFrame:
 
 def dropped() -> pd.DataFrame:
     """The rules in their order, with what each drops and what is left."""
-    from sizewise.experiments.servings import RULES
-
     row = scores("rules").iloc[0]
-    counts = pd.Series([row[f"dropped.{rule.name}"] for rule in RULES]).astype(int)
+    counts = pd.Series([int(row[f"dropped.{name}"]) for name in RULES])
     left = int(row["rows"]) + counts.sum() - counts.cumsum()
-    reasons = [rule.reason for rule in RULES]
-    return pd.DataFrame({"dropped because": reasons, "servings": counts, "left": left})
+    return pd.DataFrame({"dropped because": RULES.values(), "servings": counts, "left": left})
 
 
 def errors() -> pd.DataFrame:
@@ -180,8 +202,6 @@ def below_floor() -> pd.DataFrame:
 
 def kernel_drops() -> pd.DataFrame:
     """Rows of kernel tables that each rule drops, with its reason."""
-    from sizewise.experiments.kernel_reduction import REASONS
-
     rows = records.table("silicon")
     counts = {name: rows.get(f"dropped.{name}", pd.Series(dtype=float)).sum() for name in REASONS}
     return pd.DataFrame(
