@@ -92,3 +92,35 @@ def test_predictions_stand_beside_what_was_measured(recorded):
     cited = next(r for r in expected.rows("predicted") if tuple(r[n] for n in names) == cell)
     wanted = f"{cited['over_bf16_low']:.2f} to {cited['over_bf16_high']:.2f}"
     assert table.loc["tq4", "predicted over bf16"] == wanted
+
+
+def test_a_claim_about_speed_is_decided_by_rows_where_there_are_any(tmp_path, monkeypatch):
+    """The chapter's own cell, over synthetic rows in a folder of this test."""
+    import json
+
+    from sizewise import paths
+
+    notebook = json.loads((paths.root() / "chapters" / "turboquant.ipynb").read_text())
+    cells = ("".join(cell["source"]) for cell in notebook["cells"])
+    cell = next(source for source in cells if "claims.decide(\n    21," in source)
+    start = cell.index("gpu = ")
+    code = cell[start : cell.index("}\n", start) + 2]
+    names = {"said": {"times_smaller": 6, "times_faster": 8}, "loss_3": 1.0, "own_gpu": own_gpu}
+    names["smaller"] = {3: 5.12, 4: 3.88}
+
+    def parts(*rows):
+        file = tmp_path / f"{len(rows)}.jsonl"
+        file.write_text("".join(json.dumps(item) + "\n" for item in rows))
+        monkeypatch.setattr(records, "read", lambda stem: list(map(json.loads, file.open())))
+        exec(code, names)  # noqa: S102 - a cell of this repository
+        return {name for name, holds in names["parts"].items() if holds}
+
+    assert parts() == {"no retraining"}
+    shape = {"context": 32768, "batch": 8, "group": 4}
+    rows = [row("attend", method="bf16-flash", us=90.0, **shape)]
+    rows += [row("attend", method="tq4", us=10.0, **shape)]
+    rows += [row("logits", method="fp32-product", us=70.0, **shape)]
+    rows += [row("logits", method="tq4", us=10.0, **shape)]
+    assert parts(*rows) == {"no retraining", "eight times faster than bf16, measured"}
+    refused = {"refused": "not timed"}
+    assert parts(rows[0], rows[1] | refused, *rows[2:], rows[1] | {"us": 30.0}) == {"no retraining"}

@@ -14,6 +14,7 @@ from . import display
 
 NOTHING = "No GPU of our own is measured yet; data/gpu.md in the repository says how to record one."
 MAIN = "llama-3.1-8b"
+SHAPE = ["device", "context", "batch", "group"]
 
 
 def section(topic: str) -> display.Table:
@@ -103,6 +104,16 @@ def attention(rows: pd.DataFrame) -> pd.DataFrame:
         )
     columns["share of a copy's speed"] = 1e6 * table["bytes"] / table["us"] / rates(rows)["bytes"]
     return pd.DataFrame(columns)
+
+
+def times_faster(kind: str, plain: str, packed: str = "tq4") -> float | None:
+    """Times that a packed cache is faster than the fastest plain one of a type ("bf16"), of the
+    shapes of "attend" or "logits" the best; None before a GPU was recorded."""
+    rows = pd.DataFrame(records.read("gpu"), columns=[*SHAPE, "kind", "method", "us", "refused"])
+    rows = rows[(rows["kind"] == kind) & rows["refused"].isna()]
+    fastest = rows[rows["method"].str.startswith(plain)].groupby(SHAPE)["us"].min()
+    ratios = (fastest / rows[rows["method"] == packed].groupby(SHAPE)["us"].min()).dropna()
+    return float(ratios.max()) if len(ratios) else None
 
 
 def capacity(rows: pd.DataFrame) -> pd.DataFrame:
