@@ -256,3 +256,12 @@ class TestInWords:
         assert content["numbers"] == {"ratio": 1.2345678, "stated": 1}
         assert content["otherwise"] == "contradicted"
         assert math.isclose(content["flips"][0]["at"], 1.1)
+
+
+def test_a_limit_at_the_end_of_its_range_is_a_value_and_not_a_side_of_it():
+    about = {"label": "share of pairs", "unit": "", "low": 0.0, "high": 1.0}
+    flips = [{"name": "share", "at": at, "side": "below", "verdict": "partly"} for at in (0.0, 0.5)]
+    assert verdicts.flips_in_words(flips, {"share": about}) == [
+        "partly if share of pairs were 0",
+        "partly if share of pairs went below 0.5",
+    ]

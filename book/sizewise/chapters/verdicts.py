@@ -285,10 +285,13 @@ def flips_in_words(
     """Where a verdict would turn, nearest first."""
     sentences = []
     for flip in flips[:count]:
-        label, unit = evidence[flip["name"]]["label"], evidence[flip["name"]]["unit"]
+        about = evidence[flip["name"]]
+        label, unit = about["label"], about["unit"]
         limit, above = units.number(flip["at"], unit), flip["side"] == "above"
         if unit == "yes/no":
             where = f"the answer to “{label}” were {limit}"
+        elif flip["at"] in (about.get("low"), about.get("high")):  # nothing lies beyond
+            where = f"{label} were {limit}"
         elif isinstance(flip["at"], int):
             where = f"{label} {'rose' if above else 'fell'} to {limit}"
         else:

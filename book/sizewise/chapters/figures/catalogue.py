@@ -2,7 +2,7 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, hover, label
+from .style import COLOURS, beside, hover
 
 LABELLED = ("GPT-3 175B", "DeepSeek V3", "GPT-2")
 
@@ -29,9 +29,7 @@ def cache_by_size(axes, table) -> str:
         axes.text(0.02, 0.93 - 0.09 * place, name, color=colour, transform=axes.transAxes)
     for row in there[there["model"].isin(LABELLED)].to_dict("records"):
         kilobytes = row["KV cache a token"] / 1e3
-        label(
-            axes, row["total"], kilobytes, row["model"], right=0, up=-13, ha="center", va="baseline"
-        )
+        beside(axes, row["model"], row["total"], kilobytes, dx=0, dy=-13, va="baseline")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("parameters")

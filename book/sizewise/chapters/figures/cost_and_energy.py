@@ -1,6 +1,6 @@
 """Figures of the chapter on cost and energy. Each returns its alternative text."""
 
-from .style import COLOURS, INK, in_rows, label, listed
+from .style import COLOURS, INK, beside, in_rows, listed
 
 
 def ladder(axes, table) -> str:
@@ -12,11 +12,11 @@ def ladder(axes, table) -> str:
     for place, row in enumerate(table.itertuples()):
         colour = COLOURS[kinds.index(row.kind)]
         _bar(axes, row, place, colour)
-        label(axes, row.high, place, row.energy, colour)
+        beside(axes, row.energy, row.high, place, colour, dx=6)
     axes.set_xscale("log")
     in_rows(axes, table["run"], top=-1.2)
-    label(axes, table["high"].iloc[0], -0.8, "electricity")
-    axes.set_xlim(table["low"].min() / 2, table["high"].max() * 2e4)
+    beside(axes, "electricity", table["high"].iloc[0], -0.8, dx=6)
+    axes.set_xlim(table["low"].min() / 2, table["high"].max() * 1e5)
     axes.set_xticks([1e6, 1e8, 1e10], ["$1 M", "$100 M", "$10 B"])
     axes.set_xlabel("rent of the final run on H100")
     return listed(
@@ -36,9 +36,9 @@ def state_by_degree(axes, table, memory: float, device: str) -> str:
     """
     for colour, (stage, sizes) in zip(COLOURS, table.items(), strict=False):
         axes.loglog(table.index, sizes / 1e9, color=colour)
-        label(axes, table.index[-1], sizes.iloc[-1] / 1e9, stage, colour)
+        beside(axes, stage, table.index[-1], sizes.iloc[-1] / 1e9, colour, dx=6)
     axes.axhline(memory / 1e9, color=INK, linewidth=1, linestyle="--")
-    label(axes, table.index[0], memory / 1e9, f"memory of one {device}", right=0, up=3, va="bottom")
+    beside(axes, f"memory of one {device}", table.index[0], memory / 1e9, dx=1, dy=9)
     axes.set_xlim(table.index[0], table.index[-1] * 60)
     axes.set_xlabel("data-parallel replicas")
     axes.set_ylabel("GB on each device")

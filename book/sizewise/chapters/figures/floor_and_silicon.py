@@ -1,6 +1,6 @@
 """Figures of the chapter on floors and silicon. Each returns its alternative text."""
 
-from .style import COLOURS, INK, at_ends, in_rows, label, listed
+from .style import COLOURS, INK, at_ends, beside, in_rows, listed
 
 
 def floor_and_forecast(axes, table) -> str:
@@ -22,8 +22,8 @@ def floor_and_forecast(axes, table) -> str:
     axes.set_xticks([], minor=True)
     in_rows(axes, table["model"], top=-1.1)
     first = table.iloc[0]
-    label(axes, first["floor"], -0.75, "floor", COLOURS[0], right=0, ha="center")
-    label(axes, 1, -0.75, "forecast", COLOURS[1], right=-5)
+    beside(axes, "floor", first["floor"], -0.75, COLOURS[0], dx=0)
+    beside(axes, "forecast", 1, -0.75, COLOURS[1], dx=-5)
     axes.set_xlabel("floor or forecast over the measured time")
     floors = f"{table['floor'].min():.2f} to {table['floor'].max():.2f}"
     forecasts = f"{table['forecast'].min():.2f} to {table['forecast'].max():.2f}"
@@ -41,7 +41,7 @@ def share_by_load(axes, table) -> str:
         places = [loads.index(load) for load in rows["load"]]
         axes.plot(places, 100 * rows["share"], "o-", color=colour)
         ends.append((gpu, 100 * rows["share"].iloc[-1], colour))
-    at_ends(axes, len(loads) - 1, ends, apart=3.2, right=8)
+    at_ends(axes, len(loads) - 1, ends, apart=3.2, dx=8)
     axes.set_xticks(range(len(loads)), loads)
     axes.set_xlim(-0.2, len(loads) - 0.4)
     axes.set_ylim(0, None)
@@ -69,7 +69,7 @@ def payoff(axes, table) -> str:
         first, least = rows["speedup"].iloc[0], rows["speedup"].min()
         ends.append((gpu, first, colour))
         parts.append(f"{gpu} {first:.2f} at one row, {least:.2f} at worst")
-    at_ends(axes, 1, ends, apart=0.06 * table["speedup"].max(), right=-6)
+    at_ends(axes, 1, ends, apart=0.06 * table["speedup"].max(), dx=-6)
     axes.set_xscale("log", base=2)
     ticks = [1, 4, 16, 64, 256, 1024, 4096]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -90,7 +90,7 @@ def caches(axes, table) -> str:
     for colour, (name, rows) in zip(COLOURS, table.groupby("framework"), strict=False):
         rows = rows[rows["version"] == rows["version"].max()].sort_values("from_tokens")
         axes.plot(range(len(rows)), rows["speedup"], "o-", color=colour)
-        label(axes, len(rows) - 1, rows["speedup"].iloc[-1], name, colour, right=8)
+        beside(axes, name, len(rows) - 1, rows["speedup"].iloc[-1], colour, dx=8)
         ends.append(f"{name} {rows['speedup'].iloc[0]:.2f} to {rows['speedup'].iloc[-1]:.2f}")
     axes.set_xticks(range(len(places)), places)
     axes.set_xlim(-0.2, len(places) + 0.3)
@@ -108,7 +108,7 @@ def joules(axes, table) -> str:
     for colour, (model, rows) in zip(COLOURS, table.groupby("model", sort=False), strict=False):
         rows = rows.sort_values("batch")
         axes.loglog(rows["batch"], rows["joules"], "o-", color=colour)
-        label(axes, rows["batch"].iloc[0], rows["joules"].iloc[0], model, colour, right=-7)
+        beside(axes, model, rows["batch"].iloc[0], rows["joules"].iloc[0], colour, dx=-7)
         parts.append(f"{model} from {rows['joules'].max():.2g} to {rows['joules'].min():.2g}")
     left, right = axes.get_xlim()
     axes.set_xlim(left / 12, right)

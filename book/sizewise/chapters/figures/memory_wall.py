@@ -2,7 +2,7 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, at_ends, label
+from .style import COLOURS, INK, at_ends, beside
 
 
 def speed_by_size(axes, table) -> str:
@@ -19,9 +19,9 @@ def speed_by_size(axes, table) -> str:
         rows = rows[rows["weights"] <= rows["memory"]]
         axes.loglog(rows["weights"] / 1e9, rows["tokens_per_second"], "o-", color=colour)
         ends.append((device, rows.iloc[0]["tokens_per_second"], colour))
-    at_ends(axes, left, ends, apart=3, right=-5)
+    at_ends(axes, left, ends, apart=4, dx=-5)
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
-    label(axes, left / 30, 1, "one token a second", right=0, up=4, va="baseline")
+    beside(axes, "one token a second", left / 30, 1, dx=0, dy=4, va="baseline", ha="left")
     axes.set_xlim(left=left / 40)
     axes.set_ylim(top=30 * table["tokens_per_second"].max())
     axes.set_xlabel("weights read for a token (GB)")
@@ -47,7 +47,7 @@ def cache_growth(axes, table) -> str:
         axes.loglog(rows["context"], rows["bytes"] / 1e9, line, color=colour)
         ends.append((model, rows.iloc[-1]["bytes"] / 1e9, colour))
     last = table["context"].max()
-    at_ends(axes, last, ends, apart=1.7, right=5)
+    at_ends(axes, last, ends, apart=2.1, dx=5)
     axes.set_xlim(right=last * 60)
     axes.set_xticks([2**10, 2**14, 2**18, 2**21], ["1k", "16k", "256k", "2M"])
     axes.minorticks_off()
@@ -75,12 +75,12 @@ def over_floor(axes, table, here=None) -> str:
             linewidth=0,
         )
         end = rows.iloc[-1]
-        label(axes, end["batch"], end["over_floor"], f"{context:,} tokens", colour, right=5)
+        beside(axes, f"{context:,} tokens", end["batch"], end["over_floor"], colour, dx=5)
     if here is not None:
         axes.plot(here["batch"], here["over_floor"], "x", color=INK, label="here, now")
         axes.legend()
     axes.axhline(1, color=INK, linewidth=0.8)
-    label(axes, table["batch"].max(), 1, "the floor", right=5)
+    beside(axes, "the floor", table["batch"].max(), 1, dx=5, va="bottom")
     axes.set_xticks(sorted(table["batch"].unique()), sorted(table["batch"].unique()))
     axes.minorticks_off()
     axes.set_xlim(right=table["batch"].max() * 3)

@@ -2,7 +2,7 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, label
+from .style import COLOURS, INK, beside
 
 
 def deviation(axes, table) -> str:
@@ -59,13 +59,13 @@ def total_and_active(axes, table) -> str:
     ends = [table["total"].min() / 2, table["total"].max() * 6]
     for share, line in ((1, "-"), (0.1, "--"), (0.01, ":")):
         axes.plot(ends, [share * e for e in ends], line, color=INK, linewidth=0.8)
-        at = (ends[1], share * ends[1])
-        label(axes, *at, f"{share:.0%} active", right=-2, up=3, va="bottom")
+        beside(axes, f"{share:.0%} active", ends[1], share * ends[1], dx=3)
+    axes.set_xlim(right=20 * ends[1])
     named = table[table["side"] != ""]
     for row in named.itertuples():
         up = 6 if row.side == "left" else -6
         va = "bottom" if row.side == "left" else "top"
-        label(axes, row.total, row.active, row.model, right=-up, up=up, va=va)
+        beside(axes, row.model, row.total, row.active, dx=-up, dy=up, va=va)
     axes.set_xlabel("total parameters")
     axes.set_ylabel("active for one token")
     return "Active against total parameters of sparse models. " + ", ".join(

@@ -1,6 +1,6 @@
 """Figures of the chapter on serving mixtures of experts. Each returns its alternative text."""
 
-from .style import COLOURS, INK, label
+from .style import COLOURS, INK, beside
 
 TICKS = [1, 4, 16, 64, 256, 1024, 4096]
 BATCH = "concurrent requests (batch size)"
@@ -49,7 +49,7 @@ def reached(axes, table) -> str:
         colour, height = COLOURS[place], heights[place % len(heights)]
         axes.plot(rows["batch"], 100 * rows["share"], color=colour)
         at = rows.iloc[(rows["share"] - height).abs().argmin()]
-        label(axes, at["batch"], 100 * at["share"], shape, colour, right=7, up=-2, va="top")
+        beside(axes, shape, at["batch"], 100 * at["share"], colour, dx=7, dy=-2, va="top")
         at = rows.iloc[(rows["batch"] - 64).abs().argmin()]
         shares.append(f"{shape} {at['share']:.0%}")
     axes.set_ylim(0, 102)
@@ -72,12 +72,12 @@ def dollars(axes, table, listed: float, name: str) -> str:
         axes.loglog(rows["batch"], rows["high"], color=colour, linewidth=1.2)
         start, end = rows.iloc[0], rows.iloc[-1]
         if place:
-            label(axes, 1, start["high"], model, colour, right=4, up=5, va="bottom")
+            beside(axes, model, 1, start["high"], colour, dx=4, dy=5, va="bottom")
         else:  # the first one is the cheapest in the end
-            label(axes, 1, start["low"], model, colour, right=4, up=-14, va="top")
+            beside(axes, model, 1, start["low"], colour, dx=4, dy=-14, va="top")
         ends.append(f"{model} from ${start['high']:,.0f} to ${end['high']:.2f}")
     axes.axhline(listed, color=INK, linewidth=1, linestyle="--")
-    label(axes, 4096, listed, f"listed: {name}", right=0, up=3, ha="right", va="bottom")
+    beside(axes, f"listed: {name}", 4096, listed, dx=0, dy=3, ha="right", va="bottom")
     axes.set_ylim(0.7 * table["low"].min(), 3 * table["high"].max())
     axes.set_ylabel("$ a million output tokens")
     _batches(axes)

@@ -261,14 +261,7 @@ def span(axes, place: float, row, name: str, colour: str = COLOURS[0], limits=(-
     interval(axes, place, value, max(low, limits[0]), min(high, limits[1]), colour)
 
 
-def label(axes, x, y, text: str, colour: str = INK, right: float = 6, up: float = 0, **options):
-    """A text beside a point of the data, ``right`` and ``up`` points away from it."""
-    options = {"va": "center", "ha": "left" if right >= 0 else "right"} | options
-    offset = {"xytext": (right, up), "textcoords": "offset points"}
-    axes.annotate(text, (x, y), color=colour, **offset, **options)
-
-
-def at_ends(axes, x, ends, apart: float, right: float = 6) -> None:
+def at_ends(axes, x, ends, apart: float, dx: float = 6) -> None:
     """Names beside the ends of lines, from the lowest up, at least ``apart`` from each other.
 
     ``ends`` are (name, height, colour); ``apart`` is a factor on a logarithmic axis, else a
@@ -279,7 +272,7 @@ def at_ends(axes, x, ends, apart: float, right: float = 6) -> None:
         if below is not None:
             next_free = below * apart if axes.get_yscale() == "log" else below + apart
             height = max(height, next_free)
-        label(axes, x, height, name, colour, right)
+        beside(axes, name, x, height, colour, dx)
         below = height
 
 

@@ -348,8 +348,8 @@ def serving() -> pd.DataFrame:
     """Floor and expected time, energy and dollars of an output token on H100s in FP8, by model.
 
     Expected is the forecast with the measured rule for watts where one server holds the model,
-    else the floor times the factor that served models typically take (``by`` says which). Both
-    include the reading of others' prompts. Dollars are for a million output tokens: at the least
+    else the floor times the factor that served models typically take. Both include the reading of
+    others' prompts. Dollars are for a million output tokens: at the least
     rent for the floor, at its two ends (``low``, ``high``) for what is expected.
     """
     grown = {
@@ -366,11 +366,11 @@ def serving() -> pd.DataFrame:
         devices = 2 ** max(math.ceil(math.log2(share)), 0)
         plan = replace(plan, devices=devices)
         read, flops = forecast.floor_parts(model, device, plan)
-        floor, by = max(read, flops), "forecast"
+        floor = max(read, flops)
         if devices <= ONE_SERVER:
             seconds, _ = forecast.tpot_seconds(model, device, plan, forecast.numbers())
         else:
-            seconds, by = floor * forecast.floor_factor()["typical"], "factor"
+            seconds = floor * forecast.floor_factor()["typical"]
         per_million = devices / HOUR / REQUESTS * 1e6
         lines.append(
             {
@@ -382,7 +382,6 @@ def serving() -> pd.DataFrame:
                 "floor_dollars": rent().low * per_million * floor,
                 "low": rent().low * per_million * seconds,
                 "high": rent().high * per_million * seconds,
-                "by": by,
             }
         )
     return pd.DataFrame(lines)
@@ -400,7 +399,6 @@ def serving_table() -> pd.DataFrame:
             "expected": 1e3 * rows["seconds"],
             "J a token": rows["joules"],
             "$ a million": [f"{cents(low)} to {cents(high)}" for low, high in ends],
-            "by": rows["by"],
         }
     )
 
