@@ -6,11 +6,11 @@ to numbers (`verdicts` says how to state them); its output is stored in the chap
 the chapter ``ledger``, which calls `decide_by_facts`.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from sizewise import paths, units
@@ -185,9 +185,8 @@ def sources(claim: Claim) -> list[str]:
     keys = list(claim.facts.get("sources", ()))
     for about in claim.facts["evidence"].values():
         if "fact" in about:
-            file, entry, figure = about["fact"].split("/")
-            row = next(row for row in records.facts(file) if row["name"] == entry)
-            keys.append(row["figures"][figure.split(".")[0]].get("source", row["source"]))
+            row, figure, _ = _figure(about["fact"])
+            keys.append(figure.get("source", row["source"]))
     return list(dict.fromkeys(keys))
 
 
@@ -196,17 +195,21 @@ def fact(path: str) -> float:
 
     Raises ValueError, with the nearest name, for a place that is not there.
     """
-    file, entry, figure = path.split("/")
-    figure, _, end = (
-        figure.partition(".") if figure.endswith((".low", ".high")) else (figure, "", "")
-    )
+    _, figure, end = _figure(path)
+    return figure[end]
+
+
+def _figure(path: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The entry and the figure that a path of `fact` names, and which number of it."""
+    file, entry, name = path.split("/")
+    name, end = re.fullmatch(r"(.*?)(?:\.(low|high))?", name).groups(default="value")
     entries = {row["name"]: row for row in records.facts(file)}
     if entry not in entries:
         raise units.unknown(f"entry of {file}", entry, entries)
     figures = entries[entry]["figures"]
-    if figure not in figures:
-        raise units.unknown(f"figure of {entry}", figure, figures)
-    return figures[figure][end or "value"]
+    if name not in figures:
+        raise units.unknown(f"figure of {entry}", name, figures)
+    return entries[entry], figures[name], end
 
 
 def stored(chapter: str | None = None) -> dict[int, dict[str, Any]]:
@@ -218,7 +221,8 @@ def stored(chapter: str | None = None) -> dict[int, dict[str, Any]]:
     for name, file in paths.chapters().items():
         if chapter not in (None, name) or not file.exists():
             continue
-        for verdict in _outputs(file):
+        outputs = (o for cell in notebook.read(file)["cells"] for o in cell.get("outputs", ()))
+        for verdict in (o["data"][MIME] for o in outputs if MIME in o.get("data", {})):
             number = verdict["id"]
             if number not in ledger():
                 raise ValueError(f"{name} decides claim {number}, not in data/claims.yml")
@@ -227,17 +231,9 @@ def stored(chapter: str | None = None) -> dict[int, dict[str, Any]]:
                 raise ValueError(f"{name} decides claim {number}, which {owner} owns")
             if number in decided:
                 raise ValueError(f"claim {number} is decided twice in {name}")
-            decided[number] = {**verdict, "chapter": name}
+            evidence = {about["name"]: about for about in verdict.get("evidence", ())}
+            decided[number] = {**verdict, "evidence": evidence, "chapter": name}
     return decided
-
-
-def _outputs(file: Path):
-    for cell in notebook.read(file)["cells"]:
-        for output in cell.get("outputs", ()):
-            if MIME in output.get("data", {}):
-                verdict = output["data"][MIME]
-                evidence = {about["name"]: about for about in verdict.get("evidence", ())}
-                yield verdict | {"evidence": evidence}
 
 
 def table(fresh: Iterable[Verdict] = ()) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, beside
+from .style import COLOURS, INK, beside, by_row, interval
 
 CHANCE = 11  # percent of MMLU-Pro that a blind guess gets right
 LABELLED = ("q8_0", "q6_K", "q4_K_M", "q3_K_M", "q2_K", "iq1_S")
@@ -39,33 +39,25 @@ def families(axes, table) -> str:
 
 def tenfold(axes, table) -> str:
     """Bars of what each tenfold in parameters buys; `tables.five_findings.tenfold`."""
-    positions = range(len(table))
-    # No run reaches the larger size of a pale bar: there the laws are stretched.
-    shades = [1 if measured else 0.45 for measured in table["measured"]]
-    for index, gain, shade in zip(positions, table["gain"], shades, strict=True):
-        axes.bar(index, gain, width=0.62, color=COLOURS[0], alpha=shade)
-    errors = [table["gain"] - table["low"], table["high"] - table["gain"]]
-    axes.errorbar(positions, table["gain"], yerr=errors, fmt="none", ecolor=INK, elinewidth=1)
-    sizes = [
-        (si(row.params, "params"), si(10 * row.params, "params")) for row in table.itertuples()
-    ]
-    for index, row in zip(positions, table.itertuples(), strict=True):
-        beside(axes, f"{row.gain:.2g}", index, row.high, dx=0, dy=7)
-    stored = [si(1e9 * gigabytes, "B") for gigabytes in table["gigabytes"]]
-    names = [
-        f"{size} to\n{larger}\n{memory}"
-        for (size, larger), memory in zip(sizes, stored, strict=True)
-    ]
-    axes.set_xticks(list(positions), names)
+    rows = list(table.itertuples())
+    for place, row in enumerate(rows):
+        # No run reaches the larger size of a pale bar: there the laws are stretched.
+        shade = 1 if row.measured else 0.45
+        axes.bar(place, row.gain, width=0.62, color=COLOURS[0], alpha=shade)
+        axes.plot([place, place], [row.low, row.high], color=INK, linewidth=1)
+        beside(axes, f"{row.gain:.2g}", place, row.high, dx=0, dy=7)
+    steps = [f"{si(row.params, 'params')} to {si(10 * row.params, 'params')}" for row in rows]
+    names = [step.replace(" to ", " to\n") for step in steps]
+    memory = [si(1e9 * row.gigabytes, "B") for row in rows]
+    axes.set_xticks(range(len(rows)), map("{}\n{}".format, names, memory))
     axes.set_ylabel("lower loss (nats a token)")
     axes.set_xlabel("from, to, and the memory of the larger at 8 bits")
     axes.grid(visible=False, axis="x")
-    first, last = table.iloc[0], table.iloc[-1]
     return (
-        f"Bars that shrink: growing from {sizes[0][0]} to {sizes[0][1]} parameters lowers the loss "
-        f"by {first.gain:.2g} nats a token, growing from {sizes[-1][0]} to {sizes[-1][1]} by "
-        f"{last.gain:.2g}, by the median of eight fits to public tables of runs; the lines span "
-        "all eight, and pale bars lie beyond every run."
+        f"Bars that shrink: growing from {steps[0]} parameters lowers the loss by "
+        f"{rows[0].gain:.2g} nats a token, growing from {steps[-1]} by {rows[-1].gain:.2g}, by the "
+        "median of eight fits to public tables of runs; the lines span all eight, and pale bars "
+        "lie beyond every run."
     )
 
 
@@ -95,18 +87,13 @@ def machines(axes, table, memories) -> str:
 
 def floors(axes, table) -> str:
     """Measured time over the floor, by serving framework, with the middle 80 percent."""
-    positions = range(len(table))
-    errors = [table["times"] - table["low"], table["high"] - table["times"]]
-    axes.errorbar(table["times"], positions, xerr=errors, fmt="o", color=COLOURS[0], elinewidth=2)
-    for index, row in zip(positions, table.itertuples(), strict=True):
-        beside(axes, f"{row.times:.1f}", row.times, index, dx=0, dy=10)
+    for place, row in enumerate(table.itertuples()):
+        interval(axes, place, row.times, row.low, row.high)
+        beside(axes, f"{row.times:.1f}", row.times, place, dx=0, dy=11)
     axes.axvline(1, color=INK, linewidth=1)
-    beside(axes, "the floor", 1, len(table) - 0.5, dx=4)
-    axes.set_yticks(list(positions), table["framework"])
-    axes.set_ylim(-0.6, len(table) - 0.2)
-    axes.set_xlim(0, 1.05 * table["high"].max())
-    axes.set_xlabel("times the floor, median and middle 80 percent")
-    axes.grid(visible=False, axis="y")
+    beside(axes, "the floor", 1, -0.7)
+    below = "times the floor, median and middle 80 percent"
+    by_row(axes, table["framework"], -1, (0, 1.05 * table["high"].max()), below)
     row = table[table["framework"] == "all servings"].iloc[0]
     return (
         f"Time for a token over its floor: {row.times:.1f} in the median of all servings, "
@@ -133,17 +120,15 @@ def bits(axes, table) -> str:
 
 def items(axes, table) -> str:
     """Shares of questions that one model of a pair gets right alone, to the left and right."""
-    positions = range(len(table))
-    axes.barh(positions, table["only_large"], color=COLOURS[0], height=0.6)
-    axes.barh(positions, -table["only_small"], color=COLOURS[1], height=0.6)
-    for index, row in zip(positions, table.itertuples(), strict=True):
-        beside(axes, f"{row.only_large:.0f}", row.only_large, index, dx=3)
-        beside(axes, f"{row.only_small:.0f}", -row.only_small, index, dx=-3)
+    places, top = range(len(table)), len(table) - 0.45
+    kinds = ("only_small", -1, COLOURS[1], "small"), ("only_large", 1, COLOURS[0], "large")
+    for column, side, colour, name in kinds:
+        axes.barh(places, side * table[column], color=colour, height=0.6)
+        for place, share in enumerate(table[column]):
+            beside(axes, f"{share:.0f}", side * share, place, dx=3 * side)
+        beside(axes, f"only the {name} one", 0, top, colour, dx=6 * side, dy=4)
     axes.axvline(0, color=INK, linewidth=1)
-    top = len(table) - 0.45
-    beside(axes, "only the small one", 0, top, COLOURS[1], dx=-6, dy=4)
-    beside(axes, "only the large one", 0, top, COLOURS[0], dx=6, dy=4)
-    axes.set_yticks(list(positions), [name.replace(", ", "\n") for name in table["pair"]])
+    axes.set_yticks(places, [name.replace(", ", "\n") for name in table["pair"]])
     axes.set_ylim(-0.6, len(table))
     widest = table[["only_small", "only_large"]].to_numpy().max()
     axes.set_xlim(-0.75 * widest, 1.15 * widest)

@@ -123,29 +123,3 @@ def serving(axes, frame, size: float) -> str:
             for row in frame.iloc[:: max(1, len(frame) // 4)].itertuples()
         ),
     )
-
-
-def tokens_each(axes, table, refit, largest: float) -> str:
-    """Best tokens for each parameter over the budget, one line a law, with one law's interval.
-
-    ``table`` has ``law``, ``budget`` and ``tokens_each``; ``refit`` has ``budget``,
-    ``tokens_each_low`` and ``tokens_each_high`` and belongs to the first law. ``largest`` is the
-    most costly run that was fitted.
-    """
-    band(axes, refit["budget"], refit["tokens_each_low"], refit["tokens_each_high"])
-    for colour, (law, rows) in zip(COLOURS, table.groupby("law", sort=False), strict=False):
-        axes.loglog(rows["budget"], rows["tokens_each"], color=colour)
-        last = rows.iloc[-1]
-        beside(axes, law, last["budget"], last["tokens_each"], colour)
-    axes.axvline(largest, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xlim(right=1e38)
-    axes.set_xticks([1e18, 1e22, 1e26, 1e30])
-    axes.set_xlabel("training FLOPs; dotted: the most costly run fitted")
-    axes.set_ylabel("tokens for each parameter")
-    return listed(
-        "Best tokens for each parameter at 10^30 FLOPs",
-        (
-            f"{law} {rows['tokens_each'].iloc[-1]:.0f}"
-            for law, rows in table.groupby("law", sort=False)
-        ),
-    )

@@ -18,7 +18,6 @@ from sizewise.training.family_options import Windows
 SETTING = ["budget", "width"]
 DENSE, CONVOLUTION = "dense", "dense:convolution=4"
 ATTENTION_ONLY = "dense:convolution=4,sublayers=1"  # none before the MLP
-FULL, ALONE = "windowed:every=1", "windowed:every=0"  # all layers see all, or no more than a window
 NAMES = {
     "dense": "dense",
     "windowed": "Gemma's class, windows",
@@ -136,28 +135,6 @@ def windows(rows):
         pairs = paired(done[done["family"].isin([full, alone])], full)
         lines.append(pairs.assign(convolution=convolution))
     return pd.concat(lines, ignore_index=True)
-
-
-def sights(rows):
-    """Gemma's class at one setting: loss of each kind of window minus that of seeing all.
-
-    ``sees`` says how far, from windows in turn with full layers to windows alone.
-    """
-    done = rows[rows["ended"] == "done"]
-    setting = done.loc[done["what"] == "windows", SETTING].iloc[0]
-    here = done[(done[SETTING] == setting).all(axis=1)]
-    here = here[here["family"].str.startswith("windowed") & (here["what"] != "controls")]
-    table = intervals(paired(here, FULL), ["family"])
-    context = int(here["context"].iloc[0])
-    options = [Windows.parse(family) for family in table["family"]]
-    table["sees"] = [
-        f"{option.size(context)}, " + ("alone" if option.every == 0 else "every second layer")
-        for option in options
-    ]
-    order = sorted(
-        range(len(table)), key=lambda at: (options[at].every == 0, -options[at].size(context))
-    )
-    return table.iloc[order].reset_index(drop=True)
 
 
 def _spread(differences, by) -> tuple[float, int]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from urllib.parse import urlencode
 
+import pandas as pd
+
 from sizewise import paths
 from sizewise.chapters import claims, notebook
 from sizewise.chapters.verdicts import VERDICTS
@@ -16,6 +18,7 @@ from .display import Table
 
 HEAD = ("no.", "article", "claim", "verdict", "because")
 WAITING = "waiting"  # a chapter has still to decide
+LEAST_DECIDED = 10  # claims of a topic, for its share of failures to mean something
 
 
 def listing(rows: Iterable[Mapping]) -> Table:
@@ -141,26 +144,17 @@ def account(rows: Iterable[Mapping]) -> dict[str, str]:
 
     ``ledger_worst`` is the topic (of ten decided claims or more) of which the largest share fails.
     """
-    rows = list(rows)
-    counts = Counter(row["verdict"] for row in rows)
-    texts = {
-        "ledger_claims": len(rows),
-        "ledger_holds": counts["supported"],
-        "ledger_fails": counts["contradicted"],
-        "ledger_undecidable": counts["undecidable"],
-        "ledger_open": counts["open"],
-        "ledger_not_checked": counts["not checked"],
-    }
-    texts = {name: f"{count:,}" for name, count in texts.items()}
-    shares = {topic: _failing(rows, topic) for topic in claims.topics()}
-    worst = claims.topics()[max(shares, key=shares.__getitem__)]
-    return texts | {"ledger_worst": worst[0].lower() + worst[1:]}
-
-
-def _failing(rows: list[Mapping], topic: str, minimum: int = 10) -> float:
-    """The share of a topic's decided claims that fail; nothing for fewer than ``least``."""
-    decided = [r["verdict"] for r in rows if r["topic"] == topic and r["finding"]]
-    return decided.count("contradicted") / len(decided) if len(decided) >= minimum else 0.0
+    frame = pd.DataFrame(rows)
+    counts = frame["verdict"].value_counts()
+    names = {"holds": "supported", "fails": "contradicted", "undecidable": "undecidable"}
+    names |= {"open": "open", "not_checked": "not checked"}
+    texts = {f"ledger_{name}": f"{counts.get(v, 0):,}" for name, v in names.items()}
+    decided = frame[frame["finding"].notna()]
+    fails = decided["verdict"].eq("contradicted").groupby(decided["topic"]).agg(["mean", "size"])
+    shares = fails["mean"].where(fails["size"] >= LEAST_DECIDED).reindex(claims.topics())
+    worst = claims.topics()[shares.fillna(0.0).idxmax()]
+    worst = worst[0].lower() + worst[1:]
+    return texts | {"ledger_claims": f"{len(frame):,}", "ledger_worst": worst}
 
 
 def title(chapter: str) -> str:

@@ -64,66 +64,48 @@ def by_scores(family: str):
         dense, ours = rows[~is_sparse], rows[is_sparse].iloc[0]
         slope, at_one = np.polyfit(np.log(dense["total"]), dense["score"], 1)
         size = float(np.exp((ours["score"] - at_one) / slope))
-        lines.append(
-            {
-                "benchmark": benchmark,
-                "score": ours["score"],
-                "size": size,
-                "weight": float(weight(ours["active"], ours["total"], size)),
-            }
-        )
-    return pd.DataFrame(lines)
+        place = float(weight(ours["active"], ours["total"], size))
+        lines.append((benchmark, ours["score"], size, place))
+    return pd.DataFrame(lines, columns=["benchmark", "score", "size", "weight"])
 
 
 # --- the laboratory
 
 
 def runs(rows):
-    """The finished runs with ``arm``, ``total`` and ``active``, both without embeddings.
+    """The finished runs with their ``arm`` and ``total`` (parameters without embeddings).
 
     ``per_input`` is whether each matrix's learning rate followed its own inputs.
     """
     done = rows[rows["ended"] == "done"].copy()
     done["total"] = done["params_non_embedding"]
-    done["active"] = done["params_non_embedding"] - (done["params"] - done["params_active"])
     done["per_input"] = done["what"] != "rates"
     kinds = zip(done["experts"], done["used"], done["wide"], strict=True)
     done["arm"] = [ARMS.get(kind, f"{kind[0]} experts, two used") for kind in kinds]
     return done
 
 
-def differences(table, reference: str = DENSE):
-    """Loss of each arm minus that of ``reference``, paired by seed, with Student's interval.
+def differences(table):
+    """Loss of each arm minus that of `DENSE`, paired by seed, with Student's interval of 95 %.
 
-    By ``budget``, ``per_input``, ``arm`` and whether there was a balance loss.
+    By ``budget``, ``per_input``, ``arm`` and whether there was a balance loss. The interval of one
+    seed alone is nan.
     """
     setting = ["budget", "per_input"]
-    theirs = table[table["arm"] == reference]
-    pairs = table[table["arm"] != reference].merge(
-        theirs[[*setting, "seed", "val_loss"]], on=[*setting, "seed"], suffixes=("", " reference")
-    )
-    pairs["difference"] = pairs["val_loss"] - pairs["val_loss reference"]
+    keys = [*setting, "seed"]
+    dense = table[table["arm"] == DENSE].set_index(keys)["val_loss"].rename("dense")
+    pairs = table[table["arm"] != DENSE].join(dense, on=keys, how="inner")
+    pairs["difference"] = pairs["val_loss"] - pairs["dense"]
     pairs["balanced"] = (pairs["balance"] > 0) | (pairs["experts"] == 1)
-    table = pairs.groupby([*setting, "arm", "balanced"], sort=False).agg(
-        total=("total", "first"),
-        loss=("val_loss", "mean"),
-        difference=("difference", "mean"),
-        low=("difference", lambda values: interval(values)[0]),
-        high=("difference", lambda values: interval(values)[1]),
-        seeds=("seed", "size"),
-    )
-    table = table.reset_index()
+    groups = pairs.groupby([*setting, "arm", "balanced"], sort=False)
+    lines = groups.agg(total=("total", "first"), loss=("val_loss", "mean"))
+    mean, error, seeds = (groups["difference"].agg(how) for how in ("mean", "sem", "size"))
+    off = stats.t.ppf(0.975, seeds - 1) * error
+    lines = lines.assign(difference=mean, low=mean - off, high=mean + off, seeds=seeds)
     order = {arm: rank for rank, arm in enumerate(ARMS.values())}
-    places = table["arm"].map(order).fillna(len(order))
-    return table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
-
-
-def interval(values, level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of a mean; nan for one value alone."""
-    if len(values) < 2:
-        return np.nan, np.nan
-    ends = stats.ttest_1samp(np.asarray(values, float), 0).confidence_interval(level)
-    return float(ends.low), float(ends.high)
+    return lines.reset_index().sort_values(
+        "arm", key=lambda arms: arms.map(order).fillna(len(order)), kind="stable", ignore_index=True
+    )
 
 
 def routing(table):
