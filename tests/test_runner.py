@@ -2,9 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import nbformat
+import psutil
 import pytest
 from conftest import Book, forget
 from sizewise.chapters import bounds
@@ -341,3 +345,44 @@ def test_a_file_that_is_no_notebook_is_named(book, content):
 
 def test_kernels_do_not_read_the_profile_of_the_person_who_runs_them(ran):
     assert os.environ["IPYTHONDIR"] == str(ran.book.root / "_build" / "ipython")
+
+
+# ------------------------------------------------------------------ kernels forked from one process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
+def test_forked_kernels_have_no_state_in_common_and_die_alone(book):
+    book.chapter("dies", "import math\nmath.pi = 3\nimport os\nos._exit(3)")
+    book.chapter("changes", "import math\nmath.pi, math.new = 3, 1")
+    alone = book.chapter(
+        "alone",
+        "import math, os, multiprocessing",
+        "print(round(math.pi, 2), hasattr(math, 'new'), 'torch' in __import__('sys').modules)",
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n    print(pool.map(abs, [-1]))",
+    )
+    results, _ = run(jobs=1)
+    assert results["dies"].error.startswith("dies: DeadKernelError: ")
+    assert results["changes"].error is None
+    outputs = [cell["outputs"][0]["text"] for cell in cells(alone)[1:]]
+    assert outputs == [["3.14 False True\n"], ["[1]\n"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
+def test_a_runner_that_is_killed_leaves_no_kernel(book):
+    for name in ("first", "second"):
+        text = f"import os, pathlib, time\npathlib.Path('{name}').write_text(str(os.getpid()))"
+        book.chapter(name, f"{text}\ntime.sleep(300)")
+    runner = subprocess.Popen([sys.executable, "-m", "sizewise", "run", "--jobs", "2"])
+    files = [book.root / "chapters" / name for name in ("first", "second")]
+    wait_for(lambda: all(file.is_file() and file.read_text() for file in files), 120)
+    kernels = [int(file.read_text()) for file in files]
+    runner.kill()
+    runner.wait()
+    wait_for(lambda: not any(psutil.pid_exists(kernel) for kernel in kernels), 30)
+
+
+def wait_for(happened, seconds):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -1,10 +1,12 @@
 """A chapter as a file: its parameters, what in it is volatile, and whether it is up to date."""
 
 import ast
+import functools
 import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -105,28 +107,35 @@ class State:
         return cls(file, fingerprints if isinstance(fingerprints, dict) else {})
 
     def fresh(self, name: str, file: Path) -> bool:
-        return self.known.get(name) == fingerprint(file)
+        return self.known.get(name) == self._fingerprint(file)
 
     def done(self, name: str, file: Path) -> None:
-        self.known[name] = fingerprint(file)
+        self.known[name] = self._fingerprint(file)
         self.file.parent.mkdir(exist_ok=True)
         self.file.write_text(json.dumps(self.known, indent=1, sort_keys=True))
 
+    def _fingerprint(self, file: Path) -> str:
+        """A hash of all that a chapter's outputs follow from, and of the outputs themselves."""
+        files = {file}
+        if reads_chapters(file):
+            files.update(other for other in paths.chapters().values() if other.exists())
+        return self._shared + _hash(files)
 
-def fingerprint(file: Path) -> str:
-    """A hash of all that a chapter's outputs follow from, and of the outputs themselves."""
-    home = paths.root()
-    files = [file, *sorted((home / "book" / "sizewise").rglob("*.py"))]
-    # The manifest follows from the chapters and the data: no chapter follows from it.
-    data = (p for p in (home / "data").rglob("*") if p.is_file() and p.stem != "manifest")
-    files += sorted(data)
-    files += [home / "requirements.txt", home / "_toc.yml"]
-    if reads_chapters(file):
-        files += [f for f in paths.chapters().values() if f.exists() and f != file]
+    @functools.cached_property
+    def _shared(self) -> str:
+        """A hash of what every chapter follows from, as it was when the first was asked about."""
+        home = paths.root()
+        # The manifest follows from the chapters and the data: no chapter follows from it.
+        data = (p for p in (home / "data").rglob("*") if p.is_file() and p.stem != "manifest")
+        library = (home / "book" / "sizewise").rglob("*.py")
+        return _hash({*library, *data, home / "requirements.txt", home / "_toc.yml"})
+
+
+def _hash(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for source in files:
-        digest.update(f"{source.relative_to(home)}\0".encode())
-        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    for file in sorted(files):
+        digest.update(f"{file.relative_to(paths.root())}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 

@@ -5,8 +5,10 @@ paths, versions) is stripped, so a chapter whose results are the same is the sam
 chapter whose notebook, library and data have not changed since its last run is left alone.
 """
 
+import multiprocessing
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -113,12 +115,19 @@ def _run_wave(
         return []
     quiet_kernels()
     todo = [{"name": name, "file": str(file)} for name, file in chapters.items()]
-    run_one = partial(_run_chapter, output=output, values=values)
+    # One chapter alone imports just what it needs. On macOS no process survives a fork for sure.
+    forked = len(chapters) > 1 and sys.platform == "linux"
+    if forked:
+        multiprocessing.set_forkserver_preload([f"{__package__}.kernel"])
+    run_one = partial(
+        _run_chapter, output=output, values=values, forked=forked, environment=dict(os.environ)
+    )
     finished = []
     for config, result in workers.in_processes(
         run_one,
         todo,
         jobs or workers.cores(),
+        forked=forked,
         on_note=lambda config, share: report(config["name"], "running", share),
     ):
         if isinstance(result, Exception):  # its worker died
@@ -129,8 +138,21 @@ def _run_wave(
     return finished
 
 
-def _run_chapter(config: dict[str, str], output: Path | None, values: dict[str, Any]) -> Result:
-    """Run one chapter in this process's kernel; called in a worker process."""
+def _run_chapter(
+    config: dict[str, str],
+    output: Path | None,
+    values: dict[str, Any],
+    forked: bool,
+    environment: dict[str, str],
+) -> Result:
+    """Run one chapter in a kernel of this process; called in a worker process."""
+    os.environ.update(environment)  # a fork server has that of the moment when it started
+    kernels = {}
+    if forked:
+        from . import kernel
+
+        kernels = {"kernel_manager_class": kernel.manager_of(kernel.Forked())}
+
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -151,6 +173,9 @@ def _run_chapter(config: dict[str, str], output: Path | None, values: dict[str, 
             kernel_name="python3",
             language="python",
             progress_bar=False,
+            request_save_on_cell_execute=False,
+            shutdown_kernel="immediate",
+            **kernels,
             cwd=str(paths.root() / "chapters"),
         )
         target.parent.mkdir(parents=True, exist_ok=True)

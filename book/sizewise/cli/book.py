@@ -39,7 +39,6 @@ def run(
     Example: sizewise run parameters -p model=qwen3-8b
     """
     from sizewise import paths
-    from sizewise.chapters import bounds
     from sizewise.chapters import run as runner
 
     from . import output as show
@@ -48,7 +47,10 @@ def run(
     if in_place and (values or output):
         raise ValueError("--in-place renews the book's own pages: no -p and no --output with it")
     selected = runner.resolve(chapters or ())
-    bounds.check(selected, values)
+    if values:
+        from sizewise.chapters import bounds  # reads prices and fits, a second of imports
+
+        bounds.check(selected, values)
     folder = None if in_place else (output or paths.root() / "_build" / "runs").resolve()
     with show.Progress(selected) as progress:
         results = runner.run(

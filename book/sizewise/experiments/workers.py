@@ -80,11 +80,12 @@ def visible_gpus() -> list[str]:
 class Worker:
     """One process, the pipe to it, and the run that it has."""
 
-    def __init__(self, answer_of: Measure, environment: dict[str, str]):
-        context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads
+    def __init__(self, answer_of: Measure, environment: dict[str, str], forked: bool = False):
+        # A fork of this process would copy torch's threads; the fork server has none.
+        context = multiprocessing.get_context("forkserver" if forked else "spawn")
         self.environment = environment
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(answer_of, theirs), daemon=True)
+        self.process = context.Process(target=_serve, args=(answer_of, theirs), daemon=not forked)
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)  # the child reads it before it imports anything
         try:
@@ -126,6 +127,7 @@ def in_processes(
     retries: int = 0,
     environment: dict[str, str] | None = None,
     gpus: list[str] | None = None,
+    forked: bool = False,
     on_note: Callable[[Config, Any], None] = lambda *_: None,
 ) -> Iterator[tuple[Config, Any]]:
     """(configuration, answer) of each run, as they end, by ``number`` worker processes.
@@ -133,14 +135,16 @@ def in_processes(
     ``answer_of`` is a function of a module; what it returns is the answer, and a RuntimeError
     is the answer of a run whose worker died more than ``retries`` times. ``environment`` is what
     the workers have beside this process's own, ``gpus`` are dealt to them in turn, ``on_note``
-    gets what a run sends with `note`.
+    gets what a run sends with `note`. With ``forked`` each run has a fresh worker, forked from a
+    process that has imported what `multiprocessing.set_forkserver_preload` names; it has the
+    environment of the moment when that process started.
     """
     waiting, deaths = deque(todo), {}
     team: list[Worker] = []
     try:
         for index in range(min(number, len(todo))):
             devices = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}
-            team.append(Worker(answer_of, (environment or {}) | devices))
+            team.append(Worker(answer_of, (environment or {}) | devices, forked))
             team[-1].give(waiting.popleft())
         while busy := {worker.pipe: worker for worker in team if worker.config is not None}:
             for pipe in connection.wait(list(busy)):
@@ -155,7 +159,7 @@ def in_processes(
                     code = worker.process.exitcode
                     name = records.identity(config)
                     deaths[name] = deaths.get(name, 0) + 1
-                    replaced = Worker(answer_of, worker.environment)
+                    replaced = Worker(answer_of, worker.environment, forked)
                     team[team.index(worker)] = worker = replaced
                     if deaths[name] <= retries:
                         worker.give(config)
@@ -163,6 +167,10 @@ def in_processes(
                     times = "once" if deaths[name] == 1 else f"{deaths[name]} times"
                     result = RuntimeError(f"its worker died {times} (exit code {code})")
                 if waiting:
+                    if forked and message:
+                        worker.stop()
+                        replaced = Worker(answer_of, worker.environment, forked)
+                        team[team.index(worker)] = worker = replaced
                     worker.give(waiting.popleft())
                 yield config, result
     finally:
