@@ -139,3 +139,19 @@ def test_the_library_imports_without_the_price_list():
 
     code = "import sys, sizewise.data.prices; sys.exit('genai_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# ------------------------------------------------------------------ the chapter on cost
+
+
+def test_the_ladder_has_the_rent_of_stated_hours_and_a_device_without_a_rent_has_none():
+    from sizewise.chapters.tables import cost_and_energy as cost
+    from sizewise.data import catalog
+
+    hours = catalog.run("deepseek-v3")["figures"]["gpu_hours"]["value"]
+    low, high = catalog.hourly_price("H100")
+    row = cost.ladder().set_index("run").loc["DeepSeek-V3"]
+    assert (row["low"], row["high"]) == pytest.approx((low * hours, high * hours))
+    assert catalog.hourly_price("B300") is None
+    assert cost.train(1e24, device="B300").dollars is None
+    assert cost.train(1e24).dollars.low > 0

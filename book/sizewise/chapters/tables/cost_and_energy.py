@@ -164,37 +164,33 @@ def ladder() -> pd.DataFrame:
     (dollars of rent), ``energy`` (as text) and ``kind``.
     """
     first = parameters.count("gpt3-175b").active_without_input_embedding
+    runs = [
+        ("GPT-3", train(6 * first * known(run("gpt-3"), "tokens")).seconds / HOUR),
+        ("Llama 3.1 405B", Range.of(known(run("llama-3.1-405b"), "gpu_hours"))),
+        ("DeepSeek-V3", Range.of(known(run("deepseek-v3"), "gpu_hours"))),
+        ("GPT-4, estimated", train(gpt4()).seconds / HOUR),
+        ("Grok 3, estimated", grok3_hours()),
+        *((name, plan.seconds / HOUR) for name, plan in plans().items()),
+    ]
     lines = []
-    for name, flops, hours, kind in (
-        ("GPT-3", Range.of(6 * first * known(run("gpt-3"), "tokens")), None, "disclosed"),
-        ("Llama 3.1 405B", None, known(run("llama-3.1-405b"), "gpu_hours"), "disclosed"),
-        ("DeepSeek-V3", None, known(run("deepseek-v3"), "gpu_hours"), "disclosed"),
-        ("GPT-4, estimated", gpt4(), None, "estimated by outsiders"),
-        ("Grok 3, estimated", None, grok3_hours(), "estimated by outsiders"),
-        ("5T, sparse", sparse_flops(FIVE), None, "sparse, assumed tokens"),
-        ("10T, sparse", sparse_flops(TEN), None, "sparse, assumed tokens"),
-        ("5T, dense", dense_flops(FIVE), None, "dense, compute-optimal"),
-        ("10T, dense", dense_flops(TEN), None, "dense, compute-optimal"),
-    ):
-        if flops:
-            result = train(flops)
-            cost, joules = result.dollars, result.building_joules
-        else:
-            cost, joules = rent() * hours, building(hours)
+    for name, hours in runs:
+        cost, joules = rent() * hours, building(hours)
+        kind = name.partition(", ")[2] or "disclosed"
         lines.append((name, cost.low, cost.high, span(joules, energy), kind))
     return pd.DataFrame(lines, columns=["run", "low", "high", "energy", "kind"])
 
 
-def train(flops, devices: int = 1, device: str = "H100", price=None):
-    """A run under the chapter's assumptions."""
+def train(flops, devices: int = 1, device: str = "H100"):
+    """A run under the chapter's assumptions, without dollars where no rent is known."""
+    chip = catalog.device(device)
     return training.training_run(
         flops,
-        catalog.device(device),
+        chip,
         devices,
         utilization=UTILIZATION,
         power=DRAWN,
         overhead=overhead(),
-        price=price if price is not None else rent(),
+        price=catalog.hourly_price(chip.name),
     )
 
 
@@ -291,7 +287,7 @@ def own_run(model: str, tokens: float, device: str, devices: int) -> pd.DataFram
     """A run of the reader's: FLOPs, days, electricity and rent."""
     count = parameters.count(model)
     flops = training.training_operations(count.active_without_input_embedding, tokens)
-    result = train(flops, devices, device, catalog.hourly_price(catalog.device(device).name))
+    result = train(flops, devices, device)
     unknown = "not published for this device"
     joules, cost = result.building_joules, result.dollars
     lines = {
@@ -308,17 +304,15 @@ def own_run(model: str, tokens: float, device: str, devices: int) -> pd.DataFram
 
 def states() -> pd.DataFrame:
     """Bytes of training state by optimizer, and the H100s that store them."""
-    capacity, table = (
-        catalog.device("H100").memory_bytes,
-        pd.DataFrame(
-            {
-                "optimizer": name,
-                "bytes a parameter": optimizer.total,
-                "5T": training.state_bytes(int(FIVE), name).total,
-                "10T": training.state_bytes(int(TEN), name).total,
-            }
-            for name, optimizer in training.OPTIMIZERS.items()
-        ),
+    capacity = catalog.device("H100").memory_bytes
+    table = pd.DataFrame(
+        {
+            "optimizer": name,
+            "bytes a parameter": optimizer.total,
+            "5T": training.state_bytes(int(FIVE), name).total,
+            "10T": training.state_bytes(int(TEN), name).total,
+        }
+        for name, optimizer in training.OPTIMIZERS.items()
     )
     for size in ("5T", "10T"):
         table[f"H100s for {size}"] = np.ceil(table[size] / capacity).astype(int)
