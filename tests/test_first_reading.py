@@ -31,17 +31,6 @@ def _cells(name):
     return notebook.read(CHAPTERS[name])["cells"]
 
 
-def spine(name):
-    """The words that stand open before the exercises; a glued number is one, a formula none."""
-    text = "\n\n".join(prose(name)).partition("## Try it")[0]
-    skipped = (
-        r"^:::\{dropdown\}.*?^:::\s*$|\$\$.*?\$\$|\{cite:p\}`[^`]*`|^[`:]{3,}[^\n]*$|^:\w+:[^\n]*$"
-    )
-    text = re.sub(skipped, "", text, flags=re.S | re.M)
-    text = re.sub(r"\{glue:text\}`[^`]*`", "0", text)
-    return [word for word in text.split() if re.search(r"\w", word)]
-
-
 def glued(name):
     """The texts that a chapter's stored outputs hold for the prose, by name."""
     found = {}
@@ -100,18 +89,6 @@ class TestFrontPage:
         assert "{glue} front_figure" in above
         assert "{calculator} fit" in above
         assert 'action="chapters/ledger.html"' in above
-
-
-class TestLength:
-    """A chapter reads in five minutes, and what is folded stays in proportion."""
-
-    @pytest.mark.parametrize("chapter", CHAPTERS)
-    def test_what_stands_open_has_nine_hundred_words(self, chapter):
-        assert 100 < len(spine(chapter)) <= 900
-
-    @pytest.mark.parametrize("chapter", CHAPTERS)
-    def test_all_of_its_prose_has_fourteen_hundred(self, chapter):
-        assert len(" ".join(prose(chapter)).split()) <= 1400
 
 
 class TestReadme:
