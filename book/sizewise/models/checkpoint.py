@@ -60,29 +60,18 @@ GGML_TYPES = {
     35: ("TQ2_0", 256, 66),
     39: ("MXFP4", 32, 17),
 }
+# Bits of a value of each of safetensors' types.
 SAFETENSORS_BITS = {
-    "F64": 64,
-    "I64": 64,
-    "U64": 64,
-    "F32": 32,
-    "I32": 32,
-    "U32": 32,
-    "C64": 64,
-    "F16": 16,
-    "BF16": 16,
-    "I16": 16,
-    "U16": 16,
-    "F8_E4M3": 8,
-    "F8_E5M2": 8,
-    "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8,
-    "F8_E5M2FNUZ": 8,
-    "I8": 8,
-    "U8": 8,
-    "BOOL": 8,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "F4": 4,
+    name: bits
+    for bits, names in {
+        64: "F64 I64 U64 C64",
+        32: "F32 I32 U32",
+        16: "F16 BF16 I16 U16",
+        8: "F8_E4M3 F8_E5M2 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ I8 U8 BOOL",
+        6: "F6_E2M3 F6_E3M2",
+        4: "F4",
+    }.items()
+    for name in names.split()
 }
 # A number of the GGUF key-value types: struct's letter.
 _NUMBERS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}

@@ -217,14 +217,20 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def _path(name: str) -> tuple[Path | None, bool]:
-    """The file that ``name`` may be, None if it can be none, and whether it names a folder."""
+def as_path(name: str) -> Path | None:
+    """The path of this name; None if it can be none."""
     try:
         path = Path(name).expanduser()
-        folder = bool(name) and path.is_dir()
+        path.exists()
     except (OSError, RuntimeError, ValueError):  # too long, ~ of nobody, a null byte
-        return None, False
-    if not folder:
+        return None
+    return path
+
+
+def _path(name: str) -> tuple[Path | None, bool]:
+    """The file that ``name`` may be, None if it can be none, and whether it names a folder."""
+    path = as_path(name)
+    if path is None or not name or not path.is_dir():
         return path, False
     files = [path / "config.json", path / "params.json", *sorted(path.glob("*.gguf"))]
     return next((file for file in files if file.is_file()), files[0]), True

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from .architecture import Tensors
+from .config import MAX_LAYERS
+from .from_config import EXPERTS, TOP_K
 
 # The field's usual names, each with the others seen on the hub.
 ALIASES = {
@@ -40,20 +42,11 @@ ALIASES = {
         "max_context_length",
     ),
     "tie_word_embeddings": ("share_input_output_layers",),
-    "num_experts": ("num_local_experts", "n_routed_experts", "moe_num_experts"),
-    "num_experts_per_tok": (
-        "num_experts_per_token",
-        "moe_topk",
-        "moe_top_k",
-        "moe_k",
-        "top_k_experts",
-        "experts_per_token",
-        "n_activated_experts",
-    ),
+    EXPERTS[0]: EXPERTS[1:],
+    TOP_K[0]: TOP_K[1:],
     "num_shared_experts": ("n_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
     "first_k_dense_replace": ("n_dense_layers", "moe_layer_start_index"),
 }
-MAX_LAYERS = 10_000
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
@@ -62,14 +55,8 @@ def fields(raw: dict[str, Any]) -> dict[str, Any]:
 
     Heads and widths that differ from layer to layer are under ``per_layer``, one mapping a layer.
     """
-    text: dict[str, Any] = next(
-        (
-            raw[key]
-            for key in ("text_config", "llm_config", "language_config")
-            if isinstance(raw.get(key), dict)
-        ),
-        {},
-    )
+    parts = (raw.get(key) for key in ("text_config", "llm_config", "language_config"))
+    text: dict[str, Any] = next((part for part in parts if isinstance(part, dict)), {})
     merged = {k: v for k, v in raw.items() if not isinstance(v, dict)} | text
     for name, others in ALIASES.items():
         stated = [merged[key] for key in (name, *others) if merged.get(key) is not None]
@@ -90,9 +77,9 @@ def _per_layer(stated: dict[str, Any]) -> list[dict[str, int]]:
     if type(depth) is not int or type(width) is not int or not 0 < depth <= MAX_LAYERS:
         return []
     rows: list[dict[str, int]] = [{} for _ in range(depth)]
-    for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
+    for name in ("num_attention_heads", "num_key_value_heads"):
         value = stated.get(name)
-        if isinstance(value, list) and len(value) == depth and name != "intermediate_size":
+        if isinstance(value, list) and len(value) == depth:
             for row, special in zip(rows, value, strict=True):
                 row[name] = special
     factors = stated.get("ffn_multipliers")
@@ -162,11 +149,11 @@ def config(raw: dict[str, Any]) -> SimpleNamespace:
         stated["layer_types"] = [
             "full_attention" if n + 1 in full else "linear_attention" for n in range(depth)
         ]
-        stated["linear_num_heads"], stated["linear_head_dim"] = (
-            linear["num_heads"],
-            linear["head_dim"],
-        )
-        stated["linear_conv_kernel_dim"] = linear["short_conv_kernel_size"]
+        stated |= {
+            "linear_num_heads": linear["num_heads"],
+            "linear_head_dim": linear["head_dim"],
+            "linear_conv_kernel_dim": linear["short_conv_kernel_size"],
+        }
     kinds = stated.get("attn_type_list")
     if isinstance(kinds, list) and len(kinds) == depth:  # MiniMax-Text-01: 1 is softmax attention
         stated["layer_types"] = ["full_attention" if kind else "linear_attention" for kind in kinds]
@@ -204,11 +191,8 @@ def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
     rows = [Tensors("embed_tokens.weight", "input embedding", (vocab, width))]
     for numbers in alike.values():
         special = stated["per_layer"][numbers[0]] if stated["per_layer"] else {}
-        linear, layers, here = (
-            kinds[numbers[0]] == "linear_attention",
-            tuple(numbers),
-            stated | special,
-        )
+        linear = kinds[numbers[0]] == "linear_attention"
+        layers, here = tuple(numbers), stated | special
         matrix = [("self_attn.linear.weight", (width, width))]
         shapes = _linear(here, width) if linear else _attention(here, width)
         shapes = [[], matrix, shapes][special.get("attention", 2)]
@@ -218,12 +202,9 @@ def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
             rows += _mlps(here, width, layers)
         elif special["mlp"] == 1:
             rows.append(_row("mlp.linear.weight", "mlp", (width, width), layers))
-        norms = [
-            name
-            for name, part in (("input", "attention"), ("post_attention", "mlp"))
-            if special.get(part, 2)
-        ]
-        rows += [_row(f"{name}_layernorm.weight", "norm", (width,), layers) for name in norms]
+        for name, part in (("input", "attention"), ("post_attention", "mlp")):
+            if special.get(part, 2):
+                rows.append(_row(f"{name}_layernorm.weight", "norm", (width,), layers))
     rows.append(Tensors("norm.weight", "norm", (width,)))
     if not stated.get("tie_word_embeddings", False):
         rows.append(Tensors("lm_head.weight", "output head", (vocab, width)))
@@ -294,15 +275,15 @@ def _mlps(stated: dict, width: int, every: tuple[int, ...]) -> list[Tensors]:
     inner = stated.get("moe_intermediate_size") or dense
     outer = stated.get("routed_expert_hidden_size") or width  # Kimi K3: experts in a narrower space
     rows = _mlp("mlp", "mlp", width, stated.get("dense_intermediate_size") or dense, without)
-    for name, shape in (
-        ("gate_up_proj", (experts, 2 * inner, outer)),
-        ("down_proj", (experts, outer, inner)),
-    ):
-        rows.append(_row(f"mlp.experts.{name}", "routed experts", shape, with_experts))
-    rows.append(_row("mlp.gate.weight", "router", (experts, width), with_experts))
+    matrices: list[tuple[str, str, tuple[int, ...]]] = [
+        ("experts.gate_up_proj", "routed experts", (experts, 2 * inner, outer)),
+        ("experts.down_proj", "routed experts", (experts, outer, inner)),
+        ("gate.weight", "router", (experts, width)),
+    ]
     if outer != width:
-        rows.append(_row("mlp.routed_expert_down_proj.weight", "mlp", (outer, width), with_experts))
-        rows.append(_row("mlp.routed_expert_up_proj.weight", "mlp", (width, outer), with_experts))
+        matrices.append(("routed_expert_down_proj.weight", "mlp", (outer, width)))
+        matrices.append(("routed_expert_up_proj.weight", "mlp", (width, outer)))
+    rows += [_row(f"mlp.{name}", kind, shape, with_experts) for name, kind, shape in matrices]
     shared = stated.get("num_shared_experts") or 0
     shared = max(shared, default=0) if isinstance(shared, list) else shared
     wide = stated.get("shared_expert_intermediate_size") or shared * inner

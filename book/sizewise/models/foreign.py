@@ -20,6 +20,16 @@ def translated(fields: dict[str, Any]) -> dict[str, Any] | None:
         raise ValueError(f"a params.json without a usable shape ({error})") from None
 
 
+def _shape(fields: dict[str, Any]) -> dict[str, Any]:
+    """What all three makers call alike."""
+    return {
+        "hidden_size": fields["dim"],
+        "num_hidden_layers": fields["n_layers"],
+        "num_attention_heads": fields["n_heads"],
+        "num_key_value_heads": fields.get("n_kv_heads") or fields["n_heads"],
+    }
+
+
 LATENT = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 
 
@@ -44,33 +54,29 @@ def _llama(fields: dict[str, Any]) -> dict[str, Any]:
         longest = {"max_position_embeddings": 8_192}
     elif (fields.get("norm_eps") or 0) >= 1e-5:  # Llama 2; Llama 1 has 1e-6
         longest = {"max_position_embeddings": 4_096}
-    return longest | {
-        "model_type": "llama",
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": fields["n_layers"],
-        "num_attention_heads": fields["n_heads"],
-        "num_key_value_heads": fields.get("n_kv_heads") or fields["n_heads"],
-        "vocab_size": vocabulary,
-        # Llama 3.2's 1B and 3B are tied, and no field says so: its file has 2.47 GB for the 1B.
-        "tie_word_embeddings": small,
-        "_note": note
-        + (
-            "; tied, as Llama 3.2's small models are"
-            if small
-            else "; an output head of its own is assumed"
-        ),
-    }
+    note += (
+        "; tied, as Llama 3.2's small models are"
+        if small
+        else "; an output head of its own is assumed"
+    )
+    return (
+        longest
+        | _shape(fields)
+        | {
+            "model_type": "llama",
+            "intermediate_size": inner,
+            "vocab_size": vocabulary,
+            # Llama 3.2's 1B and 3B are tied, and no field says so: its file has 2.47 GB for the 1B.
+            "tie_word_embeddings": small,
+            "_note": note,
+        }
+    )
 
 
 def _mistral(fields: dict[str, Any]) -> dict[str, Any]:
-    result = {
+    result = _shape(fields) | {
         "model_type": "mistral",
-        "hidden_size": fields["dim"],
         "intermediate_size": fields["hidden_dim"],
-        "num_hidden_layers": fields["n_layers"],
-        "num_attention_heads": fields["n_heads"],
-        "num_key_value_heads": fields.get("n_kv_heads") or fields["n_heads"],
         "head_dim": fields.get("head_dim") or fields["dim"] // fields["n_heads"],
         "vocab_size": fields["vocab_size"],
         "sliding_window": fields.get("sliding_window"),
@@ -103,12 +109,9 @@ def _mistral(fields: dict[str, Any]) -> dict[str, Any]:
 def _deepseek(fields: dict[str, Any]) -> dict[str, Any]:
     names = {
         "vocab_size": "vocab_size",
-        "dim": "hidden_size",
         "inter_dim": "intermediate_size",
         "moe_inter_dim": "moe_intermediate_size",
-        "n_layers": "num_hidden_layers",
         "n_dense_layers": "first_k_dense_replace",
-        "n_heads": "num_attention_heads",
         "n_routed_experts": "n_routed_experts",
         "n_shared_experts": "n_shared_experts",
         "n_activated_experts": "num_experts_per_tok",
@@ -117,10 +120,9 @@ def _deepseek(fields: dict[str, Any]) -> dict[str, Any]:
         **{name: name for name in (*LATENT, "index_n_heads", "index_head_dim", "index_topk")},
     }
     result = {new: fields[old] for old, new in names.items() if old in fields}
-    result |= {
+    result |= _shape(fields) | {
         "model_type": "deepseek_v32" if fields.get("index_n_heads") else "deepseek_v3",
         "q_lora_rank": fields.get("q_lora_rank") or None,
-        "num_key_value_heads": fields.get("n_heads"),
         "tie_word_embeddings": False,
         "_note": "read as a configuration of DeepSeek's own code",
     }

@@ -38,9 +38,8 @@ TOP_K = (
     "moe_k",
     "top_k_experts",
     "experts_per_token",
+    "n_activated_experts",
 )
-
-
 # By definition of the architecture: Fedus et al. 2021, section 2.1; NLLB team 2022, section 6.2.
 FIXED_TOP_K = {"switch_transformers": 1, "nllb-moe": 2}
 GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")

@@ -14,13 +14,13 @@ from typing import Any
 from sizewise import units
 from sizewise.data import catalog
 
-from . import checkpoint, parameters
+from . import checkpoint, parameters, pretrained
 from . import config as configs
 from .config import one_line
+from .from_config import GENERATES
+from .pretrained import DTYPES
 
-CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ def find(name: str) -> Source:
     without weights in safetensors, for encoders and for models that are quantized already. Of a
     hub id only the configuration and the list of its files are fetched.
     """
-    from . import pretrained
-
-    path = _path(name)
+    path = configs.as_path(name)
     if path and path.suffix.lower() == ".gguf":
         stored = checkpoint.read(path)
         return Source(name, "gguf", path, stored.parameters, stored)
@@ -114,8 +112,6 @@ def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, checkpoint.Chec
     """
     from transformers.utils import logging
 
-    from . import pretrained
-
     logging.disable_progress_bar()  # who loads shows how far it is
     if source.kind == "pretrained":
         with redirect_stderr(StringIO()):
@@ -140,8 +136,6 @@ def reader(source: Source) -> tuple[Any, int | None]:
     A pinned model is fetched for it. Raises ValueError in one line if they cannot be read.
     """
     from transformers import AutoConfig, AutoTokenizer
-
-    from . import pretrained
 
     where: str | Path = source.path or source.name
     options: dict[str, Any] = {"local_files_only": source.kind != "hub"}
@@ -198,7 +192,7 @@ def _check(name: str, spec: configs.Spec) -> None:
     """
     configs.build(spec)
     classes = spec.fields.get("architectures") or []
-    if classes and not any(str(name).endswith(CAUSAL) for name in classes):
+    if classes and not any(str(name).endswith(GENERATES) for name in classes):
         raise ValueError(f"{name}: {classes[0]} is no causal language model")
     if spec.fields.get("quantization_config"):
         raise ValueError(f"{name}: is quantized already; start from its full weights")
@@ -218,12 +212,3 @@ def _in_safetensors(name: str) -> bool:
     except Exception:  # offline, or the hub is: each way raises something else
         return True
     return any(re.fullmatch(r"[^/]+\.safetensors", file.rfilename) for file in listed)
-
-
-def _path(name: str) -> Path | None:
-    try:
-        path = Path(name).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError):  # too long, ~ of nobody, a null byte
-        return None
-    return path

@@ -400,11 +400,8 @@ def tally(
         kinds[row.kind] += row.parameters
         for layer in row.layers:
             stacks[row.name.split(".*.")[0]][layer] += row.parameters // len(row.layers)
-    total, routed, embedding = (
-        sum(kinds.values()),
-        kinds["routed experts"],
-        kinds["input embedding"],
-    )
+    total = sum(kinds.values())
+    routed, embedding = kinds["routed experts"], kinds["input embedding"]
     used, notes = experts_per_token if routed else None, list(assumptions)
     active: int | None = total
     if routed and experts and used is not None:
