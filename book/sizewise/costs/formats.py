@@ -35,15 +35,7 @@ class Format:
 # Kinds as `parameters` names them. A quantizer replaces linear layers: these are none, or are
 # left out by default because they are few and matter.
 KEPT = frozenset(
-    {
-        "input embedding",
-        "other embeddings",
-        "output head",
-        "norm",
-        "router",
-        "vision",
-        "other",
-    }
+    ("input embedding", "other embeddings", "output head", "norm", "router", "vision", "other")
 )
 ONLY_EXPERTS = KEPT | {"attention", "mlp", "shared experts", "state space"}
 
@@ -52,10 +44,25 @@ def _table(*formats: Format) -> dict[str, Format]:
     return {entry.name: entry for entry in formats}
 
 
+def _linear(name: str, bits: float, note: str, *aliases: str, per_row: float = 0) -> Format:
+    """A format that linear layers alone have."""
+    return Format(name, bits, per_row, note, KEPT, aliases=aliases)
+
+
+def _mlx_format(bits: int) -> Format:
+    keeps = frozenset(("norm", "vision", "other"))
+    note = "16-bit scale and bias for 64, embeddings and head too"
+    aliases = (f"mlx-{bits}", f"mlx{bits}")
+    return Format(f"mlx-{bits}bit", bits + 32 / 64, 0, note, keeps, aliases=aliases)
+
+
 def _gguf(name: str, bits: float, note: str, *aliases: str) -> Format:
     return Format(name, bits, note=f"GGUF: {note}", mixture=name.upper(), aliases=aliases)
 
 
+EXPONENT = "8-bit exponent for 32: OCP Microscaling v1.0"
+TENSOR = "one scale a tensor, not counted"
+DOUBLE = 8 / 64 + 32 / (64 * 256)  # bits of scales that are quantized themselves
 PLAIN = (
     Format("fp32", 32, aliases=("float32", "f32")),
     Format("bf16", 16, aliases=("bfloat16",)),
@@ -63,80 +70,38 @@ PLAIN = (
 )
 WEIGHTS = _table(
     *PLAIN,
-    Format(
-        "fp8",
-        8,
-        0,
-        "one scale a tensor, not counted; head and embeddings in 16 bits",
-        KEPT,
-        aliases=("float8", "fp8-dynamic", "e4m3"),
-    ),
-    Format(
-        "fp8-block", 8 + 32 / 128**2, 0, "fp32 scale for 128 x 128: DeepSeek-V3, section 3.3", KEPT
-    ),
-    Format("mxfp8", 8 + 8 / 32, 0, "8-bit exponent for 32: OCP Microscaling v1.0", KEPT),
-    Format(
+    _linear("fp8", 8, f"{TENSOR}; head and embeddings in 16 bits", "float8", "fp8-dynamic", "e4m3"),
+    _linear("fp8-block", 8 + 32 / 128**2, "fp32 scale for 128 x 128: DeepSeek-V3, section 3.3"),
+    _linear("mxfp8", 8 + 8 / 32, EXPONENT),
+    _linear(
         "int8",
         8,
-        32,
         "fp32 scale an output row: LLM.int8(), Dettmers et al. 2022",
-        KEPT,
-        aliases=("llm-int8", "bnb-8bit", "w8a8", "w8a16"),
+        *("llm-int8", "bnb-8bit", "w8a8", "w8a16"),
+        per_row=32,
     ),
-    Format("nf4", 4 + 32 / 64, 0, "fp32 scale for 64: QLoRA, section 3", KEPT, "", ("bnb-4bit",)),
-    Format(
-        "nf4-dq",
-        4 + 8 / 64 + 32 / (64 * 256),
-        0,
-        "scales in 8 bits: QLoRA, section 3",
-        KEPT,
-        aliases=("qlora",),
-    ),
-    Format("fp4", 4 + 32 / 64, 0, "bitsandbytes: fp32 scale for 64", KEPT),
-    Format("fp4-dq", 4 + 8 / 64 + 32 / (64 * 256), 0, "bitsandbytes: scales in 8 bits", KEPT),
-    Format(
-        "mxfp4",
-        4 + 8 / 32,
-        0,
-        "8-bit exponent for 32: OCP Microscaling v1.0; of sparse models "
-        "the experts alone, as in gpt-oss",
-        KEPT,
-    ),
-    Format("nvfp4", 4 + 8 / 16, 0, "fp8 scale for 16; one fp32 a tensor not counted", KEPT),
+    _linear("nf4", 4 + 32 / 64, "fp32 scale for 64: QLoRA, section 3", "bnb-4bit"),
+    _linear("nf4-dq", 4 + DOUBLE, "scales in 8 bits: QLoRA, section 3", "qlora"),
+    _linear("fp4", 4 + 32 / 64, "bitsandbytes: fp32 scale for 64"),
+    _linear("fp4-dq", 4 + DOUBLE, "bitsandbytes: scales in 8 bits"),
+    _linear("mxfp4", 4 + 8 / 32, f"{EXPONENT}; of sparse models the experts alone, as in gpt-oss"),
+    _linear("nvfp4", 4 + 8 / 16, "fp8 scale for 16; one fp32 a tensor not counted"),
     Format("int4", 4, 0, "every weight and no scales: a bound, not a format"),
-    Format("int4-g32", 4 + 16 / 32, 0, "16-bit scale for 32, symmetric", KEPT),
-    Format(
+    _linear("int4-g32", 4 + 16 / 32, "16-bit scale for 32, symmetric"),
+    _linear(
         "int4-g128",
         4 + 16 / 128,
-        0,
         "fp16 scale for 128, symmetric: GPTQ",
-        KEPT,
-        aliases=("gptq", "w4a16", "marlin", "int4-gptq"),
+        *("gptq", "w4a16", "marlin", "int4-gptq"),
     ),
-    Format(
+    _linear(
         "int4-g128-zero",
         4 + 20 / 128,
-        0,
         "fp16 scale and 4-bit zero point for 128: AWQ",
-        KEPT,
-        aliases=("awq", "int4-awq"),
+        *("awq", "int4-awq"),
     ),
-    Format(
-        "mlx-4bit",
-        4 + 32 / 64,
-        0,
-        "16-bit scale and bias for 64, embeddings and head too",
-        frozenset({"norm", "vision", "other"}),
-        aliases=("mlx-4", "mlx4"),
-    ),
-    Format(
-        "mlx-8bit",
-        8 + 32 / 64,
-        0,
-        "16-bit scale and bias for 64, embeddings and head too",
-        frozenset({"norm", "vision", "other"}),
-        aliases=("mlx-8", "mlx8"),
-    ),
+    _mlx_format(4),
+    _mlx_format(8),
     _gguf("q8_0", 8.5, "fp16 scale for 32", "q8"),
     _gguf("q6_k", 6.5625, "210 bytes for 256", "q6"),
     _gguf("q5_k_m", 5.69, "q5_k, and q6_k in half of the value and down projections", "q5_k", "q5"),
@@ -156,7 +121,7 @@ WEIGHTS = _table(
 )
 CACHES = _table(
     *PLAIN,
-    Format("fp8", 8, note="one scale a tensor, not counted", aliases=("fp8_e4m3", "fp8_e5m2")),
+    Format("fp8", 8, note=TENSOR, aliases=("fp8_e4m3", "fp8_e5m2")),
     Format("int8", 8, note="scales not counted"),
     Format("int8-token", 8, 16, note="fp16 scale a vector"),
     Format("q8_0", 8 + 16 / 32, note="GGUF: fp16 scale for 32", aliases=("q8",)),
@@ -214,6 +179,13 @@ class Stored:
         return "+".join(dict.fromkeys([self.format.name, *others])) + expert_format
 
 
+# Fields that list the modules that a quantizer was told to leave.
+_LEFT_ALONE = (
+    *("modules_to_not_convert", "ignored_layers", "ignore"),
+    *("exclude_modules", "llm_int8_skip_modules", "exclude"),
+)
+
+
 def stored(fields: dict[str, Any]) -> Stored | None:
     """What ``quantization_config`` says of the stored weights; None for plain ones.
 
@@ -239,16 +211,7 @@ def stored(fields: dict[str, Any]) -> Stored | None:
         result = _METHODS[method](config)
     else:
         raise _unknown(method)
-    patterns = []
-    for key in (
-        "modules_to_not_convert",
-        "ignored_layers",
-        "ignore",
-        "exclude_modules",
-        "llm_int8_skip_modules",
-        "exclude",
-    ):
-        patterns += [str(entry) for entry in config.get(key) or ()]
+    patterns = [str(entry) for key in _LEFT_ALONE for entry in config.get(key) or ()]
     if config.get("weight_block_size") and "config_groups" in config:
         # NVFP4 experts in a file of block-wise fp8: what the groups leave alone stays in fp8.
         beside = tuple(p for p in patterns if not re.search(r"head|mtp|embed|norm|gate$", p))
@@ -390,26 +353,12 @@ def _mlx(config: dict) -> Format:
 
 def _hqq(config: dict) -> Format:
     inner = (config.get("quant_config") or {}).get("weight_quant_params") or config
-    return _bits(
-        _number(inner, ("nbits", "bits"), 4), _number(inner, ("group_size",), 64), 32, "hqq"
-    )
-
-
-def _aqlm(config: dict) -> Format:
-    codes = _number(config, ("num_codebooks",), 1) * _number(config, ("nbits_per_codebook",), 16)
-    values = _number(config, ("in_group_size",), 8) * _number(config, ("out_group_size",), 1)
-    return _bits(codes / values, 0, 16, "aqlm")
+    bits, group = _number(inner, ("nbits", "bits"), 4), _number(inner, ("group_size",), 64)
+    return _bits(bits, group, 32, "hqq")
 
 
 def _fp8(config: dict) -> Format:
     return WEIGHTS["fp8-block" if config.get("weight_block_size") else "fp8"]
-
-
-def _quanto(config: dict) -> Format:
-    kind = str(config.get("weights") or "int8")
-    if "8" in kind:
-        return WEIGHTS["fp8" if "float" in kind else "int8"]
-    return _bits(2 if "2" in kind else 4, 128, 32, kind)
 
 
 _METHODS = {
@@ -420,13 +369,8 @@ _METHODS = {
     "mxfp8": lambda config: WEIGHTS["mxfp8"],
     "quark": _quark,
     "torchao": _torchao,
-    "quanto": _quanto,
     "hqq": _hqq,
-    "aqlm": _aqlm,
-    "eetq": lambda config: WEIGHTS["int8"],
-    "bitnet": lambda config: _bits(2, 0, 16, "ternary"),  # four ternary values in a byte
     "exl2": lambda config: _bits(_number(config, ("bits",)), 0, 0, "exl2"),
-    "exl3": lambda config: _bits(_number(config, ("bits",)), 0, 0, "exl3"),
     "bitsandbytes": _bitsandbytes,
     "bitsandbytes_4bit": _bitsandbytes,
     "bitsandbytes_8bit": _bitsandbytes,

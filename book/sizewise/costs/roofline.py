@@ -122,18 +122,11 @@ def decode(
     attended = sum(_attended(layer, context, absorbed) for layer in model.layers)
     return _floor(
         "decode",
-        model,
-        device,
-        context,
-        batch,
-        batch,
-        weight_bytes=touched_bytes(model, batch, weights),
-        cache_bytes=kv_read_bytes(model, context, batch, kv, absorbed=absorbed),
-        attention_operations=real(batch * attended),
-        compute=compute,
-        devices=devices,
-        price=price,
-        notes=[f"weights in {weight_parts.scheme(model, weights).name}, cache in {kv}"],
+        (model, device, devices, compute, price),
+        (context, batch, batch),
+        (touched_bytes(model, batch, weights), real(2 * _multiplied(model) * batch)),
+        (kv_read_bytes(model, context, batch, kv, absorbed=absorbed), real(batch * attended)),
+        [f"weights in {weight_parts.scheme(model, weights).name}, cache in {kv}"],
     )
 
 
@@ -156,21 +149,18 @@ def prefill(
     attend with keys and values expanded for every head, which takes fewer operations here.
     """
     context, batch = whole("context", context), whole("batch", batch)
+    tokens = batch * context
+    read, multiplied = touched_bytes(model, tokens, weights), _multiplied(model)
+    heads = min(multiplied, model.vocab_size * model.hidden_size)  # scores the last token only
+    products = 2 * ((multiplied - heads) * tokens + heads * batch)
     scores = sum(_attended_by_all(layer, context) for layer in model.layers)
     return _floor(
         "prefill",
-        model,
-        device,
-        context,
-        batch,
-        batch * context,
-        weight_bytes=touched_bytes(model, batch * context, weights),
-        cache_bytes=float(kv_cache_bytes(model, context, batch, kv)),
-        attention_operations=float(batch * scores),
-        compute=compute,
-        devices=devices,
-        price=price,
-        notes=[
+        (model, device, devices, compute, price),
+        (context, batch, tokens),
+        (read, float(products)),
+        (float(kv_cache_bytes(model, context, batch, kv)), float(batch * scores)),
+        [
             f"weights in {weight_parts.scheme(model, weights).name}, cache in {kv}",
             "the causal mask halves attention",
         ],
@@ -354,24 +344,23 @@ def _state_operations(layer) -> float:
     return 2 * layer.state.conv_values + STATE_OPERATIONS * layer.state.recurrent_values
 
 
+def _multiplied(model: Model) -> int:
+    """Parameters that a token of text is multiplied with."""
+    return stated(model, "active") - model.lookup - model.vision
+
+
 def _floor(
-    step,
-    model,
-    device,
-    context,
-    batch,
-    tokens,
-    *,
-    weight_bytes,
-    cache_bytes,
-    attention_operations,
-    compute,
-    devices,
-    price,
-    notes,
+    step: str,
+    question,
+    sizes: tuple[int, int, int],
+    products: tuple[float, float],
+    attended: tuple[float, float],
+    notes: list[str],
 ) -> Floor:
-    devices = whole("devices", devices)
-    peak = peak_operations(device, compute)
+    """The floor of a step whose two phases take these (bytes, operations)."""
+    model, device, devices, compute, price = question
+    context, batch, tokens = sizes
+    devices, peak = whole("devices", devices), peak_operations(device, compute)
     if model.experts:
         notes.append("tokens choose experts uniformly and independently")
     notes += [
@@ -381,15 +370,8 @@ def _floor(
         if peak
         else f"arithmetic ignored: {device.name} states no {compute} peak",
     ]
-
-    multiplied = stated(model, "active") - model.lookup - model.vision
-    if step == "prefill":
-        heads = min(multiplied, model.vocab_size * model.hidden_size)  # scores the last token only
-        weight_operations = 2 * ((multiplied - heads) * tokens + heads * batch)
-    else:
-        weight_operations = 2 * multiplied * tokens
-    weights = phase(weight_bytes, real(weight_operations), device, compute, devices)
-    attention = phase(cache_bytes, attention_operations, device, compute, devices)
+    weights = phase(*products, device, compute, devices)
+    attention = phase(*attended, device, compute, devices)
     seconds = weights.seconds + attention.seconds
     joules = dollars = None
     if device.tdp_watts:
@@ -398,17 +380,6 @@ def _floor(
     if price is not None:
         dollars = Range.of(price, "price") * hours_per_million(devices, seconds, tokens)
         notes.append("every device is paid for while it works, not while it waits")
-    return Floor(
-        step,
-        model.name,
-        device.name,
-        devices,
-        context,
-        batch,
-        tokens,
-        weights,
-        attention,
-        joules,
-        dollars,
-        tuple(notes),
-    )
+    names = (model.name, device.name, devices)
+    phases = (weights, attention)
+    return Floor(step, *names, context, batch, tokens, *phases, joules, dollars, tuple(notes))
