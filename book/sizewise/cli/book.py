@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from . import complete
+from . import options
+from .options import Json
 
 
 def run(
@@ -16,7 +17,7 @@ def run(
         typer.Argument(
             metavar="[CHAPTER...]",
             help="All, if none is named.",
-            autocompletion=complete.chapters,
+            autocompletion=options.chapters,
         ),
     ] = None,
     parameter: Annotated[
@@ -66,7 +67,7 @@ def list_claims(
     verdict: Annotated[
         str, typer.Option(help="Only claims with this verdict, such as contradicted, or waiting.")
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    json: Json = False,
 ):
     """Show the ledger: each claim, the chapter that owns it, and the verdict it computed."""
     from sizewise import units

@@ -10,7 +10,8 @@ import typer
 
 from sizewise.units import optional
 
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+from .options import Json
+
 MOST_REPEATS = 1000
 AT_ONCE = 64  # questions
 LINES = 20  # items in sight

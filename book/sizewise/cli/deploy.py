@@ -7,6 +7,7 @@ import typer
 from sizewise.units import optional, si
 
 from .forecast import Concurrency, Framework, Host, Input, Output
+from .options import Json
 from .output import as_json, lines, listing, print_table, table, warn
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name, file, folder or hub id.")]
@@ -27,7 +28,6 @@ Usable = Annotated[
     typer.Option(help="Share of a device's memory free for it; default 0.9, unified memory 0.75."),
 ]
 Gpus = Annotated[int | None, typer.Option(help="Devices; without --tp all of a stage share it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Estimate an architecture that has no class.")
 ]

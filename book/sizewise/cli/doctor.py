@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from .options import Json
 
 PARTS = {  # packages by what they are for; none is imported, so that this takes no time
     "counting and sizing": ("numpy", "scipy", "pyyaml", "torch", "transformers"),
@@ -21,9 +21,7 @@ PARTS = {  # packages by what they are for; none is imported, so that this takes
 GPU_SECONDS = 10
 
 
-def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
-):
+def doctor(json: Json = False):
     """Say what is installed, what the caches hold, and whether a GPU is here.
 
     Nothing is downloaded, imported or changed. Keys are named, never shown.
@@ -40,15 +38,13 @@ def doctor(
     rows.add_row("sizewise", f"{report['version']}, python {report['python']}")
     rows.add_row(
         "machine",
-        f"{report['system']}, {report['cores']} cores, "
-        f"{si(report['memory_bytes'] or 0, 'B')} memory",
+        f"{report['system']}, {report['cores']} cores, {si(report['memory_bytes'], 'B')} memory",
     )
     rows.add_row("GPU", "; ".join(report["gpus"]) or "none")
     rows.add_row("the book", report["book"] or "not here: installed without its chapters")
     for part, packages in report["packages"].items():
-        rows.add_row(
-            part, ", ".join(f"{name} {version or 'missing'}" for name, version in packages.items())
-        )
+        versions = (f"{name} {version or 'missing'}" for name, version in packages.items())
+        rows.add_row(part, ", ".join(versions))
     for name, cache in report["caches"].items():
         size = f"{si(cache['bytes'], 'B')} in {cache['files']} files: " if cache["files"] else ""
         rows.add_row(name, f"{size or 'empty: '}{cache['folder']}")
@@ -58,6 +54,8 @@ def doctor(
 
 def examine() -> dict[str, Any]:
     """What `doctor` prints: versions (None for what is missing), GPUs, caches, the machine."""
+    import psutil
+
     from sizewise import __version__, paths
     from sizewise.data import downloads
 
@@ -74,7 +72,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "memory_bytes": _memory(),
+        "memory_bytes": psutil.virtual_memory().total,
         "gpus": _gpus(),
         "book": book,
         "packages": {
@@ -92,13 +90,6 @@ def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return None
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not POSIX
         return None
 
 

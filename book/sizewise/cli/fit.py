@@ -2,12 +2,11 @@
 
 import math
 import sys
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+from .options import Json
 
 
 def fit(
@@ -59,7 +58,7 @@ def fit(
     warnings = table.warnings()
     if repeated:
         warnings.append(f"{repeated} rows repeat another exactly and are left out")
-    with _progress() as progress:
+    with output.progress() as step, step("fitting") as progress:
         try:
             fitted = scaling_laws.fit(table, bootstrap=bootstrap, seed=seed, progress=progress)
         except ValueError as error:
@@ -162,17 +161,3 @@ def _print(result: dict[str, Any]) -> None:
             f"{far['params']:.3g} times the largest"
         )
     print("; ".join(lines))
-
-
-@contextmanager
-def _progress():
-    """A function to call with the number of problems solved; a bar where someone watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("fitting", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

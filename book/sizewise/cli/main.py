@@ -7,7 +7,8 @@ import typer
 
 from sizewise import __version__
 
-from . import book, compare, complete, deploy, doctor, fit, quantize
+from . import book, compare, deploy, doctor, fit, options, quantize
+from .options import Json
 
 app = typer.Typer(
     name="sizewise",
@@ -22,12 +23,9 @@ app = typer.Typer(
     "--json.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 Models = Annotated[
     list[str],
-    typer.Argument(
-        metavar="MODEL...", help="Name, path or hub id.", autocompletion=complete.models
-    ),
+    typer.Argument(metavar="MODEL...", help="Name, path or hub id.", autocompletion=options.models),
 ]
 
 

@@ -4,6 +4,7 @@ import json as _json
 import os
 import sys
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from operator import itemgetter
 from typing import Any
@@ -126,13 +127,8 @@ def counts(results: list) -> None:
         rows = table("", "model", "total>", "active>", "without input embedding>", "embedding>")
         for count in results:
             name = f"{count.model} (estimate)" if count.estimated else count.model
-            numbers = (
-                count.total,
-                count.active,
-                count.active_without_input_embedding,
-                count.embedding,
-            )
-            rows.add_row(name, *map(optional, numbers))
+            active = count.active, count.active_without_input_embedding
+            rows.add_row(name, *map(optional, (count.total, *active, count.embedding)))
         print_table(rows)
         return
     (count,) = results
@@ -143,14 +139,10 @@ def counts(results: list) -> None:
         "... without the input embedding": count.active_without_input_embedding,
         "outside embeddings and head": count.non_embedding,
     }
-    for name, value in (conventions | count.by_kind).items():
-        share = (
-            ("", "")
-            if value is None or not count.total
-            else (si(value, "params"), f"{100 * value / count.total:.1f} %")
-        )
-        if name in count.by_kind and rows.row_count == len(conventions):
+    for number, (name, value) in enumerate((conventions | count.by_kind).items()):
+        if number == len(conventions):
             rows.add_section()
+        share = (si(value, "params"), f"{100 * value / count.total:.1f} %") if value else ()
         rows.add_row(name, optional(value), *share)
     print_table(rows)
     tied = "output head tied to the input embedding" if count.tied else "output head of its own"
@@ -181,31 +173,33 @@ def stored(checkpoint) -> None:
 
 def formats(tables: dict[str, list], json: bool) -> None:
     """Every format with the bits that it really stores, what it keeps and its other names."""
+    entries = [
+        {
+            "for": use,
+            "format": entry.name,
+            "bits": entry.bits,
+            "bits_a_row": entry.per_row,
+            "aliases": list(entry.aliases),
+            "kept_in_16_bits": sorted(entry.keeps),
+            "note": entry.note,
+        }
+        for use, entries in tables.items()
+        for entry in entries
+    ]
     if json:
-        as_json(
-            [
-                {
-                    "for": use,
-                    "format": entry.name,
-                    "bits": entry.bits,
-                    "bits_a_row": entry.per_row,
-                    "aliases": list(entry.aliases),
-                    "kept_in_16_bits": sorted(entry.keeps),
-                    "note": entry.note,
-                }
-                for use, entries in tables.items()
-                for entry in entries
-            ]
-        )
+        as_json(entries)
         return
-    for use, entries in tables.items():
-        rows = table(use, "format", "bits>", "what is stored; other names")
-        rows.columns[-1].max_width = 46  # a table of 80 columns
-        for entry in entries:
-            names = f"also {', '.join(entry.aliases)}" if entry.aliases else ""
-            bits = f"{entry.bits:.6g}" + (f" + {entry.per_row:g}/row" if entry.per_row else "")
-            rows.add_row(entry.name, bits, "; ".join(filter(None, (entry.note, names))))
-        print_table(rows)
+
+    def bits(row) -> str:
+        return f"{row['bits']:.6g}" + (f" + {row['bits_a_row']:g}/row" if row["bits_a_row"] else "")
+
+    def note(row) -> str:
+        names = f"also {', '.join(row['aliases'])}" if row["aliases"] else ""
+        return "; ".join(filter(None, (row["note"], names)))
+
+    columns = {"format": itemgetter("format"), "bits>": bits, "what is stored; other names": note}
+    for use in tables:
+        listing([row for row in entries if row["for"] == use], json, columns, use)
 
 
 def models(entries: list, json: bool) -> None:
@@ -272,6 +266,30 @@ def claims(rows: list[dict[str, Any]], json: bool) -> None:
     if not json:
         totals = sorted(Counter(map(verdict, rows)).items())
         print(f"{len(rows)} claims: " + ", ".join(f"{n} {v}" for v, n in totals))
+
+
+@contextmanager
+def progress():
+    """A function that names a step, as a context with a function to tell how far it is.
+
+    A bar where someone watches.
+    """
+    if not sys.stderr.isatty():
+        yield lambda name: nullcontext()
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # The stream of now: loading is kept from writing beside the bar.
+    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+
+        @contextmanager
+        def step(name: str):
+            task = bar.add_task(name, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+            bar.update(task, completed=1, total=1)
+
+        yield step
 
 
 class Progress:

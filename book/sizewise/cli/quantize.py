@@ -2,13 +2,13 @@
 
 import math
 import sys
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+from .options import Json
+
 BUILT_IN = "sotu"  # of sizewise.evaluation.corpora
 DOCUMENTS = 32  # of the built-in text
 CHARACTERS = 8  # that hold a token, at most in the mean
@@ -66,7 +66,7 @@ def quantize(
     source = load.find(model)
     load.check_memory(source, dtype, device)
     texts = _built_in(context, windows) if inputs is None else inputs
-    with _progress() as step:
+    with output.progress() as step:
         result = _run(source, format, texts, device, dtype, context, windows, step)
     output.as_json(result) if json else _print(result)
     if result["windows_not_finite_before"] or result["windows_not_finite_after"]:
@@ -275,27 +275,3 @@ def _line_on_change(result: dict[str, Any]) -> str:
         f"perplexity {change:+.2%} (95 % interval {low:+.2%} to {high:+.2%}); "
         f"this text shows changes from {result['least_change_shown']:.2%} on"
     )
-
-
-@contextmanager
-def _progress():
-    """A function that names a step, as a context with a function to tell how far it is.
-
-    A bar where someone watches.
-    """
-    if not sys.stderr.isatty():
-        yield lambda name: nullcontext()
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    # The stream of now: loading is kept from writing beside the bar.
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
-
-        @contextmanager
-        def step(name: str):
-            task = bar.add_task(name, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-            bar.update(task, completed=1, total=1)
-
-        yield step

@@ -1,4 +1,10 @@
-"""Names that the shell completes: models, devices, chapters."""
+"""What several commands share: --json, and the names that the shell completes."""
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 
 def models(incomplete: str) -> list[str]:
