@@ -437,7 +437,9 @@ GIB = 2**30
     ids=["Llama 8B", "Llama 70B", "Llama 405B", "GPT-3", "DeepSeek-V3", "gpt-oss-120b"],
 )
 def test_bytes_per_token_without_windows_are_the_published_ones(config, published):
-    assert memory.kv_bytes_per_token(from_config(config), windows=False) == published
+    model, token = from_config(config), 131_072
+    without = [memory.kv_cache_bytes(model, token + n, windows=False) for n in (0, 1)]
+    assert without[1] - without[0] == published
 
 
 def test_half_of_gpt_oss_layers_stop_growing():
@@ -543,7 +545,8 @@ def test_nf4_bytes_equal_what_bitsandbytes_stores(nested):
 def test_int8_bytes_equal_what_bitsandbytes_stores():
     functional = pytest.importorskip("bitsandbytes.functional")
     codes, scales, _ = functional.int8_vectorwise_quant(torch.randn(512, 1024).half())
-    assert memory.weights_bytes(512 * 1024, "int8", row=1024) == codes.nbytes + scales.nbytes
+    form = formats.weight_format("int8")
+    assert (512 * 1024 * form.bits + 512 * form.per_row) / 8 == codes.nbytes + scales.nbytes
     assert memory.weights_bytes(512 * 1024, "int8") == codes.nbytes
 
 

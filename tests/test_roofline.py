@@ -1,6 +1,5 @@
 """Floors against published worked examples and hand counts."""
 
-import json
 import math
 import random
 from types import SimpleNamespace
@@ -205,14 +204,12 @@ def test_a_device_without_a_published_peak_is_bound_by_memory():
     assert floor.joules_per_million_tokens is None
 
 
-def test_results_name_their_assumptions_and_become_json():
+def test_results_name_their_assumptions():
     floor = roofline.decode(MIXTRAL, H100, 8192, 4, price=2)
     named = " ".join(floor.assumptions)
     for word in ("communication is ignored", "3.35 TB/s", "989", "uniformly", "700 W"):
         assert word in named
-    plain = json.loads(json.dumps(floor.as_dict()))
-    assert plain["seconds"] == floor.seconds
-    assert plain["bound"] == "memory"
+    assert floor.bound == "memory"
 
 
 def test_prefill_of_a_long_prompt_is_bound_by_arithmetic():
@@ -253,8 +250,6 @@ def test_a_step_takes_longer_with_context_and_batch_but_less_for_each_token(mode
     more = roofline.decode(model, H100, short, batch + 1, devices=16)
     assert one.seconds <= more.seconds
     assert more.seconds / (batch + 1) <= one.seconds / batch * (1 + 1e-9)
-    assert one.overlapped_seconds <= one.seconds
-    assert one.seconds <= 2 * one.overlapped_seconds
 
 
 @settings(max_examples=50, deadline=None)

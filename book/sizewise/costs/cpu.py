@@ -66,16 +66,13 @@ def as_device(rates: dict[str, float]) -> catalog.Device:
     )
 
 
-def decode_step(
-    model: str, context: int, batch: int, device: catalog.Device, repeats: int = REPEATS
-) -> dict[str, float]:
+def decode_step(model: str, context: int, batch: int, device: catalog.Device) -> dict[str, float]:
     """Time one token for each of ``batch`` sequences that hold ``context - 1`` tokens already.
 
     Random weights of the model's shape, `transformers` in eager mode with its growing cache.
     Gives milliseconds (median, lowest, highest), the floor's, and both over the floor.
     """
-    step = _step(model, context, batch)
-    taken = [1e3 * one for one in seconds(step, repeats)]
+    taken = [1e3 * took for took in seconds(_step(model, context, batch))]
     described, form = parameters.describe(model), "fp32"
     least = roofline.decode(described, device, context, batch, weights=form, kv=form, compute=form)
     floor = 1e3 * least.seconds

@@ -169,18 +169,15 @@ def devices_reached(model: SparseModel, degree: int) -> float:
     return degree * (1 - missed)
 
 
-def all_to_all_bytes(
-    model: SparseModel, degree: int, dispatch: float = 8, combine: float = 16
-) -> float:
+def all_to_all_bytes(model: SparseModel, degree: int) -> float:
     """Bytes that one token sends to other devices and gets back, over all sparse layers.
 
-    In a layer its hidden vector goes once to each device that holds a chosen expert, ``dispatch``
-    bits a value, and a sum comes back from each, ``combine`` bits a value (eight and sixteen as in
-    DeepSeek-V3 2024, section 3.4). The token's own device is one of the ``degree``, each as likely.
+    In a layer its hidden vector goes once to each device that holds a chosen expert, in 8 bits, and
+    a sum comes back from each, in 16 bits (DeepSeek-V3 2024, section 3.4). The token's own device
+    is one of the ``degree``, each as likely.
     """
     copies = devices_reached(model, degree) * (degree - 1) / degree
-    bits = positive("bits of dispatch", dispatch) + positive("bits of combine", combine)
-    return model.layers * copies * model.hidden * bits / 8
+    return model.layers * copies * model.hidden * (8 + 16) / 8
 
 
 def all_to_all_seconds(model: SparseModel, degree: int, batch: int, link: float) -> float:
@@ -203,7 +200,6 @@ class Comparison:
     the ``worst`` batch it takes ``most`` times as long, at batch one ``alone`` times.
     """
 
-    dense: float  # parameters
     first: int | None
     last: int | None
     worst: int
@@ -253,7 +249,6 @@ def compare(model: SparseModel, dense: float, device, context: int, **formats) -
     slower = np.flatnonzero(ratio > 1 + 1e-9)
     worst = int(ratio.argmax())
     return Comparison(
-        dense=float(dense),
         first=int(batch[slower[0]]) if len(slower) else None,
         last=int(batch[slower[-1]]) if len(slower) else None,
         worst=int(batch[worst]),

@@ -461,9 +461,7 @@ def floor_seconds(model: Model, device, plan: Plan, share: float = 1.0) -> float
 # ------------------------------------------------------------------ answers with their error
 
 
-def forecast(
-    model: Model, device, plan: Plan, *, framework: str | None = None, family: str = ""
-) -> Forecast:
+def forecast(model: Model, device, plan: Plan, *, framework: str | None = None) -> Forecast:
     """Seconds a token with floor, band and the measured servings that resemble the question.
 
     Raises ValueError for sizes that are no whole numbers above 0, unknown formats, hosts and
@@ -504,7 +502,7 @@ def forecast(
         first_token_floor=prompt_seconds(model, device, plan, fitted),
         parts=parts,
         queues=requests > plan.batch,
-        resembles=resembling(family or model.name, device.name, framework),
+        resembles=resembling(model.name, device.name, framework),
         notes=tuple(notes),
     )
 
@@ -533,9 +531,9 @@ def floor_factor() -> dict[str, float]:
     return {name: 1 / row[f"floor_share_{end}"] for name, end in ends.items()}
 
 
-def resembling(family: str, device: str, framework: str | None, limit: int = 3) -> tuple[dict, ...]:
-    """The groups of measured servings closest to a question: family, then GPU, then framework."""
-    name = family.lower().rsplit("/", 1)[-1].replace("_", "-")
+def resembling(model: str, device: str, framework: str | None) -> tuple[dict, ...]:
+    """The three groups of measured servings closest to a question: family, GPU, framework."""
+    name = model.lower().rsplit("/", 1)[-1].replace("_", "-")
 
     def closeness(row: dict) -> tuple[float, int]:
         maker = row["family"].split("-")[0]
@@ -556,4 +554,4 @@ def resembling(family: str, device: str, framework: str | None, limit: int = 3) 
         "floor_share_median",
     )
     near = [row for row in ranked if closeness(row)[0] >= 2]
-    return tuple({name: row[name] for name in names} for row in near[:limit])
+    return tuple({name: row[name] for name in names} for row in near[:3])

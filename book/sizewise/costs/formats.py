@@ -258,11 +258,11 @@ def _bits(bits: float, group: float, beside: float, name: str, keeps=KEPT) -> Fo
     return Format(f"{name}-{unit}" if beside else name, bits + in_group, in_row, note, keeps)
 
 
-def _integer(config: dict, zero: bool, scale: int = 16) -> Format:
+def _integer(config: dict, zero: bool) -> Format:
     """Integers with a scale, and a zero point, for each group."""
     bits = _number(config, ("bits", "w_bit", "nbits", "num_bits"), 4)
     group = _number(config, ("group_size", "q_group_size"), 128)
-    form = _bits(bits, max(0, group), scale + (bits if zero else 0), f"int{bits:g}")
+    form = _bits(bits, max(0, group), 16 + (bits if zero else 0), f"int{bits:g}")
     return replace(form, name=form.name + ("-zero" if zero else ""))
 
 

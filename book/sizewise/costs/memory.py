@@ -60,14 +60,13 @@ def weights_bytes(
     format: "str | Format | Stored | None" = "bf16",
     *,
     kept: int = 0,
-    row: int | None = None,
 ) -> int:
     """Bytes of a model's weights, or of ``parameters`` of which ``kept`` stay in bf16.
 
     Of a `Model` whose tensors are known, each has the format that a quantizer gives it
-    (`weights.parts`). For a bare number, ``row`` is the typical row length of a matrix, for
-    formats that store a scale a row (int8); without it those scales, under half a per cent, are
-    left out. Raises ValueError for an unknown format, and for more kept than there are.
+    (`weights.parts`). For a bare number the scales of formats that store one a row (int8), under
+    half a per cent, are left out. Raises ValueError for an unknown format, and for more kept than
+    there are.
     """
     if isinstance(parameters, Model):
         if parameters.inventory and not kept:
@@ -79,8 +78,7 @@ def weights_bytes(
     kept = whole("kept parameters", kept, 10**18, least=0)
     if kept > parameters:
         raise ValueError(f"{kept} kept parameters are more than all {parameters}")
-    bits = form.bits + (form.per_row / whole("row", row) if row else 0)
-    return math.ceil(((parameters - kept) * bits + kept * 16) / 8)
+    return math.ceil(((parameters - kept) * form.bits + kept * 16) / 8)
 
 
 def kv_cache_bytes(
@@ -130,25 +128,19 @@ def layer_bytes(batch: int, bits: float) -> int:
     return math.ceil(batch * bits / 8)
 
 
-def kv_bytes_per_token(
-    model: Model, format: str = "bf16", *, absorbed: bool = True, windows: bool = True
-) -> float:
-    """Bytes that one more token adds to one sequence's cache, once every window is full.
-
-    ``windows=False`` counts windowed layers as if they kept everything, as many tables do.
-    """
+def kv_bytes_per_token(model: Model, format: str = "bf16") -> float:
+    """Bytes that one more token adds to one sequence's cache, once every window is full."""
     form = cache_format(format)
     bits = 0.0
     for attention in (part for layer in model.layers for part in layer.attentions):
-        grows_on = not windows and isinstance(attention, Grouped)
-        for span in attention.stored(absorbed):
-            if span.limit is None or grows_on:
+        for span in attention.stored():
+            if span.limit is None:
                 bits += span.vectors * (span.width * form.bits + form.per_row) / span.stride
     return bits / 8
 
 
 def activation_bytes(
-    model: Model, context: int, batch: int = 1, *, prefill_tokens: int = 8192, bits: float = 16
+    model: Model, context: int, batch: int = 1, *, prefill_tokens: int = 8192
 ) -> int:
     """Peak of intermediate tensors while prompts are read: an estimate, not a count.
 
@@ -161,8 +153,8 @@ def activation_bytes(
     tokens = least(
         whole("context", context) * whole("batch", batch), whole("prefill tokens", prefill_tokens)
     )
-    mlp = tokens * 3 * (model.hidden_size + model.mlp_width) * bits
-    head = batch * model.vocab_size * 32 + tokens * model.hidden_size * bits
+    mlp = tokens * 3 * (model.hidden_size + model.mlp_width) * 16
+    head = batch * model.vocab_size * 32 + tokens * model.hidden_size * 16
     return math.ceil(most(mlp, head) / 8)
 
 

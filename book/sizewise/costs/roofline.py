@@ -5,11 +5,10 @@ dense peak, bytes and operations divide evenly over the devices, and communicati
 scheduling are free. Each result carries these assumptions. A step has two phases, which need not
 be bound by the same thing: products with the weights, and attention over the cache. In each the
 slower of memory and arithmetic counts; the phases follow one another (Austin et al. 2025,
-"How to Scale Your Model", the chapter on inference). Were they to overlap perfectly,
-``overlapped_seconds`` would be left.
+"How to Scale Your Model", the chapter on inference).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sizewise.models.architecture import Model
@@ -18,7 +17,7 @@ from sizewise.validation import least, most, positive, real, whole
 from . import weights as weight_parts
 from .formats import Format, cache_format
 from .memory import kv_cache_bytes, spans_bits, state_bits, stated
-from .training import Range, peak_operations
+from .training import Range, peak_operations, stated_peak
 
 STATE_OPERATIONS = 6  # decay, outer product and read-out: a multiply and an add for each
 
@@ -75,13 +74,6 @@ class Floor:
         return self.weights.seconds + self.attention.seconds
 
     @property
-    def overlapped_seconds(self) -> float:
-        return max(
-            self.weights.memory_seconds + self.attention.memory_seconds,
-            self.weights.compute_seconds + self.attention.compute_seconds,
-        )
-
-    @property
     def bound(self) -> str:
         phases = (self.weights, self.attention)
         memory = sum(phase.seconds for phase in phases if phase.bound == "memory")
@@ -90,11 +82,6 @@ class Floor:
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / self.seconds
-
-    def as_dict(self) -> dict:
-        names = ("bytes", "operations", "seconds", "overlapped_seconds", "bound")
-        derived = {name: getattr(self, name) for name in (*names, "tokens_per_second")}
-        return asdict(self) | derived
 
 
 def decode(
@@ -272,12 +259,9 @@ def kv_read_bytes(
     return batch * sum(memo[layer] for layer in model.layers) / 8
 
 
-def ridge(device, format: str = "bf16") -> float:
-    """Operations a byte at which a device's arithmetic and memory take equally long."""
-    peak = peak_operations(device, format)
-    if peak is None:
-        raise ValueError(f"{device.name} states no peak in {format}")
-    return peak / device.bandwidth
+def ridge(device) -> float:
+    """Operations in bf16 a byte at which a device's arithmetic and memory take equally long."""
+    return stated_peak(device, "bf16") / device.bandwidth
 
 
 def phase(moved: float, operations: float, device, compute: str, devices: int) -> Phase:

@@ -111,12 +111,8 @@ def state_bytes(
     """
     parameters = whole("parameters", parameters, 10**18)
     routed = whole("routed parameters", routed, 10**18, least=0)
-    for name, degree in (
-        ("data", data),
-        ("tensor", tensor),
-        ("pipeline", pipeline),
-        ("expert", expert),
-    ):
+    degrees = {"data": data, "tensor": tensor, "pipeline": pipeline, "expert": expert}
+    for name, degree in degrees.items():
         whole(f"{name} parallel", degree)
     if stage not in (0, 1, 2, 3):
         raise ValueError(f"ZeRO has stages 0 to 3, got {stage!r}")
@@ -148,19 +144,9 @@ def state_bytes(
     )
 
 
-def training_operations(
-    active: float, tokens: float, *, layers: int = 0, width: int = 0, sequence: int = 0
-) -> float:
-    """Operations of a training run: 6 for each active parameter and token, and attention.
-
-    With ``layers``, the attention ``width`` (heads x head_dim) and the ``sequence`` length,
-    scores and their use add 12 x layers x width x sequence a token, without use of the causal
-    mask: PaLM (Chowdhery et al. 2022), appendix B.
-    """
-    active, tokens = positive("active parameters", active), positive("tokens", tokens)
-    shape = {"layers": layers, "width": width, "sequence": sequence}
-    layers, width, sequence = (whole(label, size, least=0) for label, size in shape.items())
-    return (6 * active + 12 * layers * width * sequence) * tokens
+def training_operations(active: float, tokens: float) -> float:
+    """Operations of a training run without attention's: 6 for each active parameter and token."""
+    return 6 * positive("active parameters", active) * positive("tokens", tokens)
 
 
 @dataclass(frozen=True)
@@ -203,9 +189,7 @@ def training_run(
     used, operations = Range.of(utilization, "utilization"), Range.of(operations, "operations")
     if used.high > 1:
         raise ValueError(f"utilization is a share of the peak, at most 1, got {used.high:g}")
-    peak = peak_operations(device, format)
-    if peak is None:
-        raise ValueError(f"{device.name} states no peak in {format}")
+    peak = stated_peak(device, format)
     seconds = operations / (used * (peak * count))
     hours = seconds * (count / 3600)
     notes = [
@@ -230,13 +214,10 @@ def training_run(
     return Run(operations, count, seconds, hours, joules, building, dollars, tuple(notes))
 
 
-def utilization(operations: float, device_hours: float, device, format: str = "bf16") -> float:
-    """The share of peak (MFU) that a run of so many device-hours reached."""
-    peak = peak_operations(device, format)
-    if peak is None:
-        raise ValueError(f"{device.name} states no peak in {format}")
+def utilization(operations: float, device_hours: float, device) -> float:
+    """The share of the peak in bf16 (MFU) that a run of so many device-hours reached."""
     hours = positive("device hours", device_hours)
-    return positive("operations", operations) / (hours * 3600 * peak)
+    return positive("operations", operations) / (hours * 3600 * stated_peak(device, "bf16"))
 
 
 def peak_operations(device, format: str) -> float | None:
@@ -247,6 +228,14 @@ def peak_operations(device, format: str) -> float | None:
     if format not in device.flops:
         raise units.unknown(f"format of {device.name}", format, device.flops)
     return device.flops[format]
+
+
+def stated_peak(device, format: str) -> float:
+    """`peak_operations`, else ValueError."""
+    peak = peak_operations(device, format)
+    if peak is None:
+        raise ValueError(f"{device.name} states no peak in {format}")
+    return peak
 
 
 @dataclass(frozen=True)
