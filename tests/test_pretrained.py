@@ -99,7 +99,7 @@ class Shelf:
         monkeypatch.setattr(downloads, "_download", self.download)
         monkeypatch.setattr(hub_files, "_hub_file", self.from_hub)
 
-    def download(self, package, into, progress=False):
+    def download(self, package, into):
         self.asked.append(package.name)
         if package.name not in self.wheels:
             raise ValueError(f"{package.name} {package.version} cannot be downloaded: no network")

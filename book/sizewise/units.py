@@ -45,13 +45,19 @@ def tokens(text: "str | int") -> int:
     return int(number)
 
 
+def amount(text: str, unit: str) -> float | None:
+    """A number with a decimal or binary prefix and a unit (a regular expression); None if none."""
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?){unit}", text.strip().lower())
+    if not match or not 0 < float(match[1]) < 1e9:
+        return None
+    return float(match[1]) * (1024 if match[3] else 1000) ** " kmgtp".index(match[2] or " ")
+
+
 def bandwidth(text: str) -> float:
     """Bytes a second of ``50GB/s`` or ``32 GiB/s``. Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b(?:/s)?", text.strip().lower())
-    if not match or not 0 < float(match[1]) < 1e9:
+    if (link := amount(text, "b(/s)?")) is None:
         raise ValueError(f"a link is written 50GB/s, not {shortened(text)!r}")
-    power = "kmgt".index(match[2][0]) + 1 if match[2] else 0
-    return float(match[1]) * (1024 if match[2] and match[2].endswith("i") else 1000) ** power
+    return link
 
 
 def si(value: float, unit: str = "", digits: int = 3) -> str:

@@ -193,15 +193,13 @@ def device(name: str) -> Device:
     raise ValueError(f"unknown device {units.shortened(text)!r}; {hint}")
 
 
-def _spellings(device: Device) -> list[str]:
-    """A device's names, also with its socket and its memory: ``h100sxm580``."""
-    memory = f"{device.memory_bytes / 1e9:.0f}"
-    sockets, spellings = ("", "sxm", *(f"sxm{n}" for n in range(2, 7))), []
-    for plain in (_plain(name) for name in (device.name, *device.aliases)):
-        base = plain.removesuffix(memory)
-        spellings += [plain, *(base + socket + memory for socket in sockets)]
-        spellings += [base + socket for socket in sockets if base == plain]
-    return spellings
+def _spellings(device: Device) -> set[str]:
+    """A device's names, also with its memory."""
+    memory, plain = (
+        f"{device.memory_bytes / 1e9:.0f}",
+        {_plain(name) for name in (device.name, *device.aliases)},
+    )
+    return plain | {name.removesuffix(memory) + memory for name in plain}
 
 
 def _slip(a: str, b: str) -> bool:
@@ -214,26 +212,15 @@ def _slip(a: str, b: str) -> bool:
     return bool(digits[0]) and digits[0] == digits[1] and alike > SAME_WORDS
 
 
-MAKERS = re.compile(r"nvidia|geforce|tesla|quadro|amd|instinct|radeon|apple|google|intel")
+# Makers, and the socket with its version, which memory may follow: sxm, sxm5, sxm580gb, sxm80gb.
+MAKERS = re.compile(
+    r"nvidia|geforce|tesla|quadro|amd|instinct|radeon|apple|google|intel|sxm([2-6](?=\d\d|$|g))?"
+)
 
 
 def _plain(name: str) -> str:
     plain = MAKERS.sub("", re.sub(r"[\s_()/-]+", "", name.lower()))
     return re.sub(r"(?<=\d)(gib|gb|g)$", "", plain)
-
-
-UNITS = {
-    "": 1,
-    "k": 1e3,
-    "m": 1e6,
-    "g": 1e9,
-    "t": 1e12,
-    "p": 1e15,
-    "ki": 2**10,
-    "mi": 2**20,
-    "gi": 2**30,
-    "ti": 2**40,
-}
 
 
 def _described_device(text: str) -> Device:
@@ -248,15 +235,13 @@ def _described_device(text: str) -> Device:
     parts = [part.strip() for part in text.split(":")]
     if len(parts) not in (2, 3):
         raise form
-    values = []
-    for part, ending in zip(parts, (r"b", r"b/s", r"(fl)?ops?(/s)?"), strict=False):
-        match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*([kmgtp]i?)?{ending}", part.lower())
-        if not match or not 0 < float(match[1]) < 1e9:
-            raise form
-        values.append(float(match[1]) * UNITS[match[2] or ""])
-    peak = values[2] if len(values) == 3 else None
+    units_of = ("b", "b/s", r"(fl)?ops?(/s)?")
+    values = [units.amount(*both) for both in zip(parts, units_of, strict=False)]
+    memory, bandwidth, peak = (*values, None)[:3]
+    if memory is None or bandwidth is None or None in values:
+        raise form
     flops = dict.fromkeys(("bf16", "fp8", "int8", "fp4", "int4")) | {"bf16": peak}
-    return Device(text, values[0], values[1], flops, None, "", "as given")
+    return Device(text, memory, bandwidth, flops, None, "", "as given")
 
 
 def by_repository(name: str) -> Entry | None:

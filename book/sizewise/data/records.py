@@ -215,7 +215,8 @@ class Writer:
         if row["id"] in self.ids:
             raise ValueError(f"{self.file}: this run has a row already: {config}")
         try:
-            line = _line(row | {"seal": seal(config, measured, source)})
+            sealed = row | {"seal": seal(config, measured, source)}
+            line = json.dumps(sealed, ensure_ascii=False, allow_nan=False) + "\n"
         except ValueError:
             raise ValueError(f"not finite, so no JSON: {measured}") from None
         write_line(self.handle, self.file, line)
@@ -231,9 +232,14 @@ def writing(file: Path) -> Iterator[Writer]:
     written to. A last line that a killed writer left torn is cut. A file that gets no row is
     not left behind.
     """
-    with _locked(file) as handle:
+    handle = open_locked(file)
+    try:
         end_last_line(handle, file)
         yield Writer(file, handle)
+    finally:
+        if os.fstat(handle).st_size == 0:
+            file.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def append(file: Path, config: Row, measured: Row, source: Row) -> Row:
@@ -310,17 +316,6 @@ def end_last_line(handle: int, file: Path, start: bytes = b"") -> None:
         os.ftruncate(handle, len(content) - len(last))
 
 
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[int]:
-    handle = open_locked(file)
-    try:
-        yield handle
-    finally:
-        if os.fstat(handle).st_size == 0:
-            file.unlink(missing_ok=True)
-        os.close(handle)
-
-
 def _lock(handle: int, file: Path) -> None:
     try:
         import fcntl
@@ -330,10 +325,6 @@ def _lock(handle: int, file: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise ValueError(f"{file}: another run is writing to it") from None
-
-
-def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 # ---------------------------------------------------------------- where a row comes from

@@ -71,7 +71,7 @@ class Encoder:
         return np.stack([rows[number] for number in range(len(ids))]).astype(np.float32)
 
 
-def load(name: str, dtype: str = "fp32", *, progress: bool = False) -> Loaded:
+def load(name: str, dtype: str = "fp32") -> Loaded:
     """A causal language model as an ordinary `transformers` class, with its tokenizer.
 
     The weights of a GGUF file are turned back into ``dtype`` and put into the plain class, so
@@ -83,7 +83,7 @@ def load(name: str, dtype: str = "fp32", *, progress: bool = False) -> Loaded:
         raise units.unknown("dtype", dtype, DTYPES)
     if entry(name).kind != "causal":
         raise ValueError(f"{name} is no causal language model; try pretrained.encoder({name!r})")
-    pinned = fetch(name, progress=progress)
+    pinned = fetch(name)
     file = pinned.files[0]
     model, tokenizer = from_gguf(pinned.folder, file.name, dtype)
     return Loaded(model, tokenizer, pinned, pinned.folder / file.name, file.sha256)
@@ -111,7 +111,7 @@ def from_gguf(folder: Path, file: str, dtype: str = "fp32"):
     return plain.eval(), tokenizer
 
 
-def encoder(name: str, *, progress: bool = False) -> Encoder:
+def encoder(name: str) -> Encoder:
     """A sentence encoder in fp32 with its own tokenizer, mean pooling and unit vectors.
 
     Raises ValueError for an unknown name, a language model, and whatever `fetch` refuses; and
@@ -122,8 +122,8 @@ def encoder(name: str, *, progress: bool = False) -> Encoder:
     onnx = entry(name).files[0].name.endswith(".onnx")
     if onnx:
         _needs("onnxruntime", name)
-    pinned = fetch(name, progress=progress)
-    speller = fetch(pinned.tokenizer, progress=progress) if pinned.tokenizer else pinned
+    pinned = fetch(name)
+    speller = fetch(pinned.tokenizer) if pinned.tokenizer else pinned
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(speller.folder, local_files_only=True)
