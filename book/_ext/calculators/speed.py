@@ -54,13 +54,11 @@ def exported() -> dict:
 
 
 def answer(model, device, weights, kv, case: dict, price=None) -> dict:
-    """What the forecast adds to a case: `cli.forecast.question` in the calculator's names.
+    """What the forecast adds to a case: `forecast.question` in the calculator's names.
 
     Nothing where there is no forecast: no room for one request, no stated peak.
     """
-    from sizewise.cli.forecast import question
-
-    told = question(
+    told = forecast.question(
         model,
         device,
         devices=case["devices"],
@@ -70,6 +68,8 @@ def answer(model, device, weights, kv, case: dict, price=None) -> dict:
         batch=case["batch"],
         input=case.get("input") or 0,
         output=case.get("output") or 0,
+        framework="",
+        host="none",
     )
     if told["forecast_unknown"]:
         return {}

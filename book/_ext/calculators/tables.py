@@ -11,7 +11,6 @@ from functools import cache, cached_property
 from typing import Any
 
 from sizewise import scaling_laws
-from sizewise.cli.forecast import ONLY_EXPERTS
 from sizewise.costs import forecast, formats, memory, roofline
 from sizewise.data import catalog
 from sizewise.models import parameters
@@ -220,7 +219,7 @@ def weight_formats() -> dict[str, dict]:
             "kept_bits": 16 if "output head" in one.keeps else one.bits,
             "keeps": int("output head" in one.keeps),
             "kind": forecast.kind_of(one.name),
-            "only_experts": one.name in ONLY_EXPERTS,
+            "only_experts": one.name in forecast.ONLY_EXPERTS,
         }
         for one in formats.WEIGHTS.values()
         if one.name not in LEFT_OUT

@@ -6,7 +6,6 @@ import typer
 
 from sizewise.units import optional, si
 
-from .forecast import Concurrency, Framework, Host, Input, Output
 from .options import Json
 from .output import as_json, lines, listing, print_table, table, warn
 
@@ -30,6 +29,17 @@ Usable = Annotated[
 Gpus = Annotated[int | None, typer.Option(help="Devices; without --tp all of a stage share it.")]
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Estimate an architecture that has no class.")
+]
+Framework = Annotated[
+    str, typer.Option(help="vllm, sglang or trtllm: numbers of its kernels on this GPU.")
+]
+Concurrency = Annotated[
+    int, typer.Option(help="Requests in flight; 0: as many as the batch. More of them queue.")
+]
+Input = Annotated[int, typer.Option(help="Prompt tokens of a request; 0: so that context holds.")]
+Output = Annotated[int, typer.Option(help="Answer tokens of a request; 0: 512 or half of context.")]
+Host = Annotated[
+    str, typer.Option(help="Time of the host in a step: none, or synchronous for such a server.")
 ]
 DEFAULT_CONTEXT = 8192
 SHOWN = 64  # devices with a line each
@@ -340,13 +350,11 @@ def roofline(
     Example: sizewise roofline deepseek-v3 --device H200 --batch 64 --json
     """
     from sizewise import validation
-    from sizewise.costs import deployment, training
+    from sizewise.costs import deployment, forecast, training
     from sizewise.costs import memory as costs
     from sizewise.costs import roofline as floor
     from sizewise.costs import weights as weight_parts
     from sizewise.data import catalog
-
-    from . import forecast
 
     hardware = catalog.device(device)
     paid = _price(price) or catalog.hourly_price(hardware.name)
@@ -387,22 +395,22 @@ def roofline(
     expected = forecast.question(
         described,
         hardware,
-        devices=count,
-        kv=kv,
         context=tokens,
-        batch=batch,
-        weights=weight_parts.scheme(described, format).format.name,
         framework=framework,
-        concurrency=concurrency,
         input=input,
         output=output,
+        devices=count,
+        kv=kv,
+        batch=batch,
+        weights=weight_parts.scheme(described, format).format.name,
+        concurrency=validation.whole("concurrency", concurrency, least=0) or None,
         host=host,
     )
     if json:
         as_json(plain | expected)
         return
     _print_floors(floors, plain)
-    forecast.show(expected)
+    _print_forecast(expected)
 
 
 def _floors_as_dict(floors: list) -> dict:
@@ -458,6 +466,38 @@ def _print_floors(floors: list, plain: dict) -> None:
     lines("assumed", dict.fromkeys([*plain["model_assumptions"], *both]))
     for floor, notes_of in zip(floors, notes, strict=True):
         lines("assumed", [f"{floor.step}: {note}" for note in notes_of if note not in both])
+
+
+def _print_forecast(plain: dict) -> None:
+    """The forecast in a few lines after the floors."""
+    if plain["forecast_unknown"]:
+        print(f"forecast: none, {plain['forecast_unknown']}")
+        return
+    seconds, low, high = (plain[f"forecast_{name}"] * 1e3 for name in ("seconds", "low", "high"))
+    times = plain["forecast_seconds"] / plain["forecast_floor_seconds"]
+    print(
+        f"forecast: {seconds:.3g} ms a token of one request, {low:.3g} to {high:.3g} in a nominal "
+        f"{plain['forecast_nominal']:.0%} of such servings; {times:.1f} times the floor"
+    )
+    print(
+        f"  first token: {plain['first_token_floor_seconds'] * 1e3:.3g} ms at best, for a prompt "
+        f"of {plain['input']:,} tokens"
+    )
+    if plain["forecast_joules_per_million_tokens"]:
+        print(
+            f"  energy: {plain['forecast_joules_per_million_tokens']:,.3g} J a million tokens at "
+            "the watts that such GPUs were measured to draw"
+        )
+    for row in plain["resembles"]:
+        print(
+            f"  measured: {row['family']} on {row['gpu']} with {row['framework']} in "
+            f"{row['precision']}, {row['rows']} servings: forecast off by "
+            f"{row['error_median']:.0f} % (median), {row['error_p90']:.0f} % (90th percentile)"
+        )
+    if plain["queues"]:
+        print("  warning: more requests are in flight than a step takes; the others queue")
+    for note in plain["forecast_notes"]:
+        print(f"  assumed: {note}")
 
 
 def _price(text: str) -> tuple[float, float] | None:

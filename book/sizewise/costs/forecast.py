@@ -20,8 +20,8 @@ from functools import cache
 from typing import NamedTuple
 
 from sizewise import units
+from sizewise.costs import energy, memory, roofline
 from sizewise.costs import kernel_fits as kf
-from sizewise.costs import memory, roofline
 from sizewise.costs.formats import Format, Stored, cache_format, weight_format
 from sizewise.data import records
 from sizewise.models.architecture import Grouped, Latent, Model
@@ -43,6 +43,7 @@ LEAST_WIDTH = 64  # of the mlp that is left over: less is norms and biases
 WORST_FIT = 30.0  # percent, median on held-out shapes: above it a table's fit is not used
 HOSTS = ("none", "synchronous")  # a server that schedules while the GPU works, one that waits
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
+ONLY_EXPERTS = ("mxfp4",)  # formats that released sparse models have in their experts alone
 KINDS = {  # weight format -> kind of product; others go by their bits
     "fp8": "fp8",
     "fp8-block": "fp8-block",
@@ -505,6 +506,50 @@ def forecast(model: Model, device, plan: Plan, *, framework: str | None = None) 
         resembles=resembling(model.name, device.name, framework),
         notes=tuple(notes),
     )
+
+
+def question(
+    model: Model, device, *, context: int, framework: str, input: int, output: int, **plan
+) -> dict:
+    """A forecast as plain data for a floor of ``context`` tokens; its reason where there is none.
+
+    The mean context of a request, input + output / 2, is the floor's unless lengths are given (0:
+    none). ``plan`` are further fields of `Plan`, ``weights`` those of the experts alone where
+    released sparse models have them so.
+    Raises ValueError for an unknown framework or host, and for sizes that are no whole numbers.
+    """
+    output = whole("output", output) if output else max(min(512, context // 2), 1)
+    input = whole("input", input) if input else max(context - output // 2, 1)
+    grade = numbers(device.name, framework or None).grade
+    host_seconds(plan["host"], grade)
+    format = plan.pop("weights")
+    dense = "bf16" if model.experts and format in ONLY_EXPERTS else format
+    asked_plan = Plan(input=input, output=output, weights=dense, experts=format, **plan)
+    try:
+        result = forecast(model, device, asked_plan, framework=framework or None)
+    except ValueError as error:
+        blank = dict.fromkeys(("forecast_seconds", "forecast_low", "forecast_high"))
+        return blank | {"resembles": [], "forecast_unknown": str(error)}
+    joules = None
+    if device.tdp_watts:
+        step = floor_parts(model, device, replace(asked_plan, batch=result.batch))
+        per_token = energy.joules_per_token(
+            device, asked_plan.devices, result.seconds, *step, result.batch
+        )
+        joules = 1e6 * per_token
+    same = ("seconds", "low", "high", "nominal", "grade", "batch", "floor_seconds", "parts")
+    return {
+        "forecast_joules_per_million_tokens": joules,
+        **{f"forecast_{name}": getattr(result, name) for name in same},
+        "first_token_floor_seconds": result.first_token_floor,
+        "queues": result.queues,
+        "input": input,
+        "output": output,
+        "concurrency": asked_plan.concurrency or asked_plan.batch,
+        "resembles": list(result.resembles),
+        "forecast_notes": list(result.notes),
+        "forecast_unknown": None,
+    }
 
 
 def scores(what: str, grade: int) -> list[dict]:

@@ -195,10 +195,8 @@ def device(name: str) -> Device:
 
 def _spellings(device: Device) -> set[str]:
     """A device's names, also with its memory."""
-    memory, plain = (
-        f"{device.memory_bytes / 1e9:.0f}",
-        {_plain(name) for name in (device.name, *device.aliases)},
-    )
+    memory = f"{device.memory_bytes / 1e9:.0f}"
+    plain = {_plain(name) for name in (device.name, *device.aliases)}
     return plain | {name.removesuffix(memory) + memory for name in plain}
 
 
