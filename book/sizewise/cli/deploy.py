@@ -108,32 +108,28 @@ def memory(
         _every_device(described, list(catalog.devices().values()), options, json)
         return
     total = costs.total_memory(described, device=hardware, **options)
-    result, devices = total.as_dict(), 1
-    if described.inventory:
-        shared = deployment.layout(described, gpus, tensor=tp, pipeline=pp, expert=ep)
-        loads = deployment.plan(described, hardware, shared, offload=link is not None, **options)
-        devices, result = shared.devices, result | _fewest(described, hardware, options)
-        result |= {"layout": str(shared), "loads": [load.as_dict() for load in loads]}
-        result["fits"] = deployment.fits(loads)
-        if link:
-            seconds = deployment.offload_seconds(loads, link, described, batch)
-            result["offload_ms_a_token"] = 1e3 * seconds
-        if fit:
-            result["fit"] = _fit(described, hardware, shared, options)
-    elif any(share is not None for share in shares):
-        raise ValueError(f"{model}: its tensors are not known, so they cannot be shared out")
+    shared = deployment.layout(described, gpus, tensor=tp, pipeline=pp, expert=ep)
+    loads = deployment.plan(described, hardware, shared, offload=link is not None, **options)
+    result = total.as_dict() | _fewest(described, hardware, options)
+    result |= {"layout": str(shared), "loads": [load.as_dict() for load in loads]}
+    result["fits"] = deployment.fits(loads)
+    if link:
+        seconds = deployment.offload_seconds(loads, link, described, batch)
+        result["offload_ms_a_token"] = 1e3 * seconds
+    if fit:
+        result["fit"] = _fit(described, hardware, shared, options)
     if hardware.memory_real_bytes:
         notes.append(
             f"memory is the vendor's {si(hardware.memory_bytes, 'B')}; the driver shows "
             f"{si(hardware.memory_real_bytes, 'B')}"
         )
-    evenly = {costs.EVENLY} if described.inventory else set()  # a plan says what each holds
-    result["assumptions"] = [n for n in [*result["assumptions"], *notes] if n not in evenly]
+    # The plan says what each device holds.
+    result["assumptions"] = [n for n in [*total.assumptions, *notes] if n != costs.EVENLY]
     result["listed_price"] = _listed_price(described.name)
     if json:
         as_json(result)
         return
-    _print_memory(total, result, hardware, devices)
+    _print_memory(total, result, hardware, shared.devices)
 
 
 def _question(model: str, weights: str, kv: str, context: str, batch: int, estimate: bool):
@@ -181,20 +177,14 @@ def _fit(model, device, shared, options: dict) -> dict[str, Any]:
 def _every_device(model, devices: list, options: dict, json: bool) -> None:
     from sizewise.costs import deployment
 
-    rows = []
+    rows, alone = [], deployment.layout(model, 1)
     for device in devices:
-        alone = deployment.layout(model, 1)
         (load,) = deployment.plan(model, device, alone, **options)
-        rows.append(
-            {
-                "device": device.name,
-                "memory_bytes": device.memory_bytes,
-                "total_bytes": load.total_bytes,
-                "fits": load.fits,
-                **_fewest(model, device, options),
-                "best_format_on_one": deployment.best_format(model, device, alone, **options),
-            }
-        )
+        row = {"device": device.name, "memory_bytes": device.memory_bytes}
+        row |= {"total_bytes": load.total_bytes, "fits": load.fits}
+        row |= _fewest(model, device, options)
+        best = deployment.best_format(model, device, alone, **options)
+        rows.append(row | {"best_format_on_one": best})
     title = f"{model.name}: {options['context']:,} tokens x {options['batch']:,}"
     listing(
         rows,
@@ -232,7 +222,7 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
         size = f"{total.mtp_bytes:,} B", si(total.mtp_bytes, "B")
         rows.add_row("beside it: multi-token prediction", *size, "not loaded")
     print_table(rows)
-    loads = result.get("loads", [])
+    loads = result["loads"]
     if devices > 1:
         _print_loads(loads, device.name, result["layout"])
     size, room = si(device.memory_bytes, "B"), si(device.memory_bytes * total.usable, "B")
@@ -258,21 +248,13 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
 
 
 def _print_loads(loads: list[dict], device: str, shared: str) -> None:
-    rows = table(
-        f"each device ({shared})",
-        "device",
-        "weights>",
-        "KV cache>",
-        "activations>",
-        "total>",
-        "free for it>",
-        "",
-    )
     names = ("weights_bytes", "kv_bytes", "activation_bytes", "total_bytes", "room_bytes")
+    sizes = ("weights>", "KV cache>", "activations>", "total>", "free for it>")
+    rows = table(f"each device ({shared})", "device", *sizes, "")
     every = [load for load in loads for _ in range(load["devices"])]
     for number, load in enumerate(every[:SHOWN]):
-        sizes = (si(load[name], "B") for name in names)
-        rows.add_row(f"{device} {number}", *sizes, FITS[load["fits"]])
+        cells = (si(load[name], "B") for name in names)
+        rows.add_row(f"{device} {number}", *cells, FITS[load["fits"]])
     print_table(rows)
     if len(every) > SHOWN:
         print(f"... and {len(every) - SHOWN:,} more like them")
@@ -368,22 +350,14 @@ def roofline(
     if described.kind == "encoder":
         raise ValueError(f"{model}: an encoder writes no tokens, so it has no decode floor")
     total = costs.total_memory(described, device=hardware, usable=usable, **options)
-    planned = (
-        _fewest(described, hardware, options | {"usable": usable}) if described.inventory else {}
-    )
-    fewest = planned.get("devices", total.devices)
+    fewest = _fewest(described, hardware, options | {"usable": usable})["devices"]
     count = devices or fewest or total.devices
     warning = None
     if fewest is None or count < fewest:
         needed = f"{fewest:,} hold it" if fewest else "not even 1,024 hold it"
         warning = f"does not fit on {count:,} x {hardware.name}: {needed}"
-    same = {
-        "weights": format,
-        "kv": kv,
-        "devices": count,
-        "price": paid,
-        "compute": compute or "bf16",
-    }
+    same = {"weights": format, "kv": kv, "devices": count, "price": paid}
+    same["compute"] = compute or "bf16"
     steps = (floor.prefill, floor.decode) if peak else (floor.decode,)
     floors = [step(described, hardware, tokens, batch, **same) for step in steps]
     plain = _floors_as_dict(floors) | {"fits": warning is None, "warning": warning}
