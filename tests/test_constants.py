@@ -2,7 +2,7 @@
 
 import pytest
 from sizewise.costs import memory, roofline, training
-from sizewise.data import catalog, prices
+from sizewise.data import catalog
 from sizewise.models import parameters
 
 
@@ -38,10 +38,3 @@ def test_a_gpu_that_shares_memory_gets_three_quarters_and_others_what_servers_cl
     assert set(shares.values()) <= {0.75, 0.9}
     assert shares["H100"] == 0.9
     assert 0.75 in shares.values()
-
-
-@pytest.mark.parametrize("hour", [-1, 24])
-def test_a_day_has_no_hour_but_0_to_23(hour):
-    with pytest.raises(ValueError, match="hour"):
-        prices.price("openai", "gpt-4o", "2026-04-15", hour=hour)
-    assert prices.price("openai", "gpt-4o", "2026-04-15", hour=23).output > 0

@@ -39,20 +39,15 @@ def test_a_prompt_over_the_threshold_pays_the_higher_tier_for_all_its_tokens():
     at, over = (
         prices.price("anthropic", "claude-sonnet-4-5", DAY, prompt=n) for n in (200_000, 200_001)
     )
-    assert (at.input, at.output, at.longer) == (3.0, 15.0, 200_000)
-    assert (over.input, over.output, over.longer) == (6.0, 22.5, None)
+    assert (at.input, at.output) == (3.0, 15.0)
+    assert (over.input, over.output) == (6.0, 22.5)
     assert over.request(200_001, 1000) == pytest.approx(200_001 * 6e-6 + 1000 * 22.5e-6)
 
 
-def test_a_price_by_time_of_day_follows_the_hour_in_utc():
+def test_a_price_by_time_of_day_is_that_of_noon():
     # DeepSeek's discount of 2025 ran from 16:30 to 00:30 UTC.
-    noon, night = (prices.price("deepseek", "deepseek-chat", DAY, hour=h) for h in (12, 20))
+    noon = prices.price("deepseek", "deepseek-chat", DAY)
     assert (noon.input, noon.output) == (0.27, 1.10)
-    assert (night.input, night.output) == (0.135, 0.55)
-
-
-def test_a_flat_price_knows_no_longer_prompt():
-    assert prices.price("openai", "gpt-4o-mini", DAY).longer is None
 
 
 def test_a_request_costs_its_tokens():
@@ -86,12 +81,11 @@ TEXT_MODELS = [
 @given(
     which=st.sampled_from(TEXT_MODELS),
     day=st.dates(date(2024, 1, 1), date(2027, 12, 31)),
-    hour=st.integers(0, 23),
     prompt=st.integers(0, 1_000_000),
     answer=st.integers(0, 100_000),
 )
 @settings(max_examples=200, deadline=None)
-def test_a_request_costs_what_the_package_itself_computes(which, day, hour, prompt, answer):
+def test_a_request_costs_what_the_package_itself_computes(which, day, prompt, answer):
     import genai_prices
 
     provider, model = which
@@ -99,9 +93,9 @@ def test_a_request_costs_what_the_package_itself_computes(which, day, hour, prom
         genai_prices.Usage(input_tokens=prompt, output_tokens=answer),
         model,
         provider_id=provider,
-        genai_request_timestamp=datetime(day.year, day.month, day.day, hour),
+        genai_request_timestamp=datetime(day.year, day.month, day.day, 12),
     )
-    ours = prices.price(provider, model, day, prompt=prompt, hour=hour)
+    ours = prices.price(provider, model, day, prompt=prompt)
     assert ours.request(prompt, answer) == pytest.approx(float(theirs.total_price), abs=1e-12)
 
 
@@ -122,7 +116,7 @@ def test_bad_names_and_days_raise_one_line_that_names_them(arguments, message):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("options", [{"prompt": -1}, {"prompt": 1.5}, {"hour": 24}, {"hour": -1}])
+@pytest.mark.parametrize("options", [{"prompt": -1}, {"prompt": 1.5}])
 def test_bad_prompts_and_hours_raise(options):
     with pytest.raises(ValueError, match="must be"):
         prices.price("openai", "gpt-4o", DAY, **options)

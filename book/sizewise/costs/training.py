@@ -12,8 +12,6 @@ from sizewise import units
 from sizewise.models.architecture import Latent, Model
 from sizewise.validation import positive, whole
 
-SECONDS_A_YEAR = 365.25 * 24 * 3600
-
 
 @dataclass(frozen=True)
 class Range:
@@ -161,10 +159,6 @@ class Run:
     building_joules: Range | None
     dollars: Range | None
     assumptions: tuple[str, ...]
-
-    @property
-    def years(self) -> Range:
-        return self.seconds / SECONDS_A_YEAR
 
 
 def training_run(

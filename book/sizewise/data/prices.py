@@ -18,18 +18,13 @@ PACKAGE = "genai-prices"
 
 @dataclass(frozen=True)
 class Price:
-    """What a provider lists for a model on a day: dollars for a million tokens.
-
-    ``longer`` is the prompt length, in tokens, above which another price holds for all tokens of
-    a request; None where no longer prompt costs more.
-    """
+    """What a provider lists for a model on a day: dollars for a million tokens."""
 
     provider: str
     model: str
     input: float
     output: float
     on: date
-    longer: int | None
     source: str
 
     def request(self, prompt: int, answer: int) -> float:
@@ -38,31 +33,26 @@ class Price:
         return (self.input * tokens[0] + self.output * tokens[1]) / 1e6
 
 
-def price(
-    provider: str, model: str, on: str | date, *, prompt: int = 1000, hour: int = 12
-) -> Price:
+def price(provider: str, model: str, on: str | date, *, prompt: int = 1000) -> Price:
     """The listed price of ``model`` at ``provider`` on the day ``on`` (a date, or YYYY-MM-DD).
 
     Providers are the package's (`providers`), models the provider's own ids (`models`), both
     exact. Three kinds of price depend on more than the day. Of tiers, the one is taken that holds
-    for a prompt of ``prompt`` tokens. Of prices by time of day, the one at ``hour``, UTC. Of
-    service tiers, the standard one: no batch, flex or priority rate, no cached input.
+    for a prompt of ``prompt`` tokens. Of prices by time of day, the one at noon, UTC. Of service
+    tiers, the standard one: no batch, flex or priority rate, no cached input.
     Raises ValueError for an unknown provider or model, a day that is none, and a model without a
     price for input and output tokens.
     """
-    day = _day(on)
-    prompt, hour = whole("prompt tokens", prompt, least=0), whole("hour", hour, 23, least=0)
+    day, prompt = _day(on), whole("prompt tokens", prompt, least=0)
     # The package reads the clock where it is not told the time: always tell it.
-    listed = _model(provider, model).get_prices(
-        datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
-    )
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    listed = _model(provider, model).get_prices(noon)
     rates = [getattr(listed, name, None) for name in ("input_mtok", "output_mtok")]
     if None in rates:
         raise ValueError(f"{provider} lists no price for input and output tokens of {model}")
     input, output = (_tier(rate, prompt) for rate in rates)
-    above = [start for rate in rates for start in _starts(rate) if start >= prompt]
     source = f"{list_version()}, prices of {day.isoformat()}"
-    return Price(provider, model, input, output, day, min(above, default=None), source)
+    return Price(provider, model, input, output, day, source)
 
 
 def providers() -> list[str]:
@@ -121,7 +111,3 @@ def _tier(rate, prompt: int) -> float:
     """The rate for ``prompt`` tokens: the last tier that the prompt exceeds, for all tokens."""
     reached = [tier.price for tier in getattr(rate, "tiers", ()) if prompt > tier.start]
     return float(reached[-1] if reached else getattr(rate, "base", rate))
-
-
-def _starts(rate) -> list[int]:
-    return [tier.start for tier in getattr(rate, "tiers", ())]
