@@ -147,24 +147,6 @@ def test_no_number_is_glued_for_nobody():
     assert [key for name in CHAPTERS for key in glued(name) if key not in used] == []
 
 
-def count_words(text: str) -> int:
-    """Words that a reader meets: without markup, formulas and citations."""
-    text = re.sub(r"^\s*[:`]{3,}.*$|^:\w+:.*$", "", text, flags=re.M)
-    text = re.sub(r"\$\$[^$]*\$\$|\{(?:cite\S*|glue)\}`[^`]*`|\]\([^)]*\)", "", text)
-    text = re.sub(r"\{glue:text\}`[^`]*`", "N", text)
-    return len(re.findall(r"[A-Za-z0-9$]\S*", text))
-
-
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_a_page_is_read_in_five_minutes(chapter):
-    """What is neither folded nor behind the exercises has at most 900 words, a page 1,400."""
-    text = "\n\n".join(prose(chapter))
-    assert len(text.split()) < 1400
-    spine = re.split(r"^## (?:Try it|How .* (?:was|were) )", text, flags=re.M)[0]
-    spine = re.sub(r"^:::\{dropdown\}.*?^:::$", "", spine, flags=re.M | re.S)
-    assert count_words(spine) <= 900
-
-
 class TestExercises:
     @pytest.mark.parametrize("chapter", CHAPTERS)
     def test_every_exercise_has_an_executed_solution(self, chapter):

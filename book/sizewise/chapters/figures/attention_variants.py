@@ -2,7 +2,7 @@
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, beside, interval
+from .style import COLOURS, INK, at_ends, beside, interval, listed
 
 
 def growth(axes, table) -> str:
@@ -11,32 +11,27 @@ def growth(axes, table) -> str:
     ``table`` has ``model``, ``context`` and ``bytes``.
     """
     ends = []
-    for height, (model, rows) in enumerate(table.groupby("model", sort=False)):
-        colour = COLOURS[height % len(COLOURS)]
+    for place, (model, rows) in enumerate(table.groupby("model", sort=False)):
+        colour = COLOURS[place % len(COLOURS)]
         axes.loglog(rows["context"], rows["bytes"], color=colour)
-        last = rows.iloc[-1]
-        ends.append((last["bytes"], model, colour))
-    # Names that would touch are moved apart, from the lowest up.
-    lowest = 0.0
-    for size, model, colour in sorted(ends):
-        height = max(size, lowest)
-        lowest = height * 2.1
-        beside(axes, model, table["context"].max(), height, colour, dx=6, annotation_clip=False)
+        ends.append((model, rows["bytes"].iloc[-1], colour))
+    at_ends(axes, table["context"].max(), ends, 2.1)
     ticks = [1 << 8, 1 << 12, 1 << 16, 1 << 20]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks[:3]] + ["1M"])
     axes.minorticks_off()
     sizes = [10**power for power in range(5, 12)]
-    low, high = table["bytes"].min() / 2, max(table["bytes"].max() * 3, lowest)
+    low, high = table["bytes"].min() / 2, table["bytes"].max() * 10
     axes.set_ylim(low, high)
     axes.set_yticks(
         [s for s in sizes if low < s < high], [si(s, "B") for s in sizes if low < s < high]
     )
     axes.set_xlabel("tokens in the sequence")
     axes.set_ylabel("stored for one sequence")
-    sizes_text = ", ".join(
-        f"{model} {si(size, 'B')}" for size, model, _ in sorted(ends, reverse=True)
+    ends.sort(key=lambda end: -end[1])
+    return listed(
+        "Bytes stored for one sequence of about a million tokens",
+        (f"{model} {si(size, 'B')}" for model, size, _ in ends),
     )
-    return f"Bytes stored for one sequence up to about a million tokens. At the end: {sizes_text}."
 
 
 def differences(axes, table, names) -> str:

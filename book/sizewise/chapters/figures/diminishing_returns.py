@@ -2,20 +2,9 @@
 
 import numpy as np
 
-from .style import COLOURS, INK, beside, by_row, listed, span
+from .style import COLOURS, INK, at_ends, beside, by_row, listed, span
 
 MARKS = "os^Dvph"
-
-
-def _stacked(axes, labels, gap: float) -> None:
-    """Labels right of their points, from the top down, each at least ``gap`` below the last.
-
-    ``labels`` has (text, x, y, colour).
-    """
-    below = np.inf
-    for text, x, y, colour in sorted(labels, key=lambda entry: -entry[2]):
-        below = min(y, below - gap)
-        beside(axes, text, x, below, colour, dx=7)
 
 
 def gains(axes, table) -> str:
@@ -37,10 +26,10 @@ def gains(axes, table) -> str:
         )
         bars = rows[["gain_low", "gain_high"]].to_numpy(float)[has_interval]
         axes.vlines(x[has_interval], *bars.T, color=colour, linewidth=1.5, alpha=0.5)
-        labels.append((name, x[-1], y[-1], colour))
+        labels.append((name, y[-1], colour))
         texts.append(f"{name} " + ", ".join(f"{v:.1f}" for v in y))
     axes.axhline(0, color=INK, linewidth=0.8)
-    _stacked(axes, labels, 1.5)
+    at_ends(axes, len(starts) - 0.75, labels, 1.5)
     axes.set_xticks(range(len(starts)), [start.replace(" ", "\n", 1) for start in starts])
     axes.set_xlim(-0.5, len(starts) + 0.3)
     axes.set_xlabel("parameters before the doubling")
@@ -103,11 +92,11 @@ def generations(axes, table) -> str:
     for k, (name, rows) in enumerate(table.groupby("benchmark", sort=False)):
         axes.plot(rows["release"], rows["error_ratio"], marker=MARKS[k], color=COLOURS[k])
         last = rows.iloc[-1]
-        labels.append((name, last["release"], last["error_ratio"], COLOURS[k]))
+        labels.append((name, last["error_ratio"], COLOURS[k]))
         texts.append(f"{name} {rows['error_ratio'].iloc[0]:.2f} and {last['error_ratio']:.2f}")
     axes.axhline(1, color=INK, linewidth=0.8)
     axes.annotate("small as good as large", (1, 1.03))
-    _stacked(axes, labels, 0.08)
+    at_ends(axes, table["release"].max(), labels, 0.08)
     families = table.drop_duplicates("release").sort_values("release")
     axes.set_xticks(families["release"], families["family"].str.replace("-", " "))
     axes.set_xlim(0.8, 5.2)
@@ -129,10 +118,10 @@ def strictness(axes, table) -> str:
             rows["params"], rows["exact"], 1.96 * rows["se"], fmt=MARKS[k], color=COLOURS[k]
         )
         axes.plot(rows["params"], rows["predicted"], "--", color=COLOURS[k], linewidth=1)
-        labels.append((name, rows["params"].iloc[-1], rows["exact"].iloc[-1], COLOURS[k]))
+        labels.append((name, rows["exact"].iloc[-1], COLOURS[k]))
         texts.append(f"{name} {rows['exact'].iloc[0]:.4f} to {rows['exact'].iloc[-1]:.4f}")
     axes.set_xscale("log")
-    _stacked(axes, labels, 0.028)
+    at_ends(axes, table["params"].max(), labels, 0.028)
     axes.set_ylim(bottom=-0.06)
     axes.set_xlim(right=2e7)
     axes.set_xticks([1e4, 1e5, 1e6])

@@ -4,7 +4,7 @@ import numpy as np
 
 from sizewise.units import si
 
-from .style import COLOURS, INK, band, beside, by_row, listed, span
+from .style import COLOURS, INK, at_ends, band, beside, by_row, listed, span
 
 
 def gains(axes, growth, lines) -> str:
@@ -13,24 +13,21 @@ def gains(axes, growth, lines) -> str:
     ``growth`` has ``table``, ``name``, ``params``, ``gain``, ``gain_low`` and ``gain_high``;
     ``lines`` names the tables drawn with their interval as a band. Returns the alternative text.
     """
-    ends, labels_at = [], {}
+    ends, texts = [], []
     for colour, table in zip(COLOURS, lines, strict=False):
         rows = growth[(growth["table"] == table) & (growth["params"] < 1e13)].sort_values("params")
         band(axes, rows["params"], rows["gain_low"], rows["gain_high"], colour, 0.15)
         axes.loglog(rows["params"], rows["gain"], color=colour)
         name, last = rows["name"].iloc[0], rows.iloc[-1]
-        labels_at[name] = last["params"], last["gain"], colour
-        ends.append(f"{name} {rows['gain'].iloc[1]:.2f} and {last['gain']:.3f}")
-    below = np.inf  # labels from the top down, each at least a seventh of a decade below the last
-    for name, (x, y, colour) in sorted(labels_at.items(), key=lambda item: -item[1][1]):
-        below = min(y, below / 1.45)
-        beside(axes, name.split(",")[0], x, below, colour)
+        ends.append((name.split(",")[0], last["gain"], colour))
+        texts.append(f"{name} {rows['gain'].iloc[1]:.2f} and {last['gain']:.3f}")
+    at_ends(axes, last["params"], ends, 1.45)
     axes.set_xlim(right=3e14)
     axes.set_xticks([1e8, 1e9, 1e10, 1e11, 1e12])
     axes.set_ylim(1e-3, 1)
     axes.set_xlabel("parameters before the growth")
     axes.set_ylabel("nats gained by ten times the size")
-    return listed("Nats gained by growing tenfold from 1B and from 1T", ends)
+    return listed("Nats gained by growing tenfold from 1B and from 1T", texts)
 
 
 def exponents(axes, fits) -> str:
