@@ -152,10 +152,9 @@ def compare(
         if isinstance(error, BrokenPipeError):
             raise
         raise ValueError(f"{error.filename or file}: {error.strerror or error}") from None
-    result = report.compare(
-        items, pair, plans, answers, rates, seed, margin / 100 if until else None
-    )
-    result = {
+    margin_of_run = margin / 100 if until else None
+    compared = report.compare(items, pair, plans, answers, rates, seed, margin_of_run)
+    result: dict[str, Any] = {
         "task": task,
         "file": str(file),
         "of_items": len(items),
@@ -168,12 +167,9 @@ def compare(
             "seed": seed,
             "until": until,
         },
-    } | result
-    if json:
-        show.as_json(result)
-    else:
-        print_report(result)
-    raise typer.Exit(1 if any(described["failed"] for described in result["models"]) else 0)
+    } | compared
+    show.as_json(result) if json else print_report(result)
+    raise typer.Exit(1 if any(described["failed"] for described in compared["models"]) else 0)
 
 
 def _temperature(supplied: str) -> float | None:

@@ -44,7 +44,7 @@ Host = Annotated[
 DEFAULT_CONTEXT = 8192
 SHOWN = 64  # devices with a line each
 FITS = {True: "fits", False: "does not fit"}
-TRAINING = {"optimizer": "adam-mixed", "rank": 16, "checkpointing": True}  # options of --train
+OPTIMIZER, RANK = "adam-mixed", 16  # of --train
 
 
 def memory(
@@ -62,8 +62,8 @@ def memory(
         bool, typer.Option("--fit", help="What fits: context, requests, format, devices.")
     ] = False,
     train: Annotated[str, typer.Option(help="Train instead of serve: full, lora or qlora.")] = "",
-    optimizer: Annotated[str, typer.Option(help="With --train full.")] = TRAINING["optimizer"],
-    rank: Annotated[int, typer.Option(help="Of LoRA's matrices.")] = TRAINING["rank"],
+    optimizer: Annotated[str, typer.Option(help="With --train full.")] = OPTIMIZER,
+    rank: Annotated[int, typer.Option(help="Of LoRA's matrices.")] = RANK,
     checkpointing: Annotated[
         bool, typer.Option(help="Recompute activations in the backward pass.")
     ] = True,
@@ -87,7 +87,6 @@ def memory(
     from sizewise.data import catalog
 
     every = device.lower() == "all"
-    hardware = None if every else catalog.device(device)
     link = units.bandwidth(offload) if offload else None
     shares = [gpus, tp, None if pp == 1 else pp, ep, fit or None, link]
     training = {"optimizer": optimizer, "rank": rank, "checkpointing": checkpointing}
@@ -96,17 +95,19 @@ def memory(
             "--train is reckoned for one device, without --weights, --gpus, --tp, --pp, --ep, "
             "--fit or --offload"
         )
-    if not train and training != TRAINING:
+    if not train and (optimizer, rank, checkpointing) != (OPTIMIZER, RANK, True):
         raise ValueError("--optimizer, --rank and --no-checkpointing need --train")
     described, options, notes = _question(model, weights, kv, context, batch, estimate)
     options["usable"] = usable
+    if every:
+        warn(costs.warnings(described, options["context"]))
+        _every_device(described, list(catalog.devices().values()), options, json)
+        return
+    hardware = catalog.device(device)
     if train:
         _training(described, train, training, options, hardware, notes, json)
         return
     warn(costs.warnings(described, options["context"]))
-    if every:
-        _every_device(described, list(catalog.devices().values()), options, json)
-        return
     total = costs.total_memory(described, device=hardware, **options)
     shared = deployment.layout(described, gpus, tensor=tp, pipeline=pp, expert=ep)
     loads = deployment.plan(described, hardware, shared, offload=link is not None, **options)
@@ -219,8 +220,8 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
     add("activations (estimate)", total.activation_bytes)
     add("total", total.total_bytes)
     if total.mtp_bytes:
-        size = f"{total.mtp_bytes:,} B", si(total.mtp_bytes, "B")
-        rows.add_row("beside it: multi-token prediction", *size, "not loaded")
+        beside = f"{total.mtp_bytes:,} B", si(total.mtp_bytes, "B")
+        rows.add_row("beside it: multi-token prediction", *beside, "not loaded")
     print_table(rows)
     loads = result["loads"]
     if devices > 1:
@@ -295,8 +296,8 @@ def _training(model, method: str, training: dict, options: dict, device, notes, 
         value = getattr(result, name)
         rows.add_row(name, f"{value:,} B", si(value, "B"))
     print_table(rows)
-    size, room = si(device.memory_bytes, "B"), si(room, "B")
-    print(f"{FITS[plain['fits']]} in one {device.name} ({size}, {room} free for it)")
+    size = si(device.memory_bytes, "B")
+    print(f"{FITS[plain['fits']]} in one {device.name} ({size}, {si(room, 'B')} free for it)")
     lines("assumed", notes)
 
 

@@ -108,8 +108,8 @@ def count(
         output.counts([count for count, _ in counts])
         if len(counts) == 1 and counts[0][1]:
             output.stored(counts[0][1])
-    for error in errors:
-        fail(error)
+    for line in errors:
+        fail(line)
     raise typer.Exit(2 if errors else 0)
 
 

@@ -133,7 +133,7 @@ def _run(source, format, texts, device, dtype, context, windows, step) -> dict[s
             }
             for t in stored.by_type()
         ]
-        bits = 8 * stored.tensor_bytes / stored.parameters
+        bits = 8 * stored.tensor_bytes / (stored.parameters or 1)
         result["file"] = {"types": types, "bytes": stored.tensor_bytes, "bits": bits}
     return result
 
