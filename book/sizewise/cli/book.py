@@ -53,9 +53,9 @@ def run(
 
         bounds.check(selected, values)
     folder = None if in_place else (output or paths.root() / "_build" / "runs").resolve()
-    with show.Progress(selected) as progress:
+    with show.chapter_bars(selected) as report:
         results = runner.run(
-            selected, output=folder, values=values, jobs=jobs, force=force, report=progress.report
+            selected, output=folder, values=values, jobs=jobs, force=force, report=report
         )
     show.results(results)
     raise typer.Exit(1 if any(result.error for result in results) else 0)

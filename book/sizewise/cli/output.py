@@ -292,43 +292,28 @@ def progress():
         yield step
 
 
-class Progress:
-    """One line a chapter: a moving bar on a terminal, a line at the end elsewhere."""
+@contextmanager
+def chapter_bars(chapters):
+    """What the runner reports to (chapter, state, share): bars on a terminal, lines elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    def __init__(self, chapters):
-        from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-
-        self.live = sys.stderr.isatty()
-        self.bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(24),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=Console(stderr=True),
-            disable=not self.live,
-        )
-        self.tasks = {
-            name: self.bars.add_task(name, total=1.0, start=False, state="waiting")
-            for name in chapters
+    live = sys.stderr.isatty()
+    state_column = TextColumn("{task.fields[state]}")
+    columns = (BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(), state_column)
+    names = TextColumn("{task.description}")
+    with Progress(names, *columns, console=Console(stderr=True), disable=not live) as bars:
+        tasks = {
+            name: bars.add_task(name, total=1.0, start=False, state="waiting") for name in chapters
         }
 
-    def __enter__(self):
-        self.bars.start()
-        return self
+        def report(chapter: str, state: str, share: float) -> None:
+            bars.start_task(tasks[chapter])
+            bars.update(tasks[chapter], completed=share, state=state)
+            if not live and (state != "running" or share == 0.0):
+                print(f"{chapter}: {state}", file=sys.stderr, flush=True)
 
-    def __exit__(self, *_):
-        self.bars.stop()
-
-    def report(self, chapter: str, state: str, share: float) -> None:
-        """What the runner says of a chapter."""
-        task = self.tasks[chapter]
-        self.bars.start_task(task)
-        self.bars.update(task, completed=share, state=state)
-        if not self.live and (state != "running" or share == 0.0):
-            print(f"{chapter}: {state}", file=sys.stderr, flush=True)
+        yield report
 
 
 def results(outcomes: list) -> None:

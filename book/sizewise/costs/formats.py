@@ -52,8 +52,7 @@ def _linear(name: str, bits: float, note: str, *aliases: str, per_row: float = 0
 def _mlx_format(bits: int) -> Format:
     keeps = frozenset(("norm", "vision", "other"))
     note = "16-bit scale and bias for 64, embeddings and head too"
-    aliases = (f"mlx-{bits}", f"mlx{bits}")
-    return Format(f"mlx-{bits}bit", bits + 32 / 64, 0, note, keeps, aliases=aliases)
+    return Format(f"mlx-{bits}bit", bits + 32 / 64, 0, note, keeps, aliases=(f"mlx-{bits}",))
 
 
 def _gguf(name: str, bits: float, note: str, *aliases: str) -> Format:
