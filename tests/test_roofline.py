@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -284,3 +285,9 @@ def test_bad_input_is_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_a_model_that_does_not_say_how_many_experts_a_token_uses_is_refused():
+    silent = replace(MIXTRAL, experts_per_token=None)
+    with pytest.raises(ValueError, match="does not say how many experts a token uses"):
+        roofline.touched_bytes(silent, 1)

@@ -311,8 +311,15 @@ class Model:
 
     @property
     def expert_choice(self) -> tuple[int, int]:
-        """Routed experts of a layer and how many a token uses; one of one in a dense model."""
-        return (self.experts, self.experts_per_token or 1) if self.experts else (1, 1)
+        """Routed experts of a layer and how many a token uses; one of one in a dense model.
+
+        Raises ValueError where nobody says how many a token uses.
+        """
+        if not self.experts:
+            return 1, 1
+        if not self.experts_per_token:
+            raise ValueError(f"{self.name}: does not say how many experts a token uses")
+        return self.experts, self.experts_per_token
 
     @property
     def routed(self) -> float:
