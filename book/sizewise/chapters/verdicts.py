@@ -36,8 +36,6 @@ from numbers import Integral
 from types import CodeType
 from typing import Any
 
-import numpy as np
-
 from sizewise import units
 
 VERDICTS = {
@@ -158,6 +156,8 @@ def points(rules: Rules, numbers: Mapping[str, float], about: Mapping) -> list[f
     integers = isinstance(low, int) and isinstance(high, int)
     if integers and high - low <= 64:
         return list(range(low, high + 1))
+    import numpy as np  # here, since listing claims must not wait for it
+
     values = np.linspace(low, high, 25).tolist()
     if low > 0 and high / low > 20:
         values += np.geomspace(low, high, 25).tolist()
