@@ -12,10 +12,13 @@ row is not measured again. Nothing here is a time: scripts/gpu.py has those.
 """
 
 import argparse
+import copy
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,14 @@ import numpy as np
 import weight_quality
 from sizewise import units
 from sizewise.data import records
-from sizewise.evaluation import corpora
+from sizewise.evaluation import corpora, likelihood
 from sizewise.experiments import engine
 from sizewise.models import pretrained
 from sizewise.quantization import quality as losses
-from sizewise.quantization.kv import evaluate, needle, store
+from sizewise.quantization.kv import evaluate, store
 from sizewise.quantization.kv.cache import TurboQuantCache
 from sizewise.stats import bootstrap
+from sizewise.validation import whole
 
 Row = dict[str, Any]
 BITS = (4, 3, 2)
@@ -306,10 +310,8 @@ def answers(model, text, context, needles, documents, **stored):
 
     chosen, parts = weight_quality.named(model), []
     for number in range(documents):
-        stack = needle.haystack(
-            chosen.tokenizer, sentences(text), context, needles=needles, seed=number
-        )
-        parts.append(needle.ask(chosen.model, stack, lambda: cache(chosen.model, stored)))
+        stack = haystack(chosen.tokenizer, sentences(text), context, needles=needles, seed=number)
+        parts.append(ask(chosen.model, stack, lambda: cache(chosen.model, stored)))
     table = pandas.concat(parts, ignore_index=True)
     return table.assign(question=range(len(table)))
 
@@ -323,6 +325,126 @@ def sentences(name: str) -> tuple[str, ...]:
         for item in re.split(r"(?<=[.!?])\s+", " ".join(document.split()))
     )
     return tuple(item for item in result if 6 <= len(item.split()) <= 30)
+
+
+# --- facts in a long text
+
+# A haystack is running text with sentences such as "The secret word of Alice is lemon." spread over
+# it. The text goes into the cache once; then each question is put to a copy of that cache. The
+# answer is one word, scored by its likelihood and by whether it is the likeliest (which is what
+# greedy decoding would say). All facts have one form, so a model that does not look answers with a
+# word it saw, and is right once in as many times as there are facts.
+FACT = "The secret word of {} is{}."
+_NAMES = (
+    "Alice Bruno Clara David Elena Felix Greta Henry Irene Jacob Karen Louis Maria Nolan Olga Peter"
+)
+_WORDS = (
+    "banana tiger violin hammer candle rocket pepper castle guitar monkey "
+    "carpet lemon anchor pillow ladder basket"
+)
+NAMES, WORDS = tuple(_NAMES.split()), tuple(_WORDS.split())
+
+
+@dataclass(frozen=True)
+class Question:
+    """Tokens of a question and of its answer, and how many tokens of text come after the fact."""
+
+    ids: tuple[int, ...]
+    answer: tuple[int, ...]
+    distance: int
+
+
+@dataclass(frozen=True)
+class Haystack:
+    """Tokens of a text and the questions that it answers."""
+
+    ids: tuple[int, ...]
+    questions: tuple[Question, ...]
+
+
+def haystack(
+    tokenizer, sentences: Sequence[str], context: int, *, needles: int = 8, seed: int = 0
+) -> Haystack:
+    """A text of at most ``context`` tokens, questions and answers included.
+
+    ``needles`` facts stand each at a random place in its own part of the text; names, words,
+    places and where in ``sentences`` the text begins are drawn with ``seed``. Raises ValueError
+    for more facts than names, for a context too short for them, and too few sentences.
+    """
+    needles = whole("the needles", needles, len(NAMES))
+    draw = np.random.default_rng([context, seed])
+    names, secrets = (draw.permutation(subset)[:needles].tolist() for subset in (NAMES, WORDS))
+    requested = [
+        _ids(tokenizer, "\n" + FACT.split("{}.")[0].replace("{}", name).removesuffix("{}."))
+        for name in names
+    ]
+    answers = [_ids(tokenizer, f" {secret}") for secret in secrets]
+    room = context - max(map(len, requested)) - max(map(len, answers)) - 1
+    filler = islice(cycle(sentences), int(draw.integers(len(sentences))), None)
+    ids, ends = list(likelihood.start(tokenizer)), []
+    for number, (name, secret) in enumerate(zip(names, secrets, strict=True), 1):
+        fact = _ids(tokenizer, " " + FACT.format(name, f" {secret}"))
+        parts = _fill(tokenizer, filler, room * number // needles - len(ids) - len(fact))
+        position = int(draw.integers(len(parts) + 1))
+        ids += [item for part in parts[:position] for item in part] + fact
+        ends.append(len(ids))
+        ids += [item for part in parts[position:] for item in part]
+    questions = zip(requested, answers, ends, strict=True)
+    return Haystack(
+        tuple(ids), tuple(Question(tuple(q), tuple(a), len(ids) - end) for q, a, end in questions)
+    )
+
+
+def ask(model, stack: Haystack, make: Callable[[], Any], *, chunk: int = evaluate.CHUNK):
+    """A data frame with one row a question: ``question``, ``distance``, ``nats``, ``right``.
+
+    ``make`` returns the cache. ``nats`` is -log p of the answer, ``right`` whether each of its
+    tokens was the likeliest.
+    """
+    import pandas
+    import torch
+
+    device, cache, rows = next(model.parameters()).device, make(), []
+    with torch.inference_mode(), likelihood.still(model):
+        for part in torch.tensor([stack.ids], device=device).split(chunk, 1):
+            model.base_model(input_ids=part, past_key_values=cache, use_cache=True)
+        for number, item in enumerate(stack.questions):
+            inputs = torch.tensor([item.ids + item.answer[:-1]], device=device)
+            answer = torch.tensor(item.answer, device=device)
+            logits = model(
+                input_ids=inputs,
+                past_key_values=copy.deepcopy(cache),
+                use_cache=True,
+                logits_to_keep=len(answer),
+            ).logits[0]
+            log_p = logits.float().log_softmax(-1)  # (answer, V)
+            rows.append(
+                {
+                    "question": number,
+                    "distance": item.distance,
+                    "nats": -log_p.gather(-1, answer[:, None]).sum().item(),
+                    "right": int((log_p.argmax(-1) == answer).all()),
+                }
+            )
+    return pandas.DataFrame(rows)
+
+
+def _fill(tokenizer, filler, left: int) -> list[list[int]]:
+    """Sentences one after the other as tokens, until one does not fit any more."""
+    if left < 0:
+        raise ValueError("the context is too short for so many facts")
+    parts = []
+    for sentence in filler:
+        part = _ids(tokenizer, f" {sentence}")
+        if len(part) > left:
+            break
+        parts.append(part)
+        left -= len(part)
+    return parts
+
+
+def _ids(tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 # --- the command

@@ -11,6 +11,7 @@ follow one another. Rows go to data/weight_quality.jsonl; what has a row is not 
 
 import argparse
 import copy
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from typing import Any
 import numpy as np
 from sizewise.data import records
 from sizewise.experiments import engine
-from sizewise.quantization import quality
-from sizewise.quantization.weights import convert, layers, pruning, rounding
+from sizewise.quantization import quality, tensor_bytes
+from sizewise.quantization.weights import calibrated, convert, layers
 from sizewise.stats import bootstrap
 from sizewise.units import unknown
 
@@ -215,7 +216,7 @@ def pruned(row: Row) -> Row:
 
 def _pruned_then_rounded(model, row: Row) -> tuple[Any, Row]:
     """A model, changed in place, and its sizes with a bit map where that is smaller."""
-    zeros, elements = pruning.prune(model, row["share"])
+    zeros, elements = prune(model, row["share"])
     model, sizes = rounded(model, row, None, in_place=True)
     width = layers.FORMATS[row["format"]].bits
     sparse = sizes["bits"] - width + 1 + (1 - zeros / elements) * width
@@ -241,13 +242,96 @@ def rounded(
         }
     windows = calibration() if form.calibrated else None
     shift = row.get("shift", 0)
-    done = rounding.round_matrices(changed, form.name, shift=shift, calibration=windows)
+    elements, nbytes = round_matrices(changed, form.name, shift=shift, calibration=windows)
     return changed, {
         "parameters": parameters,
-        "elements": done.elements,
-        "bits": 8 * done.nbytes / done.elements,
-        "stored_bytes": done.nbytes + 2 * (parameters - done.elements),
+        "elements": elements,
+        "bits": 8 * nbytes / elements,
+        "stored_bytes": nbytes + 2 * (parameters - elements),
     }
+
+
+def round_matrices(model, name: str, *, shift: int = 0, calibration=None) -> tuple[int, int]:
+    """Round every linear layer but the output head to format ``name``, in place: how many weights
+    were rounded, and the bytes of their codes, scales and tables.
+
+    A model's answers depend on the values that its codes stand for, not on how they are multiplied
+    (but for LLM.int8(), which rounds activations too and is converted for good). Where groups of
+    weights begin is arbitrary, and another start is another rounding: ``shift`` moves the columns
+    round by so many before encoding and back after it. Layers whose width the format's group does
+    not divide stay as they are. Raises ValueError as
+    `convert.convert` does, and for LLM.int8() with a shift, which has no groups.
+    """
+    import torch
+
+    form = layers.FORMATS[name]
+    if name == "int8":
+        if shift:
+            raise ValueError("LLM.int8() has a scale a row: shifting its columns changes nothing")
+        done = convert.convert(model, name)
+        return done.weights, done.stored.codes + done.stored.scales
+    selected, _ = convert.select_layers(model, form)
+    paths = sorted(selected & set(convert.linear_layers(model)))
+    moments = calibrated.second_moments(model, calibration, paths) if form.calibrated else {}
+    elements = nbytes = 0
+    with torch.no_grad():
+        for path in paths:
+            weight = model.get_submodule(path).weight
+            moved = None if path not in moments else moments[path].roll((shift, shift), (0, 1))
+            value, size = round_matrix(weight.detach().float().roll(shift, 1), name, moved)
+            weight.copy_(value.roll(-shift, 1))
+            elements, nbytes = elements + weight.numel(), nbytes + size
+    return elements, nbytes
+
+
+def round_matrix(weight, name: str, moments=None):
+    """The values that a format has for a weight (out, in), fp32, and the bytes that they take."""
+    form = layers.FORMATS[name]
+    layer = form.make(layers.linear_of(weight), weight.device, moments)
+    return form.decode(layer).float(), tensor_bytes.measure_bytes(layer).total
+
+
+def mask(weight, share: float):
+    """True where a weight stays: all but the ``floor(share * n)`` of least magnitude.
+
+    Unstructured (Han et al. 2015, "Learning both Weights and Connections", section 3.2, without the
+    training afterwards): a zero may stand anywhere. weight (out, in) -> bool of the same shape.
+    Equal magnitudes go in the order in which they lie.
+    Raises ValueError unless ``share`` is a number from 0 to under 1.
+    """
+    import torch
+
+    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share < 1:
+        raise ValueError(f"the share to prune must be from 0 to under 1, got {share!r}")
+    removed = math.floor(share * weight.numel())
+    order = weight.detach().abs().flatten().argsort(stable=True)  # (out * in,)
+    stays = torch.ones(weight.numel(), dtype=torch.bool, device=weight.device)
+    stays[order[:removed]] = False
+    return stays.view(weight.shape)
+
+
+def prune(model, share: float) -> tuple[int, int]:
+    """Set the smallest ``share`` of each linear layer's weights to zero, in place.
+
+    Every matrix loses the same share; the output head stays whole. Returns how many
+    are zero, of how many.
+    Prune first, convert then: a converted layer is none to prune.
+    Raises ValueError for a bad share and for a model without a linear layer in floating point.
+    """
+    import torch
+
+    head = convert.head(model)
+    paths = [path for path in convert.linear_layers(model) if path not in head]
+    if not paths:
+        raise ValueError("the model has no linear layer in floating point to prune")
+    elements = zeros = 0
+    with torch.no_grad():
+        for path in paths:
+            weight = model.get_submodule(path).weight
+            weight.mul_(mask(weight, share))
+            elements += weight.numel()
+            zeros += int((weight == 0).sum())
+    return zeros, elements
 
 
 def compared(row: Row, model) -> Row:

@@ -14,7 +14,7 @@ from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.evaluation import likelihood
 from sizewise.models import parameters
-from sizewise.quantization.kv import evaluate, needle, store
+from sizewise.quantization.kv import evaluate, store
 from sizewise.quantization.kv.cache import TurboQuantCache
 from sizewise.quantization.turboquant import lloyd_max
 
@@ -185,13 +185,15 @@ SENTENCES = tuple(f"word{k} stands before other{k} here." for k in range(40))
 @pytest.fixture(scope="module")
 def words():
     tokenizer = Words()
-    tokenizer(" ".join((*SENTENCES, *needle.NAMES, *needle.WORDS)) + " The secret word of is")
+    tokenizer(
+        " ".join((*SENTENCES, *cache_trials.NAMES, *cache_trials.WORDS)) + " The secret word of is"
+    )
     return tokenizer
 
 
 @pytest.mark.parametrize("context", [150, 400])
 def test_every_fact_stands_in_the_text_where_it_is_said_to(words, context):
-    stack = needle.haystack(words, SENTENCES, context, needles=5, seed=1)
+    stack = cache_trials.haystack(words, SENTENCES, context, needles=5, seed=1)
     decoded = {number: word for word, number in words.known.items()}
     text = [decoded[item] for item in stack.ids]
     longest = max(len(q.ids) + len(q.answer) for q in stack.questions)
@@ -208,28 +210,28 @@ def test_every_fact_stands_in_the_text_where_it_is_said_to(words, context):
 
 def test_a_haystack_is_a_function_of_its_seed(words):
     item, same, other = (
-        needle.haystack(words, SENTENCES, 200, needles=3, seed=s) for s in (1, 1, 2)
+        cache_trials.haystack(words, SENTENCES, 200, needles=3, seed=s) for s in (1, 1, 2)
     )
     assert item == same != other
 
 
 def test_facts_are_spread_over_the_text(words):
-    stack = needle.haystack(words, SENTENCES, 800, needles=8)
+    stack = cache_trials.haystack(words, SENTENCES, 800, needles=8)
     parts = sorted(8 * (len(stack.ids) - q.distance - 1) // len(stack.ids) for q in stack.questions)
     assert all(abs(part - wanted) <= 1 for part, wanted in zip(parts, range(8), strict=True))
 
 
 def test_a_context_without_room_is_refused(words):
     with pytest.raises(ValueError, match="too short"):
-        needle.haystack(words, SENTENCES, 40, needles=8)
+        cache_trials.haystack(words, SENTENCES, 40, needles=8)
     with pytest.raises(ValueError, match="the needles"):
-        needle.haystack(words, SENTENCES, 400, needles=99)
+        cache_trials.haystack(words, SENTENCES, 400, needles=99)
 
 
 def test_answers_are_scored_by_the_model_that_saw_the_text(words):
     model = small(vocab_size=len(words.known))
-    stack = needle.haystack(words, SENTENCES, 150, needles=4)
-    plain = needle.ask(
+    stack = cache_trials.haystack(words, SENTENCES, 150, needles=4)
+    plain = cache_trials.ask(
         model, stack, lambda: TurboQuantCache(model.config, keys="plain", values="plain"), chunk=8
     )
     for row, item in zip(plain.itertuples(), stack.questions, strict=True):
@@ -238,7 +240,7 @@ def test_answers_are_scored_by_the_model_that_saw_the_text(words):
             log_p = model(input_ids=ids).logits[0, -1].log_softmax(-1)
         assert row.nats == pytest.approx(-log_p[item.answer[0]].item(), abs=1e-4)
         assert row.right == int(log_p.argmax() == item.answer[0])
-    packed = needle.ask(model, stack, lambda: TurboQuantCache(model.config, bits=1))
+    packed = cache_trials.ask(model, stack, lambda: TurboQuantCache(model.config, bits=1))
     assert (packed["nats"] - plain["nats"]).abs().max() > 0.01
 
 

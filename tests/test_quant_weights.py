@@ -3,16 +3,21 @@
 import copy
 import gc
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
+from sizewise import paths
 from sizewise.costs import formats
 from sizewise.models import checkpoint, parameters, random_weights
 from sizewise.models import config as configs
 from sizewise.quantization import tensor_bytes
-from sizewise.quantization.weights import codecs, convert, layers, rounding
+from sizewise.quantization.weights import codecs, convert, layers
 from sizewise.training import models
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import weight_quality
 
 torch.set_num_threads(1)
 
@@ -91,14 +96,14 @@ def test_each_value_becomes_its_nearest_level_times_the_largest_of_its_block(kin
     flat = torch.nn.functional.pad(weight.flatten(), (0, -weight.numel() % 64)).view(-1, 64)
     scales = flat.abs().amax(1, keepdim=True).double()
     nearest = ((flat.double() / scales).unsqueeze(2) - levels).abs().amin(2) * scales
-    values, _ = rounding.round_matrix(weight, kind)
+    values, _ = weight_quality.round_matrix(weight, kind)
     apart = (values - weight).abs().flatten().double()
     assert torch.allclose(apart, nearest.flatten()[: weight.numel()], atol=1e-6)
 
 
 def test_normal_float_errs_less_than_fp4_on_normal_weights():
     x = normal(4096, 64)
-    nf4, fp4 = (rounding.round_matrix(x, kind)[0] for kind in ("nf4", "fp4"))
+    nf4, fp4 = (weight_quality.round_matrix(x, kind)[0] for kind in ("nf4", "fp4"))
     assert (nf4 - x).square().mean() < (fp4 - x).square().mean()
 
 
@@ -107,7 +112,8 @@ def test_normal_float_errs_less_than_fp4_on_normal_weights():
 )
 def test_bytes_of_a_matrix_are_those_of_the_format(name, scales):
     """Half a byte a value, a table of 16, and 1,024 scales: in fp32, or in 8 bits with a table."""
-    assert rounding.round_matrix(normal(256, 256), name)[1] == 256 * 256 // 2 + 16 * 4 + scales
+    size = weight_quality.round_matrix(normal(256, 256), name)[1]
+    assert size == 256 * 256 // 2 + 16 * 4 + scales
 
 
 # --- bytes held

@@ -168,8 +168,9 @@ def test_bytes_are_those_of_what_encode_returns(variant, bits, eighths, lead):
     code = TurboQuant(d, bits, variant=variant)
     codes = code.encode(torch.randn(*lead, d))
     parts = [getattr(codes, field.name) for field in fields(Codes)]
-    assert code.nbytes(math.prod(lead)) == sum(p.nbytes for p in parts if p is not None)
-    assert codes.nbytes == code.nbytes(math.prod(lead))
+    beside = 4 if variant.startswith("prod") else 2  # a norm, and what the sketch is scaled by
+    assert codes.nbytes == sum(p.nbytes for p in parts if p is not None)
+    assert codes.nbytes == math.prod(lead) * (d * bits // 8 + beside)
     assert codes.norms.shape == tuple(lead)
     assert codes.norms.dtype == torch.float16
     assert codes.packed.dtype == torch.uint8
@@ -277,9 +278,6 @@ def test_vectors_that_are_not_finite_are_refused(bad, variant):
     code = TurboQuant(64, 2, variant=variant)
     with pytest.raises(ValueError, match="holds what is not a finite number"):
         code.encode(x)
-    decoded = code.decode(code.encode(x, check=False))
-    assert not torch.isfinite(decoded[3]).any()
-    assert torch.isfinite(decoded[[0, 1, 2, 4]]).all()
 
 
 @pytest.mark.parametrize(

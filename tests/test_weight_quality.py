@@ -16,7 +16,7 @@ from sizewise import paths
 from sizewise.chapters.tables import weight_quantization
 from sizewise.data import records
 from sizewise.quantization import quality
-from sizewise.quantization.weights import convert, pruning
+from sizewise.quantization.weights import convert
 from sizewise.stats import bootstrap
 from torch import nn
 
@@ -40,13 +40,13 @@ class Head(nn.Module):
 
 def test_the_smallest_magnitudes_go_whatever_their_sign():
     weight = torch.tensor([[0.5, -0.1, 3.0], [-2.0, 0.2, -0.3]])
-    assert pruning.mask(weight, 0.5).tolist() == [[True, False, True], [True, False, False]]
-    assert pruning.mask(weight, 0.0).all()
+    assert weight_quality.mask(weight, 0.5).tolist() == [[True, False, True], [True, False, False]]
+    assert weight_quality.mask(weight, 0.0).all()
 
 
 def test_equal_magnitudes_go_in_their_order():
     weight = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    assert pruning.mask(weight, 0.5).tolist() == [False, False, True, True]
+    assert weight_quality.mask(weight, 0.5).tolist() == [False, False, True, True]
 
 
 @settings(deadline=None, max_examples=50)
@@ -56,7 +56,7 @@ def test_equal_magnitudes_go_in_their_order():
 )
 def test_exactly_the_asked_share_goes_and_nothing_kept_is_smaller(values, share):
     weight = torch.tensor(values)
-    mask = pruning.mask(weight, share)
+    mask = weight_quality.mask(weight, share)
     assert int((~mask).sum()) == math.floor(share * len(values))
     if mask.any() and not mask.all():
         assert weight[mask].abs().min() >= weight[~mask].abs().max()
@@ -66,7 +66,7 @@ def test_pruning_a_model_leaves_the_head_the_biases_and_what_is_kept():
     torch.manual_seed(0)
     model = Head()
     before = {name: item.clone() for name, item in model.state_dict().items()}
-    assert pruning.prune(model, 0.25) == (2 * 32, 2 * 128)
+    assert weight_quality.prune(model, 0.25) == (2 * 32, 2 * 128)
     for name, now in model.state_dict().items():
         same = now == before[name]
         if name in ("up.weight", "down.weight"):
@@ -79,7 +79,7 @@ def test_pruned_weights_stay_zero_in_nf4_and_memory_does_not_shrink():
     functional = pytest.importorskip("bitsandbytes").functional
     torch.manual_seed(0)
     weight = torch.randn(64, 128)
-    zeroed = weight * pruning.mask(weight, 0.5)
+    zeroed = weight * weight_quality.mask(weight, 0.5)
     codes, state = functional.quantize_4bit(zeroed, quant_type="nf4", blocksize=64)
     decoded = functional.dequantize_4bit(codes, state)
     assert (decoded[zeroed == 0] == 0).all()
@@ -89,12 +89,12 @@ def test_pruned_weights_stay_zero_in_nf4_and_memory_does_not_shrink():
 @pytest.mark.parametrize("share", [1, -0.1, float("nan"), "half", True, None])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ValueError, match="share to prune"):
-        pruning.prune(Head(), share)
+        weight_quality.prune(Head(), share)
 
 
 def test_what_cannot_be_pruned_is_refused():
     with pytest.raises(ValueError, match="no linear layer"):
-        pruning.prune(nn.Embedding(3, 4), 0.5)
+        weight_quality.prune(nn.Embedding(3, 4), 0.5)
 
 
 # --- comparing

@@ -68,19 +68,19 @@ def run_all(
         failures = []
         start = records.provenance()  # the code that is loaded is the code of now
         commit = f"{start['commit']}-dirty" if start["dirty"] else start["commit"]
-        with progress.Progress(todo, cost) as display:
-            results = _results(measure, todo, backend, workers, per_gpu, retries, commit)
-            for config, result in results:
-                if isinstance(result, Exception):
-                    failures.append((config, result))
-                    display.failed(config, result)
-                    continue
-                measured, place = result
-                now = records.provenance(seed=config.get("seed"))
-                same = {key: start[key] for key in ("commit", "dirty")}
-                row = rows.append(config, measured, now | same | place)
-                recorded(config)
-                display.done(config, row)
+        display = progress.Progress(todo, cost)
+        results = _results(measure, todo, backend, workers, per_gpu, retries, commit)
+        for config, result in results:
+            if isinstance(result, Exception):
+                failures.append((config, result))
+                display.failed(config, result)
+                continue
+            measured, place = result
+            now = records.provenance(seed=config.get("seed"))
+            same = {key: start[key] for key in ("commit", "dirty")}
+            row = rows.append(config, measured, now | same | place)
+            recorded(config)
+            display.done(config, row)
     if failures:
         config, error = failures[0]
         raise RuntimeError(

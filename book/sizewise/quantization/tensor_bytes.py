@@ -2,8 +2,8 @@
 
 A format's name says little: beside the codes there are scales, tables and all that was left in
 high precision. So the tensors themselves are found, wherever a format keeps them (parameters,
-buffers, attributes of parameters, states and dictionaries beside them, and the inner tensors of
-tensor subclasses), and the storage behind each is counted once.
+buffers, attributes of parameters, states and dictionaries beside them), and the storage behind
+each is counted once.
 """
 
 from collections.abc import Iterator
@@ -11,32 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 ROLES = ("codes", "scales", "codebooks", "high_precision")
-SCALES = {
-    "absmax",
-    "scb",
-    "sb",
-    "scale",
-    "scales",
-    "zero",
-    "zeros",
-    "zero_point",
-    "offset",
-    "mean",
-    "column_scales",
-}
-CODEBOOKS = {"code", "codebook", "quant_map", "table"}
-CODES = {"w_q", "qdata", "cb", "codes", "packed"}
+SCALES = {"absmax", "scb", "scale", "scales", "zeros", "offset", "column_scales"}
+CODEBOOKS = {"code", "codebook", "table"}
+CODES = {"cb", "codes"}
 STATES = {"QuantState", "MatmulLtState"}  # of bitsandbytes; Params4bit also points at its module
-# Other modules, hooks, and what LLM.int8() leaves of its last product.
-STILL = {
-    "_modules",
-    "module",
-    "idx",
-    "subB",
-    "_backward_hooks",
-    "_forward_hooks",
-    "_forward_pre_hooks",
-}
+HOOKS = {"_backward_hooks", "_forward_hooks", "_forward_pre_hooks"}
+STILL = {"_modules", "module", "idx", "subB", *HOOKS}  # subB: left of LLM.int8()'s last product
 
 
 @dataclass(frozen=True)
@@ -77,21 +57,14 @@ def measure_bytes(model) -> TensorBytes:
 def _tensors(value: Any, name: str, visited: set[int]) -> Iterator[tuple[str, Any]]:
     """Every (name, plain tensor) under ``value``, without going into other modules."""
     import torch
-    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
     if id(value) in visited:
         return
     if isinstance(value, torch.Tensor):
         visited.add(id(value))
-        if is_traceable_wrapper_subclass(value):  # its own storage is a pretence
-            inner = {item: getattr(value, item) for item in value.__tensor_flatten__()[0]}
-            yield from _tensors(inner, name, visited)
-        else:
-            yield name, value
+        yield name, value
         beside = {k: v for k, v in vars(value).items() if k not in STILL}
         yield from _tensors(beside, name, visited)
-        if value.grad_fn is None and value.grad is not None:
-            yield from _tensors(value.grad, "grad", visited)
     elif isinstance(value, dict):
         for key, item in list(value.items()):
             if key not in STILL:

@@ -83,20 +83,12 @@ class TurboQuant:
         self._on = {}  # the tables on other devices
         self._sketch = self._draw_sketch() if self.sketched else None
 
-    def nbytes(self, count: int) -> int:
-        """Bytes that `encode` stores for ``count`` vectors."""
-        return whole("the count", count, least=0) * (
-            self.dim * self.bits // 8 + (4 if self.sketched else 2)
-        )
-
-    def encode(self, x, *, check: bool = True) -> Codes:
+    def encode(self, x) -> Codes:
         """Vectors x (..., dim) of any floating dtype to codes; ``x`` is left as it is.
 
         Norms are stored in float16, and in float32 where one, with its scale, exceeds 65,504. A
         zero vector is kept exactly; norms below 6e-5 lose digits and those below 3e-8 become 0, so
-        that such data want a factor first. Raises ValueError for what is not finite; with
-        ``check=False``, which spares a GPU the wait for the answer, norms stay in float16 and such
-        vectors decode to no finite numbers.
+        that such data want a factor first. Raises ValueError for what is not finite.
         """
         import torch
 
@@ -109,12 +101,12 @@ class TurboQuant:
         for current in self._chunks(n, x.device):
             y, length = self._directions(flat[current])
             codes = self._nearest(y)  # uint8 (rows, dim)
-            norms.append(_stored(self._scaled(length, y, codes), check))
+            norms.append(_stored(self._scaled(length, y, codes)))
             if codes is not None:
                 packed[current] = packing._pack(codes, self.code_bits)
             if self.sketched:
                 signs[current], left = self._leftover(y, length, norms[-1], codes)
-                residuals.append(_stored(left, check))
+                residuals.append(_stored(left))
         parts = (packed, _joined(norms, x), signs, _joined(residuals, x) if residuals else None)
         return Codes(*(p if p is None else p.view((*lead, *p.shape[1:])) for p in parts))
 
@@ -247,12 +239,12 @@ class TurboQuant:
             raise ValueError(f"this code is for vectors of {self.dim}, got {x.shape[-1]}")
 
 
-def _stored(norms, check: bool):
+def _stored(norms):
     """Norms in float16, or as they are where one is past its range; see `TurboQuant.encode`."""
     import torch
 
     half = norms.half()
-    if not check or bool(torch.isfinite(half).all()):
+    if bool(torch.isfinite(half).all()):
         return half
     if not bool(torch.isfinite(norms).all()):
         raise ValueError("a vector holds what is not a finite number")
