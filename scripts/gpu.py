@@ -2,7 +2,7 @@
 
     python scripts/gpu.py 1 --minutes 9      # ceilings, calibration, gates, weight formats
     python scripts/gpu.py 2 --minutes 9      # attention over caches: gates and times
-    python scripts/gpu.py 3 --minutes 9      # compiled steps, other models, scores, capacity
+    python scripts/gpu.py 3 --minutes 9      # other models, scores, capacity, appending
     python scripts/gpu.py 1 --rehearse --output /tmp/rows.jsonl      # tiny shapes on a CPU
 
 First the card is calibrated: unless it measures the cells that NVIDIA published for it (an H200)
@@ -39,11 +39,12 @@ CHECKED = 70_000  # tokens of a check: whole pages, but no whole tiles
 SEED = 0
 DONE, LEFT, AGAIN = 0, 1, 3  # exit codes; 3: this process is worn, the same command goes on
 START = 25.0  # seconds until torch, transformers and the device are there
+COMPILING = 60.0  # seconds that nvcc takes for FlashInfer's kernel, about
 # Seconds of a row on an H100 or H200, loading and drawing apart.
 SECONDS = {
     **{"ceiling": 2.5, "calibrate": 2.0, "gate": 4.0, "check": 4.0, "check-append": 3.0},
     **{"attend": 3.0, "logits": 3.0, "append": 2.5, "capacity": 2.0},
-    **{"decode": 2.5, "prefill": 2.5, "compiled": 60.0},
+    **{"decode": 2.5, "prefill": 2.5},
 }
 
 
@@ -122,9 +123,6 @@ def remainder(tiny: bool) -> list[dict]:
         for method in ("fp32-product", "bf16-product", *PACKED)
     ]
     rows += [{"kind": "capacity", "method": m, "model": MAIN} for m in ("bf16", "fp8", *PACKED)]
-    for format in ("bf16", "fp8-mm", "int4-mm", "nf4"):
-        sizes = (1, 16) if tiny else (1, CONTEXT)
-        rows.append(step("decode", "tiny" if tiny else MAIN, format, *sizes, "compiled"))
     rows += [{"kind": "check-append", "method": m} | shape(new, 3, 1) for m in PACKED]
     rows += [
         {"kind": "append", "method": method} | shape(tokens, batch, 1)
@@ -143,10 +141,9 @@ PARTS = {1: weights, 2: caches, 3: remainder}
 
 def cost(config: dict, before: dict | None) -> float:
     """Seconds that a row takes on an H100 or H200, about, loading and drawing included."""
-    kind = "compiled" if config.get("mode") == "compiled" else config["kind"]
-    if kind == "check" and config["method"].endswith("flashinfer"):
-        kind = "compiled"
-    seconds = SECONDS[kind] + (0.0 if before else START)
+    seconds = SECONDS[config["kind"]] + (0.0 if before else START)
+    if config["kind"] == "check" and config["method"].endswith("flashinfer"):
+        seconds += COMPILING
     if config["kind"] in ("decode", "prefill"):
         size = parameters_of(config["model"])
         same = before and all(before.get(name) == config[name] for name in ("model", "format"))

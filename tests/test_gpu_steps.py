@@ -104,7 +104,7 @@ def test_a_mask_or_a_part_of_a_prompt_is_refused():
         steps.attend(None, q, torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 5, 8))
 
 
-# ------------------------------------------------------------------ graphs and compilation
+# ------------------------------------------------------------------ graphs
 
 
 @pytest.fixture
@@ -147,11 +147,11 @@ def test_a_graph_is_timed_only_if_its_replay_gives_the_logits_of_the_step(
 
     monkeypatch.setattr(nothing, "replay", replay, raising=False)
     if factor == 1.0:
-        step.prepare("cuda", "graph")
+        step.prepare("cuda")
         assert torch.isfinite(step.logits).all()
     else:
         with pytest.raises(Refused, match="differ"):
-            step.prepare("cuda", "graph")
+            step.prepare("cuda")
 
 
 def test_a_step_that_waits_is_found_before_it_is_captured(pretended, monkeypatch):
@@ -181,38 +181,6 @@ def test_a_capture_that_breaks_off_wears_the_process_out(pretended, monkeypatch,
 def test_a_graph_needs_a_gpu_and_says_so(tiny):
     with pytest.raises(Refused, match="GPU"):
         steps.Step(tiny, 1, 8, mode="graph")
-
-
-def test_what_fell_back_to_eager_is_no_compiled_row():
-    steps.compiled(lambda x: x)
-    with pytest.raises(Refused, match="not compiled: 0 graphs"):
-        steps.assert_compiled()
-
-
-@pytest.mark.parametrize("format", ["fp32", "fp8-mm", "int4-mm"])
-def test_a_compiled_step_is_one_graph_with_the_logits_of_the_plain_one(format):
-    step = steps.Step(weights.build("tiny", format, "cpu"), 1, 8, mode="compiled")
-    step()  # the logits were compared when it was prepared
-    steps.assert_compiled()
-
-
-def test_a_step_that_breaks_its_graph_or_takes_two_is_not_compiled(tiny):
-    step = steps.Step(tiny, 1, 8)
-
-    def breaks(*args, **options):
-        print("a graph break")
-        return tiny.model.forward(*args, **options)
-
-    step.forward = steps.compiled(breaks)
-    with pytest.raises(torch._dynamo.exc.Unsupported):
-        step()
-    step.forward = steps.compiled(tiny.model.forward)
-    step()
-    step.tokens = step.tokens.repeat(2, 1)  # another shape: a second graph
-    step.cache = steps.Cache(tiny, 2, 8)
-    step()
-    with pytest.raises(Refused, match="not compiled: 2 graphs"):
-        steps.assert_compiled()
 
 
 # ------------------------------------------------------------------ formats

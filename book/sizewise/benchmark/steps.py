@@ -1,9 +1,8 @@
 """Time of one new token for each of several sequences, and of reading prompts.
 
 Ways to launch the same step: "static", the modules of `transformers` over a cache of fixed size;
-"graph", that step captured once as a CUDA graph and replayed, so that launching costs nothing;
-"compiled", the static step through `torch.compile` before it is captured. Formats are compared in
-equal modes.
+"graph", that step captured once as a CUDA graph and replayed, so that launching costs nothing.
+Formats are compared in equal modes.
 
 `transformers` grows its cache by copying it at every step, and masks a static one. Neither is part
 of what a step must read, so the static cache here is as long as the context, every position in it
@@ -88,8 +87,8 @@ def measure(built: Built, kind: str, mode: str, batch: int, context: int) -> dic
     or of a "prefill" of as many prompts, with logits of the last token of each.
 
     A decode step looks up the last tokens, runs every layer over the whole cache, and takes the
-    most likely next tokens, from which the next step goes on. ``mode`` is "static", "graph" or
-    "compiled". Raises `Refused` and `Worn` for what this device cannot do.
+    most likely next tokens, from which the next step goes on. ``mode`` is "static" or "graph".
+    Raises `Refused` and `Worn` for what this device cannot do.
     """
     step = Step(built, batch, context, context if kind == "prefill" else 1, mode)
     if built.device == "cuda":
@@ -112,10 +111,9 @@ def measure(built: Built, kind: str, mode: str, batch: int, context: int) -> dic
 class Step:
     """One greedy step over a static cache, or a prompt of ``tokens`` tokens that fills it.
 
-    ``tokens`` (batch, tokens); ``logits`` (batch, 1, vocabulary). In the modes "graph" and
-    "compiled" the step is captured and a call replays it. Raises `Refused` on a device without
-    graphs, for a step that no graph holds, for one that `torch.compile` cannot compile whole, and
-    if what is replayed does not give the logits of the plain step.
+    ``tokens`` (batch, tokens); ``logits`` (batch, 1, vocabulary). In the mode "graph" the
+    step is captured and a call replays it. Raises `Refused` on a device without graphs, for a step
+    that no graph holds, and if what is replayed does not give the logits of the plain step.
     """
 
     def __init__(self, built: Built, batch: int, context: int, tokens: int = 1, mode="static"):
@@ -127,12 +125,12 @@ class Step:
         self.tokens = torch.randint(built.config.vocab_size, (batch, tokens), device=built.device)
         places = torch.arange(context - tokens, context, device=built.device)
         self.places, self.logits = places[None], None
-        self.run, self.forward = self.plain, self.model.forward
-        if mode in ("graph", "compiled"):
-            self.prepare(built.device, mode)
+        self.run = self.plain
+        if mode == "graph":
+            self.prepare(built.device)
 
     def plain(self) -> None:
-        out = self.forward(
+        out = self.model(
             self.tokens,
             past_key_values=self.cache,
             position_ids=self.places,
@@ -148,47 +146,23 @@ class Step:
         self.run()
 
     @torch.inference_mode()
-    def prepare(self, device: str, mode: str) -> None:
-        """Compile and capture the step, and compare its logits with those of the plain one."""
+    def prepare(self, device: str) -> None:
+        """Capture the step, and compare its logits with those of the plain one."""
+        if device != "cuda":
+            raise Refused("only a GPU has graphs")
         before = self.tokens.clone()
         self.plain()
         expected = self.logits.clone()
-        if mode == "compiled":
-            self.forward = compiled(self.model.forward)
-        if device == "cuda":
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(3):
-                    self.plain()
-            torch.cuda.current_stream().wait_stream(side)
-            self.run = timing.capture(self.plain).replay
-        elif mode == "graph":
-            raise Refused("only a GPU has graphs")
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.plain()
+        torch.cuda.current_stream().wait_stream(side)
+        self.run = timing.capture(self.plain).replay
         self.tokens.copy_(before)
         self.logits.fill_(float("nan"))  # what a replay leaves out will show
         self.run()
         distance = (self.logits.float() - expected.float()).norm() / expected.float().norm()
         if not distance < SAME:
             raise Refused(f"not timed: its logits differ from the plain step's by {distance:.2g}")
-        if mode == "compiled":
-            assert_compiled()
-
-
-def compiled(forward):
-    """``forward`` through `torch.compile`, whole or not at all: a graph break raises.
-
-    On a CPU it is traced alone, since C++ takes a minute to compile and nothing is timed there.
-    """
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    backend = "inductor" if torch.cuda.is_available() else "aot_eager"
-    return torch.compile(forward, fullgraph=True, dynamic=False, backend=backend)
-
-
-def assert_compiled() -> None:
-    """Raise `Refused` unless everything since `compiled` ran as one compiled graph."""
-    counters = torch._dynamo.utils.counters
-    graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
-    if graphs != 1 or breaks or torch._dynamo.config.suppress_errors:
-        raise Refused(f"not compiled: {graphs} graphs, {breaks} graph breaks")
