@@ -88,47 +88,7 @@ ASM4, ASM3, ASM2 = tl.constexpr(FOUR), tl.constexpr(THREE), tl.constexpr(TWO)
 REGISTERS4 = tl.constexpr(",".join(["=&r"] * 4 + ["r"] * 17))
 REGISTERS3 = tl.constexpr(",".join(["=&r"] * 8 + ["r"] * 19))
 REGISTERS2 = tl.constexpr(",".join(["=&r"] * 8 + ["r"] * 9))
-
-
-# All three are said to be impure, though they are not: Triton looks through pure operations for the
-# narrowest type and would lay out the fp16 result as suits bytes, at a fifth more instructions.
-@triton.jit
-def permuted4(low, h0, h1, l0, l1):
-    """Fields 0 and 1 of a tile of bytes as fp16 centroids; tables as `Packed.planes` has them."""
-    return tl.inline_asm_elementwise(
-        ASM4,
-        REGISTERS4,
-        [low, h0, h1, l0, l1],
-        dtype=(tl.float16, tl.float16),
-        is_pure=False,
-        pack=4,
-    )
-
-
-@triton.jit
-def permuted3(low, high, shift, h0, h1, l0, l1):
-    """Fields 0 to 3 of a tile of low bytes, with the high plane's bytes and their shift."""
-    return tl.inline_asm_elementwise(
-        ASM3,
-        REGISTERS3,
-        [low, high, shift, h0, h1, l0, l1],
-        dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
-        is_pure=False,
-        pack=4,
-    )
-
-
-@triton.jit
-def permuted2(low, h0, l0):
-    """Fields 0 to 3 of a tile of bytes."""
-    return tl.inline_asm_elementwise(
-        ASM2,
-        REGISTERS2,
-        [low, h0, l0],
-        dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
-        is_pure=False,
-        pack=4,
-    )
+TWICE, FOUR_TIMES = tl.constexpr((tl.float16,) * 2), tl.constexpr((tl.float16,) * 4)
 
 
 @triton.jit
@@ -180,13 +140,19 @@ def centroids(
     if BITS == 3:
         high = tl.load(high_at, mask=mask, other=0)
     h0, h1, l0, l1 = words
+    # Four bytes at once (4), and said to be impure (False), though they are not: Triton looks
+    # through pure operations for the narrowest type and would lay out the fp16 result as suits
+    # bytes, at a fifth more instructions.
     if BITS == 4 and PERMUTE:
-        k0, k1 = permuted4(low, h0, h1, l0, l1)
+        inputs = [low, h0, h1, l0, l1]
+        k0, k1 = tl.inline_asm_elementwise(ASM4, REGISTERS4, inputs, TWICE, False, 4)
         k2, k3 = k0, k1
     elif BITS == 3 and PERMUTE:
-        k0, k1, k2, k3 = permuted3(low, high, shift, h0, h1, l0, l1)
+        inputs = [low, high, shift, h0, h1, l0, l1]
+        k0, k1, k2, k3 = tl.inline_asm_elementwise(ASM3, REGISTERS3, inputs, FOUR_TIMES, False, 4)
     elif PERMUTE:
-        k0, k1, k2, k3 = permuted2(low, h0, l0)
+        inputs = [low, h0, l0]
+        k0, k1, k2, k3 = tl.inline_asm_elementwise(ASM2, REGISTERS2, inputs, FOUR_TIMES, False, 4)
     else:
         k0 = gathered(low, high, shift, table, 0, BITS)
         k1 = gathered(low, high, shift, table, 1, BITS)
