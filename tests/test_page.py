@@ -307,16 +307,17 @@ class TestFigures:
         def draw(axes):
             axes.set_yscale(scale)
             axes.set_ylim(1, 100)
-            ends = [("high", 51, style.INK), ("low", 50, style.INK), ("far", 90, style.INK)]
-            style.at_ends(axes, 1, ends, apart=1.3 if scale == "log" else 10)
+            ends = [("high", 51, style.INK), ("low", 50, style.INK), ("far", 99, style.INK)]
+            style.at_ends(axes, 1, [*ends, ("top", 99, style.INK)], 1.3 if scale == "log" else 10)
 
         drawn = style.show(draw, alt="x", caption="x").svg
-        low, high, far = (
+        low, high, far, top = (  # the last stands above the axes
             float(re.search(rf'y="([\d.]+)"[^>]*>{name}</text>', drawn)[1])
-            for name in ("low", "high", "far")
+            for name in ("low", "high", "far", "top")
         )
         assert low - high > 10  # letters are 11.5 high
         assert high - far > 10
+        assert far - top > 10
 
     def test_a_legend_too_wide_for_its_figure_is_set_smaller_and_then_refused(self):
         def wide(axes, words, columns):

@@ -47,7 +47,7 @@ def cache_growth(axes, table) -> str:
         axes.loglog(rows["context"], rows["bytes"] / 1e9, line, color=colour)
         ends.append((model, rows.iloc[-1]["bytes"] / 1e9, colour))
     last = table["context"].max()
-    at_ends(axes, last, ends, apart=2.1, dx=5)
+    at_ends(axes, last, ends, apart=1.9, dx=5)
     axes.set_xlim(right=last * 60)
     axes.set_xticks([2**10, 2**14, 2**18, 2**21], ["1k", "16k", "256k", "2M"])
     axes.minorticks_off()

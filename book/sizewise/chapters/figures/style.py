@@ -272,7 +272,8 @@ def at_ends(axes, x, ends, apart: float, dx: float = 6) -> None:
         if below is not None:
             next_free = below * apart if axes.get_yscale() == "log" else below + apart
             height = max(height, next_free)
-        beside(axes, name, x, height, colour, dx)
+        # What was moved above the axes is drawn there.
+        beside(axes, name, x, height, colour, dx, annotation_clip=False)
         below = height
 
 
