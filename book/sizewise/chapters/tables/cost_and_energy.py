@@ -14,6 +14,7 @@ import pandas as pd
 
 from sizewise.chapters.tables import floor_and_silicon as silicon
 from sizewise.chapters.tables import upscaling
+from sizewise.chapters.tables.display import renamed
 from sizewise.costs import energy as watts
 from sizewise.costs import forecast, memory, training
 from sizewise.costs.training import Range
@@ -342,9 +343,9 @@ def serving() -> pd.DataFrame:
     """Floor and expected time, energy and dollars of an output token on H100s in FP8, by model.
 
     Expected is the forecast with the measured rule for watts where one server holds the model,
-    else the floor times the factor that served models typically take. Both include the reading of
-    others' prompts. Dollars are for a million output tokens: at the least
-    rent for the floor, at its two ends (``low``, ``high``) for what is expected.
+    else the floor times the factor that served models typically take; both include the reading of
+    others' prompts. Dollars are for a million output tokens: at the least rent for the floor, at
+    its two ends (``low``, ``high``) for what is expected.
     """
     grown = {
         "10T, more experts": upscaling.more_experts(TEN),
@@ -426,24 +427,15 @@ def joules_lines(gpu: str, models: tuple[str, ...]) -> pd.DataFrame:
     rows = silicon.energy("measured")
     rows = rows[(rows["gpu"] == gpu) & rows["model"].isin(models)]
     rows = rows[rows["devices"] == rows.groupby("model")["devices"].transform("min")]
-    return pd.DataFrame(
-        {
-            "model": rows["model"].str.replace(r"-Instruct.*", "", regex=True),
-            "batch": rows["batch_median"],
-            "joules": rows["joules_median"],
-        }
-    ).reset_index(drop=True)
+    rows = rows.assign(model=rows["model"].str.replace(r"-Instruct.*", "", regex=True))
+    names = {"model": "model", "batch_median": "batch", "joules_median": "joules"}
+    return renamed(rows, names)
 
 
 def energy_rules() -> pd.DataFrame:
     """Ways to reckon joules a token against the measured ones."""
-    names = {
-        "name": "reckoned as",
-        "error_median": "median error %",
-        "error_p90": "90th %",
-        "ratio_median": "over measured",
-    }
-    return silicon.energy("energy")[list(names)].rename(columns=names)
+    names = {"name": "reckoned as", "error_median": "median error %", "error_p90": "90th %"}
+    return renamed(silicon.energy("energy"), names | {"ratio_median": "over measured"})
 
 
 def measured_savings(least: float) -> tuple[float, int]:

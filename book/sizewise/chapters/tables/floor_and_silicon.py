@@ -29,7 +29,6 @@ KERNELS = {
     "moe": "routed experts",
     "all-reduce": "sum over GPUs (in sample)",
 }
-LATEST = 2  # attempt at scoring the servings, with the floors mended
 BY = {
     "family": "model",
     "gpu": "GPU",
@@ -64,16 +63,20 @@ RULES = {  # why scripts/silicon_servings.py drops a serving, in this order
 }
 
 
-def scores(what: str, grade: int = 2, attempt: int = LATEST) -> pd.DataFrame:
-    """Recorded scores of one kind: "family", "gpu", "framework", "precision", "load", "group"."""
+def scores(what: str, grade: int = 2, attempt: int | None = None) -> pd.DataFrame:
+    """Recorded scores of one kind: "family", "gpu", "framework", "precision", "load", "group".
+
+    Of an attempt at scoring the servings, by default the latest, which the forecast uses.
+    """
     rows = records.table("silicon_servings")
+    attempt = attempt or rows["attempt"].max()
     mask = (rows["what"] == what) & (rows["attempt"] == attempt)
     if what not in ("rules", "splits"):
         mask &= rows["grade"] == grade
     return rows[mask].reset_index(drop=True)
 
 
-def overall(grade: int = 2, attempt: int = LATEST) -> dict:
+def overall(grade: int = 2, attempt: int | None = None) -> dict:
     """The scores of all kept servings: error, band, share of the floor."""
     return scores("all", grade, attempt).iloc[0].to_dict()
 

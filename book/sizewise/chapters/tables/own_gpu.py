@@ -14,6 +14,7 @@ from . import display
 
 NOTHING = "No GPU of our own is measured yet; data/gpu.md in the repository says how to record one."
 MAIN = "llama-3.1-8b"
+STEPS = {"decode": "a token", "prefill": "a prompt"}
 SHAPE = ["device", "context", "batch", "group"]
 
 
@@ -28,8 +29,7 @@ def section(topic: str) -> display.Table:
     frame = TOPICS[topic](rows)
     formats = {column: ".2f" for column in frame if column.startswith(("over", "share", "times"))}
     formats |= {"ms": ".2f", "floor, ms": ".2f", "J a token": ".3f", "microseconds": ",.1f"}
-    used = {column: style for column, style in formats.items() if column in frame}
-    return display.table(frame, used, caption=f"Measured on one {machine}, {clock}")
+    return display.table(frame, formats, caption=f"Measured on one {machine}, {clock}")
 
 
 def rates(rows: pd.DataFrame) -> dict[str, float]:
@@ -40,10 +40,10 @@ def rates(rows: pd.DataFrame) -> dict[str, float]:
 
 def steps(rows: pd.DataFrame) -> pd.DataFrame:
     """Decode steps and prompts that ran, with ``floor_ms`` from the measured ceilings."""
-    measured = rows[rows["kind"].isin(["decode", "prefill"]) & rows["refused"].isna()].copy()
-    best = rates(rows)
-    measured["floor_ms"] = [floor_ms(row, best) for row in measured.to_dict("records")]
-    return measured
+    measured, best = rows[rows["kind"].isin(STEPS) & rows["refused"].isna()], rates(rows)
+    floors = [floor_ms(row, best) for row in measured.to_dict("records")]
+    table = measured.astype({"batch": int, "context": int}).assign(floor_ms=floors)
+    return table.replace({"kind": STEPS})
 
 
 def floor_ms(row: dict, best: dict[str, float]) -> float:
@@ -68,20 +68,13 @@ def weights(rows: pd.DataFrame) -> pd.DataFrame:
     measured = steps(rows).query("model == @MAIN")
     same = ["kind", "mode", "batch", "context"]
     plain = measured[measured["format"] == "bf16"].set_index(same)["step_ms"].rename("bf16_ms")
-    table = measured.join(plain, on=same)
-    return pd.DataFrame(
-        {
-            "weights": table["format"],
-            "step": table["kind"].map({"decode": "a token", "prefill": "a prompt"}),
-            "launched": table["mode"],
-            "batch": table["batch"].astype(int),
-            "context": table["context"].astype(int),
-            "ms": table["step_ms"],
-            "over bf16": table["bf16_ms"] / table["step_ms"],
-            "share of the floor's speed": table["floor_ms"] / table["step_ms"],
-            "J a token": table["joules_per_token"],
-        }
-    )
+    measured = measured.join(plain, on=same)
+    measured["faster"] = measured["bf16_ms"] / measured["step_ms"]
+    measured["share"] = measured["floor_ms"] / measured["step_ms"]
+    names = {"format": "weights", "kind": "step", "mode": "launched", "step_ms": "ms"}
+    names |= {"batch": "batch", "context": "context", "joules_per_token": "J a token"}
+    names |= {"faster": "over bf16", "share": "share of the floor's speed"}
+    return display.renamed(measured, names)
 
 
 def attention(rows: pd.DataFrame) -> pd.DataFrame:
@@ -126,17 +119,11 @@ def capacity(rows: pd.DataFrame) -> pd.DataFrame:
 
 def floor(rows: pd.DataFrame) -> pd.DataFrame:
     """Decode steps in bf16 over their floor, by model, batch and context."""
-    table = steps(rows).query("format == 'bf16' and kind == 'decode' and mode == 'graph'")
-    return pd.DataFrame(
-        {
-            "model": table["model"].map(catalog.title),
-            "batch": table["batch"].astype(int),
-            "context": table["context"].astype(int),
-            "ms": table["step_ms"],
-            "floor, ms": table["floor_ms"],
-            "over the floor": table["step_ms"] / table["floor_ms"],
-        }
-    )
+    table = steps(rows).query("format == 'bf16' and kind == 'a token' and mode == 'graph'")
+    table = table.assign(model=table["model"].map(catalog.title))
+    table["over the floor"] = table["step_ms"] / table["floor_ms"]
+    table = table.rename(columns={"step_ms": "ms", "floor_ms": "floor, ms"})
+    return table[["model", "batch", "context", "ms", "floor, ms", "over the floor"]]
 
 
 TOPICS = {"weights": weights, "attention": attention, "capacity": capacity, "floor": floor}
