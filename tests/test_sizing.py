@@ -1,6 +1,5 @@
-"""Choosing a size: counts by hand, p-values by enumeration, crossings of made curves."""
+"""Choosing a size: rivals by hand, crossings of made curves, what a request costs."""
 
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -73,37 +72,6 @@ def made(items=120, seed=0, steps=(8, 32, 128), draws=3):
     return pd.DataFrame(rows)
 
 
-# ------------------------------------------------------------------ recall
-
-
-def truth_and_answers(pairs):
-    answers, truth = np.array(pairs).T
-    return truth, answers, (answers == truth).astype(float)
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40))
-@settings(max_examples=60, deadline=None)
-def test_recall_is_that_of_the_definition(pairs):
-    truth, answers, right = truth_and_answers(pairs)
-    shares = [(answers[truth == label] == label).mean() for label in np.unique(truth)]
-    once = np.ones((1, len(pairs)))
-    assert right_sizing.recall(right, truth, once)[0] == pytest.approx(np.mean(shares))
-
-
-def test_a_weight_counts_an_item_as_often():
-    truth, right, times = np.array([0, 0, 1]), np.array([1.0, 0.0, 1.0]), [2, 1, 3]
-    weighed = right_sizing.recall(right, truth, np.array([times], float))
-    repeated = right_sizing.recall(
-        np.repeat(right, times), np.repeat(truth, times), np.ones((1, 6))
-    )
-    assert weighed == pytest.approx(repeated)
-
-
-def test_always_the_same_answer_has_the_mean_recall_of_guessing():
-    truth = np.repeat([0, 1, 2], [70, 20, 10])
-    assert right_sizing.recall(truth == 0, truth, np.ones((1, 100)))[0] == pytest.approx(1 / 3)
-
-
 # ------------------------------------------------------------------ rivals and scores
 
 
@@ -152,13 +120,6 @@ def test_the_rival_is_found_on_the_items_that_all_read():
     assert table["accuracy"].tolist() == [1.0, pytest.approx(2 / 3)]
     one = right_sizing.rivals(table)["ab"]
     assert (one["model"], one["accuracy"], one["answers"]) == ("n", 1.0, "00")
-
-
-def test_a_learner_is_taken_at_the_most_labels_that_are_allowed():
-    found = right_sizing.at(made(), 100, "probe", "p")
-    assert set(found["labels_used"]) == {32}
-    assert len(found) == 6
-    assert len(right_sizing.at(made(), 4, "probe", "p")) == 0
 
 
 def test_a_curve_is_of_means_over_draws_and_its_intervals_hold_them():
@@ -261,98 +222,6 @@ def test_a_crossing_is_told_by_what_was_tried():
     assert right_sizing.in_text(99.7, 8, 1024) == "100"
 
 
-# ------------------------------------------------------------------ small less large
-
-
-def test_the_p_value_is_that_of_all_exchanges():
-    truth = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
-    small = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
-    large = np.array([0, 1, 1, 1, 0, 1, 1, 0, 0])
-
-    def apart(a, b):
-        first, second = (
-            np.mean([(x[truth == label] == label).mean() for label in (0, 1)]) for x in (a, b)
-        )
-        return first - second
-
-    whole = [
-        apart(np.where(flip, large, small), np.where(flip, small, large))
-        for flip in product((False, True), repeat=len(truth))
-    ]
-    exact = np.mean(np.abs(whole) >= abs(apart(small, large)) - 1e-12)
-    table = pd.DataFrame(
-        [
-            row("probe", "p", word(small), word(truth)),
-            row("prompted", "m", word(large), word(truth)),
-        ]
-    )
-    found = right_sizing.duels(table[:1], right_sizing.rivals(table), samples=20_000).iloc[0]
-    assert found["difference"] == pytest.approx(apart(small, large))
-    assert found["p"] == pytest.approx(exact, abs=0.012)
-
-
-def test_duels_find_a_real_difference_and_none_where_there_is_none():
-    rng, items = np.random.default_rng(0), 300
-    truth = rng.integers(0, 2, items)
-
-    def said(accuracy):
-        return word(np.where(rng.random(items) < accuracy, truth, 1 - truth))
-
-    for small, large, expected in ((0.9, 0.6, "small"), (0.6, 0.9, "large"), (0.7, 0.7, "no")):
-        table = pd.DataFrame(
-            [
-                *(row("probe", "p", said(small), word(truth), seed=k) for k in range(2)),
-                row("prompted", "m", said(large), word(truth)),
-            ]
-        )
-        found = right_sizing.duels(
-            right_sizing.at(table, 8, "probe", "p"), right_sizing.rivals(table), samples=500
-        )
-        assert set(found["ahead"]) == {expected}
-        assert (found["low"] <= found["difference"]).all()
-        assert (found["difference"] <= found["high"]).all()
-
-
-def test_p_values_are_corrected_over_sets():
-    # on one set the two differ on every item, so that only all exchanges and none are as far:
-    # with 40 items none of 200 draws is; on the other they answer alike, so that all are
-    truth = "01" * 20
-    table = pd.DataFrame(
-        [
-            row("probe", "p", truth, truth),
-            row("prompted", "m", "10" * 20, truth),
-            row("probe", "p", "012" * 20, "012" * 20, "abc"),
-            row("prompted", "m", "012" * 20, "012" * 20, "abc"),
-        ]
-    )
-    found = right_sizing.duels(
-        right_sizing.at(table, 8, "probe", "p"), right_sizing.rivals(table), samples=200
-    )
-    assert found["p"].tolist() == pytest.approx([1 / 201, 1])
-    assert found["p_holm"].tolist() == pytest.approx([2 / 201, 1])  # Holm: times two
-    assert found["ahead"].tolist() == ["small", "no"]
-
-
-def test_what_hangs_on_one_draw_of_labels_is_not_sure():
-    # one draw is always right, one as good as the rival: the difference stands on the first
-    truth = "01" * 50
-    half = "0011" * 25
-    table = pd.DataFrame(
-        [
-            row("probe", "p", truth, truth, seed=0),
-            row("probe", "p", half, truth, seed=1),
-            row("prompted", "m", half, truth),
-        ]
-    )
-    found = right_sizing.duels(
-        right_sizing.at(table, 8, "probe", "p"), right_sizing.rivals(table), samples=500
-    )
-    assert found["difference"].tolist() == pytest.approx([0.25])
-    assert (found["p_holm"] < 0.01).all()
-    assert (found["low"] <= 0).all()
-    assert set(found["ahead"]) == {"no"}
-
-
 def test_a_rival_is_held_against_the_commonest_label():
     # 60 of 100 have label 0: always answering it is right 60 times
     truth = "0" * 60 + "1" * 40
@@ -369,10 +238,10 @@ def test_a_rival_is_held_against_the_commonest_label():
 # ------------------------------------------------------------------ costs
 
 
-def test_times_are_those_of_the_rival_over_the_learner():
+def test_times_are_those_of_the_rival_over_the_learner_at_the_most_labels_allowed():
     table = made()
-    group = right_sizing.at(table, 8, "probe", "p")
-    found = right_sizing.seconds(group, right_sizing.rivals(table))
+    table.loc[table["labels_used"] > 32, "cpu_seconds_per_1000"] = 99.0
+    found = right_sizing.seconds(table, right_sizing.rivals(table), "p", 100)
     assert found["seconds"].to_dict() == {"ab": 2.0, "abc": 2.0}
     assert found["times"].to_dict() == {"ab": 20.0, "abc": 20.0}
 

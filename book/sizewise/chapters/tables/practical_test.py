@@ -81,9 +81,7 @@ class Recorded:
         return self.rows[records.identity(config)]
 
 
-def compared(
-    a: Row, b: Row, items: list[tasks.Item] | None = None, seed: int = 0
-) -> dict[str, Any]:
+def compared(a: Row, b: Row, items: list[tasks.Item] | None = None) -> dict[str, Any]:
     """`report.compare` of two rows on the same questions, or on some ``items`` of them.
 
     Raises ValueError for rows of different questions, and for questions that have changed since.
@@ -96,7 +94,7 @@ def compared(
     plans = [
         run.plan(model, items, _settings(row)) for model, row in zip(models, (a, b), strict=True)
     ]
-    return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2, seed)
+    return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2)
 
 
 def differences(reports: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -114,16 +112,14 @@ def differences(reports: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return frame.assign(label=list(reports))[["label", *frame.columns]]
 
 
-def false_alarms(
-    share: float, items: int, step: int, runs: int = 200, seed: int = 0
-) -> pd.DataFrame:
+def false_alarms(share: float, items: int, step: int, runs: int) -> pd.DataFrame:
     """How often equal models that differ on ``share`` of the items are called different.
 
     They are looked at after every ``step`` of ``items`` items. Columns ``test`` and ``wrong``
     (share of the runs): by a test for a fixed number of items at the end alone, by the same at any
     look, and by the sequential one at any look.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     wrong = np.zeros(3)
     for _ in range(runs):
         draws = rng.choice([1, -1, 0], items, p=[share / 2, share / 2, 1 - share])

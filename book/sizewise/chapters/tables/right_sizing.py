@@ -21,7 +21,6 @@ LEARNERS = ("bag", "probe", "finetuned")
 LEARNER = ["set", "what", "model"]  # one learner's rows differ in their labels and draws
 SAMPLES = 2000
 SEED_OF_DRAWS = 2000  # another one than that of items
-LEVEL = 0.05  # chance of a false finding among all p-values of one table
 
 
 def kinds() -> dict[str, pd.DataFrame]:
@@ -174,21 +173,17 @@ def in_text(value: float, first: float, last: float) -> str:
     return f"{first:,.0f} or fewer" if value <= first else f"{value:,.0f}"
 
 
-# ------------------------------------------------------------------ at so many labels
+# ------------------------------------------------------------------ what a request costs
 
 
-def at(table: pd.DataFrame, labels: int, what: str, model: str) -> pd.DataFrame:
-    """Of each set the draws of one learner with the most labels that are not above ``labels``."""
-    group = table[(table["what"] == what) & (table["model"] == model)]
-    group = group[group["labels_used"] <= labels]
-    return group[group["labels_used"] == group.groupby("set")["labels_used"].transform("max")]
+def seconds(table: pd.DataFrame, against: Mapping, model: str, labels: int) -> pd.DataFrame:
+    """Processor ``seconds`` of a probe for a thousand items, and the rival's over them, ``times``.
 
-
-def seconds(group: pd.DataFrame, against: Mapping) -> pd.DataFrame:
-    """Processor ``seconds`` of one learner (`at`) for a thousand items, and the rival's over them.
-
-    By set; ``times`` is that ratio.
+    By set, of the draws with the most labels that are not above ``labels``.
     """
+    group = table[(table["what"] == "probe") & (table["model"] == model)]
+    group = group[group["labels_used"] <= labels]
+    group = group[group["labels_used"] == group.groupby("set")["labels_used"].transform("max")]
     own = group.groupby("set")["cpu_seconds_per_1000"].mean()
     rival = {name: row["cpu_seconds_per_1000"] for name, row in against.items()}
     return pd.DataFrame({"seconds": own, "times": pd.Series(rival) / own})
@@ -201,47 +196,6 @@ def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> fl
     model's request is not cheaper.
     """
     return labels * label / (dear - cheap) if dear > cheap else float("inf")
-
-
-def recall(right: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The mean over labels of the share of their items that is right: (draws,).
-
-    ``right`` (n,) is 0 or 1, ``truth`` (n,) the labels, ``weights`` (draws, n) how often each item
-    counts. Labels without an item are left out. Of two labels this is balanced accuracy.
-    """
-    labels = (truth[:, None] == np.unique(truth)).astype(float)  # (n, labels)
-    with np.errstate(invalid="ignore"):
-        return np.nanmean((weights * right) @ labels / (weights @ labels), -1)
-
-
-def duels(
-    group: pd.DataFrame, against: Mapping, samples: int = SAMPLES, seed: int = 0
-) -> pd.DataFrame:
-    """Mean `recall` of one learner (`at` so many labels) less that of the rival of each set.
-
-    Columns ``set``, ``difference`` with ``low`` and ``high`` (95 %, single), ``p`` (the answers of
-    the two change hands item by item at random), ``p_holm`` over all rows, ``ahead``: ``small``,
-    ``large``, or ``no`` where chance may have made the difference. The p-value takes the draws of
-    labels as given, the interval does not: a row that is clear has both on its side.
-    """
-    lines = []
-    for name, part in group.groupby("set", sort=False):
-        small, large, truth = _together(part, against[name])
-        own, theirs = (small == truth).astype(float), (large == truth).astype(float)
-        weights = bootstrap.draws(len(truth), samples, seed)
-        drawn = _over_draws(np.stack([recall(right, truth, weights) for right in own], 1))
-        low, high = np.percentile(drawn - recall(theirs, truth, weights), [2.5, 97.5])
-        # An item weighs by its label's share, so exchanging its answers turns its sign.
-        share = 1 / np.bincount(truth)[truth] / len(np.unique(truth))
-        apart = (own.mean(0) - theirs) * share
-        signs = 1.0 - 2 * np.random.default_rng(seed + 1).integers(0, 2, weights.shape)
-        as_far = np.abs(signs @ apart) >= abs(apart.sum()) - 1e-12
-        lines.append((name, apart.sum(), low, high, (1 + as_far.sum()) / (1 + samples)))
-    table = pd.DataFrame(lines, columns=["set", "difference", "low", "high", "p"])
-    table["p_holm"] = paired.holm(table["p"])
-    clear = (table["p_holm"] < LEVEL) & ((table["low"] > 0) | (table["high"] < 0))
-    table["ahead"] = np.where(clear, np.where(table["difference"] > 0, "small", "large"), "no")
-    return table
 
 
 def _answers(part: pd.DataFrame, items: int) -> np.ndarray:

@@ -58,18 +58,18 @@ def by_size() -> pd.DataFrame:
 
     Columns ``family``, ``model``, ``parameters``, ``right``, ``right_low``, ``right_high``.
     """
-    pairs, facts = part("pair", kind="family"), item_answers.models()
+    pairs, shares = part("pair", kind="family"), part("score").set_index("model")
     models = pd.unique(pd.concat([pairs["small"], pairs["large"]]))
-    about = pd.DataFrame(
-        [
-            (facts[name]["family"], facts[name]["name"], facts[name]["parameters"])
-            for name in models
-        ],
-        columns=["family", "model", "parameters"],
-        index=models,
+    about = (
+        _models().loc[models, ["family", "name", "parameters"]].rename(columns={"name": "model"})
     )
-    shares = part("score").set_index("model")[["right", "right_low", "right_high"]]
-    return about.join(shares).sort_values(["family", "parameters"], ignore_index=True)
+    table = about.join(shares[["right", "right_low", "right_high"]])
+    return table.sort_values(["family", "parameters"], ignore_index=True)
+
+
+def _models() -> pd.DataFrame:
+    """What is known of each model whose answers there are, by its name in the rows."""
+    return pd.DataFrame.from_dict(item_answers.models(), orient="index")
 
 
 def doublings():
@@ -85,9 +85,8 @@ def doublings():
             part("subject", kind="family").query("subject in @item_answers.GROUPS"),
         ]
     )
-    facts = item_answers.models()
-    sizes = rows[["small", "large"]].map(lambda name: facts[name]["parameters"])
-    factor = np.log2(sizes["large"] / sizes["small"])
+    sizes = _models()["parameters"]
+    factor = np.log2(rows["large"].map(sizes) / rows["small"].map(sizes))
     chance = part("answers")["chance"].iloc[0]
     above = np.log2((rows["large_right"] - chance) / (rows["small_right"] - chance))
     return rows[["small_name", "large_name", "subject"]].assign(
