@@ -1,15 +1,6 @@
 """Figures of the chapters on the KV cache and on TurboQuant: labels stand on the lines."""
 
-from .style import COLOURS, INK
-
-SMALL = 9.5  # points of a label
-
-
-def _label(axes, x, y, text: str, colour, **offset) -> None:
-    position = {"xytext": (6, 0), "va": "center", "ha": "left"} | offset
-    axes.annotate(
-        text, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **position
-    )
+from .style import COLOURS, INK, at_ends, beside, in_rows
 
 
 def shrinking(axes, table) -> None:
@@ -24,11 +15,9 @@ def shrinking(axes, table) -> None:
     for colour, mark, step in zip(COLOURS, "os^D", steps, strict=False):
         axes.plot(sizes[step], range(len(models)), mark, color=colour, markersize=7, label=step)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(models)), models)
-    axes.set_ylim(len(models) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
+    in_rows(axes, models)
     axes.set_xlabel("cache of one sequence (GB)")
-    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=SMALL)
+    axes.figure.legend(loc="outside upper center", ncols=2)
 
 
 def hardware(axes, table, factor: float) -> None:
@@ -39,10 +28,9 @@ def hardware(axes, table, factor: float) -> None:
     for colour, (batch, rows) in zip(COLOURS, table.groupby("batch"), strict=False):
         axes.semilogx(rows["context"], rows["factor"], "o-", base=2, color=colour)
         last = rows.iloc[-1]
-        _label(axes, last["context"], last["factor"], f"{batch:,}", colour)
+        beside(axes, f"{batch:,}", last["context"], last["factor"], colour, 6)
     axes.axhline(factor, color=INK, linestyle="--", linewidth=1)
-    first = table["context"].min()
-    _label(axes, first, factor, "the cache alone", INK, xytext=(0, -9))
+    beside(axes, "the cache alone", table["context"].min(), factor, dx=0.1, dy=-9)
     contexts = sorted(table["context"].unique())[::2]
     axes.set_xticks(contexts, [f"{n // 1024}k" for n in contexts])
     axes.minorticks_off()
@@ -52,26 +40,6 @@ def hardware(axes, table, factor: float) -> None:
     axes.set_ylabel("times less memory in all")
 
 
-def promise(axes, table) -> None:
-    """Promised against measured, one row a part; bars in units of what was promised.
-
-    ``table`` has ``part``, ``promised``, ``measured`` (both as text) and ``share``, 0 to 1.
-    """
-    places = range(len(table))
-    axes.barh(places, [1] * len(table), color=INK, alpha=0.08)
-    axes.barh(places, table["share"], color=COLOURS[0])
-    for position, row in zip(places, table.to_dict("records"), strict=True):
-        text = f"{row['measured']}; {row['promised']}"
-        _label(axes, 1, position, text, INK, xytext=(6, 0))
-    axes.set_yticks(places, table["part"])
-    axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.set_xlim(0, 3.8)
-    axes.set_xticks([])
-    axes.grid(visible=False)
-    for side in ("bottom", "left"):
-        axes.spines[side].set_visible(False)
-
-
 def distortion(axes, codebook, sampled) -> None:
     """Error over bits: exact (line), sampled inner products (points), between the bounds.
 
@@ -79,30 +47,31 @@ def distortion(axes, codebook, sampled) -> None:
     ``variant`` and ``inner``, the error of inner products times the dimension.
     """
     rows = codebook.sort_values("bits")
+    last = rows.iloc[-1]
     axes.fill_between(
         rows["bits"], rows["lower"], rows["upper"], color=INK, alpha=0.08, linewidth=0
     )
     axes.semilogy(rows["bits"], rows["distortion"], "-", color=COLOURS[0])
+    ends = [("between bounds", last["lower"], INK)]
     for colour, mark, (variant, subset) in zip(
         COLOURS, "os^", sampled.groupby("variant", sort=False), strict=False
     ):
         means = subset.groupby("bits")["inner"].mean()
         axes.semilogy(means.index, means, mark, color=colour)
-        below = {"xytext": (8, -10)} if variant == "mse" else {}
-        _label(axes, means.index[-1], means.iloc[-1], variant, colour, **below)
-    last = rows.iloc[-1]
-    _label(axes, last["bits"], last["lower"], "between bounds", INK, xytext=(8, 0))
+        ends.append((variant, means.iloc[-1], colour))
+    at_ends(axes, last["bits"], ends, apart=1.5, dx=8)
     axes.set_xticks(sorted(codebook["bits"].unique()))
     axes.set_xlim(0.8, rows["bits"].max() + 1.1)
     axes.set_xlabel("bits a coordinate")
-    axes.set_ylabel("squared error")
+    axes.set_ylabel("squared error (points: times d)")
 
 
 def loss(axes, table) -> None:
-    """Perplexity added over the bits in memory, one line a method, its name at the fewest bits.
+    """Perplexity added over the bits in memory, one line a method.
 
     ``table`` has ``method``, ``bits``, ``perplexity_change``, its ``_low`` and ``_high``.
     """
+    corner = {"transform": axes.transAxes, "ha": "right"}
     methods = table.groupby("method", sort=False)
     for number, (colour, mark, (method, rows)) in enumerate(
         zip(COLOURS, "os^Dv", methods, strict=False)
@@ -112,15 +81,7 @@ def loss(axes, table) -> None:
         axes.plot(rows["bits"], value, f"{mark}-", color=colour)
         axes.vlines(rows["bits"], low, high, color=colour, linewidth=1.2)
         # Names stand one below the other in a corner that falling lines leave free.
-        axes.text(
-            0.98,
-            0.95 - 0.08 * number,
-            method,
-            color=colour,
-            transform=axes.transAxes,
-            ha="right",
-            fontsize=SMALL,
-        )
+        axes.text(0.98, 0.95 - 0.08 * number, method, color=colour, **corner)
     axes.set_yscale("symlog", linthresh=1)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlabel("bits in memory for a number, scales and plain tokens included")
@@ -133,16 +94,13 @@ def remedies(axes, table) -> None:
     ``table`` has ``label``, ``perplexity_change``, its ``_low`` and ``_high``, and ``group``.
     """
     groups = list(dict.fromkeys(table["group"]))
-    places = range(len(table))
-    for position, row in zip(places, table.to_dict("records"), strict=True):
+    for position, row in enumerate(table.to_dict("records")):
         colour = COLOURS[groups.index(row["group"])]
         value, *ends = (100 * row[f"perplexity_change{end}"] for end in ("", "_low", "_high"))
         axes.plot(ends, [position, position], color=colour, linewidth=1.4)
         axes.plot([value], [position], "o", color=colour)
-        _label(axes, ends[1], position, f"{value:+.3g}%", colour, xytext=(8, 0))
+        beside(axes, f"{value:+.3g}%", ends[1], position, colour, 8)
     axes.set_xscale("symlog", linthresh=1)
-    axes.set_yticks(places, table["label"])
-    axes.set_ylim(len(table) - 0.5, -0.5)
+    in_rows(axes, table["label"])
     axes.set_xlim(right=8 * 100 * table["perplexity_change_high"].max())
-    axes.grid(axis="y", visible=False)
     axes.set_xlabel("perplexity added (%)")

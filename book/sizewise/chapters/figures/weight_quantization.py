@@ -1,23 +1,8 @@
 """Figures of the chapter on weight quantization: labels stand beside the points."""
 
-from .style import COLOURS, INK
+from .style import COLOURS, INK, beside, in_rows
 
-SMALL = 9.5  # points of a label
 WIDTHS = dict(zip((16, 8, 4, 3), COLOURS, strict=False))  # of a code: its colour
-
-
-def _label(axes, x, y, text: str, colour=INK, **offset) -> None:
-    position = {"xytext": (6, 0), "va": "center"} | offset
-    axes.annotate(
-        text, (x, y), textcoords="offset points", color=colour, fontsize=SMALL, **position
-    )
-
-
-def _rows(axes, labels) -> None:
-    """One row a label, the first on top."""
-    axes.set_yticks(range(len(labels)), labels, fontsize=SMALL)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
 
 
 def lost(axes, table, measure: str, second=None) -> None:
@@ -27,6 +12,8 @@ def lost(axes, table, measure: str, second=None) -> None:
     axis. ``second``: the same on another text, as hollow points. Costs run over three powers of
     ten, so the scale is logarithmic from a twentieth of a percent on.
     """
+    if second is not None:
+        axes.text(0.98, 0.97, "hollow: news", transform=axes.transAxes, ha="right", va="top")
     rows = table.sort_values(["bits", "lost"], ascending=[False, True])
     for position, (form, row) in enumerate(rows.iterrows()):
         colour = next(c for width, c in WIDTHS.items() if row["bits"] >= width or width == 3)
@@ -40,8 +27,8 @@ def lost(axes, table, measure: str, second=None) -> None:
             axes.plot([other], [position], "o", color=colour, markerfacecolor="none")
         percent = 100 * row["lost"]
         text = f"{percent:.2g}%" if abs(percent) >= 0.01 else "under 0.01%"
-        _label(axes, right, position, text, colour)
-    _rows(axes, rows["label"])
+        beside(axes, text, right, position, colour, 6)
+    in_rows(axes, rows["label"])
     axes.set_xscale("symlog", linthresh=0.05)
     axes.set_xlim(min(0, 100 * rows["lost_low"].min()), 300 * rows["lost_high"].max())
     axes.set_xticks([0, 0.05, 0.2, 1], ["0", "0.05", "0.2", "1"])
@@ -57,8 +44,8 @@ def bits_stored(axes, table) -> None:
     axes.barh(range(len(table)), table["bits"], color=COLOURS[0], alpha=0.8)
     for position, row in enumerate(table.to_dict("records")):
         axes.plot([row["label"]] * 2, [position - 0.4, position + 0.4], color=INK)
-        _label(axes, max(row["bits"], row["label"]), position, f"{row['bits']:.2f}")
-    _rows(axes, table["name"])
+        beside(axes, f"{row['bits']:.2f}", max(row["bits"], row["label"]), position, dx=6)
+    in_rows(axes, table["name"])
     axes.set_xlim(right=1.15 * table["bits"].max())
     axes.set_xlabel("bits a parameter (line: the label)")
 
@@ -71,14 +58,14 @@ def divergences(axes, table) -> None:
     for position, row in enumerate(table.to_dict("records")):
         ends = [row["llama_2_7b"], row["llama_3_8b"]]
         axes.semilogx(ends, [position, position], color=INK, linewidth=0.8)
-        _label(axes, ends[1], position, f"{row['ratio']:.1f} times")
-    _rows(axes, table["type"])
+        beside(axes, f"{row['ratio']:.1f} times", ends[1], position, dx=6)
+    in_rows(axes, table["type"])
     names = (("llama_2_7b", "Llama 2 7B", "right"), ("llama_3_8b", "Llama 3 8B", "left"))
     for colour, (column, name, side) in zip(COLOURS, names, strict=False):
         axes.semilogx(table[column], range(len(table)), "o", color=colour, markersize=7)
-        _label(axes, table[column].iloc[0], 0, name, colour, xytext=(0, 12), ha=side)
+        beside(axes, name, table[column].iloc[0], 0, colour, 0, 12, ha=side)
     axes.set_ylim(top=-0.8)
-    axes.set_xlim(table["llama_2_7b"].min() / 4, 4 * table["llama_3_8b"].max())
+    axes.set_xlim(table["llama_2_7b"].min() / 12, 4 * table["llama_3_8b"].max())
     axes.set_xlabel("KL divergence from 16 bits (nats a token)")
 
 
@@ -91,7 +78,7 @@ def ladder(axes, table, names) -> None:
         x, y = rows["per_parameter"], rows["loss_change"]
         axes.plot(x, y, "o-", color=colour)
         axes.vlines(x, rows["loss_change_low"], rows["loss_change_high"], color=colour)
-        _label(axes, x.iloc[-1], y.iloc[-1], names[form], colour, xytext=(8, 0))
+        beside(axes, names[form], x.iloc[-1], y.iloc[-1], colour, 8)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(right=2.2 * table["per_parameter"].max())

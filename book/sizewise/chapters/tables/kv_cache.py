@@ -52,7 +52,9 @@ def factors(table):
     """Of `steps`: how many times smaller each step makes the cache, one row a model."""
     sizes = table.pivot(index="model", columns="step", values="bytes")[list(STEPS)]
     ratios = sizes.shift(axis=1) / sizes
-    ratios = ratios.iloc[:, 1:].set_axis(["shared heads", "windowed layers", "three bits"], axis=1)
+    ratios = ratios.iloc[:, 1:].set_axis(
+        ["shared heads or latents", "windowed layers", "three bits"], axis=1
+    )
     return ratios.loc[table["model"].unique()].reset_index()
 
 

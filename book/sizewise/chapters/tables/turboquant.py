@@ -12,7 +12,7 @@ from . import kv_cache
 MODELS = {
     "smollm2-135m": "SmolLM2 135M",
     "gemma-3-270m": "Gemma 3 270M",
-    "qwen2.5-coder-0.5b": "Qwen2.5 0.5B",
+    "qwen2.5-coder-0.5b": "Qwen2.5-Coder 0.5B",
 }
 METHODS = {"turboquant": "TurboQuant", "kivi": "KIVI", "prod": "TurboQuant prod"}
 CENTERS = {"mean": "mean key taken out", "rope": "mean taken out before RoPE"}
@@ -149,8 +149,7 @@ def equal_bytes(rows):
 def sinks(rows):
     """Rows that leave the first tokens plain beside those that do so in nothing else.
 
-    One row a model and way: the perplexity added ``without`` and ``with_first`` plain tokens, and
-    whether the intervals lie apart (``differs``).
+    One row a model and way: the perplexity added ``without`` and ``with_first`` plain tokens.
     """
     others = [name for name in IDENTITY if name not in ("sink", "plain")]
     plain = rows[rows["sink"].fillna(0) == 0].assign(**{name: rows[name] for name in others})
@@ -161,7 +160,6 @@ def sinks(rows):
             "way": pairs["way_without"],
             "without": pairs[f"{CHANGE}_without"],
             "with_first": pairs[f"{CHANGE}_with"],
-            "differs": pairs[f"{CHANGE}_high_with"] < pairs[f"{CHANGE}_low_without"],
         }
     )
 
@@ -170,24 +168,25 @@ def advice(rows, tolerances):
     """For each loss that is accepted, the way of fewest bits that stays within it in every model.
 
     Within it at the upper end of its 95 % interval; only ways that all models of ``rows`` have.
-    ``bits`` are the most that a model needs. If all lose more, the cache stays in bf16.
+    ``bits`` are the most that a model needs, compared to a tenth; of ways alike in them the one
+    of least loss comes first. If all lose more, the cache stays in bf16.
     """
     ways = rows.groupby("way").agg(
         models=("model", "nunique"), most=(f"{CHANGE}_high", "max"), bits=("bits", "max")
     )
     ways = ways[ways["models"] == rows["model"].nunique()].drop("plain", errors="ignore")
     ways.loc["bf16"] = {"models": rows["model"].nunique(), "most": 0.0, "bits": 16.0}
-    ways = ways.sort_values("bits")
+    ways = ways.assign(tenths=ways["bits"].round(1)).sort_values(["tenths", "most"])
     picks = [ways[ways["most"] <= tolerance].iloc[0] for tolerance in tolerances]
-    table = pd.DataFrame(picks).rename_axis("way").reset_index()
+    table = pd.DataFrame(picks).drop(columns="tenths").rename_axis("way").reset_index()
     return table.assign(tolerance=list(tolerances))
 
 
 def remedies(rows, bits: int = 4):
-    """Keys with a common part: the method as announced, both remedies, and KIVI's ranges."""
+    """Keys with a common part: the method with all packed, both remedies, and KIVI's ranges."""
     names = {
-        f"TurboQuant {bits}": "as announced",
-        f"TurboQuant {bits}, {CENTERS['mean']}": "mean out",
+        f"TurboQuant {bits}": "all packed",
+        f"TurboQuant {bits}, {CENTERS['mean']}": "mean out after RoPE",
         f"TurboQuant {bits}, {CENTERS['rope']}": "mean out before RoPE",
         f"KIVI {bits}": "KIVI",
     }
@@ -212,34 +211,35 @@ def announced() -> dict[str, float]:
     return {name: entry["value"] for name, entry in figures.items()}
 
 
-def promises(smaller: dict[int, float], added_at_three) -> pd.DataFrame:
-    """Promised against measured, a line a part.
+def against_announcement(rows, own, mode: str) -> pd.DataFrame:
+    """What was announced, measured here and published of vLLM: bits, times smaller, loss.
 
-    ``smaller`` is bf16 over the bytes of a code, by bits; ``added_at_three`` the share that three
-    bits add to each model's perplexity.
+    ``rows`` have all tokens packed, ``own`` those of ``mode``, a way with its bits left open.
+    Where several models were measured stand the least and the most. vLLM's presets leave the
+    first and last two layers plain.
     """
-    promised, free = announced(), int((added_at_three <= 0.01).sum())
-    models = len(added_at_three)
-    lines = [
-        ("times smaller than bf16", promised["times_smaller"], smaller[3], ""),
-        ("times faster than bf16, at best", promised["times_faster"], smaller[4], " at four bits"),
+    said = announced()
+    preset = kv_cache.fact("turboquant-vllm-perplexity")["figures"]
+    capacity = kv_cache.fact("turboquant-vllm-study")["figures"]["capacity_4_bits"]["value"]
+    table = [("announced", said["bits"], f"{said['times_smaller']:g} or more", "none")]
+    measured = [
+        *(("all packed", rows, "TurboQuant {}", bits) for bits in (4, 3)),
+        *(("first and newest tokens plain", own, mode, bits) for bits in (4, 3, 2)),
     ]
-    table = pd.DataFrame(
-        {
-            "part": part,
-            "promised": f"promised {stated:g}",
-            "measured": f"{value:.2f}{note}",
-            "share": value / stated,
-        }
-        for part, stated, value, note in lines
-    )
-    table.loc[len(table)] = [
-        "models that lose nothing",
-        "promised all",
-        f"{free} of {models}",
-        free / models,
-    ]
-    return table
+    for label, source, name, bits in measured:
+        subset = source[source["way"] == name.format(bits)]
+        smaller = _ends(16 / subset["bits"], "{:.1f}".format)
+        table.append((f"here, {label}", bits, smaller, _ends(subset[CHANGE], percent)))
+    for bits, smaller in ((4, f"{capacity:g}"), (3, "")):
+        added_there = percent(preset[f"{bits}_bits"]["value"])
+        table.append(("vLLM, four layers plain", bits, smaller, added_there))
+    columns = ["TurboQuant", "bits a code", "times smaller than bf16", "perplexity added"]
+    return pd.DataFrame(table, columns=columns)
+
+
+def _ends(values, text) -> str:
+    """The least and the most of some values, or the one that both are."""
+    return " to ".join(dict.fromkeys((text(values.min()), text(values.max()))))
 
 
 def percent(value: float) -> str:
@@ -268,17 +268,13 @@ def against_print(theory, dim: int):
     return pd.DataFrame(columns).rename_axis("bits").reset_index()
 
 
-def encode_rates(dim: int) -> dict[str, float]:
-    """FLOPs a second that encoding times imply: ``printed``, and by those who ran it again.
+def encode_rate(dim: int, again: bool = False) -> float:
+    """FLOPs a second that an encoding time implies: as printed, or by those who ran it ``again``.
 
     Counted is the dense rotation alone: 2 d^2 FLOPs a vector, 100,000 vectors.
     """
-    ends = {"printed": "", "run again": "-again"}
-    seconds = {
-        name: kv_cache.fact(f"turboquant-encode-seconds{end}")["by_dimension"][dim]
-        for name, end in ends.items()
-    }
-    return {name: 2e5 * dim**2 / time for name, time in seconds.items()}
+    entry = kv_cache.fact("turboquant-encode-seconds" + ("-again" if again else ""))
+    return 2e5 * dim**2 / entry["by_dimension"][dim]
 
 
 # --- classes

@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from sizewise.costs import memory
 from sizewise.data import records
+from sizewise.models import parameters
 from sizewise.quantization import quality
 
 NAMES = {
@@ -40,6 +42,7 @@ SUBJECT = "dense-192"  # never rounded
 TEXTS = ("validation", "bbc")
 ONE_START = ("fp32", "bf16", "int8", "fp8")  # no groups, or one a row: nothing to shift
 ENDS = ("", "_low", "_high")
+CARDS = (12, 16, 24)  # GB of memory that graphics cards for the home have
 
 
 def kinds(stem: str = "weight_quality") -> dict:
@@ -108,6 +111,28 @@ def encoders(rows, model: str):
         for end, other in zip(ENDS, ("", "_high", "_low"), strict=True)
     }
     return _labelled(table.assign(**lost))
+
+
+def by_width(model, encoder):
+    """What formats of eight, four and three bits cost, least to most: loss and neighbours.
+
+    ``model`` is of `language`, ``encoder`` of `encoders`, with the same formats.
+    """
+    rows = []
+    for width in (8, 4, 3):
+        forms = model.index[model["bits"].between(width, width + 0.6)]
+        loss, lost = (table.loc[forms, "lost"] for table in (model, encoder))
+        rows.append(
+            {
+                "bits": width,
+                "formats": len(forms),
+                "added to the loss": f"{loss.min():.2%} to {loss.max():.2%}"
+                if loss.max() >= 1e-4
+                else "under 0.01%",
+                "neighbours misplaced": f"{lost.min():.0%} to {lost.max():.0%}",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _labelled(table):
@@ -193,7 +218,7 @@ def speeds():
     rows = [
         ("NF4, bitsandbytes", "RTX 4090, 1 sequence", ada, "nf4_batch_1"),
         ("NF4, bitsandbytes", "RTX 4090, 8", ada, "nf4_batch_8"),
-        ("int8 without outliers", "RTX 4090, 32", ada, "int8-plain_batch_32"),
+        ("LLM.int8(), outliers rounded too", "RTX 4090, 32", ada, "int8-plain_batch_32"),
         ("NF4, bitsandbytes", "H100, 1", h100, "nf4_batch_1"),
         ("LLM.int8()", "H100, 1", h100, "int8_batch_1"),
         ("int4, torchao, compiled", "H100, 1", compiled, "int4_batch_1"),
@@ -211,6 +236,32 @@ def speeds():
     columns = ("format", "where", "speed over bf16")
     table = [(form, where, speedup(*entry)) for form, where, *entry in rows]
     return pd.DataFrame(table, columns=columns)
+
+
+def published_losses() -> dict[str, float]:
+    """What llama.cpp's types of file add to the perplexity of Llama 3 8B, as a share: published."""
+    board = facts("llama-cpp-scoreboard-llama-3-8b")
+    base = board["base_perplexity"]
+    return {entry["type"]: entry["perplexity_change"] / base for entry in board["types"]}
+
+
+def files(models: dict[str, str], types=("q8_0", "q4_K_M", "q3_K_M"), context: int = 8192):
+    """GGUF files of models: gigabytes with the cache of a context, the card that holds them, loss.
+
+    ``models`` maps names of the catalogue to those on the page. The card is the smallest of
+    `CARDS`; the loss is that of Llama 3 8B (`published_losses`).
+    """
+    rows = []
+    for kind in types:
+        row = {"file": kind.upper()}
+        for name, title in models.items():
+            model = parameters.describe(name)
+            total = memory.total_memory(model, weights=kind.lower(), context=context)
+            size = total.total_bytes / 1e9
+            card = next((f"{card} GB card" for card in CARDS if size <= card), "none of them")
+            row[title] = f"{size:.1f} GB: {card}"
+        rows.append(row | {"perplexity": published_losses()[kind]})
+    return pd.DataFrame(rows)
 
 
 def divergences():
