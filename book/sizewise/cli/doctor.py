@@ -3,8 +3,6 @@
 import importlib.metadata as metadata
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ PARTS = {  # packages by what they are for; none is imported, so that this takes
     "the book": ("jupyter-book", "papermill", "matplotlib", "pandas"),
     "sweeps on a cluster": ("ray",),
 }
-GPU_SECONDS = 10
 
 
 def doctor(json: Json = False):
@@ -57,7 +54,7 @@ def examine() -> dict[str, Any]:
     import psutil
 
     from sizewise import __version__, paths
-    from sizewise.data import downloads
+    from sizewise.data import downloads, records
 
     try:
         book = str(paths.root())
@@ -67,13 +64,15 @@ def examine() -> dict[str, Any]:
         os.environ.get("HF_HUB_CACHE")
         or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "hub"
     )
+    mac = sys.platform == "darwin" and platform.machine() == "arm64"
+    apple = ["Apple GPU, memory shared with the system"] if mac else []
     return {
         "version": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpus": _gpus(),
+        "gpus": records.gpus("name,memory.total") or apple,
         "book": book,
         "packages": {
             part: {name: _version(name) for name in names} for part, names in PARTS.items()
@@ -91,23 +90,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _gpus() -> list[str]:
-    """GPUs that a driver knows, by its own tool; none where there is no such tool."""
-    tool = shutil.which("nvidia-smi")
-    if tool:
-        command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=GPU_SECONDS, check=True
-            )
-            return [line.strip() for line in done.stdout.splitlines() if line.strip()]
-        except (OSError, subprocess.SubprocessError):
-            return []
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        return ["Apple GPU, memory shared with the system"]
-    return []
 
 
 def _held(folder: Path) -> dict[str, Any]:

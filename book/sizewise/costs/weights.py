@@ -61,9 +61,6 @@ def parts(model: Model, format: "str | Format | Stored | None" = None) -> list[P
     """
     stored_as = scheme(model, format)
     if not model.inventory:
-        if not stored_as.format.keeps and not stored_as.format.mixture and model.total:
-            size = math.ceil(model.total * stored_as.format.bits / 8)
-            return [Part("all weights", stored_as.format.name, model.total, size)]
         raise ValueError(f"{model.name}: its tensors are not known, only their number")
     elements: dict[tuple[str, str], int] = defaultdict(int)
     held: dict[tuple[str, str], float] = defaultdict(float)

@@ -30,12 +30,10 @@ class Entry:
     source: str  # key in book/references.bib
     checked: str
     developer: str = ""
-    effective: int | None = None  # what the vendor calls so, where it does
     year: int | None = None
     note: str = ""
     repository: str = ""  # on the hub; empty where the weights were never released
     file: str = ""  # in that repository, or where a paper's table has the shape
-    commit: str | None = None  # of the repository, where it is known
     read_in: str = ""  # where that configuration was read; "recalled" where it was not
     total_from: str = ""  # where the published total was found
     price_list: tuple[str, str] | None = None  # provider and model on the pinned list of API prices
@@ -268,7 +266,6 @@ def _entry(row: dict[str, Any]) -> Entry:
             "published_total": published.get("total"),
             "published_active": published.get("active"),
             "exact": bool(published.get("exact")),
-            "effective": published.get("effective"),
             "price_list": tuple(row["price_list"]) if row.get("price_list") else None,
             "tensors": tuple(map(tuple, row.get("tensors", ()))),
         }

@@ -401,7 +401,7 @@ def _machine() -> dict[str, Any]:
     torch = sys.modules.get("torch")  # a row that never needed torch has no GPU to name
     if torch is not None and torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
-        machine["driver"] = _driver()
+        machine["driver"] = next(iter(gpus("driver_version")), None)
     return machine
 
 
@@ -413,10 +413,11 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _driver() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+def gpus(query: str) -> list[str]:
+    """What the driver's own tool says of each GPU; nothing where there is no such tool."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.splitlines()[0].strip()
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
