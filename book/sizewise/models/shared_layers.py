@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 INDEX = ("layer_idx", "layer_id", "layer_index", "layer_number")
@@ -28,30 +27,34 @@ def shared(model_class: type):
     built: dict[tuple, object] = {}
     inside = False  # building a layer: what it contains is its own
 
-    def first_or_shared(plain, signature, self, *args, **kwargs):
-        nonlocal inside
-        key = None if inside else _key(type(self), signature, (self, *args), kwargs)
-        if key is not None and key in built:
-            self.__dict__.update(built[key].__dict__)
-            return
-        was, inside = inside, inside or key is not None
-        try:
-            plain(self, *args, **kwargs)
-        finally:
-            inside = was
-        if key is not None:
-            setattr(self, MARK, True)
-            built[key] = self
+    def sharing(plain):
+        signature = inspect.signature(plain)
 
-    original = {cls: cls.__init__ for cls in _layer_classes(model_class)}  # type: ignore[misc]
+        def init(self, *args, **kwargs):
+            nonlocal inside
+            key = None if inside else _key(type(self), signature, (self, *args), kwargs)
+            if key is not None and key in built:
+                self.__dict__.update(built[key].__dict__)
+                return
+            was, inside = inside, inside or key is not None
+            try:
+                plain(self, *args, **kwargs)
+            finally:
+                inside = was
+            if key is not None:
+                setattr(self, MARK, True)
+                built[key] = self
+
+        return init
+
+    original = {cls: vars(cls)["__init__"] for cls in _layer_classes(model_class)}
     try:
         for cls, plain in original.items():
-            shared = _method(partial(first_or_shared, plain, inspect.signature(plain)))
-            cls.__init__ = shared  # type: ignore[misc]
+            setattr(cls, "__init__", sharing(plain))  # noqa: B010 - mypy refuses an assignment
         yield
     finally:
         for cls, plain in original.items():
-            cls.__init__ = plain  # type: ignore[misc]
+            setattr(cls, "__init__", plain)  # noqa: B010
 
 
 def modules(model) -> Iterator[tuple[str, Any, bool]]:
@@ -101,15 +104,6 @@ def ties_layers(model) -> bool:
     """Whether the class itself ties tensors of different layers (Zamba's shared block, say)."""
     ties = getattr(model, "all_tied_weights_keys", None) or {}
     return any(re.search(r"\.\d+\.", name) for name in ties)
-
-
-def _method(function):
-    """A plain function of ``function``: only plain functions bind to an instance."""
-
-    def init(self, *args, **kwargs):
-        return function(self, *args, **kwargs)
-
-    return init
 
 
 def _layer_classes(model_class: type) -> list[type]:
