@@ -365,7 +365,7 @@ def roofline(
     plain["warnings"] = [*total.warnings, *filter(None, [warning])]
     plain["prefill_unknown"] = None if peak else f"{hardware.name} states no peak for prompts"
     plain["listed_price"] = _listed_price(described.name)
-    plain["model_assumptions"] = [*costs.assumed(described, format, total.usable, 8192), *notes]
+    plain["model_assumptions"] = [*costs.assumed(described, format, total.usable), *notes]
     warn(total.warnings)
     expected = forecast.question(
         described,

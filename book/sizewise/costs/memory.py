@@ -19,6 +19,7 @@ from .formats import Format, Stored, cache_format, weight_format
 
 USABLE = 0.9  # of a device's memory: what servers claim; the rest is the runtime's and its pages'
 EVENLY = "weights and cache divide evenly over devices"
+IN_FLIGHT = 8192  # prompt tokens that are read at once
 UNIFIED = 0.75  # of memory shared with the processor: what macOS lets a GPU hold
 
 
@@ -139,20 +140,16 @@ def kv_bytes_per_token(model: Model, format: str = "bf16") -> float:
     return bits / 8
 
 
-def activation_bytes(
-    model: Model, context: int, batch: int = 1, *, prefill_tokens: int = 8192
-) -> int:
+def activation_bytes(model: Model, context: int, batch: int = 1) -> int:
     """Peak of intermediate tensors while prompts are read: an estimate, not a count.
 
-    The larger of two moments. In a gated mlp, for each token in flight (``prefill_tokens`` at
+    The larger of two moments. In a gated mlp, for each token in flight (`IN_FLIGHT` at
     most, the rest of a long prompt follows in chunks): the residual, its copy and its normalized
     form, and gate, up and product of ``mlp_width``. At the head: fp32 logits of the last token of
     each sequence, and the residual. Attention scores are never stored whole (Dao et al. 2022).
     `transformers`' eager classes peak at 1.0 to 1.5 times this, as the tests measure.
     """
-    tokens = least(
-        whole("context", context) * whole("batch", batch), whole("prefill tokens", prefill_tokens)
-    )
+    tokens = least(whole("context", context) * whole("batch", batch), IN_FLIGHT)
     mlp = tokens * 3 * (model.hidden_size + model.mlp_width) * 16
     head = batch * model.vocab_size * 32 + tokens * model.hidden_size * 16
     return math.ceil(most(mlp, head) / 8)
@@ -167,8 +164,6 @@ def total_memory(
     device=None,
     *,
     usable: float | None = None,
-    absorbed: bool = True,
-    prefill_tokens: int = 8192,
     kept: int = 0,
 ) -> Total:
     """Weights, cache and activations of one deployment, and the devices that hold them.
@@ -185,9 +180,9 @@ def total_memory(
     parts = tuple(weight_parts.parts(model, scheme)) if model.inventory else ()
     weight_bytes = sum(part.bytes for part in parts)
     weight_bytes = weight_bytes or weights_bytes(stated(model, "total"), scheme.format, kept=kept)
-    kv_bytes = kv_cache_bytes(model, context, batch, kv, absorbed=absorbed)
+    kv_bytes = kv_cache_bytes(model, context, batch, kv)
     states = sum(state_bits(layer, cache_format(kv)) for layer in model.layers)
-    peak = activation_bytes(model, context, batch, prefill_tokens=prefill_tokens)
+    peak = activation_bytes(model, context, batch)
     total = weight_bytes + kv_bytes + peak
     devices = None if device is None else least_devices(total, device.memory_bytes, usable)
     return Total(
@@ -203,10 +198,7 @@ def total_memory(
         device_bytes=None if device is None else device.memory_bytes,
         devices=devices,
         fits=None if devices is None else devices == 1,
-        assumptions=(
-            *assumed(model, weights, usable, prefill_tokens),
-            EVENLY,
-        ),
+        assumptions=(*assumed(model, weights, usable), EVENLY),
         warnings=tuple(warnings(model, context)),
         parts=parts,
         usable=usable,
@@ -227,19 +219,17 @@ def share_of(device, usable: float | None = None) -> float:
     return usable
 
 
-def assumed(model: Model, weights, usable: float, prefill_tokens: int) -> list[str]:
+def assumed(model: Model, weights, usable: float) -> list[str]:
     """What nobody stated and an answer therefore takes for granted, one line each."""
     stated_there = model.quantization or model.stored
+    reason = (
+        "as its checkpoint states" if stated_there else "since its configuration states no other"
+    )
     lines = {
-        f"weights in {weight_parts.scheme(model, weights).name}, "
-        + (
-            "as its checkpoint states"
-            if stated_there
-            else "since its configuration states no other"
-        ): (weights is None),
+        f"weights in {weight_parts.scheme(model, weights).name}, {reason}": weights is None,
         f"{usable:.0%} of each device's memory is free for it; the rest is for the runtime, pages "
         "and an engine's own buffers": True,
-        f"activations at their peak: at most {prefill_tokens:,} prompt tokens in flight": True,
+        f"activations at their peak: at most {IN_FLIGHT:,} prompt tokens in flight": True,
         "one latent a token is cached; an engine without it, which is the engine's choice, caches "
         "the keys and values of every head": any(
             isinstance(layer.attention, Latent) for layer in model.layers

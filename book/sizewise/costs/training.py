@@ -88,55 +88,32 @@ class State:
 
 
 def state_bytes(
-    parameters: int,
-    optimizer: str = "adam-mixed",
-    *,
-    stage: int = 0,
-    data: int = 1,
-    tensor: int = 1,
-    pipeline: int = 1,
-    expert: int = 1,
-    routed: int = 0,
+    parameters: int, optimizer: str = "adam-mixed", *, stage: int = 0, data: int = 1
 ) -> State:
     """Bytes of training state on each device (on the fullest, where sizes do not divide).
 
-    ``parameters`` is the whole model, ``routed`` its routed experts. Tensor and pipeline
-    parallelism divide everything; ``expert`` parallelism divides routed experts among that many
-    of the ``data`` replicas; ZeRO's ``stage`` then divides optimizer state (1), gradients too
-    (2), weights too (3) among the replicas that are left: Rajbhandari et al. 2020, section 5.
-    Raises ValueError for a stage outside 0 to 3, an unknown optimizer, sizes that are no whole
-    numbers above 0, ``routed`` above ``parameters``, and ``expert`` that does not divide ``data``.
+    ZeRO's ``stage`` divides optimizer state (1), gradients too (2), weights too (3) among ``data``
+    replicas: Rajbhandari et al. 2020, section 5. Tensor and pipeline parallelism divide all of it.
+    Raises ValueError for a stage outside 0 to 3, an unknown optimizer, and sizes that are no whole
+    numbers above 0.
     """
-    parameters = whole("parameters", parameters, 10**18)
-    routed = whole("routed parameters", routed, 10**18, least=0)
-    degrees = {"data": data, "tensor": tensor, "pipeline": pipeline, "expert": expert}
-    for name, degree in degrees.items():
-        whole(f"{name} parallel", degree)
+    parameters, data = whole("parameters", parameters, 10**18), whole("data parallel", data)
     if stage not in (0, 1, 2, 3):
         raise ValueError(f"ZeRO has stages 0 to 3, got {stage!r}")
-    if routed > parameters:
-        raise ValueError(f"{routed} routed parameters are more than all {parameters}")
-    if data % expert:
-        raise ValueError(f"expert parallel {expert} does not divide data parallel {data}")
     if optimizer not in OPTIMIZERS:
         raise units.unknown("optimizer", optimizer, OPTIMIZERS)
     state = OPTIMIZERS[optimizer]
-    dense_here = math.ceil((parameters - routed) / (tensor * pipeline))
-    experts_here = math.ceil(routed / (tensor * pipeline * expert))
 
     def share(bytes_each: float, sharded: bool) -> int:
-        dense = math.ceil(dense_here / (data if sharded else 1))
-        experts = math.ceil(experts_here / (data // expert if sharded else 1))
-        return math.ceil((dense + experts) * bytes_each)
+        return math.ceil(math.ceil(parameters / (data if sharded else 1)) * bytes_each)
 
     return State(
         weights=share(state.weights, stage >= 3),
         gradients=share(state.gradients, stage >= 2),
         optimizer=share(state.optimizer, stage >= 1),
-        devices=data * tensor * pipeline,
+        devices=data,
         assumptions=(
             f"{state.name}: {state.note}",
-            "layers divide evenly over pipeline stages, matrices over tensor ranks",
             "without activations, communication buffers or gathered weights",
         ),
     )
