@@ -79,8 +79,6 @@ class State:
     weights: int
     gradients: int
     optimizer: int
-    devices: int
-    assumptions: tuple[str, ...]
 
     @property
     def total(self) -> int:
@@ -94,8 +92,8 @@ def state_bytes(
 
     ZeRO's ``stage`` divides optimizer state (1), gradients too (2), weights too (3) among ``data``
     replicas: Rajbhandari et al. 2020, section 5. Tensor and pipeline parallelism divide all of it.
-    Raises ValueError for a stage outside 0 to 3, an unknown optimizer, and sizes that are no whole
-    numbers above 0.
+    Activations, communication buffers and gathered weights come on top. Raises ValueError for a
+    stage outside 0 to 3, an unknown optimizer, and sizes that are no whole numbers above 0.
     """
     parameters, data = whole("parameters", parameters, 10**18), whole("data parallel", data)
     if stage not in (0, 1, 2, 3):
@@ -111,11 +109,6 @@ def state_bytes(
         weights=share(state.weights, stage >= 3),
         gradients=share(state.gradients, stage >= 2),
         optimizer=share(state.optimizer, stage >= 1),
-        devices=data,
-        assumptions=(
-            f"{state.name}: {state.note}",
-            "without activations, communication buffers or gathered weights",
-        ),
     )
 
 
