@@ -1,6 +1,5 @@
 """Choosing a size: rivals by hand, crossings of made curves, what a request costs."""
 
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -30,6 +30,7 @@ class Entry:
     source: str  # key in book/references.bib
     checked: str
     developer: str = ""
+    effective: int | None = None  # what the vendor calls so, where it does
     year: int | None = None
     note: str = ""
     repository: str = ""  # on the hub; empty where the weights were never released
@@ -266,6 +267,7 @@ def _entry(row: dict[str, Any]) -> Entry:
             "published_total": published.get("total"),
             "published_active": published.get("active"),
             "exact": bool(published.get("exact")),
+            "effective": published.get("effective"),
             "price_list": tuple(row["price_list"]) if row.get("price_list") else None,
             "tensors": tuple(map(tuple, row.get("tensors", ()))),
         }
