@@ -34,44 +34,22 @@ def growth(axes, table) -> str:
     )
 
 
-def differences(axes, table, names) -> str:
-    """Loss minus that of the dense model, a row a family, with intervals over all settings.
+def differences(axes, table, zero: str) -> str:
+    """Loss minus that of a reference, a row each from the top down, with 95 % intervals.
 
-    ``table`` has ``family``, ``difference``, ``low`` and ``high``; ``names`` maps families to
-    labels.
+    ``table`` has ``name``, ``difference``, ``low`` and ``high``; ``zero`` names the reference.
     """
     marks = []
     for height, row in enumerate(reversed(list(table.itertuples()))):
-        colour = COLOURS[1] if "convolution" in row.family else COLOURS[0]
+        colour = COLOURS[1] if "convolution" in row.name else COLOURS[0]
         interval(axes, height, row.difference, row.low, row.high, colour)
-        text = f"{names[row.family]} {row.difference:+.2f}".replace("-", "\u2212")
+        text = f"{row.name} {row.difference:+.2f}".replace("-", "\u2212")
         beside(axes, text, row.difference, height, colour, dx=0, dy=13)
-        marks.append(f"{names[row.family]} {row.difference:+.3f}")
+        marks.append(f"{row.name} {row.difference:+.3f}")
     axes.axvline(0, color=INK, linewidth=0.8)
-    beside(axes, "dense", 0, -0.4, dx=4, dy=4)
+    beside(axes, zero, 0, -0.4, dx=4, dy=4)
     axes.set_ylim(-0.5, len(table) - 0.3)
     axes.set_xlim(left=1.3 * table["low"].min(), right=max(0.08, 1.5 * table["high"].max()))
     axes.set_yticks([])
-    axes.set_xlabel("loss minus that of a dense model (nats a token)")
-    return f"Mean differences in loss to the dense model: {', '.join(marks)}."
-
-
-def windows(axes, table) -> str:
-    """What windows alone change against seeing all, without a short convolution and with one.
-
-    ``table`` has ``convolution``, ``difference``, ``low`` and ``high``.
-    """
-    marks = []
-    for height, row in enumerate(table.itertuples()):
-        name = "with short convolutions in both" if row.convolution else "as the classes are"
-        colour = COLOURS[1] if row.convolution else COLOURS[0]
-        interval(axes, -height, row.difference, row.low, row.high, colour)
-        beside(axes, name, row.difference, -height, colour, dx=0, dy=13)
-        marks.append(f"{name} {row.difference:+.3f}")
-    axes.axvline(0, color=INK, linewidth=0.8)
-    width = table["low"].abs().max()
-    axes.set_xlim(-1.4 * width, 0.5 * width)
-    axes.set_ylim(-len(table) + 0.5, 0.6)
-    axes.set_yticks([])
-    axes.set_xlabel("loss of windows alone minus seeing all (nats a token)")
-    return f"Windows alone minus full attention: {', '.join(marks)}."
+    axes.set_xlabel("difference in loss (nats a token)")
+    return listed(f"Mean differences in loss, with {zero} at 0", marks)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .style import COLOURS, INK, at_ends, beside, by_row, listed, span
+from .style import COLOURS, INK, at_ends, beside, by_row, interval, listed, span
 
 MARKS = "os^Dvph"
 
@@ -68,15 +68,12 @@ def ranks(axes, table) -> str:
     ``table`` has ``benchmark``, ``by``, ``rank``, ``rank_low`` and ``rank_high``.
     """
     names, texts = list(dict.fromkeys(table["benchmark"])), []
-    kinds = list(dict.fromkeys(table["by"]))
-    for k, by in enumerate(kinds):
-        rows = table[table["by"] == by]
-        y = np.array([names.index(n) for n in rows["benchmark"]]) + (k - len(kinds) / 2) * 0.22
-        axes.hlines(
-            y, rows["rank_low"], rows["rank_high"], color=COLOURS[k], linewidth=2.5, alpha=0.35
-        )
-        axes.plot(rows["rank"], y, MARKS[k], color=COLOURS[k])
-        beside(axes, by, rows["rank"].iloc[0], y[0], COLOURS[k], dx=0, dy=(9, -10)[k])
+    for k, (by, rows) in enumerate(table.groupby("by", sort=False)):
+        for row in rows.itertuples():
+            place, ends = names.index(row.benchmark) + 0.22 * (k - 1), (row.rank_low, row.rank_high)
+            interval(axes, place, row.rank, *ends, COLOURS[k], MARKS[k])
+        top = names.index(rows["benchmark"].iloc[0]) + 0.22 * (k - 1)
+        beside(axes, by, rows["rank"].iloc[0], top, COLOURS[k], dx=0, dy=(11, -11)[k])
         texts.append(f"{by} {rows['rank'].median():.2f}")
     axes.axvline(0, color=INK, linewidth=0.8)
     by_row(axes, names, -1.0, (-0.3, 1.05), "rank correlation with the score")

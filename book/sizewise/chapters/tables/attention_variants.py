@@ -36,12 +36,6 @@ def shapes() -> dict[str, config.Spec]:
     }
 
 
-def figures(name: str) -> dict[str, float]:
-    """The figures of a study in ``data/facts/variants.yml``: name to value."""
-    study = next(entry for entry in records.facts("variants") if entry["name"] == name)
-    return {figure: amount["value"] for figure, amount in study["figures"].items()}
-
-
 def growth(names: dict[str, str], contexts):
     """Bytes stored for one sequence, by ``model`` and ``context``.
 
