@@ -1,7 +1,5 @@
 """Tables of the chapter on TurboQuant: what was printed, what KV caches cost real models."""
 
-import math
-
 import numpy as np
 import pandas as pd
 
@@ -113,37 +111,28 @@ def equal_bytes(rows):
     the ends of its interval; below its least width stands that one, though it stores more.
     ``better`` is the method whose interval lies wholly below the other's, if there is one.
     """
-    table = []
+    tables = []
     for model in rows["model"].unique():
         both = lines(rows, model).sort_values("bits")
         kivi = both[both["method"] == "KIVI"]
+        ours = both[both["method"].isin(["TurboQuant", "TurboQuant, mean out"])]
         if len(kivi) < 2:
             continue
-        ours = both[both["method"].isin(["TurboQuant", "TurboQuant, mean out"])]
-        for row in ours.to_dict("records"):
-            other = {
-                end: math.exp(
-                    np.interp(
-                        row["bits"], kivi["bits"], np.log(kivi[f"{CHANGE}{end}"].clip(lower=1e-4))
-                    )
-                )
-                for end in ENDS
-            }
-            below = row[f"{CHANGE}_high"] < other["_low"]
-            above = row[f"{CHANGE}_low"] > other["_high"]
-            table.append(
-                {
-                    "model": model,
-                    "method": row["method"],
-                    "width": int(row["keys_bits"]),
-                    "bits": row["bits"],
-                    "KIVI's bits": max(row["bits"], kivi["bits"].min()),
-                    "added": row[CHANGE],
-                    "KIVI": other[""],
-                    "better": "TurboQuant" if below else "KIVI" if above else "neither",
-                }
-            )
-    return pd.DataFrame(table)
+        logs = {end: np.log(kivi[f"{CHANGE}{end}"].clip(lower=1e-4)) for end in ENDS}
+        other = {
+            end: np.exp(np.interp(ours["bits"], kivi["bits"], log)) for end, log in logs.items()
+        }
+        apart = [ours[f"{CHANGE}_high"] < other["_low"], ours[f"{CHANGE}_low"] > other["_high"]]
+        columns = {
+            "width": ours["keys_bits"].astype(int),
+            "KIVI's bits": ours["bits"].clip(lower=kivi["bits"].min()),
+            "added": ours[CHANGE],
+            "KIVI": other[""],
+            "better": np.select(apart, ["TurboQuant", "KIVI"], "neither"),
+        }
+        tables.append(ours.assign(**columns))
+    names = ["model", "method", "width", "bits", "KIVI's bits", "added", "KIVI", "better"]
+    return pd.concat(tables, ignore_index=True)[names]
 
 
 def sinks(rows):
@@ -190,14 +179,11 @@ def remedies(rows, bits: int = 4):
         f"TurboQuant {bits}, {CENTERS['rope']}": "mean out before RoPE",
         f"KIVI {bits}": "KIVI",
     }
-    models = list(reversed(MODELS))
+    order = {"model": list(reversed(MODELS)), "way": list(names)}
     table = rows[rows["way"].isin(names)]
-    table = table.assign(
-        group=table["model"].map(MODELS),
-        label=table["model"].map(MODELS) + ": " + table["way"].map(names),
-        rank=table["model"].map(models.index) * len(names) + table["way"].map(list(names).index),
-    )
-    return table.sort_values("rank")
+    table = table.sort_values(list(order), key=lambda column: column.map(order[column.name].index))
+    group = table["model"].map(MODELS)
+    return table.assign(group=group, label=group + ": " + table["way"].map(names))
 
 
 def added(rows, way: str):
