@@ -1,7 +1,6 @@
 """The command that fits a scaling law to a table of runs."""
 
 import math
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -72,8 +71,7 @@ def fit(
         output.as_json(result)
     else:
         _print(result)
-    for line in warnings:
-        print(f"sizewise: warning: {line}", file=sys.stderr)
+    output.warn(warnings)
 
 
 def _as_dict(fitted, bootstrap: int, seed: int) -> dict[str, Any]:
