@@ -20,12 +20,11 @@ RAY_ADDRESS set the same command runs on that cluster.
 """
 
 import argparse
-from dataclasses import replace
 from typing import Any
 
 from sizewise import units, validation
 from sizewise.experiments import options
-from sizewise.training import family_options, flops, models, run_config, tokenizer
+from sizewise.training import flops, models, run_config, tokenizer
 
 BUDGETS = (3e11, 1e12)  # training FLOPs
 SIZES = 2  # widths at each budget
@@ -33,6 +32,7 @@ SEEDS = 2
 CONTEXT = 256
 FAMILIES = ("dense", "windowed", "hybrid", "state-space")
 PARTS = (16, 8, 2)  # windows are so small parts of the context; a quarter is among the arms
+ENDS = (1, 0)  # windows nowhere, and windows alone
 CONVOLUTION = 4  # tokens, as in the mixers
 BINS = 8  # of positions
 DISTANCES = (16, 64, 128)  # tokens from one occurrence of a sequence to the next
@@ -61,12 +61,12 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def windows(args: argparse.Namespace) -> list[family_options.Windows]:
+def windows(args: argparse.Namespace) -> list[str]:
     """The families of the experiment `windows`, beside that with a quarter among the arms."""
     sizes = [args.context // validation.whole("--parts", p, args.context) for p in args.parts]
-    usual = family_options.Windows().size(args.context)
-    ends = [family_options.Windows(every=1), family_options.Windows(every=0)]
-    return ends + [family_options.Windows(window=size) for size in sizes if size != usual]
+    usual = models.window_size(0, args.context)
+    ends = [models.family("windowed", every=every) for every in ENDS]
+    return ends + [models.family("windowed", window=size) for size in sizes if size != usual]
 
 
 def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -87,15 +87,15 @@ def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
     if "arms" in args.only:
         grid = [("arms", *place, family) for place in places for family in args.families]
     if "windows" in args.only:
-        grid += [("windows", at, middle, family.name) for family in windows(args)]
-        usual = ("arms", at, middle, family_options.Windows().name)
+        grid += [("windows", at, middle, family) for family in windows(args)]
+        usual = ("arms", at, middle, "windowed")
         grid += [usual] if usual not in grid else []  # with which the others compare
     if "controls" in args.only:
-        both = family_options.Dense(convolution=CONVOLUTION)
-        ends = [replace(end, convolution=CONVOLUTION).name for end in windows(args)[:2]]
-        grid += [("controls", *place, both.name) for place in places]
-        grid += [("controls", at, middle, replace(both, sublayers=1).name)]
-        grid += [("controls", at, middle, family) for family in ends]
+        both = models.family("dense", convolution=CONVOLUTION)
+        attention = models.family("dense", convolution=CONVOLUTION, sublayers=1)
+        ends = [models.family("windowed", every=e, convolution=CONVOLUTION) for e in ENDS]
+        grid += [("controls", *place, both) for place in places]
+        grid += [("controls", at, middle, family) for family in (attention, *ends)]
     return [row(*cell, args, seed) for cell in grid for seed in range(args.seeds)]
 
 

@@ -18,27 +18,27 @@ runs on that cluster.
 """
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from sizewise import units, validation
 from sizewise.experiments import options
-from sizewise.training import family_options, flops, models, run_config, tokenizer
+from sizewise.training import flops, models, run_config, tokenizer
 
 BUDGETS = (3e10, 1e11, 3e11)  # training FLOPs of the small dense model
 SEEDS = 4
 BALANCE = 0.01  # coefficient of the balance loss: Fedus et al. 2021, section 2.2
-WIDE = family_options.EXPERTS // family_options.EXPERTS_USED
+WIDE = 4  # eight experts, of which a token uses two
 MANY = (32, 64)  # experts, of which a token uses two
 ONLY = ("arms", "rates", "experts")
 WINDOWS = 512  # on which loads and what explains them are counted
 
-DENSE = family_options.Mixture(experts=1, used=1)
+DENSE = models.family("moe", experts=1, used=1)
 ARMS = (
     DENSE,
-    family_options.Mixture(experts=2, balance=BALANCE),
-    family_options.Mixture(balance=BALANCE),
-    replace(DENSE, wide=WIDE),
+    models.family("moe", experts=2, balance=BALANCE),
+    models.family("moe", balance=BALANCE),
+    models.family("moe", experts=1, used=1, wide=WIDE),
 )
 
 
@@ -63,8 +63,7 @@ def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
         if what not in ONLY:
             raise units.unknown("experiment", what, ONLY)
     middle = sorted(args.budgets)[len(args.budgets) // 2]
-    more = [family_options.Mixture(experts=n, balance=BALANCE) for n in MANY]
-    more += [replace(mixture, balance=0.0) for mixture in more]
+    more = [models.family("moe", experts=n, balance=b) for b in (BALANCE, 0.0) for n in MANY]
     grid = []
     if "arms" in args.only:
         grid += [("arms", budget, mixture, True) for budget in args.budgets for mixture in ARMS]
@@ -75,25 +74,25 @@ def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [row(*cell, args, seed) for cell in grid for seed in range(args.seeds)]
 
 
-def row(what: str, budget: float, mixture, per_input: bool, args, seed: int) -> dict[str, Any]:
+def row(what: str, budget: float, mixture: str, per_input: bool, args, seed: int) -> dict[str, Any]:
     """The configuration of one row, on the tokens and batches of the small dense model."""
     shape = {"vocabulary": args.vocabulary, "context": args.context}
-    width = args.width or run_config.around(budget, 1, DENSE.name, **shape)[0]
+    width = args.width or run_config.around(budget, 1, DENSE, **shape)[0]
     dense = run_config.at_budget(
         budget,
         width,
-        DENSE.name,
+        DENSE,
         seed=seed,
         text=args.text,
         lr=args.lr,
         per_input=per_input,
         **shape,
     )
-    run = replace(dense, family=mixture.name)
+    run = replace(dense, family=mixture)
     return {
         "what": what,
         "budget": budget,
-        **asdict(mixture),
+        **models.options(mixture),
         **run.as_dict(),
         "windows": args.windows,
     }

@@ -161,7 +161,7 @@ def lab_run(name: str, tokens: float, context: int):
 def _laboratory(name: str, tokens: int, context: int) -> Subject:
     from sizewise.training import batches, checkpoints
 
-    trained = checkpoints.trained(lab_run(name, tokens, context), progress=True)
+    trained = checkpoints.trained(lab_run(name, tokens, context))
 
     def sample(context: int, documents: int, text: str) -> quality.Sample:
         if text == LAB_TEXTS[0]:

@@ -112,8 +112,6 @@ def test_matches_by_hand():
         [True] * 4,
     ]
     assert token_accuracy.matches(right, 3, 3, 4).tolist() == [[True], [True]]
-    with pytest.raises(ValueError, match="no 3 tokens from starts 0 to 4 in a window of 6"):
-        token_accuracy.matches(right, 3, 0, 5)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 16), st.floats(0.2, 0.95))
@@ -134,8 +132,6 @@ def test_errors_cover_the_truth_where_positions_of_a_document_are_alike():
         )
         inside += abs(middle - 0.25) < 1.96 * error
     assert 0.90 < inside / 400 < 0.98
-    with pytest.raises(ValueError, match="one document alone"):
-        token_accuracy.mean(np.ones((3, 4)), np.zeros(3))
 
 
 def test_errors_by_hand():

@@ -16,7 +16,6 @@ import time
 import zipfile
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -270,70 +269,12 @@ def test_the_split_is_a_function_of_the_document_alone():
     ("name", "message"),
     [
         ("package", "unknown text 'package'; did you mean 'packages'"),
-        ("hub:tinystories", "hub:tinystories (needs the package datasets|cannot be read)"),
+        ("hub:tinystories", "unknown text 'hub:tinystories'"),
     ],
 )
-def test_a_text_that_cannot_be_had_is_refused_in_one_line(name, message, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setitem(sys.modules, "datasets", None)
+def test_a_text_that_cannot_be_had_is_refused_in_one_line(name, message):
     with pytest.raises(ValueError, match=message) as refused:
         list(texts.documents(name))
-    assert "\n" not in str(refused.value)
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """A package `datasets` that streams made-up rows; what it was asked for."""
-    asked = []
-
-    def load_dataset(name, part, **options):
-        asked.append((name, part, options))
-        if name.startswith("nobody/"):
-            raise ConnectionError("Couldn't reach the Hub.\nCheck your connection")
-        lines = ("A story of an ox." + " It went on." * n for n in range(5))
-
-        def rows():
-            for line in lines:
-                asked.append("row")
-                yield {"text": line} if not name.startswith("odd/") else {"story": line}
-
-        return rows()
-
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    return asked
-
-
-def test_a_data_set_of_the_hub_is_streamed_by_its_short_name_and_no_further_than_needed(
-    hub, monkeypatch
-):
-    monkeypatch.setattr(texts, "HUB_DOCUMENTS", 3)
-    found = list(texts.documents("hub:FineWeb-Edu"))
-    assert found == ["A story of an ox." + " It went on." * n for n in range(3)]
-    assert hub[0] == (
-        "HuggingFaceFW/fineweb-edu",
-        "sample-10BT",
-        {"split": "train", "streaming": True},
-    )
-    assert hub.count("row") == 3
-    assert "trust_remote_code" not in hub[0][2]
-    list(texts.documents("hub:some/where"))
-    assert hub[4][:2] == ("some/where", None)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("odd/rows", r"hub:odd/rows .*no column 'text'; it has story"),
-        (
-            "nobody/none",
-            r"hub:nobody/none cannot be read from the hub \(Couldn't reach the Hub\. "
-            r"Check your connection\)",
-        ),
-    ],
-)
-def test_a_hub_that_has_no_such_column_or_cannot_be_reached_is_told_in_one_line(hub, name, message):
-    with pytest.raises(ValueError, match=message) as refused:
-        list(texts.documents(f"hub:{name}"))
     assert "\n" not in str(refused.value)
 
 

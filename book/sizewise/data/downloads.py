@@ -58,7 +58,7 @@ def named(name: str) -> list[Package]:
     """The packages of a set of texts. Raises ValueError for a set that is not in the facts."""
     facts = records.facts("texts")
     if name not in facts["sets"]:
-        raise units.unknown("text", name, [*facts["sets"], "hub:NAME"])
+        raise units.unknown("text", name, facts["sets"])
     pinned = {entry["name"]: Package(**entry) for entry in facts["packages"]}
     return [pinned[package] for package in facts["sets"][name]]
 

@@ -29,7 +29,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
 def common(parser: argparse.ArgumentParser, stem: str, context: int = 128) -> None:
     """Add the options on text, on where runs take place and on where rows of ``stem`` go."""
     add = parser.add_argument_group("the text").add_argument
-    add("--text", default="packages", help="packages, packages-large, or hub:NAME")
+    add("--text", default="packages", help="packages or packages-large")
     add("--vocabulary", type=int, default=1024, help="entries of the tokenizer")
     add("--context", type=int, default=context, help="tokens in a sequence")
     add = parser.add_argument_group("the recording").add_argument
@@ -73,7 +73,7 @@ def record(
             print("\n".join(_line(config, columns, cost) for config in configs))
             print(f"{len(configs)} runs, in all {sum(map(cost, configs)):.3g} operations")
             return
-        text = tokenizer.prepare(args.text, args.vocabulary, progress=True)  # before workers ask
+        text = tokenizer.prepare(args.text, args.vocabulary)  # before workers ask
         if first:
             first(text)
         file = Path(args.output) if args.output else records.path(stem)

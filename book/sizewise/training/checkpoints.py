@@ -6,11 +6,8 @@ which an interrupted run takes up again; the others load it, after its SHA-256.
 
 import hashlib
 import json
-import os
-import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +30,7 @@ class Checkpoint:
     sha256: str  # of the file of weights
 
 
-def trained(run: run_config.Run, *, progress: bool = False) -> Checkpoint:
+def trained(run: run_config.Run) -> Checkpoint:
     """The model of a run: from ``models/`` in the user's cache, or trained now and put there.
 
     The folder's name is a hash of the run and of its tokens. A folder comes into place whole; of
@@ -41,12 +38,12 @@ def trained(run: run_config.Run, *, progress: bool = False) -> Checkpoint:
     Raises ValueError if the run does not end with a finite loss, or if stored weights are not
     those that were written.
     """
-    tokens = token_files.prepare(run.text, run.vocabulary, progress=progress)
+    tokens = token_files.prepare(run.text, run.vocabulary)
     folder = place(run, tokens)
     if not (folder / MEASURED).exists():
         checkpoint = downloads.cache() / "checkpoints" / f"{folder.name}.pt"
-        with _progress(run, progress) as on_step:
-            model, measured = loop.fit(run, tokens, checkpoint=checkpoint, on_step=on_step)
+        print(f"training {run.family}, width {run.width}, {run.steps} steps", file=sys.stderr)
+        model, measured = loop.fit(run, tokens, checkpoint=checkpoint)
         if measured["ended"] != "done":
             raise ValueError(
                 f"the run ended after {measured['steps']} steps: its loss is not finite ({run})"
@@ -79,12 +76,7 @@ def write(model, run: run_config.Run, tokens, measured: dict[str, Any], folder: 
             "measured": measured,
         }
         (new / MEASURED).write_text(json.dumps(summary, indent=1))
-        try:
-            os.rename(new, folder)
-        except OSError:  # another process was first, or left a folder half removed
-            if not (folder / MEASURED).exists():
-                shutil.rmtree(folder)
-                os.rename(new, folder)
+        token_files.put(new, folder, MEASURED)
 
 
 def load(folder: Path, run: run_config.Run, tokens) -> Checkpoint:
@@ -107,16 +99,3 @@ def load(folder: Path, run: run_config.Run, tokens) -> Checkpoint:
 def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-@contextmanager
-def _progress(run: run_config.Run, progress: bool) -> Iterator[Callable[[int], None] | None]:
-    """What is called after each step, None where nobody looks."""
-    if not progress:
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task(f"training {run.family}, width {run.width}", total=run.steps)
-        yield lambda done: bar.update(task, completed=done)

@@ -47,13 +47,7 @@ def scores(model, ids, targets) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_position(nats_each: np.ndarray, bins: int) -> list[float]:
-    """Mean of ``nats_each`` (windows, context) in ``bins`` equal parts of the context, in order.
-
-    Raises ValueError for a context that does not divide into them.
-    """
-    context = nats_each.shape[1]
-    if context % validation.whole("the bins of positions", bins):
-        raise ValueError(f"a context of {context} does not divide into {bins} bins")
+    """Mean of ``nats_each`` (windows, context) in ``bins`` equal parts of the context, in order."""
     return nats_each.reshape(len(nats_each), bins, -1).mean((0, 2)).tolist()
 
 
@@ -78,10 +72,7 @@ def random_tokens(vocabulary: int, length: int, number: int, seed: int = 0):
 
     validation.whole("the length of a sequence", length, vocabulary - 1, 2)
     rng = np.random.default_rng(seed)
-    permutations = [
-        1 + rng.permutation(vocabulary - 1)[:length]
-        for _ in range(validation.whole("sequences", number))
-    ]
+    permutations = [1 + rng.permutation(vocabulary - 1)[:length] for _ in range(number)]
     return torch.from_numpy(np.stack(permutations).astype(np.int64))
 
 
@@ -128,11 +119,9 @@ def columns(
 ) -> dict:
     """The measured columns of ``data/attention_variants.md`` beside those of the loop.
 
-    ``run`` is the `run_config.Run` that made ``model``. Raises ValueError for a repetition that is
-    longer than the context, and what `by_position` and `random_tokens` raise.
+    ``run`` is the `run_config.Run` that made ``model``; its context holds each repetition twice and
+    divides into the ``bins``.
     """
-    for distance in distances:
-        validation.whole("the distance of a repetition", distance, run.context // 2, 2)
     rows = max(1, run.validation_tokens // run.context)
     ids, targets = batches.fixed(tokens.validation, run.context, rows)
     nats_each, _ = scores(model, ids, targets)

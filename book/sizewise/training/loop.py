@@ -10,7 +10,6 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -36,15 +35,13 @@ def fit(
     checkpoint: Path | None = None,
     every: float = 60.0,
     device=None,
-    on_step: Callable[[int], None] | None = None,
 ) -> tuple:
     """(model, measured) of a run.
 
     ``tokens`` is a `tokenizer.Tokens` of the run's vocabulary. With ``checkpoint`` the state is
     saved there every ``every`` seconds, taken up again if it is there, and removed at the end. A
-    loss that is not finite ends the run: ``ended`` says so, and the losses are None. ``on_step``
-    is called with the steps done. Raises ValueError for tokens of another vocabulary and for the
-    checkpoint of another run.
+    loss that is not finite ends the run: ``ended`` says so, and the losses are None. Raises
+    ValueError for tokens of another vocabulary and for the checkpoint of another run.
     """
     if tokens.vocabulary != run.vocabulary:
         raise ValueError(
@@ -53,9 +50,7 @@ def fit(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, adam = start(run, device)
     losses = _resume(checkpoint, run, model, adam, device)
-    speed = steps(
-        run, tokens, model, adam, losses, checkpoint=checkpoint, every=every, on_step=on_step
-    )
+    speed = steps(run, tokens, model, adam, losses, checkpoint=checkpoint, every=every)
     size = flops.size(models.spec(run.family, run.width, run.vocabulary, run.context))
     last = losses[-max(1, len(losses) // 10) :]
     measured = {
@@ -117,7 +112,6 @@ def steps(
     *,
     checkpoint: Path | None = None,
     every: float = 60.0,
-    on_step: Callable[[int], None] | None = None,
 ) -> float | None:
     """Run the steps that are left, adding to ``losses``; tokens a second, None if none was."""
     first, began, saved = len(losses), time.perf_counter(), time.monotonic()
@@ -133,8 +127,6 @@ def steps(
         adam.step()
         adam.zero_grad(set_to_none=True)
         losses.append(value.item())
-        if on_step is not None:
-            on_step(len(losses))
         if not math.isfinite(losses[-1]):
             break
         if checkpoint is not None and time.monotonic() - saved >= every:

@@ -13,12 +13,11 @@ from sizewise.models import config
 from sizewise.units import unknown
 from sizewise.validation import whole
 
-from .family_options import OF, Dense, Mixture, Windows
-
 # From one thousand to 170 million parameters outside the embeddings. The lowest rungs are for the
 # smallest budgets, at which the head costs more than all layers.
 WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768)
 WRITES = ("o_proj", "down_proj", "out_proj")  # matrices that write to the residual stream
+WINDOWS_IN_CONTEXT = 4  # a window is so small a part of the context unless said otherwise
 CHUNK = 32  # tokens that a state-space layer works through at a time
 
 
@@ -51,53 +50,79 @@ def _attention(rung: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _dense(rung: dict[str, int], context: int, options: Dense) -> dict[str, Any]:
-    return {"model_type": "llama", **_attention(rung), **_convolution(options)}
+def _dense(rung, context: int, *, convolution: int = 0, sublayers: int = 2) -> dict[str, Any]:
+    """``convolution`` is the length of a short convolution before the first ``sublayers`` of each
+    layer (`short_convolution`): 1 is attention alone, 2 the MLP as well. A length of 0 is none."""
+    return {"model_type": "llama", **_attention(rung), **_convolution(convolution, sublayers)}
 
 
-def _convolution(options: Dense | Windows) -> dict[str, int]:
+def _convolution(length: int, sublayers: int) -> dict[str, int]:
     """No field of these classes, which keep what they do not know; `build` reads it."""
-    if not options.convolution:
+    if not length:
         return {}
     return {
-        "short_convolution": whole("the convolution", options.convolution, 64),
-        "convolved_sublayers": whole("the convolved sublayers", options.sublayers, 2),
+        "short_convolution": whole("the convolution", length, 64),
+        "convolved_sublayers": whole("the convolved sublayers", sublayers, 2),
     }
 
 
-def _moe(rung: dict[str, int], context: int, options: Mixture) -> dict[str, Any]:
-    """Qwen3-MoE; two experts of eight unless said otherwise, each half as wide as a dense MLP.
+def _moe(
+    rung, context: int, *, experts: int = 8, used: int = 2, wide: int = 1, balance: float = 0.0
+) -> dict[str, Any]:
+    """Qwen3-MoE. A token always uses one MLP of its rung: ``used`` of so many routed ``experts``,
+    each an equal part of it; ``wide`` makes that MLP so many times wider. ``balance`` is the
+    coefficient of the balance loss of each layer (`load_balancing`).
 
     A token's weights sum to one, except where it uses one expert of several: then the weight is
     the router's probability (Fedus et al. 2021, equation 2), or it would learn nothing.
     """
-    balance = {"router_aux_loss_coef": options.balance} if options.balance else {}
+    whole("experts", experts, config.MAX_EXPERTS)
+    whole("experts a token", used, experts)
+    whole("times as wide", wide, 1024)
+    if not 0 <= balance < math.inf:
+        raise ValueError(f"the balance loss must be 0 or more, got {balance}")
+    if rung["mlp"] % used:
+        raise ValueError(f"an MLP of {rung['mlp']} does not divide into {used} equal experts")
     return {
         "model_type": "qwen3_moe",
         **_attention(rung),
-        **balance,
-        "num_experts": options.experts,
-        "num_experts_per_tok": options.used,
-        "moe_intermediate_size": options.expert_width(rung["mlp"]),
-        "norm_topk_prob": options.used > 1 or options.experts == 1,
+        **({"router_aux_loss_coef": balance} if balance else {}),
+        "num_experts": experts,
+        "num_experts_per_tok": used,
+        "moe_intermediate_size": wide * rung["mlp"] // used,
+        "norm_topk_prob": used > 1 or experts == 1,
         "decoder_sparse_step": 1,
         "mlp_only_layers": [],
     }
 
 
-def _windowed(rung: dict[str, int], context: int, options: Windows) -> dict[str, Any]:
-    """Every second layer, from the first, sees a quarter of the context unless said otherwise."""
+def _windowed(
+    rung, context: int, *, window: int = 0, every: int = 2, convolution: int = 0, sublayers: int = 2
+) -> dict[str, Any]:
+    """Gemma 3. The last of ``every`` layers sees all: 1 makes every layer see all, 0 none. The
+    others see the last ``window`` tokens; 0 is a quarter of the context. The rest as in `_dense`.
+    """
+    every = whole("layers from one full one to the next", every, config.MAX_LAYERS, 0)
+    full = [every > 0 and layer % every == every - 1 for layer in range(rung["layers"])]
     return {
         "model_type": "gemma3_text",
         **_attention(rung),
-        "sliding_window": options.size(context),
-        "layer_types": options.types(rung["layers"]),
+        "sliding_window": window_size(window, context),
+        "layer_types": ["full_attention" if all_ else "sliding_attention" for all_ in full],
         "query_pre_attn_scalar": rung["head"],
-        **_convolution(options),
+        **_convolution(convolution, sublayers),
     }
 
 
-def _state_space(rung: dict[str, int], context: int, options=None) -> dict[str, Any]:
+def window_size(window: int, context: int) -> int:
+    """The ``window`` of the family ``windowed`` in tokens: a quarter of the context for 0.
+
+    Raises ValueError for one that is longer than the context.
+    """
+    return whole("the window", window, context, 0) or max(1, context // WINDOWS_IN_CONTEXT)
+
+
+def _state_space(rung, context: int) -> dict[str, Any]:
     """Mamba-2 (Dao and Gu 2024): two mixers, of 6 width^2 each, for a layer of the others.
 
     `transformers` has no CPU kernel of it but the chunked form in plain products: at width 64
@@ -117,7 +142,7 @@ def _state_space(rung: dict[str, int], context: int, options=None) -> dict[str, 
     }
 
 
-def _hybrid(rung: dict[str, int], context: int, options=None) -> dict[str, Any]:
+def _hybrid(rung, context: int) -> dict[str, Any]:
     """Bamba: Mamba-2 mixers and attention in turn, from a mixer, each followed by an MLP."""
     return {
         "model_type": "bamba",
@@ -143,17 +168,47 @@ FAMILIES: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
+def options(family: str) -> dict[str, Any]:
+    """The options in a family's name, such as ``moe:experts=16,used=4``, and the others' defaults.
+
+    Names are part of a run's identity: families with different options are two experiments. Raises
+    ValueError for a family or an option that is not there, and for a value that is no number.
+    """
+    kind, _, text = family.partition(":")
+    defaults = _defaults(kind) if kind in FAMILIES else {}
+    if kind not in FAMILIES or (text and not defaults):
+        raise unknown("family", family, FAMILIES)
+    values = dict(defaults)
+    for option in filter(None, text.split(",")):
+        name, _, value = option.partition("=")
+        if name not in defaults:
+            raise unknown(f"option of {kind}", name, defaults)
+        try:
+            values[name] = type(defaults[name])(value)
+        except ValueError:
+            raise ValueError(f"{name} of {kind} must be a number, got {value!r}") from None
+    return values
+
+
+def family(kind: str, **values) -> str:
+    """The name of a family with options; those that are the defaults are left out."""
+    defaults = _defaults(kind)
+    values = defaults | values
+    stated = [f"{name}={values[name]:g}" for name in defaults if values[name] != defaults[name]]
+    return f"{kind}:{','.join(stated)}" if stated else kind
+
+
+def _defaults(kind: str) -> dict[str, Any]:
+    return FAMILIES[kind].__kwdefaults__ or {}
+
+
 def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) -> config.Spec:
     """The configuration of one rung of a family, as `sizewise.models.parameters` takes it.
 
     The output head is a matrix of its own: embedding and head want different learning rates.
     Raises ValueError for a family that is not there, and for bad sizes.
     """
-    kind, _, options = family.partition(":")
-    if kind not in FAMILIES or (options and kind not in OF):
-        raise unknown("family", family, FAMILIES)
-    parsed = OF[kind].parse(family) if kind in OF else None
-    rung = shape(width)
+    stated, rung = options(family), shape(width)
     context = whole("the context", context, 1 << 20, 2)
     fields = {
         "hidden_size": rung["width"],
@@ -164,7 +219,7 @@ def spec(family: str, width: int, vocabulary: int = 1024, context: int = 128) ->
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
-        **FAMILIES[kind](rung, context, parsed),
+        **FAMILIES[family.partition(":")[0]](rung, context, **stated),
     }
     return config.Spec(f"{family}-{width}", fields, "lab")
 

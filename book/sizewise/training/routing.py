@@ -8,8 +8,7 @@ validation text. Loads are shares of the choices, one row a layer. All is numpy 
 import math
 
 import numpy as np
-
-from sizewise.validation import whole
+from scipy.stats import entropy
 
 from . import batches
 
@@ -82,9 +81,7 @@ def load(sent: np.ndarray, experts: int) -> np.ndarray:
 
 def evenness(loads: np.ndarray) -> np.ndarray:
     """Entropy of each row over its most, from 0 (one expert gets all) to 1 (even): (layers,)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(loads > 0, loads * np.log(loads), 0)
-    return -terms.sum(-1) / math.log(loads.shape[-1])
+    return entropy(loads, axis=-1) / math.log(loads.shape[-1])
 
 
 def dead(loads: np.ndarray) -> np.ndarray:
@@ -96,13 +93,12 @@ def touched(sent: np.ndarray, tokens: int, draws: int, seed: int = 0) -> np.ndar
     """Distinct experts that ``tokens`` tokens reach, each of another window, by layer: (layers,).
 
     The mean over ``draws`` draws of windows and of a position in each, as sequences at different
-    places meet in a step of a server. Raises ValueError for more tokens than windows.
+    places meet in a step of a server.
     """
     layers, windows, context, _ = sent.shape
-    whole("tokens of different windows", tokens, windows)
     rng = np.random.default_rng(seed)
     total = np.zeros(layers)
-    for _ in range(whole("draws", draws)):
+    for _ in range(draws):
         rows = rng.choice(windows, tokens, replace=False)
         chosen_routes = sent[:, rows, rng.integers(0, context, tokens)]  # (layers, tokens, used)
         total += [len(np.unique(layer)) for layer in chosen_routes]
@@ -125,10 +121,10 @@ def information(labels: np.ndarray, sent: np.ndarray, experts: int, seed: int = 
     shares = np.full(layers, np.nan)
     for layer in range(layers):
         choices = sent[layer].reshape(-1, used)
-        entropy = _entropy(np.bincount(choices.reshape(-1), minlength=experts))
-        if entropy > 0:
+        spread = entropy(np.bincount(choices.reshape(-1), minlength=experts))
+        if spread > 0:
             chance = np.mean([_mutual(labels_of, choices, experts) for labels_of in shuffled])
-            shares[layer] = (_mutual(label, choices, experts) - chance) / entropy
+            shares[layer] = (_mutual(label, choices, experts) - chance) / spread
     return shares
 
 
@@ -137,13 +133,7 @@ def _mutual(label: np.ndarray, choices: np.ndarray, experts: int) -> float:
     cells = label[:, None] * experts + choices  # (tokens, used)
     joint = np.bincount(cells.reshape(-1), minlength=(label.max() + 1) * experts)
     table = joint.reshape(-1, experts)
-    return _entropy(table.sum(0)) + _entropy(table.sum(1)) - _entropy(joint)
-
-
-def _entropy(counts: np.ndarray) -> float:
-    """Entropy in nats of counts."""
-    share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log(share)).sum())
+    return float(entropy(table.sum(0)) + entropy(table.sum(1)) - entropy(joint))
 
 
 def _plain(value):

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import batches
+from . import batches, context_use
 
 LENGTHS = (1, 2, 4, 8, 16)
-ROWS = 32  # windows at a time
 
 
 @dataclass(frozen=True)
@@ -21,39 +20,26 @@ class Predictions:
     """Right or not, window by window, with what says how far the windows are independent."""
 
     right: np.ndarray  # (windows, context), bool: the most likely token is the true one
-    nats: np.ndarray  # (windows, context), float32: loss of the true one
+    nats: np.ndarray  # (windows, context): loss of the true one
     document: np.ndarray  # (windows,): the document in which a window starts
 
 
 def predict(model, tokens, context: int, windows: int) -> Predictions:
     """Predictions on ``windows`` windows, evenly spaced over the validation side."""
-    import torch
-    from torch.nn import functional
-
     ids, targets = batches.fixed(tokens.validation, context, windows)  # (windows, context)
-    right, nats = [], []
-    with torch.no_grad():
-        for inputs, true in zip(ids.split(ROWS), targets.split(ROWS), strict=True):
-            logits = model(input_ids=inputs, use_cache=False).logits.float()  # (rows, context, V)
-            right.append(logits.argmax(-1) == true)
-            nats.append(functional.cross_entropy(logits.mT, true, reduction="none"))
+    nats, right = context_use.scores(model, ids, targets)
     ends = np.cumsum(np.asarray(tokens.validation) == 0)  # token 0 ends a document
     count = batches.windows(tokens.validation, context)
     starts = [number * count // len(ids) * context for number in range(len(ids))]
     document = np.array([ends[start - 1] if start else 0 for start in starts])
-    return Predictions(torch.cat(right).numpy(), torch.cat(nats).numpy(), document)
+    return Predictions(right, nats, document)
 
 
 def matches(right: np.ndarray, length: int, first: int, last: int) -> np.ndarray:
     """Whether ``length`` tokens in a row are right, from each start in [first, last).
 
-    (windows, last - first), bool. Raises ValueError if a window ends before the last of them.
+    (windows, last - first), bool. Each window has room for the last of them.
     """
-    context = right.shape[1]
-    if not 0 <= first < last <= context - length + 1:
-        raise ValueError(
-            f"no {length} tokens from starts {first} to {last - 1} in a window of {context}"
-        )
     spans = np.lib.stride_tricks.sliding_window_view(right, length, axis=1)
     return spans[:, first:last].all(-1)
 
@@ -87,12 +73,9 @@ def summary(predictions: Predictions, first: int) -> dict[str, float]:
 def mean(values: np.ndarray, document: np.ndarray) -> tuple[float, float]:
     """Mean of (windows, starts) and its standard error, documents being independent.
 
-    Positions of a document are not: its sums are what varies (Cochran 1977, section 9A). Raises
-    ValueError for one document alone.
+    Positions of a document are not: its sums are what varies (Cochran 1977, section 9A).
     """
     names, group = np.unique(document, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError("one document alone tells nothing of the error")
     sums = np.bincount(group, values.sum(1, dtype=np.float64))
     sizes = np.bincount(group) * values.shape[1]
     middle = sums.sum() / sizes.sum()

@@ -36,7 +36,7 @@ class Tokens:
     sha256: str = ""  # of both token files
 
 
-def prepare(name: str, vocabulary: int = 1024, *, progress: bool = False) -> Tokens:
+def prepare(name: str, vocabulary: int = 1024) -> Tokens:
     """The tokens of a text, from the cache or made now (a minute or two for the packages).
 
     Two processes that prepare the same text at once both work, and the second one's folder is
@@ -51,8 +51,9 @@ def prepare(name: str, vocabulary: int = 1024, *, progress: bool = False) -> Tok
         except ValueError as error:
             print(f"{error}; the folder is removed and made again", file=sys.stderr)
             shutil.rmtree(folder)
-    documents = list(_progress(texts.documents(name), "reading text", progress))
-    write(documents, folder, name, vocabulary, progress=progress)
+    documents = list(texts.documents(name))
+    print(f"making tokens of {name}: {len(documents):,} documents", file=sys.stderr)
+    write(documents, folder, name, vocabulary)
     return load(folder)
 
 
@@ -102,9 +103,7 @@ def _files_digest(files: tuple[tuple[str, int], ...]) -> str:
     return digest.hexdigest()
 
 
-def write(
-    documents: list[str], folder: Path, name: str, vocabulary: int, *, progress: bool = False
-) -> None:
+def write(documents: list[str], folder: Path, name: str, vocabulary: int) -> None:
     """Train the tokenizer, encode both sides, and put the folder in place as a whole.
 
     Raises ValueError if either side of the split is empty.
@@ -124,7 +123,7 @@ def write(
         digest = hashlib.sha256()
         for side, part in sides.items():
             with (new / f"{side}.bin").open("wb") as out:
-                for ids in _progress(_encoded(tokenizer, part), f"encoding {side}", progress):
+                for ids in _encoded(tokenizer, part):
                     out.write(ids.tobytes())
                     digest.update(ids.tobytes())
         _bytes_of(tokenizer, vocabulary).tofile(new / "bytes_of.bin")
@@ -135,12 +134,17 @@ def write(
             "documents": {side: len(part) for side, part in sides.items()},
         }
         (new / "meta.json").write_text(json.dumps(meta))
-        try:
+        put(new, folder, "meta.json")
+
+
+def put(new: Path, folder: Path, last: str) -> None:
+    """Move a folder that is complete, its file ``last`` in it, to its place."""
+    try:
+        os.rename(new, folder)
+    except OSError:  # another process was first, or left a folder half removed
+        if not (folder / last).exists():
+            shutil.rmtree(folder)
             os.rename(new, folder)
-        except OSError:  # another process was first, or left a folder half removed
-            if not (folder / "meta.json").exists():
-                shutil.rmtree(folder)
-                os.rename(new, folder)
 
 
 def train_bpe(documents: Iterable[str], vocabulary: int):
@@ -188,11 +192,3 @@ def _bytes_of(tokenizer, vocabulary: int) -> np.ndarray:
     for entry, number in tokenizer.get_vocab().items():
         lengths[number] = 0 if entry == END else len(entry)
     return lengths
-
-
-def _progress(items: Iterable, label: str, progress: bool) -> Iterable:
-    if not progress:
-        return items
-    from rich.progress import track
-
-    return track(items, label, total=None, transient=True)

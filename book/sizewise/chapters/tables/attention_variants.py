@@ -13,7 +13,7 @@ from scipy import stats
 from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.models import config, from_config
-from sizewise.training.family_options import Windows
+from sizewise.training import models
 
 SETTING = ["budget", "width"]
 DENSE, CONVOLUTION = "dense", "dense:convolution=4"
@@ -125,7 +125,9 @@ def windows(rows):
     done = rows[rows["ended"] == "done"]
     lines = []
     for convolution in (0, 4):
-        full, alone = (Windows(every=every, convolution=convolution).name for every in (1, 0))
+        full, alone = (
+            models.family("windowed", every=every, convolution=convolution) for every in (1, 0)
+        )
         pairs = paired(done[done["family"].isin([full, alone])], full)
         lines.append(pairs.assign(convolution=convolution))
     return pd.concat(lines, ignore_index=True)
