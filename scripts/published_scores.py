@@ -22,8 +22,9 @@ from sizewise.scaling_laws import emergence, plateau, returns, scores
 SEED = 0
 SAMPLES = 2000
 REFITS = 400  # resamples of families that fit a curve anew
-NAMES = list(scores.BENCHMARKS)
-CLAIMED = {b.name: b.claimed for b in scores.BENCHMARKS.values() if b.claimed}
+BENCHMARKS = scores.benchmarks()
+NAMES = list(BENCHMARKS)
+CLAIMED = {b.name: b.claimed for b in BENCHMARKS.values() if b.claimed}
 EDGES = (0.0, 1e9, 6e9, 12e9, 34.5e9, 1e12)  # starting sizes; 34 billion is below the last
 ALIKE = (6e9, 9e9)  # sizes between which models count as of one size
 RELEASES = {  # one maker's sizes near 7 and near 70 billion, numbered by release
@@ -145,7 +146,7 @@ def table(as_published: bool = False):
 
 @cache
 def points(name: str) -> plateau.Points:
-    return plateau.Points.of(table(), scores.BENCHMARKS[name])
+    return plateau.Points.of(table(), BENCHMARKS[name])
 
 
 @cache
@@ -155,7 +156,7 @@ def predictions(name: str, curve: str, at: float | None):
 
 def gain(config: dict) -> dict:
     """What a doubling brings, for pairs that start in a range of sizes."""
-    rows = returns.pairs(table(), scores.BENCHMARKS[config["benchmark"]])
+    rows = returns.pairs(table(), BENCHMARKS[config["benchmark"]])
     low, high = config.get("from_params", 0), config.get("to_params", np.inf)
     rows = rows[(rows["start"] >= low) & (rows["start"] < high)]
     if config.get("without") == "8-bit":
@@ -301,7 +302,7 @@ def speedrun(config: dict) -> dict:
 
 def measure(config: dict) -> dict:
     """The measurements of one row."""
-    name, bench = config.get("benchmark"), scores.BENCHMARKS.get(config.get("benchmark"))
+    name, bench = config.get("benchmark"), BENCHMARKS.get(config.get("benchmark"))
     match config["what"]:
         case "gain" | "overall" | "beyond":
             return gain(config)

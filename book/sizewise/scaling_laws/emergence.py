@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import expit
 
 from .returns import ends, members, take
+from .task_laws import least_squares
 
 FEWEST_MODELS = 6
 STEEP = (0.1, 20.0)  # steepness a power of ten, from forty decades to a fifth
@@ -28,8 +29,13 @@ class Climb:
     chance: float
 
     def score(self, x):
-        eta = self.steepness * (np.log10(np.asarray(x, float)) - self.middle)
-        return self.chance + (self.top - self.chance) * expit(eta)
+        return self.at(np.log10(np.asarray(x, float)))
+
+    def at(self, log_x):
+        """The score where log10 x is this."""
+        return self.chance + (self.top - self.chance) * expit(
+            self.steepness * (log_x - self.middle)
+        )
 
     @property
     def onset(self) -> float:
@@ -48,25 +54,18 @@ def climb(x, y, chance: float = 0.0, top: float | None = None) -> Climb:
     A steepness beyond `STEEP` is no steeper to the eye, and counts as its end.
     Raises ValueError with fewer than six models.
     """
-    from scipy.optimize import least_squares
-
     x, y = np.log10(np.asarray(x, float)), np.asarray(y, float)
     if len(x) < FEWEST_MODELS:
         raise ValueError(f"{len(x)} models do not show a climb")
 
-    def errors(theta):
-        high = top if top is not None else chance + (1 - chance) * expit(theta[2])
-        return chance + (high - chance) * expit(_steep(theta[0]) * (x - theta[1])) - y
+    def curve(theta) -> Climb:
+        high = top if top is not None else chance + (1 - chance) * float(expit(theta[2]))
+        return Climb(_steep(theta[0]), float(theta[1]), high, chance)
 
     starts = [[np.log(steep), np.median(x)] for steep in (0.7, 2.0, 5.0)]
     if top is None:
         starts = [[*start, 0.0] for start in starts]
-    best = min(
-        (least_squares(errors, start, method="lm", max_nfev=400) for start in starts),
-        key=lambda result: result.cost,
-    )
-    high = top if top is not None else chance + (1 - chance) * expit(best.x[2])
-    return Climb(float(_steep(best.x[0])), float(best.x[1]), float(high), chance)
+    return curve(least_squares(lambda theta: curve(theta).at(x) - y, starts, max_nfev=400))
 
 
 def _steep(theta: float) -> float:

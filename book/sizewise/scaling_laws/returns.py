@@ -22,29 +22,18 @@ def pairs(table, benchmark):
     accuracy a doubling), ``error`` (log2 of the error ratio a doubling), ``elasticity`` (log2 of
     the ratio of scores above chance a doubling: 1 if score grows in proportion to size).
     """
-    import pandas
-
-    rows = []
-    for family, models in table.dropna(subset=[benchmark.name]).groupby("family"):
-        scores = models.groupby("params")[benchmark.name].mean()
-        for (n, low), (m, high) in zip(scores.items(), list(scores.items())[1:], strict=False):
-            if low < benchmark.chance + MARGIN:
-                continue
-            doublings = np.log2(m / n)
-            above = max(high - benchmark.chance, MARGIN / 2) / (low - benchmark.chance)
-            rows.append(
-                {
-                    "family": family,
-                    "start": n,
-                    "end": m,
-                    "doublings": doublings,
-                    "gain": 100 * (high - low) / doublings,
-                    "error": np.log2((1 - high) / (1 - low)) / doublings,
-                    "elasticity": np.log2(above) / doublings,
-                }
-            )
-    columns = ["family", "start", "end", "doublings", "gain", "error", "elasticity"]
-    return pandas.DataFrame(rows, columns=columns)
+    scores = table.groupby(["family", "params"], as_index=False)[benchmark.name].mean().dropna()
+    scores = scores.rename(columns={"params": "start", benchmark.name: "low"})
+    scores[["end", "high"]] = scores.groupby("family")[["start", "low"]].shift(-1)
+    rows = scores.dropna().query("low >= @benchmark.chance + @MARGIN").reset_index(drop=True)
+    doublings, chance = np.log2(rows["end"] / rows["start"]), benchmark.chance
+    above = np.maximum(rows["high"] - chance, MARGIN / 2) / (rows["low"] - chance)
+    return rows[["family", "start", "end"]].assign(
+        doublings=doublings,
+        gain=100 * (rows["high"] - rows["low"]) / doublings,
+        error=np.log2((1 - rows["high"]) / (1 - rows["low"])) / doublings,
+        elasticity=np.log2(above) / doublings,
+    )
 
 
 def average(rows, column: str, statistic=np.mean, samples: int = SAMPLES, seed: int = 0) -> dict:

@@ -18,20 +18,9 @@ HEADERS = {  # what a column may be called where no name is given; case and "-" 
     "loss": ("loss", "l", "val_loss", "validation_loss", "eval_loss", "final_loss", "test_loss"),
     "flops": ("flops", "c", "flop", "compute", "train_flops", "training_flops", "training_flop"),
 }
-OPTIONAL = "flops"
 UNIFORM = 12.5  # nats a token: above it a model would do better by guessing, log of 256k entries
-UNTRAINED = (
-    5.0  # nats a token: a perplexity of 148, which no published law's runs have at their end
-)
+UNTRAINED = 5.0  # nats a token, a perplexity of 148: no published law's runs end there
 NEAR_6ND = 30.0  # times that counted FLOPs may differ from 6 N D; small models' heads give 10
-FLOP_UNITS = {
-    "GFLOPs": 1e9,
-    "TFLOPs": 1e12,
-    "PFLOPs": 1e15,
-    "EFLOPs": 1e18,
-    "PF-days": 8.64e19,
-    "ZFLOPs": 1e21,
-}
 BYTES = 1.0  # nats a token: below it the losses are probably bits or nats a byte
 SMALLEST = {"params": 1e4, "tokens": 1e5}  # at most so many: probably in millions or billions
 COLLINEAR = 0.1  # of log tokens about a line in log size: below it the two are one variable
@@ -46,7 +35,7 @@ class Runs:
     ``spent`` are training FLOPs where they were counted, else None: then C = 6 N D.
     ``cluster`` [runs] numbers the training runs from 0 where several rows are points of one, or
     repeat one configuration: a bootstrap draws clusters. None: each row is a run of its own.
-    ``notes`` are what reading the table had to choose or found odd.
+    ``notes`` are what reading the table found odd.
     """
 
     params: np.ndarray
@@ -71,7 +60,7 @@ class Runs:
 
     @classmethod
     def from_arrays(
-        cls, params, tokens, loss, *, flops=None, cluster=None, fewest: int = FEWEST, notes=()
+        cls, params, tokens, loss, *, flops=None, cluster=None, fewest: int = FEWEST
     ) -> "Runs":
         """Arrays as runs, in their order; ``cluster`` may be labels of any kind.
 
@@ -99,7 +88,7 @@ class Runs:
         if cluster is not None:
             cluster = np.unique(np.asarray(cluster), return_inverse=True)[1]
         params, tokens, loss = (columns[name] for name in ("params", "tokens", "loss"))
-        return cls(params, tokens, loss, columns.get("flops"), cluster, tuple(notes))
+        return cls(params, tokens, loss, columns.get("flops"), cluster)
 
     @classmethod
     def read(cls, path: str | Path, **columns: str | None) -> "Runs":
@@ -125,7 +114,6 @@ class Runs:
             raise ValueError(f"{file}: not a table of comma-separated values ({e})") from None
         names = {kind: _column(file, frame, kind, columns.get(kind)) for kind in HEADERS}
         values = {kind: frame[name].tolist() for kind, name in names.items() if name is not None}
-        notes = _passed_over(frame, names, columns)
         if "params" in values and "flops" in values and "tokens" not in values:
             params, spent = (_numbers(kind, values[kind]) for kind in ("params", "flops"))
             values["tokens"] = spent / (TRAIN_FLOPS * params)
@@ -141,16 +129,15 @@ class Runs:
                 raise ValueError(
                     f"{file}: no column {kind!r}; name it with --{kind}; columns: {there[:200]}"
                 )
-        runs = cls.from_arrays(**values, notes=notes)
+        runs = cls.from_arrays(**values)
         times = float(np.median(runs.flops / (TRAIN_FLOPS * runs.params * runs.tokens)))
         if 1 / NEAR_6ND < times < NEAR_6ND:
             return runs
-        unit = min(FLOP_UNITS, key=lambda name: abs(math.log(times * FLOP_UNITS[name])))
-        notes.append(
-            f"compute is {times:.3g} times 6 N D in the median: is the column in {unit}? The law "
-            "wants FLOPs, so 6 N D is used instead"
+        note = (
+            f"compute is {times:.3g} times 6 N D in the median: is the column in another unit? The "
+            "law wants FLOPs, so 6 N D is used instead"
         )
-        return replace(runs, spent=None, notes=tuple(notes))
+        return replace(runs, spent=None, notes=(note,))
 
     def subset(self, mask) -> "Runs":
         """The runs where ``mask`` is true, however few."""
@@ -267,20 +254,6 @@ def _column(file: Path, frame, kind: str, named: str | None) -> str | None:
             f"name one with --{kind}"
         )
     return matches[0] if matches else None
-
-
-def _passed_over(frame, names: dict[str, str | None], named: dict[str, str | None]) -> list[str]:
-    """A note for each kind whose column was found by its plain name beside others of that kind."""
-    plain = {name: str(name).strip().lower().replace("-", "_").replace(" ", "_") for name in frame}
-    notes = []
-    for kind, taken in names.items():
-        others = [n for n, header in plain.items() if header in HEADERS[kind] and n != taken]
-        if taken is not None and named.get(kind) is None and others:
-            passed = ", ".join(repr(str(other)) for other in others)
-            notes.append(
-                f"column {str(taken)!r} is taken for {kind}, not {passed}: --{kind} names another"
-            )
-    return notes
 
 
 def _numbers(name: str, values) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Published scores of language models by size: read, with what is wrong in them set right.
 
 The table is that of Ruan et al. (2024), "Observational scaling laws": 148 base models on eight
-benchmarks. Everything that is left out or changed stands in this file.
+benchmarks. Everything that is left out or changed stands in ``data/facts/public_tables.yml``.
 """
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from . import public_runs
 
@@ -22,44 +24,15 @@ class Benchmark:
     claimed: float | None = None
 
 
-BENCHMARKS = {
-    benchmark.name: benchmark
-    for benchmark in (
-        Benchmark("MMLU", "knowledge", 0.25, 30e9),
-        Benchmark("GSM8K", "reasoning", 0.0, 70e9),
-        Benchmark("ARC-C", "reasoning", 0.25, 70e9),
-        Benchmark("HumanEval", "code", 0.0, 34e9),
-        Benchmark("HellaSwag", "language", 0.25, 13e9),
-        Benchmark("Winograd", "language", 0.5, 13e9),
-        Benchmark("XWinograd", "language", 0.5, 13e9),
-        Benchmark("TruthfulQA", "truthfulness", 0.0),  # by probability mass: no plain chance level
-    )
-}
-COLUMNS = {
-    "Model": "model",
-    "Model Family": "family",
-    "Model Size (B)": "params",
-    "Pretraining Data Size (T)": "tokens",
-    "FLOPs (1E21)": "operations",
-}
-# Sparse models have two sizes, and the table mixes them: it has 45 and 39 billion for the two
-# Mixtrals, whose totals are 46.7 and 140.6 and whose active sizes are 12.9 and 39.2.
-SPARSE = (
-    "mistralai/Mixtral-8x7B-v0.1",
-    "mistralai/Mixtral-8x22B-v0.1",
-    "Qwen/Qwen2-57B-A14B",
-    "deepseek-ai/DeepSeek-V2",
-    "deepseek-ai/DeepSeek-Coder-V2-Base",
-    "deepseek-ai/deepseek-moe-16b-base",
-    "ai21labs/Jamba-v0.1",
-)
-TUNED = ("RWKV/rwkv-raven-14b",)  # fine-tuned on instructions, the others are base models
-EIGHT_BIT = "meta-llama/Meta-Llama-3.1-405B-FP8"  # the only row of quantized weights
-# Wrong by their own names and cards: 13 for a model of 7 billion, 627 trillion tokens for billion.
-CORRECTED = {
-    "openlm-research/open_llama_7b_v2": {"params": 7e9},
-    "cerebras/btlm-3b-8k-base": {"tokens": 0.627e12},
-}
+@cache
+def benchmarks() -> dict[str, Benchmark]:
+    """The benchmarks of `table`, by name."""
+    return {row["name"]: Benchmark(**row) for row in _facts()["scores"]}
+
+
+def _facts() -> dict[str, Any]:
+    """What the columns are called here, and what is left out and set right."""
+    return public_runs.entry("benchmarks")
 
 
 def table(as_published: bool = False):
@@ -71,19 +44,17 @@ def table(as_published: bool = False):
     """
     import pandas
 
-    rows = pandas.read_csv(public_runs.fetch("benchmarks")).rename(columns=COLUMNS)
-    rows["params"] *= 1e9
-    rows["tokens"] *= 1e12
-    rows["operations"] *= 1e21
+    facts = _facts()
+    rows = pandas.read_csv(public_runs.fetch("benchmarks")).rename(columns=facts["columns"])
+    rows[["params", "tokens", "operations"]] *= [1e9, 1e12, 1e21]
     if as_published:
         return rows
-    rows = rows[~rows["model"].isin([*SPARSE, *TUNED])].reset_index(drop=True)
-    for model, right in CORRECTED.items():
-        here = rows["model"] == model
-        for column, value in right.items():
-            rows.loc[here, column] = value
-        rows.loc[here, "operations"] = 6 * rows.loc[here, "params"] * rows.loc[here, "tokens"]
-    return rows
+    left_out = [*facts["sparse"], *facts["tuned"]]
+    rows = rows[~rows["model"].isin(left_out)].set_index("model")
+    for model, right in facts["corrected"].items():
+        rows.loc[model, list(right)] = list(right.values())
+        rows.loc[model, "operations"] = 6 * rows.loc[model, "params"] * rows.loc[model, "tokens"]
+    return rows.reset_index()
 
 
 def emergent():
@@ -93,7 +64,7 @@ def emergent():
     """
     import pandas
 
-    rows = pandas.read_csv(public_runs.fetch("emergent")).rename(columns=COLUMNS)
+    rows = pandas.read_csv(public_runs.fetch("emergent")).rename(columns=_facts()["columns"])
     sizes = table()[["model", "family", "params", "tokens", "operations"]]
     return sizes.merge(rows, on="model", how="inner")
 

@@ -56,21 +56,16 @@ def fit_error_law(loss, accuracy, weights=None) -> ErrorLaw:
 
     Raises ValueError with fewer than five models.
     """
-    from scipy.optimize import least_squares
-
     x, y, w = _checked(loss, accuracy, weights)
     middle = x.mean()
 
-    def curve(theta):  # the exponential is anchored amid the losses: k and gamma part there
-        return theta[0] + np.exp(theta[1] - np.exp(theta[2]) * (x - middle))
+    def errors(theta):  # the exponential is anchored amid the losses: k and gamma part there
+        return w * (theta[0] + np.exp(theta[1] - np.exp(theta[2]) * (x - middle)) - y)
 
     starts = [(y.min(), np.log(np.ptp(y) / 2 + 1e-6), np.log(g)) for g in (0.3, 1.0, 3.0)]
-    best = min(
-        (least_squares(lambda t: w * (curve(t) - y), start, method="lm") for start in starts),
-        key=lambda result: result.cost,
-    )
-    gamma = np.exp(best.x[2])
-    return ErrorLaw(float(1 - best.x[0]), float(np.exp(best.x[1] + gamma * middle)), float(gamma))
+    ceiling, log_k, log_gamma = least_squares(errors, starts)
+    gamma = np.exp(log_gamma)
+    return ErrorLaw(float(1 - ceiling), float(np.exp(log_k + gamma * middle)), float(gamma))
 
 
 def fit_sigmoid(loss, accuracy, chance: float, weights=None) -> Sigmoid:
@@ -78,19 +73,22 @@ def fit_sigmoid(loss, accuracy, chance: float, weights=None) -> Sigmoid:
 
     Raises ValueError with fewer than five models.
     """
-    from scipy.optimize import least_squares
-
     x, y, w = _checked(loss, accuracy, weights)
 
     def errors(theta):
         return w * (Sigmoid(np.exp(theta[0]), theta[1], chance).accuracy(x) - y)
 
     starts = [(np.log(s), np.median(x) + d) for s in (1.0, 4.0) for d in (-0.5, 0.0, 0.5)]
-    best = min(
-        (least_squares(errors, start, method="lm") for start in starts),
-        key=lambda result: result.cost,
-    )
-    return Sigmoid(float(np.exp(best.x[0])), float(best.x[1]), chance)
+    log_steepness, middle = least_squares(errors, starts)
+    return Sigmoid(float(np.exp(log_steepness)), float(middle), chance)
+
+
+def least_squares(errors, starts, **options) -> np.ndarray:
+    """The best solution of Levenberg and Marquardt's method from several starts."""
+    from scipy import optimize
+
+    solutions = [optimize.least_squares(errors, x, method="lm", **options) for x in starts]
+    return min(solutions, key=lambda solution: solution.cost).x
 
 
 def _checked(loss, accuracy, weights):

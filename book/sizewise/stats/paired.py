@@ -7,6 +7,7 @@ tests are about other questions of the same kind, not about another training of 
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from . import bootstrap
 from .bootstrap import Interval
 
 MOST = 10**9  # items
+_z = NormalDist().inv_cdf
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,3 @@ def _share(name: str, value: float) -> float:
     if not 0 < value <= 1:
         raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}")
     return float(value)
-
-
-def _z(probability: float) -> float:
-    from scipy.stats import norm
-
-    return float(norm.ppf(probability))
