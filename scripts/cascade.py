@@ -86,8 +86,8 @@ def measure_cascade(study: Study, config: Row) -> Row:
     full = entry.large_cost.mean()
     return {
         "items": len(entry),
-        "small_params": a.params,
-        "large_params": b.params,
+        "small_params": study.params[small],
+        "large_params": study.params[large],
         "small_right": float(entry.small.mean()),
         "large_right": float(entry.large.mean()),
         **compared("gain", entry.large, entry.small),
@@ -97,7 +97,7 @@ def measure_cascade(study: Study, config: Row) -> Row:
         **told("area", area),
         "oracle_area": entry.oracle_area,
         "small_cost_ratio": float(entry.small_cost.mean() / full),
-        "small_seconds_ratio": a.seconds / b.seconds,
+        "small_seconds_ratio": float(a["seconds"].sum() / b["seconds"].sum()),
         "shares": curve["share"].tolist(),
         "right_at": curve["right"].tolist(),
         "cost_at": (curve["cost"] / full).tolist(),
@@ -126,19 +126,21 @@ def measure_chosen(study: Study, config: Row) -> Row:
 def calibration(study: Study, config: Row) -> Row:
     """Calibration on the second half, as it is and at the temperature of the first half."""
     entry, first = study.answers[config["model"]][config["task"]], study.first[config["task"]]
-    a, b = entry.part(first), entry.part(~first)
-    fitted = confidence.temperature(a.energy, a.answer)
-    bins = min(confidence.BINS, len(b.names))
-    result = {"items": len(b.names), "params": entry.params, "temperature": fitted, "bins": bins}
+    energy, answer = routing.energy(entry), entry["answer"].to_numpy()
+    fitted = confidence.temperature(energy[first], answer[first])
+    energy, answer, right = energy[~first], answer[~first], entry["right"].to_numpy()[~first]
+    bins = min(confidence.BINS, len(right))
+    params = study.params[config["model"]]
+    result = {"items": len(right), "params": params, "temperature": fitted, "bins": bins}
     for name, value in (("", 1.0), ("_fitted", fitted)):
-        p = confidence.probabilities(b.energy, value)
+        p = confidence.probabilities(energy, value)
         confidences = p.max(1)
-        table = confidence.reliability(confidences, b.right, bins)
+        table = confidence.reliability(confidences, right, bins)
         result |= {
-            f"ece{name}": confidence.calibration_error(confidences, b.right, bins),
+            f"ece{name}": confidence.calibration_error(confidences, right, bins),
             f"ece_floor{name}": confidence.calibration_floor(confidences, bins, seed=SEED),
-            f"brier{name}": confidence.brier(p, b.answer),
-            f"surprise{name}": confidence.surprise(b.energy, b.answer, value),
+            f"brier{name}": confidence.brier(p, answer),
+            f"surprise{name}": confidence.surprise(energy, answer, value),
             f"confidence_at{name}": table["confidence"].tolist(),
             f"right_in_bin{name}": table["right"].tolist(),
         }
@@ -151,17 +153,8 @@ def per_task(study: Study, up_to: str, generalist: str):
     import pandas
 
     table = pandas.concat(
-        [
-            pandas.DataFrame(
-                {
-                    "model": m,
-                    "task": t,
-                    "item": study.answers[m][t].names,
-                    "right": study.answers[m][t].right,
-                }
-            )
-            for m, t in product(study.models, study.tasks[:-1])
-        ]
+        study.answers[m][t][["right"]].rename_axis("item").reset_index().assign(model=m, task=t)
+        for m, t in product(study.models, study.tasks[:-1])
     )
     named = None if generalist == "of the same" else study.models[-1]
     return cascade.specialists(table, study.up_to(up_to), named, split=SEED)
@@ -186,18 +179,18 @@ def specialists(study: Study, config: Row) -> Row:
 def measure_vote(study: Study, config: Row) -> Row:
     """Several models vote, against the largest of all, on the second half."""
     task, second = config["task"], ~study.first[config["task"]]
-    members = [study.answers[m][task].part(second) for m in study.up_to(config["up_to"])]
-    largest = study.answers[study.models[-1]][task].part(second)
-    p = np.stack([confidence.probabilities(entry.energy) for entry in members])  # (models, n, k)
-    right = (cascade.vote(p, config["way"]) == largest.answer).astype(float)
+    members = [study.answers[m][task][second] for m in study.up_to(config["up_to"])]
+    largest = study.answers[study.models[-1]][task][second]
+    p = np.stack([confidence.probabilities(routing.energy(a)) for a in members])  # (models, n, k)
+    right = (cascade.vote(p, config["way"]) == largest["answer"].to_numpy()).astype(float)
     return {
         "items": len(right),
         "models": study.up_to(config["up_to"]),
         "against": study.models[-1],
         "vote_right": float(right.mean()),
-        "generalist_right": float(largest.right.mean()),
-        "cost_ratio": float(sum(entry.cost.sum() for entry in members) / largest.cost.sum()),
-        **compared("gain", right, largest.right),
+        "generalist_right": float(largest["right"].mean()),
+        "cost_ratio": float(sum(entry["cost"].sum() for entry in members) / largest["cost"].sum()),
+        **compared("gain", right, largest["right"]),
     }
 
 

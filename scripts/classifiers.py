@@ -135,7 +135,7 @@ def draws(name: str, args) -> Iterator[tuple[int, int]]:
 
 def most(name: str) -> int:
     """Labels in the pool of a set, by the number of its kinds; nothing is read for it."""
-    kinds = len(prompting.WORDINGS[name].words)
+    kinds = len(prompting.WORDS[name])
     return classification.POOL // kinds * kinds
 
 

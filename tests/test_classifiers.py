@@ -113,8 +113,6 @@ def test_macro_f1_is_that_of_a_table_worked_by_hand():
     assert classification.macro_f1(labels, answers) == pytest.approx((4 / 7 + 1 / 2 + 2 / 5) / 3)
     assert classification.macro_f1([0, 0, 1], [0, 0, 0]) == pytest.approx((4 / 5 + 0) / 2)
     assert classification.macro_f1([1, 0], [1, 0]) == 1
-    with pytest.raises(ValueError, match="1 answers to 2 labels"):
-        classification.macro_f1([1, 0], [1])
 
 
 def test_a_row_keeps_answers_from_which_its_scores_follow():
@@ -157,7 +155,7 @@ def test_the_body_of_a_mail_has_neither_headers_nor_tags():
 def test_the_pinned_sets_are_all_there(name, number):
     found = corpora.labelled(name)
     assert 0.94 * number < len(found.texts) <= number
-    assert set(found.names) == set(prompting.WORDINGS[name].words)
+    assert set(found.names) == set(prompting.WORDS[name])
     headed = [text for text in found.texts if text.startswith(("Return-Path:", "Received:"))]
     assert len(headed) < 5  # a body may quote the headers of another mail
 
@@ -237,8 +235,6 @@ def test_words_alone_answer_a_set_that_words_settle(monkeypatch):
     row = {"set": "made", "characters": 40, "items": 40, "labels_used": 32, "seed": 0}
     for model in probes.BAGS:
         assert probes.bagged(row | {"model": model})["accuracy"] > 0.9
-    with pytest.raises(ValueError, match="did you mean 'tfidf'"):
-        probes.bagged(row | {"model": "tfidt"})
 
 
 # --- language models
@@ -388,11 +384,12 @@ def tiny_encoder():
 SAID = ["a fine film", "a dull film", "fine", "dull dull", "film fine a a", "a a dull"] * 6
 
 
-def test_fine_tuning_learns_and_its_seed_settles_it():
+def test_fine_tuning_learns_and_its_seed_settles_it(monkeypatch):
+    monkeypatch.setattr(finetune, "RATE", 5e-3)  # these texts are few
     labels = np.array(["dull" in one for one in SAID], int)
     encoders = [tiny_encoder() for _ in range(3)]
     heads = [
-        finetune.tune(encoder, SAID, labels, 2, epochs=12, seed=seed, rate=5e-3)
+        finetune.tune(encoder, SAID, labels, 2, epochs=12, seed=seed)
         for encoder, seed in zip(encoders, (0, 0, 1), strict=True)
     ]
     assert (finetune.answers(encoders[0], heads[0], SAID, batch=7) == labels).all()
@@ -400,16 +397,6 @@ def test_fine_tuning_learns_and_its_seed_settles_it():
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], tiny_encoder().model.encoder.layer[0].output.dense.weight)
-
-
-def test_fine_tuning_refuses_what_cannot_be_trained():
-    with pytest.raises(ValueError, match="labels are 0 to 2, of 2 classes"):
-        finetune.tune(tiny_encoder(), ["a", "b"], [0, 2], 2, epochs=1, seed=0)
-    with pytest.raises(ValueError, match="2 texts, but 1 labels"):
-        finetune.tune(tiny_encoder(), ["a", "b"], [0], 2, epochs=1, seed=0)
-    session = pretrained.Encoder(object(), None, None, None)
-    with pytest.raises(ValueError, match="onnxruntime"):
-        finetune.tune(session, ["a"], [0], 2, epochs=1, seed=0)
 
 
 def test_the_rate_goes_up_and_then_down_to_nothing():
@@ -452,12 +439,10 @@ def test_rows_that_share_vectors_or_passes_follow_one_another(script):
 
 
 def test_every_wording_names_all_answers_and_is_another_one():
-    for name, first in prompting.WORDINGS.items():
+    for name in prompting.WORDINGS:
         asked = [prompting.wording(name, number) for number in range(3)]
-        assert asked[0] is first
         assert len({one.prompt("text") for one in asked}) == 3
         for one in asked:
-            assert one.words == first.words
             assert all(word in one.task for word in one.words.values())
             assert one.prompt("text").endswith(f"{one.noun}: text\n{one.ask}:")
 
@@ -474,16 +459,14 @@ def test_the_wording_of_a_row_reaches_the_model(monkeypatch):
     monkeypatch.setattr(prompting, "scores", scores)
     monkeypatch.setattr(prompting, "_model", lambda *names: one)
     monkeypatch.setattr(classification, "task", lambda *names: task)
-    words = dict.fromkeys(task.names, "word")
-    monkeypatch.setitem(prompting.WORDINGS, "spam", prompting.Wording("First.", "A", "B", words))
+    monkeypatch.setitem(prompting.WORDS, "spam", dict.fromkeys(task.names, "word"))
+    ways = (("First.", "A", "B"), ("Second.", "A", "B"))
+    monkeypatch.setitem(prompting.WORDINGS, "spam", ways)
     row = {"model": "m", "dtype": "fp32", "set": "spam", "characters": 40, "items": 10}
     row |= {"labels_used": 0, "seed": 0, "calibration": "none"}
     prompting.prompted(row)
     prompting.prompted(row | {"wording": 1})
-    assert [prompt.split("\n")[0] for prompt in seen[1::2]] == [
-        "First.",
-        prompting.REWORDINGS["spam"][0][0],
-    ]
+    assert [prompt.split("\n")[0] for prompt in seen[1::2]] == ["First.", "Second."]
 
 
 @pytest.mark.parametrize(

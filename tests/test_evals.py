@@ -238,38 +238,29 @@ def test_bytes_of_byte_level_tokens_are_their_own_where_no_character_is_cut():
     assert sizes == [len(piece) for piece in tokenizer.convert_ids_to_tokens(ids)]
 
 
-def test_every_token_but_a_texts_first_is_predicted_once(tokenizer):
+def test_every_token_but_a_texts_first_is_predicted_once_as_far_as_windows_fill(tokenizer):
     several = [WORDS * 2, "the", WORDS]
-    found, sizes, numbers = likelihood.documents(tokenizer, several, 9, tails=True)
+    found, sizes, numbers = likelihood.documents(tokenizer, several, 9)
     for number, text in enumerate(several):
         ids, of = likelihood.token_bytes(tokenizer, text)
-        mine = found[numbers == number]
-        targets = mine[:, 1:][mine[:, 1:] != likelihood.PADDING]
-        assert targets.tolist() == ids[1:]
-        assert sizes[numbers == number].sum() == len(text.encode()) - of[0]
-    assert set(numbers) == (
-        {0, 1, 2} if len(likelihood.token_bytes(tokenizer, "the")[0]) > 1 else {0, 2}
-    )
+        targets = found[numbers == number][:, 1:].ravel().tolist()
+        assert targets == ids[1 : 1 + len(targets)]
+        assert sizes[numbers == number].sum() == sum(of[1 : 1 + len(targets)])
+        assert len(ids) - 1 - len(targets) < 8
+    assert set(numbers) == {0, 2}
+    with pytest.raises(ValueError, match="no text has the 500 tokens"):
+        likelihood.documents(tokenizer, [WORDS], 500)
 
 
 @pytest.mark.parametrize("make", TOKENIZERS.values())
 def test_a_tokenizer_that_opens_texts_opens_every_window(make):
     tokenizer = make(opening=True)
-    found, sizes, _ = likelihood.documents(tokenizer, [WORDS], 9, tails=True)
+    found, sizes, _ = likelihood.documents(tokenizer, [WORDS], 9)
     assert (found[:, 0] == 0).all()
-    targets = found[:, 1:][found[:, 1:] != likelihood.PADDING]
-    assert targets.tolist() == likelihood.token_bytes(tokenizer, WORDS)[0]
-    assert sizes.sum() == len(WORDS.encode())
-
-
-def test_without_tails_windows_are_full_and_else_the_same(tokenizer):
-    full, full_sizes, _ = likelihood.documents(tokenizer, [WORDS, WORDS * 3], 12)
-    every, every_sizes, _ = likelihood.documents(tokenizer, [WORDS, WORDS * 3], 12, tails=True)
-    whole = (every != likelihood.PADDING).all(1)
-    assert full.tolist() == every[whole].tolist()
-    assert full_sizes.tolist() == every_sizes[whole].tolist()
-    with pytest.raises(ValueError, match="no text has the 500 tokens"):
-        likelihood.documents(tokenizer, [WORDS], 500)
+    ids, of = likelihood.token_bytes(tokenizer, WORDS)
+    targets = found[:, 1:].ravel().tolist()
+    assert targets == ids[: len(targets)]
+    assert sizes.sum() == sum(of[: len(targets)])
 
 
 def test_bits_a_byte_compare_across_tokenizers():
@@ -277,9 +268,9 @@ def test_bits_a_byte_compare_across_tokenizers():
     model = tiny()
     torch.nn.init.zeros_(model.lm_head.weight)
     for make in TOKENIZERS.values():
-        found, sizes, numbers = likelihood.documents(make(opening=True), [WORDS], 20, tails=True)
+        found, sizes, numbers = likelihood.documents(make(opening=True), [WORDS], 20)
         table = likelihood.measure(model, found, bytes_of_targets=sizes, document=numbers)
-        expected = math.log2(300) * table.tokens.sum() / len(WORDS.encode())
+        expected = math.log2(300) * table.tokens.sum() / sizes.sum()
         assert likelihood.bits_per_byte(table) == pytest.approx(expected, rel=1e-6)
 
 
@@ -420,12 +411,6 @@ def test_an_answer_is_picked_by_sum_by_token_and_by_byte():
     assert estimate.value == 1.0
 
 
-def test_an_item_without_its_answer_is_refused(tokenizer):
-    wrong = multiple_choice.Item("one", "q", ("a", "b"), 3)
-    with pytest.raises(ValueError, match="one: answer 3 of 2 choices"):
-        multiple_choice.score(tiny(), tokenizer, [wrong])
-
-
 def test_a_choice_that_leaves_nothing_to_score_is_refused():
     with pytest.raises(ValueError, match="nothing: choice 'f' leaves no token to score"):
         multiple_choice.score(tiny(), bpe(), [multiple_choice.Item("nothing", "", ("f",), 0)])
@@ -562,7 +547,7 @@ def test_cosines_are_those_of_the_angle():
     vectors = 5 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     reference = np.tile([2.0, 0.0], (3, 1))
     assert embedding.cosine(vectors, reference) == pytest.approx(np.cos(angle))
-    for wrong in (vectors[:2], np.zeros((3, 2)), np.full((3, 2), np.nan)):
+    for wrong in (np.zeros((3, 2)), np.full((3, 2), np.nan)):
         with pytest.raises(ValueError, match="vector"):
             embedding.cosine(wrong, reference)
 

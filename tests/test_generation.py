@@ -6,7 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
-from sizewise.evaluation import exact_match, exact_tasks, generation, sandbox
+from sizewise.evaluation import exact_match, generation, sandbox
 from sizewise.evaluation.multiple_choice import requests
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -134,15 +134,6 @@ def test_the_models_own_sampling_and_penalties_are_put_aside(model, tokenizer):
     assert [one.text for one in found] == [one.text for one in plain]
 
 
-def test_progress_is_told(model, tokenizer):
-    told = []
-    generation.answers(
-        model, tokenizer, PROMPTS, max_tokens=3, batch=2, progress=lambda *now: told.append(now)
-    )
-    assert told == [(2, 5), (4, 5), (5, 5)]
-    assert generation.answers(model, tokenizer, [], max_tokens=3) == []
-
-
 def test_what_makes_no_sense_is_refused(model, tokenizer):
     for prompts, more, said in (
         (["the"], {"max_tokens": 0}, "most tokens"),
@@ -206,7 +197,7 @@ def test_a_text_is_cut_before_the_first_stop(text, stops, left):
     ],
 )
 def test_the_number_of_an_answer(answer, value):
-    assert exact_tasks.number(answer) == (None if value is None else Decimal(value))
+    assert exact_match.number(answer) == (None if value is None else Decimal(value))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +205,7 @@ def test_the_number_of_an_answer(answer, value):
     [("18", 1), ("is 18.0", 1), ("17", 0), ("18 or 19", 0), ("180", 0), ("", 0), ("-18", 0)],
 )
 def test_a_number_is_right_if_it_is_equal(answer, right):
-    assert exact_tasks.same_number(exact_match.Item("a", "", "18"), answer) == right
+    assert exact_match.same_number(exact_match.Item("a", "", "18"), answer) == right
 
 
 @pytest.mark.parametrize(
@@ -222,7 +213,7 @@ def test_a_number_is_right_if_it_is_equal(answer, right):
     [(" signs", 1), ("signs, he", 1), (" signs's", 1), (" signspost", 0), ("sign", 0), ("", 0)],
 )
 def test_a_word_is_right_if_it_is_the_first_and_whole(answer, right):
-    assert exact_tasks.word(exact_match.Item("a", "", "signs"), answer) == right
+    assert exact_match.word(exact_match.Item("a", "", "signs"), answer) == right
 
 
 ADD = exact_match.Item(
@@ -257,7 +248,7 @@ ADD = exact_match.Item(
     ],
 )
 def test_code_is_right_if_its_tests_pass(answer, right):
-    assert exact_tasks.passes(ADD, answer) == right
+    assert exact_match.passes(ADD, answer) == right
 
 
 def test_a_right_answer_on_a_busy_machine_stays_right(monkeypatch):
@@ -268,8 +259,8 @@ def test_a_right_answer_on_a_busy_machine_stays_right(monkeypatch):
         return run("pass" if seconds > 10 else "while True: pass", seconds=1, **more)
 
     monkeypatch.setattr(sandbox, "run", slow)
-    assert exact_tasks.passes(ADD, "    return a + b")
-    assert exact_tasks.SECONDS <= 60
+    assert exact_match.passes(ADD, "    return a + b")
+    assert exact_match.SECONDS <= 60
 
 
 # --- score
@@ -383,8 +374,8 @@ def test_a_task_has_its_published_number_of_items(name, number):
 def test_the_first_problem_of_gsm8k_is_answered_by_its_published_solution():
     first = next(item for item in exact_match.TASKS["gsm8k"].items() if item.name == "gsm8k/0")
     assert first.target == "18"  # sixteen eggs, three eaten, four baked, two dollars each
-    assert exact_tasks.same_number(first, "16 - 3 - 4 = 9\n9 * 2 = $18\n#### 18")
-    assert not exact_tasks.same_number(first, "16 - 3 = 13, so $26")
+    assert exact_match.same_number(first, "16 - 3 - 4 = 9\n9 * 2 = $18\n#### 18")
+    assert not exact_match.same_number(first, "16 - 3 = 13, so $26")
     assert first.prompt.count("Question:") == 9  # eight examples and the problem
     assert first.prompt.endswith("Answer:")
     assert "####" in first.chat
@@ -394,24 +385,24 @@ def test_the_first_problem_of_gsm8k_is_answered_by_its_published_solution():
 def test_canonical_solutions_pass_and_mutilated_ones_fail():
     solutions = {
         one["doc"]["task_id"]: one["doc"]["canonical_solution"]
-        for one in requests("codex_humaneval", "gold_bpb_0shot", exact_tasks.WRITTEN)
+        for one in requests("codex_humaneval", "gold_bpb_0shot", exact_match.WRITTEN)
     }
     for item in exact_match.TASKS["humaneval"].items(5):
         solution = solutions[item.name]
-        assert exact_tasks.passes(item, solution)
+        assert exact_match.passes(item, solution)
         fenced = f"```python\n{item.prompt}\n{solution}\n```"
-        assert exact_tasks.passes(item, fenced)
-        assert not exact_tasks.passes(item, "    return 'something else'\n")
-        assert not exact_tasks.passes(item, solution.replace("return", "return not", 1))
+        assert exact_match.passes(item, fenced)
+        assert not exact_match.passes(item, "    return 'something else'\n")
+        assert not exact_match.passes(item, solution.replace("return", "return not", 1))
 
 
 @pytest.mark.slow
 @cached
 def test_every_canonical_solution_passes():
     failed = []
-    for one in requests("codex_humaneval", "gold_bpb_0shot", exact_tasks.WRITTEN):
+    for one in requests("codex_humaneval", "gold_bpb_0shot", exact_match.WRITTEN):
         doc = one["doc"]
         item = next(i for i in exact_match.TASKS["humaneval"].items() if i.name == doc["task_id"])
-        found = sandbox.run(exact_tasks.program(item, doc["canonical_solution"]), seconds=20)
+        found = sandbox.run(exact_match.program(item, doc["canonical_solution"]), seconds=20)
         failed += [] if found.ended == "done" else [(item.name, found.ended, found.stderr[-200:])]
     assert not failed

@@ -133,22 +133,10 @@ def test_a_question_longer_than_the_window_goes_the_plain_way():
     assert shared.read.sum() < plain.read.sum()
 
 
-def test_a_row_without_a_token_to_score_is_refused():
-    for scored in (0, 3):
-        with pytest.raises(ValueError, match=f"{scored} of 3 tokens cannot be scored"):
-            prefix_sharing.tree([Row((1, 2, 3), scored)])
-
-
 def test_one_row_does_not_go_with_several():
     one = Row((1, 2, 3), 1)
     with pytest.raises(ValueError, match="cannot go through with trees of several"):
         prefix_sharing.nats(tiny(), [prefix_sharing.tree([one]), prefix_sharing.tree([one, one])])
-
-
-def test_questions_and_choices_that_do_not_match_are_refused():
-    wrong = Item("w", "a _ b", ("b", "b"), 0, ("a x",))
-    with pytest.raises(ValueError, match="w: 1 questions for 2 choices"):
-        multiple_choice.score(tiny(), bpe(), [wrong])
 
 
 def test_an_unknown_way_of_scoring_is_refused():

@@ -43,55 +43,27 @@ class Local:
             ids = generation.prompt_tokens(self.tokenizer, prompt)
             limit = min(options.max_tokens, max(1, generation.context(self.model) - len(ids)))
             started = time.perf_counter()
-            if options.temperature:
-                text, size, ended = self._drawn(ids, seed, limit)
-            else:
-                (answer,) = generation.answers(
-                    self.model, self.tokenizer, [prompt], max_tokens=limit, batch=1
-                )
-                text, size, ended = answer.text, answer.tokens, answer.ended
+            (answer,) = generation.answers(
+                self.model,
+                self.tokenizer,
+                [prompt],
+                max_tokens=limit,
+                batch=1,
+                temperature=options.temperature or 0.0,
+                seed=seed,
+            )
         except ValueError as error:
             return Reply(failed=" ".join(str(error).split()))
         seconds = time.perf_counter() - started
-        thought, text = split_thought(text)
+        thought, text = split_thought(answer.text)
         return Reply(
             text=text,
             prompt_tokens=len(ids),
-            answer_tokens=size,
+            answer_tokens=answer.tokens,
             seconds=seconds,
             thought=thought,
-            finish="stop" if ended else "length",
+            finish="stop" if answer.ended else "length",
         )
-
-    def _drawn(self, ids: list[int], seed: int, limit: int) -> tuple[str, int, bool]:
-        """An answer drawn from all tokens at the temperature, its tokens, and whether it ended;
-        the same for the same seed on the same machine."""
-        import torch
-        from transformers import GenerationConfig
-
-        from sizewise.evaluation import generation
-
-        tokenizer = self.tokenizer
-        generation.check_context(self.model, [ids], limit)
-        ends = generation.end_tokens(self.model, tokenizer)
-        settings = GenerationConfig(
-            do_sample=True,
-            temperature=self.options.temperature,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=limit,
-            eos_token_id=ends or None,
-            pad_token_id=(ends or [0])[0],
-        )
-        value = torch.tensor([ids], device=self.model.device)  # (1, t)
-        devices = [value.device] if value.is_cuda else []
-        with torch.random.fork_rng(devices), torch.inference_mode():
-            torch.manual_seed(seed)
-            out = self.model.generate(
-                input_ids=value, attention_mask=torch.ones_like(value), generation_config=settings
-            )[0, len(ids) :]
-        ended = len(out) < limit or out[-1].item() in ends
-        return tokenizer.decode(out, skip_special_tokens=True), len(out), ended
 
     def _turn(self, prompt: str) -> str:
         """The prompt as the model is used to it."""

@@ -11,7 +11,6 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from sizewise import units
 from sizewise.stats import bootstrap, calibration, paired
 
 SHARES = tuple(tenth / 10 for tenth in range(11))
@@ -24,7 +23,7 @@ class Cascade:
     """Two models on the same items: all arrays (items,), right as 1 and wrong as 0.
 
     ``confidence`` is the small model's, of any scale; costs are what each model takes for the
-    item, in one unit for both. Raises ValueError for unlike lengths and numbers not finite.
+    item, in one unit for both. Raises ValueError for numbers that are not finite.
     """
 
     small: np.ndarray
@@ -42,11 +41,6 @@ class Cascade:
             if not np.isfinite(values).all():
                 raise ValueError(f"the {name.replace('_', ' ')} holds a number that is not finite")
             object.__setattr__(self, name, values)
-        sizes = {len(getattr(self, name)) for name in self.__dataclass_fields__}
-        if len(sizes) > 1:
-            raise ValueError(f"the arrays of a cascade differ in length: {sorted(sizes)}")
-        if self.small_cost.min() < 0 or self.large_cost.min() < 0 or not self.large_cost.sum() > 0:
-            raise ValueError("a cost is under 0, or the large model costs nothing")
 
     def __len__(self) -> int:
         return len(self.small)
@@ -75,8 +69,6 @@ class Cascade:
         import pandas
 
         shares = np.asarray(shares, float)
-        if not ((shares >= 0) & (shares <= 1)).all():
-            raise ValueError("shares to hand on are from 0 to 1")
         base, added = self.small.mean(), self.gain.mean()
         return pandas.DataFrame(
             {
@@ -121,10 +113,8 @@ class Cascade:
 
         Items with a confidence below it are handed on; -inf hands on none, inf all. Where the
         large model gains nothing on these items, none is handed on. Choose on one half, `judge`
-        on the other. Raises ValueError for a part outside 0 to 1.
+        on the other.
         """
-        if not 0 <= keep <= 1:
-            raise ValueError(f"the part of the gain to keep must be from 0 to 1, got {keep!r}")
         at, group = np.unique(self.confidence, return_inverse=True)
         gained = np.r_[0, np.cumsum(np.bincount(group, self.gain))]  # below each threshold
         thresholds = np.r_[-np.inf, at[1:], np.inf]
@@ -169,14 +159,9 @@ def vote(predictions, how: str = "majority") -> np.ndarray:
     """The choice of several models: probabilities (models, items, choices) to numbers (items,).
 
     ``majority`` takes the choice most models prefer, among equals the one of the larger mean
-    probability; ``mean`` that of the largest mean probability. Raises ValueError for another
-    way or another shape.
+    probability; ``mean`` that of the largest mean probability.
     """
-    if how not in WAYS:
-        raise units.unknown("way to vote", how, WAYS)
     p = np.asarray(predictions, float)
-    if p.ndim != 3 or not p.size:
-        raise ValueError(f"predictions must be (models, items, choices), got shape {p.shape}")
     mean = p.mean(0)  # (items, choices)
     if how == "mean":
         return mean.argmax(1)
@@ -194,23 +179,15 @@ def specialists(table, candidates=None, generalist: str | None = None, *, split:
 
     A data frame with one row an item of the second halves: ``task``, ``item``, ``specialist``,
     ``generalist`` (names), ``specialist_right``, ``generalist_right``. `paired.compare` of the
-    last two is the verdict. Raises ValueError for a model that is not there, and for one that
-    lacks an item.
+    last two is the verdict.
     """
     import pandas
 
     wide = table.pivot(index=["task", "item"], columns="model", values="right")
     names = list(candidates) if candidates is not None else list(dict.fromkeys(table["model"]))
-    for name in [*names, *([generalist] if generalist else [])]:
-        if name not in wide:
-            raise units.unknown("model", name, wide.columns)
-        if wide[name].isna().any():
-            raise ValueError(f"{name} lacks {int(wide[name].isna().sum())} of the items")
     parts = {}
     for task, rows in wide.groupby(level="task", sort=False):
         first = calibration.halves(rows.index.get_level_values("item"), split)
-        if not first.any():
-            raise ValueError(f"the task {task!r} has one item; a half needs one")
         parts[task] = rows[first], rows[~first]
     selected = generalist or pandas.concat([a for a, _ in parts.values()])[names].mean().idxmax()
     result = []

@@ -14,10 +14,8 @@ STEPS = 500  # of L-BFGS at most; unit vectors take some dozens
 def cosine(vectors: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """The cosine between each vector and its reference: (n, d), (n, d) to (n,).
 
-    Raises ValueError for other shapes and for a vector of length 0 or one that is not finite.
+    Raises ValueError for a vector of length 0 or one that is not finite.
     """
-    if np.shape(vectors) != np.shape(reference):
-        raise ValueError(f"{np.shape(vectors)} vectors, but {np.shape(reference)} of reference")
     return (_unit(vectors) * _unit(reference)).sum(1)
 
 
@@ -28,8 +26,6 @@ def recall(vectors: np.ndarray, reference: np.ndarray, k: int = 10) -> np.ndarra
     Nearest by cosine, the text itself left out; among equals the earlier one. Both (n, d), the
     widths may differ. Raises ValueError unless k is under n.
     """
-    if len(vectors) != len(reference):
-        raise ValueError(f"{len(vectors)} vectors, but {len(reference)} of reference")
     k = whole("k", k, len(vectors) - 1)
     result, neighbours = _nearest(vectors, k), _nearest(reference, k)  # (n, k) each
     return (result[:, :, None] == neighbours[:, None, :]).any(1).mean(1)

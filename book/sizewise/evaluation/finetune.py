@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from sizewise.validation import positive, whole
-
 from . import classification
 
 BATCH = 16
@@ -37,40 +35,22 @@ def answers(encoder, head, texts: Sequence[str], batch: int = 32) -> np.ndarray:
     return result
 
 
-def tune(
-    encoder,
-    texts: Sequence[str],
-    labels,
-    classes: int,
-    *,
-    epochs: int,
-    seed: int,
-    rate: float = RATE,
-):
+def tune(encoder, texts: Sequence[str], labels, classes: int, *, epochs: int, seed: int):
     """Train ``encoder`` (a `pretrained.Encoder` in torch, fp32; it is changed) on labels (n,).
 
     Returns the layer on top, which maps means (b, d) to scores (b, classes).
 
     The seed settles the layer's start, the order and dropout, so that the same machine finds
-    the same weights. Raises ValueError for an encoder of another runtime, a label that is no
-    class, and unlike numbers of texts and labels.
+    the same weights.
     """
     import torch
 
-    labels = np.asarray(labels)
-    epochs, rate = whole("the epochs", epochs, 1000), positive("the rate", rate)
-    if not isinstance(encoder.model, torch.nn.Module):
-        raise ValueError("only a torch encoder can be fine-tuned, not one of onnxruntime")
-    if len(texts) != len(labels) or not len(labels):
-        raise ValueError(f"{len(texts)} texts, but {len(labels)} labels")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels are {labels.min()} to {labels.max()}, of {classes} classes")
-    ids, targets = _tokens(encoder, texts), torch.from_numpy(labels.astype(np.int64))
+    ids, targets = _tokens(encoder, texts), torch.from_numpy(np.asarray(labels, np.int64))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = torch.nn.Linear(encoder.model.config.hidden_size, classes)
         groups = [
-            {"params": list(encoder.model.parameters()), "lr": rate},
+            {"params": list(encoder.model.parameters()), "lr": RATE},
             {"params": list(head.parameters()), "lr": RATE_OF_HEAD},
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)

@@ -5,7 +5,7 @@ each answer ends on its own. The model's own settings of sampling and penalties 
 so that the likeliest token is taken at every step and nothing else.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Answer:
 
     text: str
     tokens: int  # generated until the answer ended, those of the stop string and the end among them
-    ended: bool = True  # by itself or a stop string; False where ``most`` tokens cut it
+    ended: bool = True  # by itself or a stop string; False where ``max_tokens`` cut it
 
 
 def answers(
@@ -34,30 +34,45 @@ def answers(
     max_tokens: int,
     stops: tuple[str, ...] = (),
     batch: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> list[Answer]:
-    """One greedy answer of at most ``most`` tokens a prompt, in the prompts' order.
+    """One answer of at most ``max_tokens`` tokens a prompt, in the prompts' order.
 
-    An answer ends before the first of ``stops`` in it, at the tokenizer's or the model's end
-    token, or after ``most`` tokens. A stop string that begins in the prompt does not count. The
-    text does not depend on ``batch`` but for rounding: padding changes the order of sums, which
-    can turn a near tie (rare in fp32, less so in bf16). ``progress`` is told (prompts done,
-    prompts). Raises ValueError for an empty prompt, an empty stop string, and a prompt that with
-    ``most`` tokens is over the model's context.
+    The likeliest token follows at a ``temperature`` of 0; else tokens are drawn from all of them,
+    the same for the same seed and batch on the same machine. An answer ends before the first of
+    ``stops`` in it, or at the tokenizer's or the model's end token. A stop string that begins in
+    the prompt does not count. What is likeliest does not depend on ``batch`` but for rounding:
+    padding changes the order of sums, which can turn a near tie (rare in fp32, less so in bf16).
+    Raises ValueError for an empty prompt, an empty stop string, and a prompt that with
+    ``max_tokens`` is over the model's context.
     """
+    import torch
+
     max_tokens, batch = whole("the most tokens", max_tokens, 1 << 20), whole("the batch", batch)
     if isinstance(prompts, str) or isinstance(stops, str) or not all(stops):
         raise ValueError("prompts and stops are sequences of texts, and no stop is empty")
     ids = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
-    check_context(model, ids, max_tokens)
+    longest = max(map(len, ids), default=0)
+    if longest + max_tokens > context(model):
+        raise ValueError(
+            f"a prompt of {longest} tokens and an answer of {max_tokens} are over the context "
+            f"{context(model)}"
+        )
     order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
     result: dict[int, Answer] = {}
-    for first in range(0, len(order), batch):
-        group = order[first : first + batch]
-        prompt_ids = [ids[number] for number in group]
-        result |= zip(group, _batch(model, tokenizer, prompt_ids, max_tokens, stops), strict=True)
-        if progress:
-            progress(len(result), len(order))
+    device = next(model.parameters()).device
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.inference_mode(),
+        likelihood.still(model),
+        _settings(model, tokenizer, max_tokens, temperature),
+    ):
+        torch.manual_seed(seed)
+        for first in range(0, len(order), batch):
+            group = order[first : first + batch]
+            prompt_ids = [ids[number] for number in group]
+            result |= zip(group, _batch(model, tokenizer, prompt_ids, stops), strict=True)
     return [result[number] for number in range(len(ids))]
 
 
@@ -79,33 +94,27 @@ def cut(text: str, stops: Sequence[str]) -> str:
     return text[: min(result)] if result else text
 
 
-def _batch(model, tokenizer, prompt_ids: list[list[int]], max_tokens: int, stops) -> list[Answer]:
+def _batch(model, tokenizer, prompt_ids: list[list[int]], stops) -> list[Answer]:
     import torch
     from transformers import StoppingCriteriaList
 
-    ends = end_tokens(model, tokenizer)
-    padding = next((entry for entry in (tokenizer.pad_token_id, *ends) if entry is not None), 0)
     longest = max(map(len, prompt_ids))
-    ids = torch.full((len(prompt_ids), longest), padding)  # (b, t)
+    ids = torch.full((len(prompt_ids), longest), model.generation_config.pad_token_id)  # (b, t)
     mask = torch.zeros_like(ids)
     for row, tokens in enumerate(prompt_ids):
         ids[row, longest - len(tokens) :] = torch.tensor(tokens)
         mask[row, longest - len(tokens) :] = 1
     device = next(model.parameters()).device
-    ended = _ended(tokenizer, longest, len(prompt_ids), stops, set(ends))
-    with torch.inference_mode(), likelihood.still(model), _greedy(model, max_tokens, padding):
-        out = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            stopping_criteria=StoppingCriteriaList([ended]),
-        )[:, longest:].tolist()
+    ends = set(model.generation_config.eos_token_id or ())
+    ended = _ended(tokenizer, longest, len(prompt_ids), stops, ends)
+    out = model.generate(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        stopping_criteria=StoppingCriteriaList([ended]),
+    )[:, longest:].tolist()
     sizes = [at or len(row) for at, row in zip(ended.sizes, out, strict=True)]
     return [
-        Answer(
-            cut(tokenizer.decode(row[:size], **DECODING), stops),
-            size,
-            bool(at),
-        )
+        Answer(cut(tokenizer.decode(row[:size], **DECODING), stops), size, bool(at))
         for row, size, at in zip(out, sizes, ended.sizes, strict=True)
     ]
 
@@ -143,29 +152,29 @@ def _ended(tokenizer, start: int, rows: int, stops, ends: set[int]):
 
 
 @contextmanager
-def _greedy(model, max_tokens: int, padding: int) -> Iterator[None]:
-    """The model with settings that do nothing but take the likeliest token."""
+def _settings(model, tokenizer, max_tokens: int, temperature: float) -> Iterator[None]:
+    """The model with settings that take the likeliest token or draw from all, and nothing else."""
     from transformers import GenerationConfig
 
-    remaining = model.generation_config
+    before = model.generation_config
+    model_ends = before.eos_token_id if before else None
+    several = model_ends if isinstance(model_ends, list | tuple) else [model_ends]
+    ends = [entry for entry in (tokenizer.eos_token_id, *several) if entry is not None]
+    padding = next((entry for entry in (tokenizer.pad_token_id, *ends) if entry is not None), 0)
+    drawing = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     model.generation_config = GenerationConfig(
-        do_sample=False,
+        do_sample=bool(temperature),
+        **drawing,
         num_beams=1,
         max_new_tokens=max_tokens,
+        eos_token_id=ends or None,
         pad_token_id=padding,
         use_cache=True,
     )
     try:
         yield
     finally:
-        model.generation_config = remaining
-
-
-def end_tokens(model, tokenizer) -> list[int]:
-    """The tokens that end a text, for the tokenizer and for the model."""
-    model_ends = model.generation_config.eos_token_id if model.generation_config else None
-    several = model_ends if isinstance(model_ends, list | tuple) else [model_ends]
-    return [entry for entry in (tokenizer.eos_token_id, *several) if entry is not None]
+        model.generation_config = before
 
 
 def prompt_tokens(tokenizer, prompt: str) -> list[int]:
@@ -179,16 +188,6 @@ def prompt_tokens(tokenizer, prompt: str) -> list[int]:
     if not ids:
         raise ValueError("a prompt is empty, and this tokenizer puts nothing before a text")
     return ids
-
-
-def check_context(model, ids: list[list[int]], max_tokens: int) -> None:
-    """Raises ValueError where the longest prompt and ``most`` tokens are over the context."""
-    longest = max(map(len, ids), default=0)
-    if longest + max_tokens > context(model):
-        raise ValueError(
-            f"a prompt of {longest} tokens and an answer of {max_tokens} are over the context "
-            f"{context(model)}"
-        )
 
 
 def context(model) -> float:

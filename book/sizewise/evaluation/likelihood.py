@@ -19,7 +19,7 @@ ROWS = 1 << 24  # logits that are turned to fp32 at a time
 
 
 def documents(
-    tokenizer, texts: Iterable[str], context: int, *, tails: bool = False
+    tokenizer, texts: Iterable[str], context: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut texts into windows: tokens (n, context), bytes of their targets (n, context - 1), and
     the number of each window's text (n,).
@@ -27,8 +27,8 @@ def documents(
     No window crosses texts. Neighbours share one token, the last of one being the first of the
     next, so that every token but a text's first is predicted once. Where the tokenizer starts a
     text with a token of its own (Gemma's ``<bos>``), each window starts with it, and the first is
-    predicted too. What does not fill a window is left out, or with ``tails`` filled up with
-    `PADDING`. Raises ValueError for a context under 2, and if no window is left.
+    predicted too. What does not fill a window is left out. Raises ValueError for a context under 2,
+    and if no window is left.
     """
     context = whole("the context", context, 1 << 24, 2)
     opening = start(tokenizer)
@@ -37,12 +37,10 @@ def documents(
     for number, text in enumerate(texts):
         ids, sizes_of = token_bytes(tokenizer, text)
         end = len(ids) - (0 if opening else 1)  # tokens that can be predicted
-        for first in range(0, end if tails else end - step + 1, step):
-            body = ids[first : first + (step if opening else context)]
-            target = sizes_of[first:] if opening else sizes_of[first + 1 :]
-            short = context - len(opening) - len(body)
-            windows.append([*opening, *body, *[PADDING] * short])
-            sizes.append([*target[: step - short], *[0] * short])
+        for first in range(0, end - step + 1, step):
+            target = first + (0 if opening else 1)
+            windows.append([*opening, *ids[first : target + step]])
+            sizes.append(sizes_of[target : target + step])
             numbers.append(number)
     if not windows:
         raise ValueError(f"no text has the {context} tokens of a window")

@@ -9,7 +9,7 @@ choices of a question have in common goes through the model once (`prefix_sharin
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,6 @@ def score(
     *,
     batch: int = 16,
     share: bool | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ):
     """A data frame with one row an item and choice: the choice's nats, tokens and bytes.
 
@@ -74,9 +73,8 @@ def score(
 
     With ``share`` what the choices of an item have in common goes through once; None shares where
     the model allows it. ``batch`` choices at most go through together, items of like length
-    with each other; ``progress`` is told (choices done, choices). Raises ValueError for an answer
-    that is none of the choices, a choice without a token that can be scored, and for ``share``
-    where the model does not allow it.
+    with each other. Raises ValueError for a choice without a token that can be scored, and for
+    ``share`` where the model does not allow it.
     """
     import pandas
     import torch
@@ -93,7 +91,6 @@ def score(
     # what shares has a mask of its own, and what does not has the model's, windows and all
     order = sorted(range(len(laid)), key=lambda n: (len(groups[n]) == 1, -len(laid[n].ids)))
     entries = int(model.config.get_text_config().vocab_size)
-    done, rows = 0, sum(map(len, groups))
     with torch.no_grad(), likelihood.still(model):
         for subset in _batches(order, groups, laid, batch, prefix_sharing.MOST_LOGITS // entries):
             for number, nats in zip(
@@ -103,9 +100,6 @@ def score(
                 for segment, (row, value) in enumerate(zip(groups[number], nats, strict=True), 1):
                     tokens_read = read.count(segment) + (read.count(0) if segment == 1 else 0)
                     row |= {"nats": value, "read": tokens_read}
-                done += len(nats)
-            if progress:
-                progress(done, rows)
     columns = ["item", "choice", "right", "nats", "tokens", "bytes", "read"]
     return pandas.DataFrame([row for group in groups for row in group], columns=columns)
 
@@ -116,15 +110,16 @@ def picked(table):
     Columns ``item`` and those of `NORMS`, 1 for right and 0 for wrong. Among equals the first
     choice is taken. `bootstrap.ratio` of a column with ``by="item"`` is an accuracy.
     """
-    items = table["item"]
-    right = {
-        name: table.loc[values.groupby(items, sort=False).idxmin(), "right"].astype(int)
-        for name, values in _scores(table).items()
-    }
     import pandas
 
-    answers = {name: values.to_numpy() for name, values in right.items()}
-    return pandas.DataFrame({"item": items.unique(), **answers})
+    items = table["item"]
+    return pandas.DataFrame(
+        {"item": items.unique()}
+        | {
+            name: table.loc[values.groupby(items, sort=False).idxmin(), "right"].to_numpy(int)
+            for name, values in _scores(table).items()
+        }
+    )
 
 
 def choices(table, norm: str):
@@ -176,16 +171,9 @@ def tokenized(tokenizer, item: Item, opening: list[int] | None = None) -> list[d
     """A row for each choice; ``ids`` holds all tokens, of which the last ``tokens`` are scored.
 
     ``opening`` is what the tokenizer puts before a text (`likelihood.start`), found if None.
-    Raises ValueError for an answer that is none of the choices, another number of ``questions``
-    than of choices, and a choice without a token that can be scored.
+    Raises ValueError for a choice without a token that can be scored.
     """
     opening = likelihood.start(tokenizer) if opening is None else opening
-    if not 0 <= item.answer < len(item.choices):
-        raise ValueError(f"{item.name}: answer {item.answer} of {len(item.choices)} choices")
-    if item.questions and len(item.questions) != len(item.choices):
-        raise ValueError(
-            f"{item.name}: {len(item.questions)} questions for {len(item.choices)} choices"
-        )
     questions = item.questions or (item.question,) * len(item.choices)
     rows = []
     for number, (question, choice) in enumerate(zip(questions, item.choices, strict=True)):

@@ -66,13 +66,7 @@ def fits(model, rows: Sequence[Row]) -> bool:
 
 
 def tree(rows: Sequence[Row]) -> Tree:
-    """Rows laid out in one sequence. A row's last token is predicted, so it is not read.
-
-    Raises ValueError for a row that scores no token, or its first one, which follows nothing.
-    """
-    for row in rows:
-        if not 0 < row.scored < len(row.ids):
-            raise ValueError(f"{row.scored} of {len(row.ids)} tokens cannot be scored")
+    """Rows laid out in one sequence. A row's last token is predicted, so it is not read."""
     first, read = rows[0].ids, min(len(row.ids) for row in rows) - 1
     common = next((at for at in range(read) if any(row.ids[at] != first[at] for row in rows)), read)
     ids, positions, segments = list(first[:common]), list(range(common)), [0] * common

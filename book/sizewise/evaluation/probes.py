@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from sizewise import units as words
-
 from . import classification, embedding
 
 STRENGTHS = (0.3, 3.0, 30.0)  # of `embedding.probe`, for vectors of length 1
@@ -130,11 +128,9 @@ def naive_bayes(train, labels, test) -> np.ndarray:
     """Answers (m,) of multinomial naive Bayes to counts (m, V), trained on counts (n, V).
 
     One is added to each word's count with each label (Laplace). Manning, Raghavan and Schütze
-    2008, section 13.2. Raises ValueError for a single label.
+    2008, section 13.2.
     """
     kinds, number = np.unique(np.asarray(labels), return_counts=True)
-    if len(kinds) < 2:
-        raise ValueError(f"naive Bayes needs two labels or more, got {kinds.tolist()}")
     seen = np.stack(
         [
             np.asarray(train[np.flatnonzero(labels == entry)].sum(axis=0)).ravel() + 1
@@ -147,8 +143,6 @@ def naive_bayes(train, labels, test) -> np.ndarray:
 
 def bagged(row: Row) -> Row:
     """A row of `bag`: words alone. Both its training and its answers are timed."""
-    if row["model"] not in BAGS:
-        raise words.unknown("bag of words", row["model"], BAGS)
     task = classification.task(row["set"], row["characters"])
     group = classification.draw(task.pool_labels, row["labels_used"], row["seed"])
     train, labels = [task.pool[index] for index in group], task.pool_labels[group]

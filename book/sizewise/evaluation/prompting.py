@@ -43,51 +43,36 @@ class Wording:
         return f"{f'{self.noun}: {text}'.rstrip()}\n{self.ask}:"
 
 
-WORDINGS = {
-    "rotten-tomatoes": Wording(
-        "Say whether the review is positive or negative.",
-        "Review",
-        "Sentiment",
-        {"bad": "negative", "good": "positive"},
-    ),
-    "spam": Wording(
-        "Say whether the email is spam or normal.",
-        "Email",
-        "Type",
-        {"ham": "normal", "spam": "spam"},
-    ),
-    "bbc": Wording(
-        "Say whether the article is about business, entertainment, politics, sport or technology.",
-        "Article",
-        "Topic",
-        {
-            "business": "business",
-            "entertainment": "entertainment",
-            "politics": "politics",
-            "sports": "sport",
-            "tech": "technology",
-        },
-    ),
-    "sarcasm": Wording(
-        "Say whether the headline is news or satire.",
-        "Headline",
-        "Kind",
-        {"serious": "news", "sarcastic": "satire"},
-    ),
+WORDS = {  # of each label
+    "rotten-tomatoes": {"bad": "negative", "good": "positive"},
+    "spam": {"ham": "normal", "spam": "spam"},
+    "bbc": {
+        **{name: name for name in ("business", "entertainment", "politics")},
+        "sports": "sport",
+        "tech": "technology",
+    },
+    "sarcasm": {"serious": "news", "sarcastic": "satire"},
 }
-
-# The same questions in other words, to see how much of a score is the wording's; words of the
-# labels stay, since other ones would be another question.
-REWORDINGS = {
+# How each set is asked: task, noun, question. The later ones ask the same in other words, to see
+# how much of a score is the wording's; words of labels stay, since others are another question.
+WORDINGS = {
     "rotten-tomatoes": (
+        ("Say whether the review is positive or negative.", "Review", "Sentiment"),
         ("Film reviews, and whether they are negative or positive.", "Text", "Label"),
         ("Does the critic like the film? Answer positive or negative.", "Critic", "Answer"),
     ),
     "spam": (
+        ("Say whether the email is spam or normal.", "Email", "Type"),
         ("Emails, and whether they are normal or spam.", "Text", "Label"),
         ("Is this message spam? Answer spam or normal.", "Message", "Answer"),
     ),
     "bbc": (
+        (
+            "Say whether the article is about business, entertainment, politics, sport or "
+            "technology.",
+            "Article",
+            "Topic",
+        ),
         (
             "Articles, each on technology, sport, politics, entertainment or business.",
             "Text",
@@ -100,6 +85,7 @@ REWORDINGS = {
         ),
     ),
     "sarcasm": (
+        ("Say whether the headline is news or satire.", "Headline", "Kind"),
         ("Headlines, and whether they are satire or news.", "Text", "Label"),
         ("Is this headline satire? Answer satire or news.", "Headline", "Answer"),
     ),
@@ -107,9 +93,8 @@ REWORDINGS = {
 
 
 def wording(name: str, number: int = 0) -> Wording:
-    """How a set is asked: the first wording, or one of `REWORDINGS` from 1 on."""
-    first = WORDINGS[name]
-    return first if not number else Wording(*REWORDINGS[name][number - 1], first.words)
+    """How a set is asked, in the first wording or in a later one."""
+    return Wording(*WORDINGS[name][number], WORDS[name])
 
 
 def scores(
@@ -119,14 +104,12 @@ def scores(
 
     An answer follows a space and must be one token there, so that one pass over a prompt scores
     all answers. What all prompts begin with goes through the model once; prompts of like length
-    go together, padded at the end, where no earlier token sees it. Raises ValueError for no
-    prompt, an answer of several tokens, and two answers of the same one.
+    go together, padded at the end, where no earlier token sees it. Raises ValueError for an answer
+    of several tokens, and two answers of the same one.
     """
     import torch
 
     batch = whole("the batch", batch)
-    if not len(prompts):
-        raise ValueError("no prompt to score")
     tokens = [_token(tokenizer, prompts[0], answer) for answer in answers]
     if len(set(tokens)) < len(tokens):
         raise ValueError(f"two of the answers are the same token: {', '.join(answers)}")
@@ -168,14 +151,12 @@ def calibrated(log_p: np.ndarray, empty: np.ndarray) -> np.ndarray:
 
     Both are shared out over the labels; the mean over ``empty`` (e, classes) is what each
     label's share is divided by. A constant added to a label's log p in both changes nothing in
-    the answers where the empty texts agree on it. Raises ValueError for unlike classes.
+    the answers where the empty texts agree on it.
     Source: Zhao et al. 2021, section 5, with W diagonal and b = 0.
     """
     from scipy.special import log_softmax, logsumexp
 
     log_p, empty = np.atleast_2d(log_p), np.atleast_2d(empty)
-    if log_p.shape[1] != empty.shape[1]:
-        raise ValueError(f"{log_p.shape[1]} labels, but {empty.shape[1]} of the empty texts")
     bias = logsumexp(log_softmax(empty, axis=1), axis=0) - np.log(len(empty))  # (classes,)
     return log_softmax(log_softmax(log_p, axis=1) - bias, axis=1)
 

@@ -103,8 +103,6 @@ def run(
 
 def missing() -> tuple[str, ...]:
     """Which protections are not in force on this machine, in words; none on a full Linux."""
-    if os.name != "posix":
-        return ("memory", "bytes of a file", "processes", "network (Python's sockets are refused)")
     absent = []
     if sys.platform == "darwin":
         absent.append("memory")  # its kernel does not hold to the limit of the address space
@@ -149,7 +147,7 @@ def _start(folder: str) -> subprocess.Popen:
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=_environment(),
+        env={"PYTHONHASHSEED": "0"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -159,25 +157,17 @@ def _start(folder: str) -> subprocess.Popen:
 
 def _unsaid(status: int) -> str:
     """How a process ended that did not say it. unshare hands a signal on as 128 and its number."""
-    if status in (-getattr(signal, "SIGXCPU", 24), 128 + getattr(signal, "SIGXCPU", 24)):
+    if status in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
         return "timeout"
     return "killed" if status < 0 or status > 128 else "exited"
 
 
 def _kill(process: subprocess.Popen) -> None:
-    if os.name == "posix":
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # its session has its number
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # its session has its number
     if process.poll() is None:
         process.kill()
     process.wait()
-
-
-def _environment() -> dict[str, str]:
-    names = ("SYSTEMROOT",) if os.name == "nt" else ()
-    return {"PYTHONHASHSEED": "0"} | {
-        name: os.environ[name] for name in names if name in os.environ
-    }
 
 
 @functools.cache

@@ -57,10 +57,8 @@ def read_only(folder: str) -> None:
 
 def limit(limits: dict[str, int]) -> None:
     """Set the limits that this system knows."""
-    try:
-        import resource
-    except ImportError:
-        return
+    import resource
+
     for name, value in limits.items():
         kind = getattr(resource, name, None)
         if kind is not None:

@@ -28,8 +28,7 @@ class Task:
 
     name: str
     title: str
-    folder: str
-    variant: str
+    variant: str  # of the requests, in a folder of the task's name
     questions: int
     choices: int
     norm: str
@@ -44,25 +43,12 @@ class Task:
 TASKS = {
     task.name: task
     for task in (
-        Task("arc-easy", "ARC-Easy", "arc_easy", "test_rc_5shot", 2376, 4, "per_byte", "clark2018"),
-        Task(
-            "arc-challenge",
-            "ARC-Challenge",
-            "arc_challenge",
-            "test_rc_5shot",
-            1172,
-            4,
-            "per_byte",
-            "clark2018",
-        ),
-        Task(
-            "hellaswag", "HellaSwag", "hellaswag", "rc_0shot", 10042, 4, "per_byte", "zellers2019"
-        ),
-        Task("piqa", "PIQA", "piqa", "rc_0shot", 1838, 2, "per_byte", "bisk2020"),
-        Task("boolq", "BoolQ", "boolq", "rc_0shot", 3270, 2, "plain", "clark2019"),
-        Task(
-            "winogrande", "WinoGrande", "winogrande", "rc_0shot", 1267, 2, "plain", "sakaguchi2020"
-        ),
+        Task("arc-easy", "ARC-Easy", "test_rc_5shot", 2376, 4, "per_byte", "clark2018"),
+        Task("arc-challenge", "ARC-Challenge", "test_rc_5shot", 1172, 4, "per_byte", "clark2018"),
+        Task("hellaswag", "HellaSwag", "rc_0shot", 10042, 4, "per_byte", "zellers2019"),
+        Task("piqa", "PIQA", "rc_0shot", 1838, 2, "per_byte", "bisk2020"),
+        Task("boolq", "BoolQ", "rc_0shot", 3270, 2, "plain", "clark2019"),
+        Task("winogrande", "WinoGrande", "rc_0shot", 1267, 2, "plain", "sakaguchi2020"),
     )
 }
 
@@ -93,7 +79,7 @@ def _all(name: str) -> tuple[Item, ...]:
     """Every question of a task. Names are the task's own where they tell questions apart."""
     selected = task(name)
     result: dict[int, list[dict]] = {}
-    for request in requests(selected.folder, selected.variant):
+    for request in requests(name.replace("-", "_"), selected.variant):
         result.setdefault(request["doc_id"], []).append(request)
     return tuple(_item(number, parts) for number, parts in result.items())
 
