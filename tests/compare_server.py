@@ -145,27 +145,6 @@ class Handler(BaseHTTPRequestHandler):
     def be_filtered(self, body, prompt, number) -> None:
         self.answer("", finish="content_filter")
 
-    def be_streams(self, body, prompt, number) -> None:
-        """Events, though nobody asked for them."""
-        parts = [
-            *({"reasoning": one} for one in ("Let ", "me see.")),
-            {"content": "It is "},
-            {"content": str(total(prompt))},
-        ]
-        events = [{"choices": [{"delta": part, "finish_reason": None}]} for part in parts]
-        if body["model"] != "streams-torn":
-            events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
-        usage = {
-            "prompt_tokens": 20,
-            "completion_tokens": 9,
-            "completion_tokens_details": {"reasoning_tokens": 4},
-        }
-        events.append({"choices": [], "usage": usage})
-        lines = [f"data: {json.dumps(event)}\n\n" for event in events]
-        end = "" if body["model"] == "streams-torn" else "data: [DONE]\n\n"
-        content = ": a comment\n\n" + "".join(lines) + end
-        self.send(200, content.encode(), **{"Content-Type": "text/event-stream"})
-
     def be_error200(self, body, prompt, number) -> None:
         """An error that calls itself a success."""
         self.send(200, {"error": {"message": self.server.said, "code": self.server.code}})

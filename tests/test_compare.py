@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from hypothesis import given
@@ -291,15 +292,18 @@ class TestFigures:
         assert "undecidable" in report.verdict(None, ["x", "y"])
 
     def test_reliability_is_the_share_of_like_pairs(self):
-        def said(*texts):
-            return [{"text": text, "failed": text == "bad"} for text in texts]
+        def said(**items):
+            rows = [
+                (name, 0, text, "failed" if text == "bad" else "answered")
+                for name, texts in items.items()
+                for text in texts
+            ]
+            table = pandas.DataFrame(rows, columns=["item", "wording", "text", "came"])
+            return report._reliability(table)
 
-        assert report._reliability({"x": said("a", "a ", "b")}) == pytest.approx(1 / 3)
-        found = report._reliability(
-            {"x": said("a", "a", "bad"), "y": said("a", "b"), "z": said("a")}
-        )
-        assert found == 0.5
-        assert report._reliability({"x": said("a"), "y": said("bad")}) is None
+        assert said(x=["a", "a ", "b"]) == pytest.approx(1 / 3)
+        assert said(x=["a", "a", "bad"], y=["a", "b"], z=["a"]) == 0.5
+        assert said(x=["a"], y=["bad"]) is None
 
     def test_listed_prices_are_found_by_address(self):
         url = models.address("https://api.openai.com/v1")

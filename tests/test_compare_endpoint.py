@@ -184,29 +184,18 @@ class TestOneQuestion:
                 said = str(error)
             assert KEY[:4] not in said
 
-    @pytest.mark.parametrize(
-        ("location", "said"),
-        [
-            ("http://[bad", "redirects to what is no address,"),
-            ("http://evil.example:99999/", "redirects to what is no address,"),
-            ("mailto:somebody", "redirects to what is no address,"),
-            ("http://u:hush@evil.example/x?hush", "redirects to evil.example,"),
-            ("https://u:hush@[::2]:8443/", r"redirects to \[::2\]:8443,"),
-            ("", "redirects to nowhere,"),
-        ],
-    )
-    def test_where_a_redirect_leads_is_said_without_its_secrets(self, server, location, said):
+    @pytest.mark.parametrize("location", ["http://[bad", "http://u:hush@h.example/x?hush", ""])
+    def test_a_redirect_of_any_kind_is_refused_without_its_secrets(self, server, location):
         server.redirect = location
-        with pytest.raises(Refused, match=said) as error:
+        with pytest.raises(Refused, match=r"redirects \(3\d\d\), which is not followed") as error:
             client(server, "always-redirect").ask("1")
         assert "hush" not in str(error.value)
 
     def test_a_redirect_is_not_followed(self, server):
         with Server() as other:
             server.redirect = other.url
-            with pytest.raises(Refused, match="redirects to 127") as error:
+            with pytest.raises(Refused, match="redirects"):
                 client(server, "always-redirect", KEY).ask("1")
-            assert other.url.split("/")[2] in str(error.value)
             assert not other.seen
 
     def test_a_netrc_does_not_replace_the_key(self, server, tmp_path, monkeypatch):
@@ -504,13 +493,11 @@ class TestTheCommand:
 
 
 def test_two_runs_do_not_write_to_one_file(server, task, tmp_path):
-    from sizewise.compare.rows import Answers
-
     pytest.importorskip("fcntl")
     with (
-        Answers(tmp_path / "one.jsonl"),
+        run.Answers(tmp_path / "one.jsonl"),
         pytest.raises(ValueError, match="another run"),
-        Answers(tmp_path / "one.jsonl"),
+        run.Answers(tmp_path / "one.jsonl"),
     ):
         pytest.fail("it was opened")
 

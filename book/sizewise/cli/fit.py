@@ -1,6 +1,7 @@
 """The command that fits a scaling law to a table of runs."""
 
 import math
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -71,7 +72,8 @@ def fit(
         output.as_json(result)
     else:
         _print(result)
-    output.warn(warnings)
+    for line in warnings:
+        print(f"sizewise: warning: {line}", file=sys.stderr)
 
 
 def _as_dict(fitted, bootstrap: int, seed: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from .models import Model
 
@@ -17,18 +16,19 @@ class Rates:
     output: float | None
     source: str
 
-    def thousand(self, rows: list[dict[str, Any]]) -> float | None:
-        """Dollars for a thousand requests with the mean tokens of ``rows``.
+    def thousand(self, rows) -> float | None:
+        """Dollars for a thousand requests with the mean tokens of ``rows``, a table or a list.
 
         Nothing cached, no batch; requests that failed may have been charged and are not here.
         None where the rates are not known, or no answer came with its tokens.
         """
-        pairs = [(row["prompt_tokens"], row["answer_tokens"]) for row in rows]
-        complete = [pair for pair in pairs if None not in pair]
-        if not complete or self.input is None:
+        import pandas
+
+        tokens = pandas.DataFrame(rows, columns=["prompt_tokens", "answer_tokens"]).dropna()
+        if tokens.empty or self.input is None:
             return None
-        sums = [self.input * a + self.output * b for a, b in complete]
-        return sum(sums) / len(sums) / 1e6 * 1000
+        prompt, answer = tokens.astype(float).mean()
+        return float(self.input * prompt + self.output * answer) / 1e6 * 1000
 
 
 def rates(model: Model, value: str = "", prompt: int = 1000) -> Rates:

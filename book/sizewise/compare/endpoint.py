@@ -1,4 +1,4 @@
-"""One question to an OpenAI-compatible endpoint: chat completions, whole or as an event stream.
+"""One question to an OpenAI-compatible endpoint: a chat completion.
 
 What may pass is tried again: lost connections, time-outs, 408, 409, 425, 429, 5xx and answers that
 are none. Refusals that hold for every question end the run. Redirects are not followed, so that
@@ -9,11 +9,9 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -79,9 +77,6 @@ class Reply:
     thought_tokens: int | None = None
     finish: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
 
 def outcome(row: dict[str, Any]) -> str:
     """What came of a request, a row of `Reply`: answered, failed, cut or filtered."""
@@ -124,16 +119,10 @@ class Client:
     """Asks one model. One client a thread: the connection is kept open between questions."""
 
     def __init__(
-        self,
-        model: Model,
-        options: Asking,
-        *,
-        sleep: Callable[[float], Any] = time.sleep,
-        draw: Callable[[], float] = random.random,
-        clock: Callable[[], float] = time.monotonic,
+        self, model: Model, options: Asking, *, sleep: Callable[[float], Any] = time.sleep
     ):
-        self.model, self.options = model, options
-        self.sleep, self.draw, self.clock = sleep, draw, clock
+        self.model, self.options, self.sleep = model, options, sleep
+        self.draw = random.random
         self.limit = "max_tokens"  # its name in the request
         self.session = _Session()
         self.session.trust_env = not loopback(model.url)  # no proxy between us and ourselves
@@ -146,7 +135,7 @@ class Client:
         tries = 0
         while True:
             tries += 1
-            started = self.clock()
+            started = time.monotonic()
             try:
                 reply = self._once(prompt)
             except _Failed as error:
@@ -160,7 +149,7 @@ class Client:
                     return Reply(tries=tries, failed=f"{reason}, after {tries} tries")
                 self.sleep(self._pause(tries) if wait is None else max(wait, self._pause(1)))
             else:
-                seconds = self.clock() - started
+                seconds = time.monotonic() - started
                 return replace(
                     reply,
                     text=self._whole(reply.text),
@@ -186,13 +175,10 @@ class Client:
             raise Refused(
                 self._clean(f"{self.model}: {FINAL[status]}" + (f": {reason}" if reason else ""))
             )
-        if 300 <= status < 400:
-            to = _target(self.model.url, headers.get("Location"))
+        if 300 <= status < 400:  # where to is not said: an address may hold secrets
             raise Refused(
-                self._clean(
-                    f"{self.model}: the endpoint redirects to {to}, which is not "
-                    "followed; give that address if it is meant"
-                )
+                f"{self.model}: the endpoint redirects ({status}), which is not followed; give the "
+                "address that it leads to, if that is meant"
             )
         if status in PASSING or status >= 500:
             reason = self._reason(content)
@@ -221,7 +207,7 @@ class Client:
         }
         if options.temperature is not None:
             body["temperature"] = options.temperature
-        until = self.clock() + options.timeout
+        until = time.monotonic() + options.timeout
         try:
             with self.session.post(
                 self.model.url,
@@ -237,15 +223,10 @@ class Client:
             raise _Passing(f"no answer in {options.timeout:g} s") from None
         except requests.exceptions.SSLError:
             raise _Failed("no trusted encrypted connection") from None
-        except requests.ConnectionError as error:
-            if isinstance(
-                getattr(error.args[0], "reason", None) if error.args else None,
-                urllib3.exceptions.NewConnectionError,
-            ):
-                raise _Passing("no connection") from None
-            raise _Passing("lost connection") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
-            raise _Passing("lost connection") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            reason = getattr(error.args[0], "reason", None) if error.args else None
+            none = isinstance(reason, urllib3.exceptions.NewConnectionError)
+            raise _Passing("no connection" if none else "lost connection") from None
 
     def _sign(self, request):
         """Put the key in, and nothing else: a .netrc must not replace it."""
@@ -263,7 +244,7 @@ class Client:
             content += piece
             if len(content) > MOST_BYTES:
                 raise _Failed(f"an answer over {MOST_BYTES >> 20} MiB")
-            if self.clock() > until:
+            if time.monotonic() > until:
                 raise _Passing(f"no whole answer in {self.options.timeout:g} s")
         return bytes(content)
 
@@ -299,54 +280,14 @@ def hint(reason: str) -> str:
 
 
 def _body(content: bytes) -> dict[str, Any]:
-    """The completion, also where it came as a stream of events."""
-    content = content.removeprefix(b"\xef\xbb\xbf").lstrip()
+    """The completion, or what is there instead."""
     try:
-        if re.match(rb"(?:data|event|id|retry)?:", content):
-            return _joined(content.decode("utf-8", "replace"))
-        body = json.loads(content)
+        body = json.loads(content.removeprefix(b"\xef\xbb\xbf"))
     except (ValueError, RecursionError):
         raise _Passing("no JSON in the answer") from None
     if isinstance(body, list) and body:
         body = body[0]
     return body if isinstance(body, dict) else {}
-
-
-def _events(stream: str) -> Iterator[tuple[str, str]]:
-    """(kind, data) of each server-sent event: lines of data up to an empty one, by WHATWG."""
-    for block in re.split(r"(?:\r\n|\n|\r){2}", stream):
-        fields: dict[str, list[str]] = {}
-        for line in re.split(r"\r\n|\n|\r", block):
-            name, _, value = line.partition(":")
-            fields.setdefault(name, []).append(value.removeprefix(" "))
-        yield "".join(fields.get("event", [])).strip(), "\n".join(fields.get("data", [])).strip()
-
-
-def _joined(stream: str) -> dict[str, Any]:
-    """The events of a stream as the one completion they make up."""
-    message: dict[str, Any] = {"content": None}
-    body: dict[str, Any] = {}
-    finish, began, done = None, False, False
-    for kind, data in _events(stream):
-        done = done or data == "[DONE]"
-        if data in ("", "[DONE]"):
-            continue
-        event = json.loads(data)
-        if not isinstance(event, dict):
-            continue
-        if event.get("error") or kind == "error":
-            return event if event.get("error") else {"error": event}
-        body["usage"] = event.get("usage") or body.get("usage")
-        for choice in event.get("choices") or ():
-            part = choice.get("delta") or choice.get("message") or {}
-            finish, began = choice.get("finish_reason") or finish, True
-            pieces = {"content": _text(part.get("content")), "reasoning": _thought(part)}
-            for name, piece in (pieces | {"refusal": part.get("refusal")}).items():
-                if isinstance(piece, str):
-                    message[name] = (message.get(name) or "") + piece
-    if began and finish is None and not done:
-        raise _Passing("a stream of events that broke off")
-    return body | ({"choices": [{"message": message, "finish_reason": finish}]} if began else {})
 
 
 THOUGHTS = (  # names of the field, by server
@@ -445,19 +386,15 @@ MESSAGES = (  # fields that hold what went wrong, by server
 def _error(body: Any) -> str:
     """What a body says of an error, also one in the place of a choice; empty if it says nothing."""
     body = body[0] if isinstance(body, list) and body else body
-    if not isinstance(body, dict):
-        return body if isinstance(body, str) else ""
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and not body.get("error"):
-        first = choices[0] if isinstance(choices[0], dict) else {}
-        body = {"error": first.get("error")}
+    if isinstance(body, dict) and body.get("choices") and not body.get("error"):
+        first = body["choices"][0] if isinstance(body["choices"], list) else {}
+        body = {"error": first.get("error")} if isinstance(first, dict) else {}
     return _complaint(body, MESSAGES)
 
 
 def _complaint(value: Any, names: tuple[str, ...], depth: int = 4) -> str:
     """The first text in fields of these names; inside an error a code will do."""
-    if isinstance(value, list) and value:
-        value = value[0]
+    value = value[0] if isinstance(value, list) and value else value
     if isinstance(value, dict) and depth:
         inside = (*MESSAGES, "code", "type")
         texts = (_complaint(value.get(name), inside, depth - 1) for name in names)
@@ -465,30 +402,9 @@ def _complaint(value: Any, names: tuple[str, ...], depth: int = 4) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _target(url: str, location: str | None) -> str:
-    """Where a redirect leads, as host and port: what else an address holds may be secret."""
-    if not location:
-        return "nowhere"
-    try:
-        parts = urlsplit(urljoin(url, location))
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host = ""
-    if not host:
-        return "what is no address"
-    host = f"[{host}]" if ":" in host else host
-    return f"{host}:{port}" if port else host
-
-
 def _wait(header: str | None) -> float | None:
     """Seconds that Retry-After asks for, as a number or a date; None if it says nothing."""
-    if not header:
-        return None
     try:
-        return max(0.0, float(header)) if float(header) < float("inf") else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
+        return urllib3.Retry(retry_after_max=10**9).parse_retry_after(header) if header else None
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None

@@ -26,19 +26,15 @@ class Extracted:
     stated: bool = True
 
 
-def _words() -> dict[str, str]:
-    """The words around an answer, as alternatives of a pattern."""
-    text = Path(__file__).with_name("answer_words.yml").read_text(encoding="utf-8")
-    return {name: "|".join(alternatives) for name, alternatives in yaml.safe_load(text).items()}
-
-
 def _unspaced(alternatives: str) -> str:
     """The alternatives that are written without spaces around them: Thai, Chinese, Japanese."""
     script = r"[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]"
     return "|".join(entry for entry in alternatives.split("|") if re.search(script, entry))
 
 
-W = _words()
+READ = yaml.safe_load(Path(__file__).with_name("answer_words.yml").read_text(encoding="utf-8"))
+# the words around an answer, as alternatives of a pattern
+W = {name: "|".join(words) for name, words in READ.items() if isinstance(words, list)}
 MARKS = r"\s*_`\"'“”„«»‘’\\$(){}\[\]<>:：,，.。;=\-–—→➜⇒#|~!»›・、"
 ANSWER = rf"(?:(?<![^\W_])(?:{W['answer']})(?![^\W\d_a-zα-я])|{_unspaced(W['answer'])})"
 BETWEEN = r"(?:[^\W\d]+[\s:]+|是|就是|应该是|应为|应选|选|为|為|は|는|은|คือ)"  # cue and letter

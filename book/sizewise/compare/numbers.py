@@ -4,31 +4,9 @@ import math
 import re
 import unicodedata
 
-from .extraction import ANSWER, Extracted, W, boxed, fields, plain, shortened
+from .extraction import ANSWER, READ, Extracted, W, boxed, fields, plain, shortened
 
-SCALES = {
-    "k": 1e3,
-    "thousand": 1e3,
-    "tausend": 1e3,
-    "mille": 1e3,
-    "mil": 1e3,
-    "тысяч": 1e3,
-    "千": 1e3,
-    "万": 1e4,
-    "萬": 1e4,
-    "만": 1e4,
-    "million": 1e6,
-    "millions": 1e6,
-    "mio": 1e6,
-    "millionen": 1e6,
-    "millones": 1e6,
-    "億": 1e8,
-    "亿": 1e8,
-    "억": 1e8,
-    "billion": 1e9,
-    "bn": 1e9,
-    "trillion": 1e12,
-}
+SCALES = {word: float(factor) for factor, words in READ["scales"].items() for word in words}
 INITIALS = {"M": 1e6, "B": 1e9, "T": 1e12}  # right behind a number: "1.5M"
 INDIAN = r"\d{1,2}(?:,\d{2})+,\d{3}(?!\d)"  # 12,34,567
 GROUPED = rf"{INDIAN}|\d{{1,3}}(?:[ ,.'’_]\d{{3}})+(?!\d)|\d+"

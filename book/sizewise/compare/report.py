@@ -9,21 +9,27 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas
 
 from sizewise.stats import bootstrap, paired, sequential
 
 from .cost import Rates
 from .endpoint import outcome
 from .models import Model, labels
-from .rows import Answers
-from .run import Plan
+from .run import Answers, Plan
 from .scoring import mark
 from .task import Item
 
 LEVEL = 0.05
 FEW = 20  # items under which a bootstrap interval comes out narrow
 CUT_SHARE = 0.05  # of a model's answers; with more of them cut, the verdict says so
-Row = dict[str, Any]
+COLUMNS = {  # of `_rows`, with what they hold
+    **dict.fromkeys(("item", "text", "thought", "failed", "came"), object),
+    **dict.fromkeys(("repeat", "wording"), int),
+    **dict.fromkeys(("seconds", "prompt_tokens", "answer_tokens", "thought_tokens"), float),
+    "score": float,
+    "guessed": bool,
+}
 
 
 def compare(
@@ -42,8 +48,8 @@ def compare(
     """
     requested = {question.item.name for plan in plans for question in plan}
     items = [item for item in items if item.name in requested]
-    rows = [_by_item(plan, answers) for plan in plans]
-    scores = [item_scores(items, by_item) for by_item in rows]
+    rows = [_rows(plan, answers) for plan in plans]
+    scores = [_item_scores(items, part) for part in rows]
     difference = _difference(*scores, seed, margin)
     names = labels(models)
     described = [
@@ -56,7 +62,7 @@ def compare(
         "models": described,
         "difference": difference,
         "verdict": verdict(difference, names) + _cut_doubt(described),
-        "answers": [_line(item, rows, scores) for item in items],
+        "answers": _lines(items, rows, scores),
     }
 
 
@@ -107,24 +113,9 @@ def significant(only_a: int, only_b: int, items: int) -> bool:
 
 def settled(items: list[Item], plans: list[Plan], answers: Answers, margin: float) -> bool:
     """Whether the answers so far decide which model is better, or that none is by ``margin``."""
-    scores = [item_scores(items, _by_item(plan, answers)) for plan in plans]
-    differences = [scores[0][name] - scores[1][name] for name in scores[0] if name in scores[1]]
+    a, b = (_item_scores(items, _rows(plan, answers)) for plan in plans)
+    differences = [a[name] - b[name] for name in a if name in b]
     return bool(differences) and bool(sequential.decided(differences, margin, LEVEL))
-
-
-def item_scores(items: list[Item], rows: dict[str, list[Row]]) -> dict[str, float]:
-    """The mean score of each item's answers, where it has any."""
-    scores = {}
-    for item in items:
-        values = [mark(item, row["text"]).score for row in answered(rows.get(item.name, []))]
-        if values:
-            scores[item.name] = sum(values) / len(values)
-    return scores
-
-
-def answered(rows: list[Row]) -> list[Row]:
-    """The rows whose answers count."""
-    return [row for row in rows if outcome(row) == "answered"]
 
 
 def _off_zero(low: float, high: float) -> bool:
@@ -143,79 +134,64 @@ def _cut_doubt(described: list[dict[str, Any]]) -> str:
     return "".join(parts)
 
 
-def _by_item(plan: Plan, answers: Answers) -> dict[str, list[Row]]:
-    """The rows of each item, by repeat."""
-    rows: dict[str, list[Row]] = {}
+def _rows(plan: Plan, answers: Answers) -> pandas.DataFrame:
+    """The requests that have a row, with what ``came`` of them, ``score`` and ``guessed``."""
+    rows = []
     for question in plan:
-        row = answers.row(question.config)
-        if row is not None:
-            rows.setdefault(question.item.name, []).append(row | {"wording": question.wording})
-    return rows
+        if row := answers.row(question.config):
+            came = outcome(row)
+            marked = mark(question.item, row["text"] if came == "answered" else "")
+            more = {"wording": question.wording, "came": came, **vars(marked)}
+            row = {"thought": ""} | row | more
+            rows.append({name: row.get(name) for name in COLUMNS})
+    table = pandas.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return table.iloc[np.argsort(table["item"].factorize()[0], kind="stable")]  # items together
+
+
+def _item_scores(
+    items: list[Item], rows: pandas.DataFrame, which=("answered",)
+) -> dict[str, float]:
+    """The mean score of each item's answers, where it has any."""
+    means = rows[rows["came"].isin(which)].groupby("item")["score"].mean()
+    return {item.name: float(means[item.name]) for item in items if item.name in means}
 
 
 def _model(
-    model: Model, rows: dict, scores: dict, rates: Rates, items: list[Item], seed: int
+    model: Model, rows: pandas.DataFrame, scores: dict, rates: Rates, items: list[Item], seed: int
 ) -> dict[str, Any]:
-    every = [row for part in rows.values() for row in part]
-    good = answered(every)
-    written = [row for row in every if outcome(row) != "failed"]
-    seconds = [row["seconds"] for row in good if row["seconds"] is not None]
-    kinds = {
-        kind: [
-            {"item": row["item"], "repeat": row["repeat"], "reason": row["failed"]}
-            for row in every
-            if outcome(row) == kind
-        ]
-        for kind in ("failed", "cut", "filtered")
-    }
-    named = {item.name: item for item in items}
-    tokens = {
-        name: _average([row.get(f"{name}_tokens") for row in good])
-        for name in ("prompt", "answer", "thought")
-    }
+    good = rows[rows["came"] == "answered"]
+    seconds = good["seconds"].dropna()
+    reasons = rows[["item", "repeat", "failed"]].rename(columns={"failed": "reason"})
+    # what leaving answers out that were cut may hide: the score were they wrong
+    with_cut = _item_scores(items, rows, ("answered", "cut"))
     return {
         "model": model.name,
         "endpoint": model.place,
         "answered": len(good),
-        **kinds,
-        "guessed": sum(mark(named[row["item"]], row["text"]).guessed for row in good),
+        **{
+            kind: reasons[rows["came"] == kind].to_dict("records")
+            for kind in ("failed", "cut", "filtered")
+        },
+        "guessed": int(good["guessed"].sum()),
         "score": _score(list(scores.values()), seed),
-        "score_if_cut_is_wrong": _with_cut(items, rows),
+        "score_if_cut_is_wrong": _mean(list(with_cut.values())),
         "by_wording": _by_wording(items, rows),
         "reliability": _reliability(rows),
-        "tokens": tokens,
-        "dollars_per_thousand_requests": rates.thousand(written),
+        "tokens": {n: _mean(good[f"{n}_tokens"].dropna()) for n in ("prompt", "answer", "thought")},
+        "dollars_per_thousand_requests": rates.thousand(rows[rows["came"] != "failed"]),
         "price": vars(rates),
-        "seconds": {
-            "median": float(np.median(seconds)),
-            "p95": float(np.percentile(seconds, 95)),
-        }
-        if seconds
+        "seconds": {"median": float(seconds.median()), "p95": float(seconds.quantile(0.95))}
+        if len(seconds)
         else None,
     }
 
 
-def _with_cut(items: list[Item], rows: dict[str, list[Row]]) -> float | None:
-    """The mean score were every answer that was cut wrong: what leaving them out may hide."""
-    completed = {
-        name: [row | ({"finish": "", "text": ""} if outcome(row) == "cut" else {}) for row in part]
-        for name, part in rows.items()
-    }
-    scores = item_scores(items, completed)
-    return sum(scores.values()) / len(scores) if scores else None
-
-
-def _by_wording(items: list[Item], rows: dict[str, list[Row]]) -> list[float] | None:
+def _by_wording(items: list[Item], rows: pandas.DataFrame) -> list[float | None] | None:
     """The mean score in each wording; None where there is one. Their spread is one of style."""
-    wordings = sorted({row["wording"] for part in rows.values() for row in part})
-    if len(wordings) < 2:
+    parts = [part for _, part in rows.groupby("wording")]
+    if len(parts) < 2:
         return None
-    means = []
-    for wording in wordings:
-        part = {name: [r for r in group if r["wording"] == wording] for name, group in rows.items()}
-        scores = item_scores(items, part)
-        means.append(sum(scores.values()) / len(scores) if scores else None)
-    return means
+    return [_mean(list(_item_scores(items, part).values())) for part in parts]
 
 
 def _score(values: list[float], seed: int) -> dict[str, Any] | None:
@@ -298,44 +274,43 @@ def _detectable(differ: int, items: int) -> float | None:
     return None
 
 
-def _reliability(rows: dict[str, list[Row]]) -> float | None:
+def _reliability(rows: pandas.DataFrame) -> float | None:
     """The share of pairs of repeats with the same answer, over the items; None with no pairs."""
     shares = []
-    for part in rows.values():
-        texts = [(r.get("wording"), r["text"].strip()) for r in part if outcome(r) != "failed"]
+    for _, part in rows[rows["came"] != "failed"].groupby("item", sort=False):
+        texts = zip(part["wording"], part["text"].str.strip(), strict=True)
         pairs = [a == b for a, b in combinations(texts, 2) if a[0] == b[0]]
         if pairs:
             shares.append(sum(pairs) / len(pairs))
-    return sum(shares) / len(shares) if shares else None
+    return _mean(shares)
 
 
-def _line(item: Item, rows: list[dict], scores: list[dict]) -> dict[str, Any]:
-    """An item with the first answer of each model, also one that was cut and has no score."""
+def _lines(items: list[Item], rows: list[pandas.DataFrame], scores: list[dict]) -> list[dict]:
+    """Each item with the first answer of each model, also one that was cut and has no score."""
     first = [
-        next((row for row in part.get(item.name, []) if outcome(row) != "failed"), None)
-        for part in rows
+        part[part["came"] != "failed"].drop_duplicates("item").set_index("item") for part in rows
     ]
-    return {
-        "item": item.name,
-        "prompt": item.prompt,
-        "wanted": [*item.answers]
-        or [getattr(part.wanted, "pattern", part.wanted) for part in item.parts],
-        "answers": [row and row["text"] for row in first],
-        "thoughts": [row.get("thought", "") if row else None for row in first],
-        "scores": [part.get(item.name) for part in scores],
-    }
+    return [
+        {
+            "item": item.name,
+            "prompt": item.prompt,
+            "wanted": [*item.answers]
+            or [getattr(part.wanted, "pattern", part.wanted) for part in item.parts],
+            "answers": [part["text"].get(item.name) for part in first],
+            "thoughts": [part["thought"].get(item.name) for part in first],
+            "scores": [part.get(item.name) for part in scores],
+        }
+        for item in items
+    ]
 
 
 def _binary(values: list[float]) -> bool:
     return all(value in (0, 1) for value in values)
 
 
-def _average(values: list[int | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None
+def _mean(values) -> float | None:
+    return float(np.mean(values)) if len(values) else None
 
 
 def _table(values: list[float]):
-    import pandas
-
     return pandas.DataFrame({"item": range(len(values)), "score": values})

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import queue
 import re
 import threading
@@ -11,17 +12,74 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .endpoint import Asking, Client, Refused, Reply, hint, outcome
+from sizewise.data import records
+
+from .endpoint import Asking, Client, Refused, Reply, hint
 from .models import Model
-from .rows import Answers
 from .task import Item
 
-PAUSE = 0.2  # seconds between looks for Ctrl-C
 SAME = 3  # refusals of one kind, before any answer, after which all would be refused
 SAME_PASSING = 20  # the same for failures that might have passed, and in a row after answers
 TRIED = "after # tries"  # so ends the reason of a failure that might have passed
 BLOCK = 20  # items between two looks at whether the question is decided
 Plan = list["Question"]
+START = b'{"id": "'  # of every row
+NEEDED = {"item", "repeat", "text", "failed", "seconds", "prompt_tokens", "answer_tokens"}
+
+
+class Answers:
+    """A file of answers, one JSON object a line, so that a run goes on where the last one stopped.
+
+    A context: one process at a time writes. A row's ``id`` is a hash of what was asked: the model
+    and where it sits, the item's words, the settings, the number of the repeat. How an answer is
+    marked is not part of it, so a task can be marked by another rule without asking again.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.out = -1
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> "Answers":
+        self.out = records.open_locked(self.file, 0o600)
+        try:
+            for row in records.read(self.file):
+                self._keep(row)
+            records.end_last_line(self.out, self.file, START)
+        except OSError as error:
+            os.close(self.out)
+            raise ValueError(f"{self.file}: cannot be read ({error.strerror})") from None
+        except BaseException:
+            os.close(self.out)
+            raise
+        return self
+
+    def __exit__(self, *error) -> None:
+        os.close(self.out)
+
+    def add(self, config: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+        """Write one row, whole or not at all, and return it."""
+        row = {"id": records.identity(config), **config, **reply}
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        records.write_line(self.out, self.file, line)
+        self._keep(row)
+        return row
+
+    def has(self, config: dict[str, Any]) -> bool:
+        """Whether this was asked and answered. What failed is asked again."""
+        row = self.rows.get(records.identity(config))
+        return row is not None and not row["failed"]
+
+    def row(self, config: dict[str, Any]) -> dict[str, Any] | None:
+        """The row of what was asked."""
+        return self.rows.get(records.identity(config))
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        if not isinstance(row.get("id"), str) or not row.keys() >= NEEDED:
+            raise ValueError(f"{self.file}: holds rows that are no answers; name another --output")
+        before = self.rows.get(row["id"])
+        if before is None or before["failed"]:  # an answer stays, whatever fails later
+            self.rows[row["id"]] = row
 
 
 @dataclass(frozen=True)
@@ -114,7 +172,7 @@ def ask_all(
                 todo = [question for question in block if not answers.has(question.config)]
                 hopeful = any(answers.has(question.config) for question in questions)
                 for question, reply in _asked(model, todo, settings, hopeful, local):
-                    answers.add(question.config, reply.as_dict())
+                    answers.add(question.config, vars(reply))
                     watch.replied(question, reply)
                 done += block
             if watch.enough and watch.enough(plans, answers):
@@ -140,7 +198,11 @@ def _asked(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: d
             limit = SAME_PASSING if hopeful or kind.endswith(TRIED) else SAME
             if failures[kind] >= limit:
                 which = "last" if hopeful else "first"
-                raise Refused(_all_refused(model, which, failures[kind], len(todo), reply.failed))
+                option = hint(reply.failed)
+                raise Refused(
+                    f"{model}: the {which} {failures[kind]} of {len(todo)} requests all failed: "
+                    f"{reply.failed}" + (f"; try {option}" if option else "")
+                )
         return
     if model not in local:
         from sizewise.models import load
@@ -152,11 +214,6 @@ def _asked(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: d
         )
     for question in todo:
         yield question, local[model].ask(question.prompt, draw_seed(question, settings.seed))
-
-
-def _all_refused(model: Model, which: str, failures: int, number: int, reason: str) -> str:
-    help_ = f"; try {option}" if (option := hint(reason)) else ""
-    return f"{model}: the {which} {failures} of {number} requests all failed: {reason}{help_}"
 
 
 def _from_endpoint(model: Model, todo: Plan, settings: Settings) -> Iterator:
@@ -188,7 +245,7 @@ def _from_endpoint(model: Model, todo: Plan, settings: Settings) -> Iterator:
         threading.Thread(target=work, daemon=True).start()
     try:
         for _ in todo:
-            question, reply = _next(done)
+            question, reply = done.get()
             if isinstance(reply, Exception):
                 raise reply
             yield question, reply
@@ -198,14 +255,6 @@ def _from_endpoint(model: Model, todo: Plan, settings: Settings) -> Iterator:
             done.get_nowait()
 
 
-def _next(done: queue.Queue):
-    while True:
-        try:
-            return done.get(timeout=PAUSE)
-        except queue.Empty:
-            continue
-
-
 def draw_seed(question: Question, seed: int) -> int:
     """A seed of its own for each draw: a run that was stopped draws what it would have drawn."""
     text = f"{seed} {question.item.name} {question.repeat}"
@@ -213,12 +262,3 @@ def draw_seed(question: Question, seed: int) -> int:
         text += f" {question.wording}"
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big")
-
-
-def unanswered(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The rows without an answer that counts, by what came of them: failed, cut or filtered."""
-    sorted_: dict[str, list[dict[str, Any]]] = {"failed": [], "cut": [], "filtered": []}
-    for row in rows:
-        if (came := outcome(row)) != "answered":
-            sorted_[came].append(row)
-    return sorted_

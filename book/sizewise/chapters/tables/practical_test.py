@@ -51,7 +51,7 @@ def ask(local: Local, config: Row, items: list[tasks.Item]) -> list[Row]:
     rows = []
     for question in run.plan(Model(config["model"]), items, settings):
         reply = local.ask(question.prompt, run.draw_seed(question, settings.seed))
-        rows.append(question.config | reply.as_dict())
+        rows.append(question.config | vars(reply))
     return rows
 
 
