@@ -7,9 +7,34 @@ nothing has to be interleaved. Three bits are two planes: the low two bits in d 
 the high bit in d / 8.
 """
 
+from dataclasses import dataclass, fields
+from typing import Any
+
 from sizewise.validation import whole
 
 PLANES = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 8: (8,)}  # width of each plane, low bits first
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What a code stores of vectors (...): tensors by name, None for those that it has not."""
+
+    packed: Any  # uint8 (..., bytes), or the numbers themselves
+    norms: Any = None  # (...): the norm times the code's scale
+    signs: Any = None  # uint8 (..., dim / 8), of a sketch
+    residuals: Any = None  # (...): norm of what the centroids leave
+    scales: Any = None
+    zeros: Any = None  # the value of code 0
+
+    def tensors(self) -> dict[str, Any]:
+        """Those that are there."""
+        every = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: tensor for name, tensor in every.items() if tensor is not None}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
 
 
 def width(bits: int, d: int) -> int:

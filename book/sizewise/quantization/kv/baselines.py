@@ -7,25 +7,9 @@ KIVI (Liu et al. 2024) for keys by channel and values by token; e4m3 is the 8-bi
 Micikevicius et al. 2022.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 from sizewise.quantization import packing
+from sizewise.quantization.packing import Coded
 from sizewise.validation import whole
-
-
-@dataclass(frozen=True)
-class Coded:
-    """What is stored of vectors (..., tokens, dim)."""
-
-    packed: Any  # uint8, or float8 for fp8
-    scales: Any = None
-    zeros: Any = None  # the value of code 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(p.nbytes for p in (self.packed, self.scales, self.zeros) if p is not None)
 
 
 class PerToken:
@@ -40,7 +24,9 @@ class PerToken:
 
     def encode(self, x) -> Coded:
         codes, scales, zeros = _even(_checked(x, self.dim), self.bits, -1)
-        return Coded(packing._pack(codes, self.bits), scales, zeros)  # scales (..., tokens, 1)
+        return Coded(
+            packing._pack(codes, self.bits), scales=scales, zeros=zeros
+        )  # scales (..., tokens, 1)
 
     def decode(self, coded: Coded, dtype=None):
         codes = packing.unpack(coded.packed, self.bits, self.dim).float()
@@ -64,10 +50,12 @@ class PerChannel:
 
         x = _checked(x, self.dim)
         if not x.shape[-2]:
-            return Coded(packing._pack(x.byte(), self.bits), x.half(), x.half())
+            return Coded(packing._pack(x.byte(), self.bits), scales=x.half(), zeros=x.half())
         parts = [_even(part, self.bits, -2) for part in x.split(self.group, -2)]
         codes, scales, zeros = (torch.cat(subset, -2) for subset in zip(*parts, strict=True))
-        return Coded(packing._pack(codes, self.bits), scales, zeros)  # scales (..., groups, dim)
+        return Coded(
+            packing._pack(codes, self.bits), scales=scales, zeros=zeros
+        )  # scales (..., groups, dim)
 
     def decode(self, coded: Coded, dtype=None):
         codes = packing.unpack(coded.packed, self.bits, self.dim).float()
@@ -101,7 +89,7 @@ class EightBit:
             codes = scaled.round_().clamp_(-127, 127).to(torch.int8).view(torch.uint8)
         else:
             codes = scaled.clamp_(-448, 448).to(torch.float8_e4m3fn)
-        return Coded(codes, scales[..., 0])
+        return Coded(codes, scales=scales[..., 0])
 
     def decode(self, coded: Coded, dtype=None):
         import torch

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from sizewise.quantization.packing import Coded
 from sizewise.units import unknown
 from sizewise.validation import whole
 
@@ -21,26 +22,16 @@ from .rope import Rope
 
 GROUP = 32  # tokens that share a channel's range: KIVI, Liu et al. 2024
 SLACK = 64  # tokens; buffers grow by an eighth, in steps of this
-FIELDS = ("packed", "norms", "signs", "residuals", "scales", "zeros")
 
 
 class Plain:
     """Vectors as they are, or in another type."""
 
     def encode(self, x):
-        return Stored(x)
+        return Coded(x)
 
     def decode(self, coded, dtype=None):
         return coded.packed if dtype is None else coded.packed.to(dtype)
-
-
-class Stored:
-    """Fields of a method by name, None for those it lacks."""
-
-    def __init__(self, packed, **others):
-        self.packed = packed
-        for name in FIELDS[1:]:
-            setattr(self, name, others.get(name))
 
 
 @dataclass(frozen=True)
@@ -213,9 +204,7 @@ class Store:
             if self.mean is None:  # of these tokens, for good: codes of later ones rely on it
                 self.mean = x.float().mean(2, keepdim=True).to(x.dtype)  # (batch, heads, 1, d)
             x = x - self.mean
-        coded = self.codec.encode(x)
-        present = {field: getattr(coded, field, None) for field in FIELDS}
-        present = {name: tensor for name, tensor in present.items() if tensor is not None}
+        present = self.codec.encode(x).tensors()
         if not self.buffers:
             self.buffers = {
                 name: tensor.new_empty((*tensor.shape[:2], 0, *tensor.shape[3:]))
@@ -234,7 +223,7 @@ class Store:
         fields = {
             name: self.buffers[name][:, :, self._span(name, start, end)] for name in self.buffers
         }
-        x = self.codec.decode(Stored(**fields), dtype)
+        x = self.codec.decode(Coded(**fields), dtype)
         if self.mean is not None:
             x = x + self.mean.to(x.dtype)
         if self.remedy.rope is not None:

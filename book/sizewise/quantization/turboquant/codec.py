@@ -18,33 +18,16 @@ published has the codebook of the Gaussian limit; here all variants share that o
 """
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any
 
 from sizewise import units
 from sizewise.quantization import packing
+from sizewise.quantization.packing import Coded
 from sizewise.validation import whole
 
 from . import lloyd_max, rotations
 
 VARIANTS = ("mse", "prod", "prod-orthogonal", "norm-corrected", "eden-biased", "eden-unbiased")
 CHUNK = {"cpu": 2**18, "cuda": 2**25}  # coordinates at once: what a core's cache holds
-
-
-@dataclass(frozen=True)
-class Codes:
-    """What is stored of vectors of some leading shape (...): see `TurboQuant.encode`."""
-
-    packed: Any  # uint8 (..., bytes)
-    norms: Any  # float16 (...): the norm times the variant's scale
-    signs: Any = None  # uint8 (..., dim / 8), of the sketch; prod only
-    residuals: Any = None  # float16 (...): norm of what the centroids leave; prod only
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        parts = (getattr(self, field.name) for field in fields(self))
-        return sum(part.numel() * part.element_size() for part in parts if part is not None)
 
 
 class TurboQuant:
@@ -83,7 +66,7 @@ class TurboQuant:
         self._on = {}  # the tables on other devices
         self._sketch = self._draw_sketch() if self.sketched else None
 
-    def encode(self, x) -> Codes:
+    def encode(self, x) -> Coded:
         """Vectors x (..., dim) of any floating dtype to codes; ``x`` is left as it is.
 
         Norms are stored in float16, and in float32 where one, with its scale, exceeds 65,504. A
@@ -108,9 +91,9 @@ class TurboQuant:
                 signs[current], left = self._leftover(y, length, norms[-1], codes)
                 residuals.append(_stored(left))
         parts = (packed, _joined(norms, x), signs, _joined(residuals, x) if residuals else None)
-        return Codes(*(p if p is None else p.view((*lead, *p.shape[1:])) for p in parts))
+        return Coded(*(p if p is None else p.view((*lead, *p.shape[1:])) for p in parts))
 
-    def decode(self, codes: Codes, dtype=None):
+    def decode(self, codes: Coded, dtype=None):
         """Codes to vectors (..., dim), of float32 if no dtype is said."""
         import torch
 
