@@ -16,7 +16,7 @@ from .lookup import centroids, words_of
 
 LOG2E = 1.4426950408889634
 BLOCK, WARPS, STAGES = 128, 4, 3  # of a tile: no other takes fewer instructions a value
-RESIDENT = 3  # programs that a multiprocessor's shared memory holds at once, with these tiles
+RESIDENT = 3  # programs that a multiprocessor's registers and shared memory hold, plain ones too
 UNITS = 132  # multiprocessors of an H100 or H200
 MOST = 512  # splits of one sequence: they are merged in one tile
 COLUMNS = 16  # of a program that rotates: batch 1 has few queries, so many share a rotation
@@ -184,13 +184,13 @@ def split_kernel(
         tl.store(out + 3 * VW, o3 * scale[:, None], mask=inside_group[:, None])
 
 
-def splits_for(programs: int, tokens: int, block: int, resident: int) -> int:
+def splits_for(programs: int, tokens: int, block: int) -> int:
     """Shares of each sequence, so that ``programs`` times as many fill the device at once.
 
     No share is shorter than a tile. A multiprocessor that holds several programs hides the loads of
     one behind the work of another.
     """
-    return max(1, min(resident * UNITS // programs, triton.cdiv(tokens, block), MOST))
+    return max(1, min(RESIDENT * UNITS // programs, triton.cdiv(tokens, block), MOST))
 
 
 def attend(query, keys: Packed, values: Packed, lengths, scale: float, block, splits, dtype):
@@ -199,7 +199,7 @@ def attend(query, keys: Packed, values: Packed, lengths, scale: float, block, sp
     kv_heads, capacity = keys.codes.shape[1:3]
     # Centroids come times sqrt(d), so that they are near one in fp16.
     q, size = rotate(query, keys, scale * LOG2E * d**-0.5)
-    splits = splits or splits_for(batch * kv_heads, capacity, block, RESIDENT)
+    splits = splits or splits_for(batch * kv_heads, capacity, block)
     partial, lse = partials(batch * heads, splits, d, query.device)
     split_kernel[(batch * kv_heads, splits)](
         q,

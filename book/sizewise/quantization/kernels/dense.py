@@ -21,7 +21,7 @@ from .decode import (
     splits_for,
 )
 
-BLOCK, RESIDENT = 64, 4  # tokens of a tile, and programs a multiprocessor: see `decode`
+BLOCK = 64  # tokens of a tile
 
 
 # Splits vary with the shape: no new compilation for each number of them.
@@ -102,7 +102,7 @@ def attend(query, keys, values, lengths, *, scales=(None, None), block=BLOCK, sp
     scaled = scales[0] is not None
     widen = keys.dtype in (torch.float8_e4m3fn, torch.int8)
     q = query.contiguous() if widen else query.contiguous().to(keys.dtype)
-    splits = splits or splits_for(batch * kv_heads, tokens, block, RESIDENT)
+    splits = splits or splits_for(batch * kv_heads, tokens, block)
     partial, lse = partials(batch * heads, splits, d, query.device)
     dense_kernel[(batch * kv_heads, splits)](
         q,
