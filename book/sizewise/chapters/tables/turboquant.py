@@ -94,13 +94,12 @@ def lines(rows, model: str):
 
 
 def complete(rows) -> list[str]:
-    """Models with TurboQuant in its own mode at four, three and two bits, and KIVI in its own."""
+    """Models with four bits of TurboQuant and of KIVI, each in its own mode; other widths vary."""
+    both = {"TurboQuant", "KIVI"}
     return [
         model
         for model in rows["model"].unique()
-        if {(name, width) for name in ("TurboQuant", "KIVI") for width in (4, 2)}
-        | {("TurboQuant", 3)}
-        <= set(lines(rows, model)[["method", "keys_bits"]].itertuples(index=False, name=None))
+        if both <= set(lines(rows, model).query("keys_bits == 4")["method"])
     ]
 
 
@@ -133,6 +132,29 @@ def equal_bytes(rows):
         tables.append(ours.assign(**columns))
     names = ["model", "method", "width", "bits", "KIVI's bits", "added", "KIVI", "better"]
     return pd.concat(tables, ignore_index=True)[names]
+
+
+def side_by_side(equal):
+    """Of `equal_bytes` a row a model and width: what TurboQuant adds, so too centred, and KIVI."""
+    plain = equal[equal["method"] == "TurboQuant"].set_index(["model", "width"])
+    out = equal[equal["method"] == "TurboQuant, mean out"].set_index(["model", "width"])["added"]
+    columns = {
+        "bits": plain["bits"],
+        "TurboQuant": plain["added"],
+        "with its mean key taken out": out.reindex(plain.index),
+        "KIVI": plain["KIVI"],
+        "KIVI's bits": plain["KIVI's bits"],
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
+def wins(equal, method: str) -> str:
+    """In how many comparisons of `equal_bytes` a method is better, model by model, in words."""
+    counts = [
+        f"{(rows['better'] == method).sum()} of {len(rows)} comparisons on {MODELS[model]}"
+        for model, rows in equal.groupby("model", sort=False)
+    ]
+    return " and ".join(counts)
 
 
 def sinks(rows):
@@ -201,13 +223,13 @@ def against_announcement(rows, own, mode: str) -> pd.DataFrame:
     """What was announced, measured here and published of vLLM: bits, times smaller, loss.
 
     ``rows`` have all tokens packed, ``own`` those of ``mode``, a way with its bits left open.
-    Where several models were measured stand the least and the most. vLLM's presets leave the
+    Where several ``models`` were measured stand the least and the most. vLLM's presets leave the
     first and last two layers plain.
     """
     said = announced()
     preset = kv_cache.fact("turboquant-vllm-perplexity")["figures"]
     capacity = kv_cache.fact("turboquant-vllm-study")["figures"]["capacity_4_bits"]["value"]
-    table = [("announced", said["bits"], f"{said['times_smaller']:g} or more", "none")]
+    table = [("announced", said["bits"], None, f"{said['times_smaller']:g} or more", "none")]
     measured = [
         *(("all packed", rows, "TurboQuant {}", bits) for bits in (4, 3)),
         *(("first and newest tokens plain", own, mode, bits) for bits in (4, 3, 2)),
@@ -215,11 +237,12 @@ def against_announcement(rows, own, mode: str) -> pd.DataFrame:
     for label, source, name, bits in measured:
         subset = source[source["way"] == name.format(bits)]
         smaller = _ends(16 / subset["bits"], "{:.1f}".format)
-        table.append((f"here, {label}", bits, smaller, _ends(subset[CHANGE], percent)))
+        loss = _ends(subset[CHANGE], percent)
+        table.append((f"here, {label}", bits, len(subset), smaller, loss))
     for bits, smaller in ((4, f"{capacity:g}"), (3, "")):
         added_there = percent(preset[f"{bits}_bits"]["value"])
-        table.append(("vLLM, four layers plain", bits, smaller, added_there))
-    columns = ["TurboQuant", "bits a code", "times smaller than bf16", "perplexity added"]
+        table.append(("vLLM, four layers plain", bits, None, smaller, added_there))
+    columns = ["TurboQuant", "bits a code", "models", "times smaller than bf16", "perplexity added"]
     return pd.DataFrame(table, columns=columns)
 
 
