@@ -19,16 +19,7 @@ def slowdown(axes, table) -> str:
         axes.plot(rows["batch"], rows["ratio"], color=colour)
         top = rows.loc[rows["ratio"].idxmax()]
         tops.append(f"{model} {top['ratio']:.1f} at {top['batch']:,.0f}")
-        # Curves lie inside each other: their names stand beside them, in the order of their tops.
-        height = 0.94 - 0.085 * place
-        axes.annotate(
-            f"{model} {top['ratio']:.1f}",
-            (0.99, height),
-            xycoords="axes fraction",
-            ha="right",
-            va="top",
-            color=colour,
-        )
+        _in_the_margin(axes, f"{model} {top['ratio']:.1f}×", colour, 0.91 - 0.085 * place)
     axes.axhline(1, color=INK, linewidth=0.8)
     axes.set_ylim(0.5, 1.12 * table["ratio"].max())
     axes.set_ylabel("times as long as the dense model")
@@ -44,12 +35,10 @@ def reached(axes, table) -> str:
 
     ``table`` has ``shape``, ``batch`` and ``share``.
     """
-    heights, shares = (0.7, 0.5, 0.3), []
+    shares = []
     for place, (shape, rows) in enumerate(table.groupby("shape", sort=False)):
-        colour, height = COLOURS[place], heights[place % len(heights)]
-        axes.plot(rows["batch"], 100 * rows["share"], color=colour)
-        at = rows.iloc[(rows["share"] - height).abs().argmin()]
-        beside(axes, shape, at["batch"], 100 * at["share"], colour, dx=7, dy=-2, va="top")
+        axes.plot(rows["batch"], 100 * rows["share"], color=COLOURS[place])
+        _in_the_margin(axes, f"{shape} experts", COLOURS[place], 0.5 - 0.1 * place)
         at = rows.iloc[(rows["batch"] - 64).abs().argmin()]
         shares.append(f"{shape} {at['share']:.0%}")
     axes.set_ylim(0, 102)
@@ -82,6 +71,11 @@ def dollars(axes, table, listed: float, name: str) -> str:
     axes.set_ylabel("$ a million output tokens")
     _batches(axes)
     return f"Falling bands of dollars for a million output tokens: {'; '.join(ends)}."
+
+
+def _in_the_margin(axes, text: str, colour: str, height: float) -> None:
+    """A name at the right, at a share of the height: curves lie too close for names on them."""
+    beside(axes, text, 0.99, height, colour, dx=0, ha="right", xycoords="axes fraction")
 
 
 def _batches(axes) -> None:

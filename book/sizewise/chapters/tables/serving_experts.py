@@ -163,10 +163,10 @@ def entrance_fee(models: dict[str, SparseModel], device, format: str, price):
         lines.append(
             {
                 "model": name,
-                "stored / active": model.total / model.active,
-                "weights": memory.weights_bytes(model.count.total, format),
                 f"fewest {device.name}": devices,
                 "dollars an hour": Range.of(price, "price").high * devices,
+                "weights": memory.weights_bytes(model.count.total, format),
+                "stored / active": model.total / model.active,
             }
         )
     return pd.DataFrame(lines)
