@@ -97,7 +97,8 @@ def address(url: str) -> str:
     where = ""
     try:
         parts = urlsplit(url.strip())
-        where = _told(parts.scheme, parts.hostname)
+        if parts.hostname and re.fullmatch(r"[\w.:-]+", parts.hostname):  # nothing secret in it
+            where = f"{parts.scheme}://{parts.hostname}: "
         bare = bool(parts.hostname) and parts.scheme in ("http", "https") and parts.port != 0
     except ValueError:
         bare = False
@@ -113,11 +114,6 @@ def address(url: str) -> str:
     if not path.endswith(CALL):
         path += CALL
     return f"{parts.scheme}://{parts.netloc.lower()}{path}"
-
-
-def _told(scheme: str, host: str | None) -> str:
-    """The beginning of a message on an address, as far as it holds nothing secret."""
-    return f"{scheme}://{host}: " if host and re.fullmatch(r"[\w.:-]+", host) else ""
 
 
 def _split(name: str, endpoint: str) -> tuple[str, str | None]:

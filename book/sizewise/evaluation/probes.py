@@ -104,24 +104,21 @@ def counts(train: Sequence[str], test: Sequence[str]):
     bags = [
         [Counter(re.findall(WORD, entry.casefold())) for entry in group] for group in (train, test)
     ]
-    names = {
-        word: column for column, word in enumerate(sorted({w for bag in bags[0] for w in bag}))
-    }
+    names = {word: column for column, word in enumerate(sorted(set().union(*bags[0])))}
     if not names:
         raise ValueError("the training texts hold no word")
-    records_made = []
+    matrices = []
     for group in bags:
-        result = [
+        entries = [
             (row, names[word], times)
             for row, bag in enumerate(group)
             for word, times in bag.items()
             if word in names
         ]
-        rows, columns, values = zip(*result, strict=True) if result else ((), (), ())
-        places = np.array(rows, int), np.array(columns, int)
+        rows, columns, values = np.array(entries, int).reshape(-1, 3).T
         shape = len(group), len(names)
-        records_made.append(csr_array((np.array(values, float), places), shape=shape))
-    return tuple(records_made)
+        matrices.append(csr_array((values.astype(float), (rows, columns)), shape=shape))
+    return tuple(matrices)
 
 
 def naive_bayes(train, labels, test) -> np.ndarray:
