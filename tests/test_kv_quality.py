@@ -389,9 +389,7 @@ def test_at_equal_bytes_kivi_is_read_between_its_widths(rows):
     beside = turboquant.side_by_side(table).set_index("width")
     assert beside.loc[2, "with its mean key taken out"] == 0.3
     assert math.isnan(beside.loc[3, "with its mean key taken out"])
-    assert turboquant.wins(table.assign(model="smollm2-135m"), "KIVI") == (
-        "2 of 3 comparisons on SmolLM2 135M"
-    )
+    assert turboquant.wins(table.assign(model="smollm2-135m"), "KIVI") == ("2 of 3 on SmolLM2 135M")
 
 
 def test_first_tokens_plain_stand_beside_the_same_without(rows):

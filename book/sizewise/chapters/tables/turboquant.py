@@ -151,7 +151,7 @@ def side_by_side(equal):
 def wins(equal, method: str) -> str:
     """In how many comparisons of `equal_bytes` a method is better, model by model, in words."""
     counts = [
-        f"{(rows['better'] == method).sum()} of {len(rows)} comparisons on {MODELS[model]}"
+        f"{(rows['better'] == method).sum()} of {len(rows)} on {MODELS[model]}"
         for model, rows in equal.groupby("model", sort=False)
     ]
     return " and ".join(counts)
