@@ -133,7 +133,10 @@ def run(command: list[str], cwd: Path) -> None:
 
     Raises subprocess.CalledProcessError if it fails.
     """
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # no __pycache__ in book/_ext
+    environment = os.environ | {
+        "PYTHONDONTWRITEBYTECODE": "1",  # no __pycache__ in book/_ext
+        "SIZEWISE_JOBS": str(min(4, os.cpu_count() or 1)),
+    }
     done = subprocess.run(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -9,10 +9,13 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import os
 import re
 import shutil
 import sysconfig
+from multiprocessing import util
 from pathlib import Path
+from types import SimpleNamespace
 
 import sizewise_figures
 import sizewise_search
@@ -90,6 +93,8 @@ def setup(app: Sphinx) -> dict:
     use_installed_node()
     app.config.html_use_index = False  # the glossary is in order of the alphabet already
     sizewise_search.connect(app)
+    app.parallel = int(os.environ.get("SIZEWISE_JOBS", 1))  # jupyter-book has no option for it
+    app.connect("env-before-read-docs", allow_parallel)
     app.connect("autodoc-process-docstring", keep_bars)
     app.connect("doctree-resolved", show_results_first)
     app.connect("html-page-context", add_scripts)
@@ -100,6 +105,13 @@ def setup(app: Sphinx) -> dict:
     # ... and before sphinx_external_toc writes a bare redirect of its own.
     app.connect("build-finished", finish_pages, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def allow_parallel(app, env, docnames) -> None:
+    """Say for two extensions that don't that pages may be read side by side: they look at none."""
+    for name in ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering"):
+        if name in app.extensions:
+            app.extensions[name].parallel_read_safe = True
 
 
 def keep_bars(app, kind, name, subject, options, lines) -> None:
@@ -137,6 +149,11 @@ def use_installed_node() -> None:
     katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0  # seconds; 5 is short on a busy machine
     # A socket file is tried once, perhaps before node listens on it; a port until it answers.
     katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
+    # Where pages are written side by side each process has a server of its own, and ends it.
+    os.register_at_fork(after_in_child=lambda: setattr(katex.KaTeXServer, "katex_server", None))
+    katex.atexit = SimpleNamespace(
+        register=lambda end, server: util.Finalize(None, end, (server,), exitpriority=1)
+    )
 
 
 def add_scripts(app, pagename, templatename, context, doctree) -> None:

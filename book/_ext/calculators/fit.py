@@ -678,7 +678,7 @@ CALCULATOR = Calculator(
             missing=NO_POWER,
         ),
         Result(
-            "Energy for a million tokens, expected",
+            "Energy for a million tokens, expected (longer, but at less than full power)",
             ("forecast_joules",),
             "energy",
             missing=NO_POWER,

@@ -83,15 +83,16 @@ def _largest(calculator: Calculator, case: dict, limit, scope: dict) -> int | No
     """The largest value of a field with which the case still needs no more than its devices."""
 
     def holds(value: int) -> bool:
-        return _steps(calculator, case | {limit.field: value})["needed"] <= scope["devices"]
+        scope_of_value = _steps(calculator, case | {limit.field: value}, until="needed")
+        return scope_of_value["needed"] <= scope["devices"]
 
     size = deployment.last_holding(holds, limit.most)
     bound = scope.get(limit.bound)
     return min(size, bound) if size and bound else size
 
 
-def _steps(calculator: Calculator, given: dict) -> dict:
-    """The steps' values for every field's value."""
+def _steps(calculator: Calculator, given: dict, until: str = "") -> dict:
+    """The steps' values for every field's value, those after ``until`` left out."""
     scope = {calculator.rows: calculator.tables[calculator.rows]()} if calculator.rows else {}
     for one in calculator.fields:
         if one.kind == "choice":
@@ -110,6 +111,8 @@ def _steps(calculator: Calculator, given: dict) -> dict:
     scope = _opened(scope, {})
     for step in calculator.steps:
         _apply(step, scope, step.over.split(".") if step.over else [])
+        if step.name == until:
+            break
     return scope
 
 

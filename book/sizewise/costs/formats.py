@@ -8,6 +8,7 @@ format each kind of tensor gets; `weights` counts the bytes.
 import fnmatch
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from sizewise import units
@@ -137,11 +138,13 @@ CACHES = _table(
 )
 
 
+@cache
 def weight_format(name: str | Format) -> Format:
     """A weight format by name or alias, or as it is. Raises ValueError with the nearest name."""
     return _lookup("weight format", name, WEIGHTS)
 
 
+@cache
 def cache_format(name: str | Format) -> Format:
     """A cache format by name or alias, or as it is. Raises ValueError with the nearest name."""
     return _lookup("cache format", name, CACHES)
