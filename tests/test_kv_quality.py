@@ -392,20 +392,6 @@ def test_at_equal_bytes_kivi_is_read_between_its_widths(rows):
     assert turboquant.wins(table.assign(model="smollm2-135m"), "KIVI") == ("2 of 3 on SmolLM2 135M")
 
 
-def test_first_tokens_plain_stand_beside_the_same_without(rows):
-    table = rows(
-        recorded(change=0.2),
-        recorded(sink=4, plain="bf16", change=0.1),
-        recorded(**OWN, **width(2), change=0.31),
-        recorded(**OWN, **width(2), sink=4, change=0.3),
-        recorded(**OWN, **width(3), sink=4),
-    )
-    pairs = turboquant.sinks(table)
-    assert pairs["way"].tolist() == ["TurboQuant 4", "TurboQuant 2, newest 32 plain"]
-    assert pairs["without"].tolist() == [0.2, 0.31]
-    assert pairs["with_first"].tolist() == [0.1, 0.3]
-
-
 def test_advice_is_the_fewest_bits_within_the_loss_in_every_model(rows):
     table = rows(
         *(recorded(model=model, **KIVI, bits=4.75, change=0.01) for model in "ab"),

@@ -157,24 +157,6 @@ def wins(equal, method: str) -> str:
     return " and ".join(counts)
 
 
-def sinks(rows):
-    """Rows that leave the first tokens plain beside those that do so in nothing else.
-
-    One row a model and way: the perplexity added ``without`` and ``with_first`` plain tokens.
-    """
-    others = [name for name in IDENTITY if name not in ("sink", "plain")]
-    plain = rows[rows["sink"].fillna(0) == 0].assign(**{name: rows[name] for name in others})
-    pairs = rows[rows["sink"] > 0].merge(plain, on=others, suffixes=("_with", "_without"))
-    return pd.DataFrame(
-        {
-            "model": pairs["model"],
-            "way": pairs["way_without"],
-            "without": pairs[f"{CHANGE}_without"],
-            "with_first": pairs[f"{CHANGE}_with"],
-        }
-    )
-
-
 def advice(rows, tolerances):
     """For each loss that is accepted, the way of fewest bits that stays within it in every model.
 
