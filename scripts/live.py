@@ -47,7 +47,6 @@ CHAPTERS = (
     "scaling-laws",
     "serving-experts",
     "small-versus-large",
-    "weight-quantization",
 )
 
 
