@@ -83,8 +83,6 @@ SCRIPTS = {
     "terms.js": "std-term",
     "figures.js": "sw-figure",
 }
-# Pages that nobody should be led to from elsewhere.
-UNLISTED = {"search"}
 NO_INDEX = '<meta name="robots" content="noindex">\n'
 
 
@@ -130,8 +128,7 @@ def show_results_first(app, doctree, docname) -> None:
         if "tag_hide-input" in cell["classes"]:
             cell.children.reverse()
     for parent in {id(cell.parent): cell.parent for cell in cells}.values():
-        is_cell = lambda node: node in cells  # noqa: E731
-        runs = [list(run) for _, run in itertools.groupby(parent.children, is_cell)]
+        runs = [list(run) for _, run in itertools.groupby(parent.children, cells.__contains__)]
         parent.children = [node for run in runs for node in sorted(run, key=shows_nothing)]
 
 
@@ -172,12 +169,10 @@ def add_scripts(app, pagename, templatename, context, doctree) -> None:
 
 def name_page(app, pagename, templatename, context, doctree) -> None:
     """Call the front page by the question that it asks first, and keep helpers out of engines."""
-    if pagename in UNLISTED:
+    if pagename == "search":  # nobody should be led to it from elsewhere
         context["metatags"] = context.get("metatags", "") + NO_INDEX
-    question = (
-        doctree and pagename == app.config.master_doc and next(doctree.findall(nodes.strong), None)
-    )
-    if question:
+    if doctree and pagename == app.config.master_doc:
+        question = next(doctree.findall(nodes.strong))
         context["title"] = html.escape(question.astext())
 
 
@@ -186,18 +181,14 @@ def drop_scripts(app, pagename, templatename, context, doctree) -> None:
     scripts, seen = [], set()
     for script in context.get("script_files", []):
         body = getattr(script, "attributes", {}).get("body")
-        if "thebe" in f"{getattr(script, 'filename', script)}{body or ''}".lower():
-            continue
-        if body and body in seen:
+        loads_thebe = "thebe" in f"{getattr(script, 'filename', script)}{body or ''}".lower()
+        if loads_thebe or (body and body in seen):
             continue
         seen.add(body)
         scripts.append(script)
     context["script_files"] = scripts
-    context["css_files"] = [
-        style
-        for style in context.get("css_files", [])
-        if "thebe" not in str(getattr(style, "filename", style))
-    ]
+    styles = context.get("css_files", [])
+    context["css_files"] = [s for s in styles if "thebe" not in str(getattr(s, "filename", s))]
 
 
 def report_bad_formulas(app, pagename, templatename, context, doctree) -> None:
