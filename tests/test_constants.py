@@ -1,13 +1,9 @@
 """Constants and defaults that a tolerance elsewhere would not miss, against their definitions."""
 
 import pytest
-from sizewise.costs import memory, roofline, training
+from sizewise.costs import memory, roofline
 from sizewise.data import catalog
 from sizewise.models import parameters
-
-
-def test_a_year_is_the_julian_one():
-    assert training.SECONDS_A_YEAR == 31_557_600  # IAU: 365.25 days of 86,400 s
 
 
 @pytest.mark.parametrize(

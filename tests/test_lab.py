@@ -150,7 +150,7 @@ def test_the_ordinary_clients_are_asked_and_run_nothing(tmp_path, monkeypatch, r
     wanted = package(tmp_path / "a.tgz", b"words", registry=registry_name)
     commands = []
 
-    def client(command, progress):
+    def client(command):
         commands.append(command)
         into = command[command.index("--dest" if "--dest" in command else "--pack-destination") + 1]
         Path(into, "a.tgz").write_bytes(b"words")
