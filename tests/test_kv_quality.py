@@ -415,10 +415,14 @@ def test_the_announcement_stands_beside_what_was_measured(rows):
     own = rows(*(recorded(**OWN, sink=4, **width(b), bits=b + 1, change=0.01) for b in (4, 3, 2)))
     mode = "TurboQuant {}, first 4 plain, newest 32 plain"
     table = turboquant.against_announcement(packed, own, mode)
+    assert table.loc[1, ["smaller", "smaller_most", "lost", "lost_most"]].tolist() == pytest.approx(
+        [16 / 4.25, 16 / 4.25, 0.05, 1.7]
+    )
+    table = turboquant.in_print(table)
     assert table["bits a code"].tolist() == [3, 4, 3, 4, 3, 2, 4, 3]
     assert table["models"].tolist()[1:6] == [2, 1, 1, 1, 1]
-    assert table["times smaller than bf16"].tolist()[:4] == ["6 or more", "3.8", "4.9", "3.2"]
-    assert table["perplexity added"].tolist()[:3] == ["none", "+5.0% to +170%", "+24.0%"]
+    assert table["times smaller than bf16"].tolist()[:4] == ["6.0", "3.8", "4.9", "3.2"]
+    assert table["perplexity added"].tolist()[:3] == ["+0.0%", "+5.0% to +170%", "+24.0%"]
     assert table["perplexity added"].tolist()[-2:] == ["+2.7%", "+20.6%"]
 
 

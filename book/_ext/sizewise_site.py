@@ -171,8 +171,8 @@ def name_page(app, pagename, templatename, context, doctree) -> None:
     """Call the front page by the question that it asks first, and keep helpers out of engines."""
     if pagename == "search":  # nobody should be led to it from elsewhere
         context["metatags"] = context.get("metatags", "") + NO_INDEX
-    if doctree and pagename == app.config.master_doc:
-        question = next(doctree.findall(nodes.strong))
+    front = doctree and pagename == app.config.master_doc
+    if front and (question := next(doctree.findall(nodes.strong), None)):
         context["title"] = html.escape(question.astext())
 
 

@@ -40,6 +40,30 @@ def hardware(axes, table, factor: float) -> None:
     axes.set_ylabel("times less memory in all")
 
 
+def promise(axes, table) -> None:
+    """Loss over times smaller: what was announced, and what was measured, by mode and bits.
+
+    ``table`` is `tables.turboquant.against_announcement`; a bar spans the models measured.
+    """
+    table = table.dropna(subset="smaller")
+    for colour, (mode, rows) in zip(COLOURS, table.groupby("mode", sort=False), strict=False):
+        middle = (rows["smaller"] + rows["smaller_most"]) / 2
+        axes.vlines(middle, rows["lost"], rows["lost_most"], color=colour, linewidth=6, alpha=0.4)
+        for name in ("lost", "lost_most"):
+            axes.plot(middle, rows[name], "o", color=colour)
+        for x, row in zip(middle, rows.itertuples(), strict=True):
+            beside(axes, f"{row.bits:.0f} bits", x, row.lost_most, colour, 7)
+        axes.plot([], [], "o", color=colour, label=mode)
+    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_ylim(-0.002, 2 * table["lost_most"].max())
+    axes.set_yticks([0, 0.01, 0.1, 1], ["0", "1%", "10%", "100%"])
+    axes.minorticks_off()
+    axes.set_xlim(right=1.12 * table["smaller_most"].max())
+    axes.set_xlabel("times smaller than bf16")
+    axes.set_ylabel("perplexity added")
+    axes.figure.legend(loc="outside upper left", ncols=1)
+
+
 def distortion(axes, codebook, sampled) -> None:
     """Error over bits: exact (line), sampled inner products (points), between the bounds.
 

@@ -205,32 +205,44 @@ def against_announcement(rows, own, mode: str) -> pd.DataFrame:
     """What was announced, measured here and published of vLLM: bits, times smaller, loss.
 
     ``rows`` have all tokens packed, ``own`` those of ``mode``, a way with its bits left open.
-    Where several ``models`` were measured stand the least and the most. vLLM's presets leave the
-    first and last two layers plain.
+    ``smaller`` and ``lost`` end in the least and the most of ``models`` measured. vLLM's presets
+    leave the first and last two layers plain.
     """
     said = announced()
     preset = kv_cache.fact("turboquant-vllm-perplexity")["figures"]
     capacity = kv_cache.fact("turboquant-vllm-study")["figures"]["capacity_4_bits"]["value"]
-    table = [("announced", said["bits"], None, f"{said['times_smaller']:g} or more", "none")]
+    table = [("announced", said["bits"], None, *[said["times_smaller"]] * 2, 0.0, 0.0)]
     measured = [
         *(("all packed", rows, "TurboQuant {}", bits) for bits in (4, 3)),
         *(("first and newest tokens plain", own, mode, bits) for bits in (4, 3, 2)),
     ]
     for label, source, name, bits in measured:
         subset = source[source["way"] == name.format(bits)]
-        smaller = _ends(16 / subset["bits"], "{:.1f}".format)
-        loss = _ends(subset[CHANGE], percent)
-        table.append((f"here, {label}", bits, len(subset), smaller, loss))
-    for bits, smaller in ((4, f"{capacity:g}"), (3, "")):
-        added_there = percent(preset[f"{bits}_bits"]["value"])
-        table.append(("vLLM, four layers plain", bits, None, smaller, added_there))
-    columns = ["TurboQuant", "bits a code", "models", "times smaller than bf16", "perplexity added"]
-    return pd.DataFrame(table, columns=columns)
+        ends = [f(values) for values in (16 / subset["bits"], subset[CHANGE]) for f in (min, max)]
+        table.append((f"here, {label}", bits, len(subset), *ends))
+    for bits, smaller in ((4, capacity), (3, np.nan)):
+        lost = preset[f"{bits}_bits"]["value"]
+        table.append(("vLLM, four layers plain", bits, None, smaller, smaller, lost, lost))
+    names = ["mode", "bits", "models", "smaller", "smaller_most", "lost", "lost_most"]
+    return pd.DataFrame(table, columns=names)
 
 
-def _ends(values, text) -> str:
-    """The least and the most of some values, or the one that both are."""
-    return " to ".join(dict.fromkeys((text(values.min()), text(values.max()))))
+def in_print(table) -> pd.DataFrame:
+    """`against_announcement` as the page prints it: the least to the most of each."""
+    ends = {
+        "times smaller than bf16": ("smaller", "{:.1f}".format),
+        "perplexity added": ("lost", percent),
+    }
+    first = table[["mode", "bits", "models"]]
+    return first.set_axis(["TurboQuant", "bits a code", "models"], axis=1).assign(
+        **{
+            head: [
+                " to ".join(dict.fromkeys(text(value) for value in pair if value == value))
+                for pair in zip(table[name], table[f"{name}_most"], strict=True)
+            ]
+            for head, (name, text) in ends.items()
+        }
+    )
 
 
 def percent(value: float) -> str:
