@@ -47,6 +47,7 @@ CHAPTERS = (
     "scaling-laws",
     "serving-experts",
     "small-versus-large",
+    "weight-quantization",
 )
 
 
