@@ -104,12 +104,12 @@ def _sums(table, top: str, bottom: str | None, by: str):
         if name not in table:
             raise ValueError(f"the table has no column {name!r}; it has {', '.join(table)}")
     grouped = table.groupby(by, sort=True)
-    tops = grouped[top].sum(skipna=False).astype(float)
-    bottoms = (grouped[bottom].sum(skipna=False) if bottom else grouped.size()).astype(float)
+    tops = grouped[top].sum().astype(float)
+    bottoms = (grouped[bottom].sum() if bottom else grouped.size()).astype(float)
     if len(tops) < LEAST:
         raise ValueError(f"an interval needs {LEAST} of column {by!r}, got {len(tops)}")
-    for column, values in ((top, tops), (bottom, bottoms)):
-        if not np.isfinite(values).all():
+    for column in filter(None, (top, bottom)):  # a sum would pass over what is missing
+        if not np.isfinite(table[column].astype(float)).all():
             raise ValueError(f"column {column!r} holds a number that is not finite")
     if not (bottoms > 0).all():
         raise ValueError(f"column {bottom!r} must be above 0 in each {by}")
