@@ -27,6 +27,12 @@ def show(value) -> None:
     outputs.append(text or f"<pre>{html.escape(repr(value))}</pre>")
 
 
+def show_all(*values, **_) -> None:
+    """What IPython's display does: it gives nothing back that a cell could end in."""
+    for value in values:
+        show(value)
+
+
 def stand_in(name: str, **members) -> None:
     module = sys.modules[name] = types.ModuleType(name)
     module.__dict__.update(members)
@@ -36,7 +42,7 @@ def install() -> None:
     """Put the stand-ins where the library imports them from."""
     stand_in("myst_nb", glue=lambda name, value, display=True: None)
     stand_in("IPython", get_ipython=lambda: None, version_info=(8, 24, 0))
-    stand_in("IPython.display", display=lambda *values, **_: [show(value) for value in values])
+    stand_in("IPython.display", display=show_all)
     stand_in("yaml", SafeLoader=None, load=read, safe_load=read)
 
 
