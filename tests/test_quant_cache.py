@@ -171,22 +171,6 @@ def test_a_prompt_in_chunks_leaves_the_cache_of_a_prompt_in_one(method):
             torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["turboquant", "kivi", "plain"])
-def test_a_crop_brings_back_the_shorter_cache(method):
-    cache, short = (TurboQuantCache(config(1), keys=method, values=method) for _ in range(2))
-    k, v = states(100)
-    cache.update(k, v, 0)
-    cache.crop(-41)
-    assert cache.get_seq_length() == 59
-    short.update(k[:, :, :59], v[:, :, :59], 0)
-    item = states(1, seed=7)
-    got, expected = cache.update(*item, 0), short.update(*item, 0)
-    for x, y in zip(got, expected, strict=True):
-        assert x.shape == y.shape
-        bound = 1e-6 if method != "kivi" else 0.6  # the cut group waits as it was decoded
-        assert float((x - y).abs().max()) <= bound
-
-
 def test_rows_follow_their_beams():
     cache = TurboQuantCache(config(1), residual=3)
     k, v = states(10, batch=3)
@@ -215,7 +199,6 @@ def test_a_reset_cache_is_empty():
 @pytest.mark.parametrize("chunk", [1, 5, 40])
 def test_a_windowed_layer_gives_back_what_the_plain_windowed_layer_does(chunk):
     family = models.spec("windowed", 64, context=64)  # windows of 16
-    from sizewise.models import config as configs
 
     built_config = configs.build(family)
     packed, plain = TurboQuantCache(built_config, bits=8), DynamicCache(config=built_config)
@@ -235,26 +218,6 @@ def test_a_windowed_layer_gives_back_what_the_plain_windowed_layer_does(chunk):
     window = packed.layers[0]
     assert window.nbytes == 2 * heads * 15 * (dim + 2)
     assert held_bytes(packed.trim()) == packed.nbytes
-
-
-def test_a_window_that_lost_tokens_cannot_be_cropped_unless_it_records():
-    built_config = configs.build(models.spec("windowed", 64))
-    heads, dim = built_config.num_key_value_heads, built_config.head_dim
-    k = torch.randn(1, heads, 40, dim)
-    cache = TurboQuantCache(built_config)
-    cache.update(k, k, 0)
-    with pytest.raises(RuntimeError, match="activate_past_recording"):
-        cache.layers[0].crop(-1)
-    keeping = TurboQuantCache(built_config)
-    keeping.activate_past_recording()
-    keeping.update(k, k, 0)
-    keeping.layers[0].crop(-3)
-    assert keeping.layers[0].get_seq_length() == 37
-    shorter = TurboQuantCache(built_config)
-    shorter.update(k[:, :, :37], k[:, :, :37], 0)
-    item = torch.randn(1, heads, 1, dim)
-    for x, y in zip(keeping.update(item, item, 0), shorter.update(item, item, 0), strict=True):
-        torch.testing.assert_close(x, y)
 
 
 # ------------------------------------------------------------------ models
@@ -358,12 +321,6 @@ def test_models_that_keep_something_else_are_refused_by_name(family, fields, wor
         TurboQuantCache(getattr(transformers, family)(num_hidden_layers=4, **fields))
 
 
-def test_a_positive_crop_is_refused():
-    cache = TurboQuantCache(config(1))
-    with pytest.raises(ValueError, match="crop takes 0 or a negative"):
-        cache.crop(3)
-
-
 # --- keys with a constant part, plain tokens, large norms
 
 
@@ -460,10 +417,6 @@ def test_first_and_newest_tokens_stay_as_they_are_and_are_counted(chunk):
     assert torch.equal(keys[:, :, -8:], exact[:, :, -8:])
     assert not torch.equal(keys[:, :, 4:-8], exact[:, :, 4:-8])
     assert cache.trim().nbytes == 2 * 2 * (12 * 128 + 28 * (16 + 2))
-    cache.crop(-30)
-    repeated = through(cache, x[:, :, 10:], chunk)
-    assert torch.equal(repeated[:, :, :4], exact[:, :, :4])
-    assert repeated.shape == keys.shape
 
 
 def test_a_window_drops_its_oldest_plain_tokens_too():

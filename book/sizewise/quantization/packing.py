@@ -102,6 +102,30 @@ def _pack(codes, bits: int):
     return packed
 
 
+def checked(x, dim: int):
+    """``x``, if it holds vectors (..., dim). Raises ValueError for anything else."""
+    import torch
+
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.dim():
+        raise ValueError("vectors must be a tensor of floating-point numbers")
+    if x.shape[-1] != dim:
+        raise ValueError(f"this code is for vectors of {dim}, got {x.shape[-1]}")
+    return x
+
+
+def half(values):
+    """Norms or scales in float16, or all as they are where one is past its range.
+
+    Raises ValueError for what is not finite.
+    """
+    narrow = values.half()
+    if bool(narrow.isfinite().all()):
+        return narrow
+    if not bool(values.isfinite().all()):
+        raise ValueError("a vector holds what is not a finite number")
+    return values
+
+
 def _check(bits: int, d: int) -> None:
     if bits not in PLANES:
         raise ValueError(f"codes have {', '.join(map(str, PLANES))} bits, got {bits!r}")

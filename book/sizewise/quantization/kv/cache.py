@@ -20,8 +20,8 @@ from sizewise.units import unknown
 from sizewise.validation import whole
 
 from . import rope
-from .layers import PackedLayer, PackedWindowLayer
-from .store import Remedy, Store, codec, methods
+from .layers import PackedLayer
+from .store import Store, codec
 
 CENTERS = (None, "mean", "rope")
 
@@ -64,27 +64,28 @@ class TurboQuantCache(Cache):
             raise unknown("way to center keys", center, CENTERS[1:])
         whole("the residual window", residual, least=0), whole("the sink", sink, least=0)
         sides = {"keys": keys, "values": values}
-        self.methods = {side: _method(side, choice, bits) for side, choice in sides.items()}
-        for side, (method, width) in self.methods.items():
-            codec(method, width, 64, side, rotation, seed)  # bad options are refused here
+        self.methods = {}
+        for side, choice in sides.items():
+            pair = choice if isinstance(choice, tuple | list) else (choice or "turboquant", bits)
+            self.methods[side] = pair[0], 8 if pair[0] in ("int8", "fp8") else pair[1]
+            codec(*self.methods[side], 64, side, rotation, seed)  # bad options are refused here
 
         def maker(number: int):
             rotary = rope.of_layer(config, number) if center == "rope" else None
-            remedies = {"keys": Remedy(center is not None, rotary), "values": Remedy()}
+            centered = {"keys": (center is not None, rotary), "values": (False, None)}
 
             def make(side: str, dim: int) -> Store:
                 coder = codec(*self.methods[side], dim, side, rotation, seed)
-                return Store(coder, residual, sink, kinds[plain], remedies[side])
+                return Store(coder, residual, sink, kinds[plain], *centered[side])
 
             return make
 
         layers = []
         for number, layer in enumerate(_plain_layers(config)):
             kind = type(layer).__name__
-            if kind == "DynamicLayer":
-                layers.append(PackedLayer(maker(number)))
-            elif kind == "DynamicSlidingWindowLayer":
-                layers.append(PackedWindowLayer(maker(number), layer.sliding_window))
+            if kind in ("DynamicLayer", "DynamicSlidingWindowLayer"):
+                window = getattr(layer, "sliding_window", None)
+                layers.append(PackedLayer(maker(number), window))
             elif kind == "DummyLayer":  # shares another layer's cache
                 layers.append(layer)
             else:
@@ -125,14 +126,6 @@ def held_bytes(cache) -> int:
                 storage = tensor.untyped_storage()
                 observed[storage.data_ptr()] = storage.nbytes()
     return sum(observed.values())
-
-
-def _method(side: str, choice, bits: int) -> tuple[str, int]:
-    """(method, bits) of a side."""
-    method, width = choice if isinstance(choice, tuple | list) else (choice or "turboquant", bits)
-    if method not in methods():
-        codec(method, 4, 64, side, "haar", 0)  # raises, with the nearest name
-    return str(method), 8 if method in ("int8", "fp8") else whole(f"the bits of {side}", width, 16)
 
 
 def _plain_layers(config) -> list:

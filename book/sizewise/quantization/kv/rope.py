@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rope:
-    """``theta`` and the width ``dim`` of a head, all of whose channels are turned."""
+    """``theta``; all channels of a head are turned."""
 
     theta: float
-    dim: int
 
     def apply(self, x, start: int):
         """x (..., tokens, d), the first of which stands at position ``start``."""
@@ -25,7 +24,7 @@ class Rope:
     def _turned(self, x, start: int, sign: int):
         import torch
 
-        half = self.dim // 2
+        half = x.shape[-1] // 2
         position = torch.arange(start, start + x.shape[-2], dtype=torch.float64)
         rate = self.theta ** (-torch.arange(half, dtype=torch.float64) / half)
         angle = position[:, None] * rate  # (tokens, d / 2)
@@ -45,8 +44,7 @@ def of_layer(config, layer: int) -> Rope:
     kinds = getattr(text, "layer_types", None)
     if kinds and kinds[layer] in settings:  # one a kind of layer, as in Gemma 3
         settings = settings[kinds[layer]]
-    dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     kind, share = settings.get("rope_type", "default"), settings.get("partial_rotary_factor", 1)
     if kind != "default" or share != 1:
         raise ValueError(f"{text.model_type} has a rotary embedding of type {kind!r}: not undone")
-    return Rope(float(settings["rope_theta"]), dim)
+    return Rope(float(settings["rope_theta"]))

@@ -39,6 +39,8 @@ class TurboQuant:
     for bits other than 1, 2, 3, 4 and 8 (prod: 1 to 4).
     """
 
+    group = 1  # vectors that are coded together
+
     def __init__(
         self,
         dim: int,
@@ -63,7 +65,6 @@ class TurboQuant:
         built = lloyd_max.lloyd_max(self.code_bits, self.dim) if self.code_bits else None
         self.codebook = torch.tensor(built.centroids if built else [0.0], dtype=torch.float32)
         self.boundaries = torch.tensor(built.boundaries if built else [], dtype=torch.float32)
-        self._on = {}  # the tables on other devices
         self._sketch = self._draw_sketch() if self.sketched else None
 
     def encode(self, x) -> Coded:
@@ -75,7 +76,7 @@ class TurboQuant:
         """
         import torch
 
-        self._expect(x)
+        packing.checked(x, self.dim)
         lead, flat = x.shape[:-1], x.detach().reshape(-1, self.dim)  # (n, dim)
         n, built = len(flat), {"dtype": torch.uint8, "device": x.device}
         packed = torch.empty((n, self.dim * self.code_bits // 8), **built)
@@ -84,13 +85,15 @@ class TurboQuant:
         for current in self._chunks(n, x.device):
             y, length = self._directions(flat[current])
             codes = self._nearest(y)  # uint8 (rows, dim)
-            norms.append(_stored(self._scaled(length, y, codes)))
+            norms.append(packing.half(self._scaled(length, y, codes)))
             if codes is not None:
                 packed[current] = packing._pack(codes, self.code_bits)
             if self.sketched:
                 signs[current], left = self._leftover(y, length, norms[-1], codes)
-                residuals.append(_stored(left))
-        parts = (packed, _joined(norms, x), signs, _joined(residuals, x) if residuals else None)
+                residuals.append(packing.half(left))
+        # Of float32 if one chunk's are.
+        sketch = (signs, torch.cat(residuals)) if self.sketched else (None, None)
+        parts = (packed, torch.cat(norms), *sketch)
         return Coded(*(p if p is None else p.view((*lead, *p.shape[1:])) for p in parts))
 
     def decode(self, codes: Coded, dtype=None):
@@ -114,7 +117,7 @@ class TurboQuant:
 
     def _chunks(self, n: int, device):
         rows = max(1, CHUNK.get(device.type, CHUNK["cuda"]) // self.dim)
-        return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
+        return [slice(start, min(start + rows, n)) for start in range(0, max(n, 1), rows)]
 
     def _directions(self, x):
         """Rotated unit vectors, float32 (rows, dim), and norms (rows,)."""
@@ -133,7 +136,7 @@ class TurboQuant:
         if not self.code_bits:
             return None
         if y.device.type != "cpu":
-            return torch.bucketize(y, self._table("boundaries", y), out_int32=True).byte()
+            return torch.bucketize(y, self.boundaries.to(y.device), out_int32=True).byte()
         # A pass of numpy a boundary: its comparisons are vectorized, a binary search is not.
         import numpy
 
@@ -147,13 +150,12 @@ class TurboQuant:
 
     def _centroids(self, codes):
         """float32 (rows, dim) of codes."""
-        table = self._table("codebook", codes)
         if codes.device.type == "cpu":
             import numpy
             import torch
 
-            return torch.from_numpy(numpy.take(table.numpy(), codes.numpy()))
-        return table.index_select(0, codes.reshape(-1).int()).view(codes.shape)
+            return torch.from_numpy(numpy.take(self.codebook.numpy(), codes.numpy()))
+        return self.codebook.to(codes.device)[codes.int()]
 
     def _scaled(self, length, y, codes):
         """The norm to store, with the variant's scale: float32 (rows,)."""
@@ -204,39 +206,3 @@ class TurboQuant:
             mean = float(lloyd_max.lloyd_max(1, self.dim).centroids[1])
         self._sketch_scale = 1 / (self.dim * mean)
         return rotations._Tables(s=s)
-
-    def _table(self, name: str, like):
-        if like.device.type == "cpu":
-            return getattr(self, name)
-        position = (name, like.device)
-        if position not in self._on:
-            self._on[position] = getattr(self, name).to(like.device)
-        return self._on[position]
-
-    def _expect(self, x) -> None:
-        import torch
-
-        if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.dim():
-            raise ValueError("vectors must be a tensor of floating-point numbers")
-        if x.shape[-1] != self.dim:
-            raise ValueError(f"this code is for vectors of {self.dim}, got {x.shape[-1]}")
-
-
-def _stored(norms):
-    """Norms in float16, or as they are where one is past its range; see `TurboQuant.encode`."""
-    import torch
-
-    half = norms.half()
-    if bool(torch.isfinite(half).all()):
-        return half
-    if not bool(torch.isfinite(norms).all()):
-        raise ValueError("a vector holds what is not a finite number")
-    return norms
-
-
-def _joined(parts: list, like):
-    """Parts (rows,) one after another; of float32 if one is."""
-    import torch
-
-    empty = torch.empty(0, dtype=torch.float16, device=like.device)
-    return torch.cat(parts) if parts else empty

@@ -13,7 +13,7 @@ vector that the rotation was not made from.
 
 import hashlib
 import math
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from sizewise import units
 from sizewise.validation import whole
@@ -94,6 +94,7 @@ class Hadamard:
 
     def __init__(self, dim: int, seed: int = 0):
         import numpy
+        from scipy.linalg import hadamard
 
         self.dim, self.seed = dim, seed
         self.block = dim & -dim
@@ -109,8 +110,8 @@ class Hadamard:
             signs=signs,
             order=order,
             back=numpy.argsort(order),
-            low=_sylvester(low) / math.sqrt(self.block),
-            high=_sylvester(self._high),
+            low=hadamard(low) / math.sqrt(self.block),
+            high=hadamard(self._high, float),
         )
 
     def apply(self, x):
@@ -173,17 +174,6 @@ class _Tables:
 @lru_cache(16)
 def _made(kind: str, dim: int, seed: int):
     return Haar(dim, seed) if kind == "haar" else Hadamard(dim, seed)
-
-
-@cache
-def _sylvester(n: int):
-    """The Hadamard matrix of order n, a power of two, by Sylvester's doubling; float64 (n, n)."""
-    import numpy
-
-    h = numpy.ones((1, 1))
-    while len(h) < n:
-        h = numpy.block([[h, h], [h, -h]])
-    return h
 
 
 def _floating(x, dim: int):
