@@ -13,16 +13,18 @@ import argparse
 import copy
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sizewise import validation
 from sizewise.data import records
+from sizewise.evaluation import likelihood
 from sizewise.experiments import engine
-from sizewise.quantization import quality, tensor_bytes
+from sizewise.quantization import tensor_bytes
 from sizewise.quantization.weights import calibrated, convert, layers
 from sizewise.stats import bootstrap
 from sizewise.units import unknown
@@ -48,6 +50,15 @@ LAB_TEXTS = ("validation", "bbc")  # of what it was trained on, and news that it
 CALIBRATION = 32  # windows for GPTQ and AWQ, none of those measured
 PROBED, TRAINED, TESTED = "rotten-tomatoes", 500, 500
 NEIGHBOURS = 10
+# Two see changes that the loss hides, since a model can be right for other reasons (Dutta et al.
+# 2024, "Accuracy is Not All You Need"): the divergence from the original, and how often both would
+# choose the same token.
+MEASURES = {
+    "nats_per_token": ("nats", "tokens", 1.0),
+    "bits_per_byte": likelihood.BITS_PER_BYTE,
+    "kl": ("kl", "tokens", 1.0),
+    "agreement": ("agree", "tokens", 1.0),
+}
 
 
 # --- the rows
@@ -109,6 +120,78 @@ def _read(form: str, text: str, context: int, documents: int) -> Row:
     return {"format": form, "text": text, "context": context, "documents": documents, "seed": 0}
 
 
+# --- samples
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Windows of text: tokens (n, T), bytes of their targets (n, T - 1), whose document (n,)."""
+
+    windows: np.ndarray
+    bytes: np.ndarray
+    document: np.ndarray
+
+
+def of_texts(tokenizer, texts: Iterable[str], context: int, documents: int) -> Sample:
+    """The first window of each of the first ``documents`` texts that fill one.
+
+    One window a document: two of one document tell less than one each of two.
+    Raises ValueError if fewer texts are long enough.
+    """
+    validation.whole("the documents", documents, 100_000, bootstrap.LEAST)
+    result = []
+    for text in texts:
+        # No token is shorter than a byte; a text of a few times the window's tokens fills it.
+        subset = text[: 16 * context]
+        try:
+            windows, sizes, _ = likelihood.documents(tokenizer, [subset], context)
+        except ValueError:
+            continue
+        result.append((windows[0], sizes[0]))
+        if len(result) == documents:
+            break
+    if len(result) < documents:
+        raise ValueError(f"only {len(result)} texts have a window of {context} tokens")
+    windows, sizes = (np.stack(part) for part in zip(*result, strict=True))
+    return Sample(windows, sizes, np.arange(documents))
+
+
+def of_tokens(tokens, context: int, number: int) -> Sample:
+    """``number`` windows spread evenly over the validation side of a laboratory's text."""
+    from sizewise.training import batches
+
+    ids, targets = (part.numpy() for part in batches.fixed(tokens.validation, context, number))
+    windows = np.concatenate([ids, targets[:, -1:]], 1)  # (n, context + 1)
+    sizes = tokens.bytes_of[targets].astype(np.int64)  # (n, context)
+    return Sample(windows, sizes, np.arange(len(windows)))
+
+
+def scored(model, sample: Sample, reference=None):
+    """One row a window: `likelihood.measure` on a sample."""
+    columns = {"bytes_of_targets": sample.bytes, "document": sample.document}
+    return likelihood.measure(model, sample.windows, **columns, reference=reference)
+
+
+def compare(table, original, *, seed: int = 0) -> dict[str, Any]:
+    """The measured columns of ``data/weight_quality.md`` from what `scored` gave for a model.
+
+    ``table`` was measured against the model that ``original`` is the table of; where both are one
+    table it is the model itself, whose divergence is 0. Raises ValueError for a model that gave
+    a number that is not finite.
+    """
+    if table is original:
+        table = table.assign(kl=0.0, agree=table["tokens"])
+    result: dict[str, Any] = {
+        "documents": int(table["document"].nunique()),
+        "tokens_scored": int(table["tokens"].sum()),
+        "bytes_scored": int(table["bytes"].sum()),
+    }
+    for name, columns in MEASURES.items():
+        result |= bootstrap.ratio(table, *columns, seed=seed).columns(name)
+    added = bootstrap.paired(table, original, *likelihood.BITS_PER_BYTE, seed=seed)
+    return result | added.difference.columns("loss_change")
+
+
 # --- models
 
 
@@ -118,7 +201,7 @@ class Subject:
 
     name: str
     model: Any
-    sample: Callable[[int, int, str], quality.Sample]  # (context, documents, text)
+    sample: Callable[[int, int, str], Sample]  # (context, documents, text)
     calibration: Callable[[int], np.ndarray]  # (context) -> windows
     weights_sha256: str
     tokenizer: Any = None
@@ -140,8 +223,8 @@ def named(name: str, tokens: int | None = None, context: int | None = None) -> S
 
     loaded = pretrained.load(name, dtype="fp32")
 
-    def sample(context: int, documents: int, text: str) -> quality.Sample:
-        return quality.of_texts(loaded.tokenizer, corpora.fixed(text), context, documents)
+    def sample(context: int, documents: int, text: str) -> Sample:
+        return of_texts(loaded.tokenizer, corpora.fixed(text), context, documents)
 
     def calibration(context: int) -> np.ndarray:
         return sample(context, CALIBRATION, "brown").windows
@@ -163,9 +246,9 @@ def _laboratory(name: str, tokens: int, context: int) -> Subject:
 
     trained = checkpoints.trained(lab_run(name, tokens, context))
 
-    def sample(context: int, documents: int, text: str) -> quality.Sample:
+    def sample(context: int, documents: int, text: str) -> Sample:
         if text == LAB_TEXTS[0]:
-            return quality.of_tokens(trained.tokens, context, documents)
+            return of_tokens(trained.tokens, context, documents)
         return _news(trained.tokens, context, documents, text)
 
     def calibration(context: int) -> np.ndarray:
@@ -174,7 +257,7 @@ def _laboratory(name: str, tokens: int, context: int) -> Subject:
     return Subject(name, trained.model.eval(), sample, calibration, trained.sha256)
 
 
-def _news(tokens, context: int, documents: int, text: str) -> quality.Sample:
+def _news(tokens, context: int, documents: int, text: str) -> Sample:
     """The first window of each of some labelled texts, by the laboratory's own tokenizer."""
     from sizewise.evaluation import corpora
     from sizewise.training import tokenizer
@@ -189,9 +272,7 @@ def _news(tokens, context: int, documents: int, text: str) -> quality.Sample:
     else:
         raise ValueError(f"only {len(windows)} texts of {text} have {context + 1} tokens")
     windows = np.array(windows, np.int64)
-    return quality.Sample(
-        windows, tokens.bytes_of[windows[:, 1:]].astype(np.int64), np.arange(documents)
-    )
+    return Sample(windows, tokens.bytes_of[windows[:, 1:]].astype(np.int64), np.arange(documents))
 
 
 # --- language models
@@ -340,8 +421,8 @@ def compared(row: Row, model) -> Row:
     sample, before = _original(key)
     table = before
     if model is not subject(row).model:
-        table = quality.measure(model, sample, subject(row).model)
-    measured = quality.compare(table, before, seed=row["seed"])
+        table = scored(model, sample, subject(row).model)
+    measured = compare(table, before, seed=row["seed"])
     return {name: value for name, value in measured.items() if name != "documents"}
 
 
@@ -356,7 +437,7 @@ def _original(key: tuple):
         row.pop("trained_context")
     chosen = subject(row)
     sample = chosen.sample(row["context"], row["documents"], row["text"])
-    return sample, quality.measure(chosen.model, sample)
+    return sample, scored(chosen.model, sample)
 
 
 def stored(row: Row) -> Row:

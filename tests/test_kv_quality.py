@@ -14,7 +14,7 @@ from sizewise.costs import memory, roofline
 from sizewise.data import catalog, records
 from sizewise.evaluation import likelihood
 from sizewise.models import parameters
-from sizewise.quantization.kv import evaluate, store
+from sizewise.quantization.kv import store
 from sizewise.quantization.kv.cache import TurboQuantCache
 from sizewise.quantization.turboquant import lloyd_max
 
@@ -56,11 +56,11 @@ def model():
 
 @pytest.fixture(scope="module")
 def reference(model):
-    return evaluate.original(model, WINDOWS, chunk=16)
+    return cache_trials.read_plain(model, WINDOWS, chunk=16)
 
 
 def read(model, reference, chunk=16, **stored):
-    return evaluate.measure(
+    return cache_trials.read_through(
         model,
         WINDOWS,
         lambda: TurboQuantCache(model.config, **stored),
@@ -136,7 +136,7 @@ def test_windowed_layers_hold_their_window():
     model = small(
         "Gemma3Text", sliding_window=16, layer_types=["sliding_attention", "full_attention"]
     )
-    reference = evaluate.original(model, WINDOWS, chunk=8)
+    reference = cache_trials.read_plain(model, WINDOWS, chunk=8)
     result = read(model, reference, 8, keys="plain", values="plain")
     assert reference.values == 2 * 2 * (15 + 64) * 16
     assert result.bytes == 4 * reference.values
@@ -145,18 +145,18 @@ def test_windowed_layers_hold_their_window():
 
 def test_what_cannot_be_compared_is_refused(model, reference):
     with pytest.raises(ValueError, match="reference read"):
-        evaluate.measure(
+        cache_trials.read_through(
             model, WINDOWS[:2], lambda: None, reference, bytes_of_targets=BYTES, document=DOCUMENT
         )
     with pytest.raises(ValueError, match="must be full"):
-        evaluate.original(model, np.where(np.arange(65) > 60, likelihood.PADDING, WINDOWS))
+        cache_trials.read_plain(model, np.where(np.arange(65) > 60, likelihood.PADDING, WINDOWS))
     capped = small("Gemma2", layer_types=["full_attention"] * 2)
     with pytest.raises(ValueError, match="final_logit_softcapping"):
-        evaluate.original(capped, WINDOWS)
+        cache_trials.read_plain(capped, WINDOWS)
 
 
 def test_keys_and_values_are_those_of_the_cache(model):
-    result = evaluate.keys_and_values(model, WINDOWS, chunk=8)
+    result = cache_trials.keys_and_values(model, WINDOWS, chunk=8)
     cache = transformers.DynamicCache(config=model.config)
     with torch.no_grad():
         model(input_ids=torch.from_numpy(WINDOWS[:, :-1]), past_key_values=cache)
@@ -514,13 +514,11 @@ def script():
 @pytest.fixture
 def subject(script, monkeypatch):
     """A tiny model in the place of a pretrained one."""
-    from sizewise.quantization import quality
-
     tiny = small()
 
     def sample(context, documents, text):
         subset = np.random.default_rng(len(text)).integers(0, VOCAB, (documents, context))
-        return quality.Sample(
+        return weight_quality.Sample(
             subset, np.ones((documents, context - 1), np.int64), np.arange(documents)
         )
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.chapters.tables import floor_and_silicon, weight_quantization
 from sizewise.data import records
-from sizewise.quantization import quality
 from sizewise.quantization.weights import convert
 from sizewise.stats import bootstrap
 from torch import nn
@@ -116,7 +115,7 @@ class Bigram(nn.Module):
 
 def sample_of(windows):
     windows = np.array(windows)
-    return quality.Sample(
+    return weight_quality.Sample(
         windows, np.full((len(windows), windows.shape[1] - 1), 2), np.arange(len(windows))
     )
 
@@ -124,9 +123,9 @@ def sample_of(windows):
 def test_the_measured_columns_are_the_ones_worked_by_hand():
     even, tilted = np.zeros((2, 2)), np.log([[0.8, 0.2], [0.8, 0.2]])
     sample = sample_of([[0, 0, 0, 1], [1, 0, 0, 0]])
-    original = quality.measure(Bigram(even), sample)
-    table = quality.measure(Bigram(tilted), sample, Bigram(even))
-    result = quality.compare(table, original)
+    original = weight_quality.scored(Bigram(even), sample)
+    table = weight_quality.scored(Bigram(tilted), sample, Bigram(even))
+    result = weight_quality.compare(table, original)
     nats = -(5 * math.log(0.8) + math.log(0.2)) / 6
     assert result["nats_per_token"] == pytest.approx(nats)
     assert result["bits_per_byte"] == pytest.approx(nats / math.log(2) / 2)
@@ -138,8 +137,8 @@ def test_the_measured_columns_are_the_ones_worked_by_hand():
 
 def test_a_model_compared_with_itself_has_changed_nothing():
     sample = sample_of([[0, 1, 1], [1, 0, 1], [0, 0, 1]])
-    table = quality.measure(Bigram([[0.0, 1.0], [2.0, 0.0]]), sample)
-    result = quality.compare(table, table)
+    table = weight_quality.scored(Bigram([[0.0, 1.0], [2.0, 0.0]]), sample)
+    result = weight_quality.compare(table, table)
     assert (result["kl"], result["agreement"], result["loss_change"]) == (0, 1, 0)
     assert result["loss_change_low"] == result["loss_change_high"] == 0
 
@@ -168,7 +167,7 @@ def tiny(monkeypatch):
     text = SimpleNamespace(validation=tokens, bytes_of=np.full(512, 3, np.uint16))
 
     def sample(context, documents, name):
-        return quality.of_tokens(text, context, documents)
+        return weight_quality.of_tokens(text, context, documents)
 
     def calibration(context):
         return tokens[: 8 * context].astype(np.int64).reshape(8, context)
@@ -272,7 +271,7 @@ def trials():
     draw, columns = np.random.default_rng(0), {name: [] for name in TRUTH}
     for seed in range(250):
         after, before = simulated(draw)
-        result = quality.compare(after, before, seed=seed)
+        result = weight_quality.compare(after, before, seed=seed)
         change = bootstrap.paired(after, before, "nats", "tokens", seed=seed).difference
         result |= change.through(np.expm1).columns("perplexity_change")
         for name, estimates in columns.items():
@@ -297,7 +296,7 @@ def test_an_interval_over_documents_alone_misses_what_another_rounding_costs():
         ends = (value, value - 1.96 * 0.002, value + 1.96 * 0.002)
         fewer = truth + roundings + draw.normal(0, 0.004)  # the same documents for all starts
         single.append(ends)
-        joined.append(quality.with_roundings(*ends, fewer))
+        joined.append(weight_quantization.with_roundings(*ends, fewer))
     bias, coverage = within(joined, truth)
     assert abs(bias) < 0.1
     assert 0.93 < coverage < 0.99
@@ -305,14 +304,14 @@ def test_an_interval_over_documents_alone_misses_what_another_rounding_costs():
 
 
 def test_a_cost_of_roundings_worked_by_hand():
-    value, low, high = quality.with_roundings(0.10, 0.09, 0.12, [0.2, 0.3])
+    value, low, high = weight_quantization.with_roundings(0.10, 0.09, 0.12, [0.2, 0.3])
     error = 12.7062 * 0.05  # t of one degree of freedom times the standard error of two
     assert value == pytest.approx(0.15)
     assert (low, high) == pytest.approx(
         (0.15 - math.hypot(0.01, error), 0.15 + math.hypot(0.02, error)), rel=1e-4
     )
     with pytest.raises(ValueError, match="2 starts"):
-        quality.with_roundings(0.1, 0.0, 0.2, [0.1])
+        weight_quantization.with_roundings(0.1, 0.0, 0.2, [0.1])
 
 
 def test_measured_columns_are_described(tiny):
@@ -392,7 +391,7 @@ def test_the_cost_of_a_format_covers_its_recorded_starts_or_those_of_others():
     )
     result = weight_quantization.language(table)
     assert result["lost"].tolist() == pytest.approx([0, 0.005, 0.075, 0.2])
-    by_hand = quality.with_roundings(0.10, 0.095, 0.105, [0.2, 0.3])
+    by_hand = weight_quantization.with_roundings(0.10, 0.095, 0.105, [0.2, 0.3])
     assert result.loc["nf4", ["loss_change", "loss_change_low"]].tolist() == pytest.approx(
         by_hand[:2]
     )

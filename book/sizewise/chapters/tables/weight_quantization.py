@@ -6,7 +6,6 @@ import pandas as pd
 from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.models import parameters
-from sizewise.quantization import quality
 
 NAMES = {
     "fp32": "fp32",
@@ -68,7 +67,7 @@ def language(rows, text: str = TEXTS[0]):
     for form, row in table.iterrows():
         costs[form] = [row[f"loss_change{end}"] for end in ENDS]
         if form in roundings and text == TEXTS[0]:
-            costs[form] = quality.with_roundings(*costs[form], roundings[form])
+            costs[form] = with_roundings(*costs[form], roundings[form])
         elif form not in ONE_START:
             costs[form] = _widened(*costs[form], spread, freedom)
     names = [f"loss_change{end}" for end in ENDS]
@@ -77,6 +76,24 @@ def language(rows, text: str = TEXTS[0]):
         [f"lost{end}" for end in ENDS], axis="columns"
     )
     return _labelled(table.join(lost))
+
+
+def with_roundings(value: float, low: float, high: float, starts) -> tuple[float, float, float]:
+    """A cost and its 95 % interval over documents and over where groups of weights begin.
+
+    ``value``, ``low`` and ``high`` are of one start on many documents; ``starts`` are costs of K
+    starts on fewer ones, the first of them the same start. Their mean corrects the value (which
+    is of one start alone), and its standard error, by Student's t with K - 1 degrees of freedom,
+    joins the interval over documents in quadrature. Raises ValueError for fewer than 2 starts.
+    """
+    from scipy.stats import t
+
+    starts = np.asarray(starts, float)
+    if len(starts) < 2:
+        raise ValueError(f"an interval over roundings needs 2 starts, got {len(starts)}")
+    moved = value + starts.mean() - starts[0]
+    error = t.ppf(0.975, len(starts) - 1) * starts.std(ddof=1) / len(starts) ** 0.5
+    return moved, moved - np.hypot(value - low, error), moved + np.hypot(high - value, error)
 
 
 def starts(rows) -> dict:

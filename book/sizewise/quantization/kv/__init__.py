@@ -1,1 +1,1 @@
-"""A KV cache in few bits, its baselines and its evaluation."""
+"""A KV cache in few bits, and its baselines."""
