@@ -52,10 +52,10 @@ def second_moments(model, windows: np.ndarray, paths: Iterable[str], batch: int 
     return {path: moments[path] / counts[path] for path in moments}
 
 
-def output_error(weight, other, moments) -> float:
-    """Mean squared error of a layer's outputs, summed over them: tr((W - Q) H (W - Q)^T)."""
+def output_errors(weight, other, moments):
+    """Mean squared error of each output of a layer, fp64 (out,): diag((W - Q) H (W - Q)^T)."""
     error = (weight - other).double()
-    return float((error @ moments.double() * error).sum())
+    return (error @ moments.double() * error).sum(1)
 
 
 def encode_gptq(weight, moments, bits: int) -> Tensors:
@@ -93,17 +93,15 @@ def encode_gptq(weight, moments, bits: int) -> Tensors:
             )
             errors[:, column - first] = error
         left[:, current.stop :] -= errors @ upper[current, current.stop :]
+    rounded, plain = (codes, step, offset), (nearest, nearest_step, nearest_offset)
     decode = codecs.decode_integers(bits)
-
-    def losses(codes, step, offset):
-        error = (weight - decode(codecs.stored_integers(codes, step, offset, bits))).double()
-        return (error @ moments.double() * error).sum(1)  # (out,)
-
-    worse = losses(codes, step, offset) > losses(nearest, nearest_step, nearest_offset)
-    codes[worse], step[worse], offset[worse] = (
-        part[worse] for part in (nearest, nearest_step, nearest_offset)
+    errors, least = (
+        output_errors(weight, decode(codecs.stored_integers(*parts, bits)), moments)
+        for parts in (rounded, plain)
     )
-    return codecs.stored_integers(codes, step, offset, bits)
+    for part, other in zip(rounded, plain, strict=True):
+        part[errors > least] = other[errors > least]
+    return codecs.stored_integers(*rounded, bits)
 
 
 def encode_awq(weight, moments, bits: int) -> Tensors:
@@ -123,7 +121,7 @@ def encode_awq(weight, moments, bits: int) -> Tensors:
         coded = codecs.CODECS[f"int{bits}"].encode(weight * scale.float()) | {
             "column_scales": scale
         }
-        error = output_error(weight, decode_awq(bits)(coded), moments)
+        error = float(output_errors(weight, decode_awq(bits)(coded), moments).sum())
         if error < lowest:
             best, lowest = coded, error
     return best

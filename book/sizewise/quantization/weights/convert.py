@@ -106,7 +106,7 @@ def convert(
     moments = _moments(model, form, selected, calibration)
     linear, experts = linear_layers(model), expert_matrices(model)
     weights = sum(math.prod(experts.get(path) or linear[path]) for path in selected)
-    parents, filled, names = _parents(model), {}, [path for path, _ in model.named_modules()]
+    filled, names = {}, [path for path, _ in model.named_modules()]
     with torch.no_grad():
         for number, path in enumerate(names, 1):
             module = model.get_submodule(path)
@@ -119,8 +119,10 @@ def convert(
                     module._buffers[key] = buffer.to(position)
             if path in selected:
                 layer = form.make(_as_linear(module, path), position, moments.get(path))
-                for parent, attribute in parents[path]:
-                    setattr(parent, attribute, layer)
+                for parent in list(model.modules()):  # a shared layer hangs in several places
+                    for attribute, child in parent._modules.items():
+                        if child is module:
+                            parent._modules[attribute] = layer
             for key in [key for key in module._parameters if f"{path}.{key}" in selected]:
                 _replace_experts(module, key, form, position, f"{path}.{key}")
             if progress:
@@ -253,15 +255,6 @@ def _replace_experts(module, key: str, form: Format, position, full: str) -> Non
     setattr(module, key, ExpertMatrices(coded, form.decode, transposed, parameter.dtype))
     if hasattr(module, "config"):  # other implementations multiply the 3-D parameter at once
         module.config._experts_implementation = "eager"
-
-
-def _parents(model) -> dict[str, list[tuple[Any, str]]]:
-    """Where each module hangs: a shared one in several places."""
-    places: dict[int, list] = {}
-    for parent in model.modules():
-        for attribute, child in parent._modules.items():
-            places.setdefault(id(child), []).append((parent, attribute))
-    return {path: places.get(id(module), []) for path, module in model.named_modules()}
 
 
 def _settle(module, key, full, position, cast, fill, filled, coded) -> None:
