@@ -10,13 +10,17 @@ not made again: what can be changed afterwards is no prediction. Under two minut
 """
 
 import argparse
+import os
+import re
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import gpu
 import pandas as pd
-from sizewise.benchmark import expected, kv
-from sizewise.data import kernel_tables, records
+from sizewise.benchmark import kv
+from sizewise.data import catalog, kernel_tables, records
 
 GPU = "H200"
 ROWS, BATCHES = (1, 16, 64, 1024, 4096), (8, 16, 32, 64, 128)
@@ -25,6 +29,14 @@ CACHE = 1e9  # bytes of a cache at least
 HEADS = {"num_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "window_size": 0}
 # TensorRT-LLM's fp8 products have the rounding of their inputs in them, others' have not.
 LEFT_OUT = {"fp8": "trtllm"}
+# A packed cache is read by code that turns each code into a number, so that instructions, not
+# bytes, set its ceiling.
+ISSUE = 4 * 32  # threads whose instruction a multiprocessor issues a cycle
+MULTIPLIES = 4096  # bf16 FLOPs a multiprocessor does a cycle: the datasheet's peak gives its clock
+REACHED = (0.80, 0.95)  # of the issue slots, by a loop that also waits for memory
+PLAIN = (0.95, 1.0)  # of the fastest published read of a cache, by kernels of plain numbers
+LAUNCH = 2.5e-6  # seconds of a kernel in a graph, with the tail of the one before
+LAUNCHES = {"packed": 3, "plain": 2}  # rotate, attend, merge; attend, merge
 
 
 def published(file: Path, table: str, keys: tuple[str, ...], dtype: str) -> pd.DataFrame:
@@ -72,6 +84,91 @@ def cells(file: Path) -> list[tuple[dict, dict]]:
     return result
 
 
+def instructions(bits: int) -> dict:
+    """Instructions of the decode kernel's inner loop for one stored key or value number.
+
+    Compiles `kernels.decode.split_kernel` for sm_90 (d 128, a group of 4) and counts what lies
+    between the last backward branch of its largest loop and that branch's target.
+    """
+    import triton
+    from sizewise.quantization.kernels import decode
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = decode.split_kernel.arg_names
+    constants = {"HEADS": kv.HEADS, "GROUP": 4, "ROWS": 16, "D": kv.DIM, "PERMUTE": True}
+    constants |= {"KBITS": bits, "VBITS": bits, "BLOCK": decode.BLOCK}
+    pointers = {"u8": "K V", "i32": "KT VT LENGTH", "fp16": "Q KN VN", "fp32": "SIZE PARTIAL LSE"}
+    types = {name: f"*{kind}" for kind, group in pointers.items() for name in group.split()}
+    aligned = {key: [["tt.divisibility", 16]] for key in [*types, "CAPACITY"]}
+    types |= {"SPLITS": "i32", "CAPACITY": "i32", "factor": "fp32"}
+    source = ASTSource(
+        fn=decode.split_kernel,
+        signature={name: types.get(name, "constexpr") for name in names},
+        constexprs={(names.index(name),): value for name, value in constants.items()},
+        attrs={(names.index(name),): value for name, value in aligned.items()},
+    )
+    options = {"num_warps": decode.WARPS, "num_stages": decode.STAGES}
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    tool = os.path.join(os.path.dirname(triton.__file__), "backends", "nvidia", "bin", "nvdisasm")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(compiled.asm["cubin"])
+        done = subprocess.run([tool, "-c", file.name], check=True, capture_output=True, text=True)
+    loop = longest_loop(done.stdout)
+    return {"loop": loop, "per_value": loop * decode.WARPS * 32 / (2 * decode.BLOCK * kv.DIM)}
+
+
+def longest_loop(listing: str) -> int:
+    """Instructions of the largest loop in a listing of nvdisasm."""
+    position, labels, loops = 0, {}, [0]
+    for line in listing.splitlines():
+        if label := re.match(r"(\.L_\w+):", line.strip()):
+            labels[label[1]] = position
+        elif instruction := re.match(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", line.strip()):
+            position += 1
+            branch = re.search(r"\bBRA\b.*`\((\.L_\w+)\)", instruction[1])
+            if branch and branch[1] in labels:
+                loops.append(position - labels[branch[1]])
+    return max(loops)
+
+
+def predict(method: str, shape: dict, per_value: float | None, bandwidth: float) -> tuple:
+    """(least, most) predicted seconds of one attention row on an H200.
+
+    ``per_value`` instructions a number of a packed method, None for plain ones; ``bandwidth``
+    bytes a second of the fastest published read of a cache.
+    """
+    card, size = catalog.device(GPU), kv.cache_bytes(shape | {"method": method})
+    launches, rates = LAUNCHES["plain"], [bandwidth * share for share in PLAIN]
+    if per_value is not None:
+        # A cycle is what the datasheet's peak leaves of a second.
+        issued = ISSUE * card.flops["bf16"] / MULTIPLIES  # instructions a second, of all threads
+        values = issued / per_value / kv.DIM * kv.vector_bytes(method)  # bytes a second
+        launches, rates = LAUNCHES["packed"], [min(bandwidth, values * share) for share in REACHED]
+    return LAUNCH * launches + size / max(rates), LAUNCH * launches + size / min(rates)
+
+
+def prediction(row: dict, counts: dict[int, float], bandwidth: float) -> dict:
+    """Predicted microseconds of a row, and its speed over plain caches of the same shape.
+
+    ``counts``: instructions a value by bits of a packed method.
+    """
+    per_value = counts[int(row["method"][2])] if row["method"] in kv.PACKED else None
+    low, high = predict(row["method"], row, per_value, bandwidth)
+    columns = {"us_low": 1e6 * low, "us_high": 1e6 * high}
+    for other in ("bf16", "fp8"):
+        fast, slow = predict(f"{other}-triton", row, None, bandwidth)
+        columns |= {f"over_{other}_low": fast / high, f"over_{other}_high": slow / low}
+    return columns
+
+
+def bandwidth(recorded: pd.DataFrame) -> float:
+    """Bytes a second of the fastest published read of a bf16 cache."""
+    cells = recorded.query("kind == 'published' and method == 'attend' and format == 'bf16'")
+    size = 2 * kv.HEADS * kv.vector_bytes("bf16")
+    return float((1e6 * size * cells["batch"] * cells["context"] / cells["us"]).max())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=records.path("gpu_expected"))
@@ -90,16 +187,15 @@ def main() -> None:
                 config = {"kind": "instructions", "bits": bits}
                 config |= {"block": decode.BLOCK, "warps": decode.WARPS}
                 if rows.missing([config]):
-                    rows.append(config, expected.instructions(bits), source)
-            recorded = records.read(output)
-            counts = expected.packed_counts(recorded)
-            bandwidth = expected.bandwidth(recorded)
+                    rows.append(config, instructions(bits), source)
+            recorded = pd.DataFrame(records.read(output))
+            counts = recorded.groupby("bits")["per_value"].min()  # the fewest over tunings
+            fastest = bandwidth(recorded)
             for row in gpu.attention():
                 config = {"kind": "predicted", "gpu": GPU}
                 config |= {key: row[key] for key in kv.SHAPE}
                 if rows.missing([config]):
-                    predicted = expected.predict(row["method"], row, counts, bandwidth)
-                    rows.append(config, predicted, source)
+                    rows.append(config, prediction(row, counts, fastest), source)
     except (ValueError, ImportError) as error:
         sys.exit(f"gpu_expected: {error}")
 

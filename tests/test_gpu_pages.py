@@ -4,7 +4,6 @@ The rows here are synthetic, made by this test and nowhere else.
 """
 
 import pytest
-from sizewise.benchmark import expected
 from sizewise.chapters.tables import own_gpu
 from sizewise.data import records
 from sizewise.models import parameters
@@ -89,7 +88,11 @@ def test_predictions_stand_beside_what_was_measured(recorded):
     assert table.loc["tq4", "share of a copy's speed"] == pytest.approx(2e8 / 100e-6 / 4e12)
     cell = ("tq4", 32768, 8, 4)
     names = ("method", "context", "batch", "group")
-    cited = next(r for r in expected.rows("predicted") if tuple(r[n] for n in names) == cell)
+    cited = next(
+        r
+        for r in records.read("gpu_expected")
+        if r["kind"] == "predicted" and tuple(r[n] for n in names) == cell
+    )
     wanted = f"{cited['over_bf16_low']:.2f} to {cited['over_bf16_high']:.2f}"
     assert table.loc["tq4", "predicted over bf16"] == wanted
 

@@ -9,7 +9,7 @@ from sizewise.models import parameters, random_weights
 from sizewise.quantization.weights import codecs
 
 torch = pytest.importorskip("torch")
-from sizewise.benchmark import ceilings, steps, timing, weights  # noqa: E402
+from sizewise.benchmark import ceilings, recording, steps, timing, weights  # noqa: E402
 from sizewise.benchmark.recording import Refused, Worn  # noqa: E402
 
 
@@ -25,7 +25,7 @@ def filled(built, cache, tokens):
     built.config._attn_implementation = "eager"
     own = DynamicCache(config=built.config)
     with torch.inference_mode():
-        built.model(tokens, past_key_values=own, use_cache=True)
+        built(tokens, past_key_values=own, use_cache=True)
     for layer, stored in enumerate(own.layers):
         cache.keys[layer][:, :, :-1].copy_(stored.keys)
         cache.values[layer][:, :, :-1].copy_(stored.values)
@@ -44,14 +44,14 @@ def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, tm
         path.write_text(json.dumps(config | {"num_hidden_layers": 3}))
         name = str(path)
     built = weights.build(name, "fp32", "cpu")
-    for number, gain in enumerate(built.model.parameters()):
+    for number, gain in enumerate(built.parameters()):
         if gain.ndim == 1:  # norms of many gains, so that each must be in its place
             gain.data.mul_(torch.linspace(0.5, 1.5, len(gain)) + 0.01 * number)
     step = steps.Step(built, batch, 17)
     tokens = torch.randint(built.config.vocab_size, (batch, 17))
     filled(built, step.cache, tokens[:, :-1])
     with torch.inference_mode():
-        wanted = built.model(tokens, use_cache=False).logits[:, -1]  # transformers' own attention
+        wanted = built(tokens, use_cache=False).logits[:, -1]  # transformers' own attention
     built.config._attn_implementation = steps.ATTENTION
     step.tokens.copy_(tokens[:, -1:])
     step()
@@ -63,7 +63,7 @@ def test_a_prompt_is_read_as_transformers_reads_it(tiny):
     step = steps.Step(tiny, 2, 12, tokens=12)
     tiny.config._attn_implementation = "eager"
     with torch.inference_mode():
-        wanted = tiny.model(step.tokens, use_cache=False).logits[:, -1:]
+        wanted = tiny(step.tokens, use_cache=False).logits[:, -1:]
     tiny.config._attn_implementation = steps.ATTENTION
     step()
     torch.testing.assert_close(step.logits, wanted, rtol=1e-4, atol=1e-4)
@@ -72,7 +72,7 @@ def test_a_prompt_is_read_as_transformers_reads_it(tiny):
 def test_a_step_reads_every_weight_and_the_whole_cache():
     built = weights.build("tiny", "fp32", "cpu")
     step = steps.Step(built, 1, 8)
-    everything = dict(built.model.named_parameters())
+    everything = dict(built.named_parameters())
     everything |= {f"keys {n}": keys for n, keys in enumerate(step.cache.keys)}
     everything |= {f"values {n}": values for n, values in enumerate(step.cache.values)}
 
@@ -93,7 +93,7 @@ def test_a_step_reads_every_weight_and_the_whole_cache():
 
 def test_a_step_that_is_not_finite_is_not_recorded():
     built = weights.build("tiny", "fp32", "cpu")
-    built.model.model.norm.weight.data[0] = float("inf")
+    built.model.norm.weight.data[0] = float("inf")
     with pytest.raises(Refused, match="not finite"):
         steps.measure(built, "decode", "static", 1, 4)
 
@@ -188,12 +188,12 @@ def test_a_graph_needs_a_gpu_and_says_so(tiny):
 
 def test_a_built_model_has_the_parameters_of_its_configuration_and_random_weights(tiny):
     total = parameters.describe(configs.Spec("tiny", weights.TINY, "tiny")).total
-    assert total == sum(item.numel() for item in tiny.model.parameters())
-    weight = tiny.model.model.layers[1].mlp.up_proj.weight
+    assert total == sum(item.numel() for item in tiny.parameters())
+    weight = tiny.model.layers[1].mlp.up_proj.weight
     assert float(weight.std()) == pytest.approx(0.5 / 128**0.5, rel=0.05)
     other = weights.build("tiny", "fp32", "cpu", seed=1)
-    assert not torch.equal(weight, other.model.model.layers[1].mlp.up_proj.weight)
-    gains = tiny.model.model.layers[1].input_layernorm.weight
+    assert not torch.equal(weight, other.model.layers[1].mlp.up_proj.weight)
+    gains = tiny.model.layers[1].input_layernorm.weight
     assert (gains == random_weights.PLANTED_GAIN).nonzero().tolist() == [[0]]
 
 
@@ -203,18 +203,18 @@ def test_a_gate_passes_for_the_format_and_fails_for_a_wrong_product(format):
     most = weights.ERRORS.get(format, weights.ERROR)
     assert weights.error(format, 5, 256, "cpu") <= most
     row = {"kind": "gate", "format": format, "refused": None}
-    weights.demand(format, [row | {"error": most}])
+    recording.demand([row | {"error": most}], most, format=format)
     for error in (2 * most, float("nan")):
         with pytest.raises(Refused, match="not timed: its error"):
-            weights.demand(format, [row | {"error": most}, row | {"error": error}])
+            recording.demand([row | {"error": most}, row | {"error": error}], most, kind="gate")
     with pytest.raises(LookupError):
-        weights.demand(format, [])
+        recording.demand([row], most, format="other")
 
 
 def test_int8_without_its_detour_has_no_threshold_left():
     pytest.importorskip("bitsandbytes")
     for format, threshold in (("int8", 6.0), ("int8-plain", 0.0)):
-        modules = weights.build("tiny", format, "cpu").model.modules()
+        modules = weights.build("tiny", format, "cpu").modules()
         thresholds = {m.state.threshold for m in modules if type(m).__name__ == "Linear8bitLt"}
         assert thresholds == {threshold}
 
@@ -223,7 +223,7 @@ def test_int8_without_its_detour_has_no_threshold_left():
 def test_fp8_layers_multiply_what_their_codes_stand_for(rows):
     torch.manual_seed(0)
     linear, x = torch.nn.Linear(256, 32), torch.randn(2, rows, 256)
-    layer = weights.form("fp8-mm").make(linear, "cpu")
+    layer = weights.FORMATS["fp8-mm"].make(linear, "cpu")
     # By hand: rows over their largest magnitude in e4m3, products of the rounded values in float64.
     sides = []
     for side in (x.flatten(0, 1), linear.weight.data):
@@ -239,7 +239,7 @@ def test_fp8_layers_multiply_what_their_codes_stand_for(rows):
 def test_int4_layers_multiply_what_their_codes_stand_for(rows):
     torch.manual_seed(0)
     linear, x = torch.nn.Linear(256, 32, bias=False), torch.randn(rows, 256).bfloat16()
-    layer = weights.form("int4-mm").make(linear, "cpu")  # torch's own kernel for CPUs
+    layer = weights.FORMATS["int4-mm"].make(linear, "cpu")  # torch's own kernel for CPUs
     codec = codecs.CODECS["int4"]
     wanted = x.double() @ codec.decode(codec.encode(linear.weight.data)).double().T
     result = layer(x).double()
@@ -312,14 +312,3 @@ def test_a_ceiling_counts_its_bytes_or_flops(method, monkeypatch):
     size = 1 << 16 if method in ceilings.MEMORY else 64
     amount = {"copy": 2 * size, "read": size}.get(method, 2 * size**3)
     assert ceilings.measure(method, size, "cpu")["rate"] == amount / 0.5
-
-
-def test_measured_ceilings_of_another_device_do_not_count():
-    row = {"kind": "ceiling", "device": "X", "refused": None}
-    rows = [
-        row | {"method": m, "rate": r} for m, r in (("copy", 4.0), ("read", 3.0), ("bf16", 9.0))
-    ]
-    rows += [row | {"method": "bf16", "rate": 99.0, "device": "Y"}]
-    rows += [row | {"method": "fp8", "refused": "no such unit"}]
-    assert ceilings.best(rows, "X") == {"bytes": 4.0, "bf16": 9.0}
-    assert ceilings.best(rows, "Z") == {}

@@ -90,7 +90,7 @@ def error(got, expected) -> float:
 
 def child() -> None:
     """What the kernels answer in the interpreter, as one line of JSON."""
-    from sizewise.quantization.kernels import dense, encode, logits
+    from sizewise.quantization.kernels import decode, encode, logits
 
     messages = {"backend": kernels.backend(torch.device("cpu")), "attend": [], "plain": []}
     for case in CASES:
@@ -101,35 +101,23 @@ def child() -> None:
         messages["attend"].append(error(got, truth))
         sides = query.double(), k.double(), v.double()
         truth = reference.over(*sides, resident, case[0] ** -0.5)
-        messages["plain"].append(
-            error(dense.attend(query.float(), k, v, resident, **requested), truth)
-        )
+        got = decode.attend(query.float(), (k, None), (v, None), resident, **requested)
+        messages["plain"].append(error(got, truth))
     query, _, _, resident, launch, (k, v) = problem(CASES[0])
-    sides, scales = [], []
+    sides = []
     for side in (k, v):
-        scales.append((side.abs().amax(-1) / 127).half())
-        sides.append((side / scales[-1][..., None].float()).round().to(torch.int8))
-    plain = [
-        codes.double() * scale[..., None].double()
-        for codes, scale in zip(sides, scales, strict=True)
-    ]
+        scales = (side.abs().amax(-1) / 127).half()
+        sides.append(((side / scales[..., None].float()).round().to(torch.int8), scales))
+    plain = [codes.double() * scales[..., None].double() for codes, scales in sides]
     truth = reference.over(query.double(), *plain, resident, CASES[0][0] ** -0.5)
-    launch |= {"scales": scales, "dtype": torch.float32}
-    got = dense.attend(query, *sides, resident, **launch)
+    got = decode.attend(query, *sides, resident, **launch, dtype=torch.float32)
     messages["int8"] = error(got, truth)
     messages["append"] = {}
     for bits, d, kind in product((2, 3, 4), (64, 128), ("haar", "hadamard")):
         code = codec.TurboQuant(d, bits, rotation=kind)
         packed, _ = stored(2, 3, 30, d, bits, 4)
-        packed = kernels.Packed(
-            packed.codes,
-            packed.norms,
-            bits,
-            code.codebook,
-            code.rotation.matrix()
-            if hasattr(code.rotation, "matrix")
-            else code.rotation.apply(torch.eye(d)).T,
-        )
+        rotation = code.rotation.matrix()
+        packed = kernels.Packed(packed.codes, packed.norms, bits, code.codebook, rotation)
         before = packed.codes.clone()
         x = torch.randn(2, 3, 7, d, generator=torch.Generator().manual_seed(3)) * 4
         encode.append(x, packed, torch.tensor([3, 21], dtype=torch.int32))
@@ -148,7 +136,7 @@ def child() -> None:
         query, keys, *_ = problem((64, (bits, 4), 4, (50, 50), 32, 1, False))
         keys.norms.nan_to_num_(1.0)
         q = query.double().view(2, 2, 4, 64)
-        got = logits.packed(query, keys, 0.125, block=32)
+        got = logits.packed(query, keys, block=32)
         truth = 0.125 * (q @ reference.vectors(keys).transpose(-1, -2)).view(2, 8, -1)
         messages["logits"][bits] = error(got, truth)
     print(json.dumps(messages))
@@ -304,14 +292,15 @@ def test_shapes_that_do_not_fit_are_refused():
     keys, _ = stored(1, 2, 8, 64, 4, 0)
     other, _ = stored(1, 2, 9, 64, 4, 0)
     query, lengths = torch.randn(1, 4, 64), torch.tensor([8])
-    with pytest.raises(ValueError, match="of the same sequences"):
-        kernels.attend(query, keys, other, lengths)
-    with pytest.raises(ValueError, match="do not fit"):
-        kernels.attend(torch.randn(1, 3, 64), keys, keys, lengths)
-    with pytest.raises(ValueError, match="keys of 64"):
-        kernels.attend(torch.randn(1, 4, 32), keys, keys, lengths)
-    with pytest.raises(ValueError, match="lengths must be of the same"):
-        kernels.attend(query, keys, keys, torch.tensor([1, 2]))
+    for arguments in (
+        (query, keys, other, lengths),
+        (torch.randn(1, 3, 64), keys, keys, lengths),
+        (torch.randn(1, 4, 32), keys, keys, lengths),
+        (query[0], keys, keys, lengths),
+        (query, keys, keys, torch.tensor([1, 2])),
+    ):
+        with pytest.raises(ValueError, match=r"queries .* do not fit"):
+            kernels.attend(*arguments)
     with pytest.raises(ValueError, match="got 3 bits, 16 centroids"):
         kernels.Packed(keys.codes, keys.norms, 3, keys.centroids, keys.rotation)
     with pytest.raises(ValueError, match="2, 3 or 4 bits"):

@@ -32,18 +32,6 @@ def measure(method: str, size: int, device: str) -> dict:
     return took.columns("us", 1e6) | {"rate": amount / took.seconds[0]}
 
 
-def best(rows: list[dict], device: str) -> dict[str, float]:
-    """Recorded rates of a device: "bytes" (the better of copying and reading), and FLOPs a second
-    by format. Empty before any is recorded."""
-    rates = {
-        row["method"]: row["rate"]
-        for row in rows
-        if (row["kind"], row["device"]) == ("ceiling", device) and not row["refused"]
-    }
-    moved = [rates.pop(name) for name in MEMORY if name in rates]
-    return rates | ({"bytes": max(moved)} if moved else {})
-
-
 def product(format: str, m: int, n: int, k: int, device: str) -> Callable:
     """A call that multiplies random (m, k) by (k, n), the second as a layer's weight lies.
 

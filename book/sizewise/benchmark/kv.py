@@ -7,6 +7,7 @@ one head; "fp8-flashinfer" FlashInfer's, where it is installed. Each function of
 configuration, a device, "cuda" or "cpu", and the rows recorded so far.
 """
 
+import contextlib
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -109,10 +110,9 @@ def prepared(q, keys, values, lengths, method: str, dtype=None) -> Callable:
     if kernel == "triton":
         if kernels.backend(q.device) != "triton":
             raise Refused("Triton does not run here")
-        from sizewise.quantization.kernels import dense
+        from sizewise.quantization.kernels import decode
 
-        named = {"scales": (keys[1], values[1]), "dtype": dtype}
-        return lambda: dense.attend(q, keys[0], values[0], lengths, **named)
+        return lambda: decode.attend(q, keys, values, lengths, dtype=dtype)
     if kernel == "flashinfer":
         return flashinfer(q, keys[0], values[0])
     folded = q.view(len(q), HEADS, -1, DIM)  # the heads of a group; no mask, so the same sums
@@ -153,7 +153,7 @@ def scores(q, keys, method: str):
     if method in PACKED and kernels.backend(q.device) == "triton":
         from sizewise.quantization.kernels import logits
 
-        return logits.packed(q, keys, DIM**-0.5)
+        return logits.packed(q, keys)
     k = reference.vectors(keys, torch.float32) if method in PACKED else keys[0]
     folded = q.to(k.dtype).view(len(q), HEADS, -1, DIM) * DIM**-0.5
     return torch.matmul(folded, k.transpose(-1, -2)).float().flatten(1, 2)
@@ -193,31 +193,33 @@ def time_attend(config: dict, device: str, rows: list) -> dict:
     Caches take turns, so that each is read from memory. Raises `Refused` for a method that was not
     checked on this device, or was wrong.
     """
-    method, batch, tokens = config["method"], config["batch"], config["context"]
-    demand("check", method, rows)
-    size = batch * HEADS * tokens * 2 * vector_bytes(method)
+    demand("check", config["method"], rows)
+    return timed(config, device).columns("us", 1e6) | {"bytes": cache_bytes(config)}
+
+
+def timed(config: dict, device: str) -> timing.Timing:
+    """The time of one call, over as many caches as `timing.copies` says."""
     q = query(config, device)
-    lengths = torch.full((batch,), tokens, dtype=torch.int32, device=device)
+    lengths = torch.full((len(q),), config["context"], dtype=torch.int32, device=device)
+    calls = [
+        prepared(q, side(config, device), side(config, device), lengths, config["method"])
+        for _ in range(timing.copies(cache_bytes(config), device))
+    ]
+    return timing.time_rotating(calls, device)
 
-    def call():
-        keys, values = (side(config, device) for _ in range(2))
-        return prepared(q, keys, values, lengths, method)
 
-    calls = [call() for _ in range(timing.copies(size, device))]
-    return timing.time_rotating(calls, device).columns("us", 1e6) | {"bytes": size}
+def cache_bytes(config: dict) -> int:
+    """Bytes of the keys and values of a row."""
+    vectors = 2 * HEADS * config["batch"] * config["context"]
+    return vectors * vector_bytes(config["method"])
 
 
 def fastest(methods: list[str], config: dict, device: str) -> timing.Timing:
     """The time of the fastest of some plain kernels. Raises `Refused` where none runs here."""
-    results, shape = [], (config["batch"],)
-    lengths = torch.full(shape, config["context"], dtype=torch.int32, device=device)
+    results = []
     for method in methods:
-        sides = [side(config | {"method": method}, device) for _ in range(2)]
-        try:
-            call = prepared(query(config, device), *sides, lengths, method)
-            results.append(timing.time_rotating([call], device))
-        except (RuntimeError, ImportError, Refused):
-            continue  # this kernel does not run here
+        with contextlib.suppress(RuntimeError, ImportError, Refused):  # it does not run here
+            results.append(timed(config | {"method": method}, device))
     if not results:
         raise Refused("no kernel for these caches runs here")
     return min(results, key=lambda took: took.seconds[0])
@@ -286,6 +288,6 @@ def worst(got, truth) -> float:
 
 def demand(kind: str, method: str, rows: list) -> None:
     """`recording.demand` of the checks of a method."""
-    checks = [row for row in rows if (row["kind"], row.get("method")) == (kind, method)]
     packed = "packed" if method in PACKED else "plain"
-    recording.demand(checks, CODES if kind == "check-append" else LIMITS[packed])
+    limit = CODES if kind == "check-append" else LIMITS[packed]
+    recording.demand(rows, limit, kind=kind, method=method)

@@ -26,9 +26,10 @@ class Worn(RuntimeError):
     """What this device cannot do, and after which the process is good for nothing more."""
 
 
-def demand(checks: list[dict], limit: float) -> None:
-    """Raise `Refused` unless these rows of checks ran and none erred by more than ``limit``;
+def demand(rows: list[dict], limit: float, **check) -> None:
+    """Raise `Refused` unless the rows of a ``check`` ran and none erred by more than ``limit``;
     LookupError, which leaves no row, where there are none yet."""
+    checks = [row for row in rows if check.items() <= row.items()]
     if not checks:
         raise LookupError("its check is still to come")
     for row in checks:

@@ -12,9 +12,10 @@ is attended to, and the query heads that share a key head are put before it as q
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from sizewise.quantization import tensor_bytes
+
 from . import timing
 from .recording import Refused
-from .weights import Built
 
 ATTENTION = "sizewise_static"  # as `transformers` knows `attend`
 SAME = 0.1  # relative distance of logits: rounding is far below, other logits are far above
@@ -26,15 +27,15 @@ class Cache:
     ``keys[layer]`` and ``values[layer]``: (batch, key heads, context, head width).
     """
 
-    def __init__(self, built: Built, batch: int, context: int, seed: int = 0):
-        config, draws = built.config, torch.Generator(built.device).manual_seed(seed)
+    def __init__(self, model, batch: int, context: int, seed: int = 0):
+        config, draws = model.config, torch.Generator(model.device).manual_seed(seed)
         width = getattr(config, "head_dim", None) or (
             config.hidden_size // config.num_attention_heads
         )
         shape = (batch, config.num_key_value_heads, context, width)
         self.keys, self.values = (
             [
-                torch.empty(shape, dtype=built.dtype, device=built.device).normal_(generator=draws)
+                torch.empty(shape, dtype=model.dtype, device=model.device).normal_(generator=draws)
                 for _ in range(config.num_hidden_layers)
             ]
             for _ in range(2)
@@ -82,7 +83,7 @@ def attend(module, query, key, value, attention_mask=None, scaling=None, **kwarg
     return out.transpose(1, 2).contiguous(), None  # (B, tokens, heads, width)
 
 
-def measure(built: Built, kind: str, mode: str, batch: int, context: int) -> dict:
+def measure(model, kind: str, mode: str, batch: int, context: int) -> dict:
     """Milliseconds of a "decode" step after ``context - 1`` tokens in each of ``batch`` sequences,
     or of a "prefill" of as many prompts, with logits of the last token of each.
 
@@ -90,19 +91,19 @@ def measure(built: Built, kind: str, mode: str, batch: int, context: int) -> dic
     most likely next tokens, from which the next step goes on. ``mode`` is "static" or "graph".
     Raises `Refused` and `Worn` for what this device cannot do.
     """
-    step = Step(built, batch, context, context if kind == "prefill" else 1, mode)
-    if built.device == "cuda":
+    tokens, device = context if kind == "prefill" else 1, model.device.type
+    step = Step(model, batch, context, tokens, mode)
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    took = timing.time_calls(step, built.device)
+    took = timing.time_calls(step, device)
     if not torch.isfinite(step.logits).all():
         raise Refused("not recorded: the logits are not finite")
-    tokens = batch * (context if kind == "prefill" else 1)
-    joules = None if took.joules is None else took.joules / (took.calls * tokens)
-    peak = torch.cuda.max_memory_allocated() if built.device == "cuda" else None
+    joules = None if took.joules is None else took.joules / (took.calls * batch * tokens)
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
     return took.columns("step_ms", 1e3) | {
         "calls": took.calls,
         "joules_per_token": joules,
-        "model_bytes": built.nbytes,
+        "model_bytes": tensor_bytes.measure_bytes(model).total,
         "cache_bytes": step.cache.nbytes,
         "peak_bytes": peak,
     }
@@ -116,18 +117,18 @@ class Step:
     that no graph holds, and if what is replayed does not give the logits of the plain step.
     """
 
-    def __init__(self, built: Built, batch: int, context: int, tokens: int = 1, mode="static"):
+    def __init__(self, model, batch: int, context: int, tokens: int = 1, mode="static"):
         from transformers import AttentionInterface
 
         AttentionInterface.register(ATTENTION, attend)
-        built.config._attn_implementation = ATTENTION
-        self.model, self.cache = built.model, Cache(built, batch, context)
-        self.tokens = torch.randint(built.config.vocab_size, (batch, tokens), device=built.device)
-        places = torch.arange(context - tokens, context, device=built.device)
+        model.config._attn_implementation = ATTENTION
+        self.model, self.cache = model, Cache(model, batch, context)
+        self.tokens = torch.randint(model.config.vocab_size, (batch, tokens), device=model.device)
+        places = torch.arange(context - tokens, context, device=model.device)
         self.places, self.logits = places[None], None
         self.run = self.plain
         if mode == "graph":
-            self.prepare(built.device)
+            self.prepare(model.device.type)
 
     def plain(self) -> None:
         out = self.model(

@@ -145,7 +145,7 @@ def copies(size: float, device: str) -> int:
     free = torch.cuda.mem_get_info()[0] * 0.85
     if size > free:
         raise Refused(f"{size / 1e9:.0f} GB do not fit")
-    return int(min(max(2, -(-LARGER // int(size))), 64, free // size))
+    return int(min(-(-LARGER // int(size)), 64, free // size))
 
 
 def capture(work: Callable[[], object]):

@@ -9,9 +9,7 @@ a row, `torch._scaled_mm`) and ``int4-mm`` (even steps in groups of 64, bf16 act
 `torch._weight_int4pack_mm`). Both also run on a CPU, by torch's kernels for it.
 """
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -19,7 +17,6 @@ from sizewise.models import config as configs
 from sizewise.models import random_weights
 from sizewise.quantization.weights import codecs, convert, layers
 
-from . import recording
 from .recording import Refused
 
 # Shapes of nobody's training, for machines without a GPU.
@@ -29,7 +26,6 @@ TINY = {
     "tie_word_embeddings": True,
 }
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-WITHOUT_OUTLIERS = "int8-plain"  # LLM.int8() without its detour for outlier features
 ERRORS = {"int8": 5e-2, "int8-plain": 5e-2, "fp8-mm": 5e-2}  # activations in eight bits
 ERROR = 1e-2  # of the others: largest distance of a product from float64's that is timed
 TILES = 8  # of the inner dimension in tinygemm's layout: columns in multiples of 16 times it
@@ -103,25 +99,22 @@ class Int4Linear(torch.nn.Module):
         return out if self.bias is None else out + self.bias
 
 
-FORMATS = {
-    name: layers.Format(name, note, bits, make=layer, group=group)
-    for name, note, bits, layer, group in (
-        ("fp8-mm", "e4m3 weights and activations, a scale a row", 8, Float8Linear, 16),
-        ("int4-mm", "even steps in groups of 64, tinygemm", 4, Int4Linear, 16 * TILES),
+def int8_plain(linear, device, moments=None):
+    """LLM.int8() without its detour for outlier features."""
+    layer = layers.int8(linear, device)
+    layer.state.threshold = 0.0
+    return layer
+
+
+FORMATS = layers.FORMATS | {
+    name: layers.Format(name, note, bits, package, make=layer, group=group)
+    for name, note, bits, package, layer, group in (
+        ("fp8-mm", "e4m3 weights and activations, a scale a row", 8, "", Float8Linear, 16),
+        ("int4-mm", "even steps in groups of 64, tinygemm", 4, "", Int4Linear, 16 * TILES),
+        ("int8-plain", "LLM.int8() without outliers", 8, "bitsandbytes", int8_plain, 1),
     )
 }
-CODECS = {"fp8-mm": "fp8", "int4-mm": "int4"}  # what their codes stand for
-
-
-@dataclass(frozen=True)
-class Built:
-    """A model on its device. ``dtype`` is that of activations, cache and what is not quantized."""
-
-    model: Any
-    config: Any
-    dtype: torch.dtype
-    device: str
-    nbytes: int  # of all parameters and buffers
+SAME = {"fp8-mm": "fp8", "int4-mm": "int4", "int8-plain": "int8"}  # formats of the same codes
 
 
 def base(format: str) -> str:
@@ -132,33 +125,19 @@ def base(format: str) -> str:
     return format if format in DTYPES else "fp16" if format.startswith("int8") else "bf16"
 
 
-def form(format: str) -> layers.Format:
-    """The format of this name, of `FORMATS` or `layers.FORMATS`; a matrix keeps outliers apart."""
-    return FORMATS.get(format) or layers.FORMATS[format.removesuffix("-plain")]
-
-
-def build(name: str, format: str, device: str, seed: int = 0) -> Built:
-    """Make ``name`` ("tiny", or of the catalogue) in ``format``; its head stays in `base`.
+def build(name: str, format: str, device: str, seed: int = 0):
+    """The model ``name`` ("tiny", or of the catalogue) in ``format``; its head stays in `base`.
 
     Raises ValueError, in one line, for an unknown model; `Refused` for a format that cannot run
     here.
     """
-    item = form(format)
+    item = FORMATS[format]
     if reason := convert.refusal(item, device):
         raise Refused(f"{format} cannot run here: {reason}")
     spec = configs.Spec(name, TINY, "tiny") if name == "tiny" else configs.load(name)
-    dtype = DTYPES[base(format)]
-    model = random_weights.empty(configs.build(spec), dtype).requires_grad_(False)
-    done = convert.convert(model, item, device=device, fill=random_weights.at_random(seed))
-    if format == WITHOUT_OUTLIERS:
-        _keep_all_in_eight_bits(model)
-    return Built(model, model.config, getattr(torch, dtype), device, done.stored.total)
-
-
-def _keep_all_in_eight_bits(model) -> None:
-    for module in model.modules():
-        if type(module).__name__ == "Linear8bitLt":
-            module.state.threshold = 0.0
+    model = random_weights.empty(configs.build(spec), DTYPES[base(format)]).requires_grad_(False)
+    convert.convert(model, item, device=device, fill=random_weights.at_random(seed))
+    return model
 
 
 def error(format: str, rows: int, columns: int, device: str, seed: int = 0) -> float:
@@ -172,27 +151,15 @@ def error(format: str, rows: int, columns: int, device: str, seed: int = 0) -> f
     linear = torch.nn.Linear(columns, columns, bias=False, dtype=dtype)
     linear.requires_grad_(False).weight.normal_(0, columns**-0.5)
     x = torch.randn(rows, columns).to(dtype)
-    if format != WITHOUT_OUTLIERS:
+    if format != "int8-plain":
         x[:, list(random_weights.planted(columns))] *= random_weights.PLANTED_GAIN
-    item = form(format)
-    if item.cast:
+    coded = layers.FORMATS[SAME.get(format, format)]
+    if coded.cast:
         weight, layer = linear.weight.double(), linear.to(device)
     else:
-        codec = codecs.CODECS.get(CODECS.get(format, ""))
-        if codec:
-            weight = codec.decode(codec.encode(linear.weight.data.float())).double()
-        else:
-            weight = item.decode(item.make(linear, "cpu")).double()
-        layer = item.make(linear, device)
-    if format == WITHOUT_OUTLIERS:
-        _keep_all_in_eight_bits(torch.nn.ModuleList([layer]))
+        weight = coded.decode(coded.make(linear, "cpu")).double()
+        layer = FORMATS[format].make(linear, device)
     with torch.inference_mode():
         result = layer(x.to(device)).cpu().double()
     truth = x.double() @ weight.T
     return float((result - truth).norm() / truth.norm())
-
-
-def demand(format: str, rows: list[dict]) -> None:
-    """`recording.demand` of the gates of a format."""
-    gates = [row for row in rows if row["kind"] == "gate" and row["format"] == format]
-    recording.demand(gates, ERRORS.get(format, ERROR))

@@ -5,7 +5,7 @@ Every ratio stands beside the share of the physical floor, every prediction besi
 
 import pandas as pd
 
-from sizewise.benchmark import ceilings, expected, kv
+from sizewise.benchmark import kv
 from sizewise.costs import roofline
 from sizewise.data import catalog, records
 from sizewise.models import parameters
@@ -33,9 +33,11 @@ def section(topic: str) -> display.Table:
 
 
 def rates(rows: pd.DataFrame) -> dict[str, float]:
-    """The measured ceilings: bytes a second, and FLOPs a second by format."""
-    measured = rows[rows["refused"].isna()].assign(refused=None)
-    return ceilings.best(measured.to_dict("records"), rows["device"].iloc[0])
+    """The measured ceilings: "bytes" a second, the better of copying and reading, and FLOPs a
+    second by format."""
+    measured = rows[(rows["kind"] == "ceiling") & rows["refused"].isna()]
+    names = measured["method"].replace({"copy": "bytes", "read": "bytes"})
+    return measured.groupby(names)["rate"].max().to_dict()
 
 
 def steps(rows: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +87,8 @@ def attention(rows: pd.DataFrame) -> pd.DataFrame:
     for kind in ("bf16", "fp8"):
         best = table[table["method"].str.startswith(kind)].groupby(shape)["us"].min()
         table = table.join(best.rename(kind), on=shape)
-    predicted = pd.DataFrame(expected.rows("predicted")).set_index(list(kv.SHAPE))
+    predicted = pd.DataFrame(records.read("gpu_expected")).query("kind == 'predicted'")
+    predicted = predicted.set_index(list(kv.SHAPE))
     table = table.join(predicted.filter(like="over_"), on=list(kv.SHAPE))
     columns = {"cache": table["method"]} | {name: table[name].astype(int) for name in shape}
     columns["microseconds"] = table["us"]

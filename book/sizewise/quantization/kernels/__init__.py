@@ -20,19 +20,15 @@ __all__ = ["Packed", "append", "attend", "backend"]
 
 def backend(device) -> str:
     """ "triton" where kernels run on tensors of this torch device, else "torch"."""
-    return _backend(device.type)
-
-
-@cache
-def _backend(kind: str) -> str:
     interpreted = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
-    if find_spec("triton") is None or not (kind == "cuda" or interpreted):
+    if find_spec("triton") is None or not (device.type == "cuda" or interpreted):
         return "torch"
     if interpreted:
         _repair_interpreter()
     return "triton"
 
 
+@cache
 def _repair_interpreter() -> None:
     """Let Triton 3.6's interpreter take a loop's bounds from loaded values.
 
@@ -49,31 +45,30 @@ def _repair_interpreter() -> None:
     interpreter._patch_lang_tensor = patched
 
 
-def attend(query, keys: Packed, values: Packed, lengths, *, block=None, splits=0, dtype=None):
+def attend(query, keys: Packed, values: Packed, lengths, **options):
     """Attention of one new token in each sequence over its packed cache.
 
     ``query`` (batch, query heads, d) fp32, bf16 or fp16; ``lengths`` int32 (batch), tokens of each
-    sequence; ``block`` tokens a tile and ``splits`` of each sequence, the kernel's own where not
-    said. Returns (batch, query heads, d) in ``dtype``, the query's type where None. Nothing is
-    rotated but the query and the result: scores of rotated vectors are those of the vectors.
-    Raises ValueError where shapes do not fit.
+    sequence. Returns (batch, query heads, d) in ``dtype``, the query's type where it is not among
+    the options. The others are the kernel's, which has its own where they are not said: ``block``
+    tokens a tile and ``splits`` of each sequence. Nothing is rotated but the query and the result:
+    scores of rotated vectors are those of the vectors. Raises ValueError where shapes do not fit.
     """
-    batch, kv_heads = keys.codes.shape[:2]
-    if values.codes.shape[:3] != keys.codes.shape[:3] or lengths.shape != (batch,):
-        raise ValueError("keys, values and lengths must be of the same sequences and heads")
-    fits = query.dim() == 3 and len(query) == batch and query.shape[1] % kv_heads == 0
-    if not fits or not query.shape[2] == keys.dim == values.dim:
-        raise ValueError(
-            f"queries {tuple(query.shape)} do not fit {batch} sequences of {kv_heads} kv heads "
-            f"with keys of {keys.dim} and values of {values.dim} numbers"
-        )
-    scale, dtype = query.shape[2] ** -0.5, dtype or query.dtype
-    if backend(query.device) == "torch":
-        return reference.attend(query, keys, values, lengths, scale, torch.float32).to(dtype)
-    from . import decode
+    batch, kv_heads, d = *keys.codes.shape[:2], keys.dim
+    if not (
+        query.dim() == 3
+        and (len(query), query.shape[1] % kv_heads, query.shape[2]) == (batch, 0, d)
+        and values.codes.shape[:3] == keys.codes.shape[:3]
+        and (values.dim, *lengths.shape) == (d, batch)
+    ):
+        shapes = [tuple(part.shape) for part in (query, keys.codes, values.codes, lengths)]
+        raise ValueError("queries {}, codes {} and {}, lengths {} do not fit".format(*shapes))
+    if backend(query.device) == "triton":
+        from . import decode
 
-    options = (block or decode.BLOCK, splits, dtype)
-    return decode.attend(query, keys, values, lengths, scale, *options)
+        return decode.attend(query, keys, values, lengths, **options)
+    result = reference.attend(query, keys, values, lengths, d**-0.5, torch.float32)
+    return result.to(options.get("dtype") or query.dtype)
 
 
 def append(x, packed: Packed, positions) -> None:

@@ -1,10 +1,14 @@
-"""Decode attention that reads packed codes: rotated, split over the tokens, merged, rotated back.
+"""Decode attention that reads a cache as it is stored: rotated, split over the tokens, merged.
 
 One new token attends to its whole cache, so nothing is read twice and time is bytes over bandwidth,
 if the device is filled: a program takes one sequence, one kv head and one share of the tokens
-(flash-decoding: Dao et al. 2023), all query heads of the group at once on the matrix units. Keys
-stay rotated and meet a rotated query; values stay rotated and the merged result is rotated back,
-once. Norms scale the scores (keys) and the probabilities (values), never the tiles.
+(flash-decoding: Dao et al. 2023), all query heads of the group at once on the matrix units. Packed
+keys stay rotated and meet a rotated query; packed values stay rotated and the merged result is
+rotated back, once. Norms scale the scores (keys) and the probabilities (values), never the tiles.
+
+Plain caches (fp32, bf16, fp16, fp8 in e4m3, int8 with an fp16 scale a vector) go through the same
+kernel, for fair comparison: a library's attention may not split one query's tokens, and being
+faster than that would prove little.
 """
 
 import torch
@@ -12,10 +16,11 @@ import triton
 import triton.language as tl
 
 from .layout import Packed
-from .lookup import centroids, words_of
+from .lookup import fields, loaded, multiplied, stride, tiles, words_of
 
 LOG2E = 1.4426950408889634
 BLOCK, WARPS, STAGES = 128, 4, 3  # of a tile: no other takes fewer instructions a value
+PLAIN_BLOCK = 64
 RESIDENT = 3  # programs that a multiprocessor's registers and shared memory hold, plain ones too
 UNITS = 132  # multiprocessors of an H100 or H200
 MOST = 512  # splits of one sequence: they are merged in one tile
@@ -57,13 +62,13 @@ def rotate(query, keys: Packed, factor: float):
     """The query (batch, query heads, d) rotated, fp16 of norm 1; its norm times ``factor``, fp32
     (batch, query heads).
     """
-    batch, heads, d = query.shape
+    (batch, heads, d), query = query.shape, query.contiguous()
     group = heads // keys.codes.shape[1]
     q = torch.empty_like(query, dtype=torch.float16)
     size = torch.empty(batch, heads, dtype=torch.float32, device=query.device)
-    grid = (batch * heads // group, d // COLUMNS)
     constants = {"GROUP": group, "ROWS": rows(group), "D": d, "COLUMNS": COLUMNS}
-    rotate_kernel[grid](query.contiguous(), keys.rotation, q, size, factor, **constants)
+    grid = (batch * heads // group, d // COLUMNS)
+    rotate_kernel[grid](query, keys.rotation, q, size, factor, **constants)
     return q, size
 
 
@@ -72,41 +77,22 @@ def rows(group: int) -> int:
     return max(16, triton.next_power_of_2(group))
 
 
-@triton.jit
-def softmax_step(scores, best, total):
-    """One tile's scores (rows, block), in bits, joined to a running softmax.
-
-    Weights relative to the new maximum, what earlier sums decay by, that maximum, and the total.
-    """
-    newest = tl.maximum(best, tl.max(scores, 1))
-    weight = tl.exp2(scores - newest[:, None])
-    decay = tl.exp2(best - newest)
-    return weight, decay, newest, total * decay + tl.sum(weight, 1)
-
-
-@triton.jit
-def softmax_end(best, total):
-    """log2-sum-exp2 and one over the total; a split beyond the sequence's end weighs nothing."""
-    read = total > 0
-    safe = tl.where(read, total, 1.0)
-    return tl.where(read, best + tl.log2(safe), -float("inf")), tl.where(read, 1.0 / safe, 0.0)
-
-
 # Splits vary with the shape: no new compilation for each number of them.
 @triton.jit(do_not_specialize=["SPLITS"])
 def split_kernel(
     Q,
     SIZE,
-    KC,
+    K,
     KN,
     KT,
-    VC,
+    V,
     VN,
     VT,
     LENGTH,
     PARTIAL,
     LSE,
     SPLITS,
+    factor,
     CAPACITY,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -117,71 +103,77 @@ def split_kernel(
     BLOCK: tl.constexpr,
     PERMUTE: tl.constexpr,
 ):
-    """Attention of one group of query heads over one share of one sequence's tokens."""
+    """Attention of one group of query heads over one share of one sequence's tokens.
+
+    KN and VN are norms or scales, None where there are none; so is SIZE, which stands for
+    ``factor`` where queries have norms.
+    """
     program, split = tl.program_id(0), tl.program_id(1)
     length = tl.load(LENGTH + program // HEADS)
     share = tl.cdiv(tl.cdiv(length, BLOCK), SPLITS) * BLOCK
     start = split * share
     end = tl.minimum(start + share, length)
-    KW: tl.constexpr = D // (2 if KBITS == 4 else 4)
-    VW: tl.constexpr = D // (2 if VBITS == 4 else 4)
+    KF: tl.constexpr = fields(KBITS)
+    VF: tl.constexpr = fields(VBITS)
     # 64-bit offsets: a cache of a million tokens passes 2**31 bytes
     first = program.to(tl.int64) * CAPACITY
-    KC += first * (D * KBITS // 8)
-    VC += first * (D * VBITS // 8)
-    KN += first
-    VN += first
+    K += first * stride(KBITS, D)
+    V += first * stride(VBITS, D)
     row = tl.arange(0, ROWS)
-    inside_group = row < GROUP
-    kcol, vcol = tl.arange(0, KW), tl.arange(0, VW)
+    inside = row < GROUP
+    kcol, vcol = tl.arange(0, D // KF), tl.arange(0, D // VF)
     best = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    o0 = tl.zeros([ROWS, VW], tl.float32)
-    o1 = tl.zeros([ROWS, VW], tl.float32)
-    if VBITS < 4:
-        o2 = tl.zeros([ROWS, VW], tl.float32)
-        o3 = tl.zeros([ROWS, VW], tl.float32)
+    out = ()
+    for _ in tl.static_range(VF):
+        out += (tl.zeros([ROWS, D // VF], tl.float32),)
     kwords, vwords = words_of(KT, PERMUTE), words_of(VT, PERMUTE)
-    ahead = start + tl.arange(0, BLOCK)
-    next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)
-    next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
-    q_at = Q + program * GROUP * D + row[:, None] * D + kcol[None, :]
-    q0 = tl.load(q_at, mask=inside_group[:, None], other=0.0)  # (rows, d / parts)
-    q1 = tl.load(q_at + KW, mask=inside_group[:, None], other=0.0)
-    if KBITS < 4:
-        q2 = tl.load(q_at + 2 * KW, mask=inside_group[:, None], other=0.0)
-        q3 = tl.load(q_at + 3 * KW, mask=inside_group[:, None], other=0.0)
-    size = tl.load(SIZE + program * GROUP + row, mask=inside_group, other=0.0)
+    if KN is not None:
+        KN += first
+        VN += first
+        ahead = start + tl.arange(0, BLOCK)
+        next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)
+        next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
+    at = Q + program * GROUP * D + row[:, None] * D + kcol[None, :]
+    q = loaded(at, inside[:, None], KF, D // KF)  # (rows, d / fields) each
+    if (KBITS == 0) and (K.dtype.element_ty.primitive_bitwidth == 8):
+        q = (q[0].to(tl.float16),)
+    scale = factor  # of scores in bits: log2(e) is in it
+    if SIZE is not None:
+        scale = tl.load(SIZE + program * GROUP + row, mask=inside, other=0.0)[:, None]
     for begin in range(start, end, BLOCK):
         token = begin + tl.arange(0, BLOCK)
         stored = token < end
-        ahead = token + BLOCK
-        kn, vn = next_kn.to(tl.float32), next_vn.to(tl.float32)
-        next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)  # in flight during this tile
-        next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
-        k0, k1, k2, k3 = centroids(KC, token, stored, KT, kwords, D, KBITS, False, PERMUTE)
-        scores = tl.dot(q1, k1, tl.dot(q0, k0))  # (rows, block)
-        if KBITS < 4:
-            scores = tl.dot(q3, k3, tl.dot(q2, k2, scores))
-        scores = scores * size[:, None] * kn[None, :]  # in bits: log2(e) is in the size
+        if KN is not None:
+            ahead = token + BLOCK
+            kn, vn = next_kn.to(tl.float32), next_vn.to(tl.float32)
+            next_kn = tl.load(KN + ahead, mask=ahead < end, other=0.0)  # in flight in this tile
+            next_vn = tl.load(VN + ahead, mask=ahead < end, other=0.0)
+        k = tiles(K, token, stored, KT, kwords, D, KBITS, False, PERMUTE)
+        scores = multiplied(q, k, KF) * scale  # (rows, block)
+        if KN is not None:
+            scores *= kn[None, :]
         scores = tl.where(stored[None, :], scores, -float("inf"))
-        weight, decay, best, total = softmax_step(scores, best, total)
-        p = (weight * vn[None, :]).to(tl.float16)
-        v0, v1, v2, v3 = centroids(VC, token, stored, VT, vwords, D, VBITS, True, PERMUTE)
-        o0 = tl.dot(p, v0, o0 * decay[:, None])
-        o1 = tl.dot(p, v1, o1 * decay[:, None])
-        if VBITS < 4:
-            o2 = tl.dot(p, v2, o2 * decay[:, None])
-            o3 = tl.dot(p, v3, o3 * decay[:, None])
-    lse, scale = softmax_end(best, total)
+        newest = tl.maximum(best, tl.max(scores, 1))
+        weight = tl.exp2(scores - newest[:, None])
+        decay = tl.exp2(best - newest)
+        best, total = newest, total * decay + tl.sum(weight, 1)
+        if KN is not None:
+            weight *= vn[None, :]
+        p = weight.to(k[0].dtype)
+        v = tiles(V, token, stored, VT, vwords, D, VBITS, True, PERMUTE)
+        before, out = out, ()
+        for field in tl.static_range(VF):
+            out += (tl.dot(p, v[field], before[field] * decay[:, None]),)
+    # A split beyond the sequence's end has read nothing and weighs nothing.
+    read = total > 0
+    safe = tl.where(read, total, 1.0)
     line = (program * GROUP + row) * SPLITS + split
-    tl.store(LSE + line, lse, mask=inside_group)
-    out = PARTIAL + line.to(tl.int64)[:, None] * D + vcol[None, :]
-    tl.store(out, o0 * scale[:, None], mask=inside_group[:, None])
-    tl.store(out + VW, o1 * scale[:, None], mask=inside_group[:, None])
-    if VBITS < 4:
-        tl.store(out + 2 * VW, o2 * scale[:, None], mask=inside_group[:, None])
-        tl.store(out + 3 * VW, o3 * scale[:, None], mask=inside_group[:, None])
+    tl.store(LSE + line, tl.where(read, best + tl.log2(safe), -float("inf")), mask=inside)
+    share_of = tl.where(read, 1.0 / safe, 0.0)[:, None]
+    at = PARTIAL + line.to(tl.int64)[:, None] * D + vcol[None, :]
+    for field in tl.static_range(VF):
+        tl.store(at + field * (D // VF), out[field] * share_of, mask=inside[:, None])
 
 
 def splits_for(programs: int, tokens: int, block: int) -> int:
@@ -193,40 +185,55 @@ def splits_for(programs: int, tokens: int, block: int) -> int:
     return max(1, min(RESIDENT * UNITS // programs, triton.cdiv(tokens, block), MOST))
 
 
-def attend(query, keys: Packed, values: Packed, lengths, scale: float, block, splits, dtype):
-    """`kernels.attend` in three launches: rotate, attend by splits, merge and rotate back."""
-    batch, heads, d = query.shape
-    kv_heads, capacity = keys.codes.shape[1:3]
-    # Centroids come times sqrt(d), so that they are near one in fp16.
-    q, size = rotate(query, keys, scale * LOG2E * d**-0.5)
-    splits = splits or splits_for(batch * kv_heads, capacity, block)
-    partial, lse = partials(batch * heads, splits, d, query.device)
+def attend(query, keys, values, lengths, *, block=0, splits=0, dtype=None):
+    """`kernels.attend`, in three launches: rotate, attend by splits, merge and rotate back.
+
+    Keys and values may also be plain, (numbers, scales): numbers (batch, kv heads, tokens, d),
+    contiguous; scales fp16 (batch, kv heads, tokens) of int8, None of others. Two launches then.
+    """
+    (batch, heads, d), packed = query.shape, isinstance(keys, Packed)
+    factor = LOG2E * d**-0.5
+    if packed:
+        # Centroids come times sqrt(d), so that they are near one in fp16.
+        q, size = rotate(query, keys, factor * d**-0.5)
+        rotation, bits = values.rotation, (keys.bits, values.bits)
+        sides = [(side.codes, side.norms, side.looked_up) for side in (keys, values)]
+    else:
+        kind = keys[0].dtype
+        if kind == torch.bfloat16 and query.device.type == "cpu":
+            kind = torch.float32  # the interpreter multiplies bf16's bits as if they were integers
+        q, size, rotation, bits = query.contiguous(), None, None, (0, 0)
+        q = q if kind.itemsize == 1 else q.to(kind)
+        sides = [(numbers.to(kind), scales, None) for numbers, scales in (keys, values)]
+    kv_heads, tokens = sides[0][0].shape[1:3]
+    block = block or (BLOCK if packed else PLAIN_BLOCK)
+    splits = splits or splits_for(batch * kv_heads, tokens, block)
+    partial = torch.empty(batch * heads, splits, d, dtype=torch.float32, device=query.device)
+    lse = torch.empty(batch * heads, splits, dtype=torch.float32, device=query.device)
     split_kernel[(batch * kv_heads, splits)](
         q,
         size,
-        keys.codes,
-        keys.norms,
-        keys.looked_up,
-        values.codes,
-        values.norms,
-        values.looked_up,
+        *sides[0],
+        *sides[1],
         lengths,
         partial,
         lse,
         splits,
-        capacity,
+        factor,
+        tokens,
         HEADS=kv_heads,
         GROUP=heads // kv_heads,
         ROWS=rows(heads // kv_heads),
         D=d,
-        KBITS=keys.bits,
-        VBITS=values.bits,
+        KBITS=bits[0],
+        VBITS=bits[1],
         BLOCK=block,
-        PERMUTE=keys.permute,
+        PERMUTE=packed and keys.permute,
         num_warps=WARPS,
         num_stages=STAGES,
     )
-    return merge(partial, lse, query.shape, dtype, factor=d**-0.5, rotation=values.rotation)
+    out = torch.empty(query.shape, dtype=dtype or query.dtype, device=query.device)
+    return merge(partial, lse, out, rotation)
 
 
 # Splits vary with the shape: no new compilation for each number of them.
@@ -242,10 +249,9 @@ def merge_kernel(
     D: tl.constexpr,
     CHUNK: tl.constexpr,
     COLUMNS: tl.constexpr,
-    ROTATED: tl.constexpr,
 ):
-    """One query head: sum of partials weighed by 2**lse, then x = rotation^T y if ROTATED, of
-    which a program makes COLUMNS coordinates."""
+    """One query head: sum of partials weighed by 2**lse, then x = rotation^T y unless ROT is None,
+    of which a program makes COLUMNS coordinates."""
     program = tl.program_id(0)
     split = tl.arange(0, PADDED)
     inside = split < SPLITS
@@ -263,23 +269,18 @@ def merge_kernel(
         at = base + split[:, None] * D + inner[None, :]
         part = tl.load(at, mask=inside[:, None], other=0.0)
         merged = tl.sum(part * weight[:, None], 0)  # (chunk)
-        if ROTATED:
+        if ROT is not None:
             rotation = tl.load(ROT + inner[:, None] * D + column[None, :])  # (chunk, columns)
             out += tl.sum(merged[:, None] * rotation, 0)
         else:
             tl.store(OUT + program * D + inner, merged.to(OUT.dtype.element_ty))
-    if ROTATED:
+    if ROT is not None:
         tl.store(OUT + program * D + column, out.to(OUT.dtype.element_ty))
 
 
-def partials(heads: int, splits: int, d: int, device):
-    """Room for the splits' results: fp32 (heads, splits, d) and log2-sum-exp2 (heads, splits)."""
-    partial = torch.empty(heads, splits, d, dtype=torch.float32, device=device)
-    return partial, torch.empty(heads, splits, dtype=torch.float32, device=device)
-
-
-def merge(partial, lse, shape, dtype, *, factor=1.0, rotation=None):
-    """Merge to a tensor of ``shape`` and ``dtype``; rotated back by ``rotation`` (d, d), if any.
+def merge(partial, lse, out, rotation):
+    """``out``, merged from the splits' results: fp32 (heads, splits, d) and their log2-sum-exp2
+    (heads, splits); rotated back by ``rotation`` (d, d), if any.
 
     Few heads are rotated in the kernel, which saves a launch; many in one matrix product, which
     reads the rotation once.
@@ -287,19 +288,18 @@ def merge(partial, lse, shape, dtype, *, factor=1.0, rotation=None):
     heads, splits, d = partial.shape
     inside = rotation is not None and heads <= 256
     late = rotation is not None and not inside
-    out = torch.empty(shape, dtype=torch.float32 if late else dtype, device=partial.device)
+    merged = torch.empty_like(out, dtype=torch.float32) if late else out
     padded, columns = triton.next_power_of_2(splits), 2 * COLUMNS
     merge_kernel[(heads, d // columns if inside else 1)](
         partial,
         lse,
-        rotation if inside else partial,
-        out,
+        rotation if inside else None,
+        merged,
         splits,
-        factor,
+        1.0 if rotation is None else d**-0.5,
         PADDED=padded,
         D=d,
         CHUNK=min(d, max(16, 4096 // max(padded, columns))),
         COLUMNS=columns,
-        ROTATED=inside,
     )
-    return (out @ rotation).to(dtype) if late else out
+    return (merged @ rotation).to(out.dtype) if late else out

@@ -54,17 +54,12 @@ def append_kernel(
     position = tl.load(POSITION + line // HEADS, mask=inside, other=0).to(tl.int64) + new
     at = line * CAPACITY + position
     c_at = CODES + at * (D * BITS // 8)
-    if BITS == 4:
-        bytes = _plane(code, D, ROWS, 4, 0)
-        to = tl.arange(0, D // 2)
-    else:
-        bytes = _plane(code, D, ROWS, 2, 0)
-        to = tl.arange(0, D // 4)
-    tl.store(c_at[:, None] + to[None, :], bytes, mask=inside[:, None])
+    LOW: tl.constexpr = 4 if BITS == 4 else 2  # of the fields of the first plane
+    to = c_at[:, None] + tl.arange(0, D * LOW // 8)[None, :]
+    tl.store(to, _plane(code, D, ROWS, LOW, 0), mask=inside[:, None])
     if BITS == 3:
-        high = _plane(code, D, ROWS, 1, 2)
-        to = tl.arange(0, D // 8)
-        tl.store(c_at[:, None] + D // 4 + to[None, :], high, mask=inside[:, None])
+        to = c_at[:, None] + D // 4 + tl.arange(0, D // 8)[None, :]
+        tl.store(to, _plane(code, D, ROWS, 1, 2), mask=inside[:, None])
     stored = tl.minimum(norm, 65504.0).to(tl.float16)  # fp16 has no larger number
     tl.store(NORMS + at, stored, mask=inside)
 

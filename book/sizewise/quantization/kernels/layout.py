@@ -1,6 +1,7 @@
 """What the kernels read: packed codes with their norms, and the tables that codes stand for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,11 +17,8 @@ class Packed:
 
     ``codes`` uint8 (batch, kv heads, capacity, bytes), laid out by `packing`, contiguous; ``norms``
     fp16 (batch, kv heads, capacity); ``centroids`` fp32 (2**bits), ascending, of a unit vector's
-    coordinates, mirrored at zero; ``rotation`` fp32 (d, d), orthogonal, y = rotation x. Capacity
-    may exceed what is filled: lengths say how much is read. ``table`` is the centroids times
-    sqrt(d) in fp16, near one, which the matrix units multiply; ``planes`` the bytes of it that
-    permutes pick from, int32 (4), two words of high bytes and two of low ones (of 4-bit codes the
-    positive half); ``boundaries`` midpoints, fp32 (2**bits - 1).
+    coordinates, mirrored at zero; ``rotation`` fp32 (d, d), orthogonal, contiguous, y = rotation x.
+    Capacity may exceed what is filled: lengths say how much is read.
     Raises ValueError where shapes or types do not fit one another.
     """
 
@@ -29,12 +27,9 @@ class Packed:
     bits: int
     centroids: Any
     rotation: Any
-    table: Any = field(init=False, repr=False)
-    boundaries: Any = field(init=False, repr=False)
-    planes: Any = field(init=False, repr=False)
 
     def __post_init__(self):
-        d, bits = self.rotation.shape[-1], self.bits
+        d, bits = self.dim, self.bits
         if bits not in BITS or d not in DIMS or self.centroids.shape != (1 << bits,):
             raise ValueError(
                 "kernels read codes of 2, 3 or 4 bits with as many centroids, of heads of 64, 128 "
@@ -47,23 +42,31 @@ class Packed:
                 f"codes of {bits} bits for {d} values and these norms must be uint8 {shape}, "
                 f"norms fp16; got {tuple(self.codes.shape)}"
             )
-        fine = self.centroids.double()
-        table = (fine * d**0.5).half()
-        planes = torch.zeros(2, 8, dtype=torch.uint8, device=table.device)
-        # Of each number the low byte comes first in memory, of the planes the high ones.
-        planes[:, : min(8, len(table))] = table[-8:].view(torch.uint8).view(-1, 2).T.flip(0)
-        for name, value in (
-            ("centroids", self.centroids.float().contiguous()),
-            ("rotation", self.rotation.float().contiguous()),
-            ("table", table),
-            ("planes", planes.view(torch.int32).flatten()),
-            ("boundaries", ((fine[1:] + fine[:-1]) / 2).float()),
-        ):
-            object.__setattr__(self, name, value)
 
     @property
     def dim(self) -> int:
         return self.rotation.shape[-1]
+
+    @cached_property
+    def boundaries(self):
+        """Midpoints of the centroids, fp32 (2**bits - 1)."""
+        fine = self.centroids.double()
+        return ((fine[1:] + fine[:-1]) / 2).float()
+
+    @cached_property
+    def table(self):
+        """Centroids times sqrt(d), near one, which the matrix units multiply: fp16 (2**bits)."""
+        return (self.centroids.double() * self.dim**0.5).half()
+
+    @cached_property
+    def planes(self):
+        """The bytes of the table that permutes pick from, int32 (4): two words of high bytes and
+        two of low ones (of 4-bit codes the positive half)."""
+        planes = torch.zeros(2, 8, dtype=torch.uint8, device=self.table.device)
+        # Of each number the low byte comes first in memory, of the planes the high ones.
+        bytes_of = self.table[-8:].view(torch.uint8).view(-1, 2)
+        planes[:, : len(bytes_of)] = bytes_of.T.flip(0)
+        return planes.view(torch.int32).flatten()
 
     @property
     def permute(self) -> bool:

@@ -1,8 +1,9 @@
-"""From packed bytes to centroids inside a kernel: by byte permutes, or by a table in memory.
+"""Tiles of a stored cache inside a kernel: of plain numbers, or of centroids from packed bytes.
 
-A tile of bytes holds, for its bytes j, the coordinates j, j + d/f, ... (`packing`): field k of the
-whole tile is a tile of coordinates by itself, so that a product over the head is the sum of f
-products and nothing is interleaved.
+Centroids are picked by byte permutes, or read from a table in memory. A tile of bytes holds, for
+its bytes j, the coordinates j, j + d/f, ... (`packing`): field k of the whole tile is a tile of
+coordinates by itself, so that a product over the head is the sum of f products and nothing is
+interleaved.
 
 On Hopper a multiprocessor has to unpack about 34 four-bit codes a cycle to keep up with its share
 of the memory (an H200's 4.2 TB/s over 132 of them at 1.85 GHz), and issues 128 lanes a cycle: fewer
@@ -91,13 +92,16 @@ REGISTERS2 = tl.constexpr(",".join(["=&r"] * 8 + ["r"] * 9))
 TWICE, FOUR_TIMES = tl.constexpr((tl.float16,) * 2), tl.constexpr((tl.float16,) * 4)
 
 
-@triton.jit
-def gathered(low, high, shift, table, PART: tl.constexpr, BITS: tl.constexpr):
-    """Field PART of a tile as fp16 centroids out of a table; ``high`` and ``shift`` at 3 bits."""
-    code = (low >> (4 * PART)) & 15 if BITS == 4 else (low >> (2 * PART)) & 3
-    if BITS == 3:
-        code = code | (((high >> (shift + 2 * PART)) & 1) << 2)
-    return tl.load(table + code.to(tl.int32))
+@triton.constexpr_function
+def fields(bits):
+    """Tiles that a kernel gets of a cache: a packed byte's fields, or (0 bits) plain numbers."""
+    return {0: 1, 4: 2}.get(bits, 4)
+
+
+@triton.constexpr_function
+def stride(bits, d):
+    """Bytes of a packed vector, or numbers of a plain one."""
+    return d * bits // 8 if bits else d
 
 
 @triton.jit
@@ -111,10 +115,16 @@ def words_of(table, PERMUTE: tl.constexpr):
 
 
 @triton.jit
-def centroids(
-    codes,
+def across(column, BY_TOKEN: tl.constexpr):
+    """Columns of a tile whose other axis is the tokens'."""
+    return column[None, :] if BY_TOKEN else column[:, None]
+
+
+@triton.jit
+def tiles(
+    cache,
     token,
-    inside,
+    stored,
     table,
     words,
     D: tl.constexpr,
@@ -122,42 +132,57 @@ def centroids(
     BY_TOKEN: tl.constexpr,
     PERMUTE: tl.constexpr,
 ):
-    """The fp16 centroids of some tokens, a tile for each field of their bytes: (tokens, bytes)
-    where BY_TOKEN, else (bytes, tokens). Codes of 4 bits have two fields, repeated in the result.
+    """Numbers of some tokens, a tile for each of `fields`: (tokens, d / fields) where BY_TOKEN,
+    else (d / fields, tokens). Centroids are fp16, and so are plain numbers that have 8 bits.
     """
-    byte = tl.arange(0, D // (2 if BITS == 4 else 4))
-    start = token.to(tl.int64) * (D * BITS // 8)
-    if BY_TOKEN:
-        low_at, mask = codes + start[:, None] + byte[None, :], inside[:, None]
-        high_at = codes + D // 4 + start[:, None] + (byte % (D // 8))[None, :]
-        shift = (byte // (D // 8)).to(tl.uint8)[None, :]
-    else:
-        low_at, mask = codes + start[None, :] + byte[:, None], inside[None, :]
-        high_at = codes + D // 4 + start[None, :] + (byte % (D // 8))[:, None]
-        shift = (byte // (D // 8)).to(tl.uint8)[:, None]
-    low = tl.load(low_at, mask=mask, other=0)
-    high = low
+    F: tl.constexpr = fields(BITS)
+    byte = tl.arange(0, D // F)
+    start = token.to(tl.int64) * stride(BITS, D)
+    start = start[:, None] if BY_TOKEN else start[None, :]
+    inside = stored[:, None] if BY_TOKEN else stored[None, :]
+    low = tl.load(cache + start + across(byte, BY_TOKEN), mask=inside, other=0.0)
+    high, shift = low, low
     if BITS == 3:
-        high = tl.load(high_at, mask=mask, other=0)
+        at = cache + D // 4 + start + across(byte % (D // 8), BY_TOKEN)
+        high = tl.load(at, mask=inside, other=0.0)
+        shift = across((byte // (D // 8)).to(tl.uint8), BY_TOKEN)
     h0, h1, l0, l1 = words
     # Four bytes at once (4), and said to be impure (False), though they are not: Triton looks
     # through pure operations for the narrowest type and would lay out the fp16 result as suits
     # bytes, at a fifth more instructions.
-    if BITS == 4 and PERMUTE:
+    if BITS == 0:
+        numbers = (low.to(tl.float16) if low.dtype.primitive_bitwidth == 8 else low,)
+    elif BITS == 4 and PERMUTE:
         inputs = [low, h0, h1, l0, l1]
-        k0, k1 = tl.inline_asm_elementwise(ASM4, REGISTERS4, inputs, TWICE, False, 4)
-        k2, k3 = k0, k1
+        numbers = tl.inline_asm_elementwise(ASM4, REGISTERS4, inputs, TWICE, False, 4)
     elif BITS == 3 and PERMUTE:
         inputs = [low, high, shift, h0, h1, l0, l1]
-        k0, k1, k2, k3 = tl.inline_asm_elementwise(ASM3, REGISTERS3, inputs, FOUR_TIMES, False, 4)
+        numbers = tl.inline_asm_elementwise(ASM3, REGISTERS3, inputs, FOUR_TIMES, False, 4)
     elif PERMUTE:
-        inputs = [low, h0, l0]
-        k0, k1, k2, k3 = tl.inline_asm_elementwise(ASM2, REGISTERS2, inputs, FOUR_TIMES, False, 4)
+        numbers = tl.inline_asm_elementwise(ASM2, REGISTERS2, [low, h0, l0], FOUR_TIMES, False, 4)
     else:
-        k0 = gathered(low, high, shift, table, 0, BITS)
-        k1 = gathered(low, high, shift, table, 1, BITS)
-        k2, k3 = k0, k1
-        if BITS < 4:
-            k2 = gathered(low, high, shift, table, 2, BITS)
-            k3 = gathered(low, high, shift, table, 3, BITS)
-    return k0, k1, k2, k3
+        numbers = ()
+        for k in tl.static_range(F):
+            code = (low >> (8 // F * k)) & (15 if BITS == 4 else 3)
+            if BITS == 3:
+                code = code | (((high >> (shift + 2 * k)) & 1) << 2)
+            numbers += (tl.load(table + code.to(tl.int32)),)
+    return numbers
+
+
+@triton.jit
+def loaded(at, inside, F: tl.constexpr, WIDTH: tl.constexpr):
+    """A tile for each field of plain numbers, WIDTH apart."""
+    numbers = ()
+    for k in tl.static_range(F):
+        numbers += (tl.load(at + k * WIDTH, mask=inside, other=0.0),)
+    return numbers
+
+
+@triton.jit
+def multiplied(q, k, F: tl.constexpr):
+    """Products over all of the head, (rows, tokens) fp32: the sum of those of its fields."""
+    scores = tl.dot(q[0], k[0])
+    for field in tl.static_range(1, F):
+        scores = tl.dot(q[field], k[field], scores)
+    return scores
