@@ -56,13 +56,20 @@ def orthogonal(dim: int, draw):
     return q * numpy.copysign(1.0, numpy.diag(r))
 
 
-class Haar:
+class _Rotation:
+    def matrix(self, device="cpu", dtype=None):
+        """Q, (dim, dim), float32 if no dtype is said: ``apply(x)`` is x Q^T."""
+        import torch
+
+        unit = torch.eye(self.dim, device=device, dtype=torch.float64)
+        return self.apply(unit).T.contiguous().to(dtype or torch.float32)
+
+
+class Haar(_Rotation):
     """y = Q x with Q uniform over the orthogonal matrices of R^dim. Stores dim**2 numbers."""
 
-    kind = "haar"
-
     def __init__(self, dim: int, seed: int = 0):
-        self.dim, self.seed = dim, seed
+        self.dim = dim
         self._tables = _Tables(q=orthogonal(dim, generator("rotation", "haar", dim, seed)))
 
     def apply(self, x):
@@ -75,14 +82,8 @@ class Haar:
         y = _floating(y, self.dim)
         return y @ self._tables("q", y)
 
-    def matrix(self, device="cpu", dtype=None):
-        """Q, (dim, dim), float32 if no dtype is said: ``apply(x)`` is x Q^T."""
-        import torch
 
-        return self._tables("q", torch.empty(0, device=device, dtype=dtype or torch.float32))
-
-
-class Hadamard:
+class Hadamard(_Rotation):
     """Random signs, then a Walsh-Hadamard transform over sqrt(dim): dim log dim work.
 
     Where dim is no power of two, each transform acts on blocks of the largest power of two that
@@ -90,13 +91,11 @@ class Hadamard:
     the blocks mix. For an odd dim there is nothing to transform: ValueError.
     """
 
-    kind = "hadamard"
-
     def __init__(self, dim: int, seed: int = 0):
         import numpy
         from scipy.linalg import hadamard
 
-        self.dim, self.seed = dim, seed
+        self.dim = dim
         self.block = dim & -dim
         if self.block == 1:
             raise ValueError(f"a Hadamard rotation needs an even dimension, got {dim}")
@@ -130,14 +129,6 @@ class Hadamard:
         if self.rounds == 2:
             y = (self._transform(y) * signs[1])[..., self._tables("back", y)]
         return self._transform(y) * signs[0]
-
-    def matrix(self, device="cpu", dtype=None):
-        """The rotation as a matrix, (dim, dim), float32 if no dtype is said: see `Haar.matrix`."""
-        import torch
-
-        dtype = dtype or torch.float32
-        unit = torch.eye(self.dim, device=device, dtype=torch.float64)
-        return self.apply(unit).T.contiguous().to(dtype)
 
     def _transform(self, x):
         """The transform of every block, its own inverse.
