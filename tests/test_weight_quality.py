@@ -536,6 +536,10 @@ def test_files_stand_beside_the_smallest_card_that_holds_them():
     table = table.set_index("file")
     assert table.loc["Q4_K_M", "8B"] == f"{4.58 * 2**30 / 1e9:.1f} GB: 12 GB card"
     assert table.loc["Q4_K_M", "70B"].endswith(": none of them")
+    # 9.7 of 12 GB leave a fifth free, 23.4 of 24 GB hardly anything: `sizewise memory` says no
+    held = weight_quantization.files({"phi-3-medium": "14B", "qwen3-32b": "32B"}).set_index("file")
+    assert held.loc["Q3_K_M", "14B"] == "9.7 GB: 12 GB card"
+    assert held.loc["Q4_K_M", "32B"] == "23.4 GB: 24 GB card, barely"
     assert table.loc["Q4_K_M", "perplexity"] == pytest.approx(0.1755 / 6.2316, rel=1e-3)
 
 

@@ -1,5 +1,7 @@
 """Tables of the chapter on weight quantization: recorded rows, published speeds, a recipe."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -266,7 +268,8 @@ def files(models: dict[str, str], types=("q8_0", "q4_K_M", "q3_K_M"), context: i
     """GGUF files of models: gigabytes with the cache of a context, the card that holds them, loss.
 
     ``models`` maps names of the catalogue to those on the page. The card is the smallest of
-    `CARDS`; the loss is that of Llama 3 8B (`published_losses`).
+    `CARDS`, "barely" where more of it is taken than `memory.USABLE`, as much as the command takes
+    to be free; the loss is that of Llama 3 8B (`published_losses`).
     """
     rows = []
     for kind in types:
@@ -275,8 +278,10 @@ def files(models: dict[str, str], types=("q8_0", "q4_K_M", "q3_K_M"), context: i
             model = parameters.describe(name)
             total = memory.total_memory(model, weights=kind.lower(), context=context)
             size = total.total_bytes / 1e9
-            card = next((f"{card} GB card" for card in CARDS if size <= card), "none of them")
-            row[title] = f"{size:.1f} GB: {card}"
+            card = next((card for card in CARDS if size <= card), math.inf)
+            barely = ", barely" if size > memory.USABLE * card else ""
+            where = f"{card} GB card{barely}" if card < math.inf else "none of them"
+            row[title] = f"{size:.1f} GB: {where}"
         rows.append(row | {"perplexity": published_losses()[kind]})
     return pd.DataFrame(rows)
 
