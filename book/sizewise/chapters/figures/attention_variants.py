@@ -44,7 +44,10 @@ def differences(axes, table, zero: str) -> str:
         colour = COLOURS[1] if "convolution" in row.name else COLOURS[0]
         interval(axes, height, row.difference, row.low, row.high, colour)
         text = f"{row.name} {row.difference:+.2f}".replace("-", "\u2212")
-        beside(axes, text, row.difference, height, colour, dx=0, dy=13)
+        if row.high < 0:
+            beside(axes, text, row.difference, height, colour, dx=0, dy=13)
+        else:  # the words would stand across the line at zero
+            beside(axes, text, 0, height, colour, dx=-4, dy=13)
         marks.append(f"{row.name} {row.difference:+.3f}")
     axes.axvline(0, color=INK, linewidth=0.8)
     beside(axes, zero, 0, -0.4, dx=4, dy=4)

@@ -11,7 +11,7 @@ FAMILIES = {  # drawn: label, and how far it is lifted so that none lies on anot
     "Qwen1.5 Chat": -0.6,
     "Yi": 1.0,
     "Mistral": -1.2,
-    "Llama 2": -1.0,
+    "Llama 2": -3.0,
 }
 
 
@@ -86,7 +86,7 @@ def cascade(axes, table) -> str:
         beside(axes, f"{row.names} alone", row.dollars, 100 * row.right, COLOURS[0], dx, dy)
     best = between.sort_values("right").groupby("models").tail(1)
     for row in best.itertuples():
-        beside(axes, f"{row.models} agree", row.dollars, 100 * row.right, COLOURS[1], dx=0, dy=-13)
+        beside(axes, f"{row.models} agree", row.dollars, 100 * row.right, COLOURS[1], dx=0, dy=-21)
     axes.set_xlim(0, 1.1 * table["dollars"].max())
     axes.set_ylim(40, 66)
     axes.set_xlabel("dollars for a thousand questions, at list prices")
