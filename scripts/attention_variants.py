@@ -22,9 +22,13 @@ RAY_ADDRESS set the same command runs on that cluster.
 import argparse
 from typing import Any
 
+import numpy as np
 from sizewise import units, validation
+from sizewise.costs import memory
 from sizewise.experiments import options
-from sizewise.training import flops, models, run_config, tokenizer
+from sizewise.models import config as configs
+from sizewise.models import from_config
+from sizewise.training import batches, flops, models, run_config, tokenizer
 
 BUDGETS = (3e11, 1e12)  # training FLOPs
 SIZES = 2  # widths at each budget
@@ -43,14 +47,14 @@ ONLY = ("arms", "windows", "controls")
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model; its loss and what it makes of its context."""
-    from sizewise.training import context_use, loop
+    from sizewise.training import loop
 
     run = run_config.Run.from_row(config)
     tokens = tokenizer.prepare(run.text, run.vocabulary)
     model, measured = loop.fit(run, tokens, checkpoint=options.checkpoint(config))
     if measured["ended"] != "done":  # nothing more can be read off weights that are no numbers
         return measured
-    return measured | context_use.columns(
+    return measured | context_use(
         model,
         run,
         tokens,
@@ -165,6 +169,96 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options.record("attention_variants", arguments(), runs, measure, cost)
+
+
+# --- what a trained model makes of its context. One that uses what is far behind has a lower loss
+# late in a window than early in it. One that can look up finds what stood behind a token the last
+# time that it was there: the second half of a repeated sequence costs it nothing. A state of fixed
+# size copies and recalls worse than attention does (Jelassi et al. 2024; Arora et al. 2023).
+
+
+def by_position(nats_each: np.ndarray, bins: int) -> list[float]:
+    """Mean of ``nats_each`` (windows, context) in ``bins`` equal parts of the context, in order."""
+    return nats_each.reshape(len(nats_each), bins, -1).mean((0, 2)).tolist()
+
+
+def repeated(first):
+    """Inputs and targets of sequences that come twice: (sequences, 2 length) each.
+
+    ``first`` (sequences, length) is an int64 tensor. The last target is the first token again.
+    """
+    import torch
+
+    twice = torch.cat([first, first, first[:, :1]], 1)  # (sequences, 2 length + 1)
+    return twice[:, :-1].contiguous(), twice[:, 1:].contiguous()
+
+
+def random_tokens(vocabulary: int, length: int, number: int, seed: int = 0):
+    """``number`` sequences of ``length`` tokens, none twice in one, the end of a document in none.
+
+    What follows a token the second time is then beyond doubt, and no pair is more likely than
+    another. int64, (number, length). Raises ValueError for more tokens than the vocabulary has.
+    """
+    import torch
+
+    validation.whole("the length of a sequence", length, vocabulary - 1, 2)
+    rng = np.random.default_rng(seed)
+    permutations = [1 + rng.permutation(vocabulary - 1)[:length] for _ in range(number)]
+    return torch.from_numpy(np.stack(permutations).astype(np.int64))
+
+
+def recall(model, first) -> dict[str, float]:
+    """Loss the ``first`` and the ``second`` time, nats a token; share ``right`` the second time.
+
+    ``first`` (sequences, length) comes twice. All three are of the same targets, those that
+    follow a token inside the sequence: that its beginning comes again could not be known. A model
+    that looks at the last token only has the same loss twice.
+    """
+    from sizewise.training.loss import per_token
+
+    length = first.shape[1]
+    nats_each, right = per_token(model, *repeated(first))  # (sequences, 2 length)
+    return {
+        "first": float(nats_each[:, : length - 1].mean()),
+        "second": float(nats_each[:, length:-1].mean()),
+        "right": float(right[:, length:-1].mean()),
+    }
+
+
+def stored_bytes(spec, lengths: list[int]) -> list[int]:
+    """Bytes that one sequence of each length stores for its next token, by `memory`.
+
+    Keys and values in 16 bits, recurrent states in fp32. A window stays what it was in training,
+    however long the sequence.
+    """
+    model = from_config.from_config(configs.build(spec), name=spec.name)
+    return [memory.kv_cache_bytes(model, length) for length in lengths]
+
+
+def context_use(model, run, tokens, *, bins, distances, sequences, lengths) -> dict[str, Any]:
+    """The measured columns of ``data/attention_variants.md`` beside those of the loop.
+
+    ``run`` is the `run_config.Run` that made ``model``; its context holds each repetition twice and
+    divides into the ``bins``.
+    """
+    from sizewise.training.loss import per_token
+
+    rows = max(1, run.validation_tokens // run.context)
+    ids, targets = batches.fixed(tokens.validation, run.context, rows)
+    nats_each, _ = per_token(model, ids, targets)
+    measured = {"nats_by_position": by_position(nats_each, bins)}
+    for distance in distances:
+        for name, first in {
+            "random": random_tokens(run.vocabulary, distance, sequences),
+            "text": batches.fixed(tokens.validation, distance, sequences)[0],
+        }.items():
+            for side, value in recall(model, first).items():
+                measured.setdefault(f"{name}_{side}", []).append(value)
+    spec = models.spec(run.family, run.width, run.vocabulary, run.context)
+    measured["cache_bytes"], *measured["cache_bytes_at"] = stored_bytes(
+        spec, [run.context, *lengths]
+    )
+    return measured
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ import tempfile
 from pathlib import Path
 
 import gpu
+import kernel_tables
 import pandas as pd
 from sizewise.benchmark import kv
-from sizewise.data import catalog, kernel_tables, records
+from sizewise.data import catalog, records
 
 GPU = "H200"
 ROWS, BATCHES = (1, 16, 64, 1024, 4096), (8, 16, 32, 64, 128)

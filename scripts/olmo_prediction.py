@@ -16,9 +16,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import public_tables
 from sizewise import scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import fitting, public_runs, task_laws
+from sizewise.scaling_laws import fitting, task_laws
 
 SEED = 0
 SAMPLES = 4000
@@ -48,7 +49,7 @@ def grid() -> list[dict]:
 
 @cache
 def ladder() -> scaling_laws.Runs:
-    return public_runs.olmo_runs()
+    return public_tables.olmo_runs()
 
 
 @cache
@@ -91,7 +92,7 @@ def predicted_accuracy(params: float, tokens: float, task: str, samples: int) ->
 
     Each resample reweights the runs for both steps and adds a residual of the second.
     """
-    table = public_runs.olmo_table()
+    table = public_tables.olmo_table()
     bits, accuracy = table[f"bpb_{task}"], table[f"acc_{task}"]
     runs = scaling_laws.Runs.from_arrays(
         ladder().params, ladder().tokens, bits, cluster=ladder().clusters

@@ -16,13 +16,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import public_tables
+import returns
 from sizewise.data import records
-from sizewise.scaling_laws import emergence, plateau, returns, scores
+from sizewise.scaling_laws import plateau
 
 SEED = 0
 SAMPLES = 2000
 REFITS = 400  # resamples of families that fit a curve anew
-BENCHMARKS = scores.benchmarks()
+BENCHMARKS = public_tables.benchmarks()
 NAMES = list(BENCHMARKS)
 CLAIMED = {b.name: b.claimed for b in BENCHMARKS.values() if b.claimed}
 EDGES = (0.0, 1e9, 6e9, 12e9, 34.5e9, 1e12)  # starting sizes; 34 billion is below the last
@@ -140,13 +142,8 @@ TABLES = {
 
 
 @cache
-def table(as_published: bool = False):
-    return scores.table(as_published)
-
-
-@cache
 def points(name: str) -> plateau.Points:
-    return plateau.Points.of(table(), BENCHMARKS[name])
+    return plateau.Points.of(public_tables.scores(), BENCHMARKS[name])
 
 
 @cache
@@ -156,7 +153,7 @@ def predictions(name: str, curve: str, at: float | None):
 
 def gain(config: dict) -> dict:
     """What a doubling brings, for pairs that start in a range of sizes."""
-    rows = returns.pairs(table(), BENCHMARKS[config["benchmark"]])
+    rows = returns.pairs(public_tables.scores(), BENCHMARKS[config["benchmark"]])
     low, high = config.get("from_params", 0), config.get("to_params", np.inf)
     rows = rows[(rows["start"] >= low) & (rows["start"] < high)]
     if config.get("without") == "8-bit":
@@ -199,7 +196,7 @@ def curve(config: dict) -> dict:
 
 def alike(config: dict) -> dict:
     """The spread of scores among models of nearly one size."""
-    rows = table()
+    rows = public_tables.scores()
     rows = rows[rows["params"].between(config["from_params"], config["to_params"])]
     values = rows[config["benchmark"]].dropna()
     low, high = values.min(), values.max()
@@ -208,7 +205,7 @@ def alike(config: dict) -> dict:
 
 def generation(config: dict) -> dict:
     """A small and a large model of one release: how far apart, in points and in errors."""
-    rows, name = table(), config["benchmark"]
+    rows, name = public_tables.scores(), config["benchmark"]
     rows = rows[rows["family"] == config["family"]].dropna(subset=[name])
     small = rows.loc[(rows["params"] - 7e9).abs().idxmin()]
     large = rows.loc[(rows["params"] - 70e9).abs().idxmin()]
@@ -224,7 +221,7 @@ def generation(config: dict) -> dict:
 
 def overtaken(config: dict) -> dict:
     """The smallest model of the table that scores at least as high as a large one."""
-    rows, name = table(), config["benchmark"]
+    rows, name = public_tables.scores(), config["benchmark"]
     large = rows[rows["model"] == config["model"]].iloc[0]
     best = rows[rows[name] >= large[name]].sort_values("params").iloc[0]
     return {
@@ -237,7 +234,7 @@ def overtaken(config: dict) -> dict:
 
 
 def climbing(task: str, by: str):
-    rows = scores.emergent().dropna(subset=[task, by]).copy()
+    rows = public_tables.emergent().dropna(subset=[task, by]).copy()
     if task.endswith("bleu"):
         rows[task] /= 100
     return rows
@@ -246,11 +243,11 @@ def climbing(task: str, by: str):
 def climb(config: dict) -> dict:
     task, by = config["task"], config["by"]
     rows, chance = climbing(task, by), CHANCE.get(task, 0.0)
-    curve = emergence.climb(rows[by], rows[task], chance)
+    curve = returns.climb(rows[by], rows[task], chance)
     return {
         "models": len(rows),
-        "onset": curve.onset,
-        "decades": curve.decades,
+        "onset": returns.onset(curve),
+        "decades": returns.decades(curve),
         "ceiling": curve.top,
         "most_params": float(rows["params"].max()),
     }
@@ -259,13 +256,13 @@ def climb(config: dict) -> dict:
 def excess(config: dict) -> dict:
     task, by = config["task"], config["by"]
     rows, chance = climbing(task, by), CHANCE.get(task, 0.0)
-    result = emergence.excess(rows, task, chance, 0.75, REFITS, SEED, by)
+    result = returns.excess(rows, task, chance, by, REFITS, SEED)
     return named(result, "excess") | {k: result[k] for k in ("cut", "models", "foretold")}
 
 
 def suite(config: dict) -> dict:
     """The Pythia suite: least-squares gain a doubling, of one recipe from 70 million up."""
-    rows = scores.pythia()
+    rows = public_tables.pythia()
     rows = rows[(rows["task"] == config["task"]) & (rows["shots"] == config["shots"])]
     if config["without"] == "160m":
         rows = rows[~rows["model"].isin(DISPUTED)]
@@ -290,7 +287,7 @@ def suite(config: dict) -> dict:
 
 
 def speedrun(config: dict) -> dict:
-    rows = scores.speedrun()
+    rows = public_tables.speedrun()
     times = returns.doubling_times(rows["days"], rows["minutes"], SAMPLES, seed=SEED)
     ends = {
         "first_minutes": rows["minutes"].iloc[0],
@@ -313,11 +310,13 @@ def measure(config: dict) -> dict:
         case "power":
             return plateau.power(points(name), config["break"], seed=SEED)
         case "rank":
-            known = table().dropna(subset=["operations"])  # the same models for all three
+            known = public_tables.scores().dropna(
+                subset=["operations"]
+            )  # the same models for all three
             result = returns.rank(known, bench.name, config["by"], SAMPLES, SEED)
             return named(result, "rank") | {"models": result["models"]}
         case "smaller_wins":
-            rows = table(config["rows"] == "as published")
+            rows = public_tables.scores(config["rows"] == "as published")
             result = returns.smaller_wins(rows, name, config["times"], SAMPLES, SEED)
             return named(result, "smaller_wins") | {"pairs": result["pairs"]}
     own = {

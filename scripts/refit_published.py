@@ -5,7 +5,7 @@
     python scripts/refit_published.py --list
 
 The tables come from public repositories at pinned commits, are checked by SHA-256 and stay where
-they are (`sizewise.scaling_laws.public_runs`). Rows go to data/refit_published.jsonl; what has a
+they are (`public_tables`). Rows go to data/refit_published.jsonl; what has a
 row is not fitted again.
 """
 
@@ -16,9 +16,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import public_tables
 from sizewise import scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import fitting, isoflop, public_runs, solver, task_laws, uncertainty
+from sizewise.scaling_laws import fitting, isoflop, solver, task_laws, uncertainty
 
 SEED = 0
 SAMPLES = 4000
@@ -45,12 +46,12 @@ def our_ladder() -> scaling_laws.Runs:
 
 
 TABLES: dict[str, Callable[[], scaling_laws.Runs]] = {
-    CHINCHILLA: public_runs.chinchilla,
-    WITH_OUTLIERS: lambda: public_runs.chinchilla(outliers=True),
-    **{f"gadre-{c}": lambda c=c: public_runs.gadre_runs(c) for c in public_runs.corpora()},
-    "muennighoff-c4": public_runs.muennighoff,
-    "olmo-ladder": public_runs.olmo_runs,
-    "gemstones": public_runs.gemstones,
+    CHINCHILLA: public_tables.chinchilla,
+    WITH_OUTLIERS: lambda: public_tables.chinchilla(outliers=True),
+    **{f"gadre-{c}": lambda c=c: public_tables.gadre_runs(c) for c in public_tables.corpora()},
+    "muennighoff-c4": public_tables.muennighoff,
+    "olmo-ladder": public_tables.olmo_runs,
+    "gemstones": public_tables.gemstones,
     OURS: our_ladder,
 }
 QUANTITIES: dict[str, Callable] = {  # of a law, each recorded with its interval
@@ -100,7 +101,7 @@ def grid() -> list[dict]:
         ]
     rows += [
         {"what": "error_law", "table": f"gadre-{corpus}", "samples": 1000}
-        for corpus in public_runs.corpora()
+        for corpus in public_tables.corpora()
     ]
     rows += [
         {
@@ -116,7 +117,7 @@ def grid() -> list[dict]:
     ]
     rows += [
         {"what": "returns", "table": table, "multiple": 1}
-        for table in (*(f"gadre-{corpus}" for corpus in public_runs.corpora()), "olmo-ladder")
+        for table in (*(f"gadre-{corpus}" for corpus in public_tables.corpora()), "olmo-ladder")
     ]
     rows += [
         {"what": "coverage", "table": table, "trials": trials, "samples": TRIAL_SAMPLES}
@@ -301,7 +302,7 @@ def reproduced(law: str) -> dict:
     estimator of this script.
     """
     if law == "gadre-c4":
-        ours, runs = five_run_law(), public_runs.gadre_five()
+        ours, runs = five_run_law(), public_tables.gadre_five()
         total = float(((ours.loss(runs.params, runs.tokens) - runs.loss) ** 2).sum())
         count = len(runs)
     else:
@@ -318,7 +319,7 @@ def five_run_law() -> scaling_laws.Hoffmann:
     """E + A N^-alpha + B D^-alpha through the five runs of Gadre et al., by least squares."""
     from scipy.optimize import least_squares
 
-    runs = public_runs.gadre_five()
+    runs = public_tables.gadre_five()
 
     def errors(theta):
         a, b, log_e, alpha = theta
@@ -338,10 +339,10 @@ def error_law(corpus: str, samples: int) -> dict:
 
     At the lowest loss of the table, in points; the interval reweights models.
     """
-    table = public_runs.gadre_table(corpus)
+    table = public_tables.gadre_table(corpus)
     loss, accuracy = table["loss"].to_numpy(float), table["accuracy"].to_numpy(float)
     law, lowest = task_laws.fit_error_law(loss, accuracy), float(loss.min())
-    runs = public_runs.gadre_runs(corpus)
+    runs = public_tables.gadre_runs(corpus)
     slopes = [
         task_laws.fit_error_law(loss, accuracy, weights).slope(lowest)
         for weights in fitting.resamples(runs, samples, SEED)
@@ -387,11 +388,11 @@ def returns(table: str, multiple: float) -> dict:
     nearest to the middle of the range of compute, and from there to the largest.
     """
     if table == "olmo-ladder":
-        runs = public_runs.olmo_table()
-        tasks = [f"acc_{task}" for task in public_runs.entry("olmo")["tasks"]]
+        runs = public_tables.olmo_table()
+        tasks = [f"acc_{task}" for task in public_tables.entry("olmo")["tasks"]]
         runs["accuracy"] = runs[tasks].mean(axis=1)
     else:
-        runs = public_runs.gadre_table(table.removeprefix("gadre-"))
+        runs = public_tables.gadre_table(table.removeprefix("gadre-"))
     runs = runs[runs["multiple"] == multiple]
     means = runs.groupby("params")[["tokens", "loss", "accuracy"]].mean()
     decades = np.log10(means.index * means["tokens"])

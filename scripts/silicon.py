@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import kernel_tables
 import numpy as np
 from sizewise.costs import kernel_fits as kf
-from sizewise.data import catalog, kernel_tables, records
+from sizewise.data import catalog, records
 from sizewise.experiments import options
 
 TABLES = {  # kernel -> table, column of the format

@@ -13,11 +13,12 @@ import os
 import sys
 from pathlib import Path
 
+import kernel_tables
 import numpy as np
 import pandas as pd
 import silicon
 from sizewise.costs import kernel_fits as kf
-from sizewise.data import catalog, kernel_tables, records
+from sizewise.data import catalog, records
 from sizewise.experiments import options
 
 LEAST = 2048  # n and k of the products compared

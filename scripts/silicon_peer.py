@@ -14,10 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kernel_tables
 import pandas as pd
 import silicon_servings as servings
 from sizewise.costs import kernel_fits
-from sizewise.data import kernel_tables, records
+from sizewise.data import records
 from sizewise.experiments import options
 
 EACH = 4  # servings of a group at most: an estimate takes the planner seconds

@@ -19,10 +19,11 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import kernel_tables
 import numpy as np
 import pandas as pd
 from sizewise.costs import forecast, kernel_fits
-from sizewise.data import catalog, kernel_tables, records
+from sizewise.data import catalog, records
 from sizewise.experiments import options
 from sizewise.models import config, parameters
 from sizewise.models.architecture import Model

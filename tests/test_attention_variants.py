@@ -14,7 +14,7 @@ from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.models import config as configs
 from sizewise.models import from_config
-from sizewise.training import context_use, flops, loop, models, run_config
+from sizewise.training import flops, loop, loss, models, run_config
 from sizewise.training import tokenizer as token_files
 from torch import nn
 
@@ -139,7 +139,7 @@ def by_hand(family, width, length, window):
 @pytest.mark.parametrize("width", [32, 64])
 def test_bytes_kept_are_those_counted_by_hand_and_by_memory(family, width):
     spec, lengths = models.spec(family, width, 1024, 256), [16, 256, 4096]
-    found = context_use.stored_bytes(spec, lengths)
+    found = script.stored_bytes(spec, lengths)
     assert found == [by_hand(family, width, length, 64) for length in lengths]
     model = from_config.from_config(configs.build(spec))
     assert found == [memory.kv_cache_bytes(model, length) for length in lengths]
@@ -153,28 +153,26 @@ def test_the_mean_of_the_positions_is_the_validation_loss(family):
     run = run_config.at_budget(4e8, 16, family, vocabulary=512, context=32, validation_tokens=1024)
     text = made_up()
     model, measured = loop.fit(run, text, device="cpu")
-    told = context_use.columns(
+    told = script.context_use(
         model, run, text, bins=8, distances=[8, 16], sequences=4, lengths=[64]
     )
     assert len(told["nats_by_position"]) == 8
     assert np.mean(told["nats_by_position"]) == pytest.approx(measured["val_loss"], rel=1e-5)
     spec = models.spec(family, 16, 512, 32)
-    assert [told["cache_bytes"], *told["cache_bytes_at"]] == context_use.stored_bytes(
-        spec, [32, 64]
-    )
+    assert [told["cache_bytes"], *told["cache_bytes_at"]] == script.stored_bytes(spec, [32, 64])
     assert not model.training  # as the loop left it
 
 
 def test_positions_by_hand():
     each = np.array([[1.0, 2, 3, 4], [3, 4, 5, 10]])
-    assert context_use.by_position(each, 2) == [2.5, 5.5]
+    assert script.by_position(each, 2) == [2.5, 5.5]
 
 
 def test_scores_are_those_of_the_class_itself():
     model = models.build(models.spec("dense", 16, 64, 8), 0)
     nn.init.normal_(model.lm_head.weight)
     ids = torch.randint(0, 64, (40, 9), generator=torch.Generator().manual_seed(0))
-    each, right = context_use.scores(model, ids[:, :-1], ids[:, 1:])
+    each, right = loss.per_token(model, ids[:, :-1], ids[:, 1:])
     with torch.no_grad():
         odds = model(input_ids=ids[:, :-1]).logits.double().log_softmax(-1)
     expected = -odds.gather(-1, ids[:, 1:, None])[..., 0].numpy()
@@ -187,27 +185,27 @@ def test_scores_are_those_of_the_class_itself():
 
 @pytest.mark.parametrize("distance", [2, 16, 63])
 def test_a_copier_gains_everything_and_a_unigram_nothing(distance):
-    said = context_use.random_tokens(64, distance, 12)
-    sure, told = np.log(1 + 63 * np.exp(-20)), context_use.recall(copier(64), said)
+    said = script.random_tokens(64, distance, 12)
+    sure, told = np.log(1 + 63 * np.exp(-20)), script.recall(copier(64), said)
     assert told["first"] == pytest.approx(np.log(64))
     assert told["second"] == pytest.approx(sure, abs=1e-6)
     assert told["right"] == 1
-    told = context_use.recall(unigram(64), said)
+    told = script.recall(unigram(64), said)
     assert told["first"] == pytest.approx(told["second"], rel=1e-12)
     assert told["right"] < 0.2
 
 
 def test_random_sequences_repeat_no_token_hold_no_end_and_are_the_same_every_time():
-    said = context_use.random_tokens(100, 50, 20)
+    said = script.random_tokens(100, 50, 20)
     assert said.shape == (20, 50)
     assert all(len(set(row)) == 50 and min(row) > 0 and max(row) < 100 for row in said.tolist())
-    assert torch.equal(said, context_use.random_tokens(100, 50, 20))
+    assert torch.equal(said, script.random_tokens(100, 50, 20))
     with pytest.raises(ValueError, match="the length of a sequence must be from 2 to 99, got 100"):
-        context_use.random_tokens(100, 100, 1)
+        script.random_tokens(100, 100, 1)
 
 
 def test_a_repetition_is_said_twice_and_its_beginning_once_more():
-    ids, targets = context_use.repeated(torch.tensor([[5, 6, 7]]))
+    ids, targets = script.repeated(torch.tensor([[5, 6, 7]]))
     assert ids.tolist() == [[5, 6, 7, 5, 6, 7]]
     assert targets.tolist() == [[6, 7, 5, 6, 7, 5]]
 

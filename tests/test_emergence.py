@@ -1,7 +1,6 @@
 """Exact matches: what greedy generation gives, by another way, with errors that are honest."""
 
 import dataclasses
-import importlib
 import json
 import os
 import subprocess
@@ -14,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import paths
 from sizewise.data import records
-from sizewise.training import checkpoints, loop, models, run_config, token_accuracy
+from sizewise.training import checkpoints, loop, models, run_config
 from sizewise.training import tokenizer as token_files
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import emergence
 
 torch.set_num_threads(1)
 
@@ -72,7 +74,7 @@ def learned():
 
 def test_a_match_is_what_greedy_generation_gives(learned):
     model, text = learned
-    result = token_accuracy.predict(model, text, 32, 40)
+    result = emergence.predict(model, text, 32, 40)
     whole = np.stack([text.validation[p : p + 33] for p in starts(text, 32, 40)]).astype(np.int64)
     seen = []
     for length in (1, 2, 4, 8):
@@ -80,7 +82,7 @@ def test_a_match_is_what_greedy_generation_gives(learned):
             context = torch.from_numpy(whole[:, : start + 1])
             synthetic = continued(model, context, length).numpy()
             by_generation = (synthetic == whole[:, start + 1 : start + 1 + length]).all(1)
-            by_one_pass = token_accuracy.matches(result.right, length, start, start + 1)[:, 0]
+            by_one_pass = emergence.matches(result.right, length, start, start + 1)[:, 0]
             assert (by_generation == by_one_pass).all()
             seen += by_generation.tolist()
     assert 0.1 < np.mean(seen) < 0.9  # a model that is always right would show nothing
@@ -93,7 +95,7 @@ def starts(text, context, windows):
 
 def test_losses_and_documents_are_those_of_the_windows(learned):
     model, text = learned
-    result = token_accuracy.predict(model, text, 32, 40)
+    result = emergence.predict(model, text, 32, 40)
     nats, _ = loop.validate(model, text, plan_like(40))
     assert result.nats.mean() == pytest.approx(nats, rel=1e-4)
     for place, document in zip(starts(text, 32, 40), result.document, strict=True):
@@ -107,18 +109,18 @@ def plan_like(windows):
 
 def test_matches_by_hand():
     right = np.array([[1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]], bool)
-    assert token_accuracy.matches(right, 2, 0, 4).tolist() == [
+    assert emergence.matches(right, 2, 0, 4).tolist() == [
         [True, False, False, True],
         [True] * 4,
     ]
-    assert token_accuracy.matches(right, 3, 3, 4).tolist() == [[True], [True]]
+    assert emergence.matches(right, 3, 3, 4).tolist() == [[True], [True]]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 16), st.floats(0.2, 0.95))
 @settings(max_examples=25, deadline=None)
 def test_a_longer_match_is_never_more_frequent(seed, length, share):
     right = np.random.default_rng(seed).random((20, 64)) < share
-    short, long = (token_accuracy.matches(right, k, 10, 40) for k in (length, length + 1))
+    short, long = (emergence.matches(right, k, 10, 40) for k in (length, length + 1))
     assert not (long & ~short).any()
 
 
@@ -127,33 +129,31 @@ def test_errors_cover_the_truth_where_positions_of_a_document_are_alike():
     document = np.repeat(np.arange(40), 5)
     for _ in range(400):
         rate = chance.beta(2, 6, 40)  # each document has a share of its own
-        middle, error = token_accuracy.mean(
-            chance.random((200, 30)) < rate[document][:, None], document
-        )
+        middle, error = emergence.mean(chance.random((200, 30)) < rate[document][:, None], document)
         inside += abs(middle - 0.25) < 1.96 * error
     assert 0.90 < inside / 400 < 0.98
 
 
 def test_errors_by_hand():
     # Two documents: 1 of 4 right, and 3 of 4. About the mean, off by -1 and 1.
-    middle, error = token_accuracy.mean(np.array([[1, 0, 0, 0], [1, 1, 1, 0]]), np.array([7, 9]))
+    middle, error = emergence.mean(np.array([[1, 0, 0, 0], [1, 1, 1, 0]]), np.array([7, 9]))
     assert middle == 0.5
     assert error == pytest.approx((2 / 1 * (1 + 1) / 8**2) ** 0.5)
 
 
 def test_the_summary_counts_all_lengths_over_the_same_starts(learned):
     model, text = learned
-    result = token_accuracy.predict(model, text, 32, 40)
-    output = token_accuracy.summary(result, 8)
+    result = emergence.predict(model, text, 32, 40)
+    output = emergence.summary(result, 8)
     assert output["positions"] == 40 * (32 - 16 + 1 - 8)
     assert output["accuracy"] == pytest.approx(result.right[:, 8:17].mean())
     assert output["loss"] == pytest.approx(result.nats[:, 8:17].mean(), rel=1e-6)
-    rates = [output["accuracy"], *(output[f"exact_{k}"] for k in token_accuracy.LENGTHS[1:])]
+    rates = [output["accuracy"], *(output[f"exact_{k}"] for k in emergence.LENGTHS[1:])]
     assert rates == sorted(rates, reverse=True)
     with pytest.raises(
         ValueError, match="a match of 16 tokens after 17 does not fit a window of 32"
     ):
-        token_accuracy.summary(result, 17)
+        emergence.summary(result, 17)
 
 
 def test_the_script_fills_rows_with_the_documented_columns(tmp_path):
@@ -198,9 +198,8 @@ def test_the_script_fills_rows_with_the_documented_columns(tmp_path):
 
 
 def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_told_in_one_line(monkeypatch, capsys):
-    script = emergence()
     monkeypatch.setattr(sys, "argv", ["emergence.py", "--list", "--widths", "8,16"])
-    script.main()
+    emergence.main()
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in listed] == [
         ["width", "16"],
@@ -211,18 +210,10 @@ def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_told_in_one_line(mon
     assert sum(each) == pytest.approx(float(listed[2].split()[4]), rel=0.01)
     monkeypatch.setattr(sys, "argv", ["emergence.py", "--text", "package"])
     with pytest.raises(SystemExit) as output:
-        script.main()
+        emergence.main()
     assert output.value.code == 2
     message = "emergence: unknown text 'package'; did you mean 'packages'?\n"
     assert capsys.readouterr().err == message
-
-
-def emergence():
-    sys.path.insert(0, str(paths.root() / "scripts"))
-    try:
-        return importlib.import_module("emergence")
-    finally:
-        sys.path.pop(0)
 
 
 def keep(text, folder):
@@ -237,8 +228,7 @@ def keep(text, folder):
 
 @pytest.mark.parametrize("width", [8, 192])
 def test_every_width_of_the_family_reads_the_same_tokens(width):
-    script = emergence()
-    config = script.row(width, 0, script.arguments([]))
+    config = emergence.row(width, 0, emergence.arguments([]))
     assert width in models.WIDTHS
-    assert config["tokens"] == pytest.approx(script.TOKENS, rel=1e-3)
+    assert config["tokens"] == pytest.approx(emergence.TOKENS, rel=1e-3)
     assert config["batch"] == 11

@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pandas
 import pytest
-from sizewise import scaling_laws
-from sizewise.scaling_laws import public_runs
+from sizewise import paths, scaling_laws
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import public_tables
 
 TRUE = scaling_laws.Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 
@@ -70,11 +72,11 @@ def test_jsonl_and_csv_hold_the_same_runs(tmp_path, frame):
 
 
 def test_a_changed_table_is_not_taken_for_the_published_one(tmp_path, monkeypatch):
-    file = public_runs.entry("chinchilla")["file"]
+    file = public_tables.entry("chinchilla")["file"]
     (tmp_path / file).write_text("Model Size,Training FLOP,loss\n1,2,3\n")
     monkeypatch.setenv("SIZEWISE_PUBLISHED", str(tmp_path))
     with pytest.raises(ValueError, match="SHA-256"):
-        public_runs.fetch("chinchilla")
+        public_tables.fetch("chinchilla")
 
 
 def test_an_unknown_law_is_answered_with_the_nearest():

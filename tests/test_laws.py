@@ -1,5 +1,7 @@
 """Scaling laws against published coefficients, published fits, scipy, and known generators."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sizewise import paths, scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import Hoffmann, fitting, inference, isoflop, public_runs, solver
+from sizewise.scaling_laws import Hoffmann, fitting, inference, isoflop, solver
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import public_tables
 
 TRUE = Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 FIVE = ("hoffmann-3", "hoffmann-3-tex", "besiroglu", "refit", "muennighoff-c4")
@@ -33,7 +38,7 @@ def synthetic(seed, sizes=9, noise=0.005):
 @pytest.fixture(scope="session")
 def points(published_tables):
     """The runs of Chinchilla's figure 4."""
-    return public_runs.chinchilla(), public_runs.chinchilla(outliers=True)
+    return public_tables.chinchilla(), public_tables.chinchilla(outliers=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from sizewise.training import (
     flops,
     load_balancing,
     models,
-    routing,
     run_config,
     tokenizer,
 )
@@ -168,7 +167,7 @@ def counting_text(vocabulary=512, length=20_000, seed=0):
 def test_routes_are_the_experts_that_the_router_ranks_first():
     model = models.build(models.spec(mixed(), 24), 0)
     ids, _ = batches.fixed(counting_text().validation, 16, 3)
-    sent = routing.routes(model, ids)
+    sent = moe.routes(model, ids)
     assert sent.shape == (2, 3, 16, 2)
     logits = []
     load_balancing.routers(model)[0].register_forward_hook(
@@ -177,15 +176,15 @@ def test_routes_are_the_experts_that_the_router_ranks_first():
     model.eval().base_model(ids)
     best = logits[0].topk(2).indices.reshape(3, 16, 2)
     assert (np.sort(sent[0]) == np.sort(best.numpy())).all()
-    assert routing.routes(models.build(models.spec("dense", 24), 0), ids).shape[0] == 0
+    assert moe.routes(models.build(models.spec("dense", 24), 0), ids).shape[0] == 0
 
 
 def test_loads_and_their_evenness_by_hand():
     sent = np.array([[[[0], [0], [1], [1]]], [[[2], [2], [2], [2]]]])  # two layers, four tokens
-    loads = routing.load(sent, 4)
+    loads = moe.load(sent, 4)
     assert loads.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 1, 0]]
-    assert routing.evenness(loads) == pytest.approx([0.5, 0])
-    assert routing.dead(loads) == pytest.approx([0.5, 0.75])
+    assert moe.evenness(loads) == pytest.approx([0.5, 0])
+    assert moe.dead(loads) == pytest.approx([0.5, 0.75])
 
 
 def test_experts_touched_by_independent_tokens_are_those_of_the_formula():
@@ -196,10 +195,10 @@ def test_experts_touched_by_independent_tokens_are_those_of_the_formula():
     points = rng.random((64 * 128, 1)) + np.arange(2)
     sent = np.searchsorted(np.cumsum(2 * loads), points, side="right").clip(0, 15)
     sent = sent.reshape(1, 64, 128, 2)
-    expected = (1 - (1 - 2 * routing.load(sent, 16)[0]) ** 8).sum()
-    assert routing.touched(sent, 8, 2000)[0] == pytest.approx(expected, abs=0.1)
+    expected = (1 - (1 - 2 * moe.load(sent, 16)[0]) ** 8).sum()
+    assert moe.touched(sent, 8, 2000)[0] == pytest.approx(expected, abs=0.1)
     same = np.zeros((1, 8, 4, 1), int)
-    assert routing.touched(same, 8, 3).tolist() == [1.0]
+    assert moe.touched(same, 8, 3).tolist() == [1.0]
 
 
 def test_information_is_all_of_it_for_a_function_of_the_label_and_none_for_chance():
@@ -207,17 +206,17 @@ def test_information_is_all_of_it_for_a_function_of_the_label_and_none_for_chanc
     labels = rng.integers(0, 50, (64, 128))
     decided = (labels % 4)[None, :, :, None]
     chance = rng.integers(0, 4, (12, 64, 128, 1))
-    assert routing.information(labels, decided, 4)[0] == pytest.approx(1, abs=0.02)
+    assert moe.information(labels, decided, 4)[0] == pytest.approx(1, abs=0.02)
     # The plain estimate would say (49 * 3) / (2 * 8192) / ln 4 = 0.0065.
-    assert routing.information(labels, chance, 4).mean() == pytest.approx(0, abs=0.001)
-    assert math.isnan(routing.information(labels, np.zeros_like(chance), 4)[0])
+    assert moe.information(labels, chance, 4).mean() == pytest.approx(0, abs=0.001)
+    assert math.isnan(moe.information(labels, np.zeros_like(chance), 4)[0])
 
 
 def test_half_of_the_information_is_half():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 2, (64, 128))
     sent = (2 * labels + rng.integers(0, 2, labels.shape))[None, ..., None]  # one bit of two
-    assert routing.information(labels, sent, 4)[0] == pytest.approx(0.5, abs=0.01)
+    assert moe.information(labels, sent, 4)[0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_collapse_is_in_the_row():
@@ -225,10 +224,10 @@ def test_a_collapse_is_in_the_row():
     for router in load_balancing.routers(model):
         with torch.no_grad():  # rows that are alike: all tokens choose by the sign of one number
             router.weight.copy_(torch.linspace(1, 2, 16)[:, None] * router.weight[:1])
-    columns = routing.columns(model, counting_text(), 16, 16, 8)
+    columns = moe.routing(model, counting_text(), 16, 16, 8)
     assert columns["collapsed"] is True
     assert max(columns["dead"]) > 0.5
-    assert set(routing.columns(model, counting_text(), 16, 1, 8).values()) == {None}
+    assert set(moe.routing(model, counting_text(), 16, 1, 8).values()) == {None}
 
 
 # --- the script

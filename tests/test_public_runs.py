@@ -1,12 +1,16 @@
 """Public tables of runs: read as published, published fits made again, our rows about them."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
-from sizewise import scaling_laws
+from sizewise import paths, scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import public_runs, task_laws
+from sizewise.scaling_laws import task_laws
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import public_tables
 
 
 @pytest.fixture(scope="module")
@@ -19,24 +23,24 @@ def rows():
 
 
 def test_the_tables_have_the_runs_that_their_papers_say(published_tables):
-    corpora = [len(public_runs.gadre_runs(corpus)) for corpus in public_runs.corpora()]
+    corpora = [len(public_tables.gadre_runs(corpus)) for corpus in public_tables.corpora()]
     assert sum(corpora) == 104
-    gemstones = public_runs.gemstones(every=477)
+    gemstones = public_tables.gemstones(every=477)
     assert (len(gemstones), gemstones.clusters.max() + 1) == (3850, 22)
-    olmo = public_runs.olmo_runs()
+    olmo = public_tables.olmo_runs()
     assert (len(olmo), olmo.clusters.max() + 1) == (30, 25)  # five reruns
 
 
 def test_muennighoffs_table_has_the_runs_of_the_paper(published_tables):
     if not (published_tables / "parametric_fit.ipynb").exists():
         pytest.skip("SIZEWISE_PUBLISHED has no parametric_fit.ipynb")
-    muennighoff = public_runs.muennighoff()
+    muennighoff = public_tables.muennighoff()
     assert (len(muennighoff), muennighoff.clusters.max() + 1) == (41, 33)
     assert muennighoff.params.max() == 8.67e9
 
 
 def test_a_run_and_its_scores_become_one_row():
-    paths, rows_of = public_runs.COLLECTED["gadre"]
+    paths, rows_of = public_tables.COLLECTED["gadre"]
     name = "c4_original-open_lm_1b-1.0"
     run = {
         "name": name,
@@ -50,13 +54,13 @@ def test_a_run_and_its_scores_become_one_row():
     (first,) = rows_of(f"exp_data/models/{name}.json", json.dumps(run))
     scores = {
         "eval_metrics": {
-            "icl": dict.fromkeys(public_runs.entry("gadre")["tasks"], 0.0) | {"mmlu": 0.3}
+            "icl": dict.fromkeys(public_tables.entry("gadre")["tasks"], 0.0) | {"mmlu": 0.3}
         }
     }
     (second,) = rows_of(f"exp_data/evals/evaluation_{name}_heavy.json", json.dumps(scores))
     assert first["name"] == second["name"] == name
     assert (first["loss_c4_val"], second["score_copa"]) == (3.5, 0.0)
-    assert set(first | second) == set(public_runs.columns("gadre"))
+    assert set(first | second) == set(public_tables.columns("gadre"))
     assert len(paths()) == 2 * 104
 
 
@@ -140,8 +144,6 @@ def test_a_known_sigmoid_is_found_again_and_stays_between_chance_and_one():
     assert (law.steepness, law.middle) == pytest.approx((6.0, 0.8), rel=1e-5)
     assert law.accuracy(50.0) == pytest.approx(0.25)
     assert law.accuracy(-50.0) == pytest.approx(1.0)
-    ahead, behind = law.accuracy(0.799), law.accuracy(0.801)
-    assert law.slope(0.8) == pytest.approx((ahead - behind) / 0.002, rel=1e-4)
 
 
 def test_too_few_models_show_no_law():

@@ -1,16 +1,23 @@
 """Returns to size: made tables with a known answer, the pilot's figures, and the collectors."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from sizewise import paths
 from sizewise.data import records
-from sizewise.scaling_laws import emergence, plateau, public_runs, returns, scores
+from sizewise.scaling_laws import plateau
+from sizewise.scaling_laws.task_laws import Sigmoid
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import public_tables
+import returns
 
 SIZES = np.array([1e9, 4e9, 16e9, 64e9, 256e9])
 BREAK = 30e9
-QUIZ = scores.Benchmark("quiz", "knowledge", 0.25, BREAK)
+QUIZ = public_tables.Benchmark("quiz", "knowledge", 0.25, BREAK)
 
 
 def synthetic(families=12, at=None, scatter=0.02, ceiling=1.0, seed=0):
@@ -170,31 +177,36 @@ def test_too_few_families_and_unknown_curves_are_refused():
 # ------------------------------------------------------------------ emergence
 
 
+def climbing(curve, x):
+    return curve.accuracy(-np.log10(x))
+
+
 def test_a_climb_returns_the_curve_that_made_it():
     x = np.geomspace(1e19, 1e25, 40)
-    truth = emergence.Climb(2.0, 22.0, 0.8, 0.25)
-    result = emergence.climb(x, truth.score(x), 0.25)
-    assert (result.steepness, result.middle, result.top) == pytest.approx((2, 22, 0.8), rel=1e-3)
-    assert truth.score(truth.onset) == pytest.approx(0.25 + 0.1 * 0.55)
-    assert truth.decades == pytest.approx(2 * np.log(9) / 2)
+    truth = Sigmoid(2.0, -22.0, 0.25, 0.8)
+    result = returns.climb(x, climbing(truth, x), 0.25)
+    assert (result.steepness, result.middle, result.top) == pytest.approx((2, -22, 0.8), rel=1e-3)
+    assert climbing(truth, returns.onset(truth)) == pytest.approx(0.25 + 0.1 * 0.55)
+    assert returns.decades(truth) == pytest.approx(2 * np.log(9) / 2)
 
 
 @pytest.mark.parametrize(("jump", "low", "high"), [(0.0, -2, 2), (0.2, 10, 30)])
 def test_an_excess_is_seen_only_where_it_was_put(jump, low, high):
     rng = np.random.default_rng(0)
     x = np.geomspace(1e20, 1e25, 80)
-    y = emergence.Climb(1.0, 24.0, 1.0, 0.0).score(x) + rng.normal(0, 0.01, 80)
+    y = climbing(Sigmoid(1.0, -24.0, 0.0), x) + rng.normal(0, 0.01, 80)
     y = y + jump * (x > np.quantile(x, 0.75))
     table = pd.DataFrame({"family": np.arange(80) % 20, "operations": x, "quiz": y})
-    fitted = emergence.excess(table, "quiz", 0.0, samples=40)
+    fitted = returns.excess(table, "quiz", 0.0, "operations", samples=40)
     assert low < fitted["low"] <= fitted["value"] <= fitted["high"] < high
     assert fitted["foretold"] == 20
 
 
 def test_a_strict_metric_climbs_later():
     x = np.geomspace(1e20, 1e24, 60)
-    p = emergence.Climb(1.0, 22.5, 1.0, 0.0).score(x)
-    assert emergence.climb(x, p**8).onset > 3 * emergence.climb(x, p).onset
+    p = climbing(Sigmoid(1.0, -22.5, 0.0), x)
+    late, early = (returns.onset(returns.climb(x, y)) for y in (p**8, p))
+    assert late > 3 * early
 
 
 # ------------------------------------------------------------------ the published tables
@@ -213,8 +225,8 @@ README = """# x
 
 
 def test_records_are_read_from_the_readme_of_the_first_track():
-    rows = public_runs.COLLECTED["speedrun"][1]("README.md", README)
-    assert [tuple(row[name] for name in public_runs.columns("speedrun")) for row in rows] == [
+    rows = public_tables.COLLECTED["speedrun"][1]("README.md", README)
+    assert [tuple(row[name] for name in public_tables.columns("speedrun")) for row in rows] == [
         ("1", "45", "2024-05-28"),
         ("21", "2.997", "2025-02-01"),
         ("66", "1.595", "2026-01-31"),
@@ -225,9 +237,9 @@ def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
     results = {"sciq": {"acc": 0.5, "acc_stderr": 0.1, "acc_norm": 0.6}}
     results |= {f"hendrycksTest-{k}": {"acc": k / 100, "acc_norm": 0.9} for k in range(57)}
     path = "evals/pythia-v1/pythia-1b-bf16/five-shot/1b-5shot_step143000.json"
-    paths, rows_of = public_runs.COLLECTED["pythia"]
+    paths, rows_of = public_tables.COLLECTED["pythia"]
     rows = rows_of(path, json.dumps({"results": results}))
-    rows = [tuple(row[name] for name in public_runs.columns("pythia")) for row in rows]
+    rows = [tuple(row[name] for name in public_tables.columns("pythia")) for row in rows]
     assert rows[:2] == [
         ("1b-bf16", "five", 143000, "sciq", "acc", 0.5),
         ("1b-bf16", "five", 143000, "sciq", "acc_norm", 0.6),
@@ -239,25 +251,25 @@ def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
 
 def test_a_digest_knows_notation_and_order_from_content():
     fitted = [("1", "3.80", "2024-12-10"), ("2", "3.4", "2025-01-04")]
-    assert public_runs.digest(fitted) == public_runs.digest(
+    assert public_tables.digest(fitted) == public_tables.digest(
         [("2", 3.4, "2025-01-04"), (1, "3.8", "2024-12-10")]
     )
-    assert public_runs.digest(fitted) != public_runs.digest(fitted[:1])
+    assert public_tables.digest(fitted) != public_tables.digest(fitted[:1])
 
 
 def test_other_rows_than_the_pinned_ones_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("SIZEWISE_PUBLISHED", str(tmp_path))
     with pytest.raises(ValueError, match=r"no speedrun_records\.csv"):
-        scores.speedrun()
+        public_tables.speedrun()
     (tmp_path / "speedrun_records.csv").write_text("record,minutes_8xH100,date\n1,45,2024-05-28\n")
     with pytest.raises(ValueError, match="other rows than KellerJordan/modded-nanogpt"):
-        scores.speedrun()
+        public_tables.speedrun()
 
 
 def test_what_is_wrong_in_the_table_is_set_right(published_tables):
-    raw, table = scores.table(as_published=True), scores.table()
+    raw, table = public_tables.scores(as_published=True), public_tables.scores()
     assert (len(raw), len(table)) == (148, 140)
-    facts = public_runs.entry("benchmarks")
+    facts = public_tables.entry("benchmarks")
     left_out = {*facts["sparse"], *facts["tuned"]}
     assert left_out == set(raw["model"]) - set(table["model"])
     by_name = table.set_index("model")
@@ -272,7 +284,7 @@ def test_what_is_wrong_in_the_table_is_set_right(published_tables):
 
 
 def test_the_pilot_is_reproduced_on_the_table_as_published(published_tables):
-    raw = scores.table(as_published=True)
+    raw = public_tables.scores(as_published=True)
     pilot = {
         "MMLU": (0.68, 0.85),
         "GSM8K": (0.68, 0.87),
@@ -292,7 +304,7 @@ def test_the_pilot_is_reproduced_on_the_table_as_published(published_tables):
 def test_gains_lie_near_those_of_the_pilot(published_tables):
     # The pilot left out whole families that hold a sparse model and did not say which pairs of
     # sizes it took; neighbours alone give its figures within a point and a half.
-    table, edges = scores.table(), [(1e9, 6e9), (6e9, 12e9), (12e9, 34.5e9), (34.5e9, 1e12)]
+    table, edges = public_tables.scores(), [(1e9, 6e9), (6e9, 12e9), (12e9, 34.5e9), (34.5e9, 1e12)]
     pilot = {
         "MMLU": (6.4, 6.3, 6.2, 4.4),
         "GSM8K": (11.3, 9.7, 8.3, 13.4),
@@ -301,16 +313,16 @@ def test_gains_lie_near_those_of_the_pilot(published_tables):
         "Winograd": (3.1, 3.0, 2.7, 1.6),
     }
     for name, gains in pilot.items():
-        rows = returns.pairs(table, scores.benchmarks()[name])
+        rows = returns.pairs(table, public_tables.benchmarks()[name])
         for (low, high), gain in zip(edges, gains, strict=True):
             here = rows[(rows["start"] >= low) & (rows["start"] < high)]["gain"]
             assert here.mean() == pytest.approx(gain, abs=1.5), (name, low)
-    last = returns.pairs(table, scores.benchmarks()["MMLU"]).query("end == 405e9")
+    last = returns.pairs(table, public_tables.benchmarks()["MMLU"]).query("end == 405e9")
     assert last["gain"].iloc[0] * last["doublings"].iloc[0] == pytest.approx(6.1, abs=0.1)
 
 
 def test_the_speedrun_halves_as_the_pilot_said(published_tables):
-    rows = scores.speedrun()
+    rows = public_tables.speedrun()
     assert (len(rows), rows["minutes"].iloc[-1]) == (89, 1.23)
     result = returns.doubling_times(rows["days"], rows["minutes"], samples=50)
     assert result["ends"] == pytest.approx(4.93, abs=0.01)
@@ -321,7 +333,7 @@ def test_the_speedrun_halves_as_the_pilot_said(published_tables):
 
 
 def test_pythia_scores_are_those_of_the_suite(published_tables):
-    rows = scores.pythia().set_index(["model", "shots", "task", "metric"])["value"]
+    rows = public_tables.pythia().set_index(["model", "shots", "task", "metric"])["value"]
     ends = [rows[(m, "zero", "lambada_openai", "acc")] for m in ("70m", "12b")]
     assert ends == pytest.approx([0.185, 0.705], abs=6e-4)
 
@@ -333,7 +345,7 @@ def test_every_claimed_plateau_has_its_rows():
     rows = records.table("published_scores")
     if rows.empty:
         pytest.skip("no rows recorded yet")
-    for name, fitted in scores.benchmarks().items():
+    for name, fitted in public_tables.benchmarks().items():
         if fitted.claimed:
             here = rows[(rows["benchmark"] == name) & (rows["what"] == "curve")]
             assert {"smooth", "capped", "plateau", "bent"} <= set(here["curve"])

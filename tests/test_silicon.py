@@ -9,10 +9,11 @@ import pytest
 from sizewise import paths
 from sizewise.chapters.tables import floor_and_silicon
 from sizewise.costs import energy, forecast, kernel_fits, roofline
-from sizewise.data import catalog, kernel_tables, records
+from sizewise.data import catalog, records
 from sizewise.models import parameters
 
 sys.path.insert(0, str(paths.root() / "scripts"))
+import kernel_tables
 import silicon
 import silicon_servings as servings
 

@@ -20,8 +20,7 @@ from scipy.special import expit, logit
 
 from sizewise import units
 
-from .returns import FEWEST, ends
-
+FEWEST = 4  # families, which are what an interval draws; three tell little of the next one
 CURVES = ("smooth", "capped", "plateau", "bent", "line", "hinge")
 BREAKING = ("plateau", "bent", "hinge")
 STRAIGHT = ("line", "hinge")
@@ -43,7 +42,7 @@ class Points:
     def of(cls, table, benchmark) -> "Points":
         """The rows of ``table`` that have a score and whose family has two sizes or more.
 
-        Raises ValueError if fewer than `returns.FEWEST` families remain.
+        Raises ValueError if fewer than four families remain.
         """
         rows = table.dropna(subset=[benchmark.name])
         several = rows.groupby("family")["params"].transform("nunique") > 1
@@ -169,6 +168,17 @@ def kept_slope(points: Points, size: float, samples: int = 400, seed: int = 0) -
 
     before, after = fit(points, "bent", size).slopes
     return {"value": float(after / before)} | ends(len(families), ratio, samples, seed)
+
+
+def ends(groups: int, statistic, samples: int, seed: int) -> dict[str, float]:
+    """The 95 % interval of a statistic of drawn groups: low, high.
+
+    ``statistic`` takes the numbers of the groups drawn; where it is None the draw is left out.
+    """
+    draws = np.random.default_rng(seed).integers(0, groups, (samples, groups))
+    values = [value for at in draws if (value := statistic(at)) is not None]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return {"low": float(low), "high": float(high)}
 
 
 def power(points: Points, at: float, simulations: int = 200, seed: int = 0) -> dict:

@@ -8,9 +8,11 @@ the bits a byte of a task's right answers to its accuracy.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import optimize
 from scipy.special import expit
 
 FEWEST = 5
+STEEP = (0.1, 20.0)  # of a sigmoid: one beyond is no flatter or steeper to the eye
 
 
 @dataclass(frozen=True)
@@ -31,24 +33,20 @@ class ErrorLaw:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """Accuracy = chance + (1 - chance) s(steepness (middle - loss)): Bhagia et al. 2024, step 2.
+    """Accuracy = chance + (top - chance) s(steepness (middle - loss)): Bhagia et al. 2024, step 2.
 
-    Theirs has a free floor and ceiling; here the floor is the chance level and the ceiling one, so
-    that nothing is fitted at an end that the runs do not reach.
+    Theirs has a free floor; here the floor is the chance level, so that nothing is fitted at an
+    end that the runs do not reach.
     """
 
     steepness: float
     middle: float
     chance: float
+    top: float = 1.0
 
     def accuracy(self, loss):
-        x = self.steepness * (self.middle - np.asarray(loss, float))
-        return self.chance + (1 - self.chance) * expit(x)
-
-    def slope(self, loss):
-        """Accuracy gained for each unit that the loss falls."""
-        p = expit(self.steepness * (self.middle - np.asarray(loss, float)))
-        return (1 - self.chance) * self.steepness * p * (1 - p)
+        climbed = expit(self.steepness * (self.middle - np.asarray(loss, float)))
+        return self.chance + (self.top - self.chance) * climbed
 
 
 def fit_error_law(loss, accuracy, weights=None) -> ErrorLaw:
@@ -63,31 +61,32 @@ def fit_error_law(loss, accuracy, weights=None) -> ErrorLaw:
         return w * (theta[0] + np.exp(theta[1] - np.exp(theta[2]) * (x - middle)) - y)
 
     starts = [(y.min(), np.log(np.ptp(y) / 2 + 1e-6), np.log(g)) for g in (0.3, 1.0, 3.0)]
-    ceiling, log_k, log_gamma = least_squares(errors, starts)
+    ceiling, log_k, log_gamma = _least_squares(errors, starts)
     gamma = np.exp(log_gamma)
     return ErrorLaw(float(1 - ceiling), float(np.exp(log_k + gamma * middle)), float(gamma))
 
 
-def fit_sigmoid(loss, accuracy, chance: float, weights=None) -> Sigmoid:
+def fit_sigmoid(loss, accuracy, chance: float, weights=None, top: float | None = 1.0) -> Sigmoid:
     """Least squares of the accuracy over the loss of a task's answers, both of shape [models].
 
-    Raises ValueError with fewer than five models.
+    ``top`` None fits the ceiling too. Raises ValueError with fewer than five models.
     """
     x, y, w = _checked(loss, accuracy, weights)
 
-    def errors(theta):
-        return w * (Sigmoid(np.exp(theta[0]), theta[1], chance).accuracy(x) - y)
+    def law(theta) -> Sigmoid:
+        high = chance + (1 - chance) * float(expit(theta[2])) if top is None else top
+        return Sigmoid(float(np.exp(np.clip(theta[0], *np.log(STEEP)))), theta[1], chance, high)
 
-    starts = [(np.log(s), np.median(x) + d) for s in (1.0, 4.0) for d in (-0.5, 0.0, 0.5)]
-    log_steepness, middle = least_squares(errors, starts)
-    return Sigmoid(float(np.exp(log_steepness)), float(middle), chance)
+    steep, places = (0.7, 2.0, 5.0), (-0.5, 0.0, 0.5)
+    starts = [[np.log(s), np.median(x) + d] for s in steep for d in places]
+    if top is None:
+        starts = [[*start, 0.0] for start in starts]
+    return law(_least_squares(lambda theta: w * (law(theta).accuracy(x) - y), starts))
 
 
-def least_squares(errors, starts, **options) -> np.ndarray:
+def _least_squares(errors, starts) -> np.ndarray:
     """The best solution of Levenberg and Marquardt's method from several starts."""
-    from scipy import optimize
-
-    solutions = [optimize.least_squares(errors, x, method="lm", **options) for x in starts]
+    solutions = [optimize.least_squares(errors, x, method="lm", max_nfev=400) for x in starts]
     return min(solutions, key=lambda solution: solution.cost).x
 
 

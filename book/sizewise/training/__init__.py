@@ -2,7 +2,7 @@
 
 `corpus` finds documents in pinned packages, `tokenizer` makes token files of them, `models` shrinks
 configuration classes, `flops` counts, `run_config` turns a budget into a run, `loop` trains it,
-`checkpoints` stores what was trained, `token_accuracy` counts what it predicts right.
+`checkpoints` stores what was trained.
 
 >>> from sizewise.training import loop, run_config, tokenizer
 >>> run = run_config.at_budget(1e11, width=32)

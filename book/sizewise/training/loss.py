@@ -10,7 +10,8 @@ FLOPs are those of a plain head. The idea is that of Liger's fused linear cross 
 import torch
 from torch.nn import functional
 
-ROWS = 64
+ROWS = 64  # tokens at a time
+SEQUENCES = 32  # at a time, where no gradient is made
 
 
 def next_token(model, ids, targets):
@@ -23,6 +24,27 @@ def next_token(model, ids, targets):
     if not torch.is_grad_enabled():
         return _without_gradient(hidden, weight, targets)
     return _Head.apply(hidden, weight, targets)
+
+
+def per_token(model, ids, targets):
+    """(cross entropy in nats, whether the most likely token is it) of each target after ``ids``.
+
+    Arrays of the shape of ``ids`` and ``targets``, (sequences, length); float64 and bool.
+    """
+    weight = model.get_output_embeddings().weight  # (vocabulary, width)
+    nats, right, training = [], [], model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for inputs, true in zip(ids.split(SEQUENCES), targets.split(SEQUENCES), strict=True):
+                hidden = model.base_model(input_ids=inputs.to(weight.device), use_cache=False)[0]
+                logits = (hidden @ weight.T).transpose(1, 2)  # (sequences, vocabulary, length)
+                true = true.to(weight.device)
+                nats.append(functional.cross_entropy(logits, true, reduction="none").cpu())
+                right.append((logits.argmax(1) == true).cpu())
+    finally:
+        model.train(training)
+    return torch.cat(nats).double().numpy(), torch.cat(right).numpy()
 
 
 def _without_gradient(hidden, weight, targets):

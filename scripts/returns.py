@@ -1,5 +1,6 @@
 """What a doubling of size buys: gains inside families, ranks between them, and doubling times.
 
+Also how sharply a score climbs with compute, and whether small models predict the large ones.
 Models of one family share data and recipe as far as published models do, so pairs inside a
 family come nearest to an experiment on size. Families, not models, are what a bootstrap draws:
 the members of one are not independent. An interval is missing where fewer than `FEWEST` families
@@ -7,10 +8,13 @@ stand behind a number; three families tell next to nothing about the next one.
 """
 
 import numpy as np
+from sizewise.scaling_laws import task_laws
+from sizewise.scaling_laws.plateau import FEWEST, ends
 
 MARGIN = 0.02  # above the chance level, so that a score holds more than luck
-FEWEST = 4
 SAMPLES = 2000
+FEWEST_MODELS = 6  # that a curve is put through
+ONSET = np.log(9)  # logits from the middle of a climb to a tenth of it
 
 
 def pairs(table, benchmark):
@@ -128,6 +132,49 @@ def _broken(x, y) -> dict:
     return min(fits, key=lambda fit: fit["rss"])
 
 
+def climb(x, y, chance: float = 0.0, top: float | None = None) -> task_laws.Sigmoid:
+    """The least-squares sigmoid of scores ``y`` [models] over -log10 ``x``; None fits the top too.
+
+    A score that asks for k right tokens in a row is about the k-th power of that of one token, so
+    it stays near nothing and then climbs, where that of one rises evenly (Schaeffer et al. 2023).
+    """
+    return task_laws.fit_sigmoid(-np.log10(np.asarray(x, float)), y, chance, top=top)
+
+
+def onset(curve: task_laws.Sigmoid) -> float:
+    """Where a tenth of a `climb` is done, in the units of x."""
+    return float(10 ** (-curve.middle - ONSET / curve.steepness))
+
+
+def decades(curve: task_laws.Sigmoid) -> float:
+    """Powers of ten from a tenth of a `climb` to nine tenths."""
+    return float(2 * ONSET / curve.steepness)
+
+
+def excess(table, score: str, chance: float, by: str, samples: int, seed: int = 0) -> dict:
+    """By how many points the models beyond a curve through smaller ones exceed it, on average.
+
+    ``table`` has ``family``, ``by`` and the score. The curve goes to 1 and is fitted to the three
+    quarters of the models of least ``by``; the others are predicted. The 95 % interval draws
+    families, and fits anew. A capability that exceeds what smaller models predict is above 0.
+    """
+    rows = table.dropna(subset=[score, by]).reset_index(drop=True)
+    cut = float(rows[by].quantile(0.75))
+    x, y, groups = rows[by].to_numpy(float), rows[score].to_numpy(float), members(rows["family"])
+
+    def mean_excess(at) -> float | None:
+        where = take(groups, at)
+        small, large = where[x[where] <= cut], where[x[where] > cut]
+        if len(small) < FEWEST_MODELS or not len(large):
+            return None
+        curve = climb(x[small], y[small], chance, top=1.0)
+        return 100 * float((y[large] - curve.accuracy(-np.log10(x[large]))).mean())
+
+    value = mean_excess(range(len(groups)))
+    counts = {"cut": cut, "models": len(x), "foretold": int((x > cut).sum())}
+    return {"value": value, **ends(len(groups), mean_excess, samples, seed), **counts}
+
+
 def members(family) -> list[np.ndarray]:
     """The places of each family's rows, families in the order in which they come."""
     codes, names = family.factorize()
@@ -137,14 +184,3 @@ def members(family) -> list[np.ndarray]:
 def take(groups: list[np.ndarray], at) -> np.ndarray:
     """The places of all rows of the groups ``at``, again where a group is drawn again."""
     return np.concatenate([groups[k] for k in at])
-
-
-def ends(groups: int, statistic, samples: int, seed: int) -> dict[str, float]:
-    """The 95 % interval of a statistic of drawn groups: low, high.
-
-    ``statistic`` takes the numbers of the groups drawn; where it is None the draw is left out.
-    """
-    draws = np.random.default_rng(seed).integers(0, groups, (samples, groups))
-    values = [value for at in draws if (value := statistic(at)) is not None]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return {"low": float(low), "high": float(high)}

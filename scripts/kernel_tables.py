@@ -6,14 +6,16 @@ the two releases. Tables of the newer one are parquet (pyarrow, needed only wher
 recorded), those of the older one plain CSV.
 """
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from . import records
-from .downloads import Package, fetch
+import pandas as pd
+from sizewise.data import records
+from sizewise.data.downloads import Package, fetch
 
 GPUS = {
     "a100_sxm": "A100-80GB",
@@ -55,15 +57,8 @@ class Table(NamedTuple):
 def wheel(name: str = "core") -> Path:
     """The release of this name ("core" or "older"), from the cache or the package index."""
     entry = next(row for row in records.facts("kernel_tables") if row["name"] == name)
-    return fetch(
-        Package(
-            name=entry["package"],
-            version=entry["version"],
-            file=entry["file"],
-            sha256=entry["sha256"],
-            bytes=entry["bytes"],
-        )
-    )
+    pinned = (entry[name] for name in ("package", "version", "file", "sha256", "bytes"))
+    return fetch(Package(*pinned))
 
 
 def tables(file: Path, kernel: str) -> Iterator[Table]:
@@ -81,27 +76,18 @@ def tables(file: Path, kernel: str) -> Iterator[Table]:
 
 def read(file: Path, member: str):
     """A member as a data frame; ``latency`` (milliseconds in the file) becomes ``seconds``."""
-    import pandas
-
     with zipfile.ZipFile(file) as archive:
         content = io.BytesIO(archive.read(member))
-    if member.endswith(".parquet"):
-        frame = pandas.read_parquet(content)
-    else:
-        frame = pandas.read_csv(content)
+    frame = pd.read_parquet(content) if member.endswith(".parquet") else pd.read_csv(content)
     frame["seconds"] = frame.pop("latency") / 1e3
     return frame[frame["seconds"] > 0].reset_index(drop=True)
 
 
 def servings(file: Path):
     """The measured servings of the newer release as a data frame, checked by their own hash."""
-    import hashlib
-
-    import pandas
-
     with zipfile.ZipFile(file) as archive:
         content = archive.read(SERVINGS)
     digest = hashlib.sha256(content).hexdigest()
     if digest != SERVINGS_SHA256:
         raise ValueError(f"{SERVINGS}: SHA-256 is {digest}, not the pinned {SERVINGS_SHA256}")
-    return pandas.read_csv(io.BytesIO(content), dtype={"precision": "string"})
+    return pd.read_csv(io.BytesIO(content), dtype={"precision": "string"})

@@ -12,16 +12,16 @@ import hashlib
 import itertools
 import json
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
+import pandas as pd
 from sizewise.data import downloads, records
-
-from .forms import TRAIN_FLOPS
-from .runs import Runs
+from sizewise.scaling_laws import Runs
+from sizewise.scaling_laws.forms import TRAIN_FLOPS
 
 DIGITS = ".10g"  # a mean of 57 subjects differs in the last digits with the order of summation
 OUTLIERS = 5  # runs of the highest losses, left out by the replication (Besiroglu et al. 2024)
@@ -69,18 +69,16 @@ def fetch_rows(name: str):
 
     Columns that hold numbers alone are floats. Raises ValueError as `fetch` does.
     """
-    import pandas
-
     table = entry(name)
     if file := downloads.in_folder(table["file"]):
-        frame = pandas.read_csv(file, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
     else:
         paths, rows_of = COLLECTED[name]
         parts = []
         for path in paths():  # what arrives is only parsed as text, and checked when complete
             text = downloads.published(table["file"], table, path, None).read_text("utf-8")
             parts += rows_of(path, text)
-        frame = pandas.DataFrame(parts)
+        frame = pd.DataFrame(parts)
         if key := table.get("key"):  # rows that agree in it are parts of one
             frame = frame.groupby(key, sort=False, as_index=False).first()
     frame = frame[columns(name)].astype(object)
@@ -91,7 +89,7 @@ def fetch_rows(name: str):
         )
     frame = frame.replace("", np.nan)
     for column in frame:
-        numbers = pandas.to_numeric(frame[column], errors="coerce")
+        numbers = pd.to_numeric(frame[column], errors="coerce")
         if numbers.notna().sum() == frame[column].notna().sum():
             frame[column] = numbers.astype(float)
     return frame
@@ -114,9 +112,7 @@ def chinchilla(outliers: bool = False) -> Runs:
     245 runs, or 240 without the five of the highest losses. The drawing tells sizes and FLOPs;
     tokens are C / 6 N. Source: Besiroglu et al. 2024, section 2.
     """
-    import pandas
-
-    table = pandas.read_csv(fetch("chinchilla"))
+    table = pd.read_csv(fetch("chinchilla"))
     params, spent = table["Model Size"].to_numpy(), table["Training FLOP"].to_numpy()
     runs = Runs.from_arrays(params, spent / (TRAIN_FLOPS * params), table["loss"].to_numpy())
     if outliers:
@@ -157,9 +153,7 @@ def gemstones(every: int = GEMSTONES_EVERY) -> Runs:
 
     Width and depth vary; the learning rate is constant, so a point of a run is a shorter run.
     """
-    import pandas
-
-    table = pandas.read_json(fetch("gemstones"), lines=True)
+    table = pd.read_json(fetch("gemstones"), lines=True)
     table = table[table["step"] % every == 0]
     return Runs.from_arrays(
         table["params_active_precise"],
@@ -215,6 +209,87 @@ def olmo_runs() -> Runs:
         table["loss"],
         cluster=table["run"].str.removesuffix("-rerun"),
     )
+
+
+# --- scores of models
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A column of scores: what it is taken to measure, and what guessing scores.
+
+    ``claimed`` is the size at which one article has its gains level off.
+    """
+
+    name: str
+    capability: str
+    chance: float
+    claimed: float | None = None
+
+
+@cache
+def benchmarks() -> dict[str, Benchmark]:
+    """The benchmarks of `scores`, by name."""
+    return {row["name"]: Benchmark(**row) for row in entry("benchmarks")["scores"]}
+
+
+@cache
+def scores(as_published: bool = False):
+    """Scores of Ruan et al. 2024 by model: ``model``, ``family``, ``params``, ``tokens``,
+    ``operations``, and the 148 base models' `benchmarks`.
+
+    Sizes are in parameters, data in tokens, operations are 6 N D; unknown ones are missing. With
+    ``as_published`` nothing is left out or changed.
+    """
+    facts = entry("benchmarks")
+    rows = pd.read_csv(fetch("benchmarks")).rename(columns=facts["columns"])
+    rows[["params", "tokens", "operations"]] *= [1e9, 1e12, 1e21]
+    if as_published:
+        return rows
+    left_out = [*facts["sparse"], *facts["tuned"]]
+    rows = rows[~rows["model"].isin(left_out)].set_index("model")
+    for model, right in facts["corrected"].items():
+        rows.loc[model, list(right)] = list(right.values())
+        rows.loc[model, "operations"] = 6 * rows.loc[model, "params"] * rows.loc[model, "tokens"]
+    return rows.reset_index()
+
+
+def emergent():
+    """Tasks of which abilities that emerge were reported, with the sizes of `scores`.
+
+    Columns are named ``task_shots_metric``; ``bleu`` is in percent, the others are shares.
+    """
+    rows = pd.read_csv(fetch("emergent")).rename(columns=entry("benchmarks")["columns"])
+    sizes = scores()[["model", "family", "params", "tokens", "operations"]]
+    return sizes.merge(rows, on="model", how="inner")
+
+
+def pythia():
+    """Final scores of the Pythia suite, with ``params`` from the models' names.
+
+    Columns ``model``, ``shots``, ``task``, ``metric``, ``value``, ``params``. The names are sizes
+    that count embeddings. Source: Biderman et al. (2023), the evaluations in their repository.
+    """
+    rows = fetch_rows("pythia")
+    size = rows["model"].str.split("-").str[0]
+    rows["params"] = size.map(lambda s: float(s[:-1]) * {"m": 1e6, "b": 1e9}[s[-1]])
+    return rows
+
+
+def speedrun():
+    """Records of training to one loss on eight H100: ``record``, ``days``, ``minutes``, ``date``.
+
+    Days count from the first record. A record that was timed again under new rules keeps its
+    first time.
+    """
+    rows = fetch_rows("speedrun").rename(columns={"minutes_8xH100": "minutes"})
+    rows = rows.drop_duplicates("record").reset_index(drop=True)
+    dates = pd.to_datetime(rows["date"])
+    rows["days"] = (dates - dates.iloc[0]).dt.days.astype(float)
+    return rows
+
+
+# --- the files of collected tables
 
 
 def _plain(value) -> str:
