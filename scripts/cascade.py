@@ -15,19 +15,169 @@ import sys
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas
 from sizewise import units
 from sizewise.data import records
-from sizewise.evaluation import cascade, routing
-from sizewise.evaluation.routing import ALL, MEASURES, Row, Study
+from sizewise.evaluation.cascade import WAYS, Cascade, vote
 from sizewise.stats import calibration as confidence
 from sizewise.stats import paired
 
 SEED = 0  # of the halves and of the draws
 SAMPLES = 1000
 KEEPS = (0.9, 1.0)  # of what the large model gains
+APART = 1.5  # a pair is two models of which one has at least so many times the parameters
+ALL = "all"  # every task, pooled by items
+MEASURES = ("probability", "margin")
+NORMS = {"plain": None, "per_token": "tokens", "per_byte": "bytes"}  # the column to divide by
 KINDS = ("cascade", "chosen", "calibration", "specialists", "vote")
+Row = dict[str, Any]
+
+
+# --- recorded answers, aligned item by item
+
+
+def with_choices(rows: list[Row]) -> list[Row]:
+    """The rows with the likelihood of each choice and the right one."""
+    return [row for row in rows if row.get("likelihoods", True) and "answers" in row]
+
+
+def read(rows: list[Row]) -> dict[str, dict[str, pandas.DataFrame]]:
+    """Recorded answers by model and task, the smallest model first: a row an item, by its name.
+
+    Columns ``answer`` (number of the right choice), ``right`` (1 or 0), ``cost`` (FLOPs),
+    ``seconds``, and for each choice, by its number, the energy. Tasks without choices are left
+    out. A row tells the tokens that its questions took together, and all rows of a task its
+    seconds; each item bears an equal part of them. Raises ValueError for rows of another kind.
+    """
+    result: dict[str, dict[str, list[pandas.DataFrame]]] = {}
+    try:
+        order = sorted(
+            with_choices(rows), key=lambda row: (row["parameters"], row["model"], row["first"])
+        )
+        for row in order:
+            divisor, number = NORMS[row["norm"]], len(row["items"])
+            energies = confidence.energies(row["nats"], row[divisor] if divisor else None)
+            part = pandas.DataFrame(energies, index=row["items"]).assign(
+                answer=np.asarray(row["answers"], int),
+                right=paired.answers("right", row["right"]),
+                cost=2 * row["parameters"] * row["tokens_read"] / number,
+                seconds=row["seconds"] / number,
+            )
+            result.setdefault(row["model"], {}).setdefault(row["task"], []).append(part)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"these are no likelihoods of choices: {error}") from None
+    return {
+        model: {
+            task: _joined(parts).assign(seconds=lambda answers: answers["seconds"].mean())
+            for task, parts in tasks.items()
+        }
+        for model, tasks in result.items()
+    }
+
+
+def _joined(parts: list[pandas.DataFrame]) -> pandas.DataFrame:
+    return pandas.concat(parts).fillna(np.inf)  # the energy of a choice that some items lack
+
+
+def energies_of(answers: pandas.DataFrame) -> np.ndarray:
+    """The energies in a table of `read`: (items, choices)."""
+    return answers[sorted(name for name in answers if isinstance(name, int))].to_numpy()
+
+
+class Study:
+    """All answers, aligned: every model on the same items of the tasks that all models have."""
+
+    def __init__(self, rows: list[Row], seed: int = 0):
+        """``seed`` is of the halves. Raises ValueError where there is nothing to compare."""
+        by_model = read(rows)
+        if len(by_model) < 2:
+            raise ValueError(f"a cascade needs answers of two models, got {len(by_model)}")
+        self.models = list(by_model)  # by parameters
+        self.params = {row["model"]: row["parameters"] for row in with_choices(rows)}
+        shared = [t for t in by_model[self.models[0]] if all(t in a for a in by_model.values())]
+        if not shared:
+            raise ValueError("no task was answered by every model")
+        self.answers = {m: {t: by_model[m][t] for t in shared} for m in self.models}
+        self.first: dict[str, np.ndarray] = {}  # the half on which choices are made
+        for task in shared:
+            self._align(task, seed)
+        for by_task in self.answers.values():
+            parts = [by_task[t].rename(index=f"{t}/{{}}".format) for t in shared]
+            by_task[ALL] = _joined(parts)
+        self.first[ALL] = np.concatenate([self.first[t] for t in shared])
+        self.tasks = [*shared, ALL]
+
+    def _align(self, task: str, seed: int) -> None:
+        """Keep the items that all models have, in one order, and split them."""
+        names = sorted(set.intersection(*(set(a[task].index) for a in self.answers.values())))
+        if len(names) < 4:
+            raise ValueError(f"the models share {len(names)} items of {task}; 4 are the least")
+        for by_task in self.answers.values():
+            by_task[task] = by_task[task].loc[names]
+        answers = [by_task[task]["answer"] for by_task in self.answers.values()]
+        if not all(answers[0].equals(other) for other in answers):
+            raise ValueError(f"the models were asked different choices of {task}")
+        self.first[task] = confidence.halves(names, seed)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Small and large model, as far `APART` as is asked."""
+        size = self.params
+        return [(s, b) for s, b in product(self.models, repeat=2) if size[b] >= APART * size[s]]
+
+    def cascade(self, small: str, large: str, task: str, by: str) -> Cascade:
+        """One model before another on a task, unsure `by` one of `MEASURES`."""
+        a, b = self.answers[small][task], self.answers[large][task]
+        p = confidence.probabilities(energies_of(a))
+        sure = confidence.margin(p) if by == "margin" else p.max(1)
+        columns = (a["right"], b["right"], sure, a["cost"], b["cost"])
+        return Cascade(*map(np.asarray, columns))
+
+    def up_to(self, model: str) -> list[str]:
+        """The models that are no larger than this one."""
+        return [m for m in self.models if self.params[m] <= self.params[model]]
+
+
+def best_of_each_task(table, candidates=None, generalist: str | None = None, *, split: int = 0):
+    """For each task the model that is best on one half of it, and one generalist, on the other.
+
+    ``table`` has one row a model and item: ``model``, ``task``, ``item``, ``right``. Specialists
+    come from ``candidates``, all models if not said; the generalist is the candidate best over
+    all items of the first halves, unless one is named. ``split`` seeds the halves. Among equals
+    the earlier model is taken.
+
+    A data frame with one row an item of the second halves: ``task``, ``item``, ``specialist``,
+    ``generalist`` (names), ``specialist_right``, ``generalist_right``. `paired.compare` of the
+    last two is the verdict.
+    """
+    wide = table.pivot(index=["task", "item"], columns="model", values="right")
+    names = list(candidates) if candidates is not None else list(dict.fromkeys(table["model"]))
+    parts = {}
+    for task, rows in wide.groupby(level="task", sort=False):
+        first = confidence.halves(rows.index.get_level_values("item"), split)
+        parts[task] = rows[first], rows[~first]
+    selected = generalist or pandas.concat([a for a, _ in parts.values()])[names].mean().idxmax()
+    result = []
+    for task, (first, second) in parts.items():
+        best = first[names].mean().idxmax()
+        result.append(
+            pandas.DataFrame(
+                {
+                    "task": task,
+                    "item": second.index.get_level_values("item"),
+                    "specialist": best,
+                    "generalist": selected,
+                    "specialist_right": second[best].to_numpy(),
+                    "generalist_right": second[selected].to_numpy(),
+                }
+            )
+        )
+    return pandas.concat(result, ignore_index=True)
+
+
+# --- rows
 
 
 def configs(study: Study) -> list[Row]:
@@ -60,7 +210,7 @@ def configs(study: Study) -> list[Row]:
         ),
         *(
             {"what": "vote", "up_to": m, "way": w, "task": t}
-            for m, w, t in product(sets, cascade.WAYS, study.tasks)
+            for m, w, t in product(sets, WAYS, study.tasks)
         ),
     ]
 
@@ -126,7 +276,7 @@ def measure_chosen(study: Study, config: Row) -> Row:
 def calibration(study: Study, config: Row) -> Row:
     """Calibration on the second half, as it is and at the temperature of the first half."""
     entry, first = study.answers[config["model"]][config["task"]], study.first[config["task"]]
-    energy, answer = routing.energy(entry), entry["answer"].to_numpy()
+    energy, answer = energies_of(entry), entry["answer"].to_numpy()
     fitted = confidence.temperature(energy[first], answer[first])
     energy, answer, right = energy[~first], answer[~first], entry["right"].to_numpy()[~first]
     bins = min(confidence.BINS, len(right))
@@ -150,14 +300,12 @@ def calibration(study: Study, config: Row) -> Row:
 @cache
 def per_task(study: Study, up_to: str, generalist: str):
     """One row an item of the second halves: who answered, and whether rightly."""
-    import pandas
-
     table = pandas.concat(
         study.answers[m][t][["right"]].rename_axis("item").reset_index().assign(model=m, task=t)
         for m, t in product(study.models, study.tasks[:-1])
     )
     named = None if generalist == "of the same" else study.models[-1]
-    return cascade.specialists(table, study.up_to(up_to), named, split=SEED)
+    return best_of_each_task(table, study.up_to(up_to), named, split=SEED)
 
 
 def specialists(study: Study, config: Row) -> Row:
@@ -181,8 +329,8 @@ def measure_vote(study: Study, config: Row) -> Row:
     task, second = config["task"], ~study.first[config["task"]]
     members = [study.answers[m][task][second] for m in study.up_to(config["up_to"])]
     largest = study.answers[study.models[-1]][task][second]
-    p = np.stack([confidence.probabilities(routing.energy(a)) for a in members])  # (models, n, k)
-    right = (cascade.vote(p, config["way"]) == largest["answer"].to_numpy()).astype(float)
+    p = np.stack([confidence.probabilities(energies_of(a)) for a in members])  # (models, n, k)
+    right = (vote(p, config["way"]) == largest["answer"].to_numpy()).astype(float)
     return {
         "items": len(right),
         "models": study.up_to(config["up_to"]),
@@ -209,7 +357,7 @@ def digest(rows: list[Row]) -> str:
     """Of the recorded answers with choices, whatever machine and day they come from."""
     lines = sorted(
         json.dumps({k: v for k, v in row.items() if k != "from"}, sort_keys=True)
-        for row in routing.with_choices(rows)
+        for row in with_choices(rows)
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

@@ -18,9 +18,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from classifying import classification, finetune, probes, prompting
 from sizewise import units, validation
 from sizewise.data import records
-from sizewise.evaluation import classification, corpora, finetune, probes, prompting
+from sizewise.evaluation import corpora
 from sizewise.experiments import engine
 from sizewise.models import pretrained
 

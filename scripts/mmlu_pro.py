@@ -11,14 +11,19 @@ which are then left out. Rows go to data/mmlu_pro.jsonl; what has a row is not c
 """
 
 import argparse
+import json
+import os
+import re
 import sys
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sizewise import validation
-from sizewise.data import records
+from sizewise.data import downloads, records
 from sizewise.evaluation import item_answers
 from sizewise.experiments import engine
 from sizewise.stats import bootstrap, paired
@@ -78,6 +83,131 @@ PAIRS = {
 SMALL = ("Meta-Llama-3_1-8B-Instruct", "mathstral-7B", "Phi-3-mini-4k-instruct", "gemma-7b")
 LARGE = "Meta-Llama-3_1-70B-Instruct"
 WHOLE = ("answers", "agreement")  # rows that need the answers themselves
+STATED = re.compile(r"answer is \(?([A-J])\)?")
+LABELLED = re.compile(r"[aA]nswer:\s*\(?([A-J])")
+ALONE = re.compile(r"\b[A-J]\b")
+
+
+# --- the archives
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Models on the same questions. ``right`` holds 1, 0, or NaN where a model was not asked.
+
+    The others need the archives: ``letters`` as extracted by the authors ("" for none),
+    ``again`` by one rule for all models, ``characters`` that a model wrote, ``chance`` of a guess.
+    """
+
+    models: list[str]
+    questions: np.ndarray  # (questions,) ids, in order
+    subjects: np.ndarray  # (questions,)
+    right: np.ndarray  # (models, questions)
+    letters: np.ndarray = field(repr=False, default=None)  # (models, questions)
+    again: np.ndarray = field(repr=False, default=None)  # (models, questions)
+    key: np.ndarray = field(repr=False, default=None)  # (questions,) the right letters
+    characters: np.ndarray = field(repr=False, default=None)  # (models, questions)
+    chance: np.ndarray = field(repr=False, default=None)  # (questions,)
+
+    def right_of(self, model: str) -> np.ndarray:
+        """Right and wrong of a model: (questions,), NaN where it was not asked."""
+        return self.right[self.models.index(model)]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answers themselves are known, and not only which were right."""
+        return self.letters is not None
+
+
+@cache
+def load() -> Answers:
+    """All answers. From the archives, or from the table where the folder has no archives.
+
+    Raises ValueError for a file that cannot be had, or is not the one that was pinned.
+    """
+    facts, models = item_answers.facts(), item_answers.models()
+    folders = os.environ.get("SIZEWISE_PUBLISHED", "").split(":")
+    files = {
+        f"model_outputs_{model}_5shots.zip": entry["sha256"] for model, entry in models.items()
+    }
+    if any(folders) and not any((Path(folder) / next(iter(files))).is_file() for folder in folders):
+        table = facts["table"]
+        return _from_table(downloads.published(table["name"], facts, "", table["sha256"]))
+    return _from_archives(
+        [
+            downloads.published(name, facts, f"{facts['folder']}/{name}", sha256)
+            for name, sha256 in files.items()
+        ]
+    )
+
+
+def _from_table(file: Path) -> Answers:
+    import pandas
+
+    table = pandas.read_csv(file).sort_values("question_id")
+    names = list(item_answers.models())
+    return Answers(
+        names,
+        table["question_id"].to_numpy(),
+        table["category"].to_numpy(str),
+        table[names].to_numpy(float).T,
+    )
+
+
+def _from_archives(files: list[Path]) -> Answers:
+    archives = [{int(row["question_id"]): row for row in _read(file)} for file in files]
+    every = {question: row for rows in archives for question, row in rows.items()}
+    questions = sorted(every)
+    shape = len(files), len(questions)
+    right, characters = np.full(shape, np.nan), np.full(shape, np.nan)
+    letters, again = np.full(shape, "", "U1"), np.full(shape, "", "U1")
+    for at, rows in enumerate(archives):
+        for number, question in enumerate(questions):
+            row = rows.get(question)
+            if row is None:
+                continue
+            right[at, number] = row["pred"] == row["answer"]
+            letters[at, number] = row["pred"] or ""
+            again[at, number] = extract(row["text"])
+            characters[at, number] = len(row["text"])
+    return Answers(
+        list(item_answers.models()),
+        np.array(questions),
+        np.array([every[question]["category"] for question in questions]),
+        right,
+        letters,
+        again,
+        np.array([every[question]["answer"] for question in questions]),
+        characters,
+        np.array([1 / len(every[question]["options"]) for question in questions]),
+    )
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    """The rows of an archive, which holds one JSON list; some end in sums that are no rows."""
+    ((_, content),) = downloads.members(file, r".*\.json")
+    rows = [row for row in json.loads(content) if isinstance(row, dict)]
+    for row in rows:
+        text = row.get("generated_text") or row.get("model_outputs") or ""
+        row["text"] = text[0] if isinstance(text, list) else text
+    return rows
+
+
+def extract(text: str) -> str:
+    """The letter that a text states, by the three rules of the benchmark's present code: "answer
+    is (X)", "Answer: X", the last letter that stands alone; empty without one.
+
+    Older archives were made with the first two alone, and in some a missing letter was drawn at
+    random, so that scores of different archives are not quite scores by one rule.
+    """
+    if match := STATED.search(text):
+        return match[1]
+    if matches := LABELLED.findall(text):
+        return matches[-1]
+    return (ALONE.findall(text) or [""])[-1]
+
+
+# --- the rows
 
 
 def grid() -> list[Row]:
@@ -122,7 +252,7 @@ def grid() -> list[Row]:
 
 def measure(config: Row) -> Row:
     """One row; see data/mmlu_pro.md."""
-    return globals()[config["what"]](item_answers.load(), config)
+    return globals()[config["what"]](load(), config)
 
 
 def score(answers, config: Row) -> Row:
@@ -346,7 +476,7 @@ def main() -> None:
             for row in rows:
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
             return
-        if not item_answers.load().complete:
+        if not load().complete:
             left = [row for row in rows if row["what"] in WHOLE]
             rows = [row for row in rows if row["what"] not in WHOLE]
             print(f"mmlu_pro: {len(left)} rows need the archives and are left out", file=sys.stderr)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sizewise import paths
 from sizewise.data import records
-from sizewise.evaluation import cascade, routing
+from sizewise.evaluation import cascade
 from sizewise.stats import calibration
 
 ROOT = paths.root()
@@ -250,9 +250,9 @@ def scores(seed, items, **accuracy):
     )
 
 
-def test_specialists_are_found_and_judged_on_other_items():
+def test_specialists_are_found_and_judged_on_other_items(script):
     table = scores(0, 400, left=[0.9, 0.3], right=[0.3, 0.9], both=[0.7, 0.7])
-    found = cascade.specialists(table)
+    found = script.best_of_each_task(table)
     assert found.groupby("task")["specialist"].first().tolist() == ["left", "right"]
     assert set(found["generalist"]) == {"both"}
     for task, rows in found.groupby("task"):
@@ -264,18 +264,18 @@ def test_specialists_are_found_and_judged_on_other_items():
     assert found["specialist_right"].mean() > found["generalist_right"].mean() + 0.1
 
 
-def test_among_equal_models_specialists_gain_nothing_on_the_other_half():
+def test_among_equal_models_specialists_gain_nothing_on_the_other_half(script):
     gains = []
     for seed in range(60):
         table = scores(seed, 60, **{f"m{k}": [0.5] * 4 for k in range(6)})
-        found = cascade.specialists(table)
+        found = script.best_of_each_task(table)
         gains.append((found["specialist_right"] - found["generalist_right"]).mean())
     assert abs(np.mean(gains)) < 4 * np.std(gains) / math.sqrt(60)
 
 
-def test_a_named_generalist_need_not_be_a_candidate():
+def test_a_named_generalist_need_not_be_a_candidate(script):
     table = scores(0, 50, a=[0.5], b=[0.6], big=[0.9])
-    found = cascade.specialists(table, ["a", "b"], "big")
+    found = script.best_of_each_task(table, ["a", "b"], "big")
     assert set(found["generalist"]) == {"big"}
     assert set(found["specialist"]) <= {"a", "b"}
 
@@ -339,13 +339,13 @@ def recorded(seed=0):
     return rows
 
 
-def test_answers_are_read_in_parts_and_pooled():
-    study = routing.Study(recorded())
+def test_answers_are_read_in_parts_and_pooled(script):
+    study = script.Study(recorded())
     assert study.models == ["s", "m", "l"]
     assert study.tasks == ["easy", "hard", "all"]
     assert study.pairs() == [("s", "m"), ("s", "l"), ("m", "l")]
     one = study.answers["m"]["all"]
-    energies = routing.energy(one)
+    energies = script.energies_of(one)
     assert energies.shape == (160, 4)
     assert np.isinf(energies[:80, 3]).all()
     assert one["cost"].sum() == pytest.approx(2 * 3e8 * 4 * 4000)
@@ -363,15 +363,15 @@ def test_answers_are_read_in_parts_and_pooled():
     assert one.loc["hard/hard17", "right"] == (energy.argmin() == answer)
 
 
-def test_models_are_compared_on_the_items_they_share():
+def test_models_are_compared_on_the_items_they_share(script):
     rows = recorded()
     for name in ("items", "nats", "bytes", "tokens", "answers", "right"):
         rows[0][name] = rows[0][name][5:]
-    study = routing.Study(rows[::-1])
+    study = script.Study(rows[::-1])
     assert {len(of["easy"]) for of in study.answers.values()} == {75}
     rows[4]["answers"][20] = (rows[4]["answers"][20] + 1) % 3
     with pytest.raises(ValueError, match="different choices of easy"):
-        routing.Study(rows)
+        script.Study(rows)
 
 
 def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys, monkeypatch):
@@ -382,7 +382,7 @@ def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys,
     script.run(words)
     rows = records.read(output)
     assert {row["what"] for row in rows} == set(script.KINDS)
-    assert len(rows) == len(script.configs(routing.Study(recorded())))
+    assert len(rows) == len(script.configs(script.Study(recorded())))
     text = (ROOT / "data" / "cascade.md").read_text(encoding="utf-8")
     described = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
     assert {column for row in rows for column in row} == described
@@ -390,8 +390,8 @@ def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys,
     script.run(words)
     assert capsys.readouterr().out == ""
     again = [
-        script.measure(routing.Study(recorded()), config)
-        for config in script.configs(routing.Study(recorded()))[:3]
+        script.measure(script.Study(recorded()), config)
+        for config in script.configs(script.Study(recorded()))[:3]
     ]
     for row, new in zip(rows, again, strict=False):
         assert {name: row[name] for name in new} == new
@@ -402,7 +402,7 @@ def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys,
 
 def test_rows_agree_with_each_other(script, monkeypatch):
     monkeypatch.setattr(script, "SAMPLES", 50)
-    study = routing.Study(recorded())
+    study = script.Study(recorded())
     by = {what: [] for what in script.KINDS}
     for config in script.configs(study):
         if config["task"] == "all":
@@ -431,7 +431,7 @@ def test_missing_answers_are_told_in_one_line(script, tmp_path):
     with pytest.raises(ValueError, match="did you mean 'vote'"):
         script.run(script.arguments(["--what", "votes"]))
     with pytest.raises(ValueError, match="answers of two models, got 1"):
-        routing.Study([row for row in recorded() if row["model"] == "s"])
+        script.Study([row for row in recorded() if row["model"] == "s"])
 
 
 def test_rows_of_other_scripts_are_refused_and_left_as_they_are(script, tmp_path):
@@ -455,11 +455,11 @@ def test_rows_of_other_scripts_are_refused_and_left_as_they_are(script, tmp_path
         ({"items": ["easy"]}, "no likelihoods of choices: Shape of passed values"),
     ],
 )
-def test_a_row_that_does_not_fit_is_refused(changed, told):
+def test_a_row_that_does_not_fit_is_refused(script, changed, told):
     rows = recorded()
     rows[0] |= changed
     with pytest.raises(ValueError, match=told):
-        routing.Study(rows)
+        script.Study(rows)
 
 
 def test_what_cannot_be_opened_ends_the_script_in_one_line(script, tmp_path, monkeypatch):

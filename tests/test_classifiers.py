@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,14 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise import paths
-from sizewise.evaluation import (
-    classification,
-    corpora,
-    finetune,
-    multiple_choice,
-    probes,
-    prompting,
-)
+from sizewise.chapters.tables.right_sizing import digits
+from sizewise.evaluation import corpora, multiple_choice
 from sizewise.models import pretrained
 from transformers import (
     BertConfig,
@@ -29,6 +24,9 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+from classifying import classification, finetune, probes, prompting
 
 torch.set_num_threads(1)
 
@@ -119,7 +117,7 @@ def test_a_row_keeps_answers_from_which_its_scores_follow():
     task = classification.divided(made(60), 40, reserved=20, pool=30)
     answers = np.r_[task.labels[:15], 1 - task.labels[15:18]]
     row = json.loads(json.dumps(classification.scored(task, answers)))
-    kept, right = classification.digits(row["answers"]), classification.digits(row["labels"])
+    kept, right = digits(row["answers"]), digits(row["labels"])
     assert kept.tolist() == answers.tolist()
     assert row["accuracy"] == pytest.approx((kept == right).mean()) == pytest.approx(15 / 18)
     assert row["macro_f1"] == classification.macro_f1(right, kept)

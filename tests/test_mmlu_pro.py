@@ -22,11 +22,11 @@ def script():
     return SimpleNamespace(**runpy.run_path(str(FILE)))
 
 
-def made(**models):
+def made(script, **models):
     """Answers of two or more models to a few questions, all of one subject."""
     right = np.array(list(models.values()), float)
     number = right.shape[1]
-    return item_answers.Answers(list(models), np.arange(number), np.array(["math"] * number), right)
+    return script.Answers(list(models), np.arange(number), np.array(["math"] * number), right)
 
 
 class TestArchives:
@@ -41,10 +41,10 @@ class TestArchives:
             ("", ""),
         ],
     )
-    def test_a_letter_is_taken_by_the_authors_rules(self, text, letter):
-        assert item_answers.extract(text) == letter
+    def test_a_letter_is_taken_by_the_authors_rules(self, script, text, letter):
+        assert script.extract(text) == letter
 
-    def test_an_archive_is_read_with_its_questions_and_without_its_sums(self, tmp_path):
+    def test_an_archive_is_read_with_its_questions_and_without_its_sums(self, script, tmp_path):
         rows = [
             {
                 "question_id": 7,
@@ -67,19 +67,19 @@ class TestArchives:
         file = tmp_path / "one.zip"
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("one.json", json.dumps(rows))
-        got = item_answers._from_archives([file])
+        got = script._from_archives([file])
         assert got.questions.tolist() == [3, 7]
         assert got.right.tolist() == [[0, 1]]
         assert got.letters.tolist() == [["", "B"]]
         assert got.chance.tolist() == [0.1, 0.25]
 
-    def test_a_file_that_is_not_the_pinned_one_is_refused(self, tmp_path, monkeypatch):
+    def test_a_file_that_is_not_the_pinned_one_is_refused(self, script, tmp_path, monkeypatch):
         with gzip.open(tmp_path / "mmlu_pro_items.csv.gz", "wt") as table:
             table.write("question_id,category\n1,math\n")
         monkeypatch.setenv("SIZEWISE_PUBLISHED", str(tmp_path))
-        item_answers.load.cache_clear()
+        script.load.cache_clear()
         with pytest.raises(ValueError, match="SHA-256"):
-            item_answers.load()
+            script.load()
         done = subprocess.run(
             [sys.executable, FILE, "--output", tmp_path / "x.jsonl"], capture_output=True, text=True
         )
@@ -89,7 +89,7 @@ class TestArchives:
 
 class TestMeasures:
     def test_a_gain_is_counted_by_questions(self, script):
-        answers = made(a=[1, 1, 0, 0, 0, 1, 0, 1], b=[1, 0, 1, 1, 0, 1, 1, 1])
+        answers = made(script, a=[1, 1, 0, 0, 0, 1, 0, 1], b=[1, 0, 1, 1, 0, 1, 1, 1])
         got = script.gain(answers.right_of("a"), answers.right_of("b"))
         assert (got["only_small"], got["only_large"], got["gain"]) == (1, 3, 25)
         assert got["discordant"] == 0.5
@@ -97,7 +97,7 @@ class TestMeasures:
         assert got["gain_low"] < 25 < got["gain_high"]
 
     def test_questions_that_one_model_was_not_asked_do_not_count(self, script):
-        answers = made(a=[1, np.nan, 0], b=[0, 1, 1])
+        answers = made(script, a=[1, np.nan, 0], b=[0, 1, 1])
         small, large, asked = script.both(answers, {"small": "a", "large": "b"})
         assert (small.tolist(), large.tolist(), asked.tolist()) == (
             [1, 0],
@@ -108,7 +108,7 @@ class TestMeasures:
     def test_a_cascade_keeps_what_the_small_ones_agree_on(self, script):
         letters = np.array([list("AABBA"), list("ABBBC"), list("AAAAA")])
         key = np.array(list("AAAAA"))
-        answers = item_answers.Answers(
+        answers = script.Answers(
             ["s", "t", "l"],
             np.arange(5),
             np.array(["math"] * 5),
@@ -129,7 +129,7 @@ class TestMeasures:
         names = list(item_answers.models())
         rng = np.random.default_rng(0)
         right = rng.integers(0, 2, (len(names), 100)).astype(float)
-        answers = item_answers.Answers(names, np.arange(100), np.array(["math"] * 100), right)
+        answers = script.Answers(names, np.arange(100), np.array(["math"] * 100), right)
         got = script.band(answers, {"small": "Llama-2-7b-hf", "large": "Llama-2-70b-hf", "band": 0})
         assert got["judges"] == sum("Llama" not in name for name in names)
         assert got["items"] == 20
@@ -139,7 +139,7 @@ class TestMeasures:
         sizes = np.array([item_answers.models()[name]["parameters"] for name in names])
         rights = np.repeat([[0.0], [0.2], [0.3]], 100, axis=1)
         rights = (np.arange(100) < 100 * rights).astype(float)  # 0, 20 and 30 of 100 right
-        answers = item_answers.Answers(names, np.arange(100), np.array(["math"] * 100), rights)
+        answers = script.Answers(names, np.arange(100), np.array(["math"] * 100), rights)
         answers.subjects[::2] = "law"
         got = script.doubling(answers, {"chain": names, "subject": "all"})
         assert got["items"] == 100

@@ -9,7 +9,6 @@ from sizewise.chapters.figures import right_sizing as figures
 from sizewise.chapters.figures import style
 from sizewise.chapters.tables import right_sizing
 from sizewise.data import records
-from sizewise.evaluation import classification
 
 NAMES = {"ab": "a b", "abc": "a b c"}
 LARGE = 5_000
@@ -17,7 +16,7 @@ LARGE = 5_000
 
 def row(what, model, answers, labels, name="ab", **more):
     """A row as it is recorded, of answers and labels that are words of digits."""
-    said, real = classification.digits(answers), classification.digits(labels)
+    said, real = right_sizing.digits(answers), right_sizing.digits(labels)
     return {
         "what": what,
         "model": model,
@@ -28,7 +27,6 @@ def row(what, model, answers, labels, name="ab", **more):
         "labels": labels,
         "label_names": NAMES[name],
         "accuracy": float((said == real).mean()),
-        "macro_f1": classification.macro_f1(real, said),
         "parameters": 1_000,
         "cpu_seconds_per_1000": 2.0,
         "calibration": None,
@@ -203,7 +201,7 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
 
     assert found(30, 70)["outcome"] == "met"
     assert found(30, 30)["outcome"] == "not met"
-    opposite = word(1 - classification.digits(wrong[50]))  # as often right, on the other items
+    opposite = word(1 - right_sizing.digits(wrong[50]))  # as often right, on the other items
     spread = pd.DataFrame(
         [
             row("probe", "p", wrong[50], truth),

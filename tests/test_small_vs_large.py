@@ -11,7 +11,7 @@ import pytest
 import torch
 from sizewise import paths
 from sizewise.data import records
-from sizewise.evaluation import exact_match, generation, multiple_choice, routing, tasks
+from sizewise.evaluation import exact_match, generation, multiple_choice, tasks
 from sizewise.models import pretrained
 from test_evals import bpe, tiny
 
@@ -116,7 +116,8 @@ def test_a_row_without_likelihoods_has_the_same_answers_and_feeds_no_cascade(scr
         for name in ("items", "right", "tokens_read"):
             assert short[name] == full[name]
     rows = [row("boolq") | script.measure(row("boolq")), row("boolq", likelihoods=False) | short]
-    assert routing.with_choices(rows) == rows[:1]
+    with_choices = runpy.run_path(str(FILE.with_name("cascade.py")))["with_choices"]
+    assert with_choices(rows) == rows[:1]
 
 
 def test_recorded_rows_are_of_the_plan():

@@ -2,9 +2,8 @@
 
 `likelihood` scores windows of documents (`corpora`); `multiple_choice` scores answers by their
 likelihood, `tasks` names them; `exact_match` scores answers that are written (`generation`), code
-among them (`sandbox`). `classification`, `probes`, `finetune` and `prompting` sort texts;
-`embedding` compares sentence encoders. `item_answers` reads published answers question by
-question, `cascade` puts a small model before a large one (`routing` reads its answers). Intervals
+among them (`sandbox`). `embedding` compares sentence encoders, `item_answers` names the models of a
+published benchmark, and `cascade` puts a small model before a large one. Intervals
 and paired tests are those of `sizewise.stats`.
 
 >>> from sizewise.stats import bootstrap

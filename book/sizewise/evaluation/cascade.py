@@ -1,4 +1,4 @@
-"""Ask the small model first, the large one where the small one is unsure; and many small for one.
+"""Ask the small model first, the large one where the small one is unsure.
 
 A cascade pays the small model for every item and the large one for those it hands on. What it is
 worth shows against handing on as many items at random, against an oracle that knows where the
@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from sizewise.stats import bootstrap, calibration, paired
+from sizewise.stats import bootstrap, paired
 
 SHARES = tuple(tenth / 10 for tenth in range(11))
 WAYS = ("majority", "mean")
@@ -167,45 +167,6 @@ def vote(predictions, how: str = "majority") -> np.ndarray:
         return mean.argmax(1)
     votes = (p.argmax(2)[..., None] == np.arange(p.shape[2])).sum(0)  # (items, choices)
     return (votes + mean / 2).argmax(1)  # a mean is at most 1: half of it only breaks ties
-
-
-def specialists(table, candidates=None, generalist: str | None = None, *, split: int = 0):
-    """For each task the model that is best on one half of it, and one generalist, on the other.
-
-    ``table`` has one row a model and item: ``model``, ``task``, ``item``, ``right``. Specialists
-    come from ``candidates``, all models if not said; the generalist is the candidate best over
-    all items of the first halves, unless one is named. ``split`` seeds the halves. Among equals
-    the earlier model is taken.
-
-    A data frame with one row an item of the second halves: ``task``, ``item``, ``specialist``,
-    ``generalist`` (names), ``specialist_right``, ``generalist_right``. `paired.compare` of the
-    last two is the verdict.
-    """
-    import pandas
-
-    wide = table.pivot(index=["task", "item"], columns="model", values="right")
-    names = list(candidates) if candidates is not None else list(dict.fromkeys(table["model"]))
-    parts = {}
-    for task, rows in wide.groupby(level="task", sort=False):
-        first = calibration.halves(rows.index.get_level_values("item"), split)
-        parts[task] = rows[first], rows[~first]
-    selected = generalist or pandas.concat([a for a, _ in parts.values()])[names].mean().idxmax()
-    result = []
-    for task, (first, second) in parts.items():
-        best = first[names].mean().idxmax()
-        result.append(
-            pandas.DataFrame(
-                {
-                    "task": task,
-                    "item": second.index.get_level_values("item"),
-                    "specialist": best,
-                    "generalist": selected,
-                    "specialist_right": second[best].to_numpy(),
-                    "generalist_right": second[selected].to_numpy(),
-                }
-            )
-        )
-    return pandas.concat(result, ignore_index=True)
 
 
 def _climb(order, values) -> tuple[np.ndarray, np.ndarray]:

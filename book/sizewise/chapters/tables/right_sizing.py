@@ -14,7 +14,6 @@ import pandas as pd
 
 from sizewise import units
 from sizewise.data import records
-from sizewise.evaluation.classification import digits
 from sizewise.stats import bootstrap, paired
 
 LEARNERS = ("bag", "probe", "finetuned")
@@ -219,3 +218,8 @@ def _together(part: pd.DataFrame, rival: pd.Series) -> tuple[np.ndarray, np.ndar
         raise ValueError(f"{part['model'].iloc[0]} and {rival['model']} answered different items")
     large, truth = (digits(rival[column][:items]) for column in ("answers", "labels"))
     return _answers(part, items), large, truth
+
+
+def digits(word: str) -> np.ndarray:
+    """The labels (n,) that a row's ``answers`` or ``labels`` hold, a digit each."""
+    return np.array([int(entry) for entry in word], np.int64)

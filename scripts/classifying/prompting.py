@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-
 from sizewise import units as words
+from sizewise.evaluation import likelihood
 from sizewise.validation import whole
 
-from . import classification, likelihood
+from . import classification
 
 CALIBRATIONS = ("none", "contextual")
 EMPTY = ("N/A", "[MASK]", "")  # texts without content, those of Zhao et al.

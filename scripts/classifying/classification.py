@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-
+from sizewise.evaluation.corpora import Labelled, labelled
 from sizewise.validation import whole
-
-from .corpora import Labelled, labelled
 
 CHARACTERS = 240  # of an excerpt: a headline, a sentence, the title and lead of an article
 RESERVED = 300  # texts for tests, whether a test reads all of them or the first few
@@ -121,8 +119,7 @@ def macro_f1(labels: Sequence[int], answers: Sequence[int]) -> float:
 def scored(task: Task, answers: Sequence[int]) -> dict:
     """The columns of a row about its answers to the first ``len(answers)`` test items.
 
-    ``answers`` and ``labels`` have a digit an item, the place of the label among the names;
-    `digits` turns them back.
+    ``answers`` and ``labels`` have a digit an item, the place of the label among the names.
     """
     labels = task.labels[: len(answers)]
     return {
@@ -133,8 +130,3 @@ def scored(task: Task, answers: Sequence[int]) -> dict:
         "answers": "".join(str(int(entry)) for entry in answers),
         "labels": "".join(str(int(entry)) for entry in labels),
     }
-
-
-def digits(word: str) -> np.ndarray:
-    """The labels (n,) that a column of `scored` holds, a digit each."""
-    return np.array([int(entry) for entry in word], np.int64)

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from sizewise.evaluation import embedding
 
-from . import classification, embedding
+from . import classification
 
 STRENGTHS = (0.3, 3.0, 30.0)  # of `embedding.probe`, for vectors of length 1
 FOLDS = 4
@@ -188,7 +189,6 @@ def probed(row: Row) -> Row:
 def _vectors(name: str, dtype: str, task_name: str, characters: int, items: int) -> SimpleNamespace:
     """Vectors of the test (items, d) and the pool (pool, d), and what it took to read them."""
     import torch
-
     from sizewise.models import pretrained
 
     task = classification.task(task_name, characters)

@@ -1,0 +1,1 @@
+"""The classifiers that `classifiers` measures: a file a kind, and the sets that all read."""
