@@ -4,7 +4,7 @@ from sizewise.units import si
 
 from .style import COLOURS, beside, hover
 
-LABELLED = ("GPT-3 175B", "DeepSeek V3", "GPT-2")
+LABELLED = {"GPT-3 175B": 6, "Llama 3.1 405B": 6, "Kimi K3": 6, "GPT-2": -6}  # points right
 
 
 def cache_by_size(axes, table) -> str:
@@ -29,13 +29,15 @@ def cache_by_size(axes, table) -> str:
         axes.text(0.02, 0.93 - 0.09 * place, name, color=colour, transform=axes.transAxes)
     for row in there[there["model"].isin(LABELLED)].to_dict("records"):
         kilobytes = row["KV cache a token"] / 1e3
-        beside(axes, row["model"], row["total"], kilobytes, dx=0, dy=-13, va="baseline")
+        beside(axes, row["model"], row["total"], kilobytes, dx=LABELLED[row["model"]])
     axes.set_xscale("log")
+    axes.set_xlim(right=8 * there["total"].max())  # for the name of the largest
     axes.set_yscale("log")
     axes.set_xlabel("parameters")
     axes.set_ylabel("KV cache a token (kB)")
-    spread = there["KV cache a token"].max() / there["KV cache a token"].min()
+    largest = there.loc[there["total"].idxmax()]
     return (
         f"{len(there)} models by parameters and by bytes of KV cache a token, both on logarithmic "
-        f"axes. The cache does not follow the size: it differs {spread:,.0f}-fold between them."
+        f"axes. {largest['model']}, the largest, has {si(largest['total'], 'params')} parameters "
+        f"and takes {largest['KV cache a token'] / 1e3:.0f} kB a token."
     )
