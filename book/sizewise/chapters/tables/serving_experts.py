@@ -30,9 +30,9 @@ def comparisons(models: dict[str, SparseModel], device, context: int, **formats:
     """Each model against dense ones of its active size and of the geometric mean, a line a model.
 
     ``stored`` is the total over the active size, ``most`` how many times as long a token takes at
-    the ``worst`` batch against the active size; ``alone``, ``dear``, ``until`` and ``held`` are
-    against the mean: one user's time, the time at the worst batch, the last batch at which it
-    takes longer, and the memory.
+    the ``worst`` batch against the active size; ``alone``, ``dear_batch``, ``dear``, ``until`` and
+    ``held`` are against the mean: one user's time, the worst batch and the time there, the last
+    batch at which it takes longer, and the memory.
     """
     lines = []
     for name, model in models.items():
@@ -47,6 +47,7 @@ def comparisons(models: dict[str, SparseModel], device, context: int, **formats:
                 "worst": small.worst,
                 "most": small.most,
                 "alone": mean.alone,
+                "dear_batch": mean.worst,
                 "dear": mean.most,
                 "until": mean.last,
                 "held": model.total / model.geometric_mean,
