@@ -192,7 +192,7 @@ def test_bits_of_a_layer_are_those_of_the_described_format(name):
     needs(name)
     described = formats.WEIGHTS[name]
     model = torch.nn.Sequential(torch.nn.Linear(1024, 512, bias=False))
-    built = convert.convert(model, name, skip=() if name not in ("fp32", "bf16", "fp16") else None)
+    built = convert.convert(model, name)
     want = described.bits + described.per_row / 1024 + UNCOUNTED.get(name, 0)
     assert built.bits == pytest.approx(want, abs=1e-12)
 
@@ -228,7 +228,7 @@ def test_a_four_bit_layer_multiplies_by_the_weights_that_its_codes_stand_for(kin
     linear.weight.data = normal(rows, columns)
     values = as_published(linear.weight.data, kind.removesuffix("-dq"), kind.endswith("-dq"))
     model = torch.nn.Sequential(linear)
-    convert.convert(model, kind, skip=())
+    convert.convert(model, kind)
     x = normal(5, columns, seed=1)
     want = x.double() @ values.double().T + linear.bias.double()
     for _ in range(2):  # a first pass must leave the layer as it was
@@ -243,7 +243,7 @@ def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():
     x[:, 3] *= 60  # one column of activations over 6
     model = torch.nn.Sequential(linear)
     exact = linear(x).detach()
-    built = convert.convert(model, "int8", skip=())
+    built = convert.convert(model, "int8")
     with torch.no_grad():
         apart = (model.eval()(x) - exact).abs()
     # Rounding alone: each product errs by half a step of weights and of the other activations.
@@ -286,32 +286,12 @@ def test_a_converted_model_says_about_what_it_said_before(name, most):
     assert 0 < apart < most
 
 
-def test_the_head_stays_unless_it_is_asked_for():
+def test_the_head_stays():
     model = small()
     built = convert.convert(model, "nf4")
     assert type(model.lm_head) is torch.nn.Linear
     assert built.layers == 7 * model.config.num_hidden_layers
     assert built.left == {"Embedding": 512 * 64, "output head": 512 * 64}
-    other = small()
-    every = convert.convert(other, "nf4", skip=())
-    assert type(other.lm_head) is not torch.nn.Linear
-    assert every.layers == built.layers + 1
-    assert every.left == {"Embedding": 512 * 64}
-    assert every.weights == built.weights + 512 * 64
-
-
-def test_skip_takes_suffixes_and_a_wrong_one_is_named():
-    model = small()
-    built = convert.convert(model, "nf4", skip=("down_proj", "lm_head"))
-    assert built.layers == 6 * model.config.num_hidden_layers
-    assert type(model.model.layers[0].mlp.down_proj) is torch.nn.Linear
-    assert built.left["Linear"] == sum(
-        item.mlp.down_proj.weight.numel() for item in model.model.layers
-    )
-    with pytest.raises(ValueError, match="unknown layer in skip 'dwn_proj'"):
-        convert.convert(small(), "nf4", skip=("dwn_proj",))
-    with pytest.raises(ValueError, match="casts the whole model"):
-        convert.convert(small(), "bf16", skip=("up_proj",))
 
 
 def mixture(name):
@@ -364,7 +344,7 @@ MIXTURES = ["Mixtral", "Qwen3Moe", "GptOss", "DeepseekV3"]
 
 @pytest.mark.parametrize("form", ["nf4", "int8", "mxfp4", "q8_0"])
 @pytest.mark.parametrize("name", MIXTURES)
-def test_experts_are_converted_and_give_what_their_decoded_matrices_give(name, form):
+def test_experts_are_converted_and_give_what_their_decoded_matrices_give(name, form, monkeypatch):
     needs(form)
     model, ids = mixture(name), torch.arange(24)[None] * 5 % 128
     experts = {p: tuple(w.shape) for p, w in model.named_parameters() if w.ndim == 3}
@@ -385,8 +365,8 @@ def test_experts_are_converted_and_give_what_their_decoded_matrices_give(name, f
                 owner, key = path.rsplit(".", 1)
                 plain = torch.stack([module[at] for at in range(len(module))])
                 getattr(other.get_submodule(owner), key).copy_(plain)
-        skip = (*convert.expert_matrices(other), *convert.head(other))
-        convert.convert(other, form, skip=skip)
+        monkeypatch.setattr(convert, "expert_matrices", lambda model: {})
+        convert.convert(other, form)
         expected = other(input_ids=ids).logits
     assert torch.allclose(after, expected, atol=2e-4)
     assert 0 < (after - before).norm() < before.norm()
@@ -439,7 +419,7 @@ def test_gpt2s_layers_are_converted_though_they_are_no_linear_ones():
 def test_a_layer_that_two_places_share_is_converted_once():
     shared = torch.nn.Linear(64, 64)
     model = torch.nn.Sequential(shared, torch.nn.Tanh(), shared)
-    built = convert.convert(model, "nf4", skip=())
+    built = convert.convert(model, "nf4")
     assert model[0] is model[2]
     assert built.layers == 1
     assert built.stored.codes == 64 * 64 // 2

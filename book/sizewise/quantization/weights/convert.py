@@ -9,7 +9,7 @@ is is part of the answer.
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,23 +72,21 @@ def convert(
     name: str | Format,
     *,
     device=None,
-    skip: Iterable[str] | None = None,
     fill: Fill | None = None,
     calibration=None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Converted:
     """Convert the linear layers and experts of a torch ``model``, in place and one by one.
 
-    ``skip`` holds suffixes of names that stay, by default the output head's. A plain format casts
-    every parameter and no buffer (rotary frequencies stay in fp32). With ``device``, each tensor
-    moves there when its turn comes.
+    The output head stays. A plain format casts every parameter and no buffer (rotary frequencies
+    stay in fp32). With ``device``, each tensor moves there when its turn comes.
     ``fill(name, tensor)`` gives values to the tensors of a model made on the meta device, one
     layer at a time, so that a model larger than memory can be made in its small format.
     ``calibration``, windows of tokens (n, T), is what GPTQ and AWQ look at. ``progress`` gets
     (modules done, modules). ``name`` may also be a `layers.Format`.
-    Raises ValueError for an unknown or refused format, suffixes that name no layer, a model on
-    the meta device without ``fill``, a calibrated format without ``calibration`` or of a model
-    with experts, a model with nothing to convert, and weights that are not finite.
+    Raises ValueError for an unknown or refused format, a model on the meta device without
+    ``fill``, a calibrated format without ``calibration`` or of a model with experts, a model with
+    nothing to convert, and weights that are not finite.
     """
     import torch
 
@@ -102,7 +100,7 @@ def convert(
     if fill is None and any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("the model has no weights yet (meta device), and no fill was given")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    selected, notes = select_layers(model, form, skip)
+    selected, notes = select_layers(model, form)
     moments = _moments(model, form, selected, calibration)
     linear, experts = linear_layers(model), expert_matrices(model)
     weights = sum(math.prod(experts.get(path) or linear[path]) for path in selected)
@@ -171,25 +169,20 @@ def head(model) -> tuple[str, ...]:
     return tuple(path for path in linear_layers(model) if path.split(".")[-1] in HEADS)
 
 
-def select_layers(model, form: Format, skip=None) -> tuple[set[str], list[str]]:
+def select_layers(model, form: Format) -> tuple[set[str], list[str]]:
     """The names of the layers and experts to convert, and a note on those that do not fit."""
     if form.cast:
-        if skip:
-            raise ValueError(f"{form.name} casts the whole model: it takes no skip")
         return set(), []
-    every, retained = linear_layers(model) | expert_matrices(model), set()
-    for suffix in head(model) if skip is None else skip:
-        named = {path for path in every if f".{path}".endswith(f".{suffix}")}
-        if not named and skip is not None:
-            raise units.unknown("layer in skip", suffix, every)
-        retained |= named
-    fit = {path for path in every if path not in retained and not every[path][-1] % form.group}
+    last = head(model)
+    every = linear_layers(model) | expert_matrices(model)
+    widths = {path: shape[-1] for path, shape in every.items() if path not in last}
+    fit = {path for path, width in widths.items() if not width % form.group}
     if not fit:
         raise ValueError(f"the model has no linear layer that can be converted to {form.name}")
-    misfits = len(every) - len(retained) - len(fit)
-    if not misfits:
+    if len(fit) == len(widths):
         return fit, []
-    return fit, [f"{misfits} layers are no multiple of {form.group} wide and stay as they are"]
+    misfits = f"{len(widths) - len(fit)} layers are no multiple of {form.group} wide"
+    return fit, [f"{misfits} and stay as they are"]
 
 
 def _shape(module) -> tuple[int, int] | None:
