@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas
+import reliability
 from sizewise import units
 from sizewise.data import records
 from sizewise.evaluation.cascade import WAYS, Cascade, vote
@@ -277,20 +278,20 @@ def calibration(study: Study, config: Row) -> Row:
     """Calibration on the second half, as it is and at the temperature of the first half."""
     entry, first = study.answers[config["model"]][config["task"]], study.first[config["task"]]
     energy, answer = energies_of(entry), entry["answer"].to_numpy()
-    fitted = confidence.temperature(energy[first], answer[first])
+    fitted = reliability.temperature(energy[first], answer[first])
     energy, answer, right = energy[~first], answer[~first], entry["right"].to_numpy()[~first]
-    bins = min(confidence.BINS, len(right))
+    bins = min(reliability.BINS, len(right))
     params = study.params[config["model"]]
     result = {"items": len(right), "params": params, "temperature": fitted, "bins": bins}
     for name, value in (("", 1.0), ("_fitted", fitted)):
         p = confidence.probabilities(energy, value)
         confidences = p.max(1)
-        table = confidence.reliability(confidences, right, bins)
+        table = reliability.reliability(confidences, right, bins)
         result |= {
-            f"ece{name}": confidence.calibration_error(confidences, right, bins),
-            f"ece_floor{name}": confidence.calibration_floor(confidences, bins, seed=SEED),
-            f"brier{name}": confidence.brier(p, answer),
-            f"surprise{name}": confidence.surprise(energy, answer, value),
+            f"ece{name}": reliability.calibration_error(confidences, right, bins),
+            f"ece_floor{name}": reliability.calibration_floor(confidences, bins, seed=SEED),
+            f"brier{name}": reliability.brier(p, answer),
+            f"surprise{name}": reliability.surprise(energy, answer, value),
             f"confidence_at{name}": table["confidence"].tolist(),
             f"right_in_bin{name}": table["right"].tolist(),
         }

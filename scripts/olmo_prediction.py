@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import public_tables
+import task_laws
 from sizewise import scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import fitting, task_laws
+from sizewise.scaling_laws import fitting
 
 SEED = 0
 SAMPLES = 4000

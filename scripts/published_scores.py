@@ -148,7 +148,7 @@ def points(name: str) -> plateau.Points:
 
 @cache
 def predictions(name: str, curve: str, at: float | None):
-    return plateau.predict(points(name), curve, at)
+    return returns.predict(points(name), curve, at)
 
 
 def gain(config: dict) -> dict:
@@ -184,10 +184,10 @@ def curve(config: dict) -> dict:
         "slope": float(fitted.slopes[0]),
         "ceiling": fitted.ceiling,
         "found_break": float(2**fitted.at) if np.isfinite(fitted.at) else None,
-        "bic": float(plateau.bic(points(name), fitted)),
+        "bic": float(returns.bic(points(name), fitted)),
         "held_out_error": float(np.sqrt((wrong**2).mean())),
         "foretold": len(unseen),
-        "capped_better": plateau.better(rival, unseen, SAMPLES, SEED),
+        "capped_better": returns.better(rival, unseen, SAMPLES, SEED),
         "foretold_beyond": len(large),
         "bias_beyond": float(large.mean()),
         "error_beyond": float(np.sqrt((large**2).mean())),
@@ -308,7 +308,7 @@ def measure(config: dict) -> dict:
         case "kept_slope":
             return named(plateau.kept_slope(points(name), config["break"], REFITS, SEED), "kept")
         case "power":
-            return plateau.power(points(name), config["break"], seed=SEED)
+            return returns.power(points(name), config["break"], seed=SEED)
         case "rank":
             known = public_tables.scores().dropna(
                 subset=["operations"]

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import public_tables
+import task_laws
 from sizewise import scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import fitting, isoflop, solver, task_laws, uncertainty
+from sizewise.scaling_laws import fitting, isoflop, solver
+from sizewise.scaling_laws.uncertainty import PAIRS
 
 SEED = 0
 SAMPLES = 4000
@@ -148,7 +150,7 @@ def measure(config: dict) -> dict:
         case "allocation":
             return allocation(fitted(table), config["budget"])
         case "joint":
-            return uncertainty.columns(fitted(table))
+            return joint(fitted(table))
         case "loss":
             return loss(fitted(table), params, config["tokens"])
         case "objective":
@@ -179,7 +181,8 @@ def next_factor(exponent):
 
 def fit_columns(fit: scaling_laws.Fit) -> dict:
     """Coefficients and what follows from them, with intervals; and how far the runs reach."""
-    runs, errors = fit.runs, fit.standard_errors()
+    runs, resampled = fit.runs, fit.resampled
+    errors = {n: float(np.std(getattr(resampled, n))) for n in (*scaling_laws.NAMES, "exponent")}
     columns = {
         "runs": len(runs),
         "clusters": int(runs.clusters.max()) + 1,
@@ -225,7 +228,7 @@ def objective(runs: scaling_laws.Runs, law: str) -> float:
     """The sum of Huber losses of a published law as it stands."""
     table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
     theta = scaling_laws.published(law).theta[None]
-    return float(solver.objective(theta, np.ones((1, len(runs))), table)[0])
+    return float(solver.solve(theta, np.ones((1, len(runs))), table, most=0).objective[0])
 
 
 def optimal_size(fit: scaling_laws.Fit, params: float) -> dict:
@@ -332,6 +335,21 @@ def five_run_law() -> scaling_laws.Hoffmann:
         key=lambda result: result.cost,
     )
     return scaling_laws.Hoffmann.from_theta([*best.x, best.x[3]])
+
+
+def joint(fit: scaling_laws.Fit) -> dict[str, float]:
+    """Covariance of a law's relative coordinates over the resamples: see `uncertainty.Joint`."""
+    law, others = fit.law, fit.resampled
+    params, tokens = (float(np.exp(np.log(v).mean())) for v in (fit.runs.params, fit.runs.tokens))
+    shares = [
+        others.E / law.E - 1,
+        others.size_term(params) / law.size_term(params) - 1,
+        others.data_term(tokens) / law.data_term(tokens) - 1,
+        *np.log([others.alpha / law.alpha, others.beta / law.beta]),
+    ]
+    covariance = np.cov(shares)[np.triu_indices(5)]  # in the order of `uncertainty.PAIRS`
+    columns = {f"cov_{a}_{b}": float(c) for (a, b), c in zip(PAIRS, covariance, strict=True)}
+    return {"middle_params": params, "middle_tokens": tokens} | columns
 
 
 def error_law(corpus: str, samples: int) -> dict:

@@ -8,12 +8,16 @@ stand behind a number; three families tell next to nothing about the next one.
 """
 
 import numpy as np
-from sizewise.scaling_laws import task_laws
+import pandas as pd
+import task_laws
+from scipy.special import expit
+from sizewise.scaling_laws import plateau
 from sizewise.scaling_laws.plateau import FEWEST, ends
 
 MARGIN = 0.02  # above the chance level, so that a score holds more than luck
 SAMPLES = 2000
 FEWEST_MODELS = 6  # that a curve is put through
+OFFSETS = np.linspace(-15, 15, 3001)  # logits among which an offset is sought
 ONSET = np.log(9)  # logits from the middle of a climb to a tenth of it
 
 
@@ -184,3 +188,86 @@ def members(family) -> list[np.ndarray]:
 def take(groups: list[np.ndarray], at) -> np.ndarray:
     """The places of all rows of the groups ``at``, again where a group is drawn again."""
     return np.concatenate([groups[k] for k in at])
+
+
+# --- curves that level off and curves that don't (`plateau`), compared
+
+
+def score(curve: plateau.Curve, x, offset):
+    """Score at sizes ``x`` (log2 of parameters) for a family's offset."""
+    eta = offset + plateau.basis(curve.name, np.asarray(x, float), curve.at) @ curve.slopes
+    if curve.name in plateau.STRAIGHT:
+        return eta
+    return curve.chance + (curve.ceiling - curve.chance) * expit(eta)
+
+
+def nearest_offset(curve: plateau.Curve, x, y) -> float:
+    """The offset at which a curve of this shape lies nearest to some models of a family."""
+    if curve.name in plateau.STRAIGHT:
+        return float(np.mean(y - score(curve, x, 0)))
+    base = plateau.basis(curve.name, x, curve.at) @ curve.slopes
+    tried = OFFSETS - base.mean()
+    return float(tried[((score(curve, x, tried[:, None]) - y) ** 2).sum(1).argmin()])
+
+
+def bic(points: plateau.Points, curve: plateau.Curve) -> float:
+    """Bayesian information criterion of a fit, lower is better; ten apart is strong evidence."""
+    n, k = len(points.y), len(curve.offsets) + curve.shape + 1  # and the variance
+    return n * np.log(curve.rss / n) + k * np.log(n)
+
+
+def predict(points: plateau.Points, name: str, at: float | None = None):
+    """Each model from its smaller siblings, by a curve whose shape other families gave.
+
+    A family is left out, the shape fitted to all others; its own offset comes from the smaller
+    members alone. Columns: ``family``, ``x``, ``observed``, ``predicted``.
+    """
+    rows, families = [], np.unique(points.family)
+    for family in families:
+        curve = plateau.fit(points.take(families[families != family]), name, at)
+        family_points = points.take([family])
+        for position in range(1, len(family_points.x)):
+            smaller = family_points.x < family_points.x[position]
+            if smaller.any():
+                offset = nearest_offset(curve, family_points.x[smaller], family_points.y[smaller])
+                size, observed = family_points.x[position], family_points.y[position]
+                rows.append((family, size, observed, float(score(curve, [size], offset)[0])))
+    return pd.DataFrame(rows, columns=["family", "x", "observed", "predicted"])
+
+
+def better(first, second, samples: int = 2000, seed: int = 0) -> float:
+    """Share of resamples of families in which ``first`` has the smaller squared error.
+
+    Both are tables of `predict` on the same points.
+    """
+    a, b = (
+        ((table["observed"] - table["predicted"]) ** 2).groupby(table["family"]).sum().to_numpy()
+        for table in (first, second)
+    )
+    drawn = np.random.default_rng(seed).integers(0, len(a), (samples, len(a)))
+    return float((a[drawn].sum(1) < b[drawn].sum(1)).mean())
+
+
+def power(points: plateau.Points, at: float, simulations: int = 200, seed: int = 0) -> dict:
+    """How often this table, with these sizes and this scatter, would tell the truth.
+
+    Scores are made from the fitted plateau at ``at``, and from the fitted smooth curve, with the
+    scatter of the better fit. ``found`` is the share of the former where the plateau fits better,
+    ``false`` that of the latter.
+    """
+    flat, smooth = plateau.fit(points, "plateau", at), plateau.fit(points, "smooth")
+    freedom = len(points.y) - len(smooth.offsets) - 1
+    scatter = np.sqrt(min(flat.rss, smooth.rss) / freedom)
+    rng = np.random.default_rng(seed)
+    shares = {}
+    for name, truth in (("found", flat), ("false", smooth)):
+        clean = score(truth, points.x, truth.offsets[points.family])
+        taken = 0
+        for _ in range(simulations):
+            y = np.clip(clean + rng.normal(0, scatter, len(clean)), 0, 1)
+            synthetic = plateau.Points(points.x, y, points.family, points.chance)
+            taken += (
+                plateau.fit(synthetic, "plateau", at).rss < plateau.fit(synthetic, "smooth").rss
+            )
+        shares[name] = taken / simulations
+    return shares | {"scatter": float(scatter)}

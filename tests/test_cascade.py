@@ -285,6 +285,7 @@ def test_a_named_generalist_need_not_be_a_candidate(script):
 
 @pytest.fixture(scope="module")
 def script():
+    sys.path.insert(0, str(ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location("cascade_script", ROOT / "scripts/cascade.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

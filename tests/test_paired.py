@@ -1,13 +1,18 @@
 """Two models on the same questions: tests and sizes against worked numbers and simulation."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
+from sizewise import paths
 from sizewise.stats import calibration, paired
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import reliability
 
 SEEDS = 200
 
@@ -211,12 +216,12 @@ def test_energies_of_ragged_choices_are_divided_and_filled():
 def test_calibration_error_and_brier_by_hand():
     # bins (0.5, 0.6) with none right and (0.7, 0.9) with both: gaps 0.55 and 0.2
     sure, right = [0.9, 0.5, 0.7, 0.6], [1, 0, 1, 0]
-    assert calibration.calibration_error(sure, right, 2) == pytest.approx((0.55 + 0.2) / 2)
-    table = calibration.reliability(sure, right, 2)
+    assert reliability.calibration_error(sure, right, 2) == pytest.approx((0.55 + 0.2) / 2)
+    table = reliability.reliability(sure, right, 2)
     assert table["right"].tolist() == [0, 1]
     assert table["low"][1] == pytest.approx(binomtest(2, 2).proportion_ci(method="wilson").low)
     p = np.array([[0.7, 0.3], [0.2, 0.8]])
-    assert calibration.brier(p, [0, 0]) == pytest.approx((0.09 + 0.09 + 0.64 + 0.64) / 2)
+    assert reliability.brier(p, [0, 0]) == pytest.approx((0.09 + 0.09 + 0.64 + 0.64) / 2)
 
 
 def test_the_floor_is_what_a_calibrated_model_has():
@@ -224,8 +229,8 @@ def test_the_floor_is_what_a_calibrated_model_has():
     for seed in range(30):
         energy, answer = made(seed, 400)
         p = calibration.probabilities(energy)
-        errors.append(calibration.calibration_error(p.max(1), p.argmax(1) == answer))
-        floors.append(calibration.calibration_floor(p.max(1), samples=100, seed=seed))
+        errors.append(reliability.calibration_error(p.max(1), p.argmax(1) == answer))
+        floors.append(reliability.calibration_floor(p.max(1), samples=100, seed=seed))
     spread = np.std(errors) / math.sqrt(30)
     assert np.mean(floors) == pytest.approx(np.mean(errors), abs=4 * spread)
 
@@ -233,15 +238,15 @@ def test_the_floor_is_what_a_calibrated_model_has():
 def test_a_temperature_of_one_half_mends_the_other():
     energy, answer = made(3, 6000, scale=0.25)  # far surer than its softmax says
     first = calibration.halves(range(6000))
-    fitted = calibration.temperature(energy[first], answer[first])
+    fitted = reliability.temperature(energy[first], answer[first])
     assert fitted == pytest.approx(0.25, rel=0.08)
     rest, told = energy[~first], answer[~first]
     right = rest.argmin(1) == told
     before = calibration.probabilities(rest).max(1)
     after = calibration.probabilities(rest, fitted).max(1)
-    assert calibration.calibration_error(before, right) > 0.1
-    assert calibration.calibration_error(after, right) < 0.04
-    assert calibration.surprise(rest, told, fitted) < calibration.surprise(rest, told)
+    assert reliability.calibration_error(before, right) > 0.1
+    assert reliability.calibration_error(after, right) < 0.04
+    assert reliability.surprise(rest, told, fitted) < reliability.surprise(rest, told)
 
 
 def test_halves_follow_the_names_and_not_their_order():

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from sizewise import paths, scaling_laws
 from sizewise.data import records
-from sizewise.scaling_laws import task_laws
+from sizewise.scaling_laws.forms import ErrorLaw
 
 sys.path.insert(0, str(paths.root() / "scripts"))
 import public_tables
+import task_laws
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_gadres_34_runs_say_what_they_say(rows):
 
 
 def test_a_known_error_law_is_found_again():
-    true = task_laws.ErrorLaw(epsilon=0.85, k=2.5, gamma=0.8)
+    true = ErrorLaw(epsilon=0.85, k=2.5, gamma=0.8)
     loss = np.linspace(2.3, 5.5, 30)
     law = task_laws.fit_error_law(loss, true.accuracy(loss))
     assert (law.epsilon, law.k, law.gamma) == pytest.approx((0.85, 2.5, 0.8), rel=1e-5)

@@ -9,11 +9,11 @@ import pytest
 from sizewise import paths
 from sizewise.data import records
 from sizewise.scaling_laws import plateau
-from sizewise.scaling_laws.task_laws import Sigmoid
 
 sys.path.insert(0, str(paths.root() / "scripts"))
 import public_tables
 import returns
+from task_laws import Sigmoid
 
 SIZES = np.array([1e9, 4e9, 16e9, 64e9, 256e9])
 BREAK = 30e9
@@ -117,33 +117,33 @@ def test_a_plateau_is_found_where_there_is_one(seed):
     flat, smooth, capped = (
         plateau.fit(points, *how) for how in (("plateau", BREAK), ("smooth",), ("capped",))
     )
-    assert plateau.bic(points, flat) + 10 < plateau.bic(points, smooth)
-    assert plateau.bic(points, flat) < plateau.bic(points, capped)
+    assert returns.bic(points, flat) + 10 < returns.bic(points, smooth)
+    assert returns.bic(points, flat) < returns.bic(points, capped)
     free = plateau.fit(points, "plateau")
     assert 16e9 < 2**free.at < 64e9
     fitted = plateau.kept_slope(points, BREAK, samples=60)
     assert fitted["low"] < 0.1
     assert fitted["high"] < 0.5
-    output = plateau.predict(points, "plateau", BREAK), plateau.predict(points, "smooth")
-    assert plateau.better(*output, samples=200) > 0.9
+    output = returns.predict(points, "plateau", BREAK), returns.predict(points, "smooth")
+    assert returns.better(*output, samples=200) > 0.9
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_plateau_is_found_where_there_is_none(seed):
     points = plateau.Points.of(synthetic(seed=seed), QUIZ)
     flat, smooth = plateau.fit(points, "plateau", BREAK), plateau.fit(points, "smooth")
-    assert plateau.bic(points, smooth) + 10 < plateau.bic(points, flat)
+    assert returns.bic(points, smooth) + 10 < returns.bic(points, flat)
     fitted = plateau.kept_slope(points, BREAK, samples=60)
     assert fitted["low"] > 0.5
-    output = plateau.predict(points, "smooth"), plateau.predict(points, "plateau", BREAK)
-    assert plateau.better(*output, samples=200) > 0.9
+    output = returns.predict(points, "smooth"), returns.predict(points, "plateau", BREAK)
+    assert returns.better(*output, samples=200) > 0.9
 
 
 def test_a_ceiling_is_not_taken_for_a_plateau():
     points = plateau.Points.of(synthetic(24, ceiling=0.7, scatter=0.01), QUIZ)
     capped, flat = plateau.fit(points, "capped"), plateau.fit(points, "plateau", BREAK)
     assert capped.ceiling == pytest.approx(0.7, abs=0.04)
-    assert plateau.bic(points, capped) + 10 < plateau.bic(points, flat)
+    assert returns.bic(points, capped) + 10 < returns.bic(points, flat)
 
 
 def test_a_fit_without_scatter_returns_what_made_it():
@@ -151,19 +151,19 @@ def test_a_fit_without_scatter_returns_what_made_it():
     fitted = plateau.fit(points, "bent", BREAK)
     assert fitted.slopes == pytest.approx([0.35, 0], abs=1e-4)
     assert fitted.rss < 1e-8
-    output = plateau.predict(points, "plateau", BREAK)
+    output = returns.predict(points, "plateau", BREAK)
     assert np.abs(output["observed"] - output["predicted"]).max() < 0.003  # offsets lie on a grid
 
 
 def test_power_tells_a_blind_table_from_a_sharp_one():
-    sharp = plateau.power(
+    sharp = returns.power(
         plateau.Points.of(synthetic(16, scatter=0.01), QUIZ), BREAK, simulations=20
     )
     assert sharp["found"] == 1
     assert sharp["false"] == 0
     small = synthetic(16, scatter=0.1)
     small = small[(small["params"] < 1e11) | (small["family"] == "family 0")]
-    blind = plateau.power(plateau.Points.of(small, QUIZ), 200e9, simulations=40)
+    blind = returns.power(plateau.Points.of(small, QUIZ), 200e9, simulations=40)
     assert 0.2 < blind["found"] < 0.9
 
 

@@ -23,9 +23,12 @@ def fit(number: int):
         params, tokens, law.loss(params, tokens) * np.exp(rng.normal(0, 5e-3, 240))
     )
     started = time.perf_counter()
-    problems = fitting.problems(runs, bootstrap=4000, seed=number)
+    weights = np.concatenate([np.ones((1, 240)), fitting.resamples(runs, 4000, number)])
+    grid, best = fitting.starts(runs, weights[:1])[0][0], fitting.best_starts(runs, weights[1:], 1)
+    starts = np.concatenate([grid, best[:, 0]])
+    which = np.concatenate([np.zeros(len(grid), int), np.arange(1, 4001)])
     table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
-    result = solver.solve(problems.starts, problems.weights, table, which=problems.which)
+    result = solver.solve(starts, weights, table, which=which)
     ours = time.perf_counter() - started
     x, y, z = np.log(params), np.log(tokens), np.log(runs.loss)
 
@@ -34,20 +37,17 @@ def fit(number: int):
         size = np.abs(away)
         return weights @ np.where(size < 1e-3, away**2 / 2, 1e-3 * (size - 5e-4))
 
-    some = np.arange(number, len(problems.starts), 20)
+    some = np.arange(number, len(starts), 20)
     started = time.perf_counter()
-    theirs = [
-        minimize(objective, problems.starts[i], (problems.weights[problems.which[i]],), "BFGS").fun
-        for i in some
-    ]
-    seconds = (time.perf_counter() - started) * len(problems.starts) / len(some)
+    theirs = [minimize(objective, starts[i], (weights[which[i]],), "BFGS").fun for i in some]
+    seconds = (time.perf_counter() - started) * len(starts) / len(some)
     worse = float((result.objective[some] - theirs).max())
     same = float(np.mean(np.abs(result.objective[some] - theirs) < 1e-9))
     return (
         seconds,
         ours,
         {
-            "problems": len(problems.starts),
+            "problems": len(starts),
             "timed": len(some),
             "worse_by": worse,
             "same_optimum": same,

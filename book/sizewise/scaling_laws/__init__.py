@@ -2,8 +2,8 @@
 
 `forms` holds the laws, `published` the coefficients of others, `runs` tables of runs, `fitting` the
 fit with its bootstrap, `holdout` profiles and held-out runs, `isoflop` the approach that fits no
-surface, `uncertainty` the interval of a loss, `inference` the best size of a model that is served,
-`task_laws` the way from a loss to a task. `solver` does the work.
+surface, `uncertainty` the interval of a loss, `inference` the best size of a model that is served.
+`solver` does the work.
 """
 
 from .fitting import Allocation, Fit, fit

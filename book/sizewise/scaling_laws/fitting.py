@@ -69,11 +69,6 @@ class Fit:
         """95 % intervals of the five coefficients, from the bootstrap."""
         return {name: self.interval(attrgetter(name)) for name in NAMES}
 
-    def standard_errors(self) -> dict[str, float]:
-        """Standard deviations of the coefficients and of the exponent a over the resamples."""
-        laws = self.resampled
-        return {name: float(np.std(getattr(laws, name))) for name in (*NAMES, "exponent")}
-
     @property
     def _determined(self) -> bool:
         low, high = CREDIBLE
@@ -170,14 +165,26 @@ def fit(
 
     The sum of Huber losses (delta 1e-3) of the log loss is minimized, as in Hoffmann et al. 2022,
     section 3.3, from a grid of starts; ``bootstrap`` reweightings of the runs' clusters are
-    fitted too. All of it is one batch for `solver.solve`, to which ``progress`` is passed on.
+    fitted too, each from its best start: on the points of their figure 4 the second-best ends
+    elsewhere in less than one case in a hundred. ``progress`` is for `solver.solve`.
+    Raises ValueError where the fit does not converge, and for more resamples than memory holds.
     """
-    batch = problems(runs, bootstrap, seed)
-    table = solver.Table.from_runs(runs.params, runs.tokens, runs.loss)
+    bootstrap = whole("bootstrap", bootstrap, most=10**6, least=0)
+    if bootstrap * len(runs) > LARGEST_BOOTSTRAP:
+        raise ValueError(
+            f"{bootstrap} resamples of {len(runs)} runs do not fit in memory; "
+            f"take {LARGEST_BOOTSTRAP // len(runs)} at most"
+        )
+    weights = np.concatenate([np.ones((1, len(runs))), resamples(runs, bootstrap, seed)])
+    every = starts(runs, weights[:1])[0][0]  # of the table itself; a resample from its best one
+    grid = len(every)
     solution = solver.solve(
-        batch.starts, batch.weights, table, which=batch.which, progress=progress
+        np.concatenate([every, best_starts(runs, weights[1:], 1)[:, 0]]),
+        weights,
+        solver.Table.from_runs(runs.params, runs.tokens, runs.loss),
+        which=np.concatenate([np.zeros(grid, int), np.arange(1, bootstrap + 1)]),
+        progress=progress,
     )
-    grid = batch.grid
     reached = solution.objective[:grid]
     best = int(reached.argmin())
     if not solution.converged[best]:
@@ -191,35 +198,6 @@ def fit(
         samples=solution.theta[grid:],
         converged=float(solution.converged.mean()),
     )
-
-
-@dataclass(frozen=True)
-class Problems:
-    """What a fit solves in one batch: the grid of starts on the table, then the resamples."""
-
-    starts: np.ndarray  # [problems, 5]
-    weights: np.ndarray  # [1 + resamples, runs]; the first row is of ones
-    which: np.ndarray  # [problems]: the row of weights that each uses
-    grid: int  # how many are of the table itself
-
-
-def problems(runs: Runs, bootstrap: int, seed: int) -> Problems:
-    """The table from every start of the grid, and each resample from its own best start.
-
-    On the points of Hoffmann et al., figure 4, a resample's second-best start ends elsewhere in
-    less than one case in a hundred, and then by a part in a hundred of the objective.
-    """
-    bootstrap = whole("bootstrap", bootstrap, most=10**6, least=0)
-    if bootstrap * len(runs) > LARGEST_BOOTSTRAP:
-        raise ValueError(
-            f"{bootstrap} resamples of {len(runs)} runs do not fit in memory; "
-            f"take {LARGEST_BOOTSTRAP // len(runs)} at most"
-        )
-    weights = np.concatenate([np.ones((1, len(runs))), resamples(runs, bootstrap, seed)])
-    grid = starts(runs, weights[:1])[0][0]
-    from_best = best_starts(runs, weights[1:], 1)[:, 0]
-    which = np.concatenate([np.zeros(len(grid), int), np.arange(1, bootstrap + 1)])
-    return Problems(np.concatenate([grid, from_best]), weights, which, len(grid))
 
 
 def resamples(runs: Runs, count: int, seed: int) -> np.ndarray:

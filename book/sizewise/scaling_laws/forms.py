@@ -131,6 +131,22 @@ class Allocator:
 
 
 @dataclass(frozen=True)
+class ErrorLaw:
+    """Mean error over many tasks: epsilon - k exp(-gamma L), Gadre et al. 2024, equation 5."""
+
+    epsilon: float
+    k: float
+    gamma: float
+
+    def accuracy(self, loss):
+        return 1 - self.epsilon + self.k * np.exp(-self.gamma * np.asarray(loss, float))
+
+    def slope(self, loss):
+        """Accuracy gained for each nat that the loss falls."""
+        return self.gamma * self.k * np.exp(-self.gamma * np.asarray(loss, float))
+
+
+@dataclass(frozen=True)
 class DataConstrained:
     """A law for tokens that repeat: Muennighoff et al. 2023, section 3.
 

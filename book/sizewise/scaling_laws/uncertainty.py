@@ -47,14 +47,17 @@ class Joint:
 
     @classmethod
     def from_covariance(cls, law: Hoffmann, params: float, tokens: float, covariance) -> "Joint":
-        """From the covariance [5, 5] of the relative coordinates (see `coordinates`)."""
+        """From the covariance [5, 5] of shares by which `COORDINATES` may be off.
+
+        Of the exponents, of their logarithms.
+        """
         sizes, axes = np.linalg.eigh(np.asarray(covariance, dtype=float))
         scaled = axes * np.sqrt(np.maximum(sizes, 0))  # [5, directions]; rounding may go below 0
         return cls(law, params, tokens, tuple(Direction(*map(float, axis)) for axis in scaled.T))
 
     @classmethod
     def from_row(cls, law: Hoffmann, row: dict) -> "Joint":
-        """From the columns that `columns` gives."""
+        """From the columns of a row of the kind ``joint`` of ``data/refit_published.jsonl``."""
         covariance = np.empty((5, 5))
         for a, b in PAIRS:
             k, m = COORDINATES.index(a), COORDINATES.index(b)
@@ -111,37 +114,3 @@ def log_ends(value, variance):
     """95 % interval of a positive value from the variance of its logarithm."""
     share = REACH * np.sqrt(variance)
     return value * np.exp(-share), value * np.exp(share)
-
-
-def coordinates(other: Hoffmann, law: Hoffmann, params: float, tokens: float) -> np.ndarray:
-    """How far laws ``other`` are from ``law``: [..., 5] shares; for the exponents, log ratios."""
-    pairs = [
-        (other.size_term(params), law.size_term(params)),
-        (other.data_term(tokens), law.data_term(tokens)),
-    ]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log([other.alpha / law.alpha, other.beta / law.beta])
-    shares = [other.E / law.E - 1, *(term / base - 1 for term, base in pairs)]
-    return np.moveaxis(np.stack([*shares, *logs]), 0, -1)
-
-
-def columns(fitted) -> dict[str, float]:
-    """The joint uncertainty of a `fitting.Fit` as columns of a row: see `Joint.from_row`.
-
-    Raises ValueError if there are fewer than a hundred bootstrap samples, or one whose
-    coefficients are not all finite and above 0.
-    """
-    if len(fitted.samples) < 100:
-        raise ValueError("joint uncertainty needs a hundred bootstrap samples")
-    params, tokens = (
-        float(np.exp(np.log(values).mean())) for values in (fitted.runs.params, fitted.runs.tokens)
-    )
-    resampled = coordinates(fitted.resampled, fitted.law, params, tokens)
-    if not np.isfinite(resampled).all():
-        raise ValueError("a resample has a coefficient that is not finite and above 0")
-    covariance = np.cov(resampled, rowvar=False)
-    entries = {
-        f"cov_{a}_{b}": float(covariance[COORDINATES.index(a), COORDINATES.index(b)])
-        for a, b in PAIRS
-    }
-    return {"middle_params": params, "middle_tokens": tokens} | entries

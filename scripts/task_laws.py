@@ -10,25 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 from scipy.special import expit
+from sizewise.scaling_laws.forms import ErrorLaw
 
 FEWEST = 5
 STEEP = (0.1, 20.0)  # of a sigmoid: one beyond is no flatter or steeper to the eye
-
-
-@dataclass(frozen=True)
-class ErrorLaw:
-    """Err(L) = epsilon - k exp(-gamma L): Gadre et al. 2024, equation 5."""
-
-    epsilon: float
-    k: float
-    gamma: float
-
-    def accuracy(self, loss):
-        return 1 - self.epsilon + self.k * np.exp(-self.gamma * np.asarray(loss, float))
-
-    def slope(self, loss):
-        """Accuracy gained for each nat that the loss falls."""
-        return self.gamma * self.k * np.exp(-self.gamma * np.asarray(loss, float))
 
 
 @dataclass(frozen=True)
