@@ -258,7 +258,7 @@ def test_logs_have_a_line_a_run_with_what_tells_it_apart(measures, file, capsys)
     engine.run_all(measures.steady, CONFIGS[:2], file, workers=1)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert lines[1] == "[2 of 2, 0:00 left] seed 1: square 2"
+    assert lines[1] == "[2 of 2, 0:00:00 left] seed 1: square 2"
 
 
 def test_a_long_list_does_not_fill_the_log(capsys):

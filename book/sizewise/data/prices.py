@@ -100,10 +100,8 @@ def _list() -> dict[str, dict]:
 
 def _day(on: str | date) -> date:
     try:
-        if isinstance(on, datetime):
-            return on.date()
-        return on if isinstance(on, date) else date.fromisoformat(on)
-    except (TypeError, ValueError):
+        return date.fromisoformat(on) if isinstance(on, str) else date(on.year, on.month, on.day)
+    except (AttributeError, ValueError):
         raise ValueError(f"a day is written YYYY-MM-DD, got {on!r}") from None
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 Config = dict[str, Any]
@@ -37,9 +38,7 @@ class Progress:
     def _ended(self, config: Config, result: str) -> None:
         self.ended += 1
         self.spent += self.cost(config)
-        minutes, seconds = divmod(round(self.seconds_left()), 60)
-        hours, minutes = divmod(minutes, 60)
-        left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        left = timedelta(seconds=round(self.seconds_left()))
         bad = f", {self.bad} failed" if self.bad else ""
         run = "  ".join(f"{name} {_short(config.get(name))}" for name in self.names)
         line = f"[{self.ended} of {self.number}{bad}, {left} left] {run}: {result}"
@@ -57,6 +56,4 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value)
-    if isinstance(value, list | dict | str) and len(text) > LONG:
-        return f"{text[:LONG]}..."  # an answer to each of fifty questions, say
-    return text
+    return text if len(text) <= LONG else f"{text[:LONG]}..."  # answers to fifty questions, say

@@ -18,7 +18,6 @@ EXPONENTS = np.geomspace(0.05, 1.2, 6)  # where starts are tried; published ones
 CREDIBLE = (0.01, 1.5)  # exponents outside are no scaling law: the table did not determine them
 NO_FLOOR = 0.01  # of the lowest loss
 SEARCHED = (1e2, 1e16)  # sizes among which the best is sought where FLOPs were counted
-UPPER = np.triu_indices(3)
 LARGEST_BOOTSTRAP = 2**27  # weights: one gigabyte
 
 
@@ -224,23 +223,18 @@ def starts(runs: Runs, weights) -> tuple[np.ndarray, np.ndarray]:
     alpha, beta = (v.reshape(-1, 1) for v in np.meshgrid(EXPONENTS, EXPONENTS, indexing="ij"))
     size, data = np.exp(-alpha * (x - middle_x)), np.exp(-beta * (y - middle_y))
     terms = np.stack([size, data, np.ones_like(size)], axis=1) / runs.loss  # [grid, 3, runs]
-    pairs = terms[:, UPPER[0]] * terms[:, UPPER[1]]  # [grid, 6, runs]
-    count, grid = len(weights), len(terms)
-    sums = (weights @ pairs.reshape(-1, len(x)).T).reshape(count, grid, 6)
-    right = (weights @ terms.reshape(-1, len(x)).T).reshape(count, grid, 3)
-    matrix = np.empty((count, grid, 3, 3))
-    matrix[..., UPPER[0], UPPER[1]] = matrix[..., UPPER[1], UPPER[0]] = sums
+    squares = terms[:, :, None] * terms[:, None]  # [grid, 3, 3, runs]
+    shape = len(weights), len(terms)
+    right = (weights @ terms.reshape(-1, len(x)).T).reshape(*shape, 3)
+    matrix = (weights @ squares.reshape(-1, len(x)).T).reshape(*shape, 3, 3)
     matrix += 1e-10 * len(x) * np.eye(3)
     linear = np.linalg.solve(matrix, right[..., None])[..., 0]  # [problems, grid, 3]
     errors = weights.sum(1)[:, None] - (linear * right).sum(-1)
     errors += len(x) * (linear <= 0).any(-1)
     logs = np.log(np.maximum(linear, 1e-3))
-    theta = np.empty((count, grid, 5))
-    theta[..., 0] = logs[..., 0] + alpha[:, 0] * middle_x
-    theta[..., 1] = logs[..., 1] + beta[:, 0] * middle_y
-    theta[..., 2] = logs[..., 2]
-    theta[..., 3], theta[..., 4] = alpha[:, 0], beta[:, 0]
-    return theta, errors
+    exponents = np.hstack([alpha, beta])  # [grid, 2]
+    logs[..., :2] += exponents * (middle_x, middle_y)
+    return np.concatenate([logs, np.broadcast_to(exponents, (*shape, 2))], axis=2), errors
 
 
 def best_starts(runs: Runs, weights, count: int) -> np.ndarray:

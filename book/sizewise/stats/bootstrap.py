@@ -62,11 +62,8 @@ def ratio(
     Without ``bottom``, the mean of ``top`` over the rows. Raises ValueError for a column that is
     not there, a sum that is not finite, a bottom that is not positive, and fewer than 2 documents.
     """
-    tops, bottoms = _sums(table, top, bottom, by)
-    weights = draws(len(tops), samples, seed)
-    return estimate(
-        _over(tops.sum(), bottoms.sum()) * scale, _over(weights @ tops, weights @ bottoms) * scale
-    )
+    ((value, resampled),) = _ratios([table], top, bottom, scale, by, samples, seed)
+    return estimate(value, resampled)
 
 
 def paired(
@@ -84,18 +81,24 @@ def paired(
 
     Raises ValueError as `ratio` does, and if the tables hold different documents.
     """
-    result = [_sums(table, top, bottom, by) for table in (a, b)]
-    if not result[0][0].index.equals(result[1][0].index):
-        alone = result[0][0].index.symmetric_difference(result[1][0].index)
-        raise ValueError(f"the two tables differ in {len(alone)} of column {by!r}: {alone[0]!r}")
-    weights = draws(len(result[0][0]), samples, seed)
-    values = [_over(tops.sum(), bottoms.sum()) * scale for tops, bottoms in result]
-    resampled = [_over(weights @ tops, weights @ bottoms) * scale for tops, bottoms in result]
+    (value, values), (other, others) = _ratios([a, b], top, bottom, scale, by, samples, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Paired(
-            difference=estimate(values[0] - values[1], resampled[0] - resampled[1]),
-            ratio=estimate(np.divide(*values), np.divide(*resampled)),
-        )
+        ratio = estimate(np.divide(value, other), np.divide(values, others))
+    return Paired(estimate(value - other, values - others), ratio)
+
+
+def _ratios(tables, top, bottom, scale, by, samples, seed):
+    """(value, resampled values) of each table, all by the same draws of documents."""
+    sums = [_sums(table, top, bottom, by) for table in tables]
+    index, last = sums[0][0].index, sums[-1][0].index
+    if not index.equals(last):
+        alone = index.symmetric_difference(last)
+        raise ValueError(f"the two tables differ in {len(alone)} of column {by!r}: {alone[0]!r}")
+    weights = draws(len(index), samples, seed)
+    return [
+        (tops.sum() / bottoms.sum() * scale, (weights @ tops) / (weights @ bottoms) * scale)
+        for tops, bottoms in sums
+    ]
 
 
 def _sums(table, top: str, bottom: str | None, by: str):
@@ -120,10 +123,6 @@ def draws(number: int, samples: int, seed: int) -> np.ndarray:
     """(samples, number): how often each document was drawn, with replacement."""
     samples = whole("the samples", samples, 10**6)
     return np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), samples)
-
-
-def _over(top, bottom):
-    return np.asarray(top) / np.asarray(bottom)
 
 
 def estimate(value, samples) -> Interval:

@@ -7,7 +7,6 @@ which an interrupted run takes up again; the others load it, after its SHA-256.
 import hashlib
 import json
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,10 +62,7 @@ def write(model, run: run_config.Run, tokens, measured: dict[str, Any], folder: 
     """Put weights and measurements into a folder that appears as a whole."""
     from safetensors.torch import save_file
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
-        new = Path(aside) / "model"
-        new.mkdir()
+    with token_files.placed(folder, MEASURED) as new:
         state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
         save_file(state, new / WEIGHTS)
         summary = {
@@ -76,7 +72,6 @@ def write(model, run: run_config.Run, tokens, measured: dict[str, Any], folder: 
             "measured": measured,
         }
         (new / MEASURED).write_text(json.dumps(summary, indent=1))
-        token_files.put(new, folder, MEASURED)
 
 
 def load(folder: Path, run: run_config.Run, tokens) -> Checkpoint:

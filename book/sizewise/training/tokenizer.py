@@ -1,11 +1,11 @@
 """Token files: a byte-level BPE trained once on the text, and 16-bit numbers mapped from disk."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -114,10 +114,7 @@ def write(documents: list[str], folder: Path, name: str, vocabulary: int) -> Non
     for side, part in sides.items():
         if not part:
             raise ValueError(f"{name}: {len(documents)} documents leave none to {side}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
-        new = Path(aside) / "tokens"
-        new.mkdir()
+    with placed(folder, "meta.json") as new:
         tokenizer = train_bpe(sides["train"], vocabulary)
         tokenizer.save(str(new / "tokenizer.json"))
         digest = hashlib.sha256()
@@ -134,17 +131,21 @@ def write(documents: list[str], folder: Path, name: str, vocabulary: int) -> Non
             "documents": {side: len(part) for side, part in sides.items()},
         }
         (new / "meta.json").write_text(json.dumps(meta))
-        put(new, folder, "meta.json")
 
 
-def put(new: Path, folder: Path, last: str) -> None:
-    """Move a folder that is complete, its file ``last`` in it, to its place."""
-    try:
-        os.rename(new, folder)
-    except OSError:  # another process was first, or left a folder half removed
-        if not (folder / last).exists():
-            shutil.rmtree(folder)
+@contextlib.contextmanager
+def placed(folder: Path, last: str) -> Iterator[Path]:
+    """A new folder to fill, the file ``last`` too, which then comes to its place as a whole."""
+    with downloads.scratch(folder.parent) as aside:
+        new = aside / "new"
+        new.mkdir()
+        yield new
+        try:
             os.rename(new, folder)
+        except OSError:  # another process was first, or left a folder half removed
+            if not (folder / last).exists():
+                shutil.rmtree(folder)
+                os.rename(new, folder)
 
 
 def train_bpe(documents: Iterable[str], vocabulary: int):
