@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import threading
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from multiprocessing import connection
 from typing import Any
@@ -139,7 +139,7 @@ def in_processes(
     process that has imported what `multiprocessing.set_forkserver_preload` names; it has the
     environment of the moment when that process started.
     """
-    waiting, deaths = deque(todo), {}
+    waiting, deaths = deque(todo), Counter[str]()
     team: list[Worker] = []
     try:
         for index in range(min(number, len(todo))):
@@ -154,25 +154,23 @@ def in_processes(
                     on_note(config, message[1])
                     continue
                 worker.config = None
-                result = message[1] if message else None
+                again = False
                 if message is None:
+                    deaths[records.identity(config)] += 1
+                    died = deaths[records.identity(config)]
+                    if again := died <= retries:
+                        waiting.appendleft(config)
+                    times = "once" if died == 1 else f"{died} times"
                     code = worker.process.exitcode
-                    name = records.identity(config)
-                    deaths[name] = deaths.get(name, 0) + 1
-                    replaced = Worker(answer_of, worker.environment, forked)
-                    team[team.index(worker)] = worker = replaced
-                    if deaths[name] <= retries:
-                        worker.give(config)
-                        continue
-                    times = "once" if deaths[name] == 1 else f"{deaths[name]} times"
-                    result = RuntimeError(f"its worker died {times} (exit code {code})")
+                    message = ANSWER, RuntimeError(f"its worker died {times} (exit code {code})")
                 if waiting:
-                    if forked and message:
+                    if forked or not worker.process.is_alive():
                         worker.stop()
-                        replaced = Worker(answer_of, worker.environment, forked)
-                        team[team.index(worker)] = worker = replaced
+                        fresh = Worker(answer_of, worker.environment, forked)
+                        team[team.index(worker)] = worker = fresh
                     worker.give(waiting.popleft())
-                yield config, result
+                if not again:
+                    yield config, message[1]
     finally:
         for worker in team:
             worker.stop()

@@ -141,11 +141,13 @@ class Runs:
 
     def subset(self, mask) -> "Runs":
         """The runs where ``mask`` is true, however few."""
-        columns = (self.params, self.tokens, self.loss, self.spent, self.cluster)
-        *rest, cluster = (None if values is None else values[mask] for values in columns)
-        if cluster is not None:
-            cluster = np.unique(cluster, return_inverse=True)[1]
-        return Runs(*rest, cluster, self.notes)
+        spent = None if self.spent is None else self.spent[mask]
+        cluster = None
+        if self.cluster is not None:
+            cluster = np.unique(self.cluster[mask], return_inverse=True)[1]
+        return Runs(
+            self.params[mask], self.tokens[mask], self.loss[mask], spent, cluster, self.notes
+        )
 
     def token_flops(self, params):
         """Training FLOPs a token at a size: 6 N, or read off the runs where FLOPs were counted.

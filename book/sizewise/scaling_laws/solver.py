@@ -130,13 +130,10 @@ def _step(gradient, newton, safe, damping, free):
 
 def _derivatives(theta, weights, table: Table, safe: bool = True):
     """Objective, gradient, Hessian, and the Hessian of reweighted least squares if wanted."""
-    terms = np.exp(
-        [
-            theta[:, :1] + theta[:, 3:4] * table.size,
-            theta[:, 1:2] + theta[:, 4:] * table.data,
-            np.broadcast_to(theta[:, 2:3], (len(theta), len(table.loss))),
-        ]
-    )  # [3, problems, runs]
+    terms = np.empty((3, len(theta), len(table.loss)))
+    terms[0] = np.exp(theta[:, :1] + theta[:, 3:4] * table.size)
+    terms[1] = np.exp(theta[:, 1:2] + theta[:, 4:] * table.data)
+    terms[2] = np.exp(theta[:, 2:3])
     total = terms.sum(0)
     residual = np.log(total) - table.loss
     away = np.abs(residual)
