@@ -23,7 +23,7 @@ from typing import Any
 
 from sizewise import units, validation
 from sizewise.chapters.tables import practical_test
-from sizewise.compare import scoring
+from sizewise.compare import run, scoring
 from sizewise.compare.endpoint import Asking
 from sizewise.compare.local import Local
 from sizewise.data import records
@@ -74,7 +74,7 @@ def measure(config: Row, threads: int = 1) -> Row:
     local = loaded(config["model"])
     items = practical_test.questions(config["task"], config["items"], config["seed"])
     wall, processor = time.perf_counter(), time.process_time()
-    rows = practical_test.ask(local, config, items)
+    rows = ask(local, config)
     spent = {
         "seconds": round(time.perf_counter() - wall, 3),
         "cpu_seconds": round(time.process_time() - processor, 3),
@@ -82,6 +82,15 @@ def measure(config: Row, threads: int = 1) -> Row:
     if failed := [row for row in rows if row["failed"]]:
         raise RuntimeError(f"{failed[0]['item']}: {failed[0]['failed']}")
     return lists(items, rows) | spent | about(config["model"]) | {"threads": threads}
+
+
+def ask(local: Local, config: Row) -> list[Row]:
+    """What a loaded model says: the rows that `run.ask_all` would write, without loading again."""
+    local.options = Asking(max_tokens=config["most"], temperature=config["temperature"])
+    return [
+        question.config | vars(local.ask(question.prompt, run.draw_seed(question, config["seed"])))
+        for question in practical_test.plan(config)
+    ]
 
 
 @lru_cache(maxsize=1)

@@ -448,7 +448,7 @@ def test_presets_of_vllm_lose_more_than_the_smallest_model_in_its_own_mode():
     long = turboquant.quality(turboquant.LONG)
     own = turboquant.lines(long, "smollm2-135m").query("method == 'TurboQuant'")
     own = own.set_index("keys_bits")["perplexity_change"]
-    preset = kv_cache.fact("turboquant-vllm-perplexity")["figures"]
+    preset = records.fact("turboquant", "turboquant-vllm-perplexity")["figures"]
     assert all(preset[f"{bits}_bits"]["value"] > own[bits] for bits in (4, 3))
 
 

@@ -191,7 +191,7 @@ def test_predictions_stand_beside_what_was_measured():
 
 
 def test_six_of_seven_intervals_exclude_that_gains_go_on_as_before():
-    breaks = diminishing_returns.breaks(diminishing_returns.rows_by_kind())
+    breaks = diminishing_returns.breaks(records.kinds("published_scores"))
     assert (breaks["kept_high"] < 1).sum() == 6
     assert breaks.loc["GSM8K", "kept_high"] > 1
     language = breaks[breaks["skill"] == "language"]

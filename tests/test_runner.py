@@ -204,7 +204,7 @@ def test_a_chapter_is_run_again_when_what_it_follows_from_has_changed(ran, file,
     done = ("first", "second", "summary")
 
     def stale():
-        state = notebooks.State.load()
+        state = notebooks.State()
         return {name for name in done if not state.fresh(name, ran.files[name])}
 
     changed = ran.book.root / file
@@ -225,7 +225,7 @@ def test_a_broken_state_means_that_nothing_is_known(ran, content):
     before = file.read_text()
     file.write_text(content)
     try:
-        assert not notebooks.State.load().fresh("first", ran.files["first"])
+        assert not notebooks.State().fresh("first", ran.files["first"])
     finally:
         file.write_text(before)
 

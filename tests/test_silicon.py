@@ -235,7 +235,8 @@ class TestTables:
 
     def test_every_rule_has_a_reason(self):
         recorded = {reason for row in records.read("silicon") for reason in row["dropped"]}
-        assert recorded <= set(floor_and_silicon.REASONS)
+        text = (paths.root() / "data" / "silicon.md").read_text(encoding="utf-8")
+        assert [reason for reason in recorded if f"`{reason}`" not in text] == []
 
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "deepseek-v3", "gemma-3-27b")

@@ -183,7 +183,7 @@ def test_answers_to_different_items_are_not_compared():
     table = pd.DataFrame([row("probe", "p", "0011", "0101"), row("prompted", "m", "001", "011")])
     with pytest.raises(ValueError, match="classifiers of ab answered different items"):
         right_sizing.rivals(table)
-    with pytest.raises(ValueError, match="p and m answered different items"):
+    with pytest.raises(ValueError, match="classifiers of ab answered different items"):
         right_sizing.crossings(table, {"ab": table.iloc[1]})
 
 

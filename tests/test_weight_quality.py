@@ -473,7 +473,7 @@ def test_bits_as_used_count_what_stays_whole_in_bf16():
 
 @pytest.fixture(scope="module")
 def recorded():
-    return weight_quantization.kinds()
+    return records.kinds("weight_quality")
 
 
 def test_llama_3_moves_further_than_llama_2_in_every_file():

@@ -19,8 +19,6 @@ from sizewise.data import catalog, prices, records
 from . import claims, notebook
 
 LONGEST_NAME = 1000  # characters; a path that is longer cannot be opened
-
-
 Check = Callable[[Any], None]  # raises ValueError for a value that makes no sense
 
 
@@ -149,18 +147,15 @@ def check(chapters: Mapping[str, Path], values: Mapping[str, Any]) -> None:
             if default is not None and not _same_kind(default, value):
                 kind = f"{type(default).__name__} ({default!r})"
                 raise ValueError(f"{chapter}: {name} is {kind}, not {_quoted(value)}")
-    for chapter, file in chapters.items():
-        for name, value in values.items():
             bound = BOUNDS.get(f"{chapter}.{name}", BOUNDS.get(name))
             try:
                 if bound is not None:
                     bound(value)
             except ValueError as error:
                 raise ValueError(f"{chapter}: {name} {_quoted(value)}: {error}") from None
-        every = {**notebook.parameters(file), **values}
-        for name in [name for name in ("cheap", "dear") if name in every]:
-            sold = prices.models(every["vendor"])
-            if every[name] not in sold:
+        every = names | dict(values)
+        for name in ("cheap", "dear"):
+            if name in every and every[name] not in (sold := prices.models(every["vendor"])):
                 error = units.unknown(f"model at {every['vendor']}", every[name], sold)
                 raise ValueError(f"{chapter}: {name}: {error}")
 

@@ -53,11 +53,7 @@ class Claim:
 
 @cache
 def _file() -> dict[str, Any]:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    source = (paths.root() / "data" / "claims.yml").read_text(encoding="utf-8")
-    return yaml.load(source, Loader=loader)  # noqa: S506 - a safe loader
+    return records.read_yaml(paths.root() / "data" / "claims.yml")
 
 
 def articles() -> dict[str, dict[str, Any]]:

@@ -32,19 +32,17 @@ def read(file: Path) -> dict[str, Any]:
 
 def parameters(file: Path) -> dict[str, Any]:
     """The chapter's parameters with their defaults (None where they are no plain value)."""
-    import nbformat
-    import papermill
 
-    def plain(source: str):
+    def plain(value: ast.expr) -> Any:
         try:
-            return ast.literal_eval(source)
-        except (ValueError, SyntaxError):
+            return ast.literal_eval(value)
+        except ValueError:
             return None
 
-    notebook = nbformat.read(file, as_version=4)
-    strip(notebook)  # papermill wants the language to be named, which not every editor does
-    inferred = papermill.inspect_notebook(notebook)
-    return {name: plain(about["default"]) for name, about in inferred.items()}
+    tagged = (c for c in read(file)["cells"] if "parameters" in c["metadata"].get("tags", ()))
+    lines = ast.parse("\n".join("".join(cell["source"]) for cell in tagged)).body
+    assigned = (line for line in lines if isinstance(line, ast.Assign))
+    return {ast.unparse(line.targets[0]): plain(line.value) for line in assigned}
 
 
 def reads_chapters(file: Path) -> bool:
@@ -94,17 +92,12 @@ def write(notebook, file: Path) -> None:
 class State:
     """Which chapter was last run from what, kept in ``_build/chapters.json``."""
 
-    def __init__(self, file: Path, fingerprints: dict[str, Any]):
-        self.file, self.known = file, fingerprints
-
-    @classmethod
-    def load(cls) -> "State":
-        file = paths.root() / "_build" / "chapters.json"
+    def __init__(self):
+        self.file = paths.root() / "_build" / "chapters.json"
         try:
-            fingerprints = json.loads(file.read_text())
-        except (OSError, json.JSONDecodeError):
-            fingerprints = {}
-        return cls(file, fingerprints if isinstance(fingerprints, dict) else {})
+            self.known = dict(json.loads(self.file.read_text()))
+        except (OSError, ValueError, TypeError):
+            self.known = {}
 
     def fresh(self, name: str, file: Path) -> bool:
         return self.known.get(name) == self._fingerprint(file)

@@ -73,7 +73,7 @@ def run(
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"{output}: cannot be written to ({error.strerror})") from error
-    state = notebook.State.load()
+    state = notebook.State()
     first = {n: f for n, f in chapters.items() if not notebook.reads_chapters(f)}
     results = {}
     for wave in (first, {n: f for n, f in chapters.items() if n not in first}):

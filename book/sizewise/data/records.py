@@ -58,11 +58,21 @@ def path(stem: str) -> Path:
 @cache
 def facts(stem: str) -> Any:
     """The published facts in ``data/facts/STEM.yml``. Callers must not change what they get."""
+    return read_yaml(paths.root() / "data" / "facts" / f"{stem}.yml")
+
+
+def read_yaml(file: Path) -> Any:
+    """What a file of YAML holds."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with (paths.root() / "data" / "facts" / f"{stem}.yml").open(encoding="utf-8") as file:
-        return yaml.load(file, Loader=loader)  # noqa: S506 - a safe loader, in C where it is built
+    with file.open(encoding="utf-8") as source:
+        return yaml.load(source, Loader=loader)  # noqa: S506 - safe, in C where it is built
+
+
+def fact(stem: str, name: str) -> dict[str, Any]:
+    """The entry of this name in ``data/facts/STEM.yml``."""
+    return next(entry for entry in facts(stem) if entry["name"] == name)
 
 
 @cache
@@ -136,6 +146,12 @@ def table(stem_or_path: str | Path):
         stem = Path(stem_or_path).stem
         raise ValueError(f"{stem}: no rows; record them with python scripts/{stem}.py")
     return pandas.json_normalize(rows, max_level=1)
+
+
+def kinds(stem: str) -> dict:
+    """The rows of `table` by their column ``what``, each without the columns of other kinds."""
+    groups = table(stem).groupby("what", sort=False)
+    return {kind: rows.dropna(axis="columns", how="all") for kind, rows in groups}
 
 
 # ---------------------------------------------------------------- ids and seals

@@ -25,8 +25,7 @@ def growth(axes, table) -> str:
     axes.set_yticks(
         [s for s in sizes if low < s < high], [si(s, "B") for s in sizes if low < s < high]
     )
-    axes.set_xlabel("tokens in the sequence")
-    axes.set_ylabel("stored for one sequence")
+    axes.set(xlabel="tokens in the sequence", ylabel="stored for one sequence")
     ends.sort(key=lambda end: -end[1])
     return listed(
         "Bytes stored for one sequence of about a million tokens",

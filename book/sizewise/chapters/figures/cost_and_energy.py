@@ -1,6 +1,6 @@
 """Figures of the chapter on cost and energy. Each returns its alternative text."""
 
-from .style import COLOURS, INK, beside, in_rows, listed
+from .style import COLOURS, beside, in_rows, listed
 
 
 def ladder(axes, table) -> str:
@@ -19,34 +19,8 @@ def ladder(axes, table) -> str:
     axes.set_xlim(table["low"].min() / 2, table["high"].max() * 1e5)
     axes.set_xticks([1e6, 1e8, 1e10], ["$1 M", "$100 M", "$10 B"])
     axes.set_xlabel("rent of the final run on H100")
-    return listed(
-        "Dollars and electricity of training runs",
-        (
-            f"{row.run} ${row.low:,.0f} to ${row.high:,.0f}, {row.energy}"
-            for row in table.itertuples()
-        ),
-    )
-
-
-def state_by_degree(axes, table, memory: float, device: str) -> str:
-    """Bytes of training state on each device over the number of replicas, both logarithmic.
-
-    ``table`` is indexed by the number of data-parallel replicas and has one column of bytes a
-    ZeRO stage. A line marks the ``memory`` of one ``device``.
-    """
-    for colour, (stage, sizes) in zip(COLOURS, table.items(), strict=False):
-        axes.loglog(table.index, sizes / 1e9, color=colour)
-        beside(axes, stage, table.index[-1], sizes.iloc[-1] / 1e9, colour, dx=6)
-    axes.axhline(memory / 1e9, color=INK, linewidth=1, linestyle="--")
-    beside(axes, f"memory of one {device}", table.index[0], memory / 1e9, dx=1, dy=9)
-    axes.set_xlim(table.index[0], table.index[-1] * 60)
-    axes.set_xlabel("data-parallel replicas")
-    axes.set_ylabel("GB on each device")
-    last = table.iloc[-1]
-    return listed(
-        f"Training state on each device at {last.name:,} data-parallel replicas",
-        (f"{stage} {size / 1e9:,.0f} GB" for stage, size in last.items()),
-    )
+    form = "{run} ${low:,.0f} to ${high:,.0f}, {energy}"
+    return listed("Dollars and electricity of training runs", table, form)
 
 
 def floor_and_price(axes, table, listings) -> str:
@@ -67,13 +41,8 @@ def floor_and_price(axes, table, listings) -> str:
     axes.set_xscale("log")
     in_rows(axes, table["model"])
     axes.set_xlabel("dollars for a million output tokens")
-    return listed(
-        "Dollars for a million output tokens, logarithmic",
-        (
-            f"{row.model} floor {row.floor_dollars:.2g}, expected {row.low:.2g} to {row.high:.2g}"
-            for row in table.itertuples()
-        ),
-    )
+    form = "{model} floor {floor_dollars:.2g}, expected {low:.2g} to {high:.2g}"
+    return listed("Dollars for a million output tokens, logarithmic", table, form)
 
 
 def _bar(axes, row, place: int, colour: str) -> None:

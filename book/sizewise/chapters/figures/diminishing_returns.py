@@ -53,13 +53,8 @@ def kept(axes, table) -> str:
         beside(axes, text, at, -0.75, dx=4)
     below = "slope past the claimed size, before = 1"
     by_row(axes, table["label"], -1.2, (lowest, highest), below)
-    return listed(
-        "Slope past the claimed size over the slope before",
-        (
-            f"{row.label} {row.kept:.2f} ({row.kept_low:.2f} to {row.kept_high:.2f})"
-            for row in table.itertuples()
-        ),
-    )
+    form = "{label} {kept:.2f} ({kept_low:.2f} to {kept_high:.2f})"
+    return listed("Slope past the claimed size over the slope before", table, form)
 
 
 def ranks(axes, table) -> str:
@@ -96,9 +91,7 @@ def generations(axes, table) -> str:
     at_ends(axes, table["release"].max(), labels, 0.08)
     families = table.drop_duplicates("release").sort_values("release")
     axes.set_xticks(families["release"], families["family"].str.replace("-", " "))
-    axes.set_xlim(0.8, 5.2)
-    axes.set_ylim(0, 1.15)
-    axes.set_ylabel("errors of about 70B over 7B")
+    axes.set(xlim=(0.8, 5.2), ylim=(0, 1.15), ylabel="errors of about 70B over 7B")
     return listed("Errors of the large model over the small one's, first and last release", texts)
 
 

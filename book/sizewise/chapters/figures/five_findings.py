@@ -23,13 +23,11 @@ def families(axes, table) -> str:
         beside(axes, family, end["gigabytes"], place, COLOURS[index], dx)
     axes.axhline(CHANCE, color=INK, linewidth=0.8, linestyle=":")
     beside(axes, f"guessing, {CHANCE}%", table["gigabytes"].min(), CHANCE, dx=0, dy=7, ha="left")
-    axes.set_xlim(right=3.2 * largest)
-    axes.set_ylim(0, height + 4)
+    axes.set(xlim=(None, 3.2 * largest), ylim=(0, height + 4))
     ticks = [8, 16, 32, 70]
     axes.set_xticks(ticks, [f"{tick} GB" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("memory of the weights, a byte a parameter")
-    axes.set_ylabel("exam questions right (%)")
+    axes.set(xlabel="memory of the weights, a byte a parameter", ylabel="exam questions right (%)")
     return "Right answers on MMLU-Pro rise with the memory of the weights: " + "; ".join(
         f"{family} from {rows['right'].iloc[0]:.0f} to {rows['right'].iloc[-1]:.0f} percent "
         f"between {rows['gigabytes'].iloc[0]:.0f} and {rows['gigabytes'].iloc[-1]:.0f} GB"
@@ -131,8 +129,7 @@ def items(axes, table) -> str:
     axes.set_yticks(places, [name.replace(", ", "\n") for name in table["pair"]])
     axes.set_ylim(-0.6, len(table))
     widest = table[["only_small", "only_large"]].to_numpy().max()
-    axes.set_xlim(-0.75 * widest, 1.15 * widest)
-    axes.set_xticks([])
+    axes.set(xlim=(-0.75 * widest, 1.15 * widest), xticks=[])
     axes.grid(visible=False)
     axes.set_xlabel("right alone, percent of the questions")
     row = table.iloc[-1]

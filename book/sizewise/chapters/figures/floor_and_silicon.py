@@ -111,7 +111,5 @@ def joules(axes, table) -> str:
         beside(axes, model, rows["batch"].iloc[0], rows["joules"].iloc[0], colour, dx=-7)
         parts.append(f"{model} from {rows['joules'].max():.2g} to {rows['joules'].min():.2g}")
     left, right = axes.get_xlim()
-    axes.set_xlim(left / 12, right)
-    axes.set_xlabel("mean batch")
-    axes.set_ylabel("joules a token")
+    axes.set(xlim=(left / 12, right), xlabel="mean batch", ylabel="joules a token")
     return listed("Falling lines of measured joules a token by mean batch", parts)

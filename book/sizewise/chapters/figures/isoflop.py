@@ -53,14 +53,8 @@ def exponents(axes, table) -> str:
         above = here.to_numpy().argmax() - 0.5
         beside(axes, name, x, above, COLOURS[k], dx, xycoords=("axes fraction", "data"))
     by_row(axes, table["way"], -0.9, (0.2, 0.8), "exponent a of the best size")
-    return listed(
-        "Exponents with 95 % intervals",
-        (
-            f"{row.counted}, {row.way} {row.exponent:.2f} ({row.exponent_low:.2f} to "
-            f"{row.exponent_high:.2f})"
-            for row in table.itertuples()
-        ),
-    )
+    form = "{counted}, {way} {exponent:.2f} ({exponent_low:.2f} to {exponent_high:.2f})"
+    return listed("Exponents with 95 % intervals", table, form)
 
 
 def prediction(axes, table) -> str:

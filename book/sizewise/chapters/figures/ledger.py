@@ -39,7 +39,6 @@ def waffle(axes, table) -> str:
         across, down = (column % 3) * step, len(topics) + 0.45 * (column // 3)
         axes.add_patch(Rectangle((across, down - 0.14), 0.8, 0.28, color=COLOURS[verdict]))
         axes.annotate(verdict, (across + 1.1, down), va="center", color=INK, fontsize=9)
-    axes.set_xlim(-0.1, longest + 0.5)
-    axes.set_ylim(len(topics) + 1.2, -0.75)
+    axes.set(xlim=(-0.1, longest + 0.5), ylim=(len(topics) + 1.2, -0.75))
     axes.axis("off")
     return "One square a claim, by topic. " + " ".join(sentences)

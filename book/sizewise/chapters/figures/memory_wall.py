@@ -51,8 +51,7 @@ def cache_growth(axes, table) -> str:
     axes.set_xlim(right=last * 60)
     axes.set_xticks([2**10, 2**14, 2**18, 2**21], ["1k", "16k", "256k", "2M"])
     axes.minorticks_off()
-    axes.set_xlabel("context (tokens)")
-    axes.set_ylabel("KV cache of one request, bf16 (GB)")
+    axes.set(xlabel="context (tokens)", ylabel="KV cache of one request, bf16 (GB)")
     return "KV cache against context on logarithmic axes. At two million tokens: " + ", ".join(
         f"{model} {si(size * 1e9, 'B')}" for model, size, _ in ends
     )

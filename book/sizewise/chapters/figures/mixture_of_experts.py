@@ -26,9 +26,7 @@ def places(axes, laws, scores) -> str:
             axes.plot(np.median(weights), height, "|", color=INK, markersize=18)
         beside(axes, label, -0.04, height, colour, dx=0, dy=13, ha="left")
     axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xlim(-0.05, 1.15)
-    axes.set_ylim(-0.5, len(lines) - 0.2)
-    axes.set_yticks([])
+    axes.set(xlim=(-0.05, 1.15), ylim=(-0.5, len(lines) - 0.2), yticks=[])
     axes.set_xticks([0, 0.5, 1], ["as good as its\nactive size", "geometric\nmean", "as its total"])
     return f"Places on a scale from active size (0) to total (1): {'; '.join(marks)}."
 
@@ -55,8 +53,7 @@ def equal_scores(axes, table) -> str:
     axes.minorticks_off()
     axes.set_ylim(dense["score"].min() - 4, dense["score"].max() + 3)
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("parameters")
-    axes.set_ylabel("mean score (%)")
+    axes.set(xlabel="parameters", ylabel="mean score (%)")
     scores = ", ".join(f"{row.model} {row.score:.1f}" for row in dense.itertuples())
     return f"Mean scores of dense models: {scores}; of {ours['model']}: {ours['score']:.1f}."
 

@@ -66,8 +66,7 @@ def total_and_active(axes, table) -> str:
         up = 6 if row.side == "left" else -6
         va = "bottom" if row.side == "left" else "top"
         beside(axes, row.model, row.total, row.active, dx=-up, dy=up, va=va)
-    axes.set_xlabel("total parameters")
-    axes.set_ylabel("active for one token")
+    axes.set(xlabel="total parameters", ylabel="active for one token")
     return "Active against total parameters of sparse models. " + ", ".join(
         f"{row.model} uses {row.active / row.total:.1%} of {si(row.total, 'params')}"
         for row in named.sort_values("total").itertuples()
@@ -82,8 +81,7 @@ def relative_error(axes, table) -> str:
     for mark, column in zip("ox^", [c for c in table if c != "published"], strict=False):
         axes.semilogx(table["published"], 100 * table[column], mark, label=column, alpha=0.85)
     axes.axhspan(-0.5, 0.5, color=INK, alpha=0.08, linewidth=0)
-    axes.set_xlabel("published parameters")
-    axes.set_ylabel("formula minus published (%)")
+    axes.set(xlabel="published parameters", ylabel="formula minus published (%)")
     axes.legend()
     worst = ", ".join(f"{c} {table[c].abs().max():.2%}" for c in table if c != "published")
     return f"Relative error of two formulas over model size; worst: {worst}."

@@ -1,35 +1,14 @@
 """Figures of the chapter on testing a task of one's own."""
 
-from sizewise.stats import paired
-
 from .style import COLOURS, INK, beside, by_row, interval
 
-SHARES = (0.1, 0.2, 0.4)
 DASHES = ("-", "--", "-.", ":")
 
 
-def reach(sizes, shares=SHARES):
-    """The least difference, in points, that so many items show four times in five.
-
-    A data frame with columns items and one for each discordant share; empty where even a
-    difference as large as that share would not be found.
-    """
-    import pandas
-
-    def least(share: float, items: int) -> float | None:
-        try:
-            return 100 * paired.detectable(share, items)
-        except ValueError:
-            return None
-
-    columns = {f"{share:.0%} differ": [least(share, n) for n in sizes] for share in shares}
-    return pandas.DataFrame({"items": list(sizes), **columns}).astype(float)
-
-
 def sizes(axes, table, marks=()) -> str:
-    """Items against the least difference shown, a line for each discordant share of `reach`.
+    """Items against the least difference shown, a line for each discordant share.
 
-    ``marks`` are items at which a stroke stands.
+    ``table`` is that of `tables.practical_test.reach`; at the items of ``marks`` a stroke stands.
     """
     for colour, style, name in zip(COLOURS, DASHES, list(table)[1:], strict=False):
         rows = table.dropna(subset=[name])
@@ -38,15 +17,12 @@ def sizes(axes, table, marks=()) -> str:
     for items in marks:
         axes.axvline(items, color=INK, linewidth=0.9, linestyle=":")
         beside(axes, f"{items} items", items, 0.03, dx=4, dy=4, xycoords=("data", "axes fraction"))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(10, 14_000)
+    axes.set(xscale="log", yscale="log", xlim=(10, 14_000))
     for which, values in (("x", (10, 30, 100, 300, 1000, 3000)), ("y", (1, 2, 5, 10, 20, 40))):
         axis = getattr(axes, f"{which}axis")
         axis.set_ticks(values, [f"{value:,}" for value in values])
         axis.set_ticks([], minor=True)
-    axes.set_xlabel("items in the test")
-    axes.set_ylabel("least difference shown, points")
+    axes.set(xlabel="items in the test", ylabel="least difference shown, points")
     rows = table[table["items"].isin((20, 100, 1000))]
     return "Least difference in points that so many items show: " + "; ".join(
         f"{row.items:.0f} items "

@@ -71,9 +71,7 @@ def cascade(axes, row) -> str:
     beside(axes, f"{row['small']} alone", row["small_cost_ratio"], 100 * row["small_right"], dx=10)
     axes.plot([1], [100 * row["large_right"]], "D", color=COLOURS[1])
     beside(axes, f"{row['large']} alone", 1, 100 * row["large_right"], COLOURS[1], dx=-8, dy=12)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("FLOPs, as a share of the large model's")
-    axes.set_ylabel("% right")
+    axes.set(xlim=(0, None), xlabel="FLOPs, as a share of the large model's", ylabel="% right")
     return (
         f"Share right over cost for {row['small']} and {row['large']}, from "
         f"{row['small_right']:.2f} to {row['large_right']:.2f}"

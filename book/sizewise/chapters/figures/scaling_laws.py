@@ -41,13 +41,8 @@ def exponents(axes, fits) -> str:
     beside(axes, "size and data in step", 0.5, -0.9)
     labels = [f"{row.name} ({si(row.most_params, 'params')})" for row in fits.itertuples()]
     by_row(axes, labels, -1.5, (0, 1), "exponent a of the best size")
-    return listed(
-        "Compute-optimal exponents with 95 % intervals",
-        (
-            f"{row.name} {row.exponent:.2f} ({row.exponent_low:.2f} to {row.exponent_high:.2f})"
-            for row in fits.itertuples()
-        ),
-    )
+    form = "{name} {exponent:.2f} ({exponent_low:.2f} to {exponent_high:.2f})"
+    return listed("Compute-optimal exponents with 95 % intervals", fits, form)
 
 
 def predicted(axes, frame) -> str:
@@ -64,13 +59,8 @@ def predicted(axes, frame) -> str:
         farthest = (rows["measured"] - rows["high"]).argmax()
         beside(axes, target, rows["measured"].iloc[farthest], places[farthest], COLOURS[k], dx=7)
     by_row(axes, names, -0.5, (None, 97), "accuracy, %: bar predicted, cross measured")
-    return listed(
-        "Measured against predicted accuracy",
-        (
-            f"{r.name} {r.target} {r.measured:.0f} ({r.low:.0f} to {r.high:.0f})"
-            for r in frame.itertuples()
-        ),
-    )
+    form = "{name} {target} {measured:.0f} ({low:.0f} to {high:.0f})"
+    return listed("Measured against predicted accuracy", frame, form)
 
 
 def returns(axes, rows) -> str:
@@ -85,9 +75,7 @@ def returns(axes, rows) -> str:
             axes.plot([0, 1], [1, ratio], "o-", color=COLOURS[k])
         beside(axes, ("loss", "accuracy")[k], 1, ratio, COLOURS[k], dx=8)
     axes.set_xticks([0, 1], ["earlier\ntenfold", "later\ntenfold"])
-    axes.set_xlim(-0.15, 1.5)
-    axes.set_ylim(0, 1.6)
-    axes.set_ylabel("gained, earlier tenfold = 1")
+    axes.set(xlim=(-0.15, 1.5), ylim=(0, 1.6), ylabel="gained, earlier tenfold = 1")
     return listed(
         "Gained by a later tenfold of compute over an earlier one",
         (

@@ -21,8 +21,7 @@ def slowdown(axes, table) -> str:
         tops.append(f"{model} {top['ratio']:.1f} at {top['batch']:,.0f}")
         _in_the_margin(axes, f"{model} {top['ratio']:.1f}×", colour, 0.91 - 0.085 * place)
     axes.axhline(1, color=INK, linewidth=0.8)
-    axes.set_ylim(0.5, 1.12 * table["ratio"].max())
-    axes.set_ylabel("times as long as the dense model")
+    axes.set(ylim=(0.5, 1.12 * table["ratio"].max()), ylabel="times as long as the dense model")
     _batches(axes)
     return (
         "Time for a token over that of a dense model of the active size, by batch: lines that "
@@ -41,8 +40,7 @@ def reached(axes, table) -> str:
         _in_the_margin(axes, f"{shape} experts", COLOURS[place], 0.5 - 0.1 * place)
         at = rows.iloc[(rows["batch"] - 64).abs().argmin()]
         shares.append(f"{shape} {at['share']:.0%}")
-    axes.set_ylim(0, 102)
-    axes.set_ylabel("% of a layer's experts read")
+    axes.set(ylim=(0, 102), ylabel="% of a layer's experts read")
     _batches(axes)
     return f"Rising curves of the share of experts read. At 64 requests: {', '.join(shares)}."
 

@@ -27,13 +27,10 @@ def families(axes, table, base: str, level: float) -> str:
         beside(axes, family, end["parameters"], 100 * end["right"] + lift, colour, dx=6)
     axes.axhline(100 * level, color=INK, linewidth=0.8, linestyle=":")
     beside(axes, f"level of {base}", 3.3e11, 100 * level, dx=0, dy=7, ha="right")
-    axes.set_xscale("log")
-    axes.set_xlim(5.4e9, 3.4e11)
+    axes.set(xscale="log", xlim=(5.4e9, 3.4e11))
     axes.set_xticks([7e9, 13e9, 34e9, 70e9], ["7B", "13B", "34B", "70B"])
     axes.minorticks_off()
-    axes.set_ylim(10, 70)
-    axes.set_xlabel("parameters")
-    axes.set_ylabel("MMLU-Pro, % right")
+    axes.set(ylim=(10, 70), xlabel="parameters", ylabel="MMLU-Pro, % right")
     return "Share right on MMLU-Pro by size: " + "; ".join(
         f"{row.model} {100 * row.right:.1f} %" for row in table.itertuples()
     )
@@ -54,8 +51,7 @@ def bands(axes, table, small: str, large: str) -> str:
     beside(axes, large, 1.2, high[1] + 4, COLOURS[0])
     beside(axes, small, 0.9, low[1] - 7, COLOURS[1], dx=-1)
     axes.set_xticks(x, ["easiest\nfifth", "2", "3", "4", "hardest\nfifth"])
-    axes.set_ylim(0, 110)
-    axes.set_ylabel("% right")
+    axes.set(ylim=(0, 110), ylabel="% right")
     return f"Share right of {small} and {large} by fifths of difficulty: " + "; ".join(
         f"{100 * row.small_right:.0f} and {100 * row.large_right:.0f} %"
         for row in table.itertuples()
@@ -70,7 +66,7 @@ def subjects(axes, table) -> str:
     for height, row in enumerate(table.itertuples()):
         span(axes, height, row, "gain")
     by_row(axes, table["subject"], -0.6, (0, None), "points that the larger model gains")
-    return listed("Points gained", (f"{r.subject} {r.gain:.0f}" for r in table.itertuples()))
+    return listed("Points gained", table, "{subject} {gain:.0f}")
 
 
 def cascade(axes, table) -> str:

@@ -291,9 +291,13 @@ def by_row(axes, labels, top: float, limits, label: str) -> None:
     axes.set_xlabel(label)
 
 
-def listed(what: str, parts) -> str:
-    """The alternative text of a figure: what it shows, and its numbers."""
-    return f"{what}: {'; '.join(parts)}."
+def listed(what: str, parts, form: str = "") -> str:
+    """The alternative text of a figure: what it shows, and its numbers.
+
+    ``parts`` are texts, or a frame whose columns fill ``form`` row by row.
+    """
+    texts = [form.format(**row) for row in parts.to_dict("records")] if form else parts
+    return f"{what}: {'; '.join(texts)}."
 
 
 def hover(points, texts) -> None:

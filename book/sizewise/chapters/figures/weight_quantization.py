@@ -46,8 +46,7 @@ def bits_stored(axes, table) -> None:
         axes.plot([row["label"]] * 2, [position - 0.4, position + 0.4], color=INK)
         beside(axes, f"{row['bits']:.2f}", max(row["bits"], row["label"]), position, dx=6)
     in_rows(axes, table["name"])
-    axes.set_xlim(right=1.15 * table["bits"].max())
-    axes.set_xlabel("bits a parameter (line: the label)")
+    axes.set(xlim=(None, 1.15 * table["bits"].max()), xlabel="bits a parameter (line: the label)")
 
 
 def divergences(axes, table) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from sizewise.chapters.tables import floor_and_silicon as silicon
+from sizewise.chapters.claims import fact
 from sizewise.chapters.tables import upscaling
 from sizewise.chapters.tables.display import renamed
 from sizewise.costs import energy as watts
@@ -95,19 +95,6 @@ def printed() -> dict:
 
 
 @cache
-def study(name: str) -> dict:
-    return next(row["figures"] for row in records.facts("studies") if row["name"] == name)
-
-
-def known(figures: dict, name: str) -> float:
-    return float(figures[name]["value"])
-
-
-def run(name: str) -> dict:
-    return catalog.run(name)["figures"]
-
-
-@cache
 def rent() -> Range:
     return Range.of(catalog.hourly_price("H100"))
 
@@ -115,9 +102,8 @@ def rent() -> Range:
 @cache
 def overhead() -> Range:
     """Joules of the building for one of a device: the rest of its server, and cooling."""
-    server = study("h100-server")
-    stated = known(server, "devices") * catalog.device("H100").tdp_watts
-    return Range(1.0, known(server, "power") / stated) * COOLING
+    stated = fact("studies/h100-server/devices") * catalog.device("H100").tdp_watts
+    return Range(1.0, fact("studies/h100-server/power") / stated) * COOLING
 
 
 # ------------------------------------------------------------------ training
@@ -151,7 +137,7 @@ def active(total: float) -> Range:
 @cache
 def sparse_tokens() -> Range:
     """Tokens that reports of sparse models state: DeepSeek-V3's to Qwen3's."""
-    return Range(known(run("deepseek-v3"), "tokens"), known(study("qwen3-pretraining"), "tokens"))
+    return Range(fact("runs/deepseek-v3/tokens"), fact("studies/qwen3-pretraining/tokens"))
 
 
 def sparse_flops(total: float) -> Range:
@@ -166,9 +152,9 @@ def ladder() -> pd.DataFrame:
     """
     first = parameters.count("gpt3-175b").active_without_input_embedding
     runs = [
-        ("GPT-3", train(6 * first * known(run("gpt-3"), "tokens")).seconds / HOUR),
-        ("Llama 3.1 405B", Range.of(known(run("llama-3.1-405b"), "gpu_hours"))),
-        ("DeepSeek-V3", Range.of(known(run("deepseek-v3"), "gpu_hours"))),
+        ("GPT-3", train(6 * first * fact("runs/gpt-3/tokens")).seconds / HOUR),
+        ("Llama 3.1 405B", Range.of(fact("runs/llama-3.1-405b/gpu_hours"))),
+        ("DeepSeek-V3", Range.of(fact("runs/deepseek-v3/gpu_hours"))),
         ("GPT-4, estimated", train(gpt4()).seconds / HOUR),
         ("Grok 3, estimated", grok3_hours()),
         *((name, plan.seconds / HOUR) for name, plan in plans().items()),
@@ -232,11 +218,11 @@ def disclosed() -> pd.DataFrame:
         ("Llama 3.1 405B", "llama-3.1-405b", "gpu_hours"),
         ("DeepSeek-V3", "deepseek-v3", "gpu_hours_pretraining"),
     ):
-        figures, size = run(name), parameters.count(name).active_without_input_embedding
-        flops = training.training_operations(size, known(figures, "tokens"))
-        stated = known(figures, "compute") if "compute" in figures else None
-        share = training.utilization(stated or flops, known(figures, hours), catalog.device("H100"))
-        lines.append((label, flops, stated, params(known(figures, "gpu_hours")), share))
+        known = {key: figure.get("value") for key, figure in catalog.run(name)["figures"].items()}
+        size = parameters.count(name).active_without_input_embedding
+        flops, stated = training.training_operations(size, known["tokens"]), known.get("compute")
+        share = training.utilization(stated or flops, known[hours], catalog.device("H100"))
+        lines.append((label, flops, stated, params(known["gpu_hours"]), share))
     return pd.DataFrame(lines, columns=["run", "6 N D", "stated", "device-hours", "MFU"])
 
 
@@ -249,10 +235,10 @@ def building(hours: float | Range) -> Range:
 def gpt4() -> Range:
     """FLOPs of GPT-4 by outsiders: from a press figure for its electricity, and an estimate."""
     a100 = catalog.device("A100")
-    joules = known(run("gpt-4"), "energy") * GWH / 1000
+    joules = fact("runs/gpt-4/energy") * GWH / 1000
     seconds = Range.of(joules) / overhead() / (DRAWN * a100.tdp_watts)
     by_energy = seconds * UTILIZATION * training.peak_operations(a100, "bf16")
-    elsewhere = known(study("gpt-4-compute"), "operations")
+    elsewhere = fact("studies/gpt-4-compute/operations")
     return Range(min(by_energy.low, elsewhere), max(by_energy.high, elsewhere))
 
 
@@ -318,18 +304,6 @@ def states() -> pd.DataFrame:
     for size in ("5T", "10T"):
         table[f"H100s for {size}"] = np.ceil(table[size] / capacity).astype(int)
     return table
-
-
-def sharded() -> pd.DataFrame:
-    """Bytes on each device for five trillion parameters, by replicas and ZeRO stage."""
-    replicas = [2**power for power in range(14)]
-    columns = {
-        f"ZeRO stage {stage}" if stage else "a copy each": [
-            training.state_bytes(int(FIVE), stage=stage, data=count).total for count in replicas
-        ]
-        for stage in range(4)
-    }
-    return pd.DataFrame(columns, index=pd.Index(replicas, name="replicas"))
 
 
 # ------------------------------------------------------------------ serving
@@ -424,7 +398,7 @@ def listed(day: str) -> pd.DataFrame:
 
 def joules_lines(gpu: str, models: tuple[str, ...]) -> pd.DataFrame:
     """Measured joules a token by class of batch: ``model``, ``batch``, ``joules``."""
-    rows = silicon.energy("measured")
+    rows = records.kinds("silicon_energy")["measured"]
     rows = rows[(rows["gpu"] == gpu) & rows["model"].isin(models)]
     rows = rows[rows["devices"] == rows.groupby("model")["devices"].transform("min")]
     rows = rows.assign(model=rows["model"].str.replace(r"-Instruct.*", "", regex=True))
@@ -435,7 +409,8 @@ def joules_lines(gpu: str, models: tuple[str, ...]) -> pd.DataFrame:
 def energy_rules() -> pd.DataFrame:
     """Ways to reckon joules a token against the measured ones."""
     names = {"name": "reckoned as", "error_median": "median error %", "error_p90": "90th %"}
-    return renamed(silicon.energy("energy"), names | {"ratio_median": "over measured"})
+    rows = records.kinds("silicon_energy")["energy"]
+    return renamed(rows, names | {"ratio_median": "over measured"})
 
 
 def measured_savings(least: float) -> tuple[float, int]:
@@ -443,7 +418,7 @@ def measured_savings(least: float) -> tuple[float, int]:
 
     Small: up to ten billion parameters. Large: thirty billion and more. Same GPU and load.
     """
-    rows = silicon.energy("measured")
+    rows = records.kinds("silicon_energy")["measured"]
     size = rows["model"].str.extract(r"(\d+)B", expand=False).astype(float)
     size = size.fillna(671)  # DeepSeek-V3.1 alone names no size
     small, large = rows[size <= 10], rows[size >= 30]

@@ -29,12 +29,6 @@ LENGTHS = (1, 2, 4, 8, 16)  # tokens in a row that must all be right
 HALVED, STOPPED = 0.5, 0.25  # of the slope before a break
 
 
-def rows_by_kind() -> dict[str, pd.DataFrame]:
-    """The rows of data/published_scores.jsonl by ``what``, each with its own columns alone."""
-    rows = records.table("published_scores")
-    return {kind: part.dropna(axis=1, how="all") for kind, part in rows.groupby("what")}
-
-
 def span(low: float, high: float, form: str = ".1f") -> str:
     return f"{low:{form}}\u00a0to\u00a0{high:{form}}"
 

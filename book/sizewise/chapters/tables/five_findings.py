@@ -54,22 +54,16 @@ def tenfold() -> pd.DataFrame:
     rows = rows[(rows["what"] == "growth") & (rows["table"] != OURS)]
     gains = rows.pivot(index="table", columns="params", values="gain")[list(SIZES)]
     shares = gains / gains.shift(axis=1)
-    frame = pd.DataFrame(
-        {
-            "gain": gains.median(),
-            "low": gains.min(),
-            "high": gains.max(),
-            "share": shares.median(),
-            "least_share": shares.min(),
-            "most_share": shares.max(),
-        }
-    ).reset_index()
+    names = ["gain", "low", "high", "share", "least_share", "most_share"]
+    parts = [values.agg(["median", "min", "max"]) for values in (gains, shares)]
+    frame = pd.concat(parts).set_axis(names).T.reset_index()
     larger = 10 * frame["params"]
     return frame.assign(measured=larger <= largest, gigabytes=larger / 1e9)
 
 
-def machines(sizes=(1e9, 1e10, 1e11, 1e12, 1e13)) -> pd.DataFrame:
+def machines() -> pd.DataFrame:
     """Bytes of the weights by size at 16, 8 and 4 bits: ``params``, ``bits``, ``bytes``."""
+    sizes = (*SIZES, 1e13)
     lines = [(size, bits, size * bits / 8) for bits in (16, 8, 4) for size in sizes]
     return pd.DataFrame(lines, columns=["params", "bits", "bytes"])
 
@@ -106,9 +100,7 @@ def floors() -> pd.DataFrame:
 
 def bits() -> pd.DataFrame:
     """Divergence of Llama 3 8B from itself in 16 bits by file type: ``type``, ``bits``, ``kl``."""
-    board = next(
-        row for row in records.facts("quantization") if row["name"].startswith("llama-cpp-score")
-    )
+    board = records.fact("quantization", "llama-cpp-scoreboard-llama-3-8b")
     frame = pd.DataFrame(board["types"])
     params = catalog.model("llama-3.1-8b").published_total
     return frame.assign(bits=frame["gib"] * 2**30 * 8 / params)[["type", "bits", "kl"]]

@@ -36,20 +36,6 @@ BY = {
     "precision": "precision",
     "load": "requests in flight",
 }
-REASONS = {  # why scripts/silicon.py drops rows of kernel times
-    "small": "n or k below 256: no matrix of a language model on one GPU",
-    "host": "the smallest shape takes over 30 us: Python was timed, not the kernel",
-    "no-peak": "the device states no peak for this arithmetic",
-    "warm-cache": "keys and values fit in 1.5 L2 caches: in a server other layers evict them",
-    "window": "a window bounds what is read, and the table does not say how it is padded",
-    "heads": "1 or over 16 query heads a key head: another kernel than any served model uses",
-    "short": "contexts or prompts too short for bytes or FLOPs to show",
-    "eager": "launched from Python, not from a graph as a server does",
-    "large-message": "over 256 MB at once: no layer sends that",
-    "not-gated": "two matrices an expert, or a width of such a model: its bytes are others",
-    "wide-parallel": "more than eight GPUs share the experts",
-    "below-floor": "reads experts faster than the memory can: the measurement is of something else",
-}
 RULES = {  # why scripts/silicon_servings.py drops a serving, in this order
     "plain-checkpoint": "a checkpoint whose shapes are not among those counted",
     "one-server": "more GPUs than one server has",
@@ -150,10 +136,10 @@ def errors() -> pd.DataFrame:
     return table[["by", *table.columns.drop("by")]]
 
 
-def worst(most: int = 6, least_rows: int = 20) -> pd.DataFrame:
-    """The groups of at least ``least_rows`` servings that are forecast worst."""
+def worst() -> pd.DataFrame:
+    """The six groups of at least twenty servings that are forecast worst."""
     rows = scores("group")
-    rows = rows[rows["rows"] >= least_rows].nlargest(most, "error_median")
+    rows = rows[rows["rows"] >= 20].nlargest(6, "error_median")
     rows = rows.replace({"family": FAMILIES, "framework": FRAMEWORKS})
     names = {"family": "model", "gpu": "GPU", "framework": "framework", "precision": "precision"}
     names |= {"rows": "servings", "error_median": "median error %"}
@@ -164,53 +150,32 @@ def kernels() -> pd.DataFrame:
     """Held-out errors of the kernel fits, a line a kernel: medians over tables, and the floor's."""
     rows = records.table("silicon")
     own = rows[(rows["gpu"] != "any") & rows["error_median"].notna()]
-    common = rows[rows["gpu"] == "any"].groupby("kernel")["error_median"].first()
-    lines = []
-    for kernel, label in KERNELS.items():
-        group = own[own["kernel"] == kernel]
-        lines.append(
-            {
-                "kernel": label,
-                "tables": len(group),
-                "numbers": len(
-                    rows.loc[group.index[0], rows.columns.str.startswith("numbers.")].dropna()
-                ),
-                "median error %": group["error_median"].median(),
-                "90th %": group["error_p90"].median(),
-                "one set for all %": common[kernel],
-                "floor alone %": group["floor_error_median"].median(),
-            }
-        )
-    return pd.DataFrame(lines)
+    groups = own.groupby("kernel")
+    table = {
+        "tables": groups.size(),
+        "numbers": groups.head(1).set_index("kernel").filter(like="numbers.").count(axis=1),
+        "median error %": groups["error_median"].median(),
+        "90th %": groups["error_p90"].median(),
+        "one set for all %": rows[rows["gpu"] == "any"].groupby("kernel")["error_median"].first(),
+        "floor alone %": groups["floor_error_median"].median(),
+    }
+    return _by_kernel(pd.DataFrame(table))
+
+
+def _by_kernel(table: pd.DataFrame) -> pd.DataFrame:
+    """A line a kernel of `KERNELS`, in its order and words."""
+    return table.loc[list(KERNELS)].rename(index=KERNELS).rename_axis("kernel").reset_index()
 
 
 def below_floor() -> pd.DataFrame:
     """Kernel times below the floor: how many, before and after the rules."""
     rows = records.table("silicon")
-    rows = rows[rows["gpu"] != "any"]
-    lines = []
-    for kernel, label in KERNELS.items():
-        group = rows[(rows["kernel"] == kernel) & rows["rows"].gt(0)]
-        kept = group[group["numbers.launch"].notna()]
-        lines.append(
-            {
-                "kernel": label,
-                "rows": int((kept["rows"] + kept["rows_fitted"]).sum()),
-                "below the floor": int(kept["below_floor"].sum()),
-                "not from a cache": kept["below_floor_uncached"].sum(min_count=1),
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def kernel_drops() -> pd.DataFrame:
-    """Rows of kernel tables that each rule drops, with its reason."""
-    rows = records.table("silicon")
-    counts = {name: rows.get(f"dropped.{name}", pd.Series(dtype=float)).sum() for name in REASONS}
-    return pd.DataFrame(
-        [(REASONS[name], int(count)) for name, count in counts.items() if count],
-        columns=["dropped because", "rows"],
-    ).sort_values("rows", ascending=False)
+    kept = rows[(rows["gpu"] != "any") & rows["rows"].gt(0) & rows["numbers.launch"].notna()]
+    kept = kept.assign(rows=kept["rows"] + kept["rows_fitted"])
+    counts = kept.groupby("kernel")[["rows", "below_floor", "below_floor_uncached"]]
+    table = counts.sum(min_count=1).astype({"rows": int, "below_floor": int})
+    names = {"below_floor": "below the floor", "below_floor_uncached": "not from a cache"}
+    return _by_kernel(table).rename(columns=names)
 
 
 def floor_shares() -> pd.DataFrame:
@@ -238,21 +203,24 @@ def peers() -> pd.DataFrame:
     return pd.concat(frames, axis=1).set_axis(titles, axis=1).reset_index()
 
 
+def _formats(what: str) -> pd.DataFrame:
+    """Recorded rows of formats: "product", "cache" or "server"."""
+    return records.kinds("silicon_formats")[what].replace({"gpu": GPUS})
+
+
 def payoff(format: str) -> pd.DataFrame:
     """One format against bf16, a line a card, stack and size: its best, and where it ends."""
-    rows = records.table("silicon_formats").replace({"gpu": GPUS})
-    rows = rows[(rows["what"] == "product") & (rows["format"] == format)]
+    rows = _formats("product").query("format == @format")
     names = {"gpu": "GPU", "size": "weights of the matrix", "ends_at": "advantage ends at (rows)"}
     return renamed(rows, names | {"best": "best"})
 
 
-def payoff_lines(format: str, size: str = "26M to 120M") -> pd.DataFrame:
+def payoff_lines(format: str) -> pd.DataFrame:
     """Speed-up over bf16 by rows of the batch: ``gpu``, ``batch``, ``speedup``, a line a point.
 
-    One stack a card: the one whose best is largest.
+    For matrices of 26 to 120 million weights. One stack a card: the one whose best is largest.
     """
-    rows = records.table("silicon_formats").replace({"gpu": GPUS})
-    rows = rows[(rows["what"] == "product") & (rows["format"] == format) & (rows["size"] == size)]
+    rows = _formats("product").query("format == @format and size == '26M to 120M'")
     rows = rows.sort_values("best", ascending=False).drop_duplicates("gpu")
     lines = rows[["gpu", "batch", "speedup"]].explode(["batch", "speedup"], ignore_index=True)
     return lines.astype({"batch": int, "speedup": float})
@@ -260,8 +228,7 @@ def payoff_lines(format: str, size: str = "26M to 120M") -> pd.DataFrame:
 
 def caches() -> pd.DataFrame:
     """Decode attention with 8-bit keys and values against 16 bits, by stack and tokens read."""
-    rows = records.table("silicon_formats").replace({"gpu": GPUS, "framework": FRAMEWORKS})
-    rows = rows[rows["what"] == "cache"]
+    rows = _formats("cache").replace({"framework": FRAMEWORKS})
     rows = rows.assign(from_tokens=[least for least, _ in rows["tokens"]])
     names = {"speedup_median": "speedup", "speedup_low": "low", "speedup_high": "high"}
     rows = rows[["gpu", "framework", "version", "from_tokens", *names]]
@@ -270,17 +237,10 @@ def caches() -> pd.DataFrame:
 
 def servers() -> pd.DataFrame:
     """AccelMark: best throughput of a whole server in a format over its best in bf16."""
-    rows = records.table("silicon_formats")
-    rows = rows[rows["what"] == "server"]
+    rows = _formats("server")
     rows = rows.assign(version=rows["framework"] + " " + rows["framework_version"])
     wide = rows.pivot_table(index=["device", "version"], columns="format", values="over_bf16")
     return wide.reset_index()
-
-
-def energy(what: str) -> pd.DataFrame:
-    """Recorded rows of energy: "watts", "energy", "time" or "measured"."""
-    rows = records.table("silicon_energy")
-    return rows[rows["what"] == what].dropna(axis=1, how="all").reset_index(drop=True)
 
 
 def predictions() -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from sizewise.costs import memory, roofline
 from sizewise.costs.formats import cache_format
-from sizewise.data import catalog, records
+from sizewise.data import catalog
 from sizewise.models import parameters
 from sizewise.models.architecture import Grouped, Latent, Model
 
@@ -21,10 +21,10 @@ PRIOR = {  # cache formats with the year in which they were published, and by wh
 }
 
 
-def prior(dim: int = 128):
-    """Published formats for heads of ``dim``: bits a number with scales and norms, against bf16."""
+def prior():
+    """Published formats for heads of 128: bits a number with scales and norms, against bf16."""
     forms = {name: cache_format(name) for name in PRIOR}
-    bits = pd.Series([form.bits + form.per_row / dim for form in forms.values()])
+    bits = pd.Series([form.bits + form.per_row / 128 for form in forms.values()])
     table = pd.DataFrame(PRIOR.values(), columns=["year", "format"])
     return table.assign(**{"bits a number": bits, "times smaller": 16 / bits})
 
@@ -176,8 +176,3 @@ def measured_bytes(layers: int, heads: int, dim: int, tokens: int, bits: Iterabl
         norm = 2 if width < 16 else 0
         rows.append((width, size, vectors * (dim * width // 8 + norm), 2 * vectors * dim / size))
     return pd.DataFrame(rows, columns=["bits", "in memory", "counted", "times smaller"])
-
-
-def fact(name: str) -> dict:
-    """An entry of ``data/facts/turboquant.yml``."""
-    return next(entry for entry in records.facts("turboquant") if entry["name"] == name)

@@ -106,11 +106,8 @@ def _reference(key: str) -> str:
     """The title of a source, linked to its address where it has one."""
     fields = _references()[key].fields
     title = html.escape(re.sub(r"[{}\\]", "", fields["title"]))
-    address = fields.get("url", "")
-    if not address and "doi" in fields:
-        address = f"https://doi.org/{fields['doi']}"
-    if not address and "eprint" in fields:
-        address = f"https://arxiv.org/abs/{fields['eprint']}"
+    places = {"url": "", "doi": "https://doi.org/", "eprint": "https://arxiv.org/abs/"}
+    address = next((start + fields[name] for name, start in places.items() if name in fields), "")
     return f'<a href="{html.escape(address)}">{title}</a>' if address else title
 
 
@@ -164,8 +161,7 @@ def title(chapter: str) -> str:
     """
     file = paths.chapters().get(chapter)
     for cell in notebook.read(file)["cells"] if file and file.is_file() else ():
-        if cell["cell_type"] == "markdown":
-            for line in "".join(cell["source"]).splitlines():
-                if line.startswith("# "):
-                    return line.removeprefix("# ").strip()
+        heading = re.search(r"^# (.*)", "".join(cell["source"]), re.MULTILINE)
+        if cell["cell_type"] == "markdown" and heading:
+            return heading[1].strip()
     return chapter.replace("-", " ").capitalize()

@@ -5,23 +5,32 @@ The figures of a page are made by the same functions as those that the command p
 
 import hashlib
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sizewise.compare import report, run, scoring, synthetic_items
+from sizewise.compare import report, run, synthetic_items
 from sizewise.compare import task as tasks
 from sizewise.compare.cost import Rates
 from sizewise.compare.endpoint import Asking
-from sizewise.compare.local import Local
 from sizewise.compare.models import Model
 from sizewise.data import records
 from sizewise.stats import sequential
 
+from .small_versus_large import least
+
 STEM = "practical_test"
 TASKS = ("example", "made")
 UNPRICED = Rates(None, None, "runs here")
+LISTS = {  # columns of a reply, and of a row the lists with one for each request
+    "text": "texts",
+    "finish": "finishes",
+    "prompt_tokens": "prompt_tokens",
+    "answer_tokens": "answer_tokens",
+    "seconds": "answer_seconds",
+}
 Row = dict[str, Any]
 
 
@@ -32,27 +41,13 @@ def questions(task: str, number: int, seed: int) -> list[tasks.Item]:
     return synthetic_items.items(number, seed)
 
 
-def digest(items: list[tasks.Item], wordings: int = 1) -> str:
-    """A hash of what was asked: names and prompts, and all wordings where any was used."""
-    every = range(len(tasks.WORDINGS)) if wordings else ()
+def digest(items: list[tasks.Item]) -> str:
+    """A hash of what was asked: names, prompts, and prompts in every wording."""
+    wordings = range(len(tasks.WORDINGS))
     prompts = [
-        [item.name, item.prompt, *(item.asked(wording) for wording in every)] for item in items
+        [item.name, item.prompt, *(item.asked(wording) for wording in wordings)] for item in items
     ]
     return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
-
-
-def ask(local: Local, config: Row, items: list[tasks.Item]) -> list[Row]:
-    """What a loaded model says to ``items``: the rows that `run.ask_all` would write.
-
-    ``config`` is that of a recorded row. One model then answers several tasks, loaded once.
-    """
-    settings = _settings(config)
-    local.options = settings.options
-    rows = []
-    for question in run.plan(Model(config["model"]), items, settings):
-        reply = local.ask(question.prompt, run.draw_seed(question, settings.seed))
-        rows.append(question.config | vars(reply))
-    return rows
 
 
 class Recorded:
@@ -61,20 +56,13 @@ class Recorded:
     def __init__(self, rows: list[Row]):
         self.rows: dict[str, Row] = {}
         for row in rows:
-            requests: dict[str, int] = dict.fromkeys(row["names"], 0)
-            items = questions(row["task"], row["items"], row["seed"])
-            for question in run.plan(Model(row["model"]), items, _settings(row)):
-                name = question.item.name
-                at, number = row["names"].index(name), requests[name]
-                requests[name] += 1
-                self.rows[records.identity(question.config)] = question.config | {
-                    "failed": "",
-                    "text": row["texts"][at][number],
-                    "finish": row["finishes"][at][number],
-                    "prompt_tokens": row["prompt_tokens"][at][number],
-                    "answer_tokens": row["answer_tokens"][at][number],
-                    "seconds": row["answer_seconds"][at][number],
-                }
+            requests: Counter = Counter()
+            for question in plan(row):
+                at = row["names"].index(question.item.name)
+                reply = {name: row[lists][at][requests[at]] for name, lists in LISTS.items()}
+                requests[at] += 1
+                config = question.config
+                self.rows[records.identity(config)] = config | {"failed": ""} | reply
 
     def row(self, config: dict[str, Any]) -> dict[str, Any]:
         """The row of what was asked."""
@@ -87,14 +75,19 @@ def compared(a: Row, b: Row, items: list[tasks.Item] | None = None) -> dict[str,
     Raises ValueError for rows of different questions, and for questions that have changed since.
     """
     every = questions(a["task"], a["items"], a["seed"])
-    if not a["asked"] == b["asked"] == digest(every, a["wordings"]):
+    if not a["asked"] == b["asked"] == digest(every):
         raise ValueError(f"{a['model']} and {b['model']}: not asked what {a['task']} asks now")
     items = every if items is None else items
-    models = (Model(a["model"]), Model(b["model"]))
-    plans = [
-        run.plan(model, items, _settings(row)) for model, row in zip(models, (a, b), strict=True)
-    ]
+    models, plans = (Model(a["model"]), Model(b["model"])), [plan(a, items), plan(b, items)]
     return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2)
+
+
+def plan(row: Row, items: list[tasks.Item] | None = None) -> run.Plan:
+    """What the model of a row is asked, of all its items or of some."""
+    items = questions(row["task"], row["items"], row["seed"]) if items is None else items
+    options = Asking(max_tokens=row["most"], temperature=row["temperature"])
+    settings = run.Settings(options, row["repeats"], row["seed"], wordings=row["wordings"])
+    return run.plan(Model(row["model"]), items, settings)
 
 
 def differences(reports: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -110,6 +103,18 @@ def differences(reports: dict[str, dict[str, Any]]) -> pd.DataFrame:
     frame = frame[list(names)].rename(columns=names)
     frame[["difference", "low", "high", "detectable"]] *= 100
     return frame.assign(label=list(reports))[["label", *frame.columns]]
+
+
+def reach(sizes) -> pd.DataFrame:
+    """The least difference, in points, that so many items show four times in five.
+
+    Columns items, and one for each discordant share; empty where even a difference as large as
+    that share would not be found.
+    """
+    table = pd.DataFrame({"items": list(sizes)}, dtype=float)
+    for share in (0.1, 0.2, 0.4):
+        table[f"{share:.0%} differ"] = [100 * least(share, n, level=0.05) for n in sizes]
+    return table
 
 
 def false_alarms(share: float, items: int, step: int, runs: int) -> pd.DataFrame:
@@ -138,50 +143,8 @@ def tokens(row: Row) -> list[tuple[int, int]]:
 
 
 def load() -> list[Row]:
-    """All recorded rows, marked by the rules of now.
+    """The recorded rows whose models were asked for a form of answer.
 
-    Rows without ``wordings`` were asked in the file's own words; what they wrote up to the limit of
-    tokens was cut.
+    The file's first rows, without ``wordings``, were asked in the task's own words.
     """
-    return [_complete(row) for row in records.read(STEM)]
-
-
-def greedy(rows: list[Row]) -> dict[tuple[str, str], Row]:
-    """The greedy answers to compare, by model and task.
-
-    Those that were asked for a form of answer, once every model that answered the task has them;
-    till then those in the file's own words, so that all models are asked alike.
-    """
-    result: dict[tuple[str, str], Row] = {}
-    for task in TASKS:
-        there = [row for row in rows if row["temperature"] == 0 and row["task"] == task]
-        formed, plain = (
-            {(row["model"], task): row for row in there if (row["wordings"] > 0) == form}
-            for form in (True, False)
-        )
-        result |= formed if formed.keys() >= plain.keys() else plain
-    return result
-
-
-def _complete(row: Row) -> Row:
-    items = questions(row["task"], row["items"], row["seed"])
-    scores = [
-        [scoring.score(item, text) for text in texts]
-        for item, texts in zip(items, row["texts"], strict=True)
-    ]
-    if "wordings" in row:
-        return row | {"scores": scores}
-    return row | {
-        "scores": scores,
-        "wordings": 0,
-        "finishes": [
-            ["length" if size >= row["most"] else "stop" for size in part]
-            for part in row["answer_tokens"]
-        ],
-        "prompt_tokens": [[size] * row["repeats"] for size in row["prompt_tokens"]],
-    }
-
-
-def _settings(row: Row) -> run.Settings:
-    options = Asking(max_tokens=row["most"], temperature=row["temperature"])
-    return run.Settings(options, row["repeats"], row["seed"], wordings=row["wordings"])
+    return [row for row in records.read(STEM) if "wordings" in row]

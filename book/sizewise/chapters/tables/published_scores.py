@@ -13,18 +13,13 @@ SCALE = 400  # rating points that multiply the odds by ten (Elo 1978, section 1)
 ARENA = "arena-"
 
 
-def entry(name: str) -> dict:
-    """One entry of the facts."""
-    return next(item for item in records.facts("scores") if item["name"] == name)
-
-
 def versus(small: str, large: str):
     """Two entries on the benchmarks that both print, one row each, in the order of ``small``.
 
     Columns: ``benchmark``, ``unit``, ``small``, ``large`` as printed; ``lead``, by how much the
     small one is ahead in that unit, whichever way is better; ``small_wins``.
     """
-    a, b = (entry(name)["figures"] for name in (small, large))
+    a, b = (records.fact("scores", name)["figures"] for name in (small, large))
     rows = []
     for name in (name for name in a if name in b):
         if a[name]["unit"] != b[name]["unit"]:

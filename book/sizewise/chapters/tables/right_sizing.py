@@ -13,19 +13,12 @@ import numpy as np
 import pandas as pd
 
 from sizewise import units
-from sizewise.data import records
 from sizewise.stats import bootstrap, paired
 
 LEARNERS = ("bag", "probe", "finetuned")
 LEARNER = ["set", "what", "model"]  # one learner's rows differ in their labels and draws
 SAMPLES = 2000
 SEED_OF_DRAWS = 2000  # another one than that of items
-
-
-def kinds() -> dict[str, pd.DataFrame]:
-    """The rows of ``data/cascade.jsonl`` by their column ``what``."""
-    table = records.table("cascade")
-    return {label: part.dropna(axis=1, how="all") for label, part in table.groupby("what")}
 
 
 def common(table: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +94,7 @@ def curves(table: pd.DataFrame, samples: int = SAMPLES // 4) -> pd.DataFrame:
     keys, lines = [*LEARNER, "labels_used"], []
     for key, part in learned(common(table)).groupby(keys, sort=False):
         truth = digits(part["labels"].iloc[0])
-        right = _answers(part, len(truth)) == truth
+        right = _answers(part) == truth
         weights = bootstrap.draws(len(truth), samples, 0)
         ends = np.percentile(_over_draws(weights @ right.T / len(truth)), [2.5, 97.5])
         lines.append((*key, len(part), right.mean(), *ends))
@@ -130,9 +123,7 @@ def crossing(labels, gap) -> float:
     return float(labels[last] * (labels[last + 1] / labels[last]) ** part)
 
 
-def crossings(
-    table: pd.DataFrame, against: Mapping, samples: int = SAMPLES // 2, seed: int = 0
-) -> pd.DataFrame:
+def crossings(table: pd.DataFrame, against: Mapping, samples: int = SAMPLES // 2) -> pd.DataFrame:
     """How many labels a learner takes to have as many right answers as the set's rival.
 
     ``against`` is that of `rivals`. Columns ``set``, ``what``, ``model``, ``times`` (the rival's
@@ -141,16 +132,15 @@ def crossings(
     where the whole interval lies within what was tried, ``not met`` where all of it lies beyond,
     ``open``.
     """
-    lines = []
-    table = learned(table)[learned(table)["set"].isin(list(against))]
-    for key, part in table.groupby(LEARNER, sort=False):
+    lines, table = [], learned(common(table))
+    for key, part in table[table["set"].isin(list(against))].groupby(LEARNER, sort=False):
         rival = against[key[0]]
-        _, large, truth = _together(part, rival)
-        weights = bootstrap.draws(len(truth), samples, seed)
+        large, truth = (digits(rival[column]) for column in ("answers", "labels"))
+        weights = bootstrap.draws(len(truth), samples, 0)
         steps, gaps, point = [], [], []
         # The same draw of items for all, and of seeds where there are as many.
         for step, group in part.groupby("labels_used"):
-            right = (_answers(group, len(truth)) == truth).astype(float)
+            right = (_answers(group) == truth).astype(float)
             gap = right - (large == truth)
             gaps.append(_over_draws(weights @ gap.T / len(truth)))
             point.append(gap.mean())
@@ -197,9 +187,9 @@ def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> fl
     return labels * label / (dear - cheap) if dear > cheap else float("inf")
 
 
-def _answers(part: pd.DataFrame, items: int) -> np.ndarray:
+def _answers(part: pd.DataFrame) -> np.ndarray:
     """The answers of the draws of one learner: (draws, items), by seed."""
-    return np.stack([digits(answers[:items]) for answers in part.sort_values("seed")["answers"]])
+    return np.stack([digits(answers) for answers in part.sort_values("seed")["answers"]])
 
 
 def _over_draws(values: np.ndarray) -> np.ndarray:
@@ -209,15 +199,6 @@ def _over_draws(values: np.ndarray) -> np.ndarray:
     """
     samples, draws = values.shape
     return (values * bootstrap.draws(draws, samples, SEED_OF_DRAWS) / draws).sum(1)
-
-
-def _together(part: pd.DataFrame, rival: pd.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The learner's (draws, n) and the rival's (n,) answers to their common items, the labels."""
-    items = min(len(part["labels"].iloc[0]), len(rival["labels"]))
-    if any(labels[:items] != rival["labels"][:items] for labels in part["labels"]):
-        raise ValueError(f"{part['model'].iloc[0]} and {rival['model']} answered different items")
-    large, truth = (digits(rival[column][:items]) for column in ("answers", "labels"))
-    return _answers(part, items), large, truth
 
 
 def digits(word: str) -> np.ndarray:

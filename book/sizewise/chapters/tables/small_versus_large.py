@@ -158,16 +158,9 @@ def cascades(vendor: str, small: str, large: str, on: str, prompt: int):
 
 
 def answers(table: pd.DataFrame) -> pd.DataFrame:
-    """One row an item: ``model``, ``task``, ``item``, ``right``.
-
-    Raises ValueError for an item that a model answered twice.
-    """
+    """One row an item: ``model``, ``task``, ``item``, ``right``."""
     lists = table[["model", "task", "items", "right"]].rename(columns={"items": "item"})
-    long = lists.explode(["item", "right"], ignore_index=True).astype({"right": float})
-    if (twice := long.duplicated(["model", "task", "item"])).any():
-        first = long[twice].iloc[0]
-        raise ValueError(f"{first.model} answered {first['item']!r} of {first.task} twice")
-    return long
+    return lists.explode(["item", "right"], ignore_index=True).astype({"right": float})
 
 
 def sizes(table: pd.DataFrame) -> dict[str, int]:
@@ -211,12 +204,12 @@ def duels(table: pd.DataFrame, order, level: float = 0.05) -> pd.DataFrame:
     return frame
 
 
-def least(share: float, items: int, level: float) -> float | None:
+def least(share: float, items: int, level: float) -> float:
     """The least difference that ``items`` show, of which a ``share`` tells the models apart.
 
-    None where no difference can be found, as when all items come out alike.
+    Not a number where no difference can be found, as when all items come out alike.
     """
     try:
         return paired.detectable(share, items, level=level)
     except ValueError:
-        return None
+        return np.nan

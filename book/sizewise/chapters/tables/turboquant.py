@@ -3,15 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from sizewise.chapters import claims
 from sizewise.data import records
 
-from . import kv_cache
+from .weight_quantization import ENDS, MODELS
 
-MODELS = {
-    "smollm2-135m": "SmolLM2 135M",
-    "gemma-3-270m": "Gemma 3 270M",
-    "qwen2.5-coder-0.5b": "Qwen2.5-Coder 0.5B",
-}
 METHODS = {"turboquant": "TurboQuant", "kivi": "KIVI", "prod": "TurboQuant prod"}
 CENTERS = {"mean": "mean key taken out", "rope": "mean taken out before RoPE"}
 SHORT, LONG = 257, 2049  # tokens of a window, the first of which is not predicted
@@ -20,7 +16,6 @@ IDENTITY = (  # what tells rows of quality apart, but for how many documents wer
     *("plain", "center", "fp8_scale", "seed", "text", "context"),
 )
 CHANGE = "perplexity_change"
-ENDS = ("", "_low", "_high")
 
 
 def quality(context: int = SHORT):
@@ -136,16 +131,14 @@ def equal_bytes(rows):
 
 def side_by_side(equal):
     """Of `equal_bytes` a row a model and width: what TurboQuant adds, so too centred, and KIVI."""
-    plain = equal[equal["method"] == "TurboQuant"].set_index(["model", "width"])
-    out = equal[equal["method"] == "TurboQuant, mean out"].set_index(["model", "width"])["added"]
-    columns = {
-        "bits": plain["bits"],
-        "TurboQuant": plain["added"],
-        "with its mean key taken out": out.reindex(plain.index),
-        "KIVI": plain["KIVI"],
-        "KIVI's bits": plain["KIVI's bits"],
-    }
-    return pd.DataFrame(columns).reset_index()
+    plain, out = (
+        equal[equal["method"] == name].set_index(["model", "width"])
+        for name in ("TurboQuant", "TurboQuant, mean out")
+    )
+    table = plain.rename(columns={"added": "TurboQuant"})
+    table["with its mean key taken out"] = out["added"]
+    columns = ["bits", "TurboQuant", "with its mean key taken out", "KIVI", "KIVI's bits"]
+    return table[columns].reset_index()
 
 
 def wins(equal, method: str) -> str:
@@ -175,13 +168,13 @@ def advice(rows, tolerances):
     return table.assign(tolerance=list(tolerances))
 
 
-def remedies(rows, bits: int = 4):
-    """Keys with a common part: the method with all packed, both remedies, and KIVI's ranges."""
+def remedies(rows):
+    """Four bits where keys have a common part: all packed, with either remedy, and by KIVI."""
     names = {
-        f"TurboQuant {bits}": "all packed",
-        f"TurboQuant {bits}, {CENTERS['mean']}": "mean out after RoPE",
-        f"TurboQuant {bits}, {CENTERS['rope']}": "mean out before RoPE",
-        f"KIVI {bits}": "KIVI",
+        "TurboQuant 4": "all packed",
+        f"TurboQuant 4, {CENTERS['mean']}": "mean out after RoPE",
+        f"TurboQuant 4, {CENTERS['rope']}": "mean out before RoPE",
+        "KIVI 4": "KIVI",
     }
     order = {"model": list(reversed(MODELS)), "way": list(names)}
     table = rows[rows["way"].isin(names)]
@@ -197,7 +190,7 @@ def added(rows, way: str):
 
 def announced() -> dict[str, float]:
     """What the announcement of TurboQuant promised, by name."""
-    figures = kv_cache.fact("turboquant-announced")["figures"]
+    figures = records.fact("turboquant", "turboquant-announced")["figures"]
     return {name: entry["value"] for name, entry in figures.items()}
 
 
@@ -209,8 +202,7 @@ def against_announcement(rows, own, mode: str) -> pd.DataFrame:
     leave the first and last two layers plain.
     """
     said = announced()
-    preset = kv_cache.fact("turboquant-vllm-perplexity")["figures"]
-    capacity = kv_cache.fact("turboquant-vllm-study")["figures"]["capacity_4_bits"]["value"]
+    capacity = claims.fact("turboquant/turboquant-vllm-study/capacity_4_bits")
     table = [("announced", said["bits"], None, *[said["times_smaller"]] * 2, 0.0, 0.0)]
     measured = [
         *(("all packed", rows, "TurboQuant {}", bits) for bits in (4, 3)),
@@ -221,7 +213,7 @@ def against_announcement(rows, own, mode: str) -> pd.DataFrame:
         ends = [f(values) for values in (16 / subset["bits"], subset[CHANGE]) for f in (min, max)]
         table.append((f"here, {label}", bits, len(subset), *ends))
     for bits, smaller in ((4, capacity), (3, np.nan)):
-        lost = preset[f"{bits}_bits"]["value"]
+        lost = claims.fact(f"turboquant/turboquant-vllm-perplexity/{bits}_bits")
         table.append(("vLLM, four layers plain", bits, None, smaller, smaller, lost, lost))
     names = ["mode", "bits", "models", "smaller", "smaller_most", "lost", "lost_most"]
     return pd.DataFrame(table, columns=names)
@@ -229,20 +221,16 @@ def against_announcement(rows, own, mode: str) -> pd.DataFrame:
 
 def in_print(table) -> pd.DataFrame:
     """`against_announcement` as the page prints it: the least to the most of each."""
-    ends = {
-        "times smaller than bf16": ("smaller", "{:.1f}".format),
-        "perplexity added": ("lost", percent),
-    }
-    first = table[["mode", "bits", "models"]]
-    return first.set_axis(["TurboQuant", "bits a code", "models"], axis=1).assign(
-        **{
-            head: [
-                " to ".join(dict.fromkeys(text(value) for value in pair if value == value))
-                for pair in zip(table[name], table[f"{name}_most"], strict=True)
-            ]
-            for head, (name, text) in ends.items()
-        }
-    )
+
+    def ends(name: str, text) -> list[str]:
+        pairs = table[[name, f"{name}_most"]].to_numpy()
+        return [" to ".join(dict.fromkeys(text(v) for v in pair if v == v)) for pair in pairs]
+
+    result = table[["mode", "bits", "models"]]
+    result = result.set_axis(["TurboQuant", "bits a code", "models"], axis=1)
+    result["times smaller than bf16"] = ends("smaller", "{:.1f}".format)
+    result["perplexity added"] = ends("lost", percent)
+    return result
 
 
 def percent(value: float) -> str:
@@ -261,7 +249,7 @@ def against_print(theory, dim: int):
     exact = theory["codebook"].assign(dim=theory["codebook"]["dim"].fillna(0))
     exact = exact.pivot(index="bits", columns="dim", values="distortion")
     sampled = theory["sampled"].query("dim == @dim and variant == 'mse'")
-    printed = pd.Series(kv_cache.fact("turboquant-mse")["by_bits"], name="printed")
+    printed = pd.Series(records.fact("turboquant", "turboquant-mse")["by_bits"], name="printed")
     columns = {
         "printed": printed,
         f"exact, d = {dim}": exact[dim],
@@ -276,7 +264,7 @@ def encode_rate(dim: int, again: bool = False) -> float:
 
     Counted is the dense rotation alone: 2 d^2 FLOPs a vector, 100,000 vectors.
     """
-    entry = kv_cache.fact("turboquant-encode-seconds" + ("-again" if again else ""))
+    entry = records.fact("turboquant", "turboquant-encode-seconds" + ("-again" if again else ""))
     return 2e5 * dim**2 / entry["by_dimension"][dim]
 
 

@@ -46,14 +46,6 @@ ENDS = ("", "_low", "_high")
 CARDS = (12, 16, 24)  # GB of memory that graphics cards for the home have
 
 
-def kinds(stem: str = "weight_quality") -> dict:
-    """The rows by their kind, without the columns of other kinds."""
-    groups = records.table(stem).groupby("what", sort=False)
-    return {
-        kind: rows.dropna(axis="columns", how="all").reset_index(drop=True) for kind, rows in groups
-    }
-
-
 def language(rows, text: str = TEXTS[0]):
     """The laboratory's model by format: what each adds (bits a byte, and as a share of its loss).
 
@@ -174,7 +166,7 @@ def ladder(rows):
     return rows.assign(per_parameter=rows["trained_tokens"] / rows["parameters"])
 
 
-def exponents(table, column: str = "loss_change"):
+def exponents(table):
     """By format, the power of training tokens with which a cost grows, and its 95 % interval.
 
     A line through the logarithms, one point a trained model; the interval is Student's of the
@@ -185,28 +177,28 @@ def exponents(table, column: str = "loss_change"):
 
     rows = []
     for form, subset in table.groupby("format", sort=False):
-        power = half = growth = np.nan
-        if (subset[column] > 0).all():
-            line = linregress(np.log(subset["trained_tokens"]), np.log(subset[column]))
+        power, half, growth, cost = np.nan, np.nan, np.nan, subset["loss_change"]
+        if (cost > 0).all():
+            line = linregress(np.log(subset["trained_tokens"]), np.log(cost))
             power, half = line.slope, t.ppf(0.975, len(subset) - 2) * line.stderr
-            growth = subset[column].iloc[-1] / subset[column].iloc[0]
+            growth = cost.iloc[-1] / cost.iloc[0]
         ends = {"power": power, "power_low": power - half, "power_high": power + half}
         rows.append({"format": form, **ends, "growth": growth})
     return pd.DataFrame(rows).set_index("format")
 
 
-def equal_bytes(rows, full, column: str, share: float = 0.5, form: str = "nf4", dense: str = "nf3"):
-    """Pruning and four bits together, beside each alone and a dense code of as many bytes.
+def equal_bytes(rows, full, column: str):
+    """Half of the weights pruned and NF4 together, beside each alone and NF3 of as many bytes.
 
     ``rows`` hold the pruned model, ``full`` the dense formats by name; ``column`` is the cost.
     """
-    pruned = rows[rows["share"] == share].set_index("format")
+    pruned = rows[rows["share"] == 0.5].set_index("format")
     columns = ["bits", *(f"{column}{end}" for end in ENDS)]
     table = {
-        f"{share:.0%} pruned, {NAMES[form]}": pruned.loc[form, columns],
-        f"{NAMES[dense]}, dense": full.loc[dense, columns],
-        f"{NAMES[form]}, dense": full.loc[form, columns],
-        f"{share:.0%} pruned alone": pruned.loc["fp32", columns],
+        "50% pruned, NF4": pruned.loc["nf4", columns],
+        "NF3, dense": full.loc["nf3", columns],
+        "NF4, dense": full.loc["nf4", columns],
+        "50% pruned alone": pruned.loc["fp32", columns],
     }
     return pd.DataFrame(table).T.rename_axis("weights").reset_index()
 
@@ -223,11 +215,6 @@ def as_used(rows):
     if "stored_bytes" in rows:
         stored = rows["stored_bytes"].fillna(stored)
     return 8 * stored / rows["parameters"]
-
-
-def facts(name: str) -> dict:
-    """An entry of ``data/facts/quantization.yml``."""
-    return next(entry for entry in records.facts("quantization") if entry["name"] == name)
 
 
 def speeds():
@@ -247,7 +234,7 @@ def speeds():
     ]
 
     def speedup(source: str, name: str) -> float:
-        figures = facts(source)["figures"]
+        figures = records.fact("quantization", source)["figures"]
         plain, coded = figures[f"bf16_{name.split('_', 1)[1]}"], figures[name]
         ratio = coded["value"] / plain["value"]
         return 1 / ratio if plain["unit"].startswith("s/") else ratio
@@ -259,7 +246,7 @@ def speeds():
 
 def published_losses() -> dict[str, float]:
     """What llama.cpp's types of file add to the perplexity of Llama 3 8B, as a share: published."""
-    board = facts("llama-cpp-scoreboard-llama-3-8b")
+    board = records.fact("quantization", "llama-cpp-scoreboard-llama-3-8b")
     base = board["base_perplexity"]
     return {entry["type"]: entry["perplexity_change"] / base for entry in board["types"]}
 
@@ -288,7 +275,7 @@ def files(models: dict[str, str], types=("q8_0", "q4_K_M", "q3_K_M"), context: i
 
 def divergences():
     """llama.cpp's KL divergence by type of file: Llama 2 7B, Llama 3 8B, and their ratio."""
-    table = pd.DataFrame(facts("llama-cpp-llama-2-against-3")["types"])
+    table = pd.DataFrame(records.fact("quantization", "llama-cpp-llama-2-against-3")["types"])
     return table.assign(ratio=table["llama_3_8b"] / table["llama_2_7b"])
 
 
