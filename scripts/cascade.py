@@ -23,7 +23,6 @@ import reliability
 from sizewise import units
 from sizewise.data import records
 from sizewise.evaluation.cascade import WAYS, Cascade, vote
-from sizewise.stats import calibration as confidence
 from sizewise.stats import paired
 
 SEED = 0  # of the halves and of the draws
@@ -60,7 +59,7 @@ def read(rows: list[Row]) -> dict[str, dict[str, pandas.DataFrame]]:
         )
         for row in order:
             divisor, number = NORMS[row["norm"]], len(row["items"])
-            energies = confidence.energies(row["nats"], row[divisor] if divisor else None)
+            energies = reliability.energies(row["nats"], row[divisor] if divisor else None)
             part = pandas.DataFrame(energies, index=row["items"]).assign(
                 answer=np.asarray(row["answers"], int),
                 right=paired.answers("right", row["right"]),
@@ -121,7 +120,7 @@ class Study:
         answers = [by_task[task]["answer"] for by_task in self.answers.values()]
         if not all(answers[0].equals(other) for other in answers):
             raise ValueError(f"the models were asked different choices of {task}")
-        self.first[task] = confidence.halves(names, seed)
+        self.first[task] = reliability.halves(names, seed)
 
     def pairs(self) -> list[tuple[str, str]]:
         """Small and large model, as far `APART` as is asked."""
@@ -131,8 +130,8 @@ class Study:
     def cascade(self, small: str, large: str, task: str, by: str) -> Cascade:
         """One model before another on a task, unsure `by` one of `MEASURES`."""
         a, b = self.answers[small][task], self.answers[large][task]
-        p = confidence.probabilities(energies_of(a))
-        sure = confidence.margin(p) if by == "margin" else p.max(1)
+        p = reliability.probabilities(energies_of(a))
+        sure = reliability.margin(p) if by == "margin" else p.max(1)
         columns = (a["right"], b["right"], sure, a["cost"], b["cost"])
         return Cascade(*map(np.asarray, columns))
 
@@ -157,7 +156,7 @@ def best_of_each_task(table, candidates=None, generalist: str | None = None, *, 
     names = list(candidates) if candidates is not None else list(dict.fromkeys(table["model"]))
     parts = {}
     for task, rows in wide.groupby(level="task", sort=False):
-        first = confidence.halves(rows.index.get_level_values("item"), split)
+        first = reliability.halves(rows.index.get_level_values("item"), split)
         parts[task] = rows[first], rows[~first]
     selected = generalist or pandas.concat([a for a, _ in parts.values()])[names].mean().idxmax()
     result = []
@@ -284,7 +283,7 @@ def calibration(study: Study, config: Row) -> Row:
     params = study.params[config["model"]]
     result = {"items": len(right), "params": params, "temperature": fitted, "bins": bins}
     for name, value in (("", 1.0), ("_fitted", fitted)):
-        p = confidence.probabilities(energy, value)
+        p = reliability.probabilities(energy, value)
         confidences = p.max(1)
         table = reliability.reliability(confidences, right, bins)
         result |= {
@@ -330,7 +329,7 @@ def measure_vote(study: Study, config: Row) -> Row:
     task, second = config["task"], ~study.first[config["task"]]
     members = [study.answers[m][task][second] for m in study.up_to(config["up_to"])]
     largest = study.answers[study.models[-1]][task][second]
-    p = np.stack([confidence.probabilities(energies_of(a)) for a in members])  # (models, n, k)
+    p = np.stack([reliability.probabilities(energies_of(a)) for a in members])  # (models, n, k)
     right = (vote(p, config["way"]) == largest["answer"].to_numpy()).astype(float)
     return {
         "items": len(right),

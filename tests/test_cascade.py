@@ -14,7 +14,9 @@ from scipy.stats import binom
 from sizewise import paths
 from sizewise.data import records
 from sizewise.evaluation import cascade
-from sizewise.stats import calibration
+
+sys.path.insert(0, str(paths.root() / "scripts"))
+import reliability
 
 ROOT = paths.root()
 SEEDS = 200
@@ -178,7 +180,7 @@ def test_a_threshold_flatters_itself_on_the_items_it_was_chosen_on():
     here, elsewhere = [], []
     for seed in range(SEEDS):
         one = drawn(seed, 200)
-        first = calibration.halves(range(200), seed)
+        first = reliability.halves(range(200), seed)
         at = one.part(first).choose(1.0)
         here.append(one.part(first).judge(at, samples=2)["over_large"].value)
         elsewhere.append(one.part(~first).judge(at, samples=2)["over_large"].value)
@@ -256,7 +258,7 @@ def test_specialists_are_found_and_judged_on_other_items(script):
     assert found.groupby("task")["specialist"].first().tolist() == ["left", "right"]
     assert set(found["generalist"]) == {"both"}
     for task, rows in found.groupby("task"):
-        first = calibration.halves(range(400))
+        first = reliability.halves(range(400))
         assert set(rows["item"]) == set(np.flatnonzero(~first))
         given = table[(table["model"] == rows["specialist"].iloc[0]) & (table["task"] == task)]
         expected = given.set_index("item")["right"].loc[rows["item"]]
@@ -285,7 +287,6 @@ def test_a_named_generalist_need_not_be_a_candidate(script):
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location("cascade_script", ROOT / "scripts/cascade.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -486,11 +487,11 @@ def test_rows_without_choices_do_not_make_the_answers_others(script):
 
 def test_a_temperature_leaves_the_order_of_items_only_with_two_choices():
     two = np.array([[0.0, 0.5], [0.0, 2.0], [1.0, 0.0]])
-    orders = [np.argsort(calibration.probabilities(two, t).max(1)).tolist() for t in (0.1, 1, 10)]
+    orders = [np.argsort(reliability.probabilities(two, t).max(1)).tolist() for t in (0.1, 1, 10)]
     assert orders == [orders[0]] * 3
     # one rival close by, or three further off: cold, the close one hurts more; warm, the three
     four = np.array([[0.0, 1.0, 9.0, 9.0], [0.0, 1.5, 1.5, 1.5]])
-    cold, warm = (calibration.probabilities(four, t) for t in (0.2, 2.0))
+    cold, warm = (reliability.probabilities(four, t) for t in (0.2, 2.0))
     assert cold[0].max() < cold[1].max()
     assert warm[0].max() > warm[1].max()
     assert cold.argmax(1).tolist() == warm.argmax(1).tolist() == [0, 0]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 from sizewise import paths
-from sizewise.stats import calibration, paired
+from sizewise.stats import paired
 
 sys.path.insert(0, str(paths.root() / "scripts"))
 import reliability
@@ -198,19 +198,19 @@ def made(seed, items, scale=1.0, choices=4):
     """Energies whose softmax at ``scale`` is the chance of each answer."""
     rng = np.random.default_rng(seed)
     energy = rng.normal(0, 1.5, (items, choices))
-    p = calibration.probabilities(energy, scale)
+    p = reliability.probabilities(energy, scale)
     answer = (rng.random((items, 1)) > p.cumsum(1)).sum(1)
     return energy, np.minimum(answer, choices - 1)
 
 
 def test_energies_of_ragged_choices_are_divided_and_filled():
-    found = calibration.energies([[4.0, 6.0], [3.0, 2.0, 1.0]], [[2, 3], [1, 1, 2]])
+    found = reliability.energies([[4.0, 6.0], [3.0, 2.0, 1.0]], [[2, 3], [1, 1, 2]])
     assert found.tolist() == [[2, 2, math.inf], [3, 2, 0.5]]
-    p = calibration.probabilities(found)
+    p = reliability.probabilities(found)
     assert p[0].tolist() == [0.5, 0.5, 0]
-    assert calibration.margin(p)[0] == 0
+    assert reliability.margin(p)[0] == 0
     with pytest.raises(ValueError, match="differ in their choices"):
-        calibration.energies([[1.0, 2.0]], [[1]])
+        reliability.energies([[1.0, 2.0]], [[1]])
 
 
 def test_calibration_error_and_brier_by_hand():
@@ -228,7 +228,7 @@ def test_the_floor_is_what_a_calibrated_model_has():
     errors, floors = [], []
     for seed in range(30):
         energy, answer = made(seed, 400)
-        p = calibration.probabilities(energy)
+        p = reliability.probabilities(energy)
         errors.append(reliability.calibration_error(p.max(1), p.argmax(1) == answer))
         floors.append(reliability.calibration_floor(p.max(1), samples=100, seed=seed))
     spread = np.std(errors) / math.sqrt(30)
@@ -237,13 +237,13 @@ def test_the_floor_is_what_a_calibrated_model_has():
 
 def test_a_temperature_of_one_half_mends_the_other():
     energy, answer = made(3, 6000, scale=0.25)  # far surer than its softmax says
-    first = calibration.halves(range(6000))
+    first = reliability.halves(range(6000))
     fitted = reliability.temperature(energy[first], answer[first])
     assert fitted == pytest.approx(0.25, rel=0.08)
     rest, told = energy[~first], answer[~first]
     right = rest.argmin(1) == told
-    before = calibration.probabilities(rest).max(1)
-    after = calibration.probabilities(rest, fitted).max(1)
+    before = reliability.probabilities(rest).max(1)
+    after = reliability.probabilities(rest, fitted).max(1)
     assert reliability.calibration_error(before, right) > 0.1
     assert reliability.calibration_error(after, right) < 0.04
     assert reliability.surprise(rest, told, fitted) < reliability.surprise(rest, told)
@@ -251,8 +251,8 @@ def test_a_temperature_of_one_half_mends_the_other():
 
 def test_halves_follow_the_names_and_not_their_order():
     names = [f"q{k}" for k in range(101)]
-    first = dict(zip(names, calibration.halves(names), strict=True))
-    again = dict(zip(names[::-1], calibration.halves(names[::-1]), strict=True))
+    first = dict(zip(names, reliability.halves(names), strict=True))
+    again = dict(zip(names[::-1], reliability.halves(names[::-1]), strict=True))
     assert first == again
     assert sum(first.values()) == 50
-    assert (calibration.halves(names, 1) != list(first.values())).any()
+    assert (reliability.halves(names, 1) != list(first.values())).any()

@@ -1,1 +1,1 @@
-"""Bootstrap, paired differences, calibration."""
+"""Bootstrap, paired differences, sequences of looks."""
