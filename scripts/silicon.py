@@ -38,8 +38,79 @@ IMPOSSIBLE = 0.95  # of the floor: below it no timer is that far off
 SHARE_BELOW = 0.05  # of a group's large balanced rows below the floor: then the group is dropped
 KERNEL_BELOW = 0.25  # of a kernel's groups dropped: then the kernel is
 LONGEST_MESSAGE = 256e6
+LEAST_SHAPE = 256  # n and k of products that are fitted: below it a model has none
+CACHE_FACTOR = 1.5  # attention rows are kept above this many times the L2 cache
+SMALL_CACHE = 5e5  # bytes of keys and values under which a decode attention is all launch
+HOST_LAUNCH = 3e-5  # seconds: a smallest shape above this was timed with the host in it
+GEMM = ("launch", "bandwidth", "peak", "sharpness", "reduction", "waves")
+MOE = ("launch", "bandwidth", "peak", "sharpness", "token")
 ATTENTION = ("launch", "bandwidth")
 PROBLEM = "problem"  # the key under which a result carries what was fitted
+# Where a fit starts, and the least and most that it may find.
+STARTS = {
+    "launch": (5e-6, 5e-7, 5e-4),
+    "bandwidth": (0.8, 0.1, 1.3),
+    "peak": (0.7, 0.02, 1.3),
+    "sharpness": (2.0, 1.0, 8.0),
+    "reduction": (1e-10, 1e-13, 1e-8),
+    "waves": (0.5, 0.01, 1.0),
+    "token": (1e-8, 1e-12, 1e-5),
+    "link": (0.7, 0.01, 1.3),
+}
+STARTS |= {f"peak-{name}": STARTS["peak"] for name in ("16", "8", "4", "weight-only")}
+
+
+def fit(names, seconds_of, measured, *, limit: int = 3000, seed: int = 0) -> dict[str, float]:
+    """The numbers ``names`` that bring ``seconds_of(rows, numbers)`` closest to ``measured``.
+
+    ``seconds_of`` takes an index array and a dict of numbers. Residuals are logarithms under a
+    soft absolute loss, so that a few rows timed wrongly do not steer; at most ``limit`` rows,
+    drawn with ``seed``, are used. Raises ValueError for fewer rows than four times the numbers.
+    """
+    from scipy.optimize import least_squares
+
+    measured = np.asarray(measured, float)
+    if len(measured) < 4 * len(names):
+        raise ValueError(f"{len(measured)} rows are too few to fit {len(names)} numbers")
+    rows = np.arange(len(measured))
+    if len(rows) > limit:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+    start, lower, upper = (np.log([STARTS[name][i] for name in names]) for i in range(3))
+    target = np.log(measured[rows])
+
+    def residuals(logs):
+        numbers = dict(zip(names, np.exp(logs), strict=True))
+        return np.log(seconds_of(rows, numbers)) - target
+
+    best = least_squares(
+        residuals, start, bounds=(lower, upper), loss="soft_l1", f_scale=0.1, max_nfev=200
+    )
+    return {name: float(value) for name, value in zip(names, np.exp(best.x), strict=True)}
+
+
+def errors(predicted, measured) -> dict[str, float]:
+    """Median and 90th percentile of the absolute error, in percent, and the median ratio."""
+    ratio = np.asarray(predicted, float) / np.asarray(measured, float)
+    off = 100 * np.abs(ratio - 1)
+    return {
+        "rows": len(ratio),
+        "error_median": float(np.median(off)),
+        "error_p90": float(np.percentile(off, 90)),
+        "ratio_median": float(np.median(ratio)),
+    }
+
+
+def half(*columns) -> np.ndarray:
+    """True for half of the shapes, the same half on every machine: those that are fitted.
+
+    A multiplicative hash (Knuth, TAOCP 3, section 6.4) of the columns, so that neighbouring sizes
+    fall on both sides.
+    """
+    mixed = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        mixed = (mixed + np.asarray(column).astype(np.uint64) + 1) * np.uint64(2654435761)
+        mixed ^= mixed >> np.uint64(15)
+    return (mixed >> np.uint64(7)) % 2 == 0
 
 
 class Chip(NamedTuple):
@@ -82,7 +153,7 @@ def _result(numbers, problem: Problem, dropped: dict, **more) -> dict:
         dropped = dropped | {"below-floor": len(share)}
     return {
         "numbers": None if impossible else numbers,
-        **kf.errors(problem.seconds_of(np.flatnonzero(tested), numbers), problem.seconds[tested]),
+        **errors(problem.seconds_of(np.flatnonzero(tested), numbers), problem.seconds[tested]),
         "rows_fitted": int(problem.fitted.sum()),
         "dropped": dropped,
         "floor_error_median": float(100 * np.median(np.abs(share[tested] - 1))),
@@ -96,9 +167,7 @@ def _result(numbers, problem: Problem, dropped: dict, **more) -> dict:
 
 def _fitted(problem: Problem, dropped: dict, **more) -> dict:
     rows = np.flatnonzero(problem.fitted)
-    numbers = kf.fit(
-        problem.names, lambda i, x: problem.seconds_of(rows[i], x), problem.seconds[rows]
-    )
+    numbers = fit(problem.names, lambda i, x: problem.seconds_of(rows[i], x), problem.seconds[rows])
     return _result(numbers, problem, dropped, **more)
 
 
@@ -116,22 +185,22 @@ def columns(frame, *names) -> list[np.ndarray]:
 
 
 def timed_from_host(frame) -> bool:
-    """Whether the smallest product took over `kernel_fits.HOST_LAUNCH` seconds."""
+    """Whether the smallest product took over `HOST_LAUNCH` seconds."""
     size = frame["n"] * frame["k"] * frame["m"]
-    return bool(frame["seconds"][size == size.min()].min() > kf.HOST_LAUNCH)
+    return bool(frame["seconds"][size == size.min()].min() > HOST_LAUNCH)
 
 
 def reduce_gemm(frame, format: str, chip: Chip) -> dict:
     """Six numbers for the products of one table in one weight format.
 
-    A table whose smallest shape takes over `kernel_fits.HOST_LAUNCH` seconds, and a format that
+    A table whose smallest shape takes over `HOST_LAUNCH` seconds, and a format that
     the device does not multiply, come back with ``dropped`` alone.
     """
     kind, dropped = kf.KINDS[format], {}
     peak = chip.peaks.get(kind.compute)
     if peak is None:
         return {"dropped": {"no-peak": len(frame)}, "rows": 0}
-    small = (frame["n"] < kf.LEAST_SHAPE) | (frame["k"] < kf.LEAST_SHAPE)
+    small = (frame["n"] < LEAST_SHAPE) | (frame["k"] < LEAST_SHAPE)
     frame = _keep(frame, dropped, "small", small)
     if not len(frame):
         return {"dropped": dropped, "rows": 0}
@@ -143,9 +212,9 @@ def reduce_gemm(frame, format: str, chip: Chip) -> dict:
         return kf.gemm_seconds(m[i], n[i], k[i], kind, chip.bandwidth, peak, chip.units, numbers)
 
     floor = np.maximum(kf.gemm_bytes(m, n, k, kind) / chip.bandwidth, 2 * m * n * k / peak)
-    cached = n * k * kind.weight_bits / 8 < kf.CACHE_FACTOR * chip.cache
+    cached = n * k * kind.weight_bits / 8 < CACHE_FACTOR * chip.cache
     below = {"below_floor_uncached": int(((floor > seconds) & ~cached).sum())}
-    return _fitted(Problem(kf.GEMM, seconds_of, seconds, floor, kf.half(n, k)), dropped, **below)
+    return _fitted(Problem(GEMM, seconds_of, seconds, floor, half(n, k)), dropped, **below)
 
 
 def reduce_attention(frame, cache: str, chip: Chip) -> dict:
@@ -169,15 +238,15 @@ def reduce_attention(frame, cache: str, chip: Chip) -> dict:
         * 2
         * CACHE_BYTES[cache]
     )
-    launch = float(frame["seconds"][moved < kf.SMALL_CACHE].median())
-    warm = moved <= kf.CACHE_FACTOR * chip.cache
+    launch = float(frame["seconds"][moved < SMALL_CACHE].median())
+    warm = moved <= CACHE_FACTOR * chip.cache
     below_all = int((frame["seconds"] < moved / chip.bandwidth).sum())
     considered = len(frame)
     frame, moved = _keep(frame, dropped, "warm-cache", warm), moved[~warm].to_numpy()
     if len(frame) < 20 or not launch > 0:
         return {"dropped": dropped | {"warm-cache": considered}, "rows": 0}
     (seconds,) = columns(frame, "seconds")
-    fitted = kf.half(*columns(frame, "num_heads", "num_key_value_heads", "head_dim"))
+    fitted = half(*columns(frame, "num_heads", "num_key_value_heads", "head_dim"))
     inside = np.maximum(seconds - launch, 0.05 * seconds)[fitted]
     numbers = {
         "launch": launch,
@@ -216,7 +285,7 @@ def reduce_latent(frame, cache: str, chip: Chip) -> dict:
         lambda i, x: kf.latent_seconds(moved[i], flops[i], chip.bandwidth, peak, x),
         seconds,
         moved / chip.bandwidth,
-        kf.half(heads, batch),
+        half(heads, batch),
     )
     return _fitted(problem, dropped)
 
@@ -236,7 +305,7 @@ def reduce_prompt(frame, cache: str, chip: Chip, *, latent: bool = False) -> dic
     flops = batch * heads * length**2 * (key + value)  # half of the square
     moved = batch * length * (heads * (key + value) * 2 + key_heads * (key + value) * 2)
     peak = chip.peaks["bf16"]
-    fitted = kf.half(heads, batch) if latent else kf.half(heads, key_heads, key)
+    fitted = half(heads, batch) if latent else half(heads, key_heads, key)
     problem = Problem(
         ("launch", "bandwidth", "peak"),
         lambda i, x: kf.prompt_seconds(moved[i], flops[i], chip.bandwidth, peak, x),
@@ -329,11 +398,11 @@ def reduce_moe(frame, format: str, chip: Chip) -> dict:
     (seconds,) = columns(skewed, "seconds")
     moved, flops = kf.moe_parts(*parts, kind)
     problem = Problem(
-        kf.MOE,
+        MOE,
         lambda i, x: kf.moe_seconds(*[part[i] for part in parts], kind, chip.bandwidth, peak, x),
         seconds,
         np.maximum(moved / chip.bandwidth, flops / peak),
-        kf.half(*parts[1:]),
+        half(*parts[1:]),
     )
     return _fitted(
         problem, dropped, dropped_groups=bad, balanced_large=large, balanced_large_below=below
@@ -406,7 +475,7 @@ def everywhere(kernel: str, pool: list) -> Iterator[tuple[dict, dict]]:
     def numbers_for(format: str, numbers: dict) -> dict:
         if kernel != "gemm":
             return numbers
-        return {name: numbers[name] for name in kf.GEMM if name != "peak"} | {
+        return {name: numbers[name] for name in GEMM if name != "peak"} | {
             "peak": numbers[CLASSES[format]]
         }
 
@@ -423,10 +492,10 @@ def everywhere(kernel: str, pool: list) -> Iterator[tuple[dict, dict]]:
             [problem.seconds[index] for problem, index in zip(problems, rows, strict=True)]
         )
 
-    numbers = kf.fit(
+    numbers = fit(
         names, lambda _, x: predicted(fitted, x), measured_of(fitted), limit=10**9, seed=SEED
     )
-    errors = kf.errors(predicted(tested, numbers), measured_of(tested))
+    scored = errors(predicted(tested, numbers), measured_of(tested))
     listed = sorted(set(formats)) if kernel == "gemm" else ["any"]
     if kernel == "gemm":
         listed = [name for name in CLASSES if CLASSES[name] in names]
@@ -442,7 +511,7 @@ def everywhere(kernel: str, pool: list) -> Iterator[tuple[dict, dict]]:
             config,
             {
                 "numbers": numbers_for(format, numbers),
-                **errors,
+                **scored,
                 "rows_fitted": sum(map(len, fitted)),
                 "tables": len(pool),
                 "dropped": {},

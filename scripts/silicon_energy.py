@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sizewise.costs import energy, forecast, kernel_fits
+import silicon
+from sizewise.costs import energy, forecast
 from sizewise.data import catalog, records
 from sizewise.experiments import options
 from sizewise.models import config, parameters
@@ -133,7 +134,7 @@ def held_out(rows: pd.DataFrame, predict) -> dict:
     medians, tails = [], []
     for out in itertools.combinations(families, len(families) // 2):
         mask = rows["family"].isin(out)
-        score = kernel_fits.errors(*predict(rows[~mask], rows[mask]))
+        score = silicon.errors(*predict(rows[~mask], rows[mask]))
         medians.append(score["error_median"])
         tails.append(score["error_p90"])
     return {
@@ -169,7 +170,7 @@ def rows_of(rows: pd.DataFrame):
         {"what": "watts"},
         {
             "numbers": numbers,
-            **kernel_fits.errors(predicted_watts(rows, numbers), rows["watts"]),
+            **silicon.errors(predicted_watts(rows, numbers), rows["watts"]),
             **held_out(
                 rows, lambda fitted, out: (predicted_watts(out, fit_watts(fitted)), out["watts"])
             ),
@@ -185,7 +186,7 @@ def rows_of(rows: pd.DataFrame):
     for name, joules in comparisons(rows):
         yield (
             {"what": "energy", "name": name},
-            kernel_fits.errors(joules, rows["joules"])
+            silicon.errors(joules, rows["joules"])
             | {
                 "ratio_low": float((joules / rows["joules"]).quantile(0.1)),
                 "ratio_high": float((joules / rows["joules"]).quantile(0.9)),
@@ -194,7 +195,7 @@ def rows_of(rows: pd.DataFrame):
     for column in ("floor", "grade1", "grade2"):
         yield (
             {"what": "time", "column": column, "host": False},
-            kernel_fits.errors(rows[column], rows["step"])
+            silicon.errors(rows[column], rows["step"])
             | {"below_floor": int((rows["floor"] > rows["step"]).sum())},
         )
         if column == "floor":
@@ -209,7 +210,7 @@ def rows_of(rows: pd.DataFrame):
             {"what": "time", "column": column, "host": True},
             {
                 "numbers": host,
-                **kernel_fits.errors(with_host(rows, rows)[0], rows["step"]),
+                **silicon.errors(with_host(rows, rows)[0], rows["step"]),
                 **held_out(rows, with_host),
             },
         )

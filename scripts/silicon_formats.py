@@ -115,7 +115,7 @@ def product_rows(tables):
 
 
 def _medians(fits: list[dict]) -> dict:
-    return {key: float(np.median([numbers[key] for numbers in fits])) for key in kf.GEMM}
+    return {key: float(np.median([numbers[key] for numbers in fits])) for key in silicon.GEMM}
 
 
 def sign_rows(tables):
@@ -173,7 +173,7 @@ def sign_rows(tables):
                 "right_few_rows": float(right[few].mean()) if few.any() else None,
                 "always_wins": float((speedup > 1).mean()),
                 "cards": len({card for card, name in fits if name == format and card != gpu}),
-                "error_median": kf.errors(plain / rounded, speedup)["error_median"],
+                "error_median": silicon.errors(plain / rounded, speedup)["error_median"],
             },
         )
 

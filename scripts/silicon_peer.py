@@ -16,8 +16,8 @@ from pathlib import Path
 
 import kernel_tables
 import pandas as pd
+import silicon
 import silicon_servings as servings
-from sizewise.costs import kernel_fits
 from sizewise.data import records
 from sizewise.experiments import options
 
@@ -110,7 +110,7 @@ def rows_of(rows: pd.DataFrame):
                 config = {"planner": PLANNER, "what": what, "which": value, "forecast": name}
                 yield (
                     config,
-                    kernel_fits.errors(group[column], group["tpot"])
+                    silicon.errors(group[column], group["tpot"])
                     | {
                         "sampled": len(rows) if what == "all" else None,
                     },

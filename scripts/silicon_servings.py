@@ -22,7 +22,8 @@ from pathlib import Path
 import kernel_tables
 import numpy as np
 import pandas as pd
-from sizewise.costs import forecast, kernel_fits
+import silicon
+from sizewise.costs import forecast
 from sizewise.data import catalog, records
 from sizewise.experiments import options
 from sizewise.models import config, parameters
@@ -283,13 +284,13 @@ def score(rows: pd.DataFrame, grade: int) -> dict:
     length = rows["osl"].to_numpy() * np.where(rows["drawn"], DRAWN, 1.0)
     request = rows["ttft"].to_numpy() + length * measured
     expected = rows[f"prompt{grade}"].to_numpy() + length * predicted
-    return kernel_fits.errors(predicted, measured) | {
+    return silicon.errors(predicted, measured) | {
         "within": {str(percent): float((off <= percent).mean()) for percent in WITHIN},
         "band_low": float(low),
         "band_high": float(high),
-        "decode_error_median": kernel_fits.errors(rows[f"decode{grade}"], measured)["error_median"],
-        "request_error_median": kernel_fits.errors(expected, request)["error_median"],
-        "request_error_p90": kernel_fits.errors(expected, request)["error_p90"],
+        "decode_error_median": silicon.errors(rows[f"decode{grade}"], measured)["error_median"],
+        "request_error_median": silicon.errors(expected, request)["error_median"],
+        "request_error_p90": silicon.errors(expected, request)["error_p90"],
         "floor_error_median": float(100 * np.median(np.abs(share - 1))),
         "floor_share_median": float(np.median(share)),
         "floor_share_low": float(np.percentile(share, SHARES[0])),

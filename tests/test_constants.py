@@ -22,7 +22,8 @@ def test_a_prompt_is_read_with_latents_expanded():
     """DeepSeek-V3 (2024), section 2.1: 128 heads, queries of 128 + 64, values of 128."""
     layer = parameters.describe("deepseek-v3").layers[-1]
     pairs = 1 + 2  # of a query and a key, in a prompt of two tokens
-    assert roofline._attended_by_all(layer, 2) == 2 * 128 * (128 + 64 + 128) * pairs
+    scores = roofline.score_operations(layer.attention, roofline.keys_seen, 2, absorbed=False)
+    assert scores == 2 * 128 * (128 + 64 + 128) * pairs
     # One token after another meets the latents themselves: 512 + 64 to score, 512 to sum.
     assert sum(e.operations for a in layer.attentions for e in a.scores(True)) == (
         2 * 128 * (512 + 64 + 512)

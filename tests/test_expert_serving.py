@@ -70,7 +70,7 @@ def test_parts_of_mixtral_are_what_its_shape_gives_by_hand(mixtral):
 
 @pytest.mark.parametrize("tokens", [1, 7, 300])
 def test_what_a_step_reads_is_what_the_roofline_reads_less_the_rows_looked_up(mixtral, tokens):
-    rows = min(mixtral.model.lookup, tokens * mixtral.hidden)
+    rows = min(mixtral.model.lookup, tokens * mixtral.model.hidden_size)
     expected = roofline.touched_parameters(mixtral.model, tokens) - rows
     assert mixtral.read(tokens) == pytest.approx(expected, rel=1e-12)
 

@@ -63,13 +63,13 @@ class TestFits:
         assert kernel_fits.unfilled(128 * 133, 128, 132) == pytest.approx(2 * 132 / 133)
 
     def test_the_same_half_is_fitted_everywhere(self):
-        half = kernel_fits.half(np.arange(4000), np.full(4000, 7))
+        half = silicon.half(np.arange(4000), np.full(4000, 7))
         assert 0.45 < half.mean() < 0.55
-        assert list(half[:8]) == list(kernel_fits.half(np.arange(8), np.full(8, 7)))
+        assert list(half[:8]) == list(silicon.half(np.arange(8), np.full(8, 7)))
 
     def test_too_few_rows_are_refused(self):
         with pytest.raises(ValueError, match="too few"):
-            kernel_fits.fit(kernel_fits.GEMM, lambda i, x: x, np.ones(10))
+            silicon.fit(silicon.GEMM, lambda i, x: x, np.ones(10))
 
     def test_experts_that_all_are_reached(self):
         kind = kernel_fits.KINDS["bf16"]

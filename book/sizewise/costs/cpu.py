@@ -5,10 +5,11 @@ with its floor. Everything in fp32, which processors without bf16 units do faste
 """
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
+from sizewise import units
 from sizewise.data import catalog
 from sizewise.models import config as configs
 from sizewise.models import parameters
@@ -19,15 +20,10 @@ CEILINGS = ("copy", "read", "multiply")
 REPEATS = 15
 
 
-def seconds(work: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """Sorted wall-clock seconds of ``repeats`` calls, after two that warm up."""
+def seconds(work: Callable[[], object]) -> list[float]:
+    """Sorted wall-clock seconds of `REPEATS` calls, after two that warm up."""
     work(), work()
-    taken = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return sorted(taken)
+    return sorted(timeit.repeat(work, number=1, repeat=REPEATS))
 
 
 def ceiling(of: str) -> float:
@@ -48,7 +44,7 @@ def ceiling(of: str) -> float:
     if of == "multiply":
         square = torch.ones(2048, 2048)
         return 2 * 2048**3 / seconds(lambda: square @ square)[0]
-    raise ValueError(f"unknown ceiling {of!r}; known: {', '.join(CEILINGS)}")
+    raise units.unknown("ceiling", of, CEILINGS)
 
 
 def as_device(rates: dict[str, float]) -> catalog.Device:

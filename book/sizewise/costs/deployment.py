@@ -9,6 +9,7 @@ layers. Expert parallelism gives each rank whole experts. Source: the layouts of
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from itertools import pairwise
 from sizewise.models.architecture import Grouped, Layer, Model, Tensors
 from sizewise.validation import whole
 
-from . import formats, memory
+from . import formats, memory, roofline
 from . import weights as weight_parts
 
 MOST_DEVICES = 1024
@@ -98,13 +99,12 @@ def layout(
     Raises ValueError, with the nearest numbers that work, for heads, layers or experts that do
     not divide, and for parts that do not make up ``devices``.
     """
-    pipeline = whole("pipeline parallel", pipeline, MOST_DEVICES)
-    if tensor is not None:
-        whole("tensor parallel", tensor, MOST_DEVICES)
-    if devices is None:
-        devices = (tensor or 1) * pipeline
-    devices = whole("devices", devices, MOST_DEVICES)
-    if devices % pipeline:
+    whole("pipeline parallel", pipeline, MOST_DEVICES)
+    for name, ranks in (("tensor", tensor), ("expert", expert)):
+        if ranks is not None:
+            whole(f"{name} parallel", ranks, MOST_DEVICES)
+    devices = (tensor or 1) * pipeline if devices is None else devices
+    if whole("devices", devices, MOST_DEVICES) % pipeline:
         raise ValueError(f"{devices} devices do not make {pipeline} equal pipeline stages")
     tensor = tensor or devices // pipeline
     if devices % (tensor * pipeline):
@@ -112,41 +112,33 @@ def layout(
     if pipeline > len(model.layers):
         raise ValueError(f"{pipeline} pipeline stages for {len(model.layers)} layers")
     _check_heads(model, tensor)
-    result = Layout(tensor, pipeline, devices // (tensor * pipeline), expert)
+    stage = devices // pipeline
     if expert is not None:
-        whole("expert parallel", expert, MOST_DEVICES)
         if not model.experts:
             raise ValueError(f"{model.name} has no routed experts to share out")
-        if model.experts % expert:
-            raise ValueError(
-                f"{model.experts} experts do not divide by EP {expert}; "
-                f"{_near(model.experts, expert)} do"
-            )
-        stage = tensor * result.data
+        _check_divides(model.experts, "experts", f"EP {expert}", expert)
         if stage % expert:
             raise ValueError(f"EP {expert} does not divide the {stage} devices of a stage")
-    return result
+    return Layout(tensor, pipeline, stage // tensor, expert)
 
 
 def _check_heads(model: Model, tensor: int) -> None:
-    for layer in set(model.layers):
-        for part in layer.attentions:
-            heads = getattr(part, "query_heads", None) or getattr(part, "heads", None)
-            cached = getattr(part, "kv_heads", None)
-            if heads and heads % tensor:
-                raise ValueError(
-                    f"{heads} attention heads do not divide by TP {tensor}; "
-                    f"{_near(heads, tensor)} do"
-                )
-            if cached and cached % tensor and tensor % cached:
-                raise ValueError(f"{cached} key-value heads do not divide by TP {tensor}")
+    for part in {part for layer, _ in model.distinct_layers for part in layer.attentions}:
+        heads = getattr(part, "query_heads", None) or getattr(part, "heads", None)
+        cached = getattr(part, "kv_heads", None)
+        if heads:
+            _check_divides(heads, "attention heads", f"TP {tensor}", tensor)
+        if cached and cached % tensor and tensor % cached:
+            raise ValueError(f"{cached} key-value heads do not divide by TP {tensor}")
 
 
-def _near(number: int, target: int) -> str:
-    divisors = [n for n in range(1, number + 1) if number % n == 0]
-    below = max(n for n in divisors if n <= target)
-    above = min((n for n in divisors if n >= target), default=below)
-    return " and ".join(str(n) for n in dict.fromkeys((below, above)))
+def _check_divides(number: int, what: str, by: str, ranks: int) -> None:
+    if number % ranks:
+        divisors = [n for n in range(1, number + 1) if number % n == 0]
+        below = max(n for n in divisors if n <= ranks)
+        above = min((n for n in divisors if n >= ranks), default=below)
+        near = " and ".join(str(n) for n in dict.fromkeys((below, above)))
+        raise ValueError(f"{number} {what} do not divide by {by}; {near} do")
 
 
 def plan(
@@ -175,12 +167,11 @@ def plan(
         vocab_size=-(-model.vocab_size // layout.tensor),
     )
     peak = memory.activation_bytes(slim, context, requests)
-    loads = []
+    loads, ranks = [], layout.tensor * layout.data
     for stage, size in enumerate(_stage_weights(model, stored_as, layout)):
         part = _stage_model(model, layout, stage)
         cache = _cache_bytes(part, context, requests, kv)
         host = max(0, min(size, size + cache + peak - room)) if offload else 0
-        ranks = layout.tensor * layout.data
         loads.append(Load(stage, ranks, len(part.layers), size - host, cache, peak, room, host))
     return loads
 
@@ -204,18 +195,18 @@ def _stage_model(model: Model, layout: Layout, stage: int) -> Model:
 
 
 def _divided(layer: Layer, tensor: int) -> Layer:
+    def each(number: int) -> int:
+        return -(-number // tensor)
+
     attention, cross, state = layer.attention, layer.cross, layer.state
     if isinstance(attention, Grouped):
-        attention = replace(
-            attention,
-            query_heads=-(-attention.query_heads // tensor),
-            kv_heads=-(-attention.kv_heads // tensor),
-        )
+        heads, cached = each(attention.query_heads), each(attention.kv_heads)
+        attention = replace(attention, query_heads=heads, kv_heads=cached)
     if cross is not None:
-        cross = replace(cross, kv_heads=-(-cross.kv_heads // tensor))
+        cross = replace(cross, kv_heads=each(cross.kv_heads))
     if state is not None:
         conv, recurrent = (
-            (-(-shape[0] // tensor), *shape[1:]) if shape else ()
+            (each(shape[0]), *shape[1:]) if shape else ()
             for shape in (state.conv_shape, state.recurrent_shape)
         )
         state = replace(state, conv_shape=conv, recurrent_shape=recurrent)
@@ -250,7 +241,7 @@ def _shards(row: Tensors, model: Model, layout: Layout) -> float:
     if row.kind in ("norm", "router", "vision", "other") or WHOLE.search(row.name):
         return 1
     if row.kind == "attention" and KEYS.search(row.name):
-        heads = [getattr(layer.attention, "kv_heads", 0) for layer in model.layers]
+        heads = (getattr(layer.attention, "kv_heads", 0) for layer, _ in model.distinct_layers)
         return min(layout.tensor, max(heads, default=0) or layout.tensor)
     return layout.tensor
 
@@ -273,24 +264,13 @@ def last_holding(holds: Callable[[int], bool], most: int) -> int | None:
 
     None if it is false for 1.
     """
-    if not holds(1):
-        return None
-    low, high = 1, 2
-    while high <= most and holds(high):
-        low, high = high, 2 * high
-    high = min(high, most + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    return bisect_left(range(1, most + 1), True, key=lambda n: not holds(n)) or None
 
 
 def best_format(model: Model, device, layout: Layout, **options) -> str | None:
     """The first format of `LADDER`, from most to fewest bits, that fits; None if none does."""
-    for name in LADDER:
-        if fits(plan(model, device, layout, **(options | {"weights": name}))):
-            return name
-    return None
+    plans = ((n, plan(model, device, layout, **(options | {"weights": n}))) for n in LADDER)
+    return next((name for name, loads in plans if fits(loads)), None)
 
 
 def fewest_devices(model: Model, device, **options) -> tuple[int, Layout] | None:
@@ -323,8 +303,6 @@ def offload_seconds(loads: list[Load], link: float, model: Model, batch: int) ->
 
     Of routed experts the share that the batch reaches is read, dense weights whole.
     """
-    from . import roofline
-
     moved = max(load.host_bytes for load in loads)
     share = 1.0
     if model.experts:

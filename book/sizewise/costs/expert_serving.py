@@ -28,18 +28,17 @@ MAX_BATCH = 1 << 17  # sequences; `compare` looks for no crossing beyond
 class SparseModel:
     """A model with routed experts, as serving sees it. Counts are numbers of parameters.
 
-    ``always`` is what every token is multiplied with: all but the routed experts and the tables
-    that are only looked up. ``model`` is None where no cache is described (an encoder-decoder).
+    ``layers`` are those that have routed experts. ``always`` is what every token is multiplied
+    with: all but the routed experts and the tables that are only looked up.
     """
 
     name: str
     count: parameters.Count
+    model: Model
     experts: int
     used: int  # by one token
-    layers: int  # that have routed experts
+    layers: int
     always: int
-    hidden: int
-    model: Model | None = None
 
     @property
     def total(self) -> int:
@@ -81,32 +80,24 @@ def sparse(model: "str | config.Spec") -> SparseModel:
     if not count.experts or not count.experts_per_token:
         raise ValueError(f"{count.model}: no routed experts, or not said how many a token uses")
     described = parameters.describe(spec)
-    is_decoder = described.kind == "decoder"  # the floors of whole steps are a decoder's
-    looked_up = 0 if count.tied else count.embedding
+    routed = [row for row in count.tensors if row.kind == "routed experts"]
     return SparseModel(
         name=spec.name,
         count=count,
+        model=described,
         experts=count.experts,
         used=min(count.experts_per_token, count.experts),
-        layers=_sparse_layers(count),
-        always=count.total - count.routed - (described.lookup if is_decoder else looked_up),
-        hidden=described.hidden_size,
-        model=described if is_decoder else None,
+        layers=len({(row.name.split(".*.")[0], n) for row in routed for n in row.layers}),
+        always=count.total - count.routed - described.lookup,
     )
 
 
 def catalogue() -> dict[str, SparseModel]:
-    """Every sparse model of the catalogue whose KV cache is described, by name."""
+    """Every sparse decoder of the catalogue, by name."""
     entries = catalog.models().items()
     names = [n for n, entry in entries if entry.counted["total"] != entry.counted.get("active")]
     models = {name: sparse(name) for name in names}
-    return {name: model for name, model in models.items() if model.model is not None}
-
-
-def _sparse_layers(count: parameters.Count) -> int:
-    """Layers that hold routed experts: those over half of an even share of all routed ones."""
-    sizes = [size for stack in count.layers.values() for size in stack]
-    return sum(size > count.routed / len(sizes) / 2 for size in sizes)
+    return {name: model for name, model in models.items() if model.model.kind == "decoder"}
 
 
 def expected_distinct(loads, used: int, tokens: int) -> float:
@@ -177,7 +168,7 @@ def all_to_all_bytes(model: SparseModel, degree: int) -> float:
     is one of the ``degree``, each as likely.
     """
     copies = devices_reached(model, degree) * (degree - 1) / degree
-    return model.layers * copies * model.hidden * (8 + 16) / 8
+    return model.layers * copies * model.model.hidden_size * (8 + 16) / 8
 
 
 def all_to_all_seconds(model: SparseModel, degree: int, batch: int, link: float) -> float:
@@ -225,7 +216,7 @@ def step_seconds(
     its ``context`` tokens of KV cache comes on top, as in `roofline.decode`.
     Raises ValueError for a model that is no decoder.
     """
-    if model.model is None:
+    if model.model.kind != "decoder":
         raise ValueError(f"{model.name}: no decoder, whose steps alone have a floor here")
     batch = np.asarray(batch, float)
     attention = roofline.decode(model.model, device, context, 1, kv=kv, compute=compute).attention

@@ -83,7 +83,7 @@ class Plan:
     experts: str | Format | None = None
     kv: str | Format = "bf16"
     expert: int = 1
-    host: str | tuple[float, float] = "none"
+    host: str = "none"
 
     @property
     def stored(self) -> Stored:
@@ -137,12 +137,6 @@ class Blocks(NamedTuple):
     inner: float  # width of one expert, spread over all layers
 
 
-@cache
-def distinct_layers(model: Model) -> tuple[tuple, ...]:
-    """Each kind of layer with how many there are of it."""
-    return tuple(Counter(model.layers).items())
-
-
 def projections(attention, hidden: int) -> tuple[Matrix, ...]:
     """The matrices around one layer's attention, latents absorbed."""
     match attention:
@@ -167,7 +161,7 @@ def blocks(model: Model) -> Blocks:
     """
     layers, hidden = len(model.layers), model.hidden_size
     counts: Counter[Matrix] = Counter()
-    for layer, count in distinct_layers(model):
+    for layer, count in model.distinct_layers:
         for matrix in projections(layer.attention, hidden):
             counts[matrix] += count
     router = Matrix(model.experts, hidden, "") if model.experts else None
@@ -187,41 +181,17 @@ def blocks(model: Model) -> Blocks:
 # ------------------------------------------------------------------ the fitted numbers
 
 
-class Numbers:
-    """Fitted numbers by kernel and format, with what stands in where a table is missing.
+class Numbers(NamedTuple):
+    """Fitted numbers by (kernel, format): of every device (grade 1), or a GPU's own (2)."""
 
-    A fit is looked up for the GPU and framework, then for the GPU under any framework, then in
-    the global set. The launch of a product is the least that any framework's table of that GPU
-    shows: a server fuses the quantization that some tables time with it.
-    """
-
-    def __init__(self, rows: list[dict], device: str | None, framework: str | None):
-        usable = [row for row in rows if row["numbers"]]
-        self.common = {
-            (row["kernel"], row["format"]): row["numbers"] for row in usable if row["gpu"] == "any"
-        }
-        self.special: dict[tuple[str, str], dict] = {}
-        here = [r for r in usable if r["gpu"] == device and r["error_median"] <= WORST_FIT]
-        # The framework's own tables come last and the newest of them at the end, so they stay.
-        for row in sorted(here, key=lambda r: (r["framework"] == framework, _age(r["version"]))):
-            key, numbers = (row["kernel"], row["format"]), row["numbers"]
-            if row["kernel"] == "gemm":
-                before = self.special.get(key, numbers)["launch"]
-                numbers = numbers | {"launch": min(before, numbers["launch"])}
-            self.special[key] = numbers
-        self.grade = 2 if framework is not None and self.special else 1
-        if self.grade == 1:
-            self.special = {}
+    grade: int
+    fits: dict[tuple[str, str], dict[str, float]]
 
     def fit(self, kernel: str, format: str) -> dict[str, float]:
-        """The numbers of a kernel in a format. Raises ValueError where neither grade has any."""
-        for fits, key in (
-            (self.special, (kernel, format)),
-            (self.common, (kernel, format)),
-            (self.common, (kernel, "any")),
-        ):
-            if key in fits:
-                return fits[key]
+        """The numbers of a kernel in a format. Raises ValueError where there are none."""
+        for key in ((kernel, format), (kernel, "any")):
+            if key in self.fits:
+                return self.fits[key]
         raise ValueError(f"no numbers for {kernel} in {format}")
 
 
@@ -242,11 +212,28 @@ def _recorded(stem: str) -> tuple[dict, ...]:
 def numbers(device: str | None = None, framework: str | None = None) -> Numbers:
     """Grade 1 without a framework; with one, grade 2 where the GPU has tables, else grade 1.
 
+    A fit of grade 2 is that of the GPU and framework, else of the GPU under any framework, else
+    of the one set. The launch of a product is the least that any framework's table of that GPU
+    shows: a server fuses the quantization that some tables time with it.
     Raises ValueError for an unknown framework.
     """
     if framework is not None and framework not in FRAMEWORKS:
         raise units.unknown("framework", framework, FRAMEWORKS)
-    return Numbers(list(_recorded("silicon")), device, framework)
+    usable = [row for row in _recorded("silicon") if row["numbers"]]
+    common = {
+        (row["kernel"], row["format"]): row["numbers"] for row in usable if row["gpu"] == "any"
+    }
+    special: dict[tuple[str, str], dict] = {}
+    here = [
+        r for r in usable if framework and r["gpu"] == device and r["error_median"] <= WORST_FIT
+    ]
+    # The framework's own tables come last and the newest of them at the end, so they stay.
+    for row in sorted(here, key=lambda r: (r["framework"] == framework, _age(r["version"]))):
+        key, fit = (row["kernel"], row["format"]), row["numbers"]
+        if row["kernel"] == "gemm":
+            fit = fit | {"launch": min(special.get(key, fit)["launch"], fit["launch"])}
+        special[key] = fit
+    return Numbers(2 if special else 1, common | special)
 
 
 # ------------------------------------------------------------------ seconds
@@ -286,13 +273,11 @@ def step_parts(
         "collectives": 0.0,
     }
     small = shape.layers * SMALL_DENSE + SMALL_END
-    for layer, count in distinct_layers(model):
-        if layer.attention:
-            seconds = _attention(
-                layer.attention, device, plan, numbers, tokens, int(context), prompt
-            )
+    for layer, count in model.distinct_layers:
+        if own := layer.attention:
+            seconds = _attention(own, device, plan, numbers, tokens, int(context), prompt)
             parts["attention"] += count * seconds
-            small += count * SMALL_LATENT * isinstance(layer.attention, Latent)
+            small += count * SMALL_LATENT * isinstance(own, Latent)
         if layer.state:
             passes = tokens / STATE_CHUNK if prompt else tokens
             moved = 2 * memory.state_bits(layer, cache_format(plan.kv)) / 8 * passes / gpus
@@ -353,10 +338,7 @@ def _attention(attention, device, plan: Plan, numbers: Numbers, tokens, context,
     name = "latent" if heads is None else "attention"
     rate = peak(device, kf.KINDS["bf16"])
     if prompt:
-        flops = sum(
-            score.operations * roofline.keys_seen(prompt, score.limit, score.stride)
-            for score in attention.scores(False)
-        )
+        flops = roofline.score_operations(attention, roofline.keys_seen, prompt, absorbed=False)
         moved = prompt * prompt_width(attention)
         fit = numbers.fit(f"prompt-{name}", "bf16")
         return kf.prompt_seconds(moved / gpus, flops / gpus, device.bandwidth, rate, fit)
@@ -366,10 +348,7 @@ def _attention(attention, device, plan: Plan, numbers: Numbers, tokens, context,
     fit = numbers.fit(f"{name}-decode", "fp8" if format.bits <= 8 else "bf16")
     if heads is not None:
         return kf.attention_seconds(moved, device.bandwidth, fit)
-    flops = tokens * sum(
-        score.operations * min(context // score.stride, score.limit or context)
-        for score in attention.scores(True)
-    )
+    flops = tokens * roofline.score_operations(attention, roofline.keys_met, context)
     return kf.latent_seconds(moved, flops / gpus, device.bandwidth, rate, fit)
 
 
@@ -400,15 +379,12 @@ def tpot_seconds(
 
 
 @cache
-def host_seconds(host: str | tuple[float, float], grade: int) -> tuple[float, float]:
+def host_seconds(host: str, grade: int) -> tuple[float, float]:
     """Seconds of the host in a step, and more for each sequence.
 
     "synchronous": sampling, detokenizing and streaming between steps, as fitted on ML.ENERGY's
-    vLLM; it belongs to the stack, not to the model. A pair is taken as it is.
-    Raises ValueError for another name.
+    vLLM; it belongs to the stack, not to the model. Raises ValueError for another name.
     """
-    if not isinstance(host, str):
-        return host
     if host not in HOSTS:
         raise units.unknown("host", host, HOSTS)
     if host == "none":

@@ -188,20 +188,18 @@ _LEFT_ALONE = (
 )
 
 
-def stored(fields: dict[str, Any]) -> Stored | None:
-    """What ``quantization_config`` says of the stored weights; None for plain ones.
+def stored(fields: dict[str, Any] | None) -> Stored:
+    """What a configuration says of the stored weights: `config.quantization`; else bf16.
 
     Raises ValueError for a method that is not known here, or one whose fields make no sense: a
     silent default would be wrong by up to a factor of four.
     """
-    text = fields.get("text_config")
-    inner = text.get("quantization_config") if isinstance(text, dict) else None
-    config = fields.get("quantization_config") or inner
-    config = config or fields.get("compression_config")
+    fields = fields or {}
+    config = fields.get("quantization_config") or fields.get("compression_config")
     if not config and isinstance(fields.get("quantization"), dict):  # as MLX writes it
         config = {"quant_method": "mlx", **fields["quantization"]}
     if not isinstance(config, dict) or not config:
-        return None
+        return Stored(WEIGHTS["bf16"])
     method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
     if not method and (config.get("load_in_4bit") or config.get("load_in_8bit")):
         method = "bitsandbytes"

@@ -83,24 +83,13 @@ def weights_bytes(
 
 
 def kv_cache_bytes(
-    model: Model,
-    context: int,
-    batch: int = 1,
-    format: str | Format = "bf16",
-    *,
-    absorbed: bool = True,
-    windows: bool = True,
+    model: Model, context: int, batch: int = 1, format: str | Format = "bf16", **reading: bool
 ) -> int:
     """Bytes of keys, values and states held for ``batch`` sequences of ``context`` tokens.
 
-    A windowed layer holds at most its window; a latent layer its compressed vector and rotary
-    key (or, with ``absorbed=False``, the keys and values of every head); a state-space layer its
-    state whatever the context; a layer that shares another's keys and values nothing.
-    ``windows=False`` gives what a calculator that ignores windows would say.
-    Raises ValueError if context or batch is no whole number from 1 to 1e12, and for an unknown
-    format.
+    ``reading`` and what is refused are as in `kv_cache_by_layer`.
     """
-    return sum(kv_cache_by_layer(model, context, batch, format, absorbed=absorbed, windows=windows))
+    return sum(kv_cache_by_layer(model, context, batch, format, **reading))
 
 
 def kv_cache_by_layer(
@@ -112,7 +101,15 @@ def kv_cache_by_layer(
     absorbed: bool = True,
     windows: bool = True,
 ) -> list[int]:
-    """`kv_cache_bytes`, layer by layer."""
+    """The same, layer by layer.
+
+    A windowed layer holds at most its window; a latent layer its compressed vector and rotary
+    key (or, with ``absorbed=False``, the keys and values of every head); a state-space layer its
+    state whatever the context; a layer that shares another's keys and values nothing.
+    ``windows=False`` gives what a calculator that ignores windows would say.
+    Raises ValueError if context or batch is no whole number from 1 to 1e12, and for an unknown
+    format.
+    """
     context, batch = whole("context", context), whole("batch", batch)
     form, memo = cache_format(format), {}
     for layer in set(model.layers):
@@ -131,12 +128,10 @@ def layer_bytes(batch: int, bits: float) -> int:
 
 def kv_bytes_per_token(model: Model, format: str = "bf16") -> float:
     """Bytes that one more token adds to one sequence's cache, once every window is full."""
-    form = cache_format(format)
-    bits = 0.0
-    for attention in (part for layer in model.layers for part in layer.attentions):
-        for span in attention.stored():
-            if span.limit is None:
-                bits += span.vectors * (span.width * form.bits + form.per_row) / span.stride
+    form, bits = cache_format(format), 0.0
+    for span in (span for part in model.attentions for span in part.stored()):
+        if span.limit is None:
+            bits += span.vectors * (span.width * form.bits + form.per_row) / span.stride
     return bits / 8
 
 
@@ -171,18 +166,15 @@ def total_memory(
     ``weights=None`` takes the format that the checkpoint's own configuration states. ``device``
     has ``name`` and ``memory_bytes``; ``usable`` is the share of its memory that is free for this
     (default: `share_of`). ``devices`` divides the bytes evenly and so is a lower bound;
-    `deployment.plan` says what each device really holds. ``kept`` parameters stay in bf16 where a
-    model's tensors are not known.
+    `deployment.plan` says what each device really holds. ``kept`` is as in `weights_bytes`.
     Raises ValueError for what the parts refuse, and for a ``usable`` outside (0, 1].
     """
     usable = share_of(device, usable)
     scheme = weight_parts.scheme(model, weights)
-    parts = tuple(weight_parts.parts(model, scheme)) if model.inventory else ()
-    weight_bytes = sum(part.bytes for part in parts)
-    weight_bytes = weight_bytes or weights_bytes(stated(model, "total"), scheme.format, kept=kept)
+    weight_bytes = weights_bytes(model, scheme, kept=kept)
+    peak = activation_bytes(model, context, batch)
     kv_bytes = kv_cache_bytes(model, context, batch, kv)
     states = sum(state_bits(layer, cache_format(kv)) for layer in model.layers)
-    peak = activation_bytes(model, context, batch)
     total = weight_bytes + kv_bytes + peak
     devices = None if device is None else least_devices(total, device.memory_bytes, usable)
     return Total(
@@ -200,7 +192,7 @@ def total_memory(
         fits=None if devices is None else devices == 1,
         assumptions=(*assumed(model, weights, usable), EVENLY),
         warnings=tuple(warnings(model, context)),
-        parts=parts,
+        parts=tuple(weight_parts.parts(model, scheme)) if model.inventory else (),
         usable=usable,
         state_bytes=math.ceil(batch * states / 8),
         mtp_bytes=weight_parts.mtp_bytes(model, scheme),
@@ -231,9 +223,7 @@ def assumed(model: Model, weights, usable: float) -> list[str]:
         "and an engine's own buffers": True,
         f"activations at their peak: at most {IN_FLIGHT:,} prompt tokens in flight": True,
         "one latent a token is cached; an engine without it, which is the engine's choice, caches "
-        "the keys and values of every head": any(
-            isinstance(layer.attention, Latent) for layer in model.layers
-        ),
+        "the keys and values of every head": any(isinstance(p, Latent) for p in model.attentions),
         "an encoder: nothing is cached": model.kind == "encoder",
         "an encoder-decoder: the context is that of each of its parts": (
             model.kind == "encoder-decoder"
@@ -246,10 +236,9 @@ def assumed(model: Model, weights, usable: float) -> list[str]:
 
 def warnings(model: Model, context: int) -> list[str]:
     """What makes an answer one about a model that nobody can run so, one line each."""
-    if model.max_context and context > model.max_context:
-        return [
-            f"{context:,} tokens are beyond the model's longest context of {model.max_context:,}"
-        ]
+    longest = model.max_context
+    if longest and context > longest:
+        return [f"{context:,} tokens are beyond the model's longest context of {longest:,}"]
     return []
 
 

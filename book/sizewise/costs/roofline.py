@@ -8,6 +8,7 @@ slower of memory and arithmetic counts; the phases follow one another (Austin et
 "How to Scale Your Model", the chapter on inference).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -92,28 +93,30 @@ def decode(
     *,
     weights: "str | Format | weight_parts.Stored | None" = "bf16",
     kv: str = "bf16",
-    compute: str = "bf16",
-    devices: int = 1,
     absorbed: bool = True,
-    price=None,
+    **means,
 ) -> Floor:
     """The floor for one new token in each of ``batch`` sequences of ``context`` tokens.
 
     Read: the weights (of routed experts the expected number that the batch touches) and every
-    sequence's cache; a recurrent state is read and written. ``compute`` is the format in which
-    products run, ``price`` dollars for a device and hour, a number or (low, high).
+    sequence's cache; a recurrent state is read and written. ``means`` are ``devices`` (1), the
+    format in which products run (``compute``, bf16) and the ``price``: dollars for a device and
+    hour, a number or (low, high).
     Raises ValueError for sizes that are no whole numbers above 0, unknown formats, and a model
     that states no parameter counts.
     """
     context, batch = whole("context", context), whole("batch", batch)
-    attended = sum(_attended(layer, context, absorbed) for layer in model.layers)
     return _floor(
         "decode",
-        (model, device, devices, compute, price),
+        (model, device),
         (context, batch, batch),
         (touched_bytes(model, batch, weights), real(2 * _multiplied(model) * batch)),
-        (kv_read_bytes(model, context, batch, kv, absorbed=absorbed), real(batch * attended)),
-        [f"weights in {weight_parts.scheme(model, weights).name}, cache in {kv}"],
+        (
+            kv_read_bytes(model, context, batch, kv, absorbed=absorbed),
+            real(batch * _work(model, keys_met, context, absorbed, tokens=1)),
+        ),
+        (weights, kv),
+        **means,
     )
 
 
@@ -125,32 +128,28 @@ def prefill(
     *,
     weights: "str | Format | weight_parts.Stored | None" = "bf16",
     kv: str = "bf16",
-    compute: str = "bf16",
-    devices: int = 1,
-    price=None,
+    **means,
 ) -> Floor:
     """The floor for reading ``batch`` prompts of ``context`` tokens at once.
 
     Each weight is read once and the cache written once; activations stay on the chip. The causal
     mask and windows are made use of: a query meets only the keys that it may see. Latent layers
     attend with keys and values expanded for every head, which takes fewer operations here.
+    ``means`` are those of `decode`.
     """
     context, batch = whole("context", context), whole("batch", batch)
-    tokens = batch * context
-    read, multiplied = touched_bytes(model, tokens, weights), _multiplied(model)
+    tokens, multiplied = batch * context, _multiplied(model)
     heads = min(multiplied, model.vocab_size * model.hidden_size)  # scores the last token only
     products = 2 * ((multiplied - heads) * tokens + heads * batch)
-    scores = sum(_attended_by_all(layer, context) for layer in model.layers)
+    scores = _work(model, keys_seen, context, absorbed=False, tokens=context)
     return _floor(
         "prefill",
-        (model, device, devices, compute, price),
+        (model, device),
         (context, batch, tokens),
-        (read, float(products)),
+        (touched_bytes(model, tokens, weights), float(products)),
         (float(kv_cache_bytes(model, context, batch, kv)), float(batch * scores)),
-        [
-            f"weights in {weight_parts.scheme(model, weights).name}, cache in {kv}",
-            "the causal mask halves attention",
-        ],
+        (weights, kv),
+        **means,
     )
 
 
@@ -252,11 +251,11 @@ def kv_read_bytes(
     state is read and written back.
     """
     context, batch = whole("context", context), whole("batch", batch)
-    form, memo = cache_format(format), {}
-    for layer in set(model.layers):
+    form, bits = cache_format(format), 0.0
+    for layer, count in model.distinct_layers:
         spans = [span for part in layer.attentions for span in part.read(absorbed)]
-        memo[layer] = spans_bits(spans, context, form) + 2 * state_bits(layer, form)
-    return batch * sum(memo[layer] for layer in model.layers) / 8
+        bits += count * (spans_bits(spans, context, form) + 2 * state_bits(layer, form))
+    return batch * bits / 8
 
 
 def ridge(device) -> float:
@@ -295,22 +294,18 @@ def full_read_seconds(device) -> float:
     return device.memory_bytes / device.bandwidth
 
 
-def _attended(layer, context: int, absorbed: bool) -> float:
-    """Operations of attention and state for one token that sees ``context`` tokens."""
-    work = 0.0
-    scores = [entry for part in layer.attentions for entry in part.scores(absorbed)]
-    for operations, limit, stride in scores:
-        keys = context // stride
-        work += operations * (keys if limit is None else least(keys, limit))
-    return work + _state_operations(layer)
+def score_operations(attention, keys: Callable, context: int, absorbed: bool = True) -> float:
+    """Operations of one layer's attention at ``context`` tokens.
+
+    ``keys`` says how many keys are met: `keys_met` by one token, `keys_seen` by those of a prompt.
+    """
+    return sum(e.operations * keys(context, e.limit, e.stride) for e in attention.scores(absorbed))
 
 
-def _attended_by_all(layer, context: int) -> float:
-    """The same, summed over the tokens of a prompt, with latents expanded."""
-    work = 0.0
-    for operations, limit, stride in [e for part in layer.attentions for e in part.scores(False)]:
-        work += operations * keys_seen(context, limit, stride)
-    return work + context * _state_operations(layer)
+def keys_met(context: int, limit: int | None = None, stride: int = 1) -> int:
+    """min(context // stride, limit)."""
+    keys = context // stride
+    return keys if limit is None else least(keys, limit)
 
 
 def keys_seen(context: int, limit: int | None = None, stride: int = 1) -> int:
@@ -322,10 +317,16 @@ def keys_seen(context: int, limit: int | None = None, stride: int = 1) -> int:
     return stride * entries * (entries - 1) // 2 + rest * entries
 
 
-def _state_operations(layer) -> float:
-    if layer.state is None:
-        return 0
-    return 2 * layer.state.conv_values + STATE_OPERATIONS * layer.state.recurrent_values
+def _work(model: Model, keys: Callable, context: int, absorbed: bool, tokens: int) -> float:
+    """Operations of attention over ``keys``, and of states at each of ``tokens`` tokens."""
+    work: float = 0
+    for layer, count in model.distinct_layers:
+        for part in layer.attentions:
+            work += count * score_operations(part, keys, context, absorbed)
+        if state := layer.state:
+            each = 2 * state.conv_values + STATE_OPERATIONS * state.recurrent_values
+            work += count * tokens * each
+    return work
 
 
 def _multiplied(model: Model) -> int:
@@ -335,16 +336,22 @@ def _multiplied(model: Model) -> int:
 
 def _floor(
     step: str,
-    question,
+    pair: tuple,
     sizes: tuple[int, int, int],
     products: tuple[float, float],
     attended: tuple[float, float],
-    notes: list[str],
+    formats: tuple,
+    *,
+    compute: str = "bf16",
+    devices: int = 1,
+    price=None,
 ) -> Floor:
     """The floor of a step whose two phases take these (bytes, operations)."""
-    model, device, devices, compute, price = question
-    context, batch, tokens = sizes
+    (model, device), (context, batch, tokens), (form, kv) = pair, sizes, formats
     devices, peak = whole("devices", devices), peak_operations(device, compute)
+    notes = [f"weights in {weight_parts.scheme(model, form).name}, cache in {kv}"]
+    if step == "prefill":
+        notes.append("the causal mask halves attention")
     if model.experts:
         notes.append("tokens choose experts uniformly and independently")
     notes += [
@@ -354,8 +361,7 @@ def _floor(
         if peak
         else f"arithmetic ignored: {device.name} states no {compute} peak",
     ]
-    weights = phase(*products, device, compute, devices)
-    attention = phase(*attended, device, compute, devices)
+    weights, attention = (phase(*p, device, compute, devices) for p in (products, attended))
     seconds = weights.seconds + attention.seconds
     joules = dollars = None
     if device.tdp_watts:
@@ -364,6 +370,5 @@ def _floor(
     if price is not None:
         dollars = Range.of(price, "price") * hours_per_million(devices, seconds, tokens)
         notes.append("every device is paid for while it works, not while it waits")
-    names = (model.name, device.name, devices)
-    phases = (weights, attention)
-    return Floor(step, *names, context, batch, tokens, *phases, joules, dollars, tuple(notes))
+    names = (model.name, device.name, devices, context, batch, tokens)
+    return Floor(step, *names, weights, attention, joules, dollars, tuple(notes))

@@ -12,6 +12,8 @@ from sizewise import units
 from sizewise.models.architecture import Latent, Model
 from sizewise.validation import positive, whole
 
+from . import weights as weight_parts
+
 
 @dataclass(frozen=True)
 class Range:
@@ -43,10 +45,9 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """Bytes a parameter: the weights used in the step, gradients, and what the optimizer keeps."""
+class State:
+    """Bytes of the weights used in a step, of gradients, and of what the optimizer keeps."""
 
-    name: str
     weights: float
     gradients: float
     optimizer: float
@@ -57,32 +58,17 @@ class Optimizer:
         return self.weights + self.gradients + self.optimizer
 
 
-_OPTIMIZERS = (
-    Optimizer("adam-fp32", 4, 4, 4 + 4, "everything fp32, as torch.optim.Adam keeps it"),
-    Optimizer("adam-mixed", 2, 2, 4 + 4 + 4, "16-bit, fp32 master and moments: ZeRO, section 3.1"),
-    Optimizer("adam-bf16", 2, 2, 2 + 2, "everything bf16, no master weights"),
-    Optimizer(
-        "adam-8bit",
+OPTIMIZERS = {  # bytes a parameter
+    "adam-fp32": State(4, 4, 4 + 4, "everything fp32, as torch.optim.Adam keeps it"),
+    "adam-mixed": State(2, 2, 4 + 4 + 4, "16-bit, fp32 master and moments: ZeRO, section 3.1"),
+    "adam-bf16": State(2, 2, 2 + 2, "everything bf16, no master weights"),
+    "adam-8bit": State(
         2,
         2,
         4 + 2 * (1 + 4 / 256),
         "fp32 master, 8-bit moments, fp32 scale for 256 as in bitsandbytes (Dettmers et al. 2022)",
     ),
-)
-OPTIMIZERS = {entry.name: entry for entry in _OPTIMIZERS}
-
-
-@dataclass(frozen=True)
-class State:
-    """Bytes on one device for weights, gradients and optimizer."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer
+}
 
 
 def state_bytes(
@@ -98,18 +84,18 @@ def state_bytes(
     parameters, data = whole("parameters", parameters, 10**18), whole("data parallel", data)
     if stage not in (0, 1, 2, 3):
         raise ValueError(f"ZeRO has stages 0 to 3, got {stage!r}")
-    if optimizer not in OPTIMIZERS:
-        raise units.unknown("optimizer", optimizer, OPTIMIZERS)
-    state = OPTIMIZERS[optimizer]
-
-    def share(bytes_each: float, sharded: bool) -> int:
-        return math.ceil(math.ceil(parameters / (data if sharded else 1)) * bytes_each)
-
+    each, part = _optimizer(optimizer), math.ceil(parameters / data)
     return State(
-        weights=share(state.weights, stage >= 3),
-        gradients=share(state.gradients, stage >= 2),
-        optimizer=share(state.optimizer, stage >= 1),
+        weights=math.ceil((part if stage >= 3 else parameters) * each.weights),
+        gradients=math.ceil((part if stage >= 2 else parameters) * each.gradients),
+        optimizer=math.ceil((part if stage >= 1 else parameters) * each.optimizer),
     )
+
+
+def _optimizer(name: str) -> State:
+    if name not in OPTIMIZERS:
+        raise units.unknown("optimizer", name, OPTIMIZERS)
+    return OPTIMIZERS[name]
 
 
 def training_operations(active: float, tokens: float) -> float:
@@ -227,7 +213,7 @@ class FineTuning:
 
 METHODS = ("full", "lora", "qlora")
 # Bytes a value of LoRA's matrices: fp32, as peft keeps them, with gradient and two moments.
-LORA = Optimizer("adam-fp32", 4, 4, 8)
+LORA = State(4, 4, 8)
 
 
 def fine_tuning(
@@ -249,19 +235,15 @@ def fine_tuning(
     Raises ValueError for an unknown method or optimizer, a model whose tensors are not known, and
     sizes that are no whole numbers above 0.
     """
-    from . import weights as weight_parts
-
     if method not in METHODS:
         raise units.unknown("method", method, METHODS)
-    if optimizer not in OPTIMIZERS:
-        raise units.unknown("optimizer", optimizer, OPTIMIZERS)
+    states = _optimizer(optimizer)
     if not model.inventory:
         raise ValueError(f"{model.name}: its tensors are not known")
     rank, total = whole("rank", rank), sum(row.parameters for row in model.inventory)
     if method == "full":
-        states, trained = OPTIMIZERS[optimizer], total
-        stored, adapters = math.ceil(total * states.weights), 0
-        notes = [f"{states.name}: {states.note}"]
+        trained, stored, adapters = total, math.ceil(total * states.weights), 0
+        notes = [f"{optimizer}: {states.note}"]
     else:
         states, trained = LORA, lora_parameters(model, rank)
         name = "nf4-dq" if method == "qlora" else "bf16"
@@ -272,11 +254,11 @@ def fine_tuning(
             "adapters, their gradients and Adam's moments in fp32",
         ]
     saved = saved_activation_bytes(model, sequence, batch, checkpointing=checkpointing)
-    notes.append(
-        "activations recomputed layer by layer" if checkpointing else "activations all kept"
-    )
-    notes.append("activations in bf16 as transformers' Llama keeps them, fp32 logits and loss")
-    notes.append("without buffers of the allocator and of communication")
+    notes += [
+        f"activations {'recomputed layer by layer' if checkpointing else 'all kept'}",
+        "activations in bf16 as transformers' Llama keeps them, fp32 logits and loss",
+        "without buffers of the allocator and of communication",
+    ]
     return FineTuning(
         model=model.name,
         method=method,
@@ -308,8 +290,7 @@ def saved_activation_bytes(
     up, product), and a fp32 sum for each head. With ``checkpointing`` only each layer's input in
     bf16, and one layer whole. The tests hold it against what torch's autograd keeps.
     """
-    tokens = whole("sequence", sequence) * whole("batch", batch)
-    layers = []
+    tokens, layers = whole("sequence", sequence) * whole("batch", batch), []
     for layer in model.layers:
         size = 16 * model.hidden_size + 8 * model.mlp_width + 8
         for part in layer.attentions:
@@ -317,9 +298,9 @@ def saved_activation_bytes(
                 heads, width = part.heads, part.key_dim + part.rope_dim
             else:
                 heads, width = part.query_heads, part.head_dim
-            cached = getattr(part, "kv_heads", heads)
-            size += 4 * heads * width + 4 * cached * width + 4 * heads
+            size += 4 * (heads + getattr(part, "kv_heads", heads)) * width + 4 * heads
         layers.append(size)
-    inputs = 2 * model.hidden_size * len(layers)
-    saved = inputs + max(layers) if checkpointing else sum(layers)
+    saved = sum(layers)
+    if checkpointing:
+        saved = 2 * model.hidden_size * len(layers) + max(layers)
     return tokens * (saved + 8 * model.hidden_size + 4 * model.vocab_size)

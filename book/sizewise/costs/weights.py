@@ -50,7 +50,7 @@ def scheme(model: Model, format: "str | Format | Stored | None") -> Stored:
     if model.stored:  # the checkpoint itself is here: its own bytes
         size = sum(size for _, _, size in model.stored)
         return Stored(Format(AS_STORED, 8 * size / (model.total or 1), keeps=frozenset({"-"})))
-    return formats.stored(model.quantization or {}) or Stored(WEIGHTS["bf16"])
+    return formats.stored(model.quantization)
 
 
 def parts(model: Model, format: "str | Format | Stored | None" = None) -> list[Part]:
@@ -85,7 +85,7 @@ def mtp_bytes(model: Model, format: "str | Format | Stored | None" = None) -> in
     if not model.mtp or not model.inventory:
         return 2 * model.mtp
     if stored_as.format.name == AS_STORED:  # whatever is stored is in the model's own bytes
-        stored_as = formats.stored(model.quantization or {}) or Stored(WEIGHTS["bf16"])
+        stored_as = formats.stored(model.quantization)
     here = [
         (row, n, size)
         for row, n, _, size in assigned(model, stored_as)

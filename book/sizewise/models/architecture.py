@@ -11,8 +11,10 @@ tokens (stride).
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -129,32 +131,31 @@ class Compressed:
 
     def stored(self, absorbed: bool = True) -> tuple[Span, ...]:
         spans = [Span(1, self.head_dim, self.window)]
-        if not self.rate:
-            return tuple(spans)
-        series = 2 if self.overlap else 1
-        for width in filter(None, (self.head_dim, self.index_dim)):
-            spans.append(Span(1, width, None, self.rate))
-            spans.append(Span(2 * series, width, self.rate - 1))
-            if self.overlap:
-                spans.append(Span(2 * self.rate, width, 1, self.rate))
+        if self.rate:
+            series = 2 if self.overlap else 1
+            for width in filter(None, (self.head_dim, self.index_dim)):
+                spans.append(Span(1, width, None, self.rate))
+                spans.append(Span(2 * series, width, self.rate - 1))
+                if self.overlap:
+                    spans.append(Span(2 * self.rate, width, 1, self.rate))
         return tuple(spans)
 
     def read(self, absorbed: bool = True) -> tuple[Span, ...]:
-        window = (Span(1, self.head_dim, self.window),)
-        if not self.rate:
-            return window
-        entries = (Span(1, self.head_dim, self.index_topk, self.rate),)
-        index = (Span(1, self.index_dim, None, self.rate),) if self.index_dim else ()
-        return window + entries + index
+        spans = [Span(1, self.head_dim, self.window)]
+        if self.rate:
+            spans.append(Span(1, self.head_dim, self.index_topk, self.rate))
+        if self.rate and self.index_dim:
+            spans.append(Span(1, self.index_dim, None, self.rate))
+        return tuple(spans)
 
     def scores(self, absorbed: bool = True) -> tuple[Scores, ...]:
         score = 4 * self.query_heads * self.head_dim
-        window = (Scores(score, self.window),)
-        if not self.rate:
-            return window
-        entries = (Scores(score, self.index_topk, self.rate),)
-        index = Scores(2 * self.index_heads * self.index_dim, None, self.rate)
-        return window + entries + ((index,) if self.index_dim else ())
+        scores = [Scores(score, self.window)]
+        if self.rate:
+            scores.append(Scores(score, self.index_topk, self.rate))
+        if self.rate and self.index_dim:
+            scores.append(Scores(2 * self.index_heads * self.index_dim, None, self.rate))
+        return tuple(scores)
 
 
 @dataclass(frozen=True)
@@ -194,19 +195,18 @@ class Cross:
     positions: int | None = None
 
     def stored(self, absorbed: bool = True) -> tuple[Span, ...]:
-        if self.positions is None:
-            return (Span(2 * self.kv_heads, self.head_dim),)
-        # One entry of all positions, there from the first token on.
-        return (Span(2 * self.kv_heads * self.positions, self.head_dim, 1),)
-
-    def read(self, absorbed: bool = True) -> tuple[Span, ...]:
-        return self.stored(absorbed)
+        return (Span(2 * self.kv_heads * (self.positions or 1), self.head_dim, self._limit),)
 
     def scores(self, absorbed: bool = True) -> tuple[Scores, ...]:
-        score = 4 * self.query_heads * self.head_dim
-        if self.positions is None:
-            return (Scores(score),)
-        return (Scores(score * self.positions, 1),)
+        score = 4 * self.query_heads * self.head_dim * (self.positions or 1)
+        return (Scores(score, self._limit),)
+
+    read = stored
+
+    @property
+    def _limit(self) -> int | None:
+        """One entry of all positions, where they are fixed: there from the first token on."""
+        return 1 if self.positions else None
 
 
 Attention = Grouped | Latent | Compressed | Cross
@@ -309,6 +309,16 @@ class Model:
     def __hash__(self) -> int:  # cheap, since plans look models up in caches
         return hash((self.name, self.total, self.active, len(self.layers), self.vocab_size))
 
+    @cached_property
+    def distinct_layers(self) -> tuple[tuple[Layer, int], ...]:
+        """Each kind of layer with how many there are of it."""
+        return tuple(Counter(self.layers).items())
+
+    @property
+    def attentions(self) -> Iterator[Attention]:
+        """Every layer's attentions in turn."""
+        return (part for layer in self.layers for part in layer.attentions)
+
     @property
     def expert_choice(self) -> tuple[int, int]:
         """Routed experts of a layer and how many a token uses; one of one in a dense model.
@@ -347,7 +357,13 @@ def to_json(model: Model) -> dict[str, Any]:
     }
     return plain | {
         "layer_kinds": [
-            {name: _plain(part) for name, part in vars(layer).items() if part} for layer in distinct
+            {
+                # An attention says which kind it is; a state needs not.
+                name: asdict(part) | ({"is": type(part).__name__} if name != "state" else {})
+                for name, part in vars(layer).items()
+                if part
+            }
+            for layer in distinct
         ],
         # [which of them, how many in a row]
         "layers": [
@@ -378,21 +394,14 @@ def from_json(plain: dict[str, Any]) -> Model:
     return Model(layers=layers, tensors=tensors, **others)
 
 
-def _plain(part: Attention | StateSpace) -> dict[str, Any]:
-    """An attention says which kind it is; a state needs not."""
-    kind = {} if isinstance(part, StateSpace) else {"is": type(part).__name__}
-    return asdict(part) | kind
-
-
 def _part(plain: dict[str, Any]) -> Any:
-    """The inverse of `_plain`."""
+    """An attention or a state from its fields."""
     kind = KINDS[plain["is"]] if "is" in plain else StateSpace
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in plain.items()
-        if name != "is"
+    sizes: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()
     }
-    return kind(**fields)
+    sizes.pop("is", None)
+    return kind(**sizes)
 
 
 def ranges(values: tuple[int, ...]) -> str:
