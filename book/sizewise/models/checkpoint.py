@@ -164,7 +164,7 @@ def read(path: str | Path) -> Checkpoint:
             return _gguf(path)
         if path.name.endswith(".index.json"):
             return _index(path)
-        return _safetensors(path, [path])
+        return _joined(path, "safetensors", [path], _safetensors_part)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -175,7 +175,7 @@ def folder(path: Path) -> Checkpoint | None:
     if index.is_file():
         return read(index)
     shards = sorted(path.glob("*.safetensors"))
-    return _safetensors(path, shards) if shards else None
+    return _joined(path, "safetensors", shards, _safetensors_part) if shards else None
 
 
 class _Header:
@@ -303,10 +303,6 @@ def _gguf_tensor(path: Path, name: str, shape: tuple[int, ...], kind: int) -> Te
     return Tensor(name, label, tuple(reversed(shape)), elements // block * size, elements)
 
 
-def _safetensors(path: Path, shards: list[Path]) -> Checkpoint:
-    return _joined(path, "safetensors", shards, _safetensors_part)
-
-
 def _joined(path: Path, kind: str, files: list[Path], read_part) -> Checkpoint:
     """The tensors of all files together; of a key that several state, the first one's value."""
     tensors: list[Tensor] = []
@@ -408,7 +404,7 @@ def _index(path: Path) -> Checkpoint:
         raise ValueError(f"{path}: names shards outside its folder")
     files = [path.parent / name for name in names]
     if files and all(file.is_file() for file in files):
-        return _safetensors(path, files)
+        return _joined(path, "safetensors", files, _safetensors_part)
     size = metadata.get("total_size")
     if not isinstance(size, int | float) or not 0 < size <= 10**16:
         raise ValueError(f"{path}: its shards are not here and it states no total_size")

@@ -77,19 +77,19 @@ def _per_layer(stated: dict[str, Any]) -> list[dict[str, int]]:
     if type(depth) is not int or type(width) is not int or not 0 < depth <= MAX_LAYERS:
         return []
     rows: list[dict[str, int]] = [{} for _ in range(depth)]
+
+    def listed(name: str) -> zip:
+        values = stated.get(name)
+        fitting = isinstance(values, list) and len(values) == depth
+        return zip(rows, values if fitting else (), strict=False)
+
     for name in ("num_attention_heads", "num_key_value_heads"):
-        value = stated.get(name)
-        if isinstance(value, list) and len(value) == depth:
-            for row, special in zip(rows, value, strict=True):
-                row[name] = special
-    factors = stated.get("ffn_multipliers")
-    if isinstance(factors, list) and len(factors) == depth:
-        for row, factor in zip(rows, factors, strict=True):
-            row["intermediate_size"] = _rounded(factor * width, stated.get("ffn_dim_divisor") or 1)
-    blocks = stated.get("block_configs")
-    if isinstance(blocks, list) and len(blocks) == depth:
-        for row, block in zip(rows, blocks, strict=True):
-            row |= _block(block, width, stated.get("num_attention_heads") or 1)
+        for row, heads in listed(name):
+            row[name] = heads
+    for row, factor in listed("ffn_multipliers"):
+        row["intermediate_size"] = _rounded(factor * width, stated.get("ffn_dim_divisor") or 1)
+    for row, block in listed("block_configs"):
+        row.update(_block(block, width, stated.get("num_attention_heads") or 1))
     return rows if any(rows) else []
 
 
@@ -183,28 +183,27 @@ def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
     stated = vars(config(raw))
     width, depth, vocab = (stated[n] for n in ("hidden_size", "num_hidden_layers", "vocab_size"))
     kinds = stated.get("layer_types") or ["full_attention"] * depth
+    own = stated["per_layer"] or [{}] * depth
     # Layers that are alike are one list of rows.
     alike: dict[str, list[int]] = {}
     for number in range(depth):
-        special = stated["per_layer"][number] if stated["per_layer"] else {}
-        alike.setdefault(repr((kinds[number], special)), []).append(number)
+        alike.setdefault(repr((kinds[number], own[number])), []).append(number)
     rows = [Tensors("embed_tokens.weight", "input embedding", (vocab, width))]
     for numbers in alike.values():
-        special = stated["per_layer"][numbers[0]] if stated["per_layer"] else {}
-        linear = kinds[numbers[0]] == "linear_attention"
+        special, linear = own[numbers[0]], kinds[numbers[0]] == "linear_attention"
         layers, here = tuple(numbers), stated | special
-        matrix = [("self_attn.linear.weight", (width, width))]
-        shapes = _linear(here, width) if linear else _attention(here, width)
-        shapes = [[], matrix, shapes][special.get("attention", 2)]
-        kind = "state space" if linear else "attention"
-        rows += [_row(name, kind, shape, layers) for name, shape in shapes]
-        if special.get("mlp", 2) == 2:
-            rows += _mlps(here, width, layers)
-        elif special["mlp"] == 1:
-            rows.append(_row("mlp.linear.weight", "mlp", (width, width), layers))
-        for name, part in (("input", "attention"), ("post_attention", "mlp")):
-            if special.get(part, 2):
-                rows.append(_row(f"{name}_layernorm.weight", "norm", (width,), layers))
+        attends, has_mlp = (special.get(part, 2) for part in ("attention", "mlp"))
+        if attends:
+            matrix = {"linear.weight": (width, width)}
+            full = _linear(here, width) if linear else _attention(here, width)
+            kind = "state space" if linear else "attention"
+            for name, shape in (matrix if attends == 1 else full).items():
+                rows.append(_row(f"self_attn.{name}", kind, shape, layers))
+            rows.append(_row("input_layernorm.weight", "norm", (width,), layers))
+        if has_mlp:
+            one = [_row("mlp.linear.weight", "mlp", (width, width), layers)]
+            rows += one if has_mlp == 1 else _mlps(here, width, layers)
+            rows.append(_row("post_attention_layernorm.weight", "norm", (width,), layers))
     rows.append(Tensors("norm.weight", "norm", (width,)))
     if not stated.get("tie_word_embeddings", False):
         rows.append(Tensors("lm_head.weight", "output head", (vocab, width)))
@@ -215,49 +214,43 @@ def _row(name: str, kind: str, shape: tuple[int, ...], layers: tuple[int, ...]) 
     return Tensors(f"layers.*.{name}", kind, shape, len(layers), layers)
 
 
-def _attention(stated: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
+def _attention(stated: dict, width: int) -> dict[str, tuple[int, ...]]:
     heads = stated["num_attention_heads"]
     rank = stated.get("kv_lora_rank")
     if isinstance(rank, int) and rank > 0:  # multi-head latent attention, DeepSeek-V2, section 2.1
         nope, rope = stated.get("qk_nope_head_dim", 128), stated.get("qk_rope_head_dim", 64)
         value, low = stated.get("v_head_dim", 128), stated.get("q_lora_rank")
         queries = heads * (nope + rope)
-        shapes: list[tuple[str, tuple[int, ...]]] = [
-            ("self_attn.kv_a_proj_with_mqa.weight", (rank + rope, width)),
-            ("self_attn.kv_b_proj.weight", (heads * (nope + value), rank)),
-            ("self_attn.o_proj.weight", (width, heads * value)),
-        ]
-        if low:
-            shapes += [
-                ("self_attn.q_a_proj.weight", (low, width)),
-                ("self_attn.q_b_proj.weight", (queries, low)),
-            ]
-        else:
-            shapes.append(("self_attn.q_proj.weight", (queries, width)))
+        low_queries = {"q_a_proj.weight": (low, width), "q_b_proj.weight": (queries, low)}
+        shapes = {
+            "kv_a_proj_with_mqa.weight": (rank + rope, width),
+            "kv_b_proj.weight": (heads * (nope + value), rank),
+            "o_proj.weight": (width, heads * value),
+            **(low_queries if low else {"q_proj.weight": (queries, width)}),
+        }
         if stated.get("mla_use_output_gate"):
-            shapes.append(("self_attn.g_proj.weight", (heads * value, width)))
+            shapes["g_proj.weight"] = (heads * value, width)
         return shapes
     size = stated["head_dim"]
     inner, cached = heads * size, (stated.get("num_key_value_heads") or heads) * size
-    shapes = [
-        ("self_attn.q_proj.weight", (inner, width)),
-        ("self_attn.k_proj.weight", (cached, width)),
-        ("self_attn.v_proj.weight", (cached, width)),
-        ("self_attn.o_proj.weight", (width, inner)),
-    ]
+    shapes = {
+        "q_proj.weight": (inner, width),
+        "k_proj.weight": (cached, width),
+        "v_proj.weight": (cached, width),
+        "o_proj.weight": (width, inner),
+    }
     if stated.get("normalize_qk_projections"):
-        shapes += [("self_attn.q_norm.weight", (size,)), ("self_attn.k_norm.weight", (size,))]
+        shapes |= {"q_norm.weight": (size,), "k_norm.weight": (size,)}
     if stated.get("attention_bias") or stated.get("qkv_bias") or stated.get("add_qkv_bias"):
-        shapes.append(("self_attn.qkv_proj.bias", (inner + 2 * cached,)))
+        shapes["qkv_proj.bias"] = (inner + 2 * cached,)
     return shapes
 
 
-def _linear(stated: dict, width: int) -> list[tuple[str, tuple[int, ...]]]:
+def _linear(stated: dict, width: int) -> dict[str, tuple[int, ...]]:
     heads = stated.get("linear_num_heads") or stated["num_attention_heads"]
     inner = heads * (stated.get("linear_head_dim") or stated["head_dim"])
     names = ("q_proj", "k_proj", "v_proj", "g_proj")
-    shapes = [(f"self_attn.{name}.weight", (inner, width)) for name in names]
-    return [*shapes, ("self_attn.o_proj.weight", (width, inner))]
+    return {f"{n}.weight": (inner, width) for n in names} | {"o_proj.weight": (width, inner)}
 
 
 def _mlps(stated: dict, width: int, every: tuple[int, ...]) -> list[Tensors]:

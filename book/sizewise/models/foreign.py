@@ -46,31 +46,25 @@ def _llama(fields: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(vocabulary, int) or vocabulary < 1:  # Llama 1 and 2 leave it to the tokenizer
         vocabulary, note = 32000, note + "; vocab_size is not stated: taken as 32,000"
     small = bool(fields.get("use_scaled_rope")) and width < 4096
+    head = (
+        "tied, as Llama 3.2's small models are" if small else "an output head of its own is assumed"
+    )
     # Llama 1's length is the class's default; later ones are known by their rope and norms.
-    longest = {}
-    if fields.get("use_scaled_rope"):
-        longest = {"max_position_embeddings": 131_072}
-    elif (fields.get("rope_theta") or 0) >= 500_000:
-        longest = {"max_position_embeddings": 8_192}
-    elif (fields.get("norm_eps") or 0) >= 1e-5:  # Llama 2; Llama 1 has 1e-6
-        longest = {"max_position_embeddings": 4_096}
-    note += (
-        "; tied, as Llama 3.2's small models are"
-        if small
-        else "; an output head of its own is assumed"
-    )
-    return (
-        longest
-        | _shape(fields)
-        | {
-            "model_type": "llama",
-            "intermediate_size": inner,
-            "vocab_size": vocabulary,
-            # Llama 3.2's 1B and 3B are tied, and no field says so: its file has 2.47 GB for the 1B.
-            "tie_word_embeddings": small,
-            "_note": note,
-        }
-    )
+    later = {
+        131_072: fields.get("use_scaled_rope"),
+        8_192: (fields.get("rope_theta") or 0) >= 500_000,
+        4_096: (fields.get("norm_eps") or 0) >= 1e-5,  # Llama 2; Llama 1 has 1e-6
+    }
+    longest = next((length for length, holds in later.items() if holds), None)
+    result = _shape(fields) | {
+        "model_type": "llama",
+        "intermediate_size": inner,
+        "vocab_size": vocabulary,
+        # Llama 3.2's 1B and 3B are tied, and no field says so: its file has 2.47 GB for the 1B.
+        "tie_word_embeddings": small,
+        "_note": f"{note}; {head}",
+    }
+    return result | ({"max_position_embeddings": longest} if longest else {})
 
 
 def _mistral(fields: dict[str, Any]) -> dict[str, Any]:
@@ -187,8 +181,10 @@ def gguf_config(metadata: dict[str, Any], vocabulary: int, name: str) -> SimpleN
     }
     if rank := key("attention.kv_lora_rank"):
         rotary = key("rope.dimension_count", 64)
-        latent = key("attention.key_length_mla") or key("attention.key_length", 192)
-        value = key("attention.value_length_mla") or key("attention.value_length", 128)
+        latent, value = (
+            key(f"attention.{part}_length_mla") or key(f"attention.{part}_length", default)
+            for part, default in (("key", 192), ("value", 128))
+        )
         fields |= {
             "kv_lora_rank": rank,
             "qk_rope_head_dim": rotary,

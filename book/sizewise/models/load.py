@@ -21,6 +21,7 @@ from .from_config import GENERATES
 from .pretrained import DTYPES
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+GGUF = "gguf_file"  # transformers' name of its option
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ class Source:
     kind: str  # folder, gguf, pretrained or hub
     path: Path | None = None
     parameters: int | None = None
-    stored: checkpoint.Checkpoint | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -44,15 +44,16 @@ def find(name: str) -> Source:
     """
     path = configs.as_path(name)
     if path and path.suffix.lower() == ".gguf":
-        stored = checkpoint.read(path)
-        return Source(name, "gguf", path, stored.parameters, stored)
+        return Source(name, "gguf", path, checkpoint.read(path).parameters)
     if path and path.is_dir():
-        return _folder(name, path)
-    if path and (path.exists() or name.startswith(("/", ".", "~"))):
-        reason = (
-            "is no model folder and no GGUF file" if path.exists() else "no such file or folder"
-        )
-        raise ValueError(f"{name}: {reason}")
+        spec = configs.load(path)
+        if not any(path.glob("*.safetensors")):
+            raise ValueError(f"{name}: no weights in safetensors beside its config.json")
+        return _checked(name, "folder", path, spec)
+    if path and path.exists():
+        raise ValueError(f"{name}: is no model folder and no GGUF file")
+    if name.startswith(("/", ".", "~")):
+        raise ValueError(f"{name}: no such file or folder")
     if name in pretrained.names():
         entry = pretrained.entry(name)
         if entry.kind != "causal":
@@ -63,13 +64,26 @@ def find(name: str) -> Source:
             f"{name}: the catalogue has its configuration and not its weights; "
             "give a folder, a GGUF file or a hub id"
         )
-    if configs.HUB_ID.fullmatch(name):
-        spec = configs.load(name)
-        _check(name, spec)
-        if not _in_safetensors(name):
-            raise ValueError(f"{name}: the hub has no weights of it in safetensors")
-        return Source(name, "hub", None, parameters.count(spec).total, notes=spec.notes)
-    raise catalog.unknown_model(name, [*pretrained.names("causal"), *catalog.models()])
+    if not configs.HUB_ID.fullmatch(name):
+        raise catalog.unknown_model(name, [*pretrained.names("causal"), *catalog.models()])
+    source = _checked(name, "hub", None, configs.load(name))
+    if not _in_safetensors(name):
+        raise ValueError(f"{name}: the hub has no weights of it in safetensors")
+    return source
+
+
+def _checked(name: str, kind: str, path: Path | None, spec: configs.Spec) -> Source:
+    """Raises ValueError unless a configuration is that of a causal model in full weights.
+
+    One that names code of its own (``auto_map``) is loaded with `transformers`' class of its type.
+    """
+    configs.build(spec)
+    classes = spec.fields.get("architectures") or []
+    if classes and not any(str(name).endswith(GENERATES) for name in classes):
+        raise ValueError(f"{name}: {classes[0]} is no causal language model")
+    if spec.fields.get("quantization_config"):
+        raise ValueError(f"{name}: is quantized already; start from its full weights")
+    return Source(name, kind, path, parameters.count(spec).total, spec.notes)
 
 
 def needed(source: Source, dtype: str = "fp32") -> int | None:
@@ -113,21 +127,16 @@ def load(source: Source, dtype: str = "fp32") -> tuple[Any, Any, checkpoint.Chec
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # who loads shows how far it is
-    if source.kind == "pretrained":
-        with redirect_stderr(StringIO()):
-            loaded = pretrained.load(source.name, dtype)
-        stored = checkpoint.read(loaded.file) if loaded.file.suffix == ".gguf" else None
-        return loaded.model, loaded.tokenizer, stored
+    where, options = _where(source)
     try:
-        if source.kind == "gguf":
-            path = Path(source.path or source.name).resolve()
+        if GGUF in options:
+            file = Path(where) / options[GGUF]
             with redirect_stderr(StringIO()):  # a bar that no setting turns off
-                model, tokenizer = pretrained.from_gguf(path.parent, path.name, dtype)
-        else:
-            model, tokenizer = _safetensors(source, dtype)
+                model, tokenizer = pretrained.from_gguf(file.parent, file.name, dtype)
+            return model, tokenizer, checkpoint.read(file)
+        return *_safetensors(where, options, dtype), None
     except Exception as error:  # each file is wrong in a way of its own
         raise ValueError(f"{source.name}: cannot be loaded ({one_line(error)})") from error
-    return model, tokenizer, source.stored
 
 
 def reader(source: Source) -> tuple[Any, int | None]:
@@ -137,32 +146,32 @@ def reader(source: Source) -> tuple[Any, int | None]:
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    where: str | Path = source.path or source.name
-    options: dict[str, Any] = {"local_files_only": source.kind != "hub"}
-    if source.kind == "pretrained":
-        entry = pretrained.fetch(source.name)
-        where, options = entry.folder, options | {"gguf_file": entry.files[0].name}
-    elif source.kind == "gguf":
-        path = Path(source.path or source.name).resolve()
-        where, options = path.parent, options | {"gguf_file": path.name}
+    where, options = _where(source)
     try:
         with redirect_stderr(StringIO()):
-            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
-            config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
+            tokenizer = AutoTokenizer.from_pretrained(where, **options)
+            config = AutoConfig.from_pretrained(where, **options)
     except Exception as error:  # each file is wrong in a way of its own
         raise ValueError(f"{source.name}: cannot be loaded ({one_line(error)})") from error
     return tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def _safetensors(source: Source, dtype: str):
+def _where(source: Source) -> tuple[str, dict[str, Any]]:
+    """The folder or hub id that `transformers` reads, and how; a pinned model is fetched."""
+    options = {"trust_remote_code": False, "local_files_only": source.kind != "hub"}
+    if source.kind == "pretrained":
+        entry = pretrained.fetch(source.name)
+        return str(entry.folder), options | {GGUF: entry.files[0].name}
+    path = source.path and source.path.resolve()
+    if path and source.kind == "gguf":
+        return str(path.parent), options | {GGUF: path.name}
+    return str(path or source.name), options
+
+
+def _safetensors(where: str, options: dict[str, Any], dtype: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = str(source.path or source.name)
-    options: dict[str, Any] = {
-        "trust_remote_code": False,
-        "local_files_only": source.kind != "hub",
-    }
     tokenizer = AutoTokenizer.from_pretrained(where, **options)
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         where,
@@ -175,27 +184,6 @@ def _safetensors(source: Source, dtype: str):
     if missing := sorted(report.get("missing_keys", ())):
         raise ValueError(f"{len(missing)} tensors are missing, such as {missing[0]}")
     return model.eval(), tokenizer
-
-
-def _folder(name: str, path: Path) -> Source:
-    spec = configs.load(path)
-    if not any(path.glob("*.safetensors")):
-        raise ValueError(f"{name}: no weights in safetensors beside its config.json")
-    _check(name, spec)
-    return Source(name, "folder", path, parameters.count(spec).total, notes=spec.notes)
-
-
-def _check(name: str, spec: configs.Spec) -> None:
-    """Raise ValueError unless a configuration is that of a causal model in full weights.
-
-    One that names code of its own (``auto_map``) is loaded with `transformers`' class of its type.
-    """
-    configs.build(spec)
-    classes = spec.fields.get("architectures") or []
-    if classes and not any(str(name).endswith(GENERATES) for name in classes):
-        raise ValueError(f"{name}: {classes[0]} is no causal language model")
-    if spec.fields.get("quantization_config"):
-        raise ValueError(f"{name}: is quantized already; start from its full weights")
 
 
 def _in_safetensors(name: str) -> bool:

@@ -1,7 +1,6 @@
 """A model without weights, and weights at random: speed and bytes need no trained ones."""
 
 from collections.abc import Callable
-from unittest.mock import patch
 
 SPREAD = 0.5  # standard deviation of a matrix's values, times the root of its columns
 GAIN = 0.5  # of norms
@@ -16,18 +15,12 @@ def empty(config, dtype: str = "bfloat16"):
     ``config`` is a configuration object of `transformers`.
     """
     import torch
+    from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    register = torch.nn.Module.register_parameter
-
-    def on_meta(module, name, parameter):
-        register(module, name, parameter)
-        if parameter is not None and not parameter.is_meta:
-            hidden = torch.nn.Parameter(parameter.to("meta"), parameter.requires_grad)
-            module._parameters[name] = hidden
-
-    with patch.object(torch.nn.Module, "register_parameter", on_meta):
+    with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    model.tie_weights()  # each was made a parameter of its own
     return model.eval()
 
 
