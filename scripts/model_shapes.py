@@ -12,7 +12,7 @@ from statistics import median
 
 from sizewise import paths
 from sizewise.data import catalog
-from sizewise.models import config, estimate, parameters
+from sizewise.models import config, estimate, from_config, parameters
 from sizewise.models.architecture import Tensors, numbers, to_json
 
 COUNT_FIELDS = ("model_type", "built_as", "experts", "experts_per_token", "tied", "buffers", "mtp")
@@ -29,7 +29,18 @@ def counted(name: str):
         Tensors(path, kind, tuple(shape), len(tuple(numbers(layers))) or 1, tuple(numbers(layers)))
         for path, kind, shape, layers in entry.tensors
     )
-    return parameters.listed(spec, tensors)
+    plain = estimate.config(spec.fields)
+    experts, used = from_config.routing(plain)
+    result = parameters.tally(
+        name=spec.name,
+        model_type=str(spec.fields["model_type"]),
+        built_as="the checkpoint's own list of tensors",
+        tensors=tensors,
+        experts=experts,
+        experts_per_token=used,
+        assumptions=spec.notes,
+    )
+    return result, parameters.described(spec, result, plain)
 
 
 def estimate_errors(totals: dict[str, int]) -> dict:

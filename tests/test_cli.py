@@ -374,7 +374,7 @@ class TestProcesses:
         done = really("count", bad, config(), "--json")
         assert done.returncode == 2
         assert done.stderr.splitlines() == [
-            f"sizewise: {bad}: num_hidden_layers = {10**20} is over 10,000"
+            f"sizewise: {bad}: num_hidden_layers = {10**20} is over 2,000"
         ]
         assert [one["model_type"] for one in json.loads(done.stdout)] == ["llama"]
 

@@ -239,10 +239,10 @@ class TestSizes:
     @pytest.mark.parametrize(
         ("fields", "words"),
         [
-            ({"num_hidden_layers": 10_001}, "num_hidden_layers = 10001 is over 10,000"),
+            ({"num_hidden_layers": 10_001}, "num_hidden_layers = 10001 is over 2,000"),
             ({"num_hidden_layers": 10**20 - 1}, "num_hidden_layers = 99999999999999999999 is over"),
             ({"num_hidden_layers": 10**3000}, "num_hidden_layers = 100000... (3001 digits) is"),
-            ({"decoder_layers": 10**7}, "decoder_layers = 10000000 is over 10,000"),
+            ({"decoder_layers": 10**7}, "decoder_layers = 10000000 is over 2,000"),
             ({"num_local_experts": 10**9}, "num_local_experts = 1000000000 is over 20,000"),
             ({"depths": [2, 10**7]}, "depths.1 = 10000000 is over 500"),
             ({"num_labels": 10**7}, "num_labels = 10000000 is over 100,000"),
@@ -251,7 +251,7 @@ class TestSizes:
             ({"anything": -(10**13)}, "anything = -10000000000000 is over"),
             (
                 {"text_config": {"num_hidden_layers": 10**20}},
-                "text_config.num_hidden_layers = 100000000000000000000 is over 10,000",
+                "text_config.num_hidden_layers = 100000000000000000000 is over 2,000",
             ),
             ({"layers": [{"num_experts": 10**6}]}, "layers.0.num_experts = 1000000 is over"),
             ({"num_hidden_layers": -3}, "num_hidden_layers = -3 is negative"),

@@ -21,7 +21,7 @@ from sizewise.data import catalog
 
 from . import checkpoint, foreign
 
-MAX_LAYERS = 10_000  # forty times the deepest open model; more is a typing error
+MAX_LAYERS = 2_000  # eight times the deepest open model; each is built to be counted
 MAX_DEPTH = 500  # layers of one stage of an image model, each of which is built
 MAX_LABELS = 100_000  # `transformers` keeps a name for each
 MAX_EXPERTS = 20_000  # over the 16,384 of Doge, the most that any class has by default
@@ -213,8 +213,7 @@ _NOT_SHAPE = {
 
 def one_line(error: BaseException) -> str:
     """The message of any exception on one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return units.shortened(" ".join(str(error).split()) or type(error).__name__, 200)
 
 
 def as_path(name: str) -> Path | None:

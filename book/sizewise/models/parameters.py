@@ -1,9 +1,8 @@
 """Exact parameter counts of any `transformers` configuration, on the meta device.
 
 The model's own class is built without storage and its tensors are counted; of a checkpoint file,
-the tensors that its header lists. Layers of one shape are built once (`shared_layers`), so ten
-thousand of them cost little more than one. What `transformers` has no class for is estimated from
-its fields (`estimate`), and says so.
+the tensors that its header lists. What `transformers` has no class for is estimated from its
+fields (`estimate`), and says so.
 
 **Active parameters** are those that one token's forward pass can multiply with: everything,
 less the routed experts that the token is not sent to. The input embedding is in `active` and
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sizewise.data import catalog
 
 from . import config as configs
-from . import estimate, foreign, from_config, shared_layers
+from . import estimate, foreign, from_config
 from .architecture import Model, Tensors, from_json
 from .checkpoint import Checkpoint
 
@@ -116,7 +115,7 @@ def describe(model: "str | Path | configs.Spec") -> Model:
     if entry is not None:
         return _catalogued(spec.name, entry)[1]
     result, config = _counted(spec)
-    return _described(spec, result, config or configs.gguf_config(spec))
+    return described(spec, result, config or configs.gguf_config(spec))
 
 
 def _catalogued(name: str, entry: dict[str, Any]) -> tuple[Count, Model]:
@@ -125,7 +124,8 @@ def _catalogued(name: str, entry: dict[str, Any]) -> tuple[Count, Model]:
     return tally(name=name, tensors=model.tensors, **entry["count"]), model
 
 
-def _described(spec: "configs.Spec", result: Count, config) -> Model:
+def described(spec: "configs.Spec", result: Count, config) -> Model:
+    """The `architecture.Model` of a configuration whose parameters are counted."""
     model = from_config.from_config(config, result.total, result.active, spec.name)
     notes = list(result.assumptions)
     stored: tuple[tuple[Tensors, str, int], ...] = ()
@@ -213,22 +213,6 @@ def _estimated(spec: "configs.Spec", error: Exception) -> tuple[Count, Any]:
     ), config
 
 
-def listed(spec: "configs.Spec", tensors: tuple[Tensors, ...]) -> tuple[Count, Model]:
-    """The count and description of a checkpoint whose tensors are listed elsewhere."""
-    config = estimate.config(spec.fields)
-    experts, used = from_config.routing(config)
-    result = tally(
-        name=spec.name,
-        model_type=str(spec.fields["model_type"]),
-        built_as="the checkpoint's own list of tensors",
-        tensors=tensors,
-        experts=experts,
-        experts_per_token=used,
-        assumptions=spec.notes,
-    )
-    return result, _described(spec, result, config)
-
-
 def header_rows(stored: Checkpoint) -> list[tuple[Tensors, str, int]]:
     """A checkpoint's tensors by name, shape and type: (tensors, type, bytes of all of them)."""
     rows: dict[tuple, list] = {}
@@ -295,22 +279,17 @@ def _kind_by_name(name: str) -> str:
     return next(kinds, "other")
 
 
-def skeleton(config, *, share_layers: bool = True):
-    """The model of ``config`` without storage; equal layers share theirs if ``share_layers``."""
+def skeleton(config):
+    """The model of ``config`` without storage."""
     import torch
+    from transformers.initialization import no_init_weights
 
-    model_class = _model_class(config)
-    if model_class.config_class is not type(config):
-        text_config = _text_config(config)
-        if model_class.config_class is type(text_config):  # the class is that of the text part
-            config = text_config
-    with torch.device("meta"):
-        if not share_layers:
-            return model_class(config)
-        with shared_layers.shared(model_class):
-            model = model_class(config)
-        if shared_layers.ties_layers(model):  # sharing would hide which tensors the class ties
-            model = model_class(config)
+    model_class, text = _model_class(config), _text_config(config)
+    if model_class.config_class is type(text):  # the class may be that of the text part
+        config = text
+    with torch.device("meta"), no_init_weights():
+        model = model_class(config)
+    model.tie_weights()
     return model
 
 
@@ -349,7 +328,9 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
         token = head = None
     token_weight = getattr(token, "weight", None)
     rows: dict[tuple[str, str, tuple[int, ...]], list[set[int]]] = {}
-    for path, tensor, module in shared_layers.tensors(model):
+    modules = dict(model.named_modules())
+    for path, tensor in model.named_parameters():  # a tied one comes once
+        module = modules[path.rpartition(".")[0]]
         kind = _kind(path, tensor, module, token_weight, head, experts)
         if kind != "input embedding" and VISION.search(path):
             kind = "vision"
@@ -377,7 +358,12 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
         experts=experts,
         experts_per_token=used,
         tied=tied,
-        buffers=shared_layers.buffers(model),
+        buffers=sum(
+            tensor.numel()
+            for module in modules.values()
+            for name, tensor in module._buffers.items()
+            if tensor is not None and name not in module._non_persistent_buffers_set
+        ),
         mtp=_mtp(spec.fields, tensors),
         assumptions=notes,
     )

@@ -5,6 +5,8 @@ one thing grown until the count reaches the total: they show what the total leav
 """
 
 from collections.abc import Callable
+from functools import cache
+from math import log
 
 from sizewise.data import catalog
 from sizewise.models import config as configs
@@ -62,11 +64,12 @@ def _stated(name: str) -> dict:
 
 
 def _reach(total: float, name: str, shape: Callable[[int], dict], start: int) -> configs.Spec:
-    """The spec whose count is nearest to ``total``, by bisection on a whole number.
+    """The spec whose count is nearest to ``total``: a whole number between two, like a power law.
 
     Raises ValueError if ``total`` is under the shape it starts from.
     """
 
+    @cache
     def size(step: int) -> int:
         return parameters.count(configs.Spec(name, shape(step))).total
 
@@ -76,7 +79,8 @@ def _reach(total: float, name: str, shape: Callable[[int], dict], start: int) ->
     while size(high) < total:
         low, high = high, 2 * high
     while high - low > 1:
-        middle = (low + high) // 2
+        share = log(total / size(low)) / log(size(high) / size(low))
+        middle = min(max(round(low * (high / low) ** share), low + 1), high - 1)
         low, high = (middle, high) if size(middle) < total else (low, middle)
     nearest = min((low, high), key=lambda step: abs(size(step) - total))
     return configs.Spec(name, shape(nearest), "scaled")
