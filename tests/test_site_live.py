@@ -65,5 +65,6 @@ def test_nothing_is_loaded_before_the_click(site):
     for chapter in CHAPTERS:
         page = (site / "chapters" / f"{chapter}.html").read_text(encoding="utf-8")
         assert "live.js" in page
+        assert page.count('<section class="sw-live"') == 1
         assert "pyodide" not in page
     assert (ROOT / "book" / "_static" / "live.js").read_text(encoding="utf-8").count("\n") < 200

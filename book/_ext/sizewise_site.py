@@ -84,6 +84,11 @@ SCRIPTS = {
     "figures.js": "sw-figure",
 }
 NO_INDEX = '<meta name="robots" content="noindex">\n'
+LIVE = """</h1>
+<section class="sw-live" aria-label="Run this chapter here">
+<button type="button" data-do="open">Run this chapter here</button>
+<span class="sw-live__status" role="status">in your browser, without a server</span></section>
+<noscript><style>.sw-live { display: none }</style></noscript>"""
 
 
 def setup(app: Sphinx) -> dict:
@@ -163,6 +168,8 @@ def add_scripts(app, pagename, templatename, context, doctree) -> None:
     scripts = [name for name, sign in SCRIPTS.items() if sign in context.get("body", "")]
     if pagename in [f"chapters/{stem}" for stem in ready]:
         scripts.append("live.js")
+        # It stands on the page from the first paint: what a script puts in moves the text.
+        context["body"] = context["body"].replace("</h1>", LIVE, 1)
     for name in scripts:
         app.add_js_file(name, loading_method="defer")
 

@@ -3,15 +3,7 @@
 (() => {
   const base = new URL("../live/", document.currentScript.src);
   const chapter = location.pathname.split("/").pop().replace(/\.html$/, "");
-  const heading = document.querySelector(".bd-article h1");
-  if (!heading) return;
-
-  const panel = document.createElement("section");
-  panel.className = "sw-live";
-  panel.setAttribute("aria-label", "Run this chapter here");
-  panel.innerHTML = `<button type="button" data-do="open">Run this chapter here</button>
-    <span class="sw-live__status" role="status">in your browser, without a server</span>`;
-  heading.closest("section").insertBefore(panel, heading.nextSibling);
+  const panel = document.querySelector(".sw-live");
   const status = panel.querySelector("[role=status]");
   const say = words => { status.textContent = words; };
   let files, worker, started;
