@@ -241,7 +241,7 @@ class TestServersOwnWays:
         assert outcome(vars(reply)) == came
 
     def test_an_answer_that_the_server_broke_off_is_asked_again(self):
-        with pytest.raises(endpoint._Passing, match="broke off"):
+        with pytest.raises(endpoint._Failure, match="broke off"):
             endpoint._read(completion({"content": "B"}, "error"), 100)
 
     def test_tokens_are_counted_under_either_name(self):

@@ -32,3 +32,16 @@ def chapters() -> dict[str, Path]:
     ]
     names = [file.removesuffix(".ipynb").removesuffix(".md") for file in files]
     return {Path(name).name: home / f"{name}.ipynb" for name in names}
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text of a file that a person named. Raises ValueError, in one line, for one over
+    ``most`` bytes, one that is no UTF-8, and one that cannot be read."""
+    try:
+        if path.stat().st_size > most:
+            raise ValueError(f"{path}: over {most:,} bytes; a part of it is enough")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: no UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None

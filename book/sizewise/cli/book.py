@@ -77,12 +77,13 @@ def list_claims(
 
     rows = claims.table()
     owners = sorted({row["chapter"] for row in rows if row["chapter"]})
-    if chapter and chapter not in owners:
-        raise units.unknown("chapter", chapter, owners)
-    if article and article not in claims.articles():
-        raise units.unknown("article", article, claims.articles())
-    if verdict not in ("", "waiting", *claims.VERDICTS):
-        raise units.unknown("verdict", verdict, ("waiting", *claims.VERDICTS))
+    for kind, name, known in (
+        ("chapter", chapter, owners),
+        ("article", article, [*claims.articles()]),
+        ("verdict", verdict, ["waiting", *claims.VERDICTS]),
+    ):
+        if name and name not in known:
+            raise units.unknown(kind, name, known)
     selected = [
         row
         for row in rows

@@ -226,41 +226,27 @@ def running_scores(pair, scores: dict[Any, list[float]]) -> str:
 
 @contextmanager
 def _progress(pair):
-    """A `run.Watch`; where someone looks on, with a bar and the running scores."""
-    from sizewise.compare.run import Watch
+    """A `run.Watch` with a bar and the running scores, where someone looks on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    if not sys.stderr.isatty():
-        yield Watch()
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from sizewise.compare import endpoint, run, scoring
 
-    from sizewise.compare import endpoint, scoring
+    from . import output
 
     scores: dict[Any, list[float]] = {}
-    bars = Progress(
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("score, % (95 % interval): {task.description}"),
-        console=Console(file=sys.stderr),
-    )
-    bar = bars.add_task("", total=None)
+    note = TextColumn("score, % (95 % interval): {task.description}")
+    with output.bars(BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), note) as bars:
+        bar = bars.add_task("", total=None)
 
-    def replied(question, reply) -> None:
-        if endpoint.outcome(vars(reply)) == "answered":
-            key = question.config["model"], question.config["endpoint"]
-            scores.setdefault(key, []).append(scoring.score(question.item, reply.text))
-        bars.update(bar, advance=1, description=running_scores(pair, scores))
+        def replied(question, reply) -> None:
+            if bars.disable:
+                return
+            if endpoint.outcome(vars(reply)) == "answered":
+                key = question.config["model"], question.config["endpoint"]
+                scores.setdefault(key, []).append(scoring.score(question.item, reply.text))
+            bars.update(bar, advance=1, description=running_scores(pair, scores))
 
-    with bars:
-        yield Watch(lambda todo: bars.update(bar, total=len(todo)), replied)
+        yield run.Watch(lambda todo: bars.update(bar, total=len(todo)), replied)
 
 
 # -- the report

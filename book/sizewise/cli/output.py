@@ -4,7 +4,7 @@ import json as _json
 import os
 import sys
 from collections import Counter
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from operator import itemgetter
 from typing import Any
@@ -163,9 +163,9 @@ def counts(results: list) -> None:
 def stored(checkpoint) -> None:
     """What a checkpoint's headers say: bytes by type."""
     title = f"{checkpoint.kind}: {checkpoint.files} files"
-    rows = table(title, "type", "tensors>", "weights>", "bytes>", ">")
-    for kind, *numbers in checkpoint.by_type():
-        rows.add_row(kind, *(f"{n:,}" for n in numbers), si(numbers[2], "B"))
+    rows = table(title, "type", "tensors>", "weights>", "bytes>", ">", "bits a weight>")
+    for row in checkpoint.by_type():
+        rows.add_row(row[0], *(f"{n:,}" for n in row[1:]), si(row.bytes, "B"), f"{row.bits:.4g}")
     print_table(rows)
     size = checkpoint.tensor_bytes
     print(f"{size:,} B of tensors, {checkpoint.file_bytes:,} B of files")
@@ -268,20 +268,19 @@ def claims(rows: list[dict[str, Any]], json: bool) -> None:
         print(f"{len(rows)} claims: " + ", ".join(f"{n} {v}" for v, n in totals))
 
 
-@contextmanager
-def progress():
-    """A function that names a step, as a context with a function to tell how far it is.
-
-    A bar where someone watches.
-    """
-    if not sys.stderr.isatty():
-        yield lambda name: nullcontext()
-        return
+def bars(*columns, **options):
+    """Bars of progress on stderr, where someone watches; rich's own columns if none are named."""
     from rich.console import Console
     from rich.progress import Progress
 
-    # The stream of now: loading is kept from writing beside the bar.
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+    stderr = Console(file=sys.stderr)  # the stream of now, whatever writes to a later one
+    return Progress(*columns, console=stderr, disable=not sys.stderr.isatty(), **options)
+
+
+@contextmanager
+def progress():
+    """A function that names a step, as a context with a function to tell how far it is."""
+    with bars(transient=True) as bar:
 
         @contextmanager
         def step(name: str):
@@ -295,22 +294,18 @@ def progress():
 @contextmanager
 def chapter_bars(chapters):
     """What the runner reports to (chapter, state, share): bars on a terminal, lines elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    live = sys.stderr.isatty()
-    state_column = TextColumn("{task.fields[state]}")
-    columns = (BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(), state_column)
-    names = TextColumn("{task.description}")
-    with Progress(names, *columns, console=Console(stderr=True), disable=not live) as bars:
+    names, states = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+    with bars(names, BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(), states) as shown:
         tasks = {
-            name: bars.add_task(name, total=1.0, start=False, state="waiting") for name in chapters
+            name: shown.add_task(name, total=1.0, start=False, state="waiting") for name in chapters
         }
 
         def report(chapter: str, state: str, share: float) -> None:
-            bars.start_task(tasks[chapter])
-            bars.update(tasks[chapter], completed=share, state=state)
-            if not live and (state != "running" or share == 0.0):
+            shown.start_task(tasks[chapter])
+            shown.update(tasks[chapter], completed=share, state=state)
+            if shown.disable and (state != "running" or share == 0.0):
                 print(f"{chapter}: {state}", file=sys.stderr, flush=True)
 
         yield report

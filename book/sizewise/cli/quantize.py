@@ -62,19 +62,22 @@ def quantize(
         raise unknown("dtype", dtype, load.DTYPES)
     if reason := convert.refusal(format, device):
         raise ValueError(f"{format} cannot be used here: {reason}")
-    inputs = _text(text)
+    inputs = [_read(text)] if text else None
     source = load.find(model)
     load.check_memory(source, dtype, device)
-    texts = _built_in(context, windows) if inputs is None else inputs
+    texts = inputs or _built_in(context, windows)
     with output.progress() as step:
-        result = _run(source, format, texts, device, dtype, context, windows, step)
+        result, stored = _run(source, format, texts, device, dtype, context, windows, step)
     output.as_json(result) if json else _print(result)
+    if stored is not None and not json:
+        output.stored(stored)
     if result["windows_not_finite_before"] or result["windows_not_finite_after"]:
         raise typer.Exit(NOT_FINITE)
 
 
-def _run(source, format, texts, device, dtype, context, windows, step) -> dict[str, Any]:
-    """Cut the text, then load, measure, convert and measure again."""
+def _run(source, format, texts, device, dtype, context, windows, step) -> tuple[dict, Any]:
+    """Cut the text, then load, measure, convert and measure again: the figures, and what the
+    file stores, if it is one that says so."""
     from sizewise.evaluation import likelihood
     from sizewise.models import load
     from sizewise.quantization import tensor_bytes
@@ -123,19 +126,11 @@ def _run(source, format, texts, device, dtype, context, windows, step) -> dict[s
         "notes": [*source.notes, *converted.notes],
     }
     if stored is not None:
-        types = [
-            {
-                "type": t.type,
-                "tensors": t.tensors,
-                "weights": t.parameters,
-                "bytes": t.bytes,
-                "bits": t.bits,
-            }
-            for t in stored.by_type()
-        ]
+        columns = {"weights": "parameters"} | {n: n for n in ("type", "tensors", "bytes", "bits")}
+        types = [{n: getattr(row, m) for n, m in columns.items()} for row in stored.by_type()]
         bits = 8 * stored.tensor_bytes / (stored.parameters or 1)
         result["file"] = {"types": types, "bytes": stored.tensor_bytes, "bits": bits}
-    return result
+    return result, stored
 
 
 def _measure(model, windows, sizes, progress) -> tuple[Any, float]:
@@ -191,21 +186,12 @@ def _spread(number: int, windows: int) -> list[int]:
     return [(2 * at + 1) * number // (2 * count) for at in range(count)]
 
 
-def _text(path: Path | None) -> list[str] | None:
-    """The text of a file as one document; None for the built-in one."""
-    if path is None:
-        return None
-    try:
-        if path.stat().st_size > MAX_TEXT:
-            raise ValueError(f"{path}: over {MAX_TEXT:,} bytes; a part of it is enough")
-        content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no UTF-8 text") from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if not content.strip():
+def _read(path: Path) -> str:
+    from sizewise import paths
+
+    if not (content := paths.read_text(path, MAX_TEXT)).strip():
         raise ValueError(f"{path}: holds no text")
-    return [content]
+    return content
 
 
 def _built_in(context: int, windows: int) -> list[str]:
@@ -253,18 +239,6 @@ def _print(result: dict[str, Any]) -> None:
         if broken := result[f"windows_not_finite_{when}"]:
             message = f"{broken} of {result['windows']} windows are not finite {when} conversion"
             print(f"sizewise: {message}", file=sys.stderr)
-    if "file" in result:
-        displayed = table(
-            "what the file stores", "type", "tensors>", "weights>", "bytes>", "bits a weight>"
-        )
-        for kind in result["file"]["types"]:
-            counts = (f"{kind[name]:,}" for name in ("tensors", "weights", "bytes"))
-            displayed.add_row(kind["type"], *counts, f"{kind['bits']:.4g}")
-        displayed.add_section()
-        displayed.add_row(
-            "all", "", "", f"{result['file']['bytes']:,}", f"{result['file']['bits']:.4g}"
-        )
-        console().print(displayed)
 
 
 def _line_on_change(result: dict[str, Any]) -> str:

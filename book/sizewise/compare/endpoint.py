@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count, filterfalse
 from typing import Any
 
 import requests
@@ -95,24 +96,12 @@ class Refused(ValueError):
     """The endpoint will answer no question like this."""
 
 
-class _Passing(Exception):
-    """A failure that may pass, and the seconds the endpoint asks to wait."""
+class _Failure(Exception):
+    """No answer this time. ``passes``: another try may help, not before ``wait`` seconds."""
 
-    def __init__(self, reason: str, wait: float | None = None):
+    def __init__(self, reason: str, passes: bool = True, wait: float | None = None):
         super().__init__(reason)
-        self.wait = wait
-
-
-class _Failed(Exception):
-    """A failure that does not pass."""
-
-
-class _Session(requests.Session):
-    """Looks at no redirect. The plain one prepares the next request even where it does not send
-    it: it reads a body of any size, and raises ValueError for a target that is no address."""
-
-    def get_redirect_target(self, resp) -> None:
-        return None
+        self.passes, self.wait = passes, wait
 
 
 class Client:
@@ -124,7 +113,10 @@ class Client:
         self.model, self.options, self.sleep = model, options, sleep
         self.draw = random.random
         self.limit = "max_tokens"  # its name in the request
-        self.session = _Session()
+        self.session = requests.Session()
+        # requests prepares the next request even where it does not send it: it reads a body of
+        # any size, and raises ValueError for a target that is no address
+        self.session.get_redirect_target = lambda response: None  # type: ignore[method-assign]
         self.session.trust_env = not loopback(model.url)  # no proxy between us and ourselves
 
     def ask(self, prompt: str) -> Reply:
@@ -132,31 +124,24 @@ class Client:
 
         Raises Refused for 401, 403, 404 and redirects.
         """
-        tries = 0
-        while True:
-            tries += 1
+        for tries in count(1):
             started = time.monotonic()
             try:
                 reply = self._once(prompt)
-            except _Failed as error:
-                return Reply(tries=tries, failed=self._clean(str(error)))
-            except _Passing as error:
-                reason, wait = self._clean(str(error)), error.wait
+                break
+            except _Failure as failure:
+                reason, wait = self._clean(str(failure)), failure.wait
                 if wait is not None and wait > PATIENCE:
-                    reason = f"{reason}, and asks to wait {wait:.0f} s"
-                    return Reply(tries=tries, failed=reason)
-                if tries > self.options.retries:
-                    return Reply(tries=tries, failed=f"{reason}, after {tries} tries")
-                self.sleep(self._pause(tries) if wait is None else max(wait, self._pause(1)))
-            else:
-                seconds = time.monotonic() - started
-                return replace(
-                    reply,
-                    text=self._whole(reply.text),
-                    thought=self._whole(reply.thought),
-                    seconds=seconds,
-                    tries=tries,
-                )
+                    reason += f", and asks to wait {wait:.0f} s"
+                elif failure.passes and tries <= self.options.retries:
+                    self.sleep(self._pause(tries) if wait is None else max(wait, self._pause(1)))
+                    continue
+                elif failure.passes:
+                    reason += f", after {tries} tries"
+                return Reply(tries=tries, failed=reason)
+        seconds = time.monotonic() - started
+        text, thought = self._whole(reply.text), self._whole(reply.thought)
+        return replace(reply, text=text, thought=thought, seconds=seconds, tries=tries)
 
     def _pause(self, tries: int) -> float:
         """Seconds before another try: doubled each time, less up to half, so that clients that
@@ -169,32 +154,26 @@ class Client:
         if status == 400 and self.limit == "max_tokens" and b"max_completion_tokens" in content:
             self.limit = "max_completion_tokens"
             status, headers, content = self._post(prompt)
-        if status in FINAL:
-            # 401 may repeat the key
-            reason = "" if status in (401, 403) else self._reason(content)
-            raise Refused(
-                self._clean(f"{self.model}: {FINAL[status]}" + (f": {reason}" if reason else ""))
-            )
         if 300 <= status < 400:  # where to is not said: an address may hold secrets
             raise Refused(
                 f"{self.model}: the endpoint redirects ({status}), which is not followed; give the "
                 "address that it leads to, if that is meant"
             )
-        if status in PASSING or status >= 500:
-            reason = self._reason(content)
-            raise _Passing(
-                f"HTTP {status}" + (f": {reason}" if reason else ""),
-                _wait(headers.get("Retry-After")),
-            )
         if status != 200:
-            raise _Failed(f"HTTP {status}: {self._reason(content) or 'no reason given'}")
+            reason = self._reason(content)
+            if status in FINAL:
+                parts = [str(self.model), FINAL[status], reason if status == 404 else ""]
+                raise Refused(self._clean(": ".join(filter(None, parts))))  # 401 may repeat the key
+            passes = _passes(status)
+            reason = reason or ("" if passes else "no reason given")
+            wait = _wait(headers.get("Retry-After")) if passes else None
+            raise _Failure(": ".join(filter(None, (f"HTTP {status}", reason))), passes, wait)
         body = _body(content)
         if reason := _error(body):
             inner = body["error"] if isinstance(body.get("error"), dict) else body
             code = str(inner.get("code"))
-            passing = code.isdecimal() and (int(code) in PASSING or 500 <= int(code) < 600)
-            passing = passing or bool(MAY_PASS.search(reason))
-            raise (_Passing if passing else _Failed)(f"an error: {self._cut(reason)}")
+            passes = (code.isdecimal() and _passes(int(code))) or bool(MAY_PASS.search(reason))
+            raise _Failure(f"an error: {self._cut(reason)}", passes)
         return _read(body, self.options.max_tokens)
 
     def _post(self, prompt: str) -> tuple[int, Any, bytes]:
@@ -220,13 +199,13 @@ class Client:
             ) as response:
                 return response.status_code, response.headers, self._content(response, until)
         except (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError):
-            raise _Passing(f"no answer in {options.timeout:g} s") from None
+            raise _Failure(f"no answer in {options.timeout:g} s") from None
         except requests.exceptions.SSLError:
-            raise _Failed("no trusted encrypted connection") from None
+            raise _Failure("no trusted encrypted connection", passes=False) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             reason = getattr(error.args[0], "reason", None) if error.args else None
             none = isinstance(reason, urllib3.exceptions.NewConnectionError)
-            raise _Passing("no connection" if none else "lost connection") from None
+            raise _Failure("no connection" if none else "lost connection") from None
 
     def _sign(self, request):
         """Put the key in, and nothing else: a .netrc must not replace it."""
@@ -238,14 +217,14 @@ class Client:
     def _content(self, response, until: float) -> bytes:
         """The body: not over the limit, and not later than ``until``, however slowly it drips."""
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise _Passing("a compressed answer, which was not asked for")
+            raise _Failure("a compressed answer, which was not asked for")
         content = bytearray()
         while piece := response.raw.read1(65536, decode_content=False):
             content += piece
             if len(content) > MOST_BYTES:
-                raise _Failed(f"an answer over {MOST_BYTES >> 20} MiB")
+                raise _Failure(f"an answer over {MOST_BYTES >> 20} MiB", passes=False)
             if time.monotonic() > until:
-                raise _Passing(f"no whole answer in {self.options.timeout:g} s")
+                raise _Failure(f"no whole answer in {self.options.timeout:g} s")
         return bytes(content)
 
     def _reason(self, content: bytes) -> str:
@@ -261,16 +240,14 @@ class Client:
         return reason if len(reason) <= LONG else reason[: LONG - 1] + "…"
 
     def _whole(self, text: str) -> str:
-        """``text`` without the key, and without half a character."""
-        return self._hidden(text.encode("utf-8", "replace").decode())
-
-    def _hidden(self, text: str) -> str:
-        """``text`` without the key, should an endpoint send it back."""
+        """``text`` without the key, should an endpoint send it back, and without half a
+        character."""
+        text = text.encode("utf-8", "replace").decode()
         return text.replace(self.model.key, "[key]") if self.model.key else text
 
     def _clean(self, text: str) -> str:
         """One line without the key, and without what moves a terminal's cursor."""
-        plain = "".join(char if char.isprintable() else " " for char in self._hidden(text))
+        plain = "".join(char if char.isprintable() else " " for char in self._whole(text))
         return " ".join(plain.split())
 
 
@@ -284,15 +261,25 @@ def _body(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content.removeprefix(b"\xef\xbb\xbf"))
     except (ValueError, RecursionError):
-        raise _Passing("no JSON in the answer") from None
+        raise _Failure("no JSON in the answer") from None
     if isinstance(body, list) and body:
         body = body[0]
     return body if isinstance(body, dict) else {}
 
 
+def _passes(status: int) -> bool:
+    """Whether what a status says of may be over at another try."""
+    return status in PASSING or 500 <= status < 600
+
+
 THOUGHTS = (  # names of the field, by server
     *("reasoning_content", "reasoning", "reasoning_text", "reasoning_details"),
     *("thinking", "thinking_content", "thought", "thoughts"),
+)
+TEXTS = ("text", "thinking", "summary", "content")  # fields of a part of a message
+MESSAGES = (  # fields that hold what went wrong, by server
+    *("error", "errors", "message", "msg", "detail", "error_message", "error_msg", "status_msg"),
+    *("base_resp", "fault", "faultstring", "reason"),
 )
 
 
@@ -300,32 +287,32 @@ def _read(body: dict[str, Any], max_tokens: int) -> Reply:
     """Text, thought and tokens of a completion."""
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise _Passing("an answer without choices")
+        raise _Failure("an answer without choices")
     first = choices[0] if isinstance(choices[0], dict) else {}
     message = first.get("message") or first.get("delta")
     if not isinstance(message, dict):
-        raise _Passing("an answer without a message")
-    finish = first.get("finish_reason") or ""
+        raise _Failure("an answer without a message")
+    finish = str(first.get("finish_reason") or "")
     if _kind(finish) in BROKEN:
-        raise _Passing(f"an answer that the endpoint broke off ({finish})")
-    thought = _thought(message)
-    text = _text(message.get("content"))
-    if text is None:  # a refusal, or all tokens went into thinking
-        text = _text(message.get("refusal"))
-        if text is None and (thought or _kind(finish) in CUT | FILTERED):
+        raise _Failure(f"an answer that the endpoint broke off ({finish})")
+    text = message.get("content")
+    thought = next(filter(None, (_text(message.get(name), TEXTS) for name in THOUGHTS)), "")
+    if isinstance(text, list):  # of parts, some of which may be thought
+        thought = thought or _text(list(filter(_is_thought, text)), TEXTS)
+        text = _text(list(filterfalse(_is_thought, text)), TEXTS)
+    if not isinstance(text, str):  # a refusal, or all tokens went into thinking
+        text = message.get("refusal")
+        if not isinstance(text, str):
+            if not thought and _kind(finish) not in CUT | FILTERED:
+                raise _Failure("an answer without text")
             text = ""
-    if text is None:
-        raise _Passing("an answer without text")
     tagged, text = split_thought(text)
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
-    prompt, answer = (
-        next((n for name in names if (n := _count(usage.get(name))) is not None), None)
-        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-    )
+    prompt = _count(usage, "prompt_tokens", "input_tokens")
+    answer = _count(usage, "completion_tokens", "output_tokens")
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    details = details if isinstance(details, dict) else usage
-    thinking = _count(details.get("reasoning_tokens"))
-    total = _count(usage.get("total_tokens"))
+    thinking = _count(details if isinstance(details, dict) else usage, "reasoning_tokens")
+    total = _count(usage, "total_tokens")
     if None not in (prompt, answer, total) and total > prompt + answer:
         thinking, answer = total - prompt - answer, total - prompt  # thoughts were counted apart
     if not finish and answer is not None and answer >= max_tokens:
@@ -336,70 +323,41 @@ def _read(body: dict[str, Any], max_tokens: int) -> Reply:
         answer_tokens=answer,
         thought="\n".join(filter(None, (thought, tagged))),
         thought_tokens=thinking,
-        finish=str(finish),
+        finish=finish,
     )
 
 
-def _thinks(part: Any) -> bool:
-    """Whether a part of a message's content is thought."""
+def _is_thought(part: Any) -> bool:
     return isinstance(part, dict) and bool(re.search("think|reason", str(part.get("type"))))
 
 
-def _thought(message: dict[str, Any]) -> str | None:
-    """The thought in a field of its own, or in parts of the content."""
-    if text := next((text for name in THOUGHTS if (text := _words(message.get(name)))), None):
-        return text
-    content = message.get("content")
-    return (
-        _words([part for part in content if _thinks(part)]) if isinstance(content, list) else None
-    )
-
-
-def _text(content: Any) -> str | None:
-    """Text that comes as one string, or in parts, of which thoughts are left out."""
-    if isinstance(content, list):
-        return _words([part for part in content if not _thinks(part)]) or ""
-    return content if isinstance(content, str) else None
-
-
-def _words(value: Any, depth: int = 4) -> str | None:
-    """The text in strings, parts and fields of them."""
+def _text(value: Any, names: tuple[str, ...], parts: int | None = None, depth: int = 4) -> str:
+    """The text in strings, in the first ``parts`` of a list, in the first field that has one."""
     if isinstance(value, dict) and depth:
-        names = ("text", "thinking", "summary", "content")
-        return next((text for name in names if (text := _words(value.get(name), depth - 1))), None)
+        inside = (*names, "code", "type") if names is MESSAGES else names
+        texts = (_text(value.get(name), inside, parts, depth - 1) for name in names)
+        return next(filter(None, texts), "")
     if isinstance(value, list) and depth:
-        return "".join(filter(None, (_words(part, depth - 1) for part in value)))
-    return value if isinstance(value, str) else None
+        return "".join(_text(part, names, parts, depth - 1) for part in value[:parts])
+    return value if isinstance(value, str) else ""
 
 
-def _count(value) -> int | None:
-    good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9
-    return value if good else None
-
-
-MESSAGES = (  # fields that hold what went wrong, by server
-    *("error", "errors", "message", "msg", "detail", "error_message", "error_msg", "status_msg"),
-    *("base_resp", "fault", "faultstring", "reason"),
-)
+def _count(fields: dict[str, Any], *names: str) -> int | None:
+    """The number in the first of these fields that holds one."""
+    values = map(fields.get, names)
+    return next((n for n in values if type(n) is int and 0 <= n < 10**9), None)
 
 
 def _error(body: Any) -> str:
-    """What a body says of an error, also one in the place of a choice; empty if it says nothing."""
+    """What a body says of an error, also one in the place of a choice; empty if it says nothing.
+
+    Inside an error a code will do.
+    """
     body = body[0] if isinstance(body, list) and body else body
     if isinstance(body, dict) and body.get("choices") and not body.get("error"):
         first = body["choices"][0] if isinstance(body["choices"], list) else {}
         body = {"error": first.get("error")} if isinstance(first, dict) else {}
-    return _complaint(body, MESSAGES)
-
-
-def _complaint(value: Any, names: tuple[str, ...], depth: int = 4) -> str:
-    """The first text in fields of these names; inside an error a code will do."""
-    value = value[0] if isinstance(value, list) and value else value
-    if isinstance(value, dict) and depth:
-        inside = (*MESSAGES, "code", "type")
-        texts = (_complaint(value.get(name), inside, depth - 1) for name in names)
-        return next(filter(None, texts), "")
-    return value if isinstance(value, str) else ""
+    return _text(body, MESSAGES, parts=1)
 
 
 def _wait(header: str | None) -> float | None:

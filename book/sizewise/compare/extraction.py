@@ -41,6 +41,7 @@ BETWEEN = r"(?:[^\W\d]+[\s:]+|是|就是|应该是|应为|应选|选|为|為|は
 NOT, INSTEAD, IF, THEN, UNSURE, WOULD = (
     re.compile(W[name], re.I) for name in ("not", "instead", "if", "then", "unsure", "would")
 )
+OUTER = " \"'`*_.,;:!?()[]“”‘’«»"  # around an answer
 TICK = "✅✔☑✓"
 SHORT = 60  # characters of a text in which a single letter is the answer: "Definitely B."
 CIRCLED = {
@@ -135,7 +136,7 @@ def letter(text: str, choices: tuple[str, ...]) -> Extracted:
     for line in (lines[-1], lines[0]) if lines else ():  # a line of nothing else
         if name := _whole(line, letters, choices) or _leading(line, letters):
             return Extracted(name)
-    named = [name for name, choice in zip(letters, choices, strict=True) if _mentions(choice, flat)]
+    named = [name for name, choice in zip(letters, choices, strict=True) if contains(flat, choice)]
     if len(named) == 1:
         return Extracted(named[0], stated=False)
     alone = [
@@ -173,8 +174,8 @@ def _whole(text: str, letters: str, choices: tuple[str, ...]) -> str | None:
         return reply[1]
     if len(bare) == 1 and bare.upper() in letters:
         return bare.upper()
-    bare = _normal(bare)
-    for name, choice in zip(letters.lower(), map(_normal, choices), strict=True):
+    bare = normal(bare)
+    for name, choice in zip(letters.lower(), map(normal, choices), strict=True):
         choice = re.escape(choice)
         both = rf"(?:{name}[\s.):\]\-–—,*_(]+)?{choice}\)?|{choice}\W+{name}\)?"
         if re.fullmatch(both, bare):
@@ -290,10 +291,12 @@ def _statements_by_words(
     return list(longest.items())
 
 
-def _mentions(choice: str, text: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(_normal(choice))}(?!\w)", _normal(text)) is not None
+def contains(text: str, words: str) -> bool:
+    """Whether ``words`` stand in a text as words of their own: "cat" is not in "category"."""
+    return re.search(rf"(?<!\w){re.escape(normal(words))}(?!\w)", normal(text)) is not None
 
 
-def _normal(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(text.split()).strip(" \"'`*_.,;:!?()[]“”‘’«»")
+def normal(text: str) -> str:
+    """``text`` without what a comparison should not see."""
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return text.strip(OUTER) or text  # an answer may be nothing but marks

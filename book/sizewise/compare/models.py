@@ -130,21 +130,16 @@ def _keys(urls: list[str | None], names: list[str]) -> list[str | None]:
     """The key of each model, None without one."""
     if len(names) > len(urls):
         raise ValueError("--key-env is given once, or once for each model")
-    if len(names) == len(urls):
-        pairs = zip(urls, names, strict=True)
-        return [_key(name) if url and name != NO_KEY else None for url, name in pairs]
-    name = names[0] if names else KEY
-    if name == NO_KEY or (not names and not os.environ.get(KEY)):
-        return [None] * len(urls)
-    requested = {urlsplit(url).netloc for url in urls if url}
-    if not requested and not names:
-        return [None] * len(urls)
-    if len(requested) > 1:
-        raise ValueError(
-            f"the models are at two hosts: say which key goes to which, with --key-env for each "
-            f"in their order ({NO_KEY} for no key)"
-        )
-    return [_key(name) if url else None for url in urls]
+    if len(names) < len(urls):
+        name = names[0] if names else KEY if os.environ.get(KEY) else NO_KEY
+        if name != NO_KEY and len({urlsplit(url).netloc for url in urls if url}) > 1:
+            raise ValueError(
+                "the models are at two hosts: say which key goes to which, with --key-env for each "
+                f"in their order ({NO_KEY} for no key)"
+            )
+        names = [name] * len(urls)
+    pairs = zip(urls, names, strict=True)
+    return [_key(name) if url and name != NO_KEY else None for url, name in pairs]
 
 
 def _key(name: str) -> str:

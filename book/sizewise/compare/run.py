@@ -221,24 +221,20 @@ def _from_endpoint(model: Model, todo: Plan, settings: Settings) -> Iterator:
 
     The threads are daemons: Ctrl-C does not wait for requests that are under way.
     """
-    waiting: queue.Queue = queue.Queue()
-    for question in todo:
-        waiting.put(question)
+    waiting = iter(todo)  # shared: a list's iterator gives each question to one thread
     # No longer than what is under way: workers must not run ahead of the look at failures.
     done: queue.Queue = queue.Queue(settings.concurrency)
     stop = threading.Event()
 
     def work() -> None:
         client = Client(model, settings.options, sleep=stop.wait)
-        while not stop.is_set():
-            try:
-                question = waiting.get_nowait()
-            except queue.Empty:
-                return
+        for question in waiting:
             try:
                 done.put((question, client.ask(question.prompt)))
             except Exception as error:  # the run ends with it, in the thread that waits
                 done.put((question, error))
+                return
+            if stop.is_set():
                 return
 
     for _ in range(min(settings.concurrency, len(todo))):

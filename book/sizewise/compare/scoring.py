@@ -5,13 +5,10 @@ cannot see that an answer is right in other words; read the table of answers.
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from . import extraction, numbers
 from .task import Item, letters
-
-OUTER = " \t\n\r\"'`*_.,;:!?()[]“”‘’«»"
 
 
 @dataclass(frozen=True)
@@ -40,28 +37,17 @@ def mark(item: Item, answer: str) -> Mark:
         number = numbers.number_is(answer, item.answers)
         return Mark(float(number.value is not None), bool(answer.strip()) and not number.stated)
     if item.rule == "contains":
-        return Mark(float(any(_contains(right, answer) for right in item.answers)))
+        return Mark(float(any(extraction.contains(answer, right) for right in item.answers)))
     if item.choices:
         letter = extraction.letter(answer, item.choices)
         named = dict(zip(letters(len(item.choices)), item.choices, strict=True))
         right = named.get(letter.value) in item.answers
         return Mark(float(right), bool(answer.strip()) and not letter.stated)
-    right = {normal(text) for text in item.answers}
-    return Mark(float(any(normal(text) in right for text in extraction.statements(answer))))
-
-
-def normal(text: str) -> str:
-    """``text`` without what a comparison should not see."""
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return text.strip(OUTER) or text  # an answer may be nothing but marks
-
-
-def _contains(target: str, answer: str) -> bool:
-    """Whether ``wanted`` stands in the answer as words of their own: "cat" is not in "category"."""
-    return re.search(rf"(?<!\w){re.escape(normal(target))}(?!\w)", normal(answer)) is not None
+    right, stated = map(extraction.normal, item.answers), extraction.statements(answer)
+    return Mark(float(not set(right).isdisjoint(map(extraction.normal, stated))))
 
 
 def _meets(requirement: str | re.Pattern, answer: str) -> bool:
     if isinstance(requirement, str):
-        return _contains(requirement, answer)
+        return extraction.contains(answer, requirement)
     return requirement.search(answer) is not None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sizewise import paths
 from sizewise.units import unknown
 from sizewise.validation import whole
 
@@ -79,7 +80,7 @@ def read(path: Path | str, rule: str | None = None) -> list[Item]:
     path = Path(__file__).with_name("example.jsonl") if str(path) == EXAMPLE else Path(path)
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
-    for number, line in enumerate(_content(path).split("\n"), 1):
+    for number, line in enumerate(paths.read_text(path, MOST_BYTES).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -111,17 +112,6 @@ def shuffled(items: list[Item], seed: int = 0) -> list[Item]:
 def letters(number: int) -> str:
     """The letters of ``number`` choices."""
     return string.ascii_uppercase[:number]
-
-
-def _content(path: Path) -> str:
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"{path}: over {MOST_BYTES:,} bytes")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: no UTF-8 text") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Sum(NamedTuple):
     @property
     def bits(self) -> float:
         """Bits a weight, scales included."""
-        return 8 * self.bytes / self.parameters
+        return 8 * self.bytes / (self.parameters or 1)
 
 
 @dataclass(frozen=True)
