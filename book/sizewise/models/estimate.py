@@ -222,7 +222,7 @@ def _attention(stated: dict, width: int) -> dict[str, tuple[int, ...]]:
         value, low = stated.get("v_head_dim", 128), stated.get("q_lora_rank")
         queries = heads * (nope + rope)
         low_queries = {"q_a_proj.weight": (low, width), "q_b_proj.weight": (queries, low)}
-        shapes = {
+        shapes: dict[str, tuple[int, ...]] = {
             "kv_a_proj_with_mqa.weight": (rank + rope, width),
             "kv_b_proj.weight": (heads * (nope + value), rank),
             "o_proj.weight": (width, heads * value),

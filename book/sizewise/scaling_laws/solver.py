@@ -12,26 +12,30 @@ import numpy as np
 
 DELTA = 1e-3  # where the Huber loss turns from square to absolute: Hoffmann et al. 2022, eq. 3
 BLOCK = 1 << 15  # weights worked on at a time: few calls, and arrays that stay in the cache
+LOWER = np.tril_indices(5, -1)
 RENEW = 4  # steps after which the damping's Hessian is made anew: it only has to point downhill
 LARGEST_STEP = 20.0  # in logarithms and exponents: a longer step only overflows
 
 
 @dataclass(frozen=True)
 class Table:
-    """Logarithms of the runs. Those of the law's three terms are linear in theta."""
+    """Logarithms of sizes, tokens and losses (each of shape [runs]) and their products."""
 
-    size: np.ndarray  # [runs]: -log N
-    data: np.ndarray  # [runs]: -log D
+    size: np.ndarray  # [runs, 2]: 1 and -log N, the derivatives of log A - alpha log N
+    data: np.ndarray  # [runs, 2]: 1 and -log D
+    size_size: np.ndarray  # [runs, 3]
+    data_data: np.ndarray  # [runs, 3]
+    size_data: np.ndarray  # [runs, 4]
     loss: np.ndarray  # [runs]
-    squares: np.ndarray  # [3 runs, 25]: g g' of each term, g the derivatives of its logarithm
 
     @classmethod
     def from_runs(cls, params, tokens, loss) -> "Table":
         x, y, z = (np.log(np.asarray(v, dtype=float)) for v in (params, tokens, loss))
-        g = np.zeros((3, len(z), 5))
-        g[0, :, 0] = g[1, :, 1] = g[2, :, 2] = 1
-        g[0, :, 3], g[1, :, 4] = -x, -y
-        return cls(-x, -y, z, (g[..., None] * g[..., None, :]).reshape(-1, 25))
+        ones = np.ones_like(x)
+        size, data, both = (ones, -x), (ones, -y), (ones, -y, -x, x * y)
+        squares = (ones, -x, x * x), (ones, -y, y * y)
+        parts = [np.stack(c, axis=1) for c in (size, data, *squares, both)]
+        return cls(parts[0], parts[1], parts[2], parts[3], parts[4], z)
 
 
 @dataclass
@@ -128,27 +132,64 @@ def _step(gradient, newton, safe, damping, free):
     return np.clip(step, -LARGEST_STEP, LARGEST_STEP)
 
 
-def _derivatives(theta, weights, table: Table, safe: bool = True):
-    """Objective, gradient, Hessian, and the Hessian of reweighted least squares if wanted."""
-    terms = np.empty((3, len(theta), len(table.loss)))
-    terms[0] = np.exp(theta[:, :1] + theta[:, 3:4] * table.size)
-    terms[1] = np.exp(theta[:, 1:2] + theta[:, 4:] * table.data)
-    terms[2] = np.exp(theta[:, 2:3])
-    total = terms.sum(0)
-    residual = np.log(total) - table.loss
+def _terms(theta, weights, table: Table):
+    """Objective [problems], and by run: the three terms and the residual [problems, runs]."""
+    size = np.exp(theta[:, [0, 3]] @ table.size.T)
+    data = np.exp(theta[:, [1, 4]] @ table.data.T)
+    floor_term = np.exp(theta[:, 2:3])
+    total = size + data
+    total += floor_term
+    residual = np.log(total)
+    residual -= table.loss
     away = np.abs(residual)
     near = np.minimum(away, DELTA)
-    value = np.einsum("ij,ij->i", weights, near * (away - 0.5 * near))
-    shares = terms / total
-    jacobian = np.stack([*shares, shares[0] * table.size, shares[1] * table.data], axis=1)
-    transposed = jacobian.swapaxes(1, 2)  # [problems, runs, 5]
+    huber = near * (away - 0.5 * near)
+    return np.einsum("ij,ij->i", weights, huber), size, data, floor_term, total, residual, away
+
+
+def _derivatives(theta, weights, table: Table, safe: bool = True):
+    """Objective, gradient, Hessian, and the Hessian of reweighted least squares if wanted."""
+    value, size, data, floor_term, total, residual, away = _terms(theta, weights, table)
+    size /= total  # from here on shares of the loss, which sum to 1
+    data /= total
     pull = weights * np.clip(residual, -DELTA, DELTA)  # derivative of the Huber loss
-    gradient = (jacobian @ pull[..., None])[..., 0]
-    # The second derivative of log L is the sum of shares g g', less that of the first with itself.
-    square = weights * (away < DELTA) - pull
-    bent = (pull[:, None] * shares.swapaxes(0, 1)).reshape(len(theta), -1) @ table.squares
-    newton = (jacobian * square[:, None]) @ transposed + bent.reshape(-1, 5, 5)
+    square = weights * (away < DELTA)  # its second derivative
+    pull_size, pull_data = pull * size, pull * data
+    gradient = np.empty((len(theta), 5))
+    gradient[:, [0, 3]] = pull_size @ table.size
+    gradient[:, [1, 4]] = pull_data @ table.data
+    gradient[:, 2] = np.einsum("ij,ij->i", pull, floor_term / total)
+    newton = _products(square, square - pull, (pull_size, pull_data), size, data, table)
     if not safe:
         return value, gradient, newton
     eased = weights * (DELTA / np.maximum(away, DELTA))  # weights of reweighted least squares
-    return value, gradient, newton, (jacobian * eased[:, None]) @ transposed
+    return value, gradient, newton, _products(eased, eased, None, size, data, table)
+
+
+def _products(square, both, pulls, size, data, table: Table):
+    """Sums over runs of square * J J' + pull * J'', J the derivatives of log L: [problems, 5, 5].
+
+    J'' is diag(shares) - shares shares', so ``both`` is square - pull and ``pulls`` are pull by
+    share. Scaling A, B and E alike leaves the shares as they are: that gives the entries of E.
+    """
+    by_size, by_data = both * size, both * data
+    size_data = (by_size * data) @ table.size_data
+    by_size *= size
+    by_data *= data
+    if pulls is not None:
+        by_size += pulls[0]
+        by_data += pulls[1]
+    size_size, data_data = by_size @ table.size_size, by_data @ table.data_data
+    size_all, data_all = (square * size) @ table.size, (square * data) @ table.data
+    out = np.empty((len(size), 5, 5))
+    out[:, 0, 0], out[:, 0, 3], out[:, 3, 3] = size_size.T
+    out[:, 1, 1], out[:, 1, 4], out[:, 4, 4] = data_data.T
+    out[:, 0, 1], out[:, 0, 4], out[:, 1, 3], out[:, 3, 4] = size_data.T
+    out[:, 0, 2] = size_all[:, 0] - size_size[:, 0] - size_data[:, 0]
+    out[:, 1, 2] = data_all[:, 0] - data_data[:, 0] - size_data[:, 0]
+    out[:, 2, 3] = size_all[:, 1] - size_size[:, 1] - size_data[:, 2]
+    out[:, 2, 4] = data_all[:, 1] - data_data[:, 1] - size_data[:, 1]
+    rest_all = square.sum(1) - size_all[:, 0] - data_all[:, 0]
+    out[:, 2, 2] = rest_all - out[:, 0, 2] - out[:, 1, 2]
+    out[:, LOWER[0], LOWER[1]] = out[:, LOWER[1], LOWER[0]]
+    return out
