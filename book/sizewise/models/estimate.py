@@ -80,8 +80,9 @@ def _per_layer(stated: dict[str, Any]) -> list[dict[str, int]]:
 
     def listed(name: str) -> zip:
         values = stated.get(name)
-        fitting = isinstance(values, list) and len(values) == depth
-        return zip(rows, values if fitting else (), strict=False)
+        if not isinstance(values, list) or len(values) != depth:
+            values = []
+        return zip(rows, values, strict=False)
 
     for name in ("num_attention_heads", "num_key_value_heads"):
         for row, heads in listed(name):
@@ -221,13 +222,15 @@ def _attention(stated: dict, width: int) -> dict[str, tuple[int, ...]]:
         nope, rope = stated.get("qk_nope_head_dim", 128), stated.get("qk_rope_head_dim", 64)
         value, low = stated.get("v_head_dim", 128), stated.get("q_lora_rank")
         queries = heads * (nope + rope)
-        low_queries = {"q_a_proj.weight": (low, width), "q_b_proj.weight": (queries, low)}
         shapes: dict[str, tuple[int, ...]] = {
             "kv_a_proj_with_mqa.weight": (rank + rope, width),
             "kv_b_proj.weight": (heads * (nope + value), rank),
             "o_proj.weight": (width, heads * value),
-            **(low_queries if low else {"q_proj.weight": (queries, width)}),
         }
+        if low:
+            shapes |= {"q_a_proj.weight": (low, width), "q_b_proj.weight": (queries, low)}
+        else:
+            shapes["q_proj.weight"] = (queries, width)
         if stated.get("mla_use_output_gate"):
             shapes["g_proj.weight"] = (heads * value, width)
         return shapes
