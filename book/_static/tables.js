@@ -109,10 +109,26 @@
     table.before(label);
   }
 
+  // On a phone a table wider than its frame becomes a list: each value after its column's head.
+  function stack(table) {
+    const {clientWidth: room, scrollWidth: width} = table.parentElement, [head, ...rows] = table.rows;
+    if (width <= room + 1) return;
+    for (const row of rows) [...row.cells].forEach((cell, column) => {
+      cell.dataset.label = textOf(head.cells[column] || cell);
+    });
+    table.classList.add("sw-stack");
+  }
+
   // The ledger has filters of its own.
   const tables = ".bd-article table:is(.sw-table, .table):not(.sw-ledger)";
   for (const table of document.querySelectorAll(tables)) if (sortable(table)) {
     prepare(table);
     if (table.tBodies[0].rows.length > 40) filter(table);
+  }
+  // One inside a folded part has no width until that is opened.
+  const stackIn = place => place.querySelectorAll(`${tables}:not([class*=sw-calc])`).forEach(stack);
+  if (matchMedia("(max-width: 576px)").matches) {
+    stackIn(document);
+    addEventListener("toggle", event => stackIn(event.target), true);
   }
 })();
