@@ -3,8 +3,8 @@
     .venv/bin/python scripts/build_site.py
 
 Chapters are taken as they are, with their stored outputs; `sizewise run` is what executes them.
-Writes nothing to the tree outside _build/. The first build fetches KaTeX, PurgeCSS and axe-core
-from the npm registry; later ones need no network until package-lock.json changes.
+Writes nothing to the tree outside _build/. The first build fetches KaTeX, uPlot, PurgeCSS and
+axe-core from the npm registry; later ones need no network until package-lock.json changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> int:
     BUILD.mkdir(exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     try:
-        stage("tools: KaTeX's style and fonts, PurgeCSS", vendor)
+        stage("tools: KaTeX's style and fonts, uPlot, PurgeCSS", vendor)
         stage("reference: one page a room of the library", reference)
         if (BUILD / "live").is_dir():
             stage("live: the library and the chapters as they are now", refresh_live)
@@ -57,7 +57,7 @@ def stage(title: str, work) -> None:
 
 
 def vendor() -> str:
-    """Bring _build/vendor to package-lock.json: html/katex/, axe.min.js and tools/ (PurgeCSS).
+    """Bring _build/vendor to package-lock.json: html/katex/, html/uplot/, axe.min.js and tools/.
 
     The folder keeps a copy of the lock it was made from, written last: a folder cut short
     or made from another lock is made again. npm checks each package against the lock's hash.
@@ -81,8 +81,12 @@ def vendor() -> str:
     (page_folder / "katex.min.css").write_text(style, encoding="utf-8")
     for font in sorted((katex / "fonts").glob("*.woff2")):
         shutil.copyfile(font, page_folder / "fonts" / font.name)
+    (VENDOR / "html" / "uplot").mkdir()
+    for name in ("LICENSE", "dist/uPlot.iife.min.js", "dist/uPlot.min.css"):
+        source = work / "node_modules" / "uplot" / name
+        shutil.copyfile(source, VENDOR / "html" / "uplot" / source.name)
     shutil.copyfile(work / "node_modules" / "axe-core" / "axe.min.js", VENDOR / "axe.min.js")
-    for_pages = shutil.ignore_patterns("katex", "axe-core", ".*")
+    for_pages = shutil.ignore_patterns("katex", "uplot", "axe-core", ".*")
     shutil.copytree(work / "node_modules", VENDOR / "tools" / "node_modules", ignore=for_pages)
     shutil.copyfile(LOCK, made_from)
     return "fetched"

@@ -18,6 +18,7 @@ from calculators import (
     equations,
     form,
     intervals,
+    sample,
     script,
     tables,
     tracing,
@@ -30,10 +31,11 @@ from sizewise.data import catalog, records
 from sizewise.models import parameters as counting
 from sizewise.models.architecture import Grouped, Layer, Model
 from sizewise.scaling_laws import Joint
+from sizewise.stats import paired
 
-CASES = {"fit": 60, "train": 200, "experts": 200, "cache": 200}
+CASES = {"fit": 60, "train": 200, "experts": 200, "cache": 200, "sample": 200}
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
-IDS = ("fit", "train", "experts", "cache")
+IDS = ("fit", "train", "experts", "cache", "sample")
 each_calculator = pytest.mark.parametrize("name", IDS)
 
 
@@ -430,6 +432,23 @@ def cache_truth(case: dict) -> dict:
     }
 
 
+def sample_case(rng) -> dict:
+    share = round(log_uniform(rng, 0.002, 1), 4)
+    return {
+        "discordant": share,
+        "difference": round(log_uniform(rng, 0.001, share), 4),
+        "power": rng.choice([*sample.powers()]),
+        "level": rng.choice([*sample.levels()]),
+    }
+
+
+def sample_truth(case: dict) -> dict:
+    power, level = (float(case[name].removesuffix(" %")) / 100 for name in ("power", "level"))
+    shares = case["discordant"], case["difference"]
+    items = paired.required_sample_size(*shares, power=power, level=level)
+    return {"items": items, "telling": items * case["discordant"]}
+
+
 # Every number that the page of a calculator must show.
 LAWS = {name for name, one in scaling_laws.entries().items() if one["form"] in tables.SURFACES}
 NAMED = {
@@ -485,9 +504,22 @@ NAMED = {
         "over_total",
     },
     "cache": {"kv_bytes", "per_token", "plain_bytes", "share"},
+    "sample": {"items", "telling"},
 }
-MAKE = {"fit": fit_case, "train": train_case, "experts": experts_case, "cache": cache_case}
-TRUTH = {"fit": fit_truth, "train": train_truth, "experts": experts_truth, "cache": cache_truth}
+MAKE = {
+    "fit": fit_case,
+    "train": train_case,
+    "experts": experts_case,
+    "cache": cache_case,
+    "sample": sample_case,
+}
+TRUTH = {
+    "fit": fit_truth,
+    "train": train_truth,
+    "experts": experts_truth,
+    "cache": cache_truth,
+    "sample": sample_truth,
+}
 
 
 @cache
@@ -557,6 +589,7 @@ const answers = {
   parse: ([words]) => sizewise.parse(words),
   config: ([text]) => sizewiseConfig.read(text, "model"),
   written: (given) => sizewise.written(...given),
+  curve: (given) => sizewise.curve(...given),
   answered: ([id, given]) => sizewise.answered(id, given, sizewise.evaluate(id, given)),
   check: ([id, words]) =>
     sizewise.check(sizewiseCalculators.calculators[id].fields, words).wrong,
@@ -596,6 +629,41 @@ def test_the_generated_script_gives_what_the_library_gives(node, name):
         if (found := differences(answer, truth))
     ]
     assert wrong == []
+
+
+CURVED = [name for name in IDS if all_of_them()[name].curve]
+
+
+@pytest.mark.parametrize("name", CURVED)
+def test_a_curve_is_the_library_at_each_of_its_points(node, name):
+    curve = all_of_them()[name].curve
+    asked = [case for case in cases(name) if case.get("price", 1)][:4]
+    lines = script.described(all_of_them()[name])["curve"]["lines"]
+    values = [value for line in lines for value in line["values"]]
+    assert len(lines) == curve.drawn
+    for case, drawn in zip(asked, node([["curve", name, case] for case in asked]), strict=True):
+        for place, point in enumerate(curve.points):
+            one = case | {curve.field: worked.number(point)}
+            if curve.field == "batch":
+                one["batch"] = int(one["batch"])
+            try:
+                truth = TRUTH[name](one)
+            except ValueError:  # a difference that no pair of models can have
+                truth = dict.fromkeys(values)
+            found = {value: line[place] for value, line in zip(values, drawn, strict=True)}
+            assert differences(found, {value: truth[value] for value in values}) == [], one
+
+
+@pytest.mark.parametrize("name", CURVED)
+def test_the_points_of_a_curve_are_allowed_in_their_field_and_rise(name):
+    curve = all_of_them()[name].curve
+    field = next(one for one in all_of_them()[name].fields if one.name == curve.field)
+    points = [worked.number(point) for point in curve.points]
+    assert points == sorted(set(points))
+    assert field.least <= points[0]
+    assert points[-1] <= field.most
+    assert set(curve.ticks) <= set(curve.points)
+    assert field.default in curve.points  # where the slider stands at first
 
 
 def test_more_experts_a_token_than_there_are_is_refused_in_the_librarys_words(node):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from docutils import nodes
@@ -29,6 +30,7 @@ SOURCES = (
     "sizewise/cli/forecast.py",
     "sizewise/scaling_laws/forms.py",
     "sizewise/scaling_laws/uncertainty.py",
+    "sizewise/stats/paired.py",
 )
 FACTS = (
     "data/facts/*.yml",
@@ -38,13 +40,18 @@ FACTS = (
 )
 CITED = re.compile(r'href="cite:([^"]+)"')  # in a form: an entry of the bibliography
 FORMULAS = "calculators-formulas.js"
-SCRIPTS = ("calculators-forecast.js", "calculators-config.js", "calculators.js")
+SCRIPTS = (
+    "calculators-forecast.js",
+    "calculators-config.js",
+    "calculators-curve.js",
+    "calculators.js",
+)
 
 
 class Calculator(SphinxDirective):
     """``{calculator} fit``: the form, the results of its default case, and the equations.
 
-    With ``:short:`` the style shows the first choices and the answer alone.
+    With ``:short:`` the style shows the first choices and the answer alone, without a curve.
     """
 
     required_arguments = 1
@@ -63,7 +70,8 @@ class Calculator(SphinxDirective):
         self.env.metadata[self.env.docname]["calculators"] = True
         write_formulas(self.env.app)
         if "short" in self.options:
-            return [raw(f'<div class="sw-calc--short">{form.html(one)}</div>')]
+            bare = form.html(replace(one, curve=None))
+            return [raw(f'<div class="sw-calc--short">{bare}</div>')]
         return [
             raw(form.html(one)),
             raw("<details class='sw-calc__equations'><summary>The equations</summary>\n"),

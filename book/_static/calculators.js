@@ -187,6 +187,14 @@
     });
   }
 
+  /* The values of each line of a calculator's curve, point by point; null where not known. */
+  function curve(id, given, data = globalThis.sizewiseCalculators) {
+    const { field, points, lines } = data.calculators[id].curve;
+    const cases = points.map((point) =>
+      attempt(() => evaluate(id, { ...given, [field]: parse(point) }, false, data)));
+    return lines.flatMap((line) => line.values).map((name) => cases.map((one) => one[name] ?? null));
+  }
+
   // ---- fields: what was typed, and what is wrong with it
 
   function problem(field, number, given, fields) {
@@ -232,9 +240,6 @@
     return { given, wrong };
   }
 
-  globalThis.sizewise = { parse, written, evaluate, answered, check };
-  if (typeof document === "undefined") return;
-
   /* A case that the library refuses has no values. */
   function attempt(values) {
     try {
@@ -244,6 +249,9 @@
       return {};
     }
   }
+
+  globalThis.sizewise = { parse, written, evaluate, answered, check, curve };
+  if (typeof document === "undefined") return;
 
   // ---- one calculator on the page
 
@@ -264,8 +272,10 @@
       this.button("reset", () => this.reset());
       this.button("link", () => this.copy());
       if (this.data.reads) this.button("read", () => this.read());
-      const beside = box.querySelector(".sw-calc__beside");
-      if (beside) beside.addEventListener("toggle", () => this.update(false));
+      for (const beside of box.querySelectorAll(".sw-calc__beside")) {
+        beside.addEventListener("toggle", () => this.update(false));
+      }
+      if (box.querySelector("[data-curve]")) this.curve = new sizewiseCurve.Curve(this);
     }
 
     button(name, act) {
@@ -339,12 +349,14 @@
         if (answer.textContent !== said) answer.textContent = said;
       }
       const rows = new Map((scope[this.data.rows] || []).map((row) => [row.name, row]));
-      // Side by side only where it is looked at: a case for each device.
-      for (const row of this.results.querySelectorAll("[open] [data-beside]")) {
-        const one = { ...given, [this.data.beside]: row.dataset.row };
-        rows.set(row.dataset.row, attempt(() => evaluate(this.id, one, false)));
+      // Side by side only where it is looked at: a case for each device, or point of the curve.
+      for (const row of this.box.querySelectorAll("[open] [data-beside]")) {
+        const { row: name, beside } = row.dataset;
+        const isChoice = this.data.fields.find((field) => field.name === beside).kind === "choice";
+        const one = { ...given, [beside]: isChoice ? name : parse(name) };
+        rows.set(name, attempt(() => evaluate(this.id, one, false)));
       }
-      for (const cell of this.results.querySelectorAll("[data-names]")) {
+      for (const cell of this.box.querySelectorAll("[data-names]")) {
         const names = cell.dataset.names.split(" ");
         const { row } = cell.parentElement.dataset;
         if (row && !rows.has(row)) continue;
@@ -357,6 +369,7 @@
         if (cell.textContent !== said) cell.textContent = said; // else it would be read out again
       }
       if (this.data.picture.length) this.draw(scope);
+      if (this.curve) this.curve.update(given, scope);
     }
 
     /* One bar as long as the devices; what is held fills it from the left. */

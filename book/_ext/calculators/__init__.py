@@ -13,7 +13,7 @@ import functools
 @functools.cache
 def all_of_them() -> dict:
     """Every calculator by id, in the page's order: `parts.Calculator`s."""
-    from . import cache, experts, fit, train
+    from . import cache, experts, fit, sample, train
 
-    found = (fit.CALCULATOR, train.CALCULATOR, experts.CALCULATOR, cache.CALCULATOR)
-    return {one.id: one for one in found}
+    found = (fit, train, experts, cache, sample)
+    return {one.CALCULATOR.id: one.CALCULATOR for one in found}

@@ -11,9 +11,9 @@ from sizewise.models import parameters
 from sizewise.models.architecture import Grouped, Layer, Model, Scores, Span, StateSpace
 
 from . import speed, tables
-from .parts import COUNT, OWN, SHARE, Answer, Calculator, Field, Limit, Result, Step
+from .parts import COUNT, OWN, SHARE, Answer, Calculator, Curve, Field, Limit, Result, Step
 
-MODEL, DEVICE, CACHE, WEIGHTS = "model", "device", "kv", "weights"
+MODEL, DEVICE, CACHE, WEIGHTS, BATCH = "model", "device", "kv", "weights", "batch"
 
 
 def model_of(s, *layers: Layer) -> Model:
@@ -294,7 +294,7 @@ USE = (
         "tokens",
         help="Tokens in each sequence; k is 1,000, Ki is 1,024.",
     ),
-    Field("batch", "Concurrent requests", "whole", "1", "b", COUNT),
+    Field(BATCH, "Concurrent requests", "whole", "1", "b", COUNT),
     Field(
         "input",
         "Prompt of each",
@@ -696,6 +696,22 @@ CALCULATOR = Calculator(
         Result(
             "Energy a million tokens", ("forecast_joules",), "energy", each=DEVICE, missing=NONE
         ),
+        Result(
+            "Expected dollars for a million tokens",
+            ("forecast_dollars_low", "forecast_dollars_high"),
+            "$",
+            each=BATCH,
+            missing=NO_PRICE,
+        ),
+        Result(
+            "Least dollars for a million tokens",
+            ("dollars_low", "dollars_high"),
+            "$",
+            each=BATCH,
+            missing=NO_PRICE,
+        ),
+        Result("Expected time of a token", ("forecast_seconds",), "s", each=BATCH, missing=NONE),
+        Result("Devices used", ("devices",), "count", each=BATCH),
     ),
     tables={
         "models": tables.models,
@@ -745,4 +761,14 @@ CALCULATOR = Calculator(
     caption="The same case on each device of the catalogue, as few of them as hold it",
     reads=MODEL,
     note=speed.scored,
+    curve=Curve(
+        BATCH,
+        points=(
+            *("1", "2", "3", "4", "6", "8", "12", "16", "24", "32", "48", "64", "96", "128"),
+            *("192", "256"),
+        ),
+        ticks=("1", "4", "16", "64", "256"),
+        title="What a million tokens cost by requests served at once",
+        drawn=2,
+    ),
 )

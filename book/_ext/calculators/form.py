@@ -3,7 +3,7 @@
 from html import escape
 
 from .parts import COUNT, OWN, SHARE, Calculator, Field, Named, Result
-from .worked import answered, beside, evaluate, written
+from .worked import answered, beside, curve, evaluate, written
 
 NO_SCRIPT = "These are the results of one case; to change it here, the page needs JavaScript."
 
@@ -26,7 +26,8 @@ def html(calculator: Calculator) -> str:
         f"<p>The case: {_case(calculator)}.</p></noscript>\n"
         f'<div class="sw-calc__results" aria-live="polite">\n'
         f"{_answer(calculator, values)}{_results(calculator, values)}{_picture(calculator)}"
-        f'<p class="sw-calc__note" data-note></p>\n</div>\n{_note(calculator)}</div>\n'
+        f'<p class="sw-calc__note" data-note></p>\n</div>\n'
+        f"{_curve(calculator)}{_note(calculator)}</div>\n"
     )
 
 
@@ -112,7 +113,7 @@ def _unit(one: Field) -> str:
 
 def _options(calculator: Calculator, one: Field) -> str:
     names = [name for name in calculator.tables[one.table]() if name != OWN]
-    told = [(OWN, one.own), *((name, name) for name in names)] if one.own else names
+    told = [(OWN, one.own)] * bool(one.own) + [(name, name) for name in names]
     return "".join(
         f'<option value="{escape(name)}"{" selected" if name == one.default else ""}>'
         f"{escape(words)}</option>\n"  # the search takes words apart at white space alone
@@ -132,18 +133,53 @@ def _results(calculator: Calculator, values: dict) -> str:
     if calculator.beside:
         cases = beside(calculator, {})
         names = {name: Named(((name, ""),)) for name in cases}
-        rows = _rows(calculator, "Device", names, cases, " data-beside")
-        words = f"<summary>{escape(calculator.caption)}</summary>"
-        return f'{table}<details class="sw-calc__beside">{words}\n{rows}</details>\n'
+        rows = _rows(calculator, "Device", names, cases, calculator.beside)
+        return table + _folded(calculator.caption, rows)
     if calculator.rows:
         cases = {row["name"]: values | row for row in values[calculator.rows]}
         return table + _rows(calculator, "Law", calculator.names(), cases)
     return table
 
 
-def _rows(calculator: Calculator, head: str, names: dict, cases: dict, mark: str = "") -> str:
-    """The table with a line for each case; its caption may stand above it already."""
-    columns = [one for one in calculator.results if one.each]
+def _folded(summary: str, rows: str) -> str:
+    words = f"<summary>{escape(summary)}</summary>"
+    return f'<details class="sw-calc__beside">{words}\n{rows}</details>\n'
+
+
+def _curve(calculator: Calculator) -> str:
+    """The place of the curve, which the script draws; its slider; its numbers as a table."""
+    if not (shown := calculator.curve):
+        return ""
+    field = next(one for one in calculator.fields if one.name == shown.field)
+    key, last = f"{calculator.id}-{field.name}-slide", len(shown.points) - 1
+    lines = [one for one in calculator.results if one.each == field.name][: shown.drawn]
+    legend = "".join(
+        f'<span class="sw-calc__key sw-calc__key--line-{place}">{escape(one.label)}</span>\n'
+        for place, one in enumerate(lines)
+    )
+    cases = curve(calculator, {})
+    names = {name: Named(((name, ""),)) for name in cases}
+    caption = escape(shown.caption)
+    rows = _rows(calculator, field.label, names, cases, field.name, caption)
+    return (
+        f'<figure class="sw-calc__curve" data-curve>\n'
+        f'<figcaption>{escape(shown.title)}</figcaption>\n<p class="sw-calc__legend">{legend}</p>\n'
+        '<div class="sw-calc__plot" role="img"></div>\n'
+        f'<label for="{key}">{escape(field.label)}{_unit(field)}</label>\n<input type="range" '
+        f'id="{key}" min="0" max="{last}" step="1" value="0" data-slide></figure>\n'
+        f"{_folded(shown.caption, rows)}"
+    )
+
+
+def _rows(
+    calculator: Calculator, head: str, names: dict, cases: dict, field: str = "", caption: str = ""
+) -> str:
+    """The table with a line for each case; where a ``field`` tells them apart, a summary above
+    has said its caption already.
+    """
+    each, caption = field or calculator.rows, escape(caption or calculator.caption)
+    mark = f' data-beside="{field}"' if field else ""
+    columns = [one for one in calculator.results if one.each == each]
     heads = "\n".join(f'<th scope="col">{escape(one.label)}</th>' for one in columns)
     hidden = ' class="sw-unseen"' if mark else ""
     body = "".join(
@@ -153,7 +189,7 @@ def _rows(calculator: Calculator, head: str, names: dict, cases: dict, mark: str
         for name, values in cases.items()
     )
     return (
-        f'<table class="sw-table sw-calc__rows"><caption{hidden}>{escape(calculator.caption)}'
+        f'<table class="sw-table sw-calc__rows"><caption{hidden}>{caption}'
         f'</caption>\n<thead><tr><th scope="col">{head}</th>\n{heads}</tr></thead><tbody>\n{body}'
         "</tbody></table>\n"
     )

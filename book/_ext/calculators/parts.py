@@ -110,6 +110,25 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """The case over one ``field``, at ``points`` as they are typed: drawn, and as a table.
+
+    Its lines are the first ``drawn`` results with ``each`` set to the field; a result of two
+    values is a band. A slider moves the field from point to point. ``ticks`` stand on the axis.
+    """
+
+    field: str
+    points: tuple[str, ...]
+    ticks: tuple[str, ...]
+    title: str
+    drawn: int = 1
+
+    @property
+    def caption(self) -> str:
+        return f"The numbers of the curve: {self.title[0].lower()}{self.title[1:]}"
+
+
+@dataclass(frozen=True)
 class Named:
     """What a row is called on the page: (words, address) each, no address where nothing is linked.
 
@@ -147,6 +166,7 @@ class Calculator:
     limits: tuple[Limit, ...] = ()
     beside: str = ""  # the choice whose every entry is computed side by side
     caption: str = ""  # of the rows
+    curve: Curve | None = None
     reads: str = ""  # the choice that a pasted configuration fills
 
     def symbol_names(self) -> dict[str, str]:

@@ -68,12 +68,19 @@ def described(calculator: Calculator) -> dict:
         "crossed": calculator.crossed and [calculator.crossed[0].__name__, *calculator.crossed[1:]],
         "forecast": calculator.forecast is not None,
         "limits": [vars(one) for one in calculator.limits],
-        "beside": calculator.beside,
+        "curve": calculator.curve and _curve(calculator),
         "reads": calculator.reads,
         "answer": calculator.answer and vars(calculator.answer),
         "picture": calculator.picture,
         "against": calculator.against,
     }
+
+
+def _curve(calculator: Calculator) -> dict:
+    """The curve with its lines: what they are called, their values, their unit."""
+    curve = calculator.curve
+    lines = [one for one in calculator.results if one.each == curve.field][: curve.drawn]
+    return vars(curve) | {"lines": [vars(one) for one in lines]}
 
 
 def literal(value) -> str:

@@ -75,6 +75,22 @@ def beside(calculator: Calculator, given: dict) -> dict[str, dict]:
     }
 
 
+def curve(calculator: Calculator, given: dict) -> dict[str, dict]:
+    """The values of a case at each point of its curve; none where the library refuses it."""
+    found = {}
+    for point in calculator.curve.points:
+        try:
+            found[point] = evaluate(calculator, given | {calculator.curve.field: _typed(point)})
+        except ValueError:
+            found[point] = {}
+    return found
+
+
+def _typed(point: str) -> float:
+    value = number(point)
+    return int(value) if value == int(value) else value
+
+
 def _field(calculator: Calculator, name: str):
     return next(field for field in calculator.fields if field.name == name)
 

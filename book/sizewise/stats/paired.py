@@ -99,14 +99,21 @@ def required_sample_size(
     Miettinen 1968); exact tests need a few more. Shares, not percent. Raises ValueError for a
     difference above the discordant share, which no pair of models can have.
     """
-    share, difference = _share("the discordant share", discordant_share), abs(difference)
+    share = _share("the discordant share", discordant_share)
+    return sample_size(share, abs(difference), *quantiles(power, level))
+
+
+def sample_size(share, difference, z_level, z_power):
+    """`required_sample_size` from the normal quantiles of ``level`` and ``power``.
+
+    Arithmetic alone, so that the calculator of the page can be made of it.
+    """
     if not 0 < difference <= share:
         raise ValueError(
             f"the difference must be above 0 and at most the discordant share {share:g}, "
             f"got {difference:g}"
         )
-    z_level, z_power = quantiles(power, level)
-    root = z_level * math.sqrt(share) + z_power * math.sqrt(share - difference**2)
+    root = z_level * share**0.5 + z_power * (share - difference**2) ** 0.5
     return math.ceil((root / difference) ** 2)
 
 
