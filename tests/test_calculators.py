@@ -792,19 +792,11 @@ def test_a_pasted_model_that_is_not_in_the_catalogue_is_called_an_estimate(node)
 
 
 def test_only_a_question_of_yes_or_no_is_answered_so(node):
-    assert node(
-        [
-            ["answered", name, worked.defaults(one)]
-            for name, one in all_of_them().items()
-            if not one.answer
-        ]
-    ) == ["", "", ""]
-    assert ["data-answer" in form.html(one) for one in all_of_them().values()] == [
-        True,
-        False,
-        False,
-        False,
-    ]
+    every = all_of_them()
+    silent = [name for name, one in every.items() if not one.answer]
+    asked = [["answered", name, worked.defaults(every[name])] for name in silent]
+    assert node(asked) == [""] * len(silent) == [""] * 4
+    assert ["data-answer" in form.html(one) for one in every.values()] == [True, *[False] * 4]
 
 
 # ---- intervals of a loss
