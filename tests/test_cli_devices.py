@@ -227,21 +227,19 @@ def test_the_listed_price_stands_beside_the_floors(sizewise):
         ["memory", "qwen3-8b", "--weights", "q4_k_m"],
     ],
 )
-def test_a_model_of_the_catalogue_costs_no_heavy_import_and_half_a_second(words):
+def test_a_model_of_the_catalogue_costs_no_heavy_import(words):
     code = (
-        "import contextlib, io, sys, time\n"
+        "import contextlib, io, sys\n"
         "from sizewise.cli.main import main\n"
         f"sys.argv = ['sizewise', *{words!r}]\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         "    try:\n        main()\n    except SystemExit as end:\n        assert not end.code\n"
         "heavy = {'torch', 'transformers', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)\n"
-        "print(sorted(heavy), time.process_time())\n"
+        "print(sorted(heavy))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    heavy, seconds = done.stdout.rsplit(" ", 1)
-    assert heavy == "[]"
-    assert float(seconds) < 1.0  # 0.6 on a quiet machine: processor time grows when it is shared
+    assert done.stdout.strip() == "[]"
 
 
 def test_unified_memory_leaves_the_system_its_part(sizewise):

@@ -207,7 +207,7 @@ def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_told_in_one_line(mon
         ["width", "8"],
         ["2", "runs,"],
     ]
-    each = [float(line.split("operations ")[1]) for line in listed[:2]]
+    each = [float(line.split("FLOPs ")[1]) for line in listed[:2]]
     assert sum(each) == pytest.approx(float(listed[2].split()[4]), rel=0.01)
     monkeypatch.setattr(sys, "argv", ["emergence.py", "--text", "package"])
     with pytest.raises(SystemExit) as output:

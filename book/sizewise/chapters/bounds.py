@@ -137,8 +137,8 @@ BOUNDS: dict[str, Check | None] = {
 
 def check(chapters: Mapping[str, Path], values: Mapping[str, Any]) -> None:
     """Raises ValueError for a parameter that a chapter lacks, or a value that it cannot have."""
-    for chapter, file in chapters.items():
-        names = notebook.parameters(file)
+    defaults = {chapter: notebook.parameters(file) for chapter, file in chapters.items()}
+    for chapter, names in defaults.items():
         for name, value in values.items():
             if name not in names:
                 error = units.unknown("parameter", name, names or ["(none)"])
@@ -147,6 +147,8 @@ def check(chapters: Mapping[str, Path], values: Mapping[str, Any]) -> None:
             if default is not None and not _same_kind(default, value):
                 kind = f"{type(default).__name__} ({default!r})"
                 raise ValueError(f"{chapter}: {name} is {kind}, not {_quoted(value)}")
+    for chapter, names in defaults.items():
+        for name, value in values.items():
             bound = BOUNDS.get(f"{chapter}.{name}", BOUNDS.get(name))
             try:
                 if bound is not None:

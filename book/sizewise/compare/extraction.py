@@ -16,6 +16,7 @@ import yaml
 
 MOST_BOXED = 300  # characters in a box
 HEAD, TAIL = 2000, 6000  # characters of an answer that are searched
+CLAUSE = 500  # characters on either side of a statement in which it is negated or made conditional
 
 
 @dataclass(frozen=True)
@@ -245,10 +246,11 @@ def _believed(text: str, match: re.Match, judged: bool) -> bool:
 
     ``judged``: of the kind "B is correct", whose own words may say "incorrect".
     """
-    begin = max(text.rfind(mark, 0, match.start()) for mark in ".!?\n。！？;") + 1
-    clause = text[begin : match.start(1)]
+    farthest = max(0, match.start() - CLAUSE)
+    begin = max(text.rfind(mark, farthest, match.start()) for mark in ".!?\n。！？;") + 1
+    clause = text[max(begin, farthest) : match.start(1)]
     inside = text[match.start() : match.start(1)] or clause[-12:]
-    after = re.match(r"[^.!?\n。！？;,，]*", text[match.end(1) :])[0]
+    after = re.match(r"[^.!?\n。！？;,，]*", text[match.end(1) : match.end(1) + CLAUSE])[0]
     if NOT.search(inside) and not INSTEAD.search(inside):
         return False
     if judged:

@@ -1,7 +1,7 @@
 """The floor in time, energy and money: what bytes and operations alone cost on a device.
 
 A floor, not a forecast: memory is read at its stated bandwidth, arithmetic runs at its stated
-dense peak, bytes and operations divide evenly over the devices, and communication, launches and
+dense peak, bytes and FLOPs divide evenly over the devices, and communication, launches and
 scheduling are free. Each result carries these assumptions. A step has two phases, which need not
 be bound by the same thing: products with the weights, and attention over the cache. In each the
 slower of memory and arithmetic counts; the phases follow one another (Austin et al. 2025,
@@ -355,11 +355,12 @@ def _floor(
     if model.experts:
         notes.append("tokens choose experts uniformly and independently")
     notes += [
-        "bytes and operations divide evenly over devices; communication is ignored",
+        "bytes and FLOPs divide evenly over devices; communication is ignored",
         f"memory at the stated {device.bandwidth / 1e12:g} TB/s a device",
-        f"arithmetic at the stated dense {compute} peak of {peak / 1e12:,.0f} Tera-operations/s"
+        f"compute at the stated dense {compute} peak of {peak / 1e12:,.0f} "
+        f"{'TOP/s' if compute.startswith('int') else 'TFLOP/s'}"
         if peak
-        else f"arithmetic ignored: {device.name} states no {compute} peak",
+        else f"compute ignored: {device.name} states no {compute} peak",
     ]
     weights, attention = (phase(*p, device, compute, devices) for p in (products, attended))
     seconds = weights.seconds + attention.seconds

@@ -143,7 +143,7 @@ def training_run(
     seconds = operations / (used * (peak * count))
     hours = seconds * (count / 3600)
     notes = [
-        f"{used.low:.0%} to {used.high:.0%} of {peak / 1e12:,.0f} Tera-operations/s ({format})",
+        f"{used.low:.0%} to {used.high:.0%} of {peak / 1e12:,.0f} TFLOP/s ({format})",
         "no restarts, no failed experiments",
     ]
     joules = building = dollars = None

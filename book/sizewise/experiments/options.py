@@ -71,7 +71,7 @@ def record(
             configs = sorted(configs, key=cost, reverse=True)
         if args.list:
             print("\n".join(_line(config, columns, cost) for config in configs))
-            print(f"{len(configs)} runs, in all {sum(map(cost, configs)):.3g} operations")
+            print(f"{len(configs)} runs, in all {sum(map(cost, configs)):.3g} FLOPs")
             return
         text = tokenizer.prepare(args.text, args.vocabulary)  # before workers ask
         if first:
@@ -99,4 +99,4 @@ def _line(config: Config, columns: tuple[str, ...], cost: Callable[[Config], flo
         f"{name} {value:g}" if isinstance(value := config[name], int | float) else str(value)
         for name in columns
     ]
-    return "  ".join((*parts, f"operations {cost(config):.3g}"))
+    return "  ".join((*parts, f"FLOPs {cost(config):.3g}"))

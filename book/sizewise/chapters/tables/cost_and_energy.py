@@ -396,7 +396,16 @@ def listed(day: str) -> pd.DataFrame:
     return frame
 
 
-def joules_lines(gpu: str, models: tuple[str, ...]) -> pd.DataFrame:
+METERED = (
+    "Llama-3.1-8B-Instruct",
+    "Llama-3.1-70B-Instruct",
+    "Llama-3.1-405B-Instruct",
+    "Qwen3-235B-A22B-Instruct-2507",
+    "Qwen3-30B-A3B-Instruct-2507",
+)
+
+
+def joules_lines(gpu: str, models: tuple[str, ...] = METERED) -> pd.DataFrame:
     """Measured joules a token by class of batch: ``model``, ``batch``, ``joules``."""
     rows = records.kinds("silicon_energy")["measured"]
     rows = rows[(rows["gpu"] == gpu) & rows["model"].isin(models)]
@@ -404,6 +413,15 @@ def joules_lines(gpu: str, models: tuple[str, ...]) -> pd.DataFrame:
     rows = rows.assign(model=rows["model"].str.replace(r"-Instruct.*", "", regex=True))
     names = {"model": "model", "batch_median": "batch", "joules_median": "joules"}
     return renamed(rows, names)
+
+
+def joules_spread(lines: pd.DataFrame, large: str, small: str) -> tuple[pd.Series, pd.Series]:
+    """Of `joules_lines`: how many times each model's joules fall with load, and those of a
+    ``large`` model over a ``small`` one's, at few, some and many requests.
+    """
+    models = lines.groupby("model")["joules"]
+    over = lines.sort_values("batch").groupby("model")["joules"].apply(list)
+    return models.max() / models.min(), pd.Series(over[large]) / pd.Series(over[small])
 
 
 def energy_rules() -> pd.DataFrame:
