@@ -19,12 +19,12 @@
 
   /* 1, 2 and 5 times powers of ten from low to high; the powers alone where those are many. */
   function ticks(low, high) {
-    const found = [];
+    const all = [];
     for (let power = 1e-12; power <= high; power *= 10) {
-      found.push(...[1, 2, 5].map((digit) => digit * power));
+      all.push(...[1, 2, 5].map((digit) => digit * power));
     }
-    const inside = (some) => some.filter((one) => one >= 0.999 * low && one <= 1.001 * high);
-    return inside(inside(found).length > 7 ? found.filter((_, at) => at % 3 === 0) : found);
+    const inside = (values) => values.filter((tick) => tick >= 0.999 * low && tick <= 1.001 * high);
+    return inside(inside(all).length > 7 ? all.filter((_, at) => at % 3 === 0) : all);
   }
 
   class Curve {
@@ -32,7 +32,7 @@
       this.calculator = calculator;
       this.data = calculator.data.curve;
       this.points = this.data.points.map(sizewise.parse);
-      this.field = calculator.data.fields.find((one) => one.name === this.data.field);
+      this.field = calculator.data.fields.find((field) => field.name === this.data.field);
       this.unit = this.field.kind === "share" ? "%" : "count";
       this.box = calculator.box.querySelector("[data-curve]");
       this.place = this.box.querySelector(".sw-calc__plot");
@@ -74,7 +74,7 @@
       let at = 0;
       return this.data.lines.map((line) => {
         const ends = [0, this.points.length - 1].map((end) => sizewise.written(
-          line.values.map((_, one) => values[at + one][end]), line.unit, line.missing));
+          line.values.map((_, place) => values[at + place][end]), line.unit, line.missing));
         at += line.values.length;
         const [first, last] = [0, this.points.length - 1].map((end) => this.said(this.points[end]));
         return `${line.label}: ${ends[0]} at ${first}, ${ends[1]} at ${last}`;
