@@ -164,7 +164,7 @@ def _curve(calculator: Calculator) -> str:
     return (
         f'<figure class="sw-calc__curve" data-curve>\n'
         f'<figcaption>{escape(shown.title)}</figcaption>\n<p class="sw-calc__legend">{legend}</p>\n'
-        '<div class="sw-calc__plot" role="img"></div>\n'
+        f'<div class="sw-calc__plot" role="img" aria-label="{escape(shown.title)}"></div>\n'
         f'<label for="{key}">{escape(field.label)}{_unit(field)}</label>\n<input type="range" '
         f'id="{key}" min="0" max="{last}" step="1" value="0" data-slide></figure>\n'
         f"{_folded(shown.caption, rows)}"
