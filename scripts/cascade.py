@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas
-import reliability
+from common import reliability
 from sizewise import units
 from sizewise.data import records
 from sizewise.evaluation.cascade import WAYS, Cascade, vote

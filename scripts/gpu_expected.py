@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 import gpu
-import kernel_tables
 import pandas as pd
+from common import kernel_tables
 from sizewise.benchmark import kv
 from sizewise.data import catalog, records
 

@@ -16,8 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import public_tables
-import task_laws
+from common import public_tables, task_laws
 from sizewise import scaling_laws
 from sizewise.data import records
 from sizewise.scaling_laws import fitting

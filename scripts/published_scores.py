@@ -16,8 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import public_tables
-import returns
+from common import public_tables, returns
 from sizewise.data import records
 from sizewise.scaling_laws import plateau
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import kernel_tables
 import numpy as np
+from common import kernel_tables
 from sizewise.costs import kernel_fits as kf
 from sizewise.data import catalog, records
 from sizewise.experiments import options

@@ -13,10 +13,10 @@ import os
 import sys
 from pathlib import Path
 
-import kernel_tables
 import numpy as np
 import pandas as pd
 import silicon
+from common import kernel_tables
 from sizewise.costs import kernel_fits as kf
 from sizewise.data import catalog, records
 from sizewise.experiments import options

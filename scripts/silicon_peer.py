@@ -14,10 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kernel_tables
 import pandas as pd
 import silicon
 import silicon_servings as servings
+from common import kernel_tables
 from sizewise.data import records
 from sizewise.experiments import options
 

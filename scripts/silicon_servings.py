@@ -19,10 +19,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import kernel_tables
 import numpy as np
 import pandas as pd
 import silicon
+from common import kernel_tables
 from sizewise.costs import forecast
 from sizewise.data import catalog, records
 from sizewise.experiments import options

@@ -16,7 +16,7 @@ from sizewise.data import records
 from sizewise.evaluation import cascade
 
 sys.path.insert(0, str(paths.root() / "scripts"))
-import reliability
+from common import reliability
 
 ROOT = paths.root()
 SEEDS = 200

@@ -10,7 +10,7 @@ import pytest
 from sizewise import paths, scaling_laws
 
 sys.path.insert(0, str(paths.root() / "scripts"))
-import public_tables
+from common import public_tables
 
 TRUE = scaling_laws.Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 

@@ -12,7 +12,7 @@ from sizewise.data import records
 from sizewise.scaling_laws import Hoffmann, fitting, inference, isoflop, solver
 
 sys.path.insert(0, str(paths.root() / "scripts"))
-import public_tables
+from common import public_tables
 
 TRUE = Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 FIVE = ("hoffmann-3", "hoffmann-3-tex", "besiroglu", "refit", "muennighoff-c4")

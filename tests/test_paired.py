@@ -12,7 +12,7 @@ from sizewise import paths
 from sizewise.stats import paired
 
 sys.path.insert(0, str(paths.root() / "scripts"))
-import reliability
+from common import reliability
 
 SEEDS = 200
 

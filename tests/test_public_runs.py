@@ -10,8 +10,7 @@ from sizewise.data import records
 from sizewise.scaling_laws.forms import ErrorLaw
 
 sys.path.insert(0, str(paths.root() / "scripts"))
-import public_tables
-import task_laws
+from common import public_tables, task_laws
 
 
 @pytest.fixture(scope="module")

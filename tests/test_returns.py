@@ -11,9 +11,8 @@ from sizewise.data import records
 from sizewise.scaling_laws import plateau
 
 sys.path.insert(0, str(paths.root() / "scripts"))
-import public_tables
-import returns
-from task_laws import Sigmoid
+from common import public_tables, returns
+from common.task_laws import Sigmoid
 
 SIZES = np.array([1e9, 4e9, 16e9, 64e9, 256e9])
 BREAK = 30e9

@@ -13,9 +13,9 @@ from sizewise.data import catalog, records
 from sizewise.models import parameters
 
 sys.path.insert(0, str(paths.root() / "scripts"))
-import kernel_tables
 import silicon
 import silicon_servings as servings
+from common import kernel_tables
 
 H100 = catalog.device("H100")
 CHIP = silicon.chip_of(H100)

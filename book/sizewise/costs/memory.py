@@ -83,13 +83,24 @@ def weights_bytes(
 
 
 def kv_cache_bytes(
-    model: Model, context: int, batch: int = 1, format: str | Format = "bf16", **reading: bool
+    model: Model,
+    context: int,
+    batch: int = 1,
+    format: str | Format = "bf16",
+    *,
+    absorbed: bool = True,
+    windows: bool = True,
 ) -> int:
     """Bytes of keys, values and states held for ``batch`` sequences of ``context`` tokens.
 
-    ``reading`` and what is refused are as in `kv_cache_by_layer`.
+    A windowed layer holds at most its window; a latent layer its compressed vector and rotary
+    key (or, with ``absorbed=False``, the keys and values of every head); a state-space layer its
+    state whatever the context; a layer that shares another's keys and values nothing.
+    ``windows=False`` gives what a calculator that ignores windows would say.
+    Raises ValueError if context or batch is no whole number from 1 to 1e12, and for an unknown
+    format.
     """
-    return sum(kv_cache_by_layer(model, context, batch, format, **reading))
+    return sum(kv_cache_by_layer(model, context, batch, format, absorbed=absorbed, windows=windows))
 
 
 def kv_cache_by_layer(
@@ -101,15 +112,7 @@ def kv_cache_by_layer(
     absorbed: bool = True,
     windows: bool = True,
 ) -> list[int]:
-    """The same, layer by layer.
-
-    A windowed layer holds at most its window; a latent layer its compressed vector and rotary
-    key (or, with ``absorbed=False``, the keys and values of every head); a state-space layer its
-    state whatever the context; a layer that shares another's keys and values nothing.
-    ``windows=False`` gives what a calculator that ignores windows would say.
-    Raises ValueError if context or batch is no whole number from 1 to 1e12, and for an unknown
-    format.
-    """
+    """`kv_cache_bytes`, layer by layer."""
     context, batch = whole("context", context), whole("batch", batch)
     form, memo = cache_format(format), {}
     for layer in set(model.layers):

@@ -94,14 +94,15 @@ def decode(
     weights: "str | Format | weight_parts.Stored | None" = "bf16",
     kv: str = "bf16",
     absorbed: bool = True,
-    **means,
+    compute: str = "bf16",
+    devices: int = 1,
+    price=None,
 ) -> Floor:
     """The floor for one new token in each of ``batch`` sequences of ``context`` tokens.
 
     Read: the weights (of routed experts the expected number that the batch touches) and every
-    sequence's cache; a recurrent state is read and written. ``means`` are ``devices`` (1), the
-    format in which products run (``compute``, bf16) and the ``price``: dollars for a device and
-    hour, a number or (low, high).
+    sequence's cache; a recurrent state is read and written. ``compute`` is the format in which
+    products run, ``price`` the dollars for a device and hour, a number or (low, high).
     Raises ValueError for sizes that are no whole numbers above 0, unknown formats, and a model
     that states no parameter counts.
     """
@@ -116,7 +117,9 @@ def decode(
             real(batch * _work(model, keys_met, context, absorbed, tokens=1)),
         ),
         (weights, kv),
-        **means,
+        compute=compute,
+        devices=devices,
+        price=price,
     )
 
 
@@ -128,14 +131,16 @@ def prefill(
     *,
     weights: "str | Format | weight_parts.Stored | None" = "bf16",
     kv: str = "bf16",
-    **means,
+    compute: str = "bf16",
+    devices: int = 1,
+    price=None,
 ) -> Floor:
     """The floor for reading ``batch`` prompts of ``context`` tokens at once.
 
     Each weight is read once and the cache written once; activations stay on the chip. The causal
     mask and windows are made use of: a query meets only the keys that it may see. Latent layers
     attend with keys and values expanded for every head, which takes fewer operations here.
-    ``means`` are those of `decode`.
+    ``compute`` and ``price`` are as in `decode`.
     """
     context, batch = whole("context", context), whole("batch", batch)
     tokens, multiplied = batch * context, _multiplied(model)
@@ -149,7 +154,9 @@ def prefill(
         (touched_bytes(model, tokens, weights), float(products)),
         (float(kv_cache_bytes(model, context, batch, kv)), float(batch * scores)),
         (weights, kv),
-        **means,
+        compute=compute,
+        devices=devices,
+        price=price,
     )
 
 

@@ -202,8 +202,8 @@ def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
                 rows.append(_row(f"self_attn.{name}", kind, shape, layers))
             rows.append(_row("input_layernorm.weight", "norm", (width,), layers))
         if has_mlp:
-            one = [_row("mlp.linear.weight", "mlp", (width, width), layers)]
-            rows += one if has_mlp == 1 else _mlps(here, width, layers)
+            linear_mlp = [_row("mlp.linear.weight", "mlp", (width, width), layers)]
+            rows += linear_mlp if has_mlp == 1 else _mlps(here, width, layers)
             rows.append(_row("post_attention_layernorm.weight", "norm", (width,), layers))
     rows.append(Tensors("norm.weight", "norm", (width,)))
     if not stated.get("tie_word_embeddings", False):

@@ -9,10 +9,11 @@ stand behind a number; three families tell next to nothing about the next one.
 
 import numpy as np
 import pandas as pd
-import task_laws
 from scipy.special import expit
 from sizewise.scaling_laws import plateau
 from sizewise.scaling_laws.plateau import FEWEST, ends
+
+from common import task_laws
 
 MARGIN = 0.02  # above the chance level, so that a score holds more than luck
 SAMPLES = 2000
