@@ -122,6 +122,17 @@ class TestMake:
         assert {name for name in named if not (ROOT / name).is_file()} == set()
 
 
+def test_the_reference_is_built_without_the_extras():
+    recipe = re.search(r"^extras:.*\n((?:\t.*\n)+)", read("Makefile"), re.MULTILINE)[1]
+    extras = set(re.findall(r'"(\w+)==', recipe))
+    lines = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
+    library = (ROOT / "book" / "sizewise").rglob("*.py")
+    imported = {name for file in library for name in lines.findall(file.read_text("utf-8"))}
+    mocked = yaml.safe_load(read("_config.yml"))["sphinx"]["config"]["autodoc_mock_imports"]
+    assert extras
+    assert extras & imported == set(mocked)
+
+
 class TestDocuments:
     @pytest.fixture
     def readme(self):
