@@ -76,7 +76,8 @@ def prediction(axes, table) -> str:
         beside(axes, name, last["size"], last[column], colour, dx=6, dy=up)
     measured = table.dropna(subset="measured")
     axes.semilogx(measured["size"], measured["measured"], "o", color=INK)
-    beside(axes, "measured", *measured[["size", "measured"]].iloc[-1], dx=7)
+    lowest = measured.loc[measured["measured"].idxmin()]  # the ends of the lines have names beside
+    beside(axes, "measured", lowest["size"], lowest["measured"], dx=7)
     axes.margins(y=0.1)
     axes.set_xlim(right=12 * table["size"].max())
     axes.set_xlabel("parameters outside embedding and head")
