@@ -56,6 +56,20 @@ LISTS = [f.name for f in sorted(FACTS.glob("*.yml")) if isinstance(loaded(f.name
 CITED = [name for name in LISTS if name not in ("article_figures.yml", "price_list.yml")]
 
 
+@pytest.mark.parametrize("name", LISTS)
+def test_no_note_ends_at_its_first_comma(name):
+    """Unquoted between braces, what follows the comma is read as an empty entry of its own."""
+
+    def entries(node):
+        pairs = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in pairs:
+            yield key, value
+            if isinstance(value, (dict, list)):
+                yield from entries(value)
+
+    assert [k for k, v in entries(loaded(name)) if v is None and " " in str(k)] == []
+
+
 def words_for(name):
     """What ``checked`` may say in a file, by the README's table."""
     table = re.findall(r"^\| `([\w ]+)` \| (models|the other files|all) \|", README, re.M)
