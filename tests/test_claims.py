@@ -209,6 +209,29 @@ class TestStoredVerdicts:
             )
             assert named == reached, f"claim {number}: {named - reached}"
 
+    def test_no_claim_fares_worse_and_then_better_as_one_number_grows(self, name):
+        """A claim may hold inside a range of values; that it fails only there is a slip."""
+        order = ["contradicted", "misleading", "partly", "supported"]
+        for number, verdict in claims.stored(name).items():
+            rules, otherwise, numbers = (verdict[key] for key in ("rules", "otherwise", "numbers"))
+            for about, evidence in (verdict["evidence"] or ranges_of(number)).items():
+                outcomes = [
+                    verdicts.outcome(rules, otherwise, {**numbers, about: value})
+                    for value in verdicts.points(rules, numbers, evidence)
+                ]
+                levels = [order.index(outcome) for outcome in outcomes if outcome in order]
+                best = levels.index(max(levels)) if levels else 0
+                rising, falling = levels[:best], levels[best:]
+                assert rising == sorted(rising), f"claim {number}: {about}"
+                assert falling == sorted(falling, reverse=True), f"claim {number}: {about}"
+
+    def test_years_and_flags_are_printed_as_such(self, name):
+        for number, verdict in claims.stored(name).items():
+            for about in verdict["evidence"].values():
+                if about["low"] >= 1900 and about["high"] <= 2100:
+                    assert about["unit"] == "year", f"claim {number}"
+                assert not about["label"].startswith("whether"), f"claim {number}: no statement"
+
     def test_ranges_hold_the_numbers_that_were_found(self, name):
         for number, verdict in claims.stored(name).items():
             content = {key: verdict[key] for key in ("finding", "otherwise")}
