@@ -470,6 +470,25 @@ def test_a_figure_stands_before_the_code_that_makes_it(site):
 
 
 @in_a_browser
+@pytest.mark.parametrize("page", ["ledger", "memory-wall", "parameters"])
+def test_code_that_shows_nothing_is_one_fold_a_section_and_a_folded_result_has_a_name(tab, page):
+    opened, _ = tab(f"chapters/{page}.html")
+    loose, beside, names = opened.evaluate("""() => {
+        const all = selector => [...document.querySelectorAll(`.bd-article ${selector}`)];
+        return [
+            all(".tag_hide-input").filter(
+                cell => !cell.closest("details.hide") && !cell.querySelector(".cell_output")),
+            all("section > details.hide + details.hide"),
+            all(".tag_hide-cell > details > summary .collapsed").map(name => name.textContent),
+        ].map((found, at) => at < 2 ? found.length : found);
+    }""")
+    assert (loose, beside) == (0, 0)
+    assert "Code" not in names
+    if page == "memory-wall":
+        assert "Devices that hold the weights of ten trillion parameters" in names
+
+
+@in_a_browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_figure_can_be_taken_as_a_picture_in_the_colours_of_the_page(tab, tmp_path, theme):
     image = pytest.importorskip("PIL.Image")

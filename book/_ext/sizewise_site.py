@@ -7,7 +7,6 @@ Loaded by _config.yml. Each mend names what was wrong; take one out when the the
 from __future__ import annotations
 
 import html
-import itertools
 import json
 import os
 import re
@@ -83,6 +82,10 @@ SCRIPTS = {
     "terms.js": "std-term",
     "figures.js": "sw-figure",
 }
+# What a folded result is called: by its table, its figure, or as the provenance of rows.
+NAMED = re.compile(
+    r'<caption>(.*?)</caption>|sw-figure__title">(.*?)</p>|sw-provenance', re.DOTALL
+)
 NO_INDEX = '<meta name="robots" content="noindex">\n'
 LIVE = """</h1>
 <section class="sw-live" aria-label="Run this chapter here">
@@ -123,7 +126,8 @@ def keep_bars(app, kind, name, subject, options, lines) -> None:
 
 
 def show_results_first(app, doctree, docname) -> None:
-    """Put folded code below what it shows, and that of cells which show nothing below the next.
+    """Put folded code below what it shows, and that of cells which show nothing in one fold, at
+    the end of their section; name a folded result by its caption.
 
     Each cell keeps its place in the notebook as a class, by which live.js finds it.
     """
@@ -132,9 +136,22 @@ def show_results_first(app, doctree, docname) -> None:
         cell["classes"].append(f"cell-{number}")
         if "tag_hide-input" in cell["classes"]:
             cell.children.reverse()
+        elif "tag_hide-cell" in cell["classes"]:
+            fold = cell.children[0]
+            fold.children.reverse()
+            title = NAMED.search("".join(raw.astext() for raw in cell.findall(nodes.raw)))
+            words = title and (title[1] or title[2] or "Where the rows come from")
+            fold["prompt_show"] = fold["prompt_hide"] = html.unescape(words or "Code and output")
     for parent in {id(cell.parent): cell.parent for cell in cells}.values():
-        runs = [list(run) for _, run in itertools.groupby(parent.children, cells.__contains__)]
-        parent.children = [node for run in runs for node in sorted(run, key=shows_nothing)]
+        if silent := list(filter(shows_nothing, parent.children)):
+            fold = silent[0].children[0]
+            for cell in silent:
+                cell.children = cell.children[0].children
+                parent.remove(cell)
+            fold.children = []
+            fold.extend(silent)
+            place = parent.first_child_matching_class(nodes.section)
+            parent.insert(len(parent) if place is None else place, fold)
 
 
 def shows_nothing(node) -> bool:

@@ -72,10 +72,10 @@
     body.append(...rows);
   }
 
-  // Only plain tables: one row of heads, at least three rows below, no cell over two places.
+  // Only plain tables: one row of heads, more rows than the eye takes in, no cell over two places.
   function sortable(table) {
     const {tHead: head, tBodies: [body]} = table;
-    if (head?.rows.length !== 1 || table.tBodies.length !== 1 || body.rows.length < 3) return false;
+    if (head?.rows.length !== 1 || table.tBodies.length !== 1 || body.rows.length < 7) return false;
     const width = head.rows[0].cells.length;
     return [...head.rows, ...body.rows].every(
       row => row.cells.length === width &&

@@ -5,8 +5,11 @@ from sizewise.models.architecture import Layer, Model
 
 from . import tables
 from .fit import CACHE, FORMATS, cache_format
-from .parts import COUNT, Calculator, Field, Result, Step
+from .parts import COUNT, Calculator, Curve, Field, Result, Step
 from .tables import grouped
+
+
+CONTEXT = "context"
 
 
 def one(layer: Layer) -> Model:
@@ -47,7 +50,7 @@ CALCULATOR = Calculator(
         Field("head_dim", "Head size", "whole", "256", "d", "values", most=1e6),
         *(one for one in FORMATS if one.name in (CACHE, "kv_bits", "kv_row")),
         Field(
-            "context",
+            CONTEXT,
             "Context",
             "whole",
             "128k",
@@ -101,8 +104,20 @@ CALCULATOR = Calculator(
             main=True,
             missing="no layer keeps a cache",
         ),
+        Result("The cache", ("kv_bytes",), "B", each=CONTEXT, missing="no layer keeps a cache"),
+        Result("With full attention everywhere, in bf16", ("plain_bytes",), "B", each=CONTEXT),
     ),
     tables={"cache_formats": tables.cache_formats},
     columns={},
     command="sizewise memory gemma-3-27b --kv int4 --context 128000",
+    curve=Curve(
+        CONTEXT,
+        points=(
+            *("1k", "1.5k", "2k", "3k", "4k", "6k", "8k", "12k", "16k", "24k", "32k", "48k", "64k"),
+            *("96k", "128k", "192k", "256k", "384k", "512k", "768k", "1M"),
+        ),
+        ticks=("1k", "4k", "16k", "64k", "256k", "1M"),
+        title="Windows keep the cache small as the context grows",
+        drawn=2,
+    ),
 )

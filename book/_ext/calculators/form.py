@@ -2,6 +2,8 @@
 
 from html import escape
 
+from sizewise.data import catalog
+
 from .parts import COUNT, OWN, SHARE, Calculator, Field, Named, Result
 from .worked import answered, beside, curve, evaluate, written
 
@@ -113,7 +115,9 @@ def _unit(one: Field) -> str:
 
 def _options(calculator: Calculator, one: Field) -> str:
     names = [name for name in calculator.tables[one.table]() if name != OWN]
-    told = [(OWN, one.own)] * bool(one.own) + [(name, name) for name in names]
+    known = catalog.models()  # by their titles, as people write them
+    told = [(OWN, one.own)] * bool(one.own)
+    told += [(name, catalog.title(name) if name in known else name) for name in names]
     return "".join(
         f'<option value="{escape(name)}"{" selected" if name == one.default else ""}>'
         f"{escape(words)}</option>\n"  # the search takes words apart at white space alone
