@@ -27,7 +27,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 # The text of each output but figures, whose letters another matplotlib places otherwise, and but
 # what the page adds to an output: a rule that is folded has a heading in place of "Rule:", a long
 # table a field by which it is filtered.
-TEXTS = """() => [...document.querySelectorAll(".bd-article div.cell")].map(cell => {
+TEXTS = """() => [...document.querySelectorAll(".bd-article div.cell[class*=cell-]")].map(cell => {
   const copy = cell.querySelector(".cell_output")?.cloneNode(true);
   copy?.querySelectorAll("svg, .sw-figure__data, figure > p, summary, .copybtn, label")
     .forEach(part => part.remove());

@@ -83,9 +83,7 @@ SCRIPTS = {
     "figures.js": "sw-figure",
 }
 # What a folded result is called: by its table, its figure, or as the provenance of rows.
-NAMED = re.compile(
-    r'<caption>(.*?)</caption>|sw-figure__title">(.*?)</p>|sw-provenance', re.DOTALL
-)
+NAMED = re.compile(r'<caption>(.*?)</caption>|sw-figure__title">(.*?)</p>|sw-provenance', re.DOTALL)
 NO_INDEX = '<meta name="robots" content="noindex">\n'
 LIVE = """</h1>
 <section class="sw-live" aria-label="Run this chapter here">
@@ -151,7 +149,8 @@ def show_results_first(app, doctree, docname) -> None:
             fold.children = []
             fold.extend(silent)
             place = parent.first_child_matching_class(nodes.section)
-            parent.insert(len(parent) if place is None else place, fold)
+            frame = nodes.container("", fold, classes=["cell", "tag_hide-input"])
+            parent.insert(len(parent) if place is None else place, frame)
 
 
 def shows_nothing(node) -> bool:

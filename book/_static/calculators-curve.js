@@ -135,7 +135,7 @@
         bands: lines.flatMap((place, at) => place === lines[at + 1]
           ? [{ series: [at + 2, at + 1], fill: `${colours[at]}33` }] : []),
         hooks: { draw: [mark] },
-        padding: [8, 16, 0, 0],
+        padding: [8, 28, 0, 0],
       }, [this.points, ...this.values], this.place);
     }
   }

@@ -33,7 +33,7 @@
     let next = 0;
     const places = cells.map(cell =>
       cell.removed ? null : document.querySelector(`.bd-article div.cell-${next++}`));
-    if (next !== document.querySelectorAll(".bd-article div.cell").length) return say("It failed: this page and its notebook differ.");
+    if (next !== document.querySelectorAll(".bd-article div.cell[class*=cell-]").length) return say("It failed: this page and its notebook differ.");
     started = performance.now();
     panel.querySelector("[data-do=run]").disabled = true;
     panel.querySelector("[data-do=stop]").hidden = false;

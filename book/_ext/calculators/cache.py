@@ -8,7 +8,6 @@ from .fit import CACHE, FORMATS, cache_format
 from .parts import COUNT, Calculator, Curve, Field, Result, Step
 from .tables import grouped
 
-
 CONTEXT = "context"
 
 
