@@ -129,6 +129,7 @@
   const stackIn = place => place.querySelectorAll(`${tables}:not([class*=sw-calc])`).forEach(stack);
   if (matchMedia("(max-width: 576px)").matches) {
     stackIn(document);
+    addEventListener("resize", () => stackIn(document));
     addEventListener("toggle", event => stackIn(event.target), true);
   }
 })();
