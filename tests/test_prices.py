@@ -149,3 +149,15 @@ def test_the_ladder_has_the_rent_of_stated_hours_and_a_device_without_a_rent_has
     assert catalog.hourly_price("B300") is None
     assert cost.train(1e24, device="B300").dollars is None
     assert cost.train(1e24).dollars.low > 0
+
+
+def test_the_mfu_of_a_disclosed_run_follows_from_the_hours_printed_beside_it():
+    from sizewise.chapters.tables import cost_and_energy as cost
+
+    runs = cost.disclosed().set_index("run")
+    assert runs["in the MFU"].tolist() == ["30.8M", "2.66M"]
+    flops = runs["stated"].fillna(runs["6 N D"])
+    hours = runs["in the MFU"].str.rstrip("M").astype(float) * 1e6
+    assert runs["MFU"].tolist() == pytest.approx(
+        (flops / (hours * 3600 * 989.4e12)).tolist(), rel=0.005
+    )

@@ -212,7 +212,10 @@ def plan_table() -> pd.DataFrame:
 
 
 def disclosed() -> pd.DataFrame:
-    """The two runs whose makers published enough to check the arithmetic."""
+    """The two runs whose makers published enough to check the arithmetic.
+
+    The MFU is that of pre-training, so it leaves out the hours that DeepSeek states for the rest.
+    """
     lines = []
     for label, name, hours in (
         ("Llama 3.1 405B", "llama-3.1-405b", "gpu_hours"),
@@ -222,8 +225,10 @@ def disclosed() -> pd.DataFrame:
         size = parameters.count(name).active_without_input_embedding
         flops, stated = training.training_operations(size, known["tokens"]), known.get("compute")
         share = training.utilization(stated or flops, known[hours], catalog.device("H100"))
-        lines.append((label, flops, stated, params(known["gpu_hours"]), share))
-    return pd.DataFrame(lines, columns=["run", "6 N D", "stated", "device-hours", "MFU"])
+        spent, counted = params(known["gpu_hours"]), params(known[hours])
+        lines.append((label, flops, stated, spent, counted, share))
+    columns = ["run", "6 N D", "stated", "device-hours", "in the MFU", "MFU"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def building(hours: float | Range) -> Range:
