@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from sizewise import paths, scaling_laws
+from sizewise.chapters import claims
 from sizewise.data import records
 from sizewise.scaling_laws.forms import ErrorLaw
 
@@ -103,6 +104,15 @@ def test_every_table_is_measured_in_the_same_way(rows):
         assert set(rows[what]["table"]) == tables
     assert rows["growth"].groupby("table").size().eq(6).all()
     assert rows["held_out"].groupby("table").size().eq(3).all()
+
+
+def test_the_largest_size_of_every_table_ended_above_what_the_smaller_ones_predict(rows):
+    hidden = rows["held_out"].set_index(["hidden", "table"]).loc["largest size"].drop("our-ladder")
+    assert (hidden["bias"] > 0).all()
+    assert hidden["median_error"].round(3).agg(["min", "max"]).tolist() == [0.008, 0.082]
+    assert claims.stored("scaling-laws")[5]["numbers"]["size"] == pytest.approx(
+        hidden["median_error"].max()
+    )
 
 
 def test_intervals_cover_a_known_truth_in_90_to_99_percent_of_200_trials(rows):
