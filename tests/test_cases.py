@@ -654,6 +654,11 @@ PARAMS = {
         13_015_864_320,
         2048,
     ),
+    "codestral mamba": (
+        {"dim": 4096, "n_layers": 64, "vocab_size": 32768, "n_groups": 8, "model_type": "mamba"},
+        7_285_403_648,
+        None,
+    ),
     "deepseek v2 lite": (V2_LITE, 15_706_484_224, None),
     "deepseek v3.2, with its index": (
         LATENTS
@@ -687,6 +692,14 @@ def test_a_makers_own_params_file_is_counted(name, tmp_path):
     model = parameters.describe(file)
     assert model.total == total
     assert longest in (None, model.max_context)
+
+
+@pytest.mark.parametrize(("part", "name"), [("vision_encoder", "vision"), ("multimodal", "audio")])
+def test_what_a_params_file_has_beside_its_text_part_is_named(part, name, tmp_path):
+    file = tmp_path / "params.json"
+    shape = {"dim": 3072, "n_layers": 2, "vocab_size": 1000, part: {"dim": 1280}}
+    file.write_text(json.dumps(MISTRAL_FILE | shape))
+    assert f"its {name} encoder is not counted" in parameters.count(file).assumptions[0]
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,8 @@ class TestNames:
 
     def test_an_unknown_model_type_is_refused_and_no_other_model_is_named(self, write):
         said = refusal(write(LLAMA | {"model_type": "lama"}))
-        assert said.endswith("has no class for model_type 'lama'")
+        assert "has no class for model_type 'lama' (--estimate " in said
+        assert parameters.count(config.load(write(LLAMA | {"model_type": "lama"}), estimate=True))
 
     def test_a_hub_id_without_a_network_is_refused_in_one_line(self):
         words = (
@@ -351,3 +352,70 @@ class TestCodeInConfigurations:
     def test_another_model_is_not_fetched(self, write):
         said = refusal(write({"model_type": "dpt", "backbone": "somebody/some-model"}))
         assert "names another model (backbone), which is not fetched" in said
+
+
+# The released LongCat-Flash-Chat: 560.66e9 without its layer for multi-token prediction; the class
+# of transformers 5.23 keeps rows for the 256 experts without weights, and gave 741e9.
+LONGCAT = {
+    "model_type": "longcat_flash",
+    "expert_ffn_hidden_size": 2048,
+    "ffn_hidden_size": 12288,
+    "hidden_size": 6144,
+    "kv_lora_rank": 512,
+    "moe_topk": 12,
+    "n_routed_experts": 512,
+    "num_attention_heads": 64,
+    "num_layers": 28,
+    "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "vocab_size": 131072,
+    "zero_expert_num": 256,
+}
+# xai-org/grok-2 states the type of an image captioner; its experts alone have 154e9.
+GROK = {
+    "architectures": ["Grok1ForCausalLM"],
+    "model_type": "git",
+    "hidden_size": 8192,
+    "intermediate_size": 32768,
+    "moe_intermediate_size": 16384,
+    "num_attention_heads": 64,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 64,
+    "num_key_value_heads": 8,
+    "num_local_experts": 8,
+    "vocab_size": 131072,
+}
+# liuhaotian/llava-v1.5-13b in its makers' first form: all of it beside the class's text_config.
+LLAVA = LLAMA | {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"]}
+
+
+class TestWhatAClassDoesNotRead:
+    def test_experts_without_weights_have_none(self, write):
+        count = parameters.count(write(LONGCAT))
+        assert round(count.total / 1e9, 2) == 560.66
+        assert round(count.active_without_input_embedding / 1e9, 1) == 31.4  # the paper: to 31.3
+        assert "active: at most" in " ".join(count.assumptions)
+
+    @pytest.mark.parametrize(("fields", "what"), [(GROK, "experts"), (LLAVA, "hidden_size")])
+    def test_a_class_that_leaves_out_what_is_stated_is_not_counted(self, write, fields, what):
+        file = write(fields)
+        assert what in refusal(file)
+        count = parameters.count(config.load(file, estimate=True))
+        assert count.estimated
+        assert count.total > 150e9 if fields is GROK else count.total == PARAMETERS
+
+    def test_a_class_that_transformers_does_not_have_is_named(self, write):
+        draft = write(LLAMA | {"architectures": ["LlamaForCausalLMEagle3"]})
+        notes = parameters.count(draft).assumptions
+        assert notes == ("transformers has no LlamaForCausalLMEagle3: counted as LlamaForCausalLM",)
+        assert not parameters.count(write(LLAMA | {"architectures": ["LlamaModel"]})).assumptions
+
+    def test_sizes_that_come_from_a_class_are_named(self, write):
+        (note,) = parameters.count(write({"model_type": "gpt2", "n_embd": 1536})).assumptions
+        assert note == (
+            "by default of its class: num_hidden_layers 12, num_attention_heads 12, "
+            "vocab_size 50,257"
+        )
+        assert not parameters.count(write(LLAMA)).assumptions

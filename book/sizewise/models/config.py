@@ -38,6 +38,7 @@ MOST = {
     re.compile(r"(\w+_)?experts"): MAX_EXPERTS,
 }
 NOT_NEGATIVE = re.compile(r"(\w+_)?(layers|experts|heads|dim)|(\w+_)?(hidden|intermediate)_size")
+SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 # No model has none of these.
 AT_LEAST_ONE = re.compile(
     r"hidden_size|vocab_size|d_model|n_embd|num_attention_heads|n_head|(num_hidden|num|n)_layers?"
@@ -145,7 +146,32 @@ def build(spec: "str | Path | Spec"):
     except Exception as error:  # each class refuses in its own way; a reader needs one
         raise ValueError(f"{spec.name}: {class_type} refuses it: {one_line(error)}") from error
     config._attn_implementation = "eager"  # shapes do not depend on the kernel
+    if not isinstance(text, dict):
+        for name in ("hidden_size", "num_hidden_layers"):
+            read = getattr(config.get_text_config(), name, None)
+            if type(stated := fields.get(name)) is int and read not in (None, stated):
+                raise NoClass(f"{spec.name}: the class of {class_type!r} does not read its {name}")
     return config
+
+
+def unstated(spec: Spec, config) -> list[str]:
+    """A note of what a configuration leaves of its shape to its class's defaults."""
+    text = config.get_text_config()
+    inner, default = spec.fields.get("text_config"), type(text)()
+    parts = (spec.fields, inner if isinstance(inner, dict) else {})
+    left = [
+        f"{name} {value:,}"
+        for name in SHAPE
+        if type(value := getattr(text, name, None)) is int
+        and value == getattr(default, name, None)
+        and not any(_names(text, name) & part.keys() for part in parts)
+    ]
+    return [f"by default of its class: {', '.join(left)}"] if left else []
+
+
+def _names(text, name: str) -> set[str]:
+    """What a configuration may call a field of its class; LongCat has two layers in each of its."""
+    return {name, text.attribute_map.get(name, name), name.replace("num_hidden_", "num_")}
 
 
 def _known_type(fields: dict[str, Any], mapping) -> str | None:
@@ -244,7 +270,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not JSON ({one_line(error)})") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if isinstance(fields, dict) and "model_type" not in fields:
+    if isinstance(fields, dict) and fields.get("model_type") in (None, "mamba"):
         fields = foreign.translated(fields) or fields
     if not isinstance(fields, dict) or not isinstance(fields.get("model_type"), str):
         raise ValueError(f"{path}: no model configuration (it states no model_type)")

@@ -14,6 +14,8 @@ def translated(fields: dict[str, Any]) -> dict[str, Any] | None:
         return None
     forms = {"inter_dim": _deepseek, "hidden_dim": _mistral, "multiple_of": _llama}
     form = next((form for mark, form in forms.items() if mark in fields), None)
+    if fields.get("model_type") == "mamba":
+        form = _mamba
     try:
         return form(fields) if form else None
     except (KeyError, TypeError, ZeroDivisionError) as error:
@@ -95,9 +97,28 @@ def _mistral(fields: dict[str, Any]) -> dict[str, Any]:
             "n_group": experts.get("num_expert_groups", 1),
             "topk_group": experts.get("num_expert_groups_per_tok", 1),
         }
-    if fields.get("vision_encoder"):
-        result["_note"] += "; its vision encoder is not counted"
+    for part, name in (("vision_encoder", "vision"), ("multimodal", "audio")):
+        if fields.get(part):
+            result["_note"] += f"; its {name} encoder is not counted"
     return result
+
+
+def _mamba(fields: dict[str, Any]) -> dict[str, Any]:
+    """Codestral Mamba; what its file leaves out is the default of mamba_ssm's ``Mamba2``."""
+    width, state, expand = fields["dim"], 128, 2
+    return {
+        "model_type": "mamba2",
+        "hidden_size": width,
+        "num_hidden_layers": fields["n_layers"],
+        "vocab_size": fields["vocab_size"],
+        "n_groups": fields.get("n_groups", 1),
+        "expand": expand,
+        "head_dim": 64,
+        "num_heads": expand * width // 64,
+        "state_size": state,
+        "tie_word_embeddings": bool(fields.get("tie_embeddings")),
+        "_note": f"read as a params.json of Mistral's with Mamba-2: states of {state}, heads of 64",
+    }
 
 
 def _deepseek(fields: dict[str, Any]) -> dict[str, Any]:

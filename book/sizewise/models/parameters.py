@@ -171,8 +171,6 @@ def _counted(spec: "configs.Spec") -> tuple[Count, Any]:
     try:
         config = configs.build(spec)
     except configs.NoClass as error:
-        if not spec.may_estimate or not estimate.possible(spec.fields):
-            raise
         return _estimated(spec, error)
     try:
         model = skeleton(config)
@@ -185,10 +183,33 @@ def _counted(spec: "configs.Spec") -> tuple[Count, Any]:
         # The tower for images comes from a library that is not here: the text part is counted.
         notes.append("only the text part is counted: its vision tower needs the package timm")
         model, config = skeleton(text), text
-    return _tally(spec, config, model, notes), config
+    notes += _named_otherwise(config, type(model).__name__) + configs.unstated(spec, config)
+    result = _tally(spec, config, model, notes)
+    experts = from_config.first_stated(estimate.fields(spec.fields), from_config.EXPERTS) or 0
+    if experts > 1 and not result.routed and from_config.routing(_text_config(config))[1]:
+        model_type = spec.fields["model_type"]
+        return _estimated(
+            spec, configs.NoClass(f"{spec.name}: the class of {model_type!r} has no experts")
+        )
+    return result, config
+
+
+def _named_otherwise(config, built_as: str) -> list[str]:
+    """A note where a configuration names a class that `transformers` does not have."""
+    import transformers
+
+    named = getattr(config, "architectures", None)
+    named = [str(name) for name in named] if isinstance(named, list | tuple) else []
+    known = any(hasattr(transformers, n) or n.lower() == built_as.lower() for n in named)
+    return [f"transformers has no {named[0]}: counted as {built_as}"] if named and not known else []
 
 
 def _estimated(spec: "configs.Spec", error: Exception) -> tuple[Count, Any]:
+    """The estimate of what has no class; raises ``error`` unless it may and can be made."""
+    if not estimate.possible(spec.fields):
+        raise error
+    if not spec.may_estimate:
+        raise configs.NoClass(f"{error} (--estimate reckons with its fields)") from None
     tensors, config = estimate.tensors(spec.fields), estimate.config(spec.fields)
     notes = [*spec.notes, f"an estimate from its fields: {error}", estimate.accuracy()]
     towers = [
@@ -326,6 +347,8 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
         token, head = model.get_input_embeddings(), model.get_output_embeddings()
     except NotImplementedError:  # models of images and sound
         token = head = None
+    if zero := from_config.first_stated(_text_config(config), ("zero_expert_num",)) or 0:
+        notes.append(f"active: at most, as {zero} experts that a token may take have no weights")
     token_weight = getattr(token, "weight", None)
     rows: dict[tuple[str, str, tuple[int, ...]], list[set[int]]] = {}
     modules = dict(model.named_modules())
@@ -334,8 +357,11 @@ def _tally(spec, config, model, notes: list[str]) -> Count:
         kind = _kind(path, tensor, module, token_weight, head, experts)
         if kind != "input embedding" and VISION.search(path):
             kind = "vision"
-        name, layer = _starred(path)
-        rows.setdefault((name, kind, tuple(tensor.shape)), []).append(layer)
+        (name, layer), shape = _starred(path), tuple(tensor.shape)
+        # LongCat's class keeps rows for its experts without weights, which no checkpoint has.
+        if experts and zero and kind == "routed experts" and shape[0] == experts + zero:
+            shape = (experts, *shape[1:])
+        rows.setdefault((name, kind, shape), []).append(layer)
     tensors = tuple(
         Tensors(*key, len(layers), tuple(sorted(set().union(*layers))))
         for key, layers in rows.items()
