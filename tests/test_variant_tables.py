@@ -100,7 +100,7 @@ def test_settings_with_every_family_are_compared_and_other_controls_are_not():
     )
     assert set(tables.arms(rows)["family"]) == set(tables.NAMES)
     assert set(tables.arms(rows)["width"]) == {16}
-    assert tables.losses(rows)["family"].tolist() == list(tables.NAMES.values())
+    assert tables.losses(tables.arms(rows))["family"].tolist() == list(tables.NAMES.values())
 
 
 def test_windows_alone_are_held_against_seeing_all_with_and_without_a_convolution():
@@ -137,6 +137,15 @@ def test_recorded_rows_hold_every_family_with_two_seeds():
     arms = tables.arms(records.table("attention_variants"))
     assert arms.groupby(tables.SETTING).ngroups >= 2
     assert arms.groupby([*tables.SETTING, "family"])["seed"].nunique().min() >= 2
+
+
+def test_classes_are_ordered_differently_at_the_smaller_budget_which_the_table_shows():
+    runs = tables.finished(records.table("attention_variants"))
+    assert set(tables.losses(runs)["budget"]) == {3e11, 1e12}
+    gap = tables.paired(runs).groupby(["family", "budget"])["difference"].mean().unstack()
+    assert gap.loc["windowed", 3e11] < 0 < gap.loc["windowed", 1e12]
+    for family in ("hybrid", "state-space"):
+        assert gap.loc[family, 1e12] < gap.loc[family, 3e11] < 0
 
 
 def test_what_is_left_of_windows_alone_beating_full_attention():

@@ -52,30 +52,28 @@ def growth(names: dict[str, str], contexts):
     return pd.DataFrame(lines)
 
 
-def arms(rows):
-    """The finished runs that are compared, `CONVOLUTION` among them.
-
-    Of settings in which every family of `NAMES` was trained.
-    """
+def finished(rows):
+    """The finished runs of the families of `NAMES`."""
     done = rows[rows["ended"] == "done"]
     control = (done["what"] == "controls") & (done["family"] == CONVOLUTION)
-    runs = done[(done["what"] == "arms") | control]
+    return done[(done["what"] == "arms") | control]
+
+
+def arms(rows):
+    """The finished runs that are compared: of settings in which every family was trained."""
+    runs = finished(rows)
     families = runs.groupby(SETTING)["family"].transform("nunique")
     return runs[families == len(NAMES)]
 
 
-def losses(rows):
+def losses(runs):
     """Mean loss, size and bytes of each family in each setting, a line each."""
-    means = (
-        arms(rows)
-        .groupby([*SETTING, "family"], sort=False)
-        .agg(
-            params=("params_non_embedding", "first"),
-            tokens=("tokens", "first"),
-            seeds=("seed", "nunique"),
-            loss=("val_loss", "mean"),
-            bytes=("cache_bytes", "first"),
-        )
+    means = runs.groupby([*SETTING, "family"], sort=False).agg(
+        params=("params_non_embedding", "first"),
+        tokens=("tokens", "first"),
+        seeds=("seed", "nunique"),
+        loss=("val_loss", "mean"),
+        bytes=("cache_bytes", "first"),
     )
     means = means.reset_index()
     means["family"] = pd.Categorical(means["family"].map(NAMES), list(NAMES.values()))
