@@ -67,8 +67,8 @@ def ranks(axes, table) -> str:
         for row in rows.itertuples():
             place, ends = names.index(row.benchmark) + 0.22 * (k - 1), (row.rank_low, row.rank_high)
             interval(axes, place, row.rank, *ends, COLOURS[k], MARKS[k])
-        top = names.index(rows["benchmark"].iloc[0]) + 0.22 * (k - 1)
-        beside(axes, by, rows["rank"].iloc[0], top, COLOURS[k], dx=0, dy=(11, -11)[k])
+        # Named in the last row, where there is room.
+        beside(axes, by, row.rank_high, place, COLOURS[k], dx=6, dy=(5, -4)[k])
         texts.append(f"{by} {rows['rank'].median():.2f}")
     axes.axvline(0, color=INK, linewidth=0.8)
     by_row(axes, names, -1.0, (-0.3, 1.05), "rank correlation with the score")
@@ -111,7 +111,7 @@ def strictness(axes, table) -> str:
         labels.append((name, rows["exact"].iloc[-1], COLOURS[k]))
         texts.append(f"{name} {rows['exact'].iloc[0]:.4f} to {rows['exact'].iloc[-1]:.4f}")
     axes.set_xscale("log")
-    at_ends(axes, table["params"].max(), labels, 0.028)
+    at_ends(axes, table["params"].max(), labels, 0.033, dx=9)
     axes.set_ylim(bottom=-0.06)
     axes.set_xlim(right=2e7)
     axes.set_xticks([1e4, 1e5, 1e6])

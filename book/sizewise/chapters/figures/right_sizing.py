@@ -68,10 +68,18 @@ def cascade(axes, row) -> str:
         axes.plot(cost, share, style, color=colour)
         beside(axes, name, cost[5], share[5], colour, dx, dy)
     axes.plot([row["small_cost_ratio"]], [100 * row["small_right"]], "s", color=INK)
-    beside(axes, f"{row['small']} alone", row["small_cost_ratio"], 100 * row["small_right"], dx=10)
+    beside(
+        axes,
+        f"{row['small']} alone",
+        row["small_cost_ratio"],
+        100 * row["small_right"],
+        dx=8,
+        dy=-9,
+    )
     axes.plot([1], [100 * row["large_right"]], "D", color=COLOURS[1])
     beside(axes, f"{row['large']} alone", 1, 100 * row["large_right"], COLOURS[1], dx=-8, dy=12)
-    axes.set(xlim=(0, None), xlabel="FLOPs, as a share of the large model's", ylabel="% right")
+    axes.set(xlim=(0, None), ylim=(100 * row["small_right"] - 3, None))
+    axes.set(xlabel="FLOPs, as a share of the large model's", ylabel="% right")
     return (
         f"Share right over cost for {row['small']} and {row['large']}, from "
         f"{row['small_right']:.2f} to {row['large_right']:.2f}"
