@@ -76,6 +76,11 @@ def test_the_price_of_an_hour_is_a_range_in_order():
         ("smollm2-135m", "SmolLM2 135M"),
         ("gpt2-xl", "GPT-2 XL"),
         ("gemma-4-e2b", "Gemma 4 E2B"),
+        ("qwen2.5-coder-0.5b", "Qwen2.5-Coder 0.5B"),
+        ("minilm-l6", "MiniLM L6"),
+        ("switch-c-2048", "Switch-C 2048"),
+        ("gpt-5.4-nano", "GPT-5.4 Nano"),
+        ("claude-opus-4-6", "Claude Opus 4.6"),
     ],
 )
 def test_names_are_written_as_their_makers_write_them(name, written):

@@ -138,24 +138,30 @@ WRITTEN = {
     "smollm2": "SmolLM2",
     "deepseek": "DeepSeek",
     "minimax": "MiniMax",
+    "minilm": "MiniLM",
+    "mpnet": "MPNet",
     "mimo": "MiMo",
     "xl": "XL",
     "gpt-oss": "gpt-oss",
 }
+HYPHENATED = ("gpt-", "-coder", "switch-c", "flash-lite")  # written with their hyphen
 
 
 def title(name: str) -> str:
     """A model's name as people write it: ``llama-3.1-405b`` is Llama 3.1 405B."""
-    titles = []
-    for word in name.replace("gpt-oss", "gpt_oss").split("-"):
-        word = word.replace("_", "-")
-        if word in WRITTEN:
-            titles.append(WRITTEN[word])
-        elif any(map(str.isdigit, word)) and not word[:4].isalpha():  # 8x7b, a3b: the x is small
-            titles.append(word.upper().replace("X", "x"))
-        else:
-            titles.append(word.capitalize())
-    return " ".join(titles)
+    name = re.sub(r"-(\d)-(\d)$", r"-\1.\2", name)  # claude-opus-4-6
+    for part in HYPHENATED:
+        name = name.replace(part, part.replace("-", "_"))
+    return " ".join(
+        WRITTEN.get(word.replace("_", "-")) or "-".join(map(_capital, word.split("_")))
+        for word in name.split("-")
+    )
+
+
+def _capital(word: str) -> str:
+    if any(map(str.isdigit, word)) and not word[:4].isalpha():  # 8x7b, a3b: the x is small
+        return word.upper().replace("X", "x")
+    return WRITTEN.get(word, word.capitalize())
 
 
 @cache

@@ -104,7 +104,7 @@ def bits(axes, table) -> str:
     axes.semilogy(table["bits"], table["kl"], "o-", color=COLOURS[0])
     for row in table.itertuples():
         if row.type in LABELLED:
-            beside(axes, row.type, row.bits, row.kl, dx=6, dy=8)
+            beside(axes, row.type.upper(), row.bits, row.kl, dx=6, dy=8)
     axes.set_xlabel("bits stored for each parameter")
     axes.set_ylabel("divergence (nats a token)")
     axes.set_xlim(right=table["bits"].max() + 1.5)

@@ -106,7 +106,7 @@ def joules(axes, table) -> str:
     """
     parts = []
     for colour, (model, rows) in zip(COLOURS, table.groupby("model", sort=False), strict=False):
-        rows = rows.sort_values("batch")
+        model, rows = model.replace("-", " "), rows.sort_values("batch")
         axes.loglog(rows["batch"], rows["joules"], "o-", color=colour)
         beside(axes, model, rows["batch"].iloc[0], rows["joules"].iloc[0], colour, dx=-7)
         parts.append(f"{model} from {rows['joules'].max():.2g} to {rows['joules'].min():.2g}")

@@ -52,7 +52,8 @@ def promise(axes, table) -> None:
         for name in ("lost", "lost_most"):
             axes.plot(middle, rows[name], "o", color=colour)
         for x, row in zip(middle, rows.itertuples(), strict=True):
-            beside(axes, f"{row.bits:.0f} bits", x, row.lost_most, colour, 7)
+            dx, dy = (7, 0) if len(rows) > 1 else (0, 11)  # above a point that stands alone
+            beside(axes, f"{row.bits:.0f} bits", x, row.lost_most, colour, dx, dy)
         axes.plot([], [], "o", color=colour, label=mode)
     axes.set_yscale("symlog", linthresh=0.01)
     axes.set_ylim(-0.002, 2 * table["lost_most"].max())
@@ -82,7 +83,7 @@ def distortion(axes, codebook, sampled) -> None:
     ):
         means = subset.groupby("bits")["inner"].mean()
         axes.semilogy(means.index, means, mark, color=colour)
-        ends.append((variant, means.iloc[-1], colour))
+        ends.append((variant.replace("eden-unbiased", "EDEN"), means.iloc[-1], colour))
     at_ends(axes, last["bits"], ends, apart=1.5, dx=8)
     axes.set_xticks(sorted(codebook["bits"].unique()))
     axes.set_xlim(0.8, rows["bits"].max() + 1.1)

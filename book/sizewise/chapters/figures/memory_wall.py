@@ -1,5 +1,6 @@
 """Figures of the chapter on the memory wall."""
 
+from sizewise.chapters.tables.display import written
 from sizewise.units import si
 
 from .style import COLOURS, INK, at_ends, beside
@@ -18,7 +19,7 @@ def speed_by_size(axes, table) -> str:
         axes.loglog(rows["weights"] / 1e9, rows["tokens_per_second"], ":", color=colour)
         rows = rows[rows["weights"] <= rows["memory"]]
         axes.loglog(rows["weights"] / 1e9, rows["tokens_per_second"], "o-", color=colour)
-        ends.append((device, rows.iloc[0]["tokens_per_second"], colour))
+        ends.append((written(device), rows.iloc[0]["tokens_per_second"], colour))
     at_ends(axes, left, ends, apart=4, dx=-5)
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
     beside(axes, "one token a second", left / 30, 1, dx=0, dy=4, va="baseline", ha="left")
@@ -62,6 +63,7 @@ def over_floor(axes, table, here=None) -> str:
 
     Both tables have ``context``, ``batch``, ``over_floor`` and ``best_over_floor``.
     """
+    ends = []
     for colour, (context, rows) in zip(COLOURS, table.groupby("context"), strict=False):
         rows = rows.sort_values("batch")
         axes.semilogx(rows["batch"], rows["over_floor"], "o-", base=2, color=colour)
@@ -73,8 +75,8 @@ def over_floor(axes, table, here=None) -> str:
             alpha=0.2,
             linewidth=0,
         )
-        end = rows.iloc[-1]
-        beside(axes, f"{context:,} tokens", end["batch"], end["over_floor"], colour, dx=5)
+        ends.append((f"{context:,} tokens", rows.iloc[-1]["over_floor"], colour))
+    at_ends(axes, table["batch"].max(), ends, apart=0.08 * table["over_floor"].max())
     if here is not None:
         axes.plot(here["batch"], here["over_floor"], "x", color=INK, label="here, now")
         axes.legend()

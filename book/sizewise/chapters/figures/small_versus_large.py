@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sizewise.chapters.tables.display import written
+
 from .style import COLOURS, INK, band, beside, by_row, interval, listed, span
 
 MARKS = "os^Dvph"
@@ -104,12 +106,14 @@ def differences(axes, table) -> str:
         for row in table[(table["small"] == small) & (table["large"] == large)].itertuples():
             place, clear = tasks.index(row.task) + lane, row.ahead != "no"
             interval(axes, place, row.difference, row.low, row.high, COLOURS[k], MARKS[k], clear)
-        axes.plot([], [], MARKS[k], color=COLOURS[k], label=f"{large} over {small}")
+        axes.plot(
+            [], [], MARKS[k], color=COLOURS[k], label=f"{written(large)} over {written(small)}"
+        )
     axes.axvline(0, color=INK, linewidth=0.9)
     below = "share right of the larger model minus that of the smaller"
-    by_row(axes, tasks, -0.5, (None, None), below)
+    by_row(axes, [*map(written, tasks)], -0.5, (None, None), below)
     axes.figure.legend(loc="outside upper center", ncols=1, fontsize=9)
     return "Accuracy of the larger model minus the smaller; significant are: " + "; ".join(
-        f"{row.task}, {row.large} over {row.small} {row.difference:+.2f}"
+        f"{written(row.task)}, {written(row.large)} over {written(row.small)} {row.difference:+.2f}"
         for row in table[table["ahead"] != "no"].itertuples()
     )

@@ -58,7 +58,7 @@ def divergences(axes, table) -> None:
         ends = [row["llama_2_7b"], row["llama_3_8b"]]
         axes.semilogx(ends, [position, position], color=INK, linewidth=0.8)
         beside(axes, f"{row['ratio']:.1f} times", ends[1], position, dx=6)
-    in_rows(axes, table["type"])
+    in_rows(axes, table["type"].str.upper())
     names = (("llama_2_7b", "Llama 2 7B", "right"), ("llama_3_8b", "Llama 3 8B", "left"))
     for colour, (column, name, side) in zip(COLOURS, names, strict=False):
         axes.semilogx(table[column], range(len(table)), "o", color=colour, markersize=7)

@@ -5,8 +5,48 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sizewise.data import catalog
+
 # A cell such as "0.983 (0.954 to 1.012)".
 INTERVAL = re.compile(r"([^()\s]*\d[^()\s]*) (\([^()\s]*\d[^()\s]* to [^()\s]+\))")
+
+NAMES = {  # in rows: as a reader knows it
+    "adam-fp32": "Adam, fp32",
+    "adam-mixed": "Adam, mixed precision",
+    "adam-bf16": "Adam, bf16",
+    "adam-8bit": "Adam, 8-bit moments",
+    "arc-easy": "ARC-Easy",
+    "arc-challenge": "ARC-Challenge",
+    "boolq": "BoolQ",
+    "csqa": "CommonsenseQA",
+    "gsm8k": "GSM8K",
+    "hellaswag": "HellaSwag",
+    "humaneval": "HumanEval",
+    "lambada": "LAMBADA",
+    "lambada-openai": "LAMBADA",
+    "logiqa": "LogiQA",
+    "mmlu": "MMLU",
+    "mmlu-macro57": "MMLU",
+    "openbookqa": "OpenBookQA",
+    "piqa": "PIQA",
+    "sciq": "SciQ",
+    "socialiqa": "SocialIQA",
+    "winogrande": "WinoGrande",
+    "wsc": "WSC",
+    "besiroglu": "Besiroglu",
+    "gadre-c4": "Gadre, C4",
+    "gemstones": "Gemstones",
+    "bag": "bag of words",
+    "finetuned": "fine-tuned",
+    "naive-bayes": "naive Bayes",
+    "tfidf": "tf-idf",
+    "minilm-l6-int8": "MiniLM L6, int8",
+    "made": "synthetic",
+}
+SMALL = (  # models that run here
+    *("smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"),
+    *("minilm-l6", "mpnet-base"),
+)
 
 
 @dataclass(frozen=True)
@@ -24,15 +64,16 @@ def table(frame, formats: Mapping[str, str | Callable] | None = None, caption: s
     """A data frame as a page shows it: no index, numbers to the right, ``formats`` by column.
 
     A format is a format specification such as ``",.1f"``, or a function of the value. Values
-    that are missing are left empty.
+    that are missing are left empty, and names are `written`.
     """
     formats = dict(formats or {})
     texts = {
         column: [_shown(value, formats.get(column)) for value in frame[column]] for column in frame
     }
     right = {column: _is_number(frame[column]) or column in formats for column in frame}
+    heads = {c: written(str(c).replace("_", " ")) for c in frame}
     # Cells on lines of their own: the search would run their words together.
-    head = "\n".join(_cell("th", str(c), right[c], ' scope="col"') for c in frame)
+    head = "\n".join(_cell("th", heads[c], right[c], ' scope="col"') for c in frame)
     body = "\n".join(
         "<tr>" + "\n".join(_cell("td", texts[c][i], right[c]) for c in frame) + "</tr>"
         for i in range(len(frame))
@@ -42,7 +83,15 @@ def table(frame, formats: Mapping[str, str | Callable] | None = None, caption: s
         f'<table class="sw-table">\n{title}<thead>\n<tr>{head}</tr>\n</thead>\n'
         f"<tbody>\n{body}\n</tbody>\n</table>"
     )
-    return Table(as_html, type(frame)(texts).to_string(index=False))
+    return Table(as_html, type(frame)(texts).rename(columns=heads).to_string(index=False))
+
+
+def written(name: str) -> str:
+    """A name in a row (model, device, benchmark) as people write it; other text as it is."""
+    if name in catalog.devices():
+        return name.replace("-", " ")  # RTX-4090
+    known = name in SMALL or name in catalog.models()
+    return catalog.title(name) if known else NAMES.get(name.replace("_", "-"), name)
 
 
 def renamed(frame, names: Mapping[str, str]):
@@ -123,7 +172,7 @@ def _shown(value, form) -> str:
     if form:
         return format(value, form)
     if isinstance(value, bool) or not hasattr(value, "__float__"):
-        return str(value)
+        return written(str(value))
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.4g}"
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from sizewise.data import records
 
-from .display import renamed
+from .display import renamed, written
 
 FAMILIES = {
     "deepseek": "DeepSeek-R1",
@@ -249,7 +249,7 @@ def predictions() -> pd.DataFrame:
     milliseconds = {"floor_seconds": "floor ms", "seconds": "forecast ms", "low": "from"}
     milliseconds |= {"high": "to"}
     rows = rows.assign(
-        on=rows["devices"].astype(str) + " x " + rows["gpu"].replace(GPUS),
+        on=rows["devices"].astype(str) + " x " + rows["gpu"].replace(GPUS).map(written),
         prompts=rows["input"].map("{:,}".format) + " + " + rows["output"].map("{:,}".format),
         **{name: 1e3 * rows[name] for name in milliseconds},
     )

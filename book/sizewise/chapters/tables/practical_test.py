@@ -19,6 +19,7 @@ from sizewise.compare.models import Model
 from sizewise.data import records
 from sizewise.stats import sequential
 
+from .display import written
 from .small_versus_large import least
 
 STEM = "practical_test"
@@ -78,7 +79,10 @@ def compared(a: Row, b: Row, items: list[tasks.Item] | None = None) -> dict[str,
     if not a["asked"] == b["asked"] == digest(every):
         raise ValueError(f"{a['model']} and {b['model']}: not asked what {a['task']} asks now")
     items = every if items is None else items
-    models, plans = (Model(a["model"]), Model(b["model"])), [plan(a, items), plan(b, items)]
+    models, plans = (
+        [Model(written(row["model"])) for row in (a, b)],
+        [plan(a, items), plan(b, items)],
+    )
     return report.compare(items, models, plans, Recorded([a, b]), [UNPRICED] * 2)
 
 

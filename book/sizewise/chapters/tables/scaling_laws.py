@@ -5,6 +5,8 @@ import pandas as pd
 from sizewise import scaling_laws
 from sizewise.data import records
 
+from .display import written
+
 NAMES = {
     "chinchilla-240": "Chinchilla, 240 runs",
     "chinchilla-245": "Chinchilla, all 245",
@@ -17,16 +19,6 @@ NAMES = {
     "our-ladder": "ours, to 3M",
 }
 OURS = "our-ladder"  # three million parameters at most: shown, and decides no claim
-TASKS = {
-    "mmlu": "MMLU",
-    "hellaswag": "HellaSwag",
-    "arc_challenge": "ARC-Challenge",
-    "arc_easy": "ARC-Easy",
-    "piqa": "PIQA",
-    "csqa": "CommonsenseQA",
-    "socialiqa": "SocialIQA",
-    "openbookqa": "OpenBookQA",
-}
 
 
 def rows_by_kind() -> dict[str, pd.DataFrame]:
@@ -65,7 +57,7 @@ def predictions() -> pd.DataFrame:
             name, figure, scale = "loss on C4", "c4_loss", 1.0
         else:
             values = row["accuracy"], row["accuracy_low"], row["accuracy_high"]
-            name, figure, scale = TASKS[row["task"]], f"{row['task']}_accuracy", 100.0
+            name, figure, scale = written(row["task"]), f"{row['task']}_accuracy", 100.0
         real = measured[row["target"]][figure]["value"] * scale
         rows.append((name, row["target"], *(scale * v for v in values), real))
     columns = ["name", "target", "predicted", "low", "high", "measured"]

@@ -9,6 +9,8 @@ from sizewise.costs import memory
 from sizewise.data import records
 from sizewise.models import parameters
 
+from . import display
+
 NAMES = {
     "fp32": "fp32",
     "bf16": "bf16",
@@ -31,14 +33,7 @@ NAMES = {
     "awq3": "int3, AWQ-style",
     "gptq3": "int3, GPTQ",
 }
-MODELS = {
-    "smollm2-135m": "SmolLM2 135M",
-    "gemma-3-270m": "Gemma 3 270M",
-    "qwen2.5-coder-0.5b": "Qwen2.5-Coder 0.5B",
-    "qwen2.5-coder-1.5b": "Qwen2.5-Coder 1.5B",
-    "minilm-l6": "MiniLM L6",
-    "mpnet-base": "MPNet base",
-}
+MODELS = {name: display.written(name) for name in display.SMALL}
 SUBJECT = "dense-192"  # never rounded
 TEXTS = ("validation", "bbc")
 ONE_START = ("fp32", "bf16", "int8", "fp8")  # no groups, or one a row: nothing to shift
