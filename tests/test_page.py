@@ -1,5 +1,7 @@
 """Tables and figures: aligned, escaped, the same bytes every time, at home on any page."""
 
+import html
+import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -9,9 +11,10 @@ import pandas as pd
 import pytest
 from sizewise.chapters.figures import style
 from sizewise.chapters.tables import display
-from sizewise.data import records
+from sizewise.data import catalog, records
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
+CHAPTERS = sorted((STATIC.parent.parent / "chapters").glob("*.ipynb"))
 SOURCE = {
     "commit": "0123456789abcdef",
     "dirty": False,
@@ -137,6 +140,22 @@ class TestTables:
             "12.35%",
             "True",
         ]
+
+    def test_names_in_heads_and_cells_are_those_that_people_write(self):
+        frame = pd.DataFrame(
+            {
+                "model": ["llama-3.1-8b", "RTX-4090", "mine-8b"],
+                "small_right": ["adam-mixed", "", ""],
+            }
+        )
+        shown = display.table(frame.assign(**{"smollm2-135m": 1}))
+        assert Elements(shown.html).texts == [
+            *("model", "small right", "SmolLM2 135M"),
+            *("Llama 3.1 8B", "Adam, mixed precision", "1"),
+            *("RTX 4090", "1", "mine-8b", "1"),
+        ]
+        assert "Llama 3.1 8B" in shown.text
+        assert "llama-3.1-8b" not in shown.text
 
     def test_an_interval_is_marked_so_that_it_stays_on_one_line(self):
         cells = ["0.983 (0.954 to 1.012)", "-0.002 (-0.006 to +0.000)", "+4.89% (+4.04 to +5.69)"]
@@ -442,3 +461,32 @@ class TestFigures:
         style.show(draw, TABLE, alt="x", caption="x")
         after = dict(matplotlib.rcParams)
         assert {name for name in before if before[name] != after[name]} <= {"backend"}
+
+
+# ---- the outputs of chapters
+
+
+def outputs(chapter: Path) -> str:
+    """What the cells of a chapter show or print, without tags and attributes, code and links."""
+    shown = []
+    for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", ()):
+            data = {name.split("/")[-1]: text for name, text in output.get("data", {}).items()}
+            shown.append("".join(data.get("html") or data.get("plain") or output.get("text", ())))
+    text = re.sub(r"<code>.*?</code>|<[^>]+>", " ", "\n".join(shown), flags=re.DOTALL)
+    return html.unescape(text)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_no_output_calls_a_thing_by_its_name_in_the_rows(chapter):
+    written_so = {"gpt-oss-120b"}  # its maker's own name for it
+    names = {*catalog.models(), *display.SMALL, *catalog.devices(), *display.NAMES} - written_so
+    hyphened = "|".join(re.escape(name) for name in names if "-" in name)
+    assert re.findall(rf"(?<![\w/-])(?:{hyphened})(?![\w/-])", outputs(chapter)) == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_captions_are_plain_text(chapter):
+    source = chapter.read_text(encoding="utf-8")
+    captions = re.findall(r"<(?:fig)?caption>(.*?)</(?:fig)?caption>", source)
+    assert [caption for caption in captions if re.search(r"`|\*\*|\]\(", caption)] == []
