@@ -36,6 +36,8 @@ NAMES = {  # in rows: as a reader knows it
     "besiroglu": "Besiroglu",
     "gadre-c4": "Gadre, C4",
     "gemstones": "Gemstones",
+    "fp8-block": "fp8 in blocks",
+    "kl": "KL divergence",
     "bag": "bag of words",
     "finetuned": "fine-tuned",
     "naive-bayes": "naive Bayes",

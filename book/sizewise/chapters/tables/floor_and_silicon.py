@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sizewise.data import records
+from sizewise.data import catalog, records
 
 from .display import renamed, written
 
@@ -251,6 +251,7 @@ def predictions() -> pd.DataFrame:
     rows = rows.assign(
         on=rows["devices"].astype(str) + " x " + rows["gpu"].replace(GPUS).map(written),
         prompts=rows["input"].map("{:,}".format) + " + " + rows["output"].map("{:,}".format),
+        model=rows["model"].map(catalog.title),
         **{name: 1e3 * rows[name] for name in milliseconds},
     )
     names = {"model": "model", "on": "on", "weights": "weights", "batch": "requests"}
