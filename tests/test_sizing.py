@@ -235,6 +235,14 @@ def test_a_rival_is_held_against_the_commonest_label():
 # ------------------------------------------------------------------ costs
 
 
+def test_the_language_model_that_is_met_on_spam_is_worse_than_a_constant_answer():
+    rivals = right_sizing.rivals(records.table("classifiers"))
+    over = right_sizing.over_commonest(rivals)
+    assert over["spam"].value == pytest.approx(0.615 - 0.68)
+    assert over["sarcasm"].low < 0 < over["sarcasm"].value
+    assert min(over["bbc"].low, over["rotten-tomatoes"].low) > 0
+
+
 def test_times_are_those_of_the_rival_over_the_learner_at_the_most_labels_allowed():
     table = made()
     table.loc[table["labels_used"] > 32, "cpu_seconds_per_1000"] = 99.0
