@@ -58,8 +58,7 @@ MENDS = [
         r'\1<p class="sw-print-title">\2</p>',
     ),
     (r'\s*<link rel="preload" as="script"[^>]*>', ""),  # of scripts that are now joined
-    (r'(<meta name="viewport"[^>]*>.*?)\s*<meta name="viewport"[^>]*>', r"\1"),
-    (r'(<meta name="viewport"[^>]*>.*?)\s*<meta name="viewport"[^>]*>', r"\1"),
+    (r'\s*<meta name="viewport"[^>]*>(?=.*<meta name="viewport")', ""),
     # The theme decides between light and dark when its script has come: the page would flash.
     (
         r'dataset\.theme = localStorage\.getItem\("theme"\) \|\| "auto";',
