@@ -694,6 +694,20 @@ def test_a_makers_own_params_file_is_counted(name, tmp_path):
     assert longest in (None, model.max_context)
 
 
+def test_a_params_file_of_mistral_in_fp8_is_sized_as_fp8(sizewise, tmp_path):
+    file = tmp_path / "params.json"
+    shape = {"dim": 5120, "n_layers": 40, "vocab_size": 131072}
+    fp8 = {"quantization": {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}}
+    file.write_text(json.dumps(MISTRAL_FILE | shape | fp8))
+    # Mistral Nemo: a byte for each weight of linear layers, two for embedding, head and norms.
+    kept = 2 * 131072 * 5120 + 81 * 5120
+    size = json.loads(sizewise("memory", file, "--json").out)["weights_bytes"]
+    assert size == pytest.approx(12_247_782_400 + kept, rel=1e-4)
+    odd = {"quantization": {"qformat_weight": "int3"}}
+    file.write_text(json.dumps(MISTRAL_FILE | shape | odd))
+    assert "int3" in sizewise("memory", file).err
+
+
 @pytest.mark.parametrize(("part", "name"), [("vision_encoder", "vision"), ("multimodal", "audio")])
 def test_what_a_params_file_has_beside_its_text_part_is_named(part, name, tmp_path):
     file = tmp_path / "params.json"
@@ -841,6 +855,7 @@ def test_a_quantized_checkpoint_has_the_bytes_of_its_own_configuration(name, tmp
     ("quantization", "words"),
     [
         ({"quant_method": "vptq"}, "names the method 'vptq', whose bytes are not known"),
+        ("fp8", "quantization_config is no object of fields, but 'fp8'"),
         ({"quant_method": "gptq", "bits": "four"}, "states bits = 'four'"),
         ({"quant_method": "gptq", "bits": -4}, "states bits = -4"),
         ({"quant_method": "gptq", "bits": 99}, "states 99 bits"),

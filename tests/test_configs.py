@@ -101,6 +101,11 @@ class TestWhatIsTaken:
             checked += 1
         assert checked > 500
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    def test_a_file_as_windows_writes_it(self, write, encoding):
+        text = json.dumps(LLAMA, indent=1).replace("\n", "\r\n")
+        assert parameters.count(write(text.encode(encoding))).total == PARAMETERS
+
 
 class TestFilesThatAreNoConfiguration:
     def test_a_missing_file_is_named(self, tmp_path):
@@ -125,7 +130,6 @@ class TestFilesThatAreNoConfiguration:
             ('{"model_type": "llama", ', "not JSON"),
             ("model_type: llama", "not JSON"),
             (bytes(range(256)), "not JSON"),
-            (json.dumps(LLAMA).encode("utf-16"), "not JSON"),
             ("[" * 100_000 + "]" * 100_000, "not JSON"),
             ('{"model_type": "llama", "num_hidden_layers": ' + "1" * 5000 + "}", "not JSON"),
             ('{"model_type": "llama", "x": ' + '{"a":' * 500 + "1" + "}" * 501, "nested over"),
@@ -154,7 +158,7 @@ class TestFilesThatAreNoConfiguration:
         def refuse(*_, **__):  # root may read every file
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("pathlib.Path.read_text", refuse)
+        monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
         assert "cannot be read" in refusal(file)
 
 
@@ -237,6 +241,10 @@ class TestNames:
 
 
 class TestSizes:
+    def test_heads_that_share_no_keys_evenly_are_refused(self, write):
+        with pytest.raises(ValueError, match="4 attention heads are no multiple of 3 KV heads"):
+            parameters.describe(write(LLAMA | {"num_key_value_heads": 3}))
+
     @pytest.mark.parametrize(
         ("fields", "words"),
         [

@@ -57,6 +57,20 @@ def test_a_bad_table_is_refused_in_one_line(tmp_path, frame, spoil, words):
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(("mark", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-8")])
+def test_a_table_is_read_as_spreadsheets_save_it(tmp_path, frame, mark, encoding):
+    file = tmp_path / "runs.csv"
+    frame.to_csv(file, index=False, sep=mark, encoding=encoding, lineterminator="\r\n")
+    assert scaling_laws.Runs.read(file).loss == pytest.approx(frame["loss"])
+
+
+def test_a_json_array_is_not_read_as_a_table(tmp_path, frame):
+    file = tmp_path / "runs.json"
+    frame.to_json(file, orient="records")
+    with pytest.raises(ValueError, match=r"is read from \.csv or \.jsonl"):
+        scaling_laws.Runs.read(file)
+
+
 def test_a_file_that_is_empty_or_missing_or_a_folder_is_refused(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     for name in ("empty.csv", "missing.csv", "."):

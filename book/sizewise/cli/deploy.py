@@ -303,7 +303,9 @@ def _training(model, method: str, training: dict, options: dict, device, notes, 
 
 def roofline(
     model: Model,
-    device: Device = "H100",
+    device: Annotated[
+        str, typer.Option(help="A device (sizewise devices), or MEMORY:BANDWIDTH:PEAK.")
+    ] = "H100",
     devices: Annotated[
         int, typer.Option(help="Devices that share the work; 0: as many as hold it.")
     ] = 0,

@@ -198,8 +198,10 @@ def stored(fields: dict[str, Any] | None) -> Stored:
     config = fields.get("quantization_config") or fields.get("compression_config")
     if not config and isinstance(fields.get("quantization"), dict):  # as MLX writes it
         config = {"quant_method": "mlx", **fields["quantization"]}
-    if not isinstance(config, dict) or not config:
+    if not config:
         return Stored(WEIGHTS["bf16"])
+    if not isinstance(config, dict):
+        raise ValueError(f"quantization_config is no object of fields, but {config!r}")
     method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
     if not method and (config.get("load_in_4bit") or config.get("load_in_8bit")):
         method = "bitsandbytes"

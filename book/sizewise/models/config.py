@@ -265,7 +265,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > 10_000_000:
             raise ValueError("over 10 MB, which no configuration is")
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_bytes())  # in UTF-8, or as Windows writes it
     except (ValueError, RecursionError) as error:  # no text, no JSON, a number of 5,000 digits
         raise ValueError(f"{path}: not JSON ({one_line(error)})") from error
     except OSError as error:

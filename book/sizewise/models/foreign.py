@@ -18,7 +18,7 @@ def translated(fields: dict[str, Any]) -> dict[str, Any] | None:
         form = _mamba
     try:
         return form(fields) if form else None
-    except (KeyError, TypeError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise ValueError(f"a params.json without a usable shape ({error})") from None
 
 
@@ -81,6 +81,10 @@ def _mistral(fields: dict[str, Any]) -> dict[str, Any]:
     }
     if longest := fields.get("max_seq_len") or fields.get("max_position_embeddings"):
         result["max_position_embeddings"] = longest
+    if str((fields.get("quantization") or {}).get("qformat_weight")).startswith("fp8"):
+        result["quantization_config"] = {"quant_method": "fp8"}
+    elif fields.get("quantization"):
+        result["quantization_config"] = {"quant_method": str(fields["quantization"])}
     if experts := fields.get("moe"):
         result["model_type"] = "mixtral"
         result["num_local_experts"] = experts["num_experts"]

@@ -203,6 +203,8 @@ def _grouped(part, kind: str, window: int | None, shares_kv: bool) -> Grouped:
         kv_heads = getattr(part, "num_key_value_heads", None) or heads
     if kind == "mimo_v2_flash" and window:
         kv_heads *= 2  # its class doubles them in windowed layers; no field says so
+    if heads % kv_heads:
+        raise ValueError(f"{kind}: {heads} attention heads are no multiple of {kv_heads} KV heads")
     head_dim = getattr(part, "head_dim", None) or _need(part, "hidden_size") // heads
     value_dim = getattr(part, "v_head_dim", None) or head_dim
     return Grouped(heads, kv_heads, head_dim, value_dim, window, shares_kv)

@@ -105,11 +105,17 @@ class Runs:
         file = Path(path)
         if not file.is_file():
             raise ValueError(f"no such file: {file}")
+        if file.suffix == ".json":
+            raise ValueError(f"{file}: a table is read from .csv or .jsonl, a run a line")
         try:
             if file.suffix in (".jsonl", ".ndjson"):
                 frame = pandas.DataFrame(records.read(file))
             else:
-                frame = pandas.read_csv(file, skipinitialspace=True)
+                with file.open(encoding="utf-8-sig") as text:
+                    head = text.readline()
+                    mark = max(",;\t", key=head.count)
+                    text.seek(0)
+                    frame = pandas.read_csv(text, sep=mark, skipinitialspace=True)
         except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as e:
             raise ValueError(f"{file}: not a table of comma-separated values ({e})") from None
         names = {kind: _column(file, frame, kind, columns.get(kind)) for kind in HEADERS}
