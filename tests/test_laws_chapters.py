@@ -72,6 +72,19 @@ def test_a_run_that_was_added_later_is_not_fitted(monkeypatch):
         ladder.on_record()
 
 
+def test_the_spreads_of_hoffmanns_budgets_are_those_of_tables_and_laws():
+    printed = (
+        records.facts_csv("chinchilla_budgets").set_index("parameters").loc[1e13, "operations"]
+    )
+    assert printed.max() / printed.min() == pytest.approx(6.58, abs=0.01)
+    texts = glued("scaling-laws")
+    assert texts["laws_spread_table"] == glued("cost-and-energy")["cost_law_spread"] == "6.6"
+    replication, digits = (
+        scaling_laws.published(name).budget(1e13)[0] for name in ("besiroglu", "hoffmann-3-tex")
+    )
+    assert float(texts["laws_spread"]) == pytest.approx(digits / replication, abs=0.05)
+
+
 def test_the_law_misses_a_fifth_of_the_drop_to_one_side_like_a_quadratic():
     # "6 of 6 inside the interval" rewarded intervals wider than the drop.
     ahead, below = isoflop.expected(ladder.on_record())
