@@ -225,6 +225,14 @@ def test_a_lying_gguf_header_is_refused_in_one_line(lie, tmp_path):
     assert len(str(error.value)) < 400
 
 
+@pytest.mark.parametrize("name", ["a.gguf", "a.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(name, tmp_path):
+    file = tmp_path / name
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n")
+    with pytest.raises(ValueError, match="a pointer of Git LFS; git lfs pull fetches the file"):
+        checkpoint.read(file)
+
+
 def entry(dtype="F32", shape=(2,), offsets=(0, 8)) -> dict:
     return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
 

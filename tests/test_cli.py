@@ -391,6 +391,14 @@ class TestProcesses:
         assert done.stdout == "[\n"
         assert done.stderr == ""
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
+    @pytest.mark.parametrize("words", ["models", "models --json", "doctor"])
+    def test_a_full_disk_is_one_line(self, words):
+        call = f"{sys.executable} -m sizewise {words} > /dev/full"
+        done = subprocess.run(["bash", "-c", call], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr == "sizewise: the output: No space left on device\n"
+
     def test_a_book_may_be_named_by_a_path_from_here(self, book):
         book.chapter("first", "import sizewise.paths\nprint(sizewise.paths.root())")
         done = subprocess.run(

@@ -414,6 +414,12 @@ class TestWhatAClassDoesNotRead:
         assert count.estimated
         assert count.total > 150e9 if fields is GROK else count.total == PARAMETERS
 
+    def test_the_state_of_an_rwkv_without_a_class_is_no_cache_of_attention(self, write):
+        file = write(LLAMA | {"model_type": "rwkv7", "auto_map": {"AutoConfig": "code.Config"}})
+        assert parameters.count(file).estimated
+        with pytest.raises(ValueError, match="rwkv7: its cache is not described here"):
+            parameters.describe(file)
+
     def test_a_class_that_transformers_does_not_have_is_named(self, write):
         draft = write(LLAMA | {"architectures": ["LlamaForCausalLMEagle3"]})
         notes = parameters.count(draft).assumptions

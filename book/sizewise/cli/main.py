@@ -1,5 +1,7 @@
 """The command line. Each command reads its words, calls the library and shows what came back."""
 
+import errno
+import os
 import sys
 from typing import Annotated, Any
 
@@ -31,32 +33,39 @@ Models = Annotated[
 
 def main() -> None:
     """Run the command line: bad input is one line on stderr and exit code 2."""
-    import os
-
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     import warnings
 
     warnings.simplefilter("ignore")
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed
     try:
         code = app(standalone_mode=False, prog_name="sizewise")
+        sys.stdout.flush()  # what cannot be written fails here, not while Python ends
     except ValueError as error:
         code = fail(str(error))
     except KeyboardInterrupt:
         code = fail("stopped", 130)
     except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         code = 0
     except OSError as error:  # a full disk, a folder that cannot be written
         if error.filename is None:
-            raise
-        code = fail(f"{error.filename}: {error.strerror}")
+            if error.errno != errno.ENOSPC:
+                raise
+            _silence()
+        code = fail(f"{error.filename or 'the output'}: {error.strerror}")
     except Exception as error:
         if not hasattr(error, "format_message"):  # only usage errors are people's mistakes
             raise
         text = error.format_message()  # none where the help was printed instead
         code = fail(text) if text else 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _silence() -> None:
+    """What still waits to be printed goes nowhere, or Python would fail again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str, code: int = 2) -> int:

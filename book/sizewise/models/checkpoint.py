@@ -83,6 +83,7 @@ BESIDE = re.compile(
     r"|g_idx|absmax|nested_absmax|quant_map|nested_quant_map|quant_state\S*|weight_shape"
     r"|weight_g_idx|SCB|weight_format|rotary_emb\.inv_freq|e_score_correction_bias)$"
 )
+LFS = b"version https://git-lfs"
 MLX_GROUP = 64  # inputs with one scale, unless a configuration states others
 
 
@@ -183,6 +184,8 @@ class _Header:
 
     def __init__(self, file, path: Path):
         self.file, self.path = file, path
+        if file.peek(len(LFS)).startswith(LFS):
+            raise ValueError(f"{path}: a pointer of Git LFS; git lfs pull fetches the file itself")
         self.size = os.fstat(file.fileno()).st_size
         self.end = min(self.size, MAX_HEADER)
         self.place = 0

@@ -66,7 +66,7 @@ def from_config(
     except ValueError as error:
         raise ValueError(f"{label}: which part is the language model? {error}") from error
     kind = getattr(text, "model_type", label)
-    if kind in UNDESCRIBED:
+    if kind in UNDESCRIBED or kind.startswith("rwkv"):
         raise ValueError(f"{kind}: its cache is not described here")
     encoder = not pair and _is_encoder(config, text)
     layers = _decoder(text) if pair else _layers(text, kind, _image_tokens(config))
