@@ -239,3 +239,11 @@ def test_claim_nine_can_end_in_every_way_and_ends_in_part():
 def test_the_rows_behind_the_pages_are_there():
     for stem in ("refit_published", "published_scores", "isoflop", "emergence", "foretell"):
         assert records.read(stem)
+
+
+def test_a_doubling_pays_in_every_size_class_with_an_interval_on_seven_of_eight_benchmarks():
+    gains = records.kinds("published_scores")["gain"].dropna(subset=["gain_low"])
+    flat = gains[gains["gain_low"] <= 0]
+    assert set(flat["benchmark"]) == {"TruthfulQA"}
+    assert gains["benchmark"].nunique() == 8
+    assert glued("diminishing-returns")["returns_paying"] == "7 of 8"
