@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from sizewise.costs import memory
 from sizewise.data import catalog
 from sizewise.models import config, parameters
 
@@ -413,6 +414,19 @@ class TestWhatAClassDoesNotRead:
         count = parameters.count(config.load(file, estimate=True))
         assert count.estimated
         assert count.total > 150e9 if fields is GROK else count.total == PARAMETERS
+
+    @pytest.mark.parametrize(
+        ("fields", "values"),  # keys and values of a token, in heads of 6
+        [
+            ({}, 2 * 2 * 2 * 6),
+            ({"num_key_value_heads": None, "num_attention_groups": 1}, 2 * 2 * 6),  # Step-3
+            ({"use_cla": True, "cla_share_factor": 2}, 2 * 2 * 6),  # Hunyuan-Large
+        ],
+    )
+    def test_keys_that_are_shared_are_kept_once_in_an_estimate(self, write, fields, values):
+        own = {"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}}
+        model = parameters.describe(write(LLAMA | own | fields))
+        assert memory.kv_bytes_per_token(model) == 2 * values
 
     def test_the_state_of_an_rwkv_without_a_class_is_no_cache_of_attention(self, write):
         file = write(LLAMA | {"model_type": "rwkv7", "auto_map": {"AutoConfig": "code.Config"}})

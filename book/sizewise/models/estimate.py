@@ -29,7 +29,13 @@ ALIASES = {
         "decoder_attention_heads",
         "num_query_heads",
     ),
-    "num_key_value_heads": ("num_kv_heads", "n_kv_heads", "multi_query_group_num", "n_head_kv"),
+    "num_key_value_heads": (
+        "num_kv_heads",
+        "n_kv_heads",
+        "multi_query_group_num",
+        "num_attention_groups",
+        "n_head_kv",
+    ),
     "head_dim": ("attention_head_dim", "kv_channels", "d_kv"),
     "intermediate_size": ("ffn_hidden_size", "n_inner", "d_ff", "ffn_dim", "inter_dim"),
     "moe_intermediate_size": ("expert_ffn_hidden_size", "moe_inter_dim", "expert_hidden_size"),
@@ -155,6 +161,9 @@ def config(raw: dict[str, Any]) -> SimpleNamespace:
             "linear_head_dim": linear["head_dim"],
             "linear_conv_kernel_dim": linear["short_conv_kernel_size"],
         }
+    shared = stated.get("cla_share_factor")
+    if stated.get("use_cla") and type(shared) is int and shared > 1:  # Hunyuan-Large
+        stated["kv_sharing_modes"] = ["reuse" if n % shared else None for n in range(depth)]
     kinds = stated.get("attn_type_list")
     if isinstance(kinds, list) and len(kinds) == depth:  # MiniMax-Text-01: 1 is softmax attention
         stated["layer_types"] = ["full_attention" if kind else "linear_attention" for kind in kinds]
