@@ -440,6 +440,12 @@ class TestWhatAClassDoesNotRead:
         assert notes == ("transformers has no LlamaForCausalLMEagle3: counted as LlamaForCausalLM",)
         assert not parameters.count(write(LLAMA | {"architectures": ["LlamaModel"]})).assumptions
 
+    def test_what_was_assumed_of_several_models_is_printed_with_each(self, write, sizewise):
+        file = write({"model_type": "gpt2"})
+        out = sizewise("count", "gpt2", file).out
+        assert f"  assumed: {file}: by default of its class: hidden_size 768, " in out
+        assert out.count("  assumed: ") == 1
+
     def test_sizes_that_come_from_a_class_are_named(self, write):
         (note,) = parameters.count(write({"model_type": "gpt2", "n_embd": 1536})).assumptions
         assert note == (

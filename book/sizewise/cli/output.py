@@ -130,6 +130,7 @@ def counts(results: list) -> None:
             active = count.active, count.active_without_input_embedding
             rows.add_row(name, *map(optional, (count.total, *active, count.embedding)))
         print_table(rows)
+        lines("assumed", [f"{count.model}: {n}" for count in results for n in count.assumptions])
         return
     (count,) = results
     rows = table(f"{count.model} ({count.built_as})", "", "parameters>", ">", "of the total>")
