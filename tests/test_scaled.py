@@ -36,10 +36,11 @@ def test_a_dense_model_keeps_its_proportions():
     spec = upscaling.deeper_and_wider(2e12)
     base = catalog.model("llama-3.1-405b").config
     fields = spec.fields
-    assert parameters.count(spec).total == pytest.approx(2e12, rel=0.02)
+    assert parameters.count(spec).total == pytest.approx(2e12, rel=0.025)
     aspect = base["hidden_size"] / base["num_hidden_layers"]
-    assert fields["hidden_size"] / fields["num_hidden_layers"] == pytest.approx(aspect, rel=0.01)
+    assert fields["hidden_size"] / fields["num_hidden_layers"] == pytest.approx(aspect, rel=0.02)
     assert fields["num_attention_heads"] * 128 == fields["hidden_size"]
+    assert fields["num_attention_heads"] % fields["num_key_value_heads"] == 0
 
 
 def test_a_total_below_the_shape_is_refused():
