@@ -161,3 +161,15 @@ def test_the_mfu_of_a_disclosed_run_follows_from_the_hours_printed_beside_it():
     assert runs["MFU"].tolist() == pytest.approx(
         (flops / (hours * 3600 * 989.4e12)).tolist(), rel=0.005
     )
+
+
+def test_a_page_quotes_the_error_of_the_way_that_it_forecasts_ten_trillion_parameters():
+    from sizewise.chapters.tables import cost_and_energy as cost
+    from sizewise.chapters.tables import floor_and_silicon as silicon
+    from sizewise.costs import forecast
+
+    row = cost.serving().set_index("model").loc["10T, more experts"]
+    assert row["H100s"] > cost.ONE_SERVER  # too many for the forecast from kernels
+    assert row["seconds"] == pytest.approx(row["floor"] * forecast.floor_factor()["typical"])
+    errors = silicon.splits().set_index("forecast")["error_median"]
+    assert errors["the floor times one constant"] == pytest.approx(36.4, abs=0.1)
