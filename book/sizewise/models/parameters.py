@@ -13,6 +13,7 @@ also serves as the output head stays in both. Vendors use either convention.
 import math
 import re
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,10 @@ def count(model: "str | Path | configs.Spec") -> Count:
     """
     spec = configs.load(model)
     entry = catalog.shape(spec.name) if spec.source == "catalogue" else None
-    return _counted(spec)[0] if entry is None else _catalogued(spec.name, entry)[0]
+    if entry is not None:
+        return _catalogued(spec.name, entry)[0]
+    with _usable(spec):
+        return _counted(spec)[0]
 
 
 def describe(model: "str | Path | configs.Spec") -> Model:
@@ -114,8 +118,21 @@ def describe(model: "str | Path | configs.Spec") -> Model:
     entry = catalog.shape(spec.name) if spec.source == "catalogue" else None
     if entry is not None:
         return _catalogued(spec.name, entry)[1]
-    result, config = _counted(spec)
-    return described(spec, result, config or configs.gguf_config(spec))
+    with _usable(spec):
+        result, config = _counted(spec)
+        model = described(spec, result, config or configs.gguf_config(spec))
+        hash(model.layers)  # so that a list where a number belongs is found here
+        return model
+
+
+@contextmanager
+def _usable(spec: "configs.Spec"):
+    """What follows from a field of a wrong type, as a ValueError in one line."""
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        reason = configs.one_line(error)
+        raise ValueError(f"{spec.name}: a field has no usable value: {reason}") from error
 
 
 def _catalogued(name: str, entry: dict[str, Any]) -> tuple[Count, Model]:
@@ -200,7 +217,8 @@ def _named_otherwise(config, built_as: str) -> list[str]:
 
     named = getattr(config, "architectures", None)
     named = [str(name) for name in named] if isinstance(named, list | tuple) else []
-    known = any(hasattr(transformers, n) or n.lower() == built_as.lower() for n in named)
+    same = built_as.replace("_", "").lower()
+    known = any(hasattr(transformers, n) or n.replace("_", "").lower() == same for n in named)
     return [f"transformers has no {named[0]}: counted as {built_as}"] if named and not known else []
 
 
