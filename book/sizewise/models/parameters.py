@@ -120,9 +120,9 @@ def describe(model: "str | Path | configs.Spec") -> Model:
         return _catalogued(spec.name, entry)[1]
     with _usable(spec):
         result, config = _counted(spec)
-        model = described(spec, result, config or configs.gguf_config(spec))
-        hash(model.layers)  # so that a list where a number belongs is found here
-        return model
+        whole = described(spec, result, config or configs.gguf_config(spec))
+        hash(whole.layers)  # so that a list where a number belongs is found here
+        return whole
 
 
 @contextmanager
