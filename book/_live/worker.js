@@ -25,6 +25,7 @@ let ready;
 onmessage = async ({data}) => {
   try {
     ready ||= start(data.files);
+    if (!data.cells) return;  // asked to load alone, before Run
     const python = await ready;
     const run = python.runPython("cells.run"), names = python.runPython("dict()");
     let kept = 0;

@@ -24,7 +24,8 @@
     panel.querySelector("[data-do=run]").onclick = () =>
       run(cells, cells.map(cell => cell === own ? text.value : cell.source));
     panel.querySelector("[data-do=stop]").onclick = () => finish("Stopped.");
-    say(`Loads about ${files.megabytes} MB, once; the numbers below are then made here.`);
+    say(`Loads about ${files.megabytes} MB, once; Run then makes the numbers below here.`);
+    (worker ||= new Worker(new URL("worker.js", base))).postMessage({files});  // while you look
     text.focus();
   }
 
