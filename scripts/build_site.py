@@ -112,11 +112,8 @@ def reference() -> str:
 
 def refresh_live() -> str:
     """Renew what `make live` gathered of this tree: a page and its notebook must not differ."""
-    import live
-
-    live.archive(live.OUT / "book.zip")
-    live.chapters()
-    return f"{len(live.CHAPTERS)} chapters"
+    run([sys.executable, str(ROOT / "scripts" / "live.py"), "--refresh"], cwd=ROOT)
+    return "_build/live"
 
 
 def build_pages() -> str:

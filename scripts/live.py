@@ -52,13 +52,9 @@ CHAPTERS = (
 
 
 def main() -> int:
-    interpreter()
-    lock = json.loads((PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))
-    OUT.mkdir(parents=True, exist_ok=True)
-    for name in (*CORE, "pyodide-lock.json"):
-        shutil.copyfile(PYODIDE / name, OUT / name)
+    if "--refresh" not in sys.argv:  # else what is not of this tree is there
+        gather()
     shutil.copyfile(SOURCE / "worker.js", OUT / "worker.js")
-    wheels(lock)
     archive(OUT / "book.zip")
     chapters()
     size = sum(file.stat().st_size for file in OUT.rglob("*") if file.is_file())
@@ -72,6 +68,16 @@ def main() -> int:
     (OUT / "files.json").write_text(json.dumps(files), encoding="utf-8")
     print(f"live: {len(CHAPTERS)} chapters, {size / 1e6:.0f} MB in {OUT.relative_to(ROOT)}")
     return 0
+
+
+def gather() -> None:
+    """The interpreter and the packages, each held to the lock."""
+    interpreter()
+    lock = json.loads((PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name in (*CORE, "pyodide-lock.json"):
+        shutil.copyfile(PYODIDE / name, OUT / name)
+    wheels(lock)
 
 
 def interpreter() -> None:

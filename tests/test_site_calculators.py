@@ -5,7 +5,7 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from calculators import all_of_them, citing
+from calculators import all_of_them
 from calculators.parts import OWN
 from site_pages import the_browser, the_origin, the_site, the_tab  # noqa: F401 - fixtures
 from test_calculators import NAMED, cases, truths
@@ -195,7 +195,10 @@ def test_laws_lead_to_their_places_in_the_bibliography(tab):
     links = page.locator(".sw-calc__rows tbody th a")
     found = {link.inner_text(): link.get_attribute("href") for link in links.all()}
     assert set(found) == {
-        words for law in citing.laws().values() for words, address in law.parts if address
+        words
+        for law in all_of_them()["train"].names().values()
+        for words, address in law.parts
+        if address
     }
     bibliography, _ = tab("book/bibliography.html")
     for words, target in found.items():

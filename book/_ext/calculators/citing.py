@@ -18,13 +18,6 @@ WHICH = {
 REFITS = "../chapters/scaling-laws.html"  # from the page of calculators
 
 
-def laws() -> dict[str, Named]:
-    """The name of every law in the calculator's rows."""
-    from . import tables
-
-    return {name: law(name) for name in tables.laws()}
-
-
 def law(name: str) -> Named:
     """The name of one law: "Hoffmann et al. (2022), all digits, in Epoch AI (2024)"."""
     if name not in scaling_laws.entries():

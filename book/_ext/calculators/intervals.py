@@ -7,6 +7,8 @@ from sizewise import scaling_laws
 from sizewise.data import records
 from sizewise.scaling_laws import NAMES, Hoffmann, Joint
 
+from . import citing
+
 REPLICATION, ITS_ERRORS = "besiroglu", "epoch-notebook"  # entries of facts/laws.yml
 CHINCHILLA = "chinchilla-"  # and the number of runs: the tables whose refits the page offers
 SHIFTS = ("floor_shift", "size_shift", "data_shift", "alpha_shift", "beta_shift")
@@ -80,8 +82,6 @@ def note() -> str:
     off = misses()
     if not all(off.values()):
         return ""
-    from . import citing
-
     published = citing.law(REPLICATION).words
     return (
         "The 95 % intervals of our refits are computed from the covariance of their coefficients "

@@ -417,7 +417,7 @@ CALCULATOR = Calculator(
     },
     groups={"laws": r"\text{laws}", "laws.directions": r"\text{directions}"},
     note=intervals.note,
-    names=citing.laws,
+    names=lambda: {name: citing.law(name) for name in tables.laws()},
     caption="By each law, in nats a token",
     command="sizewise fit runs.csv --budget 1e24 --served 1e13",
 )
