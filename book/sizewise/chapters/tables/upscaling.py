@@ -21,7 +21,6 @@ def deeper_and_wider(total: float, like: str = "llama-3.1-405b") -> configs.Spec
     base = catalog.model(like).config
     aspect = base["hidden_size"] / base["num_hidden_layers"]
     ratio = base["intermediate_size"] / base["hidden_size"]
-
     step = 128 * base["num_key_value_heads"]  # each of which serves as many query heads
 
     def shape(layers: int) -> dict:
