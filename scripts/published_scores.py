@@ -169,7 +169,7 @@ def gain(config: dict) -> dict:
 
 
 def curve(config: dict) -> dict:
-    """One curve fitted to a benchmark, and how well it foretells families it has not seen."""
+    """One curve fitted to a benchmark, and how well it predicts families it has not seen."""
     name, at = config["benchmark"], config.get("break")
     at = None if at == "free" else at
     fitted = plateau.fit(points(name), config["curve"], at)

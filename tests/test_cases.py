@@ -708,6 +708,36 @@ def test_a_params_file_of_mistral_in_fp8_is_sized_as_fp8(sizewise, tmp_path):
     assert "int3" in sizewise("memory", file).err
 
 
+LAYERS = {"num_hidden_layers": 8, "num_attention_heads": 40, "num_key_value_heads": 8}
+EXAONE = LAYERS | {"model_type": "exaone4", "hidden_size": 5120, "head_dim": 128}
+
+
+@pytest.mark.parametrize(
+    ("fields", "local"),
+    [
+        (EXAONE | {"sliding_window": 4096, "sliding_window_pattern": "LLLG"}, 6),
+        (EXAONE | {"sliding_window": 4096, "sliding_window_pattern": "LLL"}, 7),  # the last is full
+        (MISTRAL_FILE | {"dim": 4096, "n_layers": 8, "sliding_window": [4096, None, None, None]}, 2),
+        (MISTRAL_FILE | {"dim": 4096, "n_layers": 8, "sliding_window": [None]}, 0),
+    ],
+)
+def test_windows_by_layer_in_their_makers_forms(fields, local, sizewise, tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps(fields | {"vocab_size": 1000}))
+    row = json.loads(sizewise("memory", file, "--context", "32768", "--json").out)
+    # Keys and values of 8 heads of 128 in bf16: 4,096 bytes a token and layer.
+    assert row["kv_bytes"] == 4096 * (local * 4096 + (8 - local) * 32768)
+
+
+def test_windows_of_two_sizes_and_no_kv_heads_are_refused_in_one_line(sizewise, tmp_path):
+    file = tmp_path / "own.json"
+    two = {"dim": 4096, "n_layers": 8, "vocab_size": 1000, "sliding_window": [4096, 8192]}
+    file.write_text(json.dumps(MISTRAL_FILE | two))
+    assert "windows of 2 sizes" in sizewise("memory", file).err
+    file.write_text(json.dumps(EXAONE | {"vocab_size": 1000, "num_key_value_heads": 0}))
+    assert "num_key_value_heads = 0 is under 1" in sizewise("memory", file).err
+
+
 @pytest.mark.parametrize(("part", "name"), [("vision_encoder", "vision"), ("multimodal", "audio")])
 def test_what_a_params_file_has_beside_its_text_part_is_named(part, name, tmp_path):
     file = tmp_path / "params.json"

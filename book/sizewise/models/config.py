@@ -41,7 +41,8 @@ NOT_NEGATIVE = re.compile(r"(\w+_)?(layers|experts|heads|dim)|(\w+_)?(hidden|int
 SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 # No model has none of these.
 AT_LEAST_ONE = re.compile(
-    r"hidden_size|vocab_size|d_model|n_embd|num_attention_heads|n_head|(num_hidden|num|n)_layers?"
+    r"hidden_size|vocab_size|d_model|n_embd|num_(attention|key_value)_heads|n_head|"
+    r"(num_hidden|num|n)_layers?"
 )
 
 
@@ -132,6 +133,8 @@ def build(spec: "str | Path | Spec"):
         fields["text_config"] = {k: v for k, v in text.items() if k not in _NOT_SHAPE}
         if inner:
             fields["text_config"]["model_type"] = inner
+    for part in (fields, fields.get("text_config")):
+        _spell_out(part)
     model_type = fields.pop("model_type")
     class_type = _known_type(spec.fields, CONFIG_MAPPING)
     if class_type is None:
@@ -152,6 +155,20 @@ def build(spec: "str | Path | Spec"):
             if type(stated := fields.get(name)) is int and read not in (None, stated):
                 raise NoClass(f"{spec.name}: the class of {class_type!r} does not read its {name}")
     return config
+
+
+def _spell_out(fields: Any) -> None:
+    """Writes EXAONE 4's pattern in letters as a list of layers; its class computes with a number.
+
+    "LLLG" is three layers with a local window and a global one, over again; the last is global.
+    """
+    pattern = fields.get("sliding_window_pattern") if isinstance(fields, dict) else None
+    depth = fields.get("num_hidden_layers") if isinstance(pattern, str) else None
+    if pattern and type(depth) is int and set(pattern) <= {"L", "G"} and depth <= MAX_LAYERS:
+        letters = (pattern * depth)[: max(depth - 1, 0)] + "G"
+        kinds = {"L": "sliding_attention", "G": "full_attention"}
+        fields.setdefault("layer_types", [kinds[letter] for letter in letters])
+        fields["sliding_window_pattern"] = len(pattern)
 
 
 def unstated(spec: Spec, config) -> list[str]:

@@ -81,6 +81,8 @@ def _mistral(fields: dict[str, Any]) -> dict[str, Any]:
     }
     if longest := fields.get("max_seq_len") or fields.get("max_position_embeddings"):
         result["max_position_embeddings"] = longest
+    if isinstance(windows := fields.get("sliding_window"), list):  # one a layer, over again
+        result |= _by_layer(windows, fields["n_layers"])
     if str((fields.get("quantization") or {}).get("qformat_weight")).startswith("fp8"):
         result["quantization_config"] = {"quant_method": "fp8"}
     elif fields.get("quantization"):
@@ -105,6 +107,19 @@ def _mistral(fields: dict[str, Any]) -> dict[str, Any]:
         if fields.get(part):
             result["_note"] += f"; its {name} encoder is not counted"
     return result
+
+
+def _by_layer(windows: list[int | None], depth: int) -> dict[str, Any]:
+    """Mistral's list of windows as layers of a type; null is a layer that sees everything."""
+    sizes = {window for window in windows if window is not None}
+    if len(sizes) > 1:
+        raise ValueError(f"a params.json with windows of {len(sizes)} sizes, which no class has")
+    kinds = ["full_attention" if window is None else "sliding_attention" for window in windows]
+    return {
+        "model_type": "ministral",
+        "sliding_window": next(iter(sizes), None),
+        "layer_types": (kinds * depth)[:depth],
+    }
 
 
 def _mamba(fields: dict[str, Any]) -> dict[str, Any]:
