@@ -18,7 +18,7 @@ SEEDS = 200
 
 
 def answers(only_a, only_b, both, neither):
-    """Right and wrong of two models with these counts."""
+    """Right and wrong answers of two models with these counts."""
     a = [1] * only_a + [0] * only_b + [1] * both + [0] * neither
     b = [0] * only_a + [1] * only_b + [1] * both + [0] * neither
     return a, b
@@ -29,9 +29,9 @@ def simulated(seed, items, only_a=0.2, only_b=0.12, both=0.4):
     return answers(*counts.tolist())
 
 
-def within(hits, of, share=0.95):
+def within(hits, count, share=0.95):
     """Whether a count fits a share, with one false alarm in a thousand."""
-    low, high = binom.interval(0.999, of, share)
+    low, high = binom.interval(0.999, count, share)
     return low <= hits <= high
 
 
@@ -39,39 +39,39 @@ def within(hits, of, share=0.95):
 
 
 def test_counts_and_difference_of_a_table_by_hand():
-    found = paired.compare(*answers(1, 7, 1, 12))  # Fagerland et al. 2013, table 1
-    assert (found.items, found.only_a, found.only_b) == (21, 1, 7)
-    assert found.drawn.value == found.analytic.value == pytest.approx(-6 / 21)
-    assert found.discordant_share == pytest.approx(8 / 21)
+    result = paired.compare(*answers(1, 7, 1, 12))  # Fagerland et al. 2013, table 1
+    assert (result.items, result.only_a, result.only_b) == (21, 1, 7)
+    assert result.drawn.value == result.analytic.value == pytest.approx(-6 / 21)
+    assert result.discordant_share == pytest.approx(8 / 21)
 
 
 def test_the_analytic_interval_equals_bonett_and_price_by_hand():
     # (1 + 1) / 23 and (7 + 1) / 23: centre -6/23, variance (10/23 - 36/529) / 23
     half = 1.959964 * math.sqrt((10 / 23 - 36 / 529) / 23)
-    found = paired.difference_interval(1, 7, 21)
-    assert found.low == pytest.approx(-6 / 23 - half, abs=1e-6)
-    assert found.high == pytest.approx(-6 / 23 + half, abs=1e-6)
+    interval = paired.difference_interval(1, 7, 21)
+    assert interval.low == pytest.approx(-6 / 23 - half, abs=1e-6)
+    assert interval.high == pytest.approx(-6 / 23 + half, abs=1e-6)
 
 
 def test_both_paired_intervals_cover_a_known_difference():
     drawn = analytic = unpaired = 0
     for seed in range(SEEDS):
         a, b = simulated(seed, 300)
-        found = paired.compare(a, b, samples=400, seed=seed)
-        drawn += found.drawn.low <= 0.08 <= found.drawn.high
-        analytic += found.analytic.low <= 0.08 <= found.analytic.high
+        result = paired.compare(a, b, samples=400, seed=seed)
+        drawn += result.drawn.low <= 0.08 <= result.drawn.high
+        analytic += result.analytic.low <= 0.08 <= result.analytic.high
         half = 1.96 * math.sqrt((np.var(a) + np.var(b)) / 300)
-        unpaired += abs(found.drawn.value - 0.08) <= half
+        unpaired += abs(result.drawn.value - 0.08) <= half
     assert within(drawn, SEEDS)
     assert within(analytic, SEEDS)
     assert unpaired > analytic  # leaving out the pairing is wider than it need be
 
 
 def test_models_that_never_differ_still_leave_doubt():
-    found = paired.compare(*answers(0, 0, 30, 10))
-    assert found.drawn.low == found.drawn.high == 0  # drawing items cannot see beyond them
-    assert found.analytic.low < 0 < found.analytic.high
-    assert (found.exact, found.mid) == (1, 1)
+    result = paired.compare(*answers(0, 0, 30, 10))
+    assert result.drawn.low == result.drawn.high == 0  # drawing items cannot see beyond them
+    assert result.analytic.low < 0 < result.analytic.high
+    assert (result.exact, result.mid) == (1, 1)
 
 
 def test_intervals_of_one_accuracy_equal_published_examples():
@@ -115,11 +115,11 @@ def test_mid_p_holds_its_level_and_exact_falls_short():
     assert mid < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
 
 
-# --- how many items
+# --- number of items
 
 
 def power(share, difference, items, draws=40_000):
-    """Of McNemar's test without correction, simulated."""
+    """The power of McNemar's test without correction, simulated."""
     p, q = (share + difference) / 2, (share - difference) / 2
     a, b, _ = np.random.default_rng(1).multinomial(items, [p, q, 1 - share], draws).T
     return ((a - b) ** 2 > 3.841459 * (a + b)).mean()
@@ -150,8 +150,8 @@ def test_the_detectable_difference_needs_just_these_items(share, items, power, l
 
 
 def test_models_that_agree_more_show_smaller_differences():
-    found = [paired.detectable(share, 1000) for share in (0.05, 0.2, 0.5)]
-    assert found == sorted(found)
+    differences = [paired.detectable(share, 1000) for share in (0.05, 0.2, 0.5)]
+    assert differences == sorted(differences)
 
 
 # --- many comparisons
@@ -174,7 +174,7 @@ def test_holm_rejects_what_its_steps_reject(p, level):
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda: paired.compare([1, 0], [1, 0, 1]), "not paired: 2 of a, 3 of b"),
         (lambda: paired.compare([1, 0.5], [1, 0]), "a must be a list of right"),
@@ -185,8 +185,8 @@ def test_holm_rejects_what_its_steps_reject(p, level):
         (lambda: paired.difference_interval(5, 6, 10), "from 0 to 5"),
     ],
 )
-def test_bad_input_is_one_clear_line(call, told):
-    with pytest.raises(ValueError, match=told) as caught:
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
 
@@ -194,7 +194,7 @@ def test_bad_input_is_one_clear_line(call, told):
 # --- confidence
 
 
-def made(seed, items, scale=1.0, choices=4):
+def simulated_energies(seed, items, scale=1.0, choices=4):
     """Energies whose softmax at ``scale`` is the chance of each answer."""
     rng = np.random.default_rng(seed)
     energy = rng.normal(0, 1.5, (items, choices))
@@ -204,9 +204,9 @@ def made(seed, items, scale=1.0, choices=4):
 
 
 def test_energies_of_ragged_choices_are_divided_and_filled():
-    found = reliability.energies([[4.0, 6.0], [3.0, 2.0, 1.0]], [[2, 3], [1, 1, 2]])
-    assert found.tolist() == [[2, 2, math.inf], [3, 2, 0.5]]
-    p = reliability.probabilities(found)
+    energies = reliability.energies([[4.0, 6.0], [3.0, 2.0, 1.0]], [[2, 3], [1, 1, 2]])
+    assert energies.tolist() == [[2, 2, math.inf], [3, 2, 0.5]]
+    p = reliability.probabilities(energies)
     assert p[0].tolist() == [0.5, 0.5, 0]
     assert reliability.margin(p)[0] == 0
     with pytest.raises(ValueError, match="differ in their choices"):
@@ -227,7 +227,7 @@ def test_calibration_error_and_brier_by_hand():
 def test_the_floor_is_what_a_calibrated_model_has():
     errors, floors = [], []
     for seed in range(30):
-        energy, answer = made(seed, 400)
+        energy, answer = simulated_energies(seed, 400)
         p = reliability.probabilities(energy)
         errors.append(reliability.calibration_error(p.max(1), p.argmax(1) == answer))
         floors.append(reliability.calibration_floor(p.max(1), samples=100, seed=seed))
@@ -236,17 +236,17 @@ def test_the_floor_is_what_a_calibrated_model_has():
 
 
 def test_a_temperature_of_one_half_mends_the_other():
-    energy, answer = made(3, 6000, scale=0.25)  # far surer than its softmax says
+    energy, answer = simulated_energies(3, 6000, scale=0.25)  # far surer than its softmax says
     first = reliability.halves(range(6000))
     fitted = reliability.temperature(energy[first], answer[first])
     assert fitted == pytest.approx(0.25, rel=0.08)
-    rest, told = energy[~first], answer[~first]
-    right = rest.argmin(1) == told
-    before = reliability.probabilities(rest).max(1)
-    after = reliability.probabilities(rest, fitted).max(1)
+    held_out, labels = energy[~first], answer[~first]
+    right = held_out.argmin(1) == labels
+    before = reliability.probabilities(held_out).max(1)
+    after = reliability.probabilities(held_out, fitted).max(1)
     assert reliability.calibration_error(before, right) > 0.1
     assert reliability.calibration_error(after, right) < 0.04
-    assert reliability.surprise(rest, told, fitted) < reliability.surprise(rest, told)
+    assert reliability.surprise(held_out, labels, fitted) < reliability.surprise(held_out, labels)
 
 
 def test_halves_follow_the_names_and_not_their_order():

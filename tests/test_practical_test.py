@@ -1,5 +1,6 @@
-"""Items made by rule, the script that asks models, and its rows as the report takes them."""
+"""Items made by rule, the script that asks models, and its rows in the report."""
 
+import json
 import re
 import runpy
 import subprocess
@@ -30,8 +31,8 @@ def script():
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    where = tmp_path_factory.mktemp("models")
-    return [str(tiny(where / name, seed)) for seed, name in enumerate("ab")]
+    parent = tmp_path_factory.mktemp("models")
+    return [str(tiny(parent / name, seed)) for seed, name in enumerate("ab")]
 
 
 def config(model, temperature=0.0, repeats=1, items=6):
@@ -52,7 +53,7 @@ def rows(folders):
     """Two random models on six items, thrice each, with tokens drawn."""
     measure = runpy.run_path(str(FILE))["measure"]
     measure.__globals__["about"] = lambda name: {"parameters": 1, "weights_sha256": "0" * 64}
-    return [one | measure(one) for one in (config(folder, 1.0, 3) for folder in folders)]
+    return [row | measure(row) for row in (config(folder, 1.0, 3) for folder in folders)]
 
 
 class TestMadeItems:
@@ -67,39 +68,38 @@ class TestMadeItems:
         assert synthetic_items.items(30, 0) != synthetic_items.items(30, 1)
 
     def test_sums_are_right_by_their_own_words(self):
-        sums = [one for one in synthetic_items.fields(600, 1) if one["id"].startswith("sum")]
+        sums = [item for item in synthetic_items.fields(600, 1) if item["id"].startswith("sum")]
         assert len(sums) == 200
         signs = set()
-        for one in sums:
-            a, sign, b = re.fullmatch(r"What is (\d+) ([-+*]) (\d+)\?.*", one["prompt"]).groups()
+        for item in sums:
+            a, sign, b = re.fullmatch(r"What is (\d+) ([-+*]) (\d+)\?.*", item["prompt"]).groups()
             truth = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign]
-            assert one["answer"] == truth >= 0
+            assert item["answer"] == truth >= 0
             signs.add(sign)
         assert signs == set("+-*")
 
     def test_what_is_to_be_found_stands_once_in_the_note(self):
-        notes = [one for one in synthetic_items.fields(600, 2) if one["id"].startswith("find")]
-        for one in notes:
-            note = one["prompt"].split("'")[1]
-            assert len(re.findall(rf"(?<![\w-]){one['answer']}(?![\w-])", note)) == 1, note
-        assert len({one["prompt"].split("' ")[1] for one in notes}) == len(synthetic_items.FOUND)
+        notes = [item for item in synthetic_items.fields(600, 2) if item["id"].startswith("find")]
+        for item in notes:
+            note = item["prompt"].split("'")[1]
+            assert len(re.findall(rf"(?<![\w-]){item['answer']}(?![\w-])", note)) == 1, note
+        assert len({item["prompt"].split("' ")[1] for item in notes}) == len(synthetic_items.FOUND)
 
     def test_messages_belong_to_the_team_of_their_pattern(self):
-        rest = r"\w+ of \d+ \w+"
+        counted = r"\w+ of \d+ \w+"
         patterns = {
-            one.replace("{} of {}", rest).replace("?", r"\?"): team
-            for team, some in synthetic_items.TEAMS.items()
-            for one in some
+            text.replace("{} of {}", counted).replace("?", r"\?"): team
+            for team, messages in synthetic_items.TEAMS.items()
+            for text in messages
         }
-        for one in (o for o in synthetic_items.fields(600, 3) if o["id"].startswith("sort")):
-            message = re.search("'(.*)'", one["prompt"])[1]
+        items = [item for item in synthetic_items.fields(600, 3) if item["id"].startswith("sort")]
+        for item in items:
+            message = re.search("'(.*)'", item["prompt"])[1]
             (team,) = {t for pattern, t in patterns.items() if re.fullmatch(pattern, message)}
-            assert one["answer"] == team
-            assert sorted(one["choices"]) == sorted(synthetic_items.TEAMS)
+            assert item["answer"] == team
+            assert sorted(item["choices"]) == sorted(synthetic_items.TEAMS)
 
     def test_they_are_items_of_a_task_file(self, tmp_path):
-        import json
-
         file = tmp_path / "made.jsonl"
         file.write_text("\n".join(map(json.dumps, synthetic_items.fields(30))))
         assert tasks.read(file) == synthetic_items.items(30)
@@ -123,21 +123,21 @@ class TestRows:
                 run.Settings(asking, 3),
                 tmp_path / "a.jsonl",
             )
-            told = {(one.config["item"], one.config["repeat"]): one.config for one in plan}
+            configs = {(q.config["item"], q.config["repeat"]): q.config for q in plan}
             for at, name in enumerate(row["names"]):
                 for repeat in range(3):
-                    one = answers.row(told[name, repeat])
-                    assert row["texts"][at][repeat] == one["text"]
-                    assert row["answer_tokens"][at][repeat] == one["answer_tokens"] <= 5
-                    assert row["prompt_tokens"][at][repeat] == one["prompt_tokens"] > 0
-                    assert row["finishes"][at][repeat] == one["finish"]
+                    answer = answers.row(configs[name, repeat])
+                    assert row["texts"][at][repeat] == answer["text"]
+                    assert row["answer_tokens"][at][repeat] == answer["answer_tokens"] <= 5
+                    assert row["prompt_tokens"][at][repeat] == answer["prompt_tokens"] > 0
+                    assert row["finishes"][at][repeat] == answer["finish"]
 
     def test_lists_have_an_entry_for_each_item_and_repeat(self, rows):
         for row in rows:
             assert row["names"] == [item.name for item in synthetic_items.items(6)]
-            assert all([len(one) for one in row[name]] == [3] * 6 for name in LISTS)
+            assert all([len(values) for values in row[name]] == [3] * 6 for name in LISTS)
             assert 0 < sum(map(sum, row["answer_seconds"])) < row["seconds"]
-            assert len({text for one in row["texts"] for text in one}) > 6  # they are drawn
+            assert len({text for texts in row["texts"] for text in texts}) > 6  # they are drawn
 
     def test_the_report_of_rows_is_that_of_the_answers(self, rows, folders, tmp_path):
         two = tuple(map(models.Model, folders))
@@ -145,15 +145,15 @@ class TestRows:
         setting = run.Settings(Asking(max_tokens=5, temperature=1.0), 3)
         answers, plans = run.ask_all(two, items, setting, tmp_path / "answers.jsonl")
         direct = report.compare(items, two, plans, answers, [practical_test.UNPRICED] * 2)
-        found = practical_test.compared(*rows)
-        for one in (*direct["models"], *found["models"]):
-            del one["seconds"]  # measured twice
-        assert found == direct
+        result = practical_test.compared(*rows)
+        for model in (*direct["models"], *result["models"]):
+            del model["seconds"]  # measured twice
+        assert result == direct
 
     def test_some_items_of_rows_can_be_compared(self, rows):
-        some = practical_test.compared(*rows, items=synthetic_items.items(6)[::3])
-        assert some["items"] == 2
-        assert [one["item"] for one in some["answers"]] == ["sum-0", "sum-1"]
+        result = practical_test.compared(*rows, items=synthetic_items.items(6)[::3])
+        assert result["items"] == 2
+        assert [answer["item"] for answer in result["answers"]] == ["sum-0", "sum-1"]
 
     def test_rows_of_other_questions_are_refused(self, rows):
         a, b = rows
@@ -169,15 +169,15 @@ class TestRows:
         texts[0][5], texts[1][5] = texts[1][5], texts[0][5]  # 5 of 6 against 1
         finishes = [["stop"]] * 6
         a, b = (
-            row | {"repeats": 1, "texts": some, "finishes": finishes}
-            for row, some in zip(rows, texts, strict=True)
+            row | {"repeats": 1, "texts": answers, "finishes": finishes}
+            for row, answers in zip(rows, texts, strict=True)
         )
-        (one,) = practical_test.differences({"x": practical_test.compared(a, b)}).itertuples()
-        assert (one.label, one.items, one.only_first, one.only_second) == ("x", 6, 5, 1)
-        assert one.difference == pytest.approx(100 * 4 / 6)
-        assert one.p == pytest.approx(2 * (1 + 6) / 64 - 6 / 64)  # by hand: binomial of 6, mid-p
-        assert not one.shown
-        assert one.low < one.difference < one.high
+        (pair,) = practical_test.differences({"x": practical_test.compared(a, b)}).itertuples()
+        assert (pair.label, pair.items, pair.only_first, pair.only_second) == ("x", 6, 5, 1)
+        assert pair.difference == pytest.approx(100 * 4 / 6)
+        assert pair.p == pytest.approx(2 * (1 + 6) / 64 - 6 / 64)  # by hand: binomial of 6, mid-p
+        assert not pair.shown
+        assert pair.low < pair.difference < pair.high
 
     def test_looking_early_is_a_false_alarm_that_the_sequential_test_does_not_raise(self):
         alarms = practical_test.false_alarms(0.3, 200, 20, runs=100).set_index("test")["wrong"]
@@ -193,13 +193,13 @@ class TestRows:
 class TestScript:
     def test_models_share_what_they_are_asked(self, script):
         grid = script.grid(script.arguments([]))
-        assert len({records.identity(one) for one in grid}) == len(grid)
-        greedy = [o for o in grid if (o["task"], o["temperature"]) == ("example", 0)]
-        assert [one["model"] for one in greedy] == list(script.MODELS)
-        assert {one["items"] for one in greedy} == {len(tasks.read("example"))}
-        assert {one["wordings"] for one in greedy} == {3}
-        assert {o["repeats"] for o in grid if o["model"] in script.ONCE} == {1}
-        drawn = [one for one in grid if one["temperature"]]
+        assert len({records.identity(part) for part in grid}) == len(grid)
+        greedy = [part for part in grid if (part["task"], part["temperature"]) == ("example", 0)]
+        assert [part["model"] for part in greedy] == list(script.MODELS)
+        assert {part["items"] for part in greedy} == {len(tasks.read("example"))}
+        assert {part["wordings"] for part in greedy} == {3}
+        assert {part["repeats"] for part in grid if part["model"] in script.ONCE} == {1}
+        drawn = [part for part in grid if part["temperature"]]
         assert len(drawn) == len(script.MODELS) - len(script.ONCE)
 
     def test_an_item_without_an_answer_makes_no_row(self, script, folders):

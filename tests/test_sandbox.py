@@ -42,9 +42,9 @@ def test_an_end_has_its_name(code, ended):
 
 
 def test_what_is_printed_and_complained_comes_back():
-    found = sandbox.run("import sys\nprint('naïve 東京')\nprint('aside', file=sys.stderr)")
-    assert (found.ended, found.stdout, found.stderr) == ("done", "naïve 東京\n", "aside\n")
-    assert found.seconds > 0
+    result = sandbox.run("import sys\nprint('naïve 東京')\nprint('aside', file=sys.stderr)")
+    assert (result.ended, result.stdout, result.stderr) == ("done", "naïve 東京\n", "aside\n")
+    assert result.seconds > 0
     assert sandbox.run("x = 1\nx.y").stderr.rstrip().endswith("no attribute 'y'")
 
 
@@ -75,16 +75,16 @@ def test_a_loop_without_end_is_stopped(code):
 
 
 def test_printing_forever_is_stopped_and_its_output_cut():
-    found = sandbox.run("while True: print('a' * 1000)", seconds=0.5)
-    assert found.ended == "timeout"
-    assert len(found.stdout) == sandbox.MOST_OUTPUT
+    result = sandbox.run("while True: print('a' * 1000)", seconds=0.5)
+    assert result.ended == "timeout"
+    assert len(result.stdout) == sandbox.MOST_OUTPUT
 
 
 def test_many_complaints_keep_their_end():
-    found = sandbox.run("import sys\nfor i in range(9999): print(i, file=sys.stderr)\n1 / 0")
-    assert found.ended == "failed"
-    assert found.stderr.endswith("ZeroDivisionError: division by zero\n")
-    assert len(found.stderr) <= sandbox.MOST_OUTPUT
+    result = sandbox.run("import sys\nfor i in range(9999): print(i, file=sys.stderr)\n1 / 0")
+    assert result.ended == "failed"
+    assert result.stderr.endswith("ZeroDivisionError: division by zero\n")
+    assert len(result.stderr) <= sandbox.MOST_OUTPUT
 
 
 @posix
@@ -121,11 +121,11 @@ def test_the_folder_is_empty_new_and_gone_afterwards(tmp_path, monkeypatch):
 def test_no_key_of_the_parent_is_in_the_environment(monkeypatch):
     monkeypatch.setenv("FAKE_API_KEY", "very-secret")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    found = sandbox.run("import os, sys\nprint(dict(os.environ), sys.path)")
-    assert found.ended == "done"
-    assert "FAKE" not in found.stdout
-    assert "very-secret" not in found.stdout
-    assert str(Path(__file__).parent) not in found.stdout
+    result = sandbox.run("import os, sys\nprint(dict(os.environ), sys.path)")
+    assert result.ended == "done"
+    assert "FAKE" not in result.stdout
+    assert "very-secret" not in result.stdout
+    assert str(Path(__file__).parent) not in result.stdout
 
 
 @linux
@@ -133,9 +133,9 @@ def test_no_key_of_the_parent_is_in_the_environment(monkeypatch):
 def test_nor_can_the_environment_of_the_parent_be_read_around_the_back(monkeypatch):
     code = f"print(open('/proc/{os.getpid()}/environ').read())"
     assert Path(f"/proc/{os.getpid()}/environ").read_bytes()  # or the test says nothing
-    found = sandbox.run(code)
-    assert found.ended == "failed"
-    assert "FileNotFoundError" in found.stderr  # no other process is even seen
+    result = sandbox.run(code)
+    assert result.ended == "failed"
+    assert "FileNotFoundError" in result.stderr  # no other process is even seen
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,16 @@ def test_nor_can_the_environment_of_the_parent_be_read_around_the_back(monkeypat
 )
 @posix
 def test_new_processes_are_refused(code):
-    found = sandbox.run(code)
-    assert found.ended == "failed"
-    assert "is refused here" in found.stderr
-    assert "hello" not in found.stdout
+    result = sandbox.run(code)
+    assert result.ended == "failed"
+    assert "is refused here" in result.stderr
+    assert "hello" not in result.stdout
 
 
 @pytest.fixture
 def server():
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        yield one.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
 
 
 CONNECT = "import socket\nsocket.socket().connect(('127.0.0.1', {}))"
@@ -172,17 +172,17 @@ CONNECT = "import socket\nsocket.socket().connect(('127.0.0.1', {}))"
 def test_a_socket_is_refused_by_python_everywhere(server, monkeypatch):
     monkeypatch.setattr(sandbox, "_namespaces", lambda: ())
     socket.create_connection(("127.0.0.1", server), 5).close()  # it listens
-    found = sandbox.run(CONNECT.format(server))
-    assert found.ended == "failed"
-    assert "socket.connect is refused here" in found.stderr
+    result = sandbox.run(CONNECT.format(server))
+    assert result.ended == "failed"
+    assert "socket.connect is refused here" in result.stderr
 
 
 @spaces
 def test_there_is_no_network_where_there_are_namespaces(server, monkeypatch):
     monkeypatch.setattr(sandbox, "REFUSED", ())
-    found = sandbox.run(CONNECT.format(server))
-    assert found.ended == "failed"
-    assert "Network is unreachable" in found.stderr
+    result = sandbox.run(CONNECT.format(server))
+    assert result.ended == "failed"
+    assert "Network is unreachable" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="namespaces of Linux")
@@ -191,7 +191,7 @@ def test_without_namespaces_the_network_is_what_only_python_refuses(server, monk
     monkeypatch.setattr(sandbox, "REFUSED", ())
     monkeypatch.setattr(sandbox, "_namespaces", lambda: ())
     assert sandbox.run(CONNECT.format(server)).ended == "done"
-    assert any("network" in one for one in sandbox.missing())
+    assert any("network" in text for text in sandbox.missing())
 
 
 mounts = pytest.mark.skipif(
@@ -201,11 +201,11 @@ mounts = pytest.mark.skipif(
 
 @mounts
 def test_nothing_outside_its_folder_can_be_written_or_deleted(tmp_path):
-    kept = tmp_path / "kept.txt"
-    kept.write_text("kept")
+    file = tmp_path / "kept.txt"
+    file.write_text("kept")
     for code in (
-        f"open({str(kept)!r}, 'w')",
-        f"import os\nos.remove({str(kept)!r})",
+        f"open({str(file)!r}, 'w')",
+        f"import os\nos.remove({str(file)!r})",
         f"import shutil\nshutil.rmtree({str(tmp_path)!r})",
         "open('/tmp/left-by-a-sandbox', 'w')",
         "open('/dev/shm/left-by-a-sandbox', 'w')",
@@ -213,7 +213,7 @@ def test_nothing_outside_its_folder_can_be_written_or_deleted(tmp_path):
         result = sandbox.run(code, files=1000)
         assert result.ended == "failed"
         assert "Read-only file system" in result.stderr
-    assert kept.read_text() == "kept"
+    assert file.read_text() == "kept"
     inside = "open('a.txt', 'w').write('x')\nimport os\nos.mkdir('b')\nos.rename('a.txt', 'b/c')"
     assert sandbox.run(inside, files=1000).ended == "done"
 
@@ -230,20 +230,20 @@ def test_what_is_read_only_cannot_be_made_writable_again():
 
 def test_without_mounts_that_is_named(monkeypatch):
     monkeypatch.setattr(sandbox, "_namespaces", lambda: ("unshare", *sandbox.NAMESPACES))
-    assert any("files outside its folder" in one for one in sandbox.missing())
-    assert not any("network" in one for one in sandbox.missing())
+    assert any("files outside its folder" in text for text in sandbox.missing())
+    assert not any("network" in text for text in sandbox.missing())
 
 
 def living(folder: Path) -> list[str]:
     """The processes whose folder is, or was, inside ``folder``."""
-    found = []
-    for one in Path("/proc").glob("[0-9]*"):
+    names = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if os.readlink(one / "cwd").startswith(str(folder)):
-                found.append(one.name)
+            if os.readlink(process / "cwd").startswith(str(folder)):
+                names.append(process.name)
         except OSError:
             continue
-    return found
+    return names
 
 
 def gone(folder: Path, seconds: float = 10.0) -> bool:
@@ -278,8 +278,8 @@ def test_nothing_that_code_started_outlives_it(inside, then, tmp_path, monkeypat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     # whoever leaves the group is only caught where processes have a namespace of their own
     code = CHILDREN.format(leave=inside, then=then)
-    found = sandbox.run(code, seconds=1.0 if "sleep" in then else 20.0, processes=1 << 15)
-    assert found.ended == ("timeout" if "sleep" in then else "done")
+    result = sandbox.run(code, seconds=1.0 if "sleep" in then else 20.0, processes=1 << 15)
+    assert result.ended == ("timeout" if "sleep" in then else "done")
     assert gone(tmp_path)
 
 
@@ -318,7 +318,7 @@ def test_it_ends_when_the_process_that_runs_it_is_killed(inside, tmp_path):
 
 
 @linux
-def test_a_crash_of_the_interpreter_is_told(monkeypatch):
+def test_a_crash_of_the_interpreter_is_reported(monkeypatch):
     monkeypatch.setattr(sandbox, "REFUSED", ())
     assert sandbox.run("import ctypes\nctypes.string_at(0)").ended == "killed"
     monkeypatch.setattr(sandbox, "_namespaces", lambda: ())
@@ -327,11 +327,11 @@ def test_a_crash_of_the_interpreter_is_told(monkeypatch):
 
 def test_what_is_not_in_force_is_named(monkeypatch):
     monkeypatch.setattr(sandbox, "_namespaces", lambda: ())
-    assert any("network" in one for one in sandbox.missing())
+    assert any("network" in text for text in sandbox.missing())
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("limits", "message"),
     [
         ({"seconds": 0}, "seconds"),
         ({"megabytes": 0.5}, "megabytes"),
@@ -339,6 +339,6 @@ def test_what_is_not_in_force_is_named(monkeypatch):
         ({"processes": 0}, "processes"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(given, said):
-    with pytest.raises(ValueError, match=said):
-        sandbox.run("pass", **given)
+def test_limits_that_make_no_sense_are_refused(limits, message):
+    with pytest.raises(ValueError, match=message):
+        sandbox.run("pass", **limits)

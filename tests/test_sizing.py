@@ -16,7 +16,7 @@ LARGE = 5_000
 
 def row(what, model, answers, labels, name="ab", **more):
     """A row as it is recorded, of answers and labels that are words of digits."""
-    said, real = right_sizing.digits(answers), right_sizing.digits(labels)
+    predicted, real = right_sizing.digits(answers), right_sizing.digits(labels)
     return {
         "what": what,
         "model": model,
@@ -26,7 +26,7 @@ def row(what, model, answers, labels, name="ab", **more):
         "answers": answers,
         "labels": labels,
         "label_names": NAMES[name],
-        "accuracy": float((said == real).mean()),
+        "accuracy": float((predicted == real).mean()),
         "parameters": 1_000,
         "cpu_seconds_per_1000": 2.0,
         "calibration": None,
@@ -35,16 +35,16 @@ def row(what, model, answers, labels, name="ab", **more):
 
 
 def word(values):
-    return "".join(str(int(one)) for one in values)
+    return "".join(str(int(value)) for value in values)
 
 
-def made(items=120, seed=0, steps=(8, 32, 128), draws=3):
+def synthetic(items=120, seed=0, steps=(8, 32, 128), draws=3):
     """One learner that gets better with labels, and two language models, on two sets."""
     rng, rows = np.random.default_rng(seed), []
     for name, kinds in (("ab", 2), ("abc", 3)):
         truth = rng.integers(0, kinds, items)
 
-        def said(accuracy, truth=truth, kinds=kinds):
+        def answer(accuracy, truth=truth, kinds=kinds):
             wrong = (truth + 1 + rng.integers(0, kinds - 1, items)) % kinds
             return word(np.where(rng.random(items) < accuracy, truth, wrong))
 
@@ -53,7 +53,7 @@ def made(items=120, seed=0, steps=(8, 32, 128), draws=3):
                 row(
                     "probe",
                     "p",
-                    said(0.55 + 0.15 * k),
+                    answer(0.55 + 0.15 * k),
                     word(truth),
                     name,
                     labels_used=step,
@@ -63,7 +63,7 @@ def made(items=120, seed=0, steps=(8, 32, 128), draws=3):
             ]
         for model, accuracy in (("small-lm", 0.5), ("large-lm", 0.7)):
             most = items * 2 // 3
-            answers, real = said(accuracy)[:most], word(truth)[:most]
+            answers, real = answer(accuracy)[:most], word(truth)[:most]
             more = {"labels_used": 0, "parameters": LARGE, "cpu_seconds_per_1000": 40.0}
             rows.append(row("prompted", model, answers, real, name, **more))
     return pd.DataFrame(rows)
@@ -81,8 +81,8 @@ def test_the_rival_is_the_best_way_of_asking_and_the_smaller_of_equals():
             row("prompted", "little", "0101", "0101", parameters=3, calibration="contextual"),
         ]
     )
-    found = right_sizing.rivals(table)["ab"]
-    assert (found["model"], found["calibration"]) == ("little", "contextual")
+    rival = right_sizing.rivals(table)["ab"]
+    assert (rival["model"], rival["calibration"]) == ("little", "contextual")
     assert right_sizing.rivals(table, "big")["ab"]["model"] == "big"
     with pytest.raises(ValueError, match="unknown language model 'litle'; did you mean 'little'"):
         right_sizing.rivals(table, "litle")
@@ -98,11 +98,11 @@ def test_who_read_more_items_is_judged_on_those_that_all_read():
             row("probe", "p", "012", "012", "abc"),
         ]
     )
-    found = right_sizing.common(table)
-    assert found["labels"].tolist() == ["00", "00", "00", "012"]
-    assert found["answers"].tolist() == ["01", "00", "01", "012"]
-    assert found["accuracy"].tolist() == [0.5, 1.0, 0.5, 1.0]
-    assert right_sizing.common(found).equals(found)
+    common = right_sizing.common(table)
+    assert common["labels"].tolist() == ["00", "00", "00", "012"]
+    assert common["answers"].tolist() == ["01", "00", "01", "012"]
+    assert common["accuracy"].tolist() == [0.5, 1.0, 0.5, 1.0]
+    assert right_sizing.common(common).equals(common)
     assert right_sizing.curves(table, samples=10)["accuracy"].tolist() == [0.5, 1.0]
 
 
@@ -115,19 +115,19 @@ def test_the_rival_is_found_on_the_items_that_all_read():
         ]
     )
     assert table["accuracy"].tolist() == [1.0, pytest.approx(2 / 3)]
-    one = right_sizing.rivals(table)["ab"]
-    assert (one["model"], one["accuracy"], one["answers"]) == ("n", 1.0, "00")
+    rival = right_sizing.rivals(table)["ab"]
+    assert (rival["model"], rival["accuracy"], rival["answers"]) == ("n", 1.0, "00")
 
 
 def test_a_curve_is_of_means_over_draws_and_its_intervals_hold_them():
-    table = made()
-    found = right_sizing.curves(table, samples=300).set_index(["set", "labels_used"])
+    table = synthetic()
+    curves = right_sizing.curves(table, samples=300).set_index(["set", "labels_used"])
     learned = right_sizing.learned(right_sizing.common(table))
     means = learned.groupby(["set", "labels_used"])["accuracy"].mean()
-    assert found["accuracy"].to_dict() == pytest.approx(means.to_dict())
-    assert set(found["draws"]) == {3}
-    assert (found["accuracy_low"] < found["accuracy"]).all()
-    assert (found["accuracy"] < found["accuracy_high"]).all()
+    assert curves["accuracy"].to_dict() == pytest.approx(means.to_dict())
+    assert set(curves["draws"]) == {3}
+    assert (curves["accuracy_low"] < curves["accuracy"]).all()
+    assert (curves["accuracy"] < curves["accuracy_high"]).all()
 
 
 def test_the_interval_of_one_draw_is_that_of_a_share():
@@ -157,14 +157,14 @@ def test_crossings_by_hand(gap, expected):
 
 
 def test_a_learner_that_meets_its_rival_does_so_between_the_right_numbers_of_labels():
-    table = made(items=3000)
-    found = right_sizing.crossings(table, right_sizing.rivals(table), samples=200)
+    table = synthetic(items=3000)
+    crossings = right_sizing.crossings(table, right_sizing.rivals(table), samples=200)
     # right 0.55, 0.7, 0.85 at 8, 32, 128 labels; the rival 0.7
-    for one in found.itertuples():
-        assert 20 < one.labels < 50
-        assert one.low <= one.labels <= one.high
-        assert one.times == LARGE / 1000
-        assert one.large_right == pytest.approx(0.7, abs=0.03)
+    for crossing in crossings.itertuples():
+        assert 20 < crossing.labels < 50
+        assert crossing.low <= crossing.labels <= crossing.high
+        assert crossing.times == LARGE / 1000
+        assert crossing.large_right == pytest.approx(0.7, abs=0.03)
 
 
 def test_a_learner_that_never_meets_its_rival_has_no_number():
@@ -174,9 +174,9 @@ def test_a_learner_that_never_meets_its_rival_has_no_number():
             row("prompted", "m", "0" * 40, "0" * 40),
         ]
     )
-    one = right_sizing.crossings(table, right_sizing.rivals(table), samples=100).iloc[0]
-    assert (one["labels"], one["low"], one["high"]) == (np.inf, np.inf, np.inf)
-    assert right_sizing.in_text(one["labels"], one["first"], one["last"]) == "over 16"
+    result = right_sizing.crossings(table, right_sizing.rivals(table), samples=100).iloc[0]
+    assert (result["labels"], result["low"], result["high"]) == (np.inf, np.inf, np.inf)
+    assert right_sizing.in_text(result["labels"], result["first"], result["last"]) == "over 16"
 
 
 def test_answers_to_different_items_are_not_compared():
@@ -191,7 +191,7 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
     truth = "0" * 400
     wrong = {n: word(np.arange(400) % 100 >= 100 - n) for n in (30, 50, 70)}  # so many in 100
 
-    def found(*shares):
+    def crossing(*shares):
         rows = [
             row("probe", "p", wrong[100 - share], truth, labels_used=8 * 2**k)
             for k, share in enumerate(shares)
@@ -199,8 +199,8 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
         table = pd.DataFrame([*rows, row("prompted", "m", wrong[50], truth)])
         return right_sizing.crossings(table, right_sizing.rivals(table), samples=200).iloc[0]
 
-    assert found(30, 70)["outcome"] == "met"
-    assert found(30, 30)["outcome"] == "not met"
+    assert crossing(30, 70)["outcome"] == "met"
+    assert crossing(30, 30)["outcome"] == "not met"
     opposite = word(1 - right_sizing.digits(wrong[50]))  # as often right, on the other items
     spread = pd.DataFrame(
         [
@@ -209,8 +209,8 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
             row("prompted", "m", wrong[50], truth),
         ]
     )
-    one = right_sizing.crossings(spread, right_sizing.rivals(spread), samples=200).iloc[0]
-    assert (one["outcome"], one["low"], one["high"]) == ("open", 8.0, np.inf)
+    result = right_sizing.crossings(spread, right_sizing.rivals(spread), samples=200).iloc[0]
+    assert (result["outcome"], result["low"], result["high"]) == ("open", 8.0, np.inf)
 
 
 def test_a_crossing_is_told_by_what_was_tried():
@@ -226,10 +226,10 @@ def test_a_rival_is_held_against_the_commonest_label():
     table = pd.DataFrame(
         [row("prompted", "m", good, truth), row("prompted", "n", "0" * 60 + "0" * 40, truth, "abc")]
     )
-    found = right_sizing.over_commonest(right_sizing.rivals(table))
-    assert found["ab"].value == pytest.approx(0.35)
-    assert 0.2 < found["ab"].low < 0.35 < found["ab"].high < 0.5
-    assert (found["abc"].value, found["abc"].low, found["abc"].high) == (0, 0, 0)
+    over = right_sizing.over_commonest(right_sizing.rivals(table))
+    assert over["ab"].value == pytest.approx(0.35)
+    assert 0.2 < over["ab"].low < 0.35 < over["ab"].high < 0.5
+    assert (over["abc"].value, over["abc"].low, over["abc"].high) == (0, 0, 0)
 
 
 # ------------------------------------------------------------------ costs
@@ -244,11 +244,11 @@ def test_the_language_model_that_is_met_on_spam_is_worse_than_a_constant_answer(
 
 
 def test_times_are_those_of_the_rival_over_the_learner_at_the_most_labels_allowed():
-    table = made()
+    table = synthetic()
     table.loc[table["labels_used"] > 32, "cpu_seconds_per_1000"] = 99.0
-    found = right_sizing.seconds(table, right_sizing.rivals(table), "p", 100)
-    assert found["seconds"].to_dict() == {"ab": 2.0, "abc": 2.0}
-    assert found["times"].to_dict() == {"ab": 20.0, "abc": 20.0}
+    times = right_sizing.seconds(table, right_sizing.rivals(table), "p", 100)
+    assert times["seconds"].to_dict() == {"ab": 2.0, "abc": 2.0}
+    assert times["times"].to_dict() == {"ab": 20.0, "abc": 20.0}
 
 
 def test_labels_break_even_by_hand():
@@ -269,7 +269,7 @@ def test_at_break_even_both_ways_cost_the_same(labels, price, dear, part):
 
 
 def test_every_set_and_classifier_is_drawn():
-    table = made()
+    table = synthetic()
     against = right_sizing.rivals(table)
     curves = right_sizing.curves(table, samples=50)
     grown = style.show(figures.curves, curves, against, "p", caption="what to see")
@@ -277,7 +277,7 @@ def test_every_set_and_classifier_is_drawn():
 
 
 def test_the_cascade_and_its_bounds_are_drawn():
-    one = {
+    cascade = {
         "small": "s",
         "large": "l",
         "small_cost_ratio": 0.1,
@@ -289,7 +289,7 @@ def test_the_cascade_and_its_bounds_are_drawn():
         "random_at": [0.5] * 5 + [0.6],
         "oracle_at": [0.5] * 5 + [0.6],
     }
-    drawn = style.show(figures.cascade, one, alt="a", caption="c").svg
+    drawn = style.show(figures.cascade, cascade, alt="a", caption="c").svg
     assert all(f">{name}<" in drawn for name in ("s alone", "l alone", "oracle", "at random"))
 
 
@@ -297,11 +297,11 @@ def test_the_cascade_and_its_bounds_are_drawn():
 
 
 def test_the_study_is_carried_as_its_abstract_has_it():
-    study = next(one for one in records.facts("sizing") if one["name"] == "requirements-by-size")
-    known = {name: one.get("value") for name, one in study["figures"].items()}
-    assert known["recall_ahead"] < known["data_sets"]
+    study = next(fact for fact in records.facts("sizing") if fact["name"] == "requirements-by-size")
+    values = {name: figure.get("value") for name, figure in study["figures"].items()}
+    assert values["recall_ahead"] < values["data_sets"]
     # the summary's means agree with the abstract's rounded difference
-    assert int(100 * (known["f1_large"] - known["f1_small"])) == known["f1_lead"]
+    assert int(100 * (values["f1_large"] - values["f1_small"])) == values["f1_lead"]
     for name in ("f1_lead", "recall_ahead", "times_smaller"):
         assert study["figures"][name]["checked"] == "read"
 

@@ -17,15 +17,16 @@ from test_evals import bpe, tiny
 
 torch.set_num_threads(1)
 FILE = paths.root() / "scripts" / "small_vs_large.py"
+SCRIPT = SimpleNamespace(**runpy.run_path(str(FILE)))
 
 
 @pytest.fixture
 def script(monkeypatch):
     """Names of the script, with a tiny model and a few questions in place of the real ones."""
-    found = runpy.run_path(str(FILE))
+    names = runpy.run_path(str(FILE))
     entry = SimpleNamespace(parameters=1, kind="causal", holds="Tiny-Instruct")
-    one = SimpleNamespace(model=tiny(), tokenizer=bpe(), sha256="0" * 64, entry=entry)
-    monkeypatch.setattr(pretrained, "load", lambda name, dtype: one)
+    loaded = SimpleNamespace(model=tiny(), tokenizer=bpe(), sha256="0" * 64, entry=entry)
+    monkeypatch.setattr(pretrained, "load", lambda name, dtype: loaded)
     monkeypatch.setattr(
         tasks,
         "_all",
@@ -44,67 +45,67 @@ def script(monkeypatch):
         load=lambda: words,
     )
     monkeypatch.setitem(exact_match.TASKS, "lambada", changed)
-    return SimpleNamespace(**found)
+    return SimpleNamespace(**names)
 
 
 def row(task, first=0, count=4, **more):
-    asked = {"model": "tiny", "dtype": "fp32", "task": task, **more}
-    return asked | {"first": first, "count": count, "seed": 0}
+    config = {"model": "tiny", "dtype": "fp32", "task": task, **more}
+    return config | {"first": first, "count": count, "seed": 0}
+
+
+def grid(words):
+    return SCRIPT.grid(SCRIPT.arguments(words))
 
 
 def test_parts_cover_the_questions_once_and_a_larger_sample_keeps_them():
-    script = SimpleNamespace(**runpy.run_path(str(FILE)))
-    some = script.grid(script.arguments(["--items", "120", "--tasks", "piqa,gsm8k"]))
-    piqa = [one for one in some if (one["model"], one["task"]) == ("smollm2-135m", "piqa")]
-    assert [(one["first"], one["count"]) for one in piqa] == [(0, 50), (50, 50), (100, 20)]
-    more = script.grid(script.arguments(["--items", "300", "--tasks", "piqa"]))
-    assert {records.identity(one) for one in piqa[:2]} <= {records.identity(one) for one in more}
-    models = [one["model"] for one in some]
-    assert models == sorted(models, key=script.MODELS.index)
-    assert {one["model"] for one in some if one["task"] == "gsm8k"} == {
-        name for name in script.MODELS if name != "gemma-3-270m"
+    parts = grid(["--items", "120", "--tasks", "piqa,gsm8k"])
+    piqa = [part for part in parts if (part["model"], part["task"]) == ("smollm2-135m", "piqa")]
+    assert [(part["first"], part["count"]) for part in piqa] == [(0, 50), (50, 50), (100, 20)]
+    more = grid(["--items", "300", "--tasks", "piqa"])
+    assert set(map(records.identity, piqa[:2])) <= set(map(records.identity, more))
+    models = [part["model"] for part in parts]
+    assert models == sorted(models, key=SCRIPT.MODELS.index)
+    assert {part["model"] for part in parts if part["task"] == "gsm8k"} == {
+        name for name in SCRIPT.MODELS if name != "gemma-3-270m"
     }
 
 
 def test_no_more_questions_are_planned_than_a_task_has():
-    script = SimpleNamespace(**runpy.run_path(str(FILE)))
     words = ["--items", "9000", "--answers", "9000", "--models", "smollm2-135m", "--tasks"]
     for task, most in (("winogrande", 1267), ("lambada", 5153), ("humaneval", 164)):
-        planned = script.grid(script.arguments([*words, task]))
-        assert sum(one["count"] for one in planned) == most
+        planned = grid([*words, task])
+        assert sum(part["count"] for part in planned) == most
         assert planned[-1]["first"] + planned[-1]["count"] == most
-    halved = script.grid(script.arguments([*words, "hellaswag"]))
-    assert sum(one["count"] for one in halved) == 4500
+    halved = grid([*words, "hellaswag"])
+    assert sum(part["count"] for part in halved) == 4500
 
 
 def test_further_questions_follow_the_sample_and_cover_the_whole_task_once():
-    script = SimpleNamespace(**runpy.run_path(str(FILE)))
     for model, sample in (("smollm2-135m", 150), ("qwen2.5-coder-1.5b", 75)):
         words = ["--models", model, "--tasks", "hellaswag,humaneval", "--more", "all"]
-        planned = script.grid(script.arguments(words))
+        planned = grid(words)
         for task, questions in (("hellaswag", 10042), ("humaneval", 164)):
-            own = [one for one in planned if one["task"] == task]
-            read = [n for one in own for n in range(one["first"], one["first"] + one["count"])]
-            assert read == list(range(questions))
-        further = [one for one in planned if one.get("likelihoods") is False]
+            parts = [part for part in planned if part["task"] == task]
+            numbers = [n for p in parts for n in range(p["first"], p["first"] + p["count"])]
+            assert numbers == list(range(questions))
+        further = [part for part in planned if part.get("likelihoods") is False]
         assert further[0]["first"] == sample
-        assert {one["task"] for one in further} == {"hellaswag"}
-    some = script.grid(script.arguments([*words[:4], "--more", "40"]))
-    assert [one["count"] for one in some if one["task"] == "humaneval"] == [15, 15, 15, 15]
-    assert {records.identity(one) for one in some} <= {records.identity(one) for one in planned}
+        assert {part["task"] for part in further} == {"hellaswag"}
+    shorter = grid([*words[:4], "--more", "40"])
+    assert [part["count"] for part in shorter if part["task"] == "humaneval"] == [15] * 4
+    assert set(map(records.identity, shorter)) <= set(map(records.identity, planned))
 
 
 def test_a_question_is_not_recorded_twice(tmp_path):
-    script = SimpleNamespace(**runpy.run_path(str(FILE)))
     file = tmp_path / "rows.jsonl"
     source = records.provenance()
     words = ["--models", "smollm2-135m", "--tasks", "winogrande"]
-    plan = script.grid(script.arguments(words))
-    for config in plan[:2]:
-        records.append(file, config, {"right": []}, source)
-    script.refuse_overlap(script.grid(script.arguments([*words, "--more", "all"])), file)
+    plan = grid(words)
+    for part in plan[:2]:
+        records.append(file, part, {"right": []}, source)
+    SCRIPT.refuse_overlap(grid([*words, "--more", "all"]), file)
     with pytest.raises(ValueError, match="questions 50 to 69 of winogrande are partly recorded"):
-        script.refuse_overlap(script.grid(script.arguments([*words, "--items", "70"])), file)
+        SCRIPT.refuse_overlap(grid([*words, "--items", "70"]), file)
 
 
 def test_a_row_without_likelihoods_has_the_same_answers_and_feeds_no_cascade(script):
@@ -121,50 +122,49 @@ def test_a_row_without_likelihoods_has_the_same_answers_and_feeds_no_cascade(scr
 
 
 def test_recorded_rows_are_of_the_plan():
-    script = SimpleNamespace(**runpy.run_path(str(FILE)))
     recorded = records.read("small_vs_large")
     if not recorded:
         pytest.skip("nothing is recorded")
-    plans = [script.grid(script.arguments(["--more", more])) for more in ("0", "all")]
-    planned = {records.identity(one) for one in [*plans[0], *plans[1]]}
-    assert {one["id"] for one in recorded} <= planned
+    plans = [grid(["--more", more]) for more in ("0", "all")]
+    planned = set(map(records.identity, [*plans[0], *plans[1]]))
+    assert {entry["id"] for entry in recorded} <= planned
 
 
 def test_a_row_of_choices_keeps_what_any_score_needs(script):
-    found = script.measure(row("arc-easy", first=2))
+    result = script.measure(row("arc-easy", first=2))
     items = tasks.items("arc-easy", 6)[2:]
-    assert found["items"] == [item.name for item in items]
-    assert found["answers"] == [item.answer for item in items]
+    assert result["items"] == [item.name for item in items]
+    assert result["answers"] == [item.answer for item in items]
     table = multiple_choice.score(tiny(), bpe(), items)
-    nats = np.array(found["nats"])
+    nats = np.array(result["nats"])
     assert nats.ravel() == pytest.approx(table.nats.to_numpy(), abs=1e-4)
-    assert found["tokens"] == [
+    assert result["tokens"] == [
         part.tolist() for _, part in table.groupby("item", sort=False).tokens
     ]
-    chosen = (nats / np.array(found["bytes"])).argmin(1)
-    assert found["norm"] == "per_byte"
-    assert found["chosen"] == chosen.tolist()
-    assert found["right"] == [int(a == b) for a, b in zip(found["answers"], chosen, strict=True)]
-    assert found["tokens_read"] == table.read.sum()
-    assert found["threads"] == 1
-    held = [*tiny().parameters(), *tiny().buffers()]
-    assert found["held_bytes"] == sum(one.numel() * one.element_size() for one in held)
-    assert found["cpu_seconds"] > 0
+    chosen = (nats / np.array(result["bytes"])).argmin(1)
+    assert result["norm"] == "per_byte"
+    assert result["chosen"] == chosen.tolist()
+    assert result["right"] == [int(a == b) for a, b in zip(result["answers"], chosen, strict=True)]
+    assert result["tokens_read"] == table.read.sum()
+    assert result["threads"] == 1
+    tensors = [*tiny().parameters(), *tiny().buffers()]
+    assert result["held_bytes"] == sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    assert result["cpu_seconds"] > 0
 
 
 def test_the_last_word_has_its_nats(script):
-    found = script.measure(row("lambada"))
-    assert len(found["items"]) == len(found["right"]) == 4
+    result = script.measure(row("lambada"))
+    assert len(result["items"]) == len(result["right"]) == 4
     items = {item.name: item for item in exact_match.TASKS["lambada"].items()}
     model, tokenizer = tiny(), bpe()
-    for name, [nats], [size] in zip(found["items"], found["nats"], found["tokens"], strict=True):
+    for name, [nats], [size] in zip(result["items"], result["nats"], result["tokens"], strict=True):
         ids = tokenizer(f"{items[name].prompt} {items[name].target}")["input_ids"]
         log_p = model(torch.tensor([ids])).logits[0].log_softmax(-1)
         alone = -sum(log_p[at - 1, ids[at]].item() for at in range(len(ids) - size, len(ids)))
         assert nats == pytest.approx(alone, abs=1e-4)
     # the passages with their words: of each, the last token is predicted and not read
-    whole = [f"{items[name].prompt} {items[name].target}" for name in found["items"]]
-    assert found["tokens_read"] == sum(map(len, tokenizer(whole)["input_ids"]))
+    whole = [f"{items[name].prompt} {items[name].target}" for name in result["items"]]
+    assert result["tokens_read"] == sum(map(len, tokenizer(whole)["input_ids"]))
 
 
 def test_tokens_of_a_chat_are_those_of_the_questions_without_the_template(script, monkeypatch):
@@ -172,26 +172,26 @@ def test_tokens_of_a_chat_are_those_of_the_questions_without_the_template(script
     tokenizer.chat_template = "{% for m in messages %}user: {{ m.content }}{% endfor %} model:"
     loaded = SimpleNamespace(model=tiny(), tokenizer=tokenizer)
     items = [exact_match.Item(f"g{n}", "", "4", chat=chat) for n, chat in enumerate(chats)]
-    seen = []
+    shown = []
 
     def answers(model, tokenizer, prompts, **more):
-        seen.extend(prompts)
+        shown.extend(prompts)
         return [generation.Answer("is 4", 3), generation.Answer("5", 1)]
 
     monkeypatch.setattr(generation, "answers", answers)
-    found = script.answer(loaded, {"task": "gsm8k", "chat": True}, items, 2)
-    plain, read = (sum(map(len, tokenizer(list(some))["input_ids"])) for some in (chats, seen))
-    assert found["tokens_read"] == plain < read
-    assert (found["right"], found["tokens_written"]) == ([1, 0], 4)
+    result = script.answer(loaded, {"task": "gsm8k", "chat": True}, items, 2)
+    plain, read = (sum(map(len, tokenizer(list(texts))["input_ids"])) for texts in (chats, shown))
+    assert result["tokens_read"] == plain < read
+    assert (result["right"], result["tokens_written"]) == ([1, 0], 4)
 
 
 def test_the_peak_of_memory_is_of_the_row_alone(script):
     if not script.forget_peak():
         pytest.skip("this system does not start the peak anew")
     size = 1 << 28
-    held = np.ones(size, np.uint8)
+    array = np.ones(size, np.uint8)
     high = script.peak()
-    del held
+    del array
     assert script.forget_peak()
     assert high - script.peak() > 0.9 * size
 
@@ -199,9 +199,9 @@ def test_the_peak_of_memory_is_of_the_row_alone(script):
 def test_every_column_is_described(script):
     text = (paths.root() / "data" / "small_vs_large.md").read_text(encoding="utf-8")
     columns = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
-    written = {"chat", "texts", "likelihoods"}
-    made = [row(task) | script.measure(row(task)) for task in ("piqa", "lambada")]
-    assert columns == {name for one in made for name in one} | written | {"id", "from"}
+    optional = {"chat", "texts", "likelihoods"}
+    rows = [row(task) | script.measure(row(task)) for task in ("piqa", "lambada")]
+    assert columns == {*rows[0], *rows[1], *optional, "id", "from"}
 
 
 @pytest.mark.parametrize(
