@@ -44,13 +44,13 @@ torch.set_num_threads(1)
 FAMILIES = sorted(models.FAMILIES)
 
 
-def made_up(vocabulary=512, length=20_000, seed=0):
+def counting(vocabulary=512, length=20_000, seed=0):
     """A text in which each token is the one before it plus one: 7, 8, 9, ..."""
     starts = np.random.default_rng(seed).integers(1, vocabulary, length // 50)
     runs = (starts[:, None] + np.arange(50)) % vocabulary
     text = runs.reshape(-1).astype(np.uint16)
-    ones = np.ones(vocabulary, np.uint16)
-    return token_files.Tokens("made up", vocabulary, text, text[: length // 4], ones)
+    lengths = np.ones(vocabulary, np.uint16)
+    return token_files.Tokens("made up", vocabulary, text, text[: length // 4], lengths)
 
 
 def tiny(steps=12, **changes):
@@ -97,40 +97,40 @@ def package(file: Path, content: bytes, **changes) -> downloads.Package:
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
     """A folder that stands in for the registries; downloads from it are counted."""
-    folder, asked = tmp_path / "registry", []
+    folder, downloaded = tmp_path / "registry", []
     folder.mkdir()
 
-    def download(wanted, into, progress=False):
-        asked.append(wanted.name)
+    def download(entry, into, progress=False):
+        downloaded.append(entry.name)
         return Path(
-            (into / wanted.file).write_bytes((folder / wanted.file).read_bytes())
-            and into / wanted.file
+            (into / entry.file).write_bytes((folder / entry.file).read_bytes())
+            and into / entry.file
         )
 
     monkeypatch.setattr(downloads, "_download", download)
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path / "cache"))
-    return folder, asked
+    return folder, downloaded
 
 
 def test_a_file_is_downloaded_once_and_checked_every_time(registry, capsys):
-    folder, asked = registry
-    wanted = package(folder / "a.whl", b"words")
-    assert downloads.fetch(wanted).read_bytes() == b"words"
-    kept = downloads.fetch(wanted)
-    assert asked == ["somewhere"]
-    kept.write_bytes(b"other words")
-    assert downloads.fetch(wanted).read_bytes() == b"words"
-    assert asked == ["somewhere", "somewhere"]
+    folder, downloaded = registry
+    entry = package(folder / "a.whl", b"words")
+    assert downloads.fetch(entry).read_bytes() == b"words"
+    path = downloads.fetch(entry)
+    assert downloaded == ["somewhere"]
+    path.write_bytes(b"other words")
+    assert downloads.fetch(entry).read_bytes() == b"words"
+    assert downloaded == ["somewhere", "somewhere"]
     assert (
-        f"but somewhere 1.0 is pinned to {wanted.sha256}; it is removed" in capsys.readouterr().err
+        f"but somewhere 1.0 is pinned to {entry.sha256}; it is removed" in capsys.readouterr().err
     )
 
 
 def test_a_wrong_hash_is_refused_naming_both_and_nothing_is_kept(registry, tmp_path):
     folder, _ = registry
-    wanted = package(folder / "a.whl", b"words", sha256="0" * 64)
+    entry = package(folder / "a.whl", b"words", sha256="0" * 64)
     with pytest.raises(ValueError, match="SHA-256") as refused:
-        downloads.fetch(wanted)
+        downloads.fetch(entry)
     assert "0" * 64 in str(refused.value)
     assert hashlib.sha256(b"words").hexdigest() in str(refused.value)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
@@ -147,7 +147,7 @@ def test_an_unverified_file_is_never_opened(registry, monkeypatch):
 
 @pytest.mark.parametrize("registry_name", ["pypi", "npm"])
 def test_the_ordinary_clients_are_asked_and_run_nothing(tmp_path, monkeypatch, registry_name):
-    wanted = package(tmp_path / "a.tgz", b"words", registry=registry_name)
+    entry = package(tmp_path / "a.tgz", b"words", registry=registry_name)
     commands = []
 
     def client(command):
@@ -158,7 +158,7 @@ def test_the_ordinary_clients_are_asked_and_run_nothing(tmp_path, monkeypatch, r
 
     monkeypatch.setattr(downloads, "_client", client)
     monkeypatch.setattr(downloads.shutil, "which", lambda *a, **k: "npm")
-    downloads.fetch(wanted, tmp_path / "cache")
+    downloads.fetch(entry, tmp_path / "cache")
     assert ("--only-binary=:all:" if registry_name == "pypi" else "--ignore-scripts") in commands[0]
     assert any(word.startswith("somewhere") and word.endswith("1.0") for word in commands[0])
 
@@ -173,18 +173,18 @@ def test_a_client_that_fails_gives_one_line(tmp_path, monkeypatch):
 def archive(tmp_path, kind, entries):
     file = tmp_path / f"a.{kind}"
     if kind == "zip":
-        with zipfile.ZipFile(file, "w") as made:
+        with zipfile.ZipFile(file, "w") as writer:
             for name, content in entries.items():
-                made.writestr(name, content)
+                writer.writestr(name, content)
     else:
-        with tarfile.open(file, "w:gz") as made:
+        with tarfile.open(file, "w:gz") as writer:
             for name, content in entries.items():
                 entry = tarfile.TarInfo(name)
                 entry.size = len(content)
-                made.addfile(entry, io.BytesIO(content))
+                writer.addfile(entry, io.BytesIO(content))
             link = tarfile.TarInfo("in/link.txt")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            made.addfile(link)
+            writer.addfile(link)
     return file
 
 
@@ -286,7 +286,7 @@ def test_pinned_texts_are_whole_and_none_is_held_out():
             assert entry.extract in texts.WAYS
             assert entry.name not in facts["held_out"]
             assert entry.version in entry.file
-    used = {name for some in facts["sets"].values() for name in some}
+    used = {name for group in facts["sets"].values() for name in group}
     assert used == {entry["name"] for entry in facts["packages"]}
 
 
@@ -305,14 +305,14 @@ def prepared(tmp_path_factory):
 
 def test_tokens_hold_every_byte_of_the_text_once(prepared):
     documents, folder = prepared
-    found = token_files.load(folder)
-    assert found.train.dtype == np.uint16
-    assert isinstance(found.train, np.memmap)
-    for side, some in (("train", found.train), ("validation", found.validation)):
-        mine = [d for d in documents if texts.validates(d) == (side == "validation")]
-        assert mine
-        assert found.bytes_of[some].sum() == sum(len(d.encode()) for d in mine)
-        assert (some == 0).sum() == len(mine)  # one end a document
+    tokens = token_files.load(folder)
+    assert tokens.train.dtype == np.uint16
+    assert isinstance(tokens.train, np.memmap)
+    for side, ids in (("train", tokens.train), ("validation", tokens.validation)):
+        expected = [d for d in documents if texts.validates(d) == (side == "validation")]
+        assert expected
+        assert tokens.bytes_of[ids].sum() == sum(len(d.encode()) for d in expected)
+        assert (ids == 0).sum() == len(expected)  # one end a document
 
 
 def test_tokens_decode_to_the_document(prepared):
@@ -352,7 +352,7 @@ def test_a_text_without_a_validation_side_is_refused(tmp_path):
 
 
 def test_batches_depend_on_seed_and_step_only():
-    text = made_up().train
+    text = counting().train
     forward = [batches.batch(text, 16, 4, 0, step)[0] for step in range(6)]
     batches._order.cache_clear()
     backward = [batches.batch(text, 16, 4, 0, step)[0] for step in reversed(range(6))]
@@ -438,7 +438,7 @@ def test_operations_are_those_that_torch_counts(family, width, context):
 @pytest.mark.parametrize("family", ["state-space", "hybrid"])
 def test_the_scan_by_hand(family):
     # Width 64, context 64: mixers of 8 heads of 16 with a state of 16, and two chunks of 32.
-    found = flops.size(models.spec(family, 64, 512, 64))
+    size = flops.size(models.spec(family, 64, 512, 64))
     forward = 0
     for rows, inner, columns, times in [
         (32, 16, 32, 2),  # C B^T, in each chunk
@@ -449,8 +449,8 @@ def test_the_scan_by_hand(family):
     ]:
         forward += 2 * rows * inner * columns * times * 8
     mixers, attention = (4, 0) if family == "state-space" else (1, 12 * 64 * 64)
-    rest = found.operations_per_token - 6 * found.matrices - attention
-    assert rest == pytest.approx(3 * mixers * forward / 64, abs=1)
+    scan = size.operations_per_token - 6 * size.matrices - attention
+    assert scan == pytest.approx(3 * mixers * forward / 64, abs=1)
 
 
 def test_a_state_space_model_starts_with_time_steps_spread_from_a_thousandth_to_a_tenth():
@@ -467,7 +467,7 @@ def test_depthwise_filters_learn_as_vectors_do():
     matrices, vectors, _ = optimizer.make(model, 0.01, 0.1).param_groups
     filters = [p for name, p in model.named_parameters() if name.endswith("conv1d.weight")]
     assert filters
-    assert all(any(p is one for one in vectors["params"]) for p in filters)
+    assert all(any(p is vector for vector in vectors["params"]) for p in filters)
     assert sum(map(len, (matrices["params"], vectors["params"]))) == len([*model.parameters()]) - 1
 
 
@@ -499,13 +499,13 @@ def test_models_that_are_not_there_are_refused(family, width, message):
 def test_a_fresh_model_is_a_function_of_the_seed_and_knows_nothing(family):
     spec = models.spec(family, 16, 512, 16)
     before = torch.random.get_rng_state()
-    one, same, other = models.build(spec, 1), models.build(spec, 1), models.build(spec, 2)
+    model, same, other = models.build(spec, 1), models.build(spec, 1), models.build(spec, 2)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert all(map(torch.equal, one.state_dict().values(), same.state_dict().values()))
-    assert not all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
+    assert not all(map(torch.equal, model.state_dict().values(), other.state_dict().values()))
     ids = torch.arange(32).reshape(2, 16)
-    assert one.get_input_embeddings()(ids).std().item() == pytest.approx(1, abs=0.2)
-    assert loss.next_token(one, ids, ids).item() == pytest.approx(math.log(512), rel=1e-6)
+    assert model.get_input_embeddings()(ids).std().item() == pytest.approx(1, abs=0.2)
+    assert loss.next_token(model, ids, ids).item() == pytest.approx(math.log(512), rel=1e-6)
 
 
 def test_the_loss_in_pieces_is_the_plain_loss_with_its_gradients():
@@ -631,7 +631,7 @@ def test_expected_optima_climb_with_the_budget_and_small_budgets_have_steps_enou
 
 
 def test_loss_falls_to_almost_nothing_on_a_text_that_counts():
-    ended = loop.train(tiny(steps=150, width=32, batch=16, tokens=150 * 16 * 16), made_up())
+    ended = loop.train(tiny(steps=150, width=32, batch=16, tokens=150 * 16 * 16), counting())
     assert ended["ended"] == "done"
     assert ended["steps"] == 150
     # One token in fifty is random: an entropy of ln 512 / 50 = .125 nats that nobody can predict.
@@ -644,9 +644,9 @@ def test_loss_falls_to_almost_nothing_on_a_text_that_counts():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_run_ends_with_the_same_numbers(family):
     run = tiny(steps=5, family=family)
-    assert loop.train(run, made_up()) == loop.train(run, made_up())
-    other = loop.train(dataclasses.replace(run, seed=1), made_up())
-    assert other["val_loss"] != loop.train(run, made_up())["val_loss"]
+    assert loop.train(run, counting()) == loop.train(run, counting())
+    other = loop.train(dataclasses.replace(run, seed=1), counting())
+    assert other["val_loss"] != loop.train(run, counting())["val_loss"]
 
 
 class Stop(Exception):
@@ -656,7 +656,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("at", [1, 7])
 def test_a_resumed_run_ends_with_the_loss_of_an_unbroken_one(tmp_path, monkeypatch, family, at):
-    run, text = tiny(family=family), made_up()
+    run, text = tiny(family=family), counting()
     whole = loop.train(run, text)
     real = batches.batch
 
@@ -685,8 +685,8 @@ def test_a_run_killed_in_the_middle_ends_with_the_loss_of_an_unbroken_one(tmp_pa
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from test_lab import loop, made_up, tiny
-        loop.train(tiny(steps=4000), made_up(), checkpoint=Path(sys.argv[1]), every=0)
+        from test_lab import counting, loop, tiny
+        loop.train(tiny(steps=4000), counting(), checkpoint=Path(sys.argv[1]), every=0)
     """)
     )
     file = tmp_path / "run.pt"
@@ -704,7 +704,7 @@ def test_a_run_killed_in_the_middle_ends_with_the_loss_of_an_unbroken_one(tmp_pa
     run, losses = tiny(steps=4000), []
     model = models.build(models.spec(run.family, run.width, run.vocabulary, run.context), 0)
     adam = optimizer.make(model, run.lr, run.weight_decay)
-    text = made_up()
+    text = counting()
     for step in range(done):
         value = loss.next_token(model, *batches.batch(text.train, 16, 4, 0, step))
         value.backward()
@@ -723,7 +723,7 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path):
     model = models.build(spec, 0)
     loop._save(file, run, model, optimizer.make(model, 0.01, 0.1), [6.2])
     with pytest.raises(ValueError, match="the checkpoint of another run"):
-        loop.train(tiny(seed=1), made_up(), checkpoint=file)
+        loop.train(tiny(seed=1), counting(), checkpoint=file)
 
 
 def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path, capsys):
@@ -735,7 +735,7 @@ def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path, capsys):
 
     file = tmp_path / "run.pt"
     file.write_bytes(pickle.dumps(Program(), protocol=2))
-    assert loop.train(tiny(), made_up(), checkpoint=file)["ended"] == "done"
+    assert loop.train(tiny(), counting(), checkpoint=file)["ended"] == "done"
     assert not (tmp_path / "ran").exists()
     assert f"{file}: cannot be read (" in capsys.readouterr().err
 
@@ -767,7 +767,7 @@ def test_tokens_that_were_cut_or_changed_are_named_removed_and_made_again(
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
 def test_a_torn_checkpoint_is_named_removed_and_made_again(tmp_path, capsys, share):
-    file, run, text = tmp_path / "run.pt", tiny(), made_up()
+    file, run, text = tmp_path / "run.pt", tiny(), counting()
     whole = loop.train(run, text, checkpoint=file)
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
@@ -786,7 +786,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_row_that_says_so(tmp_path
 
     monkeypatch.setattr(loss, "next_token", breaks)
     run, file = tiny(), tmp_path / "rows.jsonl"
-    ended = loop.train(run, made_up(), checkpoint=tmp_path / "run.pt", every=0)
+    ended = loop.train(run, counting(), checkpoint=tmp_path / "run.pt", every=0)
     assert (ended["ended"], ended["steps"], ended["val_loss"]) == ("not finite", 4, None)
     assert len(calls) == 4
     assert not (tmp_path / "run.pt").exists()
@@ -795,7 +795,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_row_that_says_so(tmp_path
 
 
 def test_a_rate_that_is_far_too_high_ends_as_a_row_and_not_as_an_error():
-    ended = loop.train(tiny(lr=1e30), made_up())
+    ended = loop.train(tiny(lr=1e30), counting())
     assert ended["ended"] == "not finite"
     assert ended["steps"] < 12
 
@@ -831,13 +831,13 @@ def test_a_run_needs_no_package_that_only_makes_tokens_or_shows_progress(prepare
 
 
 @pytest.fixture
-def text_of_ours(tmp_path, monkeypatch):
+def counting_text(tmp_path, monkeypatch):
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(token_files, "prepare", lambda *words, **options: made_up())
+    monkeypatch.setattr(token_files, "prepare", lambda *words, **options: counting())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_model_is_trained_once_and_then_loaded(text_of_ours, monkeypatch, family):
+def test_a_model_is_trained_once_and_then_loaded(counting_text, monkeypatch, family):
     run = tiny(family=family)
     first = checkpoints.trained(run)
     monkeypatch.setattr(loop, "fit", lambda *a, **k: pytest.fail("trained again"))
@@ -847,14 +847,14 @@ def test_a_model_is_trained_once_and_then_loaded(text_of_ours, monkeypatch, fami
     weights = first.model.state_dict(), again.model.state_dict()
     assert all(map(torch.equal, weights[0].values(), weights[1].values()))
     assert not again.model.training
-    nats, _ = loop.validate(again.model, made_up(), run)
+    nats, _ = loop.validate(again.model, counting(), run)
     assert nats == again.measured["val_loss"]
-    file = checkpoints.place(run, made_up()) / checkpoints.WEIGHTS
+    file = checkpoints.place(run, counting()) / checkpoints.WEIGHTS
     assert hashlib.sha256(file.read_bytes()).hexdigest() == again.sha256
 
 
-def test_other_runs_and_other_tokens_are_other_models(text_of_ours):
-    run, text = tiny(), made_up()
+def test_other_runs_and_other_tokens_are_other_models(counting_text):
+    run, text = tiny(), counting()
     other = dataclasses.replace(text, sha256="other")
     places = {
         checkpoints.place(run, text),
@@ -864,10 +864,10 @@ def test_other_runs_and_other_tokens_are_other_models(text_of_ours):
     assert len(places) == 3
 
 
-def test_weights_that_are_not_those_written_are_refused(text_of_ours):
+def test_weights_that_are_not_those_written_are_refused(counting_text):
     run = tiny()
     checkpoints.trained(run)
-    file = checkpoints.place(run, made_up()) / checkpoints.WEIGHTS
+    file = checkpoints.place(run, counting()) / checkpoints.WEIGHTS
     whole = file.read_bytes()
     for broken in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], None):
         file.unlink() if broken is None else file.write_bytes(broken)
@@ -876,7 +876,7 @@ def test_weights_that_are_not_those_written_are_refused(text_of_ours):
         assert "\n" not in str(refused.value)
 
 
-def test_a_model_half_written_is_none(text_of_ours, monkeypatch):
+def test_a_model_half_written_is_none(counting_text, monkeypatch):
     import safetensors.torch
 
     real, run = safetensors.torch.save_file, tiny()
@@ -888,7 +888,7 @@ def test_a_model_half_written_is_none(text_of_ours, monkeypatch):
     monkeypatch.setattr(safetensors.torch, "save_file", dies)
     with pytest.raises(Stop):
         checkpoints.trained(run)
-    folder = checkpoints.place(run, made_up())
+    folder = checkpoints.place(run, counting())
     assert not folder.exists()
     folder.mkdir(parents=True)  # and a folder that another program left without its last file
     (folder / checkpoints.WEIGHTS).write_bytes(b"some")
@@ -896,15 +896,15 @@ def test_a_model_half_written_is_none(text_of_ours, monkeypatch):
     assert checkpoints.trained(run).measured["ended"] == "done"
 
 
-def test_a_run_without_a_finite_loss_is_not_kept(text_of_ours):
+def test_a_run_without_a_finite_loss_is_not_kept(counting_text):
     with pytest.raises(ValueError, match="its loss is not finite"):
         checkpoints.trained(tiny(lr=1e30))
-    assert not checkpoints.place(tiny(lr=1e30), made_up()).exists()
+    assert not checkpoints.place(tiny(lr=1e30), counting()).exists()
 
 
 def test_tokens_of_another_vocabulary_are_refused():
     with pytest.raises(ValueError, match="the run wants 512 entries, made up has 600"):
-        loop.train(tiny(), made_up(vocabulary=600))
+        loop.train(tiny(), counting(vocabulary=600))
 
 
 # --- the script

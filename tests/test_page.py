@@ -31,16 +31,16 @@ class Elements(HTMLParser):
 
     def __init__(self, source):
         super().__init__()
-        self.found, self.texts, self.open = [], [], []
+        self.elements, self.texts, self.open = [], [], []
         self.feed(source)
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
         self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -49,8 +49,8 @@ class Elements(HTMLParser):
         if data.strip():
             self.texts.append(data.strip())
 
-    def of(self, *tags):
-        return [attrs for tag, attrs in self.found if tag in tags]
+    def attributes(self, *tags):
+        return [attrs for tag, attrs in self.elements if tag in tags]
 
 
 class TestTables:
@@ -64,17 +64,17 @@ class TestTables:
     )
 
     def test_numbers_stand_to_the_right_and_words_to_the_left(self):
-        found = Elements(display.table(self.FRAME).html)
-        sides = [attrs.get("class") for attrs in found.of("th")]
+        elements = Elements(display.table(self.FRAME).html)
+        sides = [attrs.get("class") for attrs in elements.attributes("th")]
         assert sides == [None, "sw-number", "sw-number", None]
-        assert [attrs.get("class") for attrs in found.of("td")] == sides * 2
-        assert all(attrs["scope"] == "col" for attrs in found.of("th"))
+        assert [attrs.get("class") for attrs in elements.attributes("td")] == sides * 2
+        assert all(attrs["scope"] == "col" for attrs in elements.attributes("th"))
 
     def test_a_formatted_column_stands_to_the_right(self):
-        shown = display.table(self.FRAME, {"model": lambda name: name.upper(), "share": ".1%"})
-        found = Elements(shown.html)
-        assert found.of("th")[0]["class"] == "sw-number"
-        assert found.texts[4:] == [
+        table = display.table(self.FRAME, {"model": lambda name: name.upper(), "share": ".1%"})
+        elements = Elements(table.html)
+        assert elements.attributes("th")[0]["class"] == "sw-number"
+        assert elements.texts[4:] == [
             "<A> & B",
             "8,030,261,248",
             "12.3%",
@@ -86,15 +86,15 @@ class TestTables:
         ]
 
     def test_words_are_escaped(self):
-        shown = display.table(
+        table = display.table(
             self.FRAME.rename(columns={"model": "<i>"}), caption="<script> & more"
         )
-        assert "&lt;a&gt; &amp; b" in shown.html
-        assert '<th scope="col">&lt;i&gt;</th>' in shown.html
-        assert "<caption>&lt;script&gt; &amp; more</caption>" in shown.html
-        assert "<script>" not in shown.html
+        assert "&lt;a&gt; &amp; b" in table.html
+        assert '<th scope="col">&lt;i&gt;</th>' in table.html
+        assert "<caption>&lt;script&gt; &amp; more</caption>" in table.html
+        assert "<script>" not in table.html
 
-    def test_numbers_have_separators_and_four_digits_unless_told_otherwise(self):
+    def test_numbers_have_separators_and_four_digits_by_default(self):
         frame = pd.DataFrame({"x": [1234567.0, 0.5, 1234.5678, -3.0, float("inf"), 1e-9]})
         assert Elements(display.table(frame).html).texts[1:] == [
             "1,234,567",
@@ -117,22 +117,22 @@ class TestTables:
         ],
     )
     def test_what_is_missing_is_left_empty(self, column):
-        shown = display.table(pd.DataFrame({"a": [1, 2], "b": column}))
-        assert re.search(r"<td( class=\"sw-number\")?></td></tr>\n</tbody>", shown.html)
-        assert "nan" not in shown.text.lower()
+        table = display.table(pd.DataFrame({"a": [1, 2], "b": column}))
+        assert re.search(r"<td( class=\"sw-number\")?></td></tr>\n</tbody>", table.html)
+        assert "nan" not in table.text.lower()
         missing = display.table(pd.DataFrame({"b": column}), {"b": lambda value: f"{value}!"})
-        assert "></td></tr>\n</tbody>" in missing.html  # a format is not asked about what is not
+        assert "></td></tr>\n</tbody>" in missing.html  # no format is applied to a missing value
 
     def test_a_table_is_as_good_as_empty(self):
-        found = Elements(display.table(self.FRAME.head(0)).html)
-        assert len(found.of("th")) == 4
-        assert found.of("td") == []
+        elements = Elements(display.table(self.FRAME.head(0)).html)
+        assert len(elements.attributes("th")) == 4
+        assert elements.attributes("td") == []
 
     def test_a_page_and_a_terminal_show_the_same_texts(self):
-        shown = display.table(self.FRAME, {"share": ".2%"})
-        offered = shown._repr_mimebundle_()
-        assert set(offered) == {"text/html", "text/plain"}
-        assert offered["text/plain"].split("\n")[1].split() == [
+        table = display.table(self.FRAME, {"share": ".2%"})
+        bundle = table._repr_mimebundle_()
+        assert set(bundle) == {"text/html", "text/plain"}
+        assert bundle["text/plain"].split("\n")[1].split() == [
             "<a>",
             "&",
             "b",
@@ -148,32 +148,32 @@ class TestTables:
                 "small_right": ["adam-mixed", "", ""],
             }
         )
-        shown = display.table(frame.assign(**{"smollm2-135m": 1}))
-        assert Elements(shown.html).texts == [
+        table = display.table(frame.assign(**{"smollm2-135m": 1}))
+        assert Elements(table.html).texts == [
             *("model", "small right", "SmolLM2 135M"),
             *("Llama 3.1 8B", "Adam, mixed precision", "1"),
             *("RTX 4090", "1", "mine-8b", "1"),
         ]
-        assert "Llama 3.1 8B" in shown.text
-        assert "llama-3.1-8b" not in shown.text
+        assert "Llama 3.1 8B" in table.text
+        assert "llama-3.1-8b" not in table.text
 
     def test_an_interval_is_marked_so_that_it_stays_on_one_line(self):
         cells = ["0.983 (0.954 to 1.012)", "-0.002 (-0.006 to +0.000)", "+4.89% (+4.04 to +5.69)"]
-        found = Elements(display.table(pd.DataFrame({"loss": cells})).html)
-        assert [attrs["class"] for attrs in found.of("td")] == ["sw-interval"] * 3
-        assert found.of("span") == [{"class": "sw-range"}] * 3
-        assert found.texts[1:] == [part for c in cells for part in re.split(r" (?=\()", c)]
+        elements = Elements(display.table(pd.DataFrame({"loss": cells})).html)
+        assert [attrs["class"] for attrs in elements.attributes("td")] == ["sw-interval"] * 3
+        assert elements.attributes("span") == [{"class": "sw-range"}] * 3
+        assert elements.texts[1:] == [part for c in cells for part in re.split(r" (?=\()", c)]
         other = ["8 to 1,024", "from (a to b)", "it is 5 (of 7 to be seen)", "5 (<b>7</b> to 8)"]
-        shown = display.table(pd.DataFrame({"loss": other})).html
-        assert "sw-range" not in shown.replace(' <span class="sw-range">(&lt;b', "")
-        assert "<b>" not in shown
+        table = display.table(pd.DataFrame({"loss": other})).html
+        assert "sw-range" not in table.replace(' <span class="sw-range">(&lt;b', "")
+        assert "<b>" not in table
 
     def test_cells_do_not_run_together_where_only_the_text_is_read(self):
-        shown = display.table(self.FRAME).html
-        read = re.sub(r"<[^>]*>", "", shown)
+        table = display.table(self.FRAME).html
+        text = re.sub(r"<[^>]*>", "", table)
         assert (
-            read.split()
-            == " ".join(Elements(shown).texts)
+            text.split()
+            == " ".join(Elements(table).texts)
             .replace("<A>", "<a>")
             .replace("<a>", "&lt;a&gt;")
             .replace(" & ", " &amp; ")
@@ -191,12 +191,12 @@ class TestProvenance:
             records.append(records.path("some"), {"n": number}, {"x": 1.5}, SOURCE | source)
         return display.provenance("some")
 
-    def test_rows_stand_under_their_machine_and_commit_each_said_once(self, book):
+    def test_rows_stand_under_their_machine_and_commit_each_named_once(self, book):
         later = {"commit": "fedcba9876543210", "time": "2026-01-03T00:00:00+00:00"}
-        shown = self.origins({}, {}, {"seed": 1}, {"seed": None, "command": "python b.py"}, later)
-        found = Elements(shown.html)
-        assert [len(found.of(tag)) for tag in ("dt", "dd", "li")] == [1, 2, 3]
-        assert found.texts == [
+        table = self.origins({}, {}, {"seed": 1}, {"seed": None, "command": "python b.py"}, later)
+        elements = Elements(table.html)
+        assert [len(elements.attributes(tag)) for tag in ("dt", "dd", "li")] == [1, 2, 3]
+        assert elements.texts == [
             "A <processor>, 2 cores, no GPU; python 3.11.7, torch 2.13.0",
             "commit 0123456789, 2026-01-02",
             "3 rows, seeds 0, 1:",
@@ -207,7 +207,7 @@ class TestProvenance:
             "1 row, seed 0:",
             "python scripts/some.py",
         ]
-        assert "    3 rows, seeds 0, 1: python scripts/some.py" in shown.text.splitlines()
+        assert "    3 rows, seeds 0, 1: python scripts/some.py" in table.text.splitlines()
 
     def test_other_machines_and_versions_are_named(self, book):
         card = {"machine": SOURCE["machine"] | {"gpu": "A card"}}
@@ -223,7 +223,7 @@ class TestProvenance:
             "A <processor>, 2 cores, no GPU; python 3.11.7, torch 2.14.0",
         ]
 
-    def test_many_seeds_in_a_row_are_told_by_their_ends(self, book):
+    def test_many_seeds_in_a_row_are_named_by_their_ends(self, book):
         seeds = [{"seed": seed} for seed in range(12)]
         assert "12 rows, seeds 0 to 11: python" in self.origins(*seeds).text
 
@@ -248,7 +248,7 @@ def style_draws(axes, table):
     axes.plot(table["x"], table["y"])
 
 
-style_draws.__module__ = "sizewise.chapters.figures.style"  # as if it stood there
+style_draws.__module__ = "sizewise.chapters.figures.style"  # as if defined in that module
 
 TABLE = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": [2.0, 3.0, 5.0]})
 
@@ -267,7 +267,7 @@ class TestFigures:
     def test_the_alternative_text_is_on_the_picture(self, figure):
         shown = figure._repr_mimebundle_()
         assert set(shown) == {"text/html", "text/plain"}
-        (picture,) = Elements(shown["text/html"]).of("svg")
+        (picture,) = Elements(shown["text/html"]).attributes("svg")
         assert picture["role"] == "img"
         assert picture["aria-label"] == 'A "line" & <points>'
         assert "<figcaption>It grows &amp; &lt;grows&gt;.</figcaption>" in shown["text/html"]
@@ -282,9 +282,9 @@ class TestFigures:
         texts = re.findall(r"<text[^>]*>", figure.svg)
         assert len(texts) > 10
         assert all("fill: currentColor" in text for text in texts)
-        known = {colour.lower() for colour in style.COLOURS}
+        palette = {colour.lower() for colour in style.COLOURS}
         fixed = set(re.findall(r"#[0-9a-fA-F]{3,6}\b(?=[;\"])", figure.svg))
-        assert {colour for colour in fixed if colour.lower() not in known} == set()
+        assert {colour for colour in fixed if colour.lower() not in palette} == set()
         assert style.INK not in figure.svg
         assert style.FAINT not in figure.svg
         assert "stroke-opacity: 0.15" in figure.svg  # the grid
@@ -345,8 +345,8 @@ class TestFigures:
             axes.figure.legend(loc="outside upper center", ncols=columns)
 
         drawn = style.show(wide, "a few words", 4, alt="x", caption="x").svg
-        told = re.search(r"font-size: ([\d.]+)px[^>]*>a few words<", drawn)
-        assert 6 <= float(told[1]) < style.LEAST
+        match = re.search(r"font-size: ([\d.]+)px[^>]*>a few words<", drawn)
+        assert 6 <= float(match[1]) < style.LEAST
         with pytest.raises(ValueError, match="legend is wider than its figure"):
             style.show(wide, "far too many words for this " * 3, 4, alt="x", caption="x")
 
@@ -396,11 +396,11 @@ class TestFigures:
         ]
         names = [re.findall(r'\bid="([^"]*)"', svg) for svg in (figure.svg, *others)]
         assert all(names)
-        everywhere = Counter(name for one in names for name in one)
+        everywhere = Counter(name for ids in names for name in ids)
         assert [name for name, times in everywhere.items() if times > 1] == []
-        for svg, own in zip((figure.svg, *others), names, strict=True):
+        for svg, ids in zip((figure.svg, *others), names, strict=True):
             used = re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', svg)
-            assert {one or other for one, other in used} <= set(own)
+            assert {url or href for url, href in used} <= set(ids)
 
     def test_a_point_says_its_text_to_who_points_at_it(self):
         def dots(axes):
@@ -439,10 +439,10 @@ class TestFigures:
         assert '<p class="sw-figure__title">It grows</p>' in shown._repr_mimebundle_()["text/html"]
 
     def test_the_numbers_below_are_folded(self):
-        one = style.show(draw, TABLE, alt="x", caption="x", numbers=TABLE)
-        html = one._repr_mimebundle_()["text/html"]
-        assert re.search(r"<details><summary>[^<]+</summary>\n<table", html)
-        Elements(html.replace("<?xml", ""))
+        shown = style.show(draw, TABLE, alt="x", caption="x", numbers=TABLE)
+        markup = shown._repr_mimebundle_()["text/html"]
+        assert re.search(r"<details><summary>[^<]+</summary>\n<table", markup)
+        Elements(markup.replace("<?xml", ""))
 
     def test_a_figure_that_fails_leaves_no_other_behind(self):
         import matplotlib.pyplot as plt
@@ -479,8 +479,8 @@ def outputs(chapter: Path) -> str:
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_no_output_calls_a_thing_by_its_name_in_the_rows(chapter):
-    written_so = {"gpt-oss-120b"}  # its maker's own name for it
-    names = {*catalog.models(), *display.SMALL, *catalog.devices(), *display.NAMES} - written_so
+    exceptions = {"gpt-oss-120b"}  # its maker's own name for it
+    names = {*catalog.models(), *display.SMALL, *catalog.devices(), *display.NAMES} - exceptions
     hyphened = "|".join(re.escape(name) for name in names if "-" in name)
     assert re.findall(rf"(?<![\w/-])(?:{hyphened})(?![\w/-])", outputs(chapter)) == []
 

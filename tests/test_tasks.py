@@ -84,12 +84,12 @@ def test_a_shared_question_gives_the_same_nats(make, batch):
 
 def test_what_is_read_is_counted_by_hand():
     rows = [Row((7, 1, 2, 3, 4), 2), Row((7, 1, 2, 5), 1), Row((7, 1, 2, 3, 6), 2)]
-    laid = prefix_sharing.tree(rows)
-    assert laid.ids == (7, 1, 2, 3, 3)  # last tokens are not read
-    assert laid.positions == (0, 1, 2, 3, 3)
-    assert laid.segments == (0, 0, 0, 1, 3)
-    assert laid.targets == (((2, 3), (3, 4)), ((2, 5),), ((2, 3), (4, 6)))
-    assert laid.places == 3
+    tree = prefix_sharing.tree(rows)
+    assert tree.ids == (7, 1, 2, 3, 3)  # last tokens are not read
+    assert tree.positions == (0, 1, 2, 3, 3)
+    assert tree.segments == (0, 0, 0, 1, 3)
+    assert tree.targets == (((2, 3), (3, 4)), ((2, 5),), ((2, 3), (4, 6)))
+    assert tree.places == 3
 
 
 token = st.integers(1, 3)
@@ -98,9 +98,9 @@ lines = st.lists(st.lists(token, min_size=2, max_size=6), min_size=1, max_size=4
 
 @settings(max_examples=40, deadline=None)
 @given(lines, st.data())
-def test_any_tree_gives_the_nats_of_its_rows_alone(found, data):
+def test_any_tree_gives_the_nats_of_its_rows_alone(sequences, data):
     model = tiny()
-    rows = [Row(tuple(ids), data.draw(st.integers(1, len(ids) - 1))) for ids in found]
+    rows = [Row(tuple(ids), data.draw(st.integers(1, len(ids) - 1))) for ids in sequences]
     with torch.no_grad():
         together = prefix_sharing.nats(model, [prefix_sharing.tree(rows)])[0]
         for row, nats in zip(rows, together, strict=True):
@@ -134,9 +134,9 @@ def test_a_question_longer_than_the_window_goes_the_plain_way():
 
 
 def test_one_row_does_not_go_with_several():
-    one = Row((1, 2, 3), 1)
+    row = Row((1, 2, 3), 1)
     with pytest.raises(ValueError, match="cannot go through with trees of several"):
-        prefix_sharing.nats(tiny(), [prefix_sharing.tree([one]), prefix_sharing.tree([one, one])])
+        prefix_sharing.nats(tiny(), [prefix_sharing.tree([row]), prefix_sharing.tree([row, row])])
 
 
 def test_an_unknown_way_of_scoring_is_refused():
@@ -181,8 +181,8 @@ def test_winogrande_scores_the_ending_after_either_name(tmp_path, monkeypatch):
     )
     tasks._all.cache_clear()
     try:
-        found = {item.name: item for item in tasks.items("winogrande", 3)}
-        assert found["1"] == Item(
+        items = {item.name: item for item in tasks.items("winogrande", 3)}
+        assert items["1"] == Item(
             "1",
             "Ann 1 met Eve so _ left.",
             ("left.", "left."),
@@ -198,16 +198,16 @@ def test_winogrande_scores_the_ending_after_either_name(tmp_path, monkeypatch):
 @cached
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_a_task_is_whole_and_a_smaller_sample_begins_a_larger_one(name):
-    task, found = tasks.TASKS[name], tasks.items(name)
-    assert len(found) == len({item.name for item in found}) == task.questions
-    assert tasks.items(name, 30) == tasks.items(name, 100)[:30] == found[:30]
-    assert tasks.items(name, 30, seed=1) != found[:30]
-    usual = sum(len(item.choices) == task.choices for item in found) / len(found)
+    task, items = tasks.TASKS[name], tasks.items(name)
+    assert len(items) == len({item.name for item in items}) == task.questions
+    assert tasks.items(name, 30) == tasks.items(name, 100)[:30] == items[:30]
+    assert tasks.items(name, 30, seed=1) != items[:30]
+    usual = sum(len(item.choices) == task.choices for item in items) / len(items)
     assert usual > 0.99
-    guessed = sum(1 / len(item.choices) for item in found) / len(found)
+    guessed = sum(1 / len(item.choices) for item in items) / len(items)
     assert guessed == pytest.approx(task.chance, abs=1e-3)
-    right = [item.answer for item in found]
-    assert max(right.count(answer) for answer in range(task.choices)) < 0.65 * len(found)
+    right = [item.answer for item in items]
+    assert max(right.count(answer) for answer in range(task.choices)) < 0.65 * len(items)
     assert task.norm in multiple_choice.NORMS
 
 
