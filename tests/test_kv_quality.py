@@ -218,7 +218,7 @@ def test_a_haystack_is_a_function_of_its_seed(words):
 def test_facts_are_spread_over_the_text(words):
     stack = cache_trials.haystack(words, SENTENCES, 800, needles=8)
     parts = sorted(8 * (len(stack.ids) - q.distance - 1) // len(stack.ids) for q in stack.questions)
-    assert all(abs(part - wanted) <= 1 for part, wanted in zip(parts, range(8), strict=True))
+    assert all(abs(part - place) <= 1 for part, place in zip(parts, range(8), strict=True))
 
 
 def test_a_context_without_room_is_refused(words):
@@ -298,7 +298,7 @@ PLAIN = {"keys": "plain", "keys_bits": math.nan, "values": "plain", "values_bits
 
 
 @pytest.mark.parametrize(
-    ("row", "wanted"),
+    ("row", "name"),
     [
         (PLAIN, "plain"),
         ({}, "TurboQuant 4"),
@@ -309,9 +309,9 @@ PLAIN = {"keys": "plain", "keys_bits": math.nan, "values": "plain", "values_bits
         ({"center": "rope"}, "TurboQuant 4, mean taken out before RoPE"),
     ],
 )
-def test_ways_have_names(row, wanted):
+def test_ways_have_names(row, name):
     absent = dict.fromkeys(turboquant.IDENTITY) | {"sink": math.nan}
-    assert turboquant.way(absent | recorded(**row)) == wanted
+    assert turboquant.way(absent | recorded(**row)) == name
 
 
 @pytest.fixture
@@ -319,11 +319,11 @@ def rows(monkeypatch):
     """`turboquant.quality` of rows in the place of those on disk."""
     import pandas
 
-    def read(*rows):
+    def quality(*rows):
         monkeypatch.setattr(records, "table", lambda stem: pandas.DataFrame(list(rows)))
         return turboquant.quality()
 
-    return read
+    return quality
 
 
 @pytest.mark.parametrize("last", [4, 16])
@@ -345,7 +345,7 @@ def test_plain_tokens_count_sixteen_bits(rows):
     assert table["bits"].tolist() == pytest.approx([6 - 16 * 32 / 257, 4])
 
 
-OWN = {"residual": 32, "plain": "bf16"}
+MODE = {"residual": 32, "plain": "bf16"}
 KIVI = {"keys": "kivi", "values": "kivi"}
 
 
@@ -356,10 +356,10 @@ def width(bits, **more):
 def test_each_method_has_a_line_of_its_own_mode(rows):
     table = rows(
         recorded(),
-        recorded(**OWN, sink=4),
-        recorded(**OWN),  # without its first tokens it is no mode that anybody serves
-        recorded(**OWN, sink=4, center="rope"),
-        recorded(**OWN, **KIVI),
+        recorded(**MODE, sink=4),
+        recorded(**MODE),  # without its first tokens it is no mode that anybody serves
+        recorded(**MODE, sink=4, center="rope"),
+        recorded(**MODE, **KIVI),
         recorded(**KIVI),
         recorded(values="plain"),
         recorded(model="b"),
@@ -372,18 +372,18 @@ def test_each_method_has_a_line_of_its_own_mode(rows):
 def test_at_equal_bytes_kivi_is_read_between_its_widths(rows):
     """At 3.25 bits, half-way from 2.75 to 3.75, 1 % is half-way from 10 % to 0.1 % in logarithm."""
     table = rows(
-        recorded(**OWN, **KIVI, **width(2), bits=2.75, change=0.1),
-        recorded(**OWN, **KIVI, **width(3), bits=3.75, change=0.001),
-        recorded(**OWN, sink=4, **width(3), bits=3.25, change=0.05),
-        recorded(**OWN, sink=4, **width(2), bits=2.25, change=0.05),
-        recorded(**OWN, sink=4, center="rope", **width(2), bits=2.25, change=0.3),
+        recorded(**MODE, **KIVI, **width(2), bits=2.75, change=0.1),
+        recorded(**MODE, **KIVI, **width(3), bits=3.75, change=0.001),
+        recorded(**MODE, sink=4, **width(3), bits=3.25, change=0.05),
+        recorded(**MODE, sink=4, **width(2), bits=2.25, change=0.05),
+        recorded(**MODE, sink=4, center="rope", **width(2), bits=2.25, change=0.3),
     )
     result = turboquant.equal_bytes(table).set_index(["method", "width"])
-    own, cured = result.loc["TurboQuant"], result.loc["TurboQuant, mean out"]
-    assert own.loc[3, "KIVI"] == pytest.approx(0.01)
-    assert own.loc[3, "better"] == "KIVI"
-    assert own.loc[2, ["KIVI", "KIVI's bits"]].tolist() == pytest.approx([0.1, 2.75])
-    assert own.loc[2, "better"] == "TurboQuant"
+    plain, cured = result.loc["TurboQuant"], result.loc["TurboQuant, mean out"]
+    assert plain.loc[3, "KIVI"] == pytest.approx(0.01)
+    assert plain.loc[3, "better"] == "KIVI"
+    assert plain.loc[2, ["KIVI", "KIVI's bits"]].tolist() == pytest.approx([0.1, 2.75])
+    assert plain.loc[2, "better"] == "TurboQuant"
     assert cured.loc[2, "better"] == "KIVI"
     table = turboquant.equal_bytes(table)
     beside = turboquant.side_by_side(table).set_index("width")
@@ -412,9 +412,9 @@ def test_the_announcement_stands_beside_what_was_measured(rows):
         *(recorded(model=model, change=change) for model, change in (("a", 0.05), ("b", 1.7))),
         recorded(**width(3), bits=3.25, change=0.24),
     )
-    own = rows(*(recorded(**OWN, sink=4, **width(b), bits=b + 1, change=0.01) for b in (4, 3, 2)))
+    ours = rows(*(recorded(**MODE, sink=4, **width(b), bits=b + 1, change=0.01) for b in (4, 3, 2)))
     mode = "TurboQuant {}, first 4 plain, newest 32 plain"
-    table = turboquant.against_announcement(packed, own, mode)
+    table = turboquant.against_announcement(packed, ours, mode)
     assert table.loc[1, ["smaller", "smaller_most", "lost", "lost_most"]].tolist() == pytest.approx(
         [16 / 4.25, 16 / 4.25, 0.05, 1.7]
     )
@@ -446,10 +446,10 @@ def test_remedies_stand_beside_the_method_with_all_packed(rows):
 def test_presets_of_vllm_lose_more_than_the_smallest_model_in_its_own_mode():
     """The section's title says so."""
     long = turboquant.quality(turboquant.LONG)
-    own = turboquant.lines(long, "smollm2-135m").query("method == 'TurboQuant'")
-    own = own.set_index("keys_bits")["perplexity_change"]
+    losses = turboquant.lines(long, "smollm2-135m").query("method == 'TurboQuant'")
+    losses = losses.set_index("keys_bits")["perplexity_change"]
     preset = records.fact("turboquant", "turboquant-vllm-perplexity")["figures"]
-    assert all(preset[f"{bits}_bits"]["value"] > own[bits] for bits in (4, 3))
+    assert all(preset[f"{bits}_bits"]["value"] > losses[bits] for bits in (4, 3))
 
 
 def test_the_sketch_costs_more_than_the_bit_that_it_takes():
@@ -462,10 +462,10 @@ def test_the_sketch_costs_more_than_the_bit_that_it_takes():
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"), [(0.0469, "+4.7%"), (-0.001, "-0.1%"), (53.19, "+5,319%")]
+    ("value", "text"), [(0.0469, "+4.7%"), (-0.001, "-0.1%"), (53.19, "+5,319%")]
 )
-def test_changes_stay_readable_however_large(value, wanted):
-    assert turboquant.percent(value) == wanted
+def test_changes_stay_readable_however_large(value, text):
+    assert turboquant.percent(value) == text
 
 
 def test_classes_with_keys_and_values_run_and_others_are_refused():
@@ -594,13 +594,13 @@ def test_keys_without_their_common_part_and_plain_tokens_are_rows_of_their_own(
     script, subject, center
 ):
     row = next(item for item in script.many() if item.get("center") == center)
-    read = {"model": "tiny", "text": "sotu", "context": 33, "documents": 2, "chunk": 8}
-    built = cache_trials.through_cache({"what": "quality", **read, **row})
+    base = {"model": "tiny", "text": "sotu", "context": 33, "documents": 2, "chunk": 8}
+    built = cache_trials.through_cache({"what": "quality", **base, **row})
     assert built["bits"] > 4
-    own = next(item for item in script.many() if item.get("sink"))
-    mixed = cache_trials.through_cache({"what": "quality", **read, **own})
+    sink = next(item for item in script.many() if item.get("sink"))
+    mixed = cache_trials.through_cache({"what": "quality", **base, **sink})
     assert mixed["kl"] < built["kl"]
-    assert set(row) | set(own) <= described()
+    assert set(row) | set(sink) <= described()
 
 
 def test_the_plain_row_is_the_plain_cache(script, subject):
@@ -674,6 +674,6 @@ def test_the_command_lists_its_rows_and_names_what_it_does_not_know(script, caps
     assert len(lines) == len(script.many())
     for words in (["--what", "qualty"], ["--models", "smollm2"]):
         monkeypatch.setattr("sys.argv", ["kv_quality.py", *words])
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as stopped:
             runpy.run_path(str(paths.root() / "scripts" / "kv_quality.py"), run_name="__main__")
-        assert str(left.value).startswith("kv_quality: unknown")
+        assert str(stopped.value).startswith("kv_quality: unknown")

@@ -48,9 +48,9 @@ def test_the_score_of_a_point_is_its_miss_and_width_is_punished():
 
 
 def test_the_runs_on_record_are_the_ones_that_the_predictions_name():
-    rows, made = ladder.on_record(), records.read("foretell")[0]
-    assert len(rows) == made["runs"] == 48
-    assert ladder.names(rows) == made["runs_sha256"]
+    rows, first = ladder.on_record(), records.read("foretell")[0]
+    assert len(rows) == first["runs"] == 48
+    assert ladder.names(rows) == first["runs_sha256"]
     assert len(ladder.ladder()) >= len(rows)  # later ones do not enter
     columns = (rows[name] for name in ("params_non_embedding", "tokens", "val_loss"))
     law = scaling_laws.fit(scaling_laws.Runs.from_arrays(*columns)).law
@@ -105,13 +105,13 @@ def test_the_law_misses_a_fifth_of_the_drop_to_one_side_like_a_quadratic():
     assert still["miss"] > 3 * law["miss"]
 
 
-@pytest.mark.parametrize("made", [(112, 256), (128, 160, 192), (112, 128, 160, 192, 224, 256)])
-def test_any_number_of_the_predicted_runs_can_be_scored(made, monkeypatch):
+@pytest.mark.parametrize("widths", [(112, 256), (128, 160, 192), (112, 128, 160, 192, 224, 256)])
+def test_any_number_of_the_predicted_runs_can_be_scored(widths, monkeypatch):
     # Runs that end a tenth of a nat lower than the law on record says.
     record = records.table("foretell").query("budget == 1e14").set_index("width")
     rows = ladder.on_record()
-    new = rows.iloc[[-1] * len(made)].assign(budget=1e14, width=list(made)).reset_index(drop=True)
-    new["val_loss"] = record.loc[list(made), "loss"].to_numpy() - 0.1
+    new = rows.iloc[[-1] * len(widths)].assign(budget=1e14, width=widths).reset_index(drop=True)
+    new["val_loss"] = record.loc[list(widths), "loss"].to_numpy() - 0.1
     new["from.time"] = "2027-01-01T00:00:00+00:00"
     everything = pd.concat([records.table("isoflop"), new], ignore_index=True)
     real = records.table
@@ -123,7 +123,7 @@ def test_any_number_of_the_predicted_runs_can_be_scored(made, monkeypatch):
     )
     assert len(below) == 48
     assert ahead["width"].tolist() == record.index.tolist()
-    assert ahead["measured"].notna().sum() == len(made)
+    assert ahead["measured"].notna().sum() == len(widths)
     samples = isoflop.predictions(below, ahead)
     law = isoflop.scores(samples, ahead).iloc[0]
     assert law["bias"] == pytest.approx(-0.1)  # of what is on record

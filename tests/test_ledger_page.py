@@ -108,9 +108,9 @@ def test_verdicts_are_counted_in_one_order_and_lead_to_their_claims(rows):
     marks = page.marks(rows.values(), "chapters/ledger.html")
     assert marks.text == "1 supported, 1 partly, 1 undecidable, 1 waiting"
     assert 'href="chapters/ledger.html?verdict=waiting"' in marks.html
-    own = page.marks([rows[1]], "chapters/ledger.html", chapter="first")
-    assert own.text == "1 supported"
-    assert 'href="chapters/ledger.html?chapter=first&amp;verdict=supported"' in own.html
+    single = page.marks([rows[1]], "chapters/ledger.html", chapter="first")
+    assert single.text == "1 supported"
+    assert 'href="chapters/ledger.html?chapter=first&amp;verdict=supported"' in single.html
     assert 'href="ledger.html?verdict=partly"' in page.marks(rows.values(), "ledger.html").html
     assert page.marks([], "").html == ""
 

@@ -260,23 +260,23 @@ def run(model, tokens, cache=None):
     return cache
 
 
-def allocated(held, seen=None) -> int:
+def allocated(state, seen=None) -> int:
     """Bytes of all tensors within an object, each once; scalars are bookkeeping."""
     seen = set() if seen is None else seen
-    if isinstance(held, torch.Tensor):
-        key = (held.data_ptr(), held.shape)
-        if held.numel() < 2 or key in seen:
+    if isinstance(state, torch.Tensor):
+        key = (state.data_ptr(), state.shape)
+        if state.numel() < 2 or key in seen:
             return 0
         seen.add(key)
-        return held.nbytes
-    if isinstance(held, dict):
-        return sum(allocated(value, seen) for value in held.values())
-    if isinstance(held, list | tuple):
-        return sum(allocated(value, seen) for value in held)
-    return allocated(vars(held), seen) if hasattr(held, "__dict__") else 0
+        return state.nbytes
+    if isinstance(state, dict):
+        return sum(allocated(value, seen) for value in state.values())
+    if isinstance(state, list | tuple):
+        return sum(allocated(value, seen) for value in state)
+    return allocated(vars(state), seen) if hasattr(state, "__dict__") else 0
 
 
-def one_windowed_token(model: Model) -> int:
+def windowed_token_bytes(model: Model) -> int:
     """Bytes of one token in every windowed layer."""
     grouped = [layer.attention for layer in model.layers if isinstance(layer.attention, Grouped)]
     return sum(
@@ -293,7 +293,7 @@ def test_cache_bytes_equal_what_transformers_allocates(name):
     model = from_config(network.config)
     for context in (WINDOW - 1, WINDOW + 7):
         real = allocated(run(network, context))
-        spare = one_windowed_token(model) if context >= WINDOW else 0
+        spare = windowed_token_bytes(model) if context >= WINDOW else 0
         assert memory.kv_cache_bytes(model, context, BATCH) == real + spare
         assert real > 0
 
@@ -461,8 +461,8 @@ def test_llama_70b_takes_160_kb_a_token_in_int8():
 )
 def test_jamba_papers_table_1_at_256k_tokens(config, gibibytes, tolerance):
     # Lieber et al. 2024, table 1, 16 bit. Jamba's own states add 16 MiB to its 4 GiB.
-    held = memory.kv_cache_bytes(from_config(config), 256 * 1024)
-    assert gibibytes <= held / GIB <= gibibytes + tolerance
+    size = memory.kv_cache_bytes(from_config(config), 256 * 1024)
+    assert gibibytes <= size / GIB <= gibibytes + tolerance
 
 
 @pytest.mark.parametrize(
@@ -489,16 +489,16 @@ def test_gemma_3_27b_on_meta_tensors_holds_one_windowed_token_less():
         keys = torch.empty(1, 16, context, 128, dtype=torch.bfloat16, device="meta")
         cache.update(keys, torch.empty_like(keys), index)
     real = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    one_token = 52 * 2 * 16 * 128 * 2
-    assert memory.kv_cache_bytes(from_config(GEMMA_3_27B), context) == real + one_token
+    token = 52 * 2 * 16 * 128 * 2
+    assert memory.kv_cache_bytes(from_config(GEMMA_3_27B), context) == real + token
 
 
 @pytest.mark.parametrize(
     ("config", "gigabytes"), [(LLAMA_8B, 262), (LLAMA_70B, 655), (DEEPSEEK_V3, 141)]
 )
 def test_two_million_tokens(config, gigabytes):
-    held = memory.kv_cache_bytes(from_config(config), 2_000_000)
-    assert round(held / 1e9) == gigabytes
+    size = memory.kv_cache_bytes(from_config(config), 2_000_000)
+    assert round(size / 1e9) == gigabytes
 
 
 @pytest.mark.parametrize(
@@ -506,8 +506,8 @@ def test_two_million_tokens(config, gigabytes):
 )
 def test_cache_formats_count_what_is_stored_beside_the_values(format, ratio):
     model = from_config(LLAMA_8B)  # heads of 128
-    kept = memory.kv_cache_bytes(model, 4096) / memory.kv_cache_bytes(model, 4096, 1, format)
-    assert kept == pytest.approx(ratio, rel=1e-3)
+    smaller = memory.kv_cache_bytes(model, 4096) / memory.kv_cache_bytes(model, 4096, 1, format)
+    assert smaller == pytest.approx(ratio, rel=1e-3)
 
 
 def test_quantized_caches_leave_recurrent_states_alone():
@@ -554,9 +554,9 @@ def test_int8_bytes_equal_what_bitsandbytes_stores():
 def test_a_small_model_with_its_embedding_kept_in_fp32(format, megabytes):
     # SmolLM2-135M through bitsandbytes: measured bytes of all tensors. Embedding and 61 norms
     # of 576 stay fp32; code tables (1092 bytes for each of 210 matrices) explain the rest.
-    kept = 49_152 * 576 + 61 * 576
-    held = memory.weights_bytes(134_515_008, format, kept=kept) + 2 * kept  # fp32, not bf16
-    assert held / 1e6 == pytest.approx(megabytes, rel=0.002)
+    fp32 = 49_152 * 576 + 61 * 576
+    size = memory.weights_bytes(134_515_008, format, kept=fp32) + 2 * fp32  # fp32, not bf16
+    assert size / 1e6 == pytest.approx(megabytes, rel=0.002)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -564,8 +564,8 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self, module):
         super().__init__()
-        kept = [*module.parameters(), *module.buffers()]
-        self.known = {tensor.untyped_storage()._cdata for tensor in kept}
+        tensors = [*module.parameters(), *module.buffers()]
+        self.known = {tensor.untyped_storage()._cdata for tensor in tensors}
         self.now = self.peak = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -605,8 +605,8 @@ H100 = SimpleNamespace(name="H100", memory_bytes=80e9)
 
 @pytest.mark.parametrize(("format", "devices"), [("bf16", 250), ("fp8", 125), ("int4", 63)])
 def test_h100s_that_hold_the_weights_of_ten_trillion(format, devices):
-    held = memory.weights_bytes(10**13, format)
-    assert math.ceil(held / H100.memory_bytes) == devices
+    size = memory.weights_bytes(10**13, format)
+    assert math.ceil(size / H100.memory_bytes) == devices
 
 
 def test_total_is_the_sum_of_its_parts_and_says_where_it_fits():
@@ -663,10 +663,10 @@ cache_names = st.sampled_from(sorted(formats.CACHES))
 @given(models, contexts, contexts, st.integers(1, 64), cache_names)
 def test_cache_never_shrinks_with_context_and_is_proportional_to_batch(model, a, b, batch, format):
     short, long = sorted((a, b))
-    one = memory.kv_cache_bytes(model, short, 1, format)
-    assert one <= memory.kv_cache_bytes(model, long, 1, format)
+    single = memory.kv_cache_bytes(model, short, 1, format)
+    assert single <= memory.kv_cache_bytes(model, long, 1, format)
     several = memory.kv_cache_bytes(model, short, batch, format)
-    assert several == pytest.approx(batch * one, abs=batch * len(model.layers))
+    assert several == pytest.approx(batch * single, abs=batch * len(model.layers))
 
 
 @settings(max_examples=100, deadline=None)
@@ -698,24 +698,24 @@ def test_parts_of_a_deployment_always_sum(model, context, batch, weights, kv):
     assert (total.devices - 1) * 80e9 < total.total_bytes <= total.devices * 80e9
 
 
-ONE = MODELS[0]
+MODEL = MODELS[0]
 BAD = [
-    (lambda: memory.kv_cache_bytes(ONE, 0), "context must be from 1"),
-    (lambda: memory.kv_cache_bytes(ONE, -5), "context must be from 1"),
-    (lambda: memory.kv_cache_bytes(ONE, 10**12 + 1), "context must be from 1"),
-    (lambda: memory.kv_cache_bytes(ONE, 1.5), "context must be a whole number"),
-    (lambda: memory.kv_cache_bytes(ONE, "8k"), "context must be a whole number"),
-    (lambda: memory.kv_cache_bytes(ONE, float("nan")), "context must be a whole number"),
-    (lambda: memory.kv_cache_bytes(ONE, True), "context must be a whole number"),
-    (lambda: memory.kv_cache_bytes(ONE, 8, 0), "batch must be from 1"),
-    (lambda: memory.kv_cache_bytes(ONE, 8, 1, "bf61"), "unknown cache format 'bf61'; .*'bf16'"),
+    (lambda: memory.kv_cache_bytes(MODEL, 0), "context must be from 1"),
+    (lambda: memory.kv_cache_bytes(MODEL, -5), "context must be from 1"),
+    (lambda: memory.kv_cache_bytes(MODEL, 10**12 + 1), "context must be from 1"),
+    (lambda: memory.kv_cache_bytes(MODEL, 1.5), "context must be a whole number"),
+    (lambda: memory.kv_cache_bytes(MODEL, "8k"), "context must be a whole number"),
+    (lambda: memory.kv_cache_bytes(MODEL, float("nan")), "context must be a whole number"),
+    (lambda: memory.kv_cache_bytes(MODEL, True), "context must be a whole number"),
+    (lambda: memory.kv_cache_bytes(MODEL, 8, 0), "batch must be from 1"),
+    (lambda: memory.kv_cache_bytes(MODEL, 8, 1, "bf61"), "unknown cache format 'bf61'; .*'bf16'"),
     (lambda: memory.weights_bytes(8, "mxpf4"), "unknown weight format 'mxpf4'; .*'mxfp4'"),
     (lambda: memory.weights_bytes(8, "tf32"), "unknown weight format 'tf32'"),
     (lambda: memory.weights_bytes(0), "parameters must be from 1"),
     (lambda: memory.weights_bytes(8, kept=9), "9 kept parameters are more than all 8"),
-    (lambda: memory.weights_bytes(ONE), "states no total parameter count"),
-    (lambda: memory.total_memory(ONE, usable=0), "usable share of memory must be"),
-    (lambda: memory.total_memory(ONE, usable=1.1), "usable share of memory must be"),
+    (lambda: memory.weights_bytes(MODEL), "states no total parameter count"),
+    (lambda: memory.total_memory(MODEL, usable=0), "usable share of memory must be"),
+    (lambda: memory.total_memory(MODEL, usable=1.1), "usable share of memory must be"),
 ]
 
 

@@ -18,8 +18,8 @@ from sizewise.training import (
     load_balancing,
     models,
     run_config,
-    tokenizer,
 )
+from test_lab import counting
 
 sys.path.insert(0, str(paths.root() / "scripts"))
 import moe
@@ -156,17 +156,9 @@ def test_its_gradient_enters_at_the_router_and_the_loss_stays_that_of_the_next_t
 # --- routes
 
 
-def counting_text(vocabulary=512, length=20_000, seed=0):
-    """A text in which each token is the one before it plus one: 7, 8, 9, ..."""
-    starts = np.random.default_rng(seed).integers(1, vocabulary, length // 50)
-    text = ((starts[:, None] + np.arange(50)) % vocabulary).astype(np.uint16).reshape(-1)
-    ones = np.ones(vocabulary, np.uint16)
-    return tokenizer.Tokens("counting", vocabulary, text, text[: length // 4], ones)
-
-
 def test_routes_are_the_experts_that_the_router_ranks_first():
     model = models.build(models.spec(mixed(), 24), 0)
-    ids, _ = batches.fixed(counting_text().validation, 16, 3)
+    ids, _ = batches.fixed(counting().validation, 16, 3)
     sent = moe.routes(model, ids)
     assert sent.shape == (2, 3, 16, 2)
     logits = []
@@ -224,10 +216,10 @@ def test_a_collapse_is_in_the_row():
     for router in load_balancing.routers(model):
         with torch.no_grad():  # rows that are alike: all tokens choose by the sign of one number
             router.weight.copy_(torch.linspace(1, 2, 16)[:, None] * router.weight[:1])
-    columns = moe.routing(model, counting_text(), 16, 16, 8)
+    columns = moe.routing(model, counting(), 16, 16, 8)
     assert columns["collapsed"] is True
     assert max(columns["dead"]) > 0.5
-    assert set(moe.routing(model, counting_text(), 16, 1, 8).values()) == {None}
+    assert set(moe.routing(model, counting(), 16, 1, 8).values()) == {None}
 
 
 # --- the script
@@ -236,7 +228,7 @@ def test_a_collapse_is_in_the_row():
 @pytest.fixture
 def few(monkeypatch):
     """The script's rows at a tiny budget on a counting text."""
-    tokens = counting_text(1024)
+    tokens = counting(1024)
     monkeypatch.setattr(moe.tokenizer, "prepare", lambda *a, **k: tokens)
     options = "--budgets 4e8 --width 8 --seeds 1 --windows 8 --context 16"
     return moe.runs(moe.arguments(options.split()))

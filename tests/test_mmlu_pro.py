@@ -22,7 +22,7 @@ def script():
     return SimpleNamespace(**runpy.run_path(str(FILE)))
 
 
-def made(script, **models):
+def make_answers(script, **models):
     """Answers of two or more models to a few questions, all of one subject."""
     right = np.array(list(models.values()), float)
     number = right.shape[1]
@@ -67,11 +67,11 @@ class TestArchives:
         file = tmp_path / "one.zip"
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("one.json", json.dumps(rows))
-        got = script._from_archives([file])
-        assert got.questions.tolist() == [3, 7]
-        assert got.right.tolist() == [[0, 1]]
-        assert got.letters.tolist() == [["", "B"]]
-        assert got.chance.tolist() == [0.1, 0.25]
+        answers = script._from_archives([file])
+        assert answers.questions.tolist() == [3, 7]
+        assert answers.right.tolist() == [[0, 1]]
+        assert answers.letters.tolist() == [["", "B"]]
+        assert answers.chance.tolist() == [0.1, 0.25]
 
     def test_a_file_that_is_not_the_pinned_one_is_refused(self, script, tmp_path, monkeypatch):
         with gzip.open(tmp_path / "mmlu_pro_items.csv.gz", "wt") as table:
@@ -89,15 +89,15 @@ class TestArchives:
 
 class TestMeasures:
     def test_a_gain_is_counted_by_questions(self, script):
-        answers = made(script, a=[1, 1, 0, 0, 0, 1, 0, 1], b=[1, 0, 1, 1, 0, 1, 1, 1])
-        got = script.gain(answers.right_of("a"), answers.right_of("b"))
-        assert (got["only_small"], got["only_large"], got["gain"]) == (1, 3, 25)
-        assert got["discordant"] == 0.5
-        assert got["small_right_where_large_wrong"] == 0.5  # of questions 2 and 5
-        assert got["gain_low"] < 25 < got["gain_high"]
+        answers = make_answers(script, a=[1, 1, 0, 0, 0, 1, 0, 1], b=[1, 0, 1, 1, 0, 1, 1, 1])
+        row = script.gain(answers.right_of("a"), answers.right_of("b"))
+        assert (row["only_small"], row["only_large"], row["gain"]) == (1, 3, 25)
+        assert row["discordant"] == 0.5
+        assert row["small_right_where_large_wrong"] == 0.5  # of questions 2 and 5
+        assert row["gain_low"] < 25 < row["gain_high"]
 
     def test_questions_that_one_model_was_not_asked_do_not_count(self, script):
-        answers = made(script, a=[1, np.nan, 0], b=[0, 1, 1])
+        answers = make_answers(script, a=[1, np.nan, 0], b=[0, 1, 1])
         small, large, asked = script.both(answers, {"small": "a", "large": "b"})
         assert (small.tolist(), large.tolist(), asked.tolist()) == (
             [1, 0],
@@ -118,21 +118,21 @@ class TestMeasures:
             key=key,
             characters=np.full((3, 5), 10.0),
         )
-        got = script.agreement(answers, {"small": ["s", "t"], "large": "l"})
+        row = script.agreement(answers, {"small": ["s", "t"], "large": "l"})
         # kept: A right, B wrong, B wrong; handed on: two, both right in the large model
-        assert (got["handed_on"], got["right"], got["right_where_kept"]) == (0.4, 0.6, 1 / 3)
-        assert got["large_right_where_kept"] == 1
+        assert (row["handed_on"], row["right"], row["right_where_kept"]) == (0.4, 0.6, 1 / 3)
+        assert row["large_right_where_kept"] == 1
         # at random: 3 of 5 right alone, 0.4 of the 2 others gained; cascade: 3 of 5
-        assert got["over_random"] == pytest.approx(100 * (0.6 - (3 + 0.8) / 5))
+        assert row["over_random"] == pytest.approx(100 * (0.6 - (3 + 0.8) / 5))
 
     def test_models_of_one_maker_do_not_judge_their_own_questions(self, script):
         names = list(item_answers.models())
         rng = np.random.default_rng(0)
         right = rng.integers(0, 2, (len(names), 100)).astype(float)
         answers = script.Answers(names, np.arange(100), np.array(["math"] * 100), right)
-        got = script.band(answers, {"small": "Llama-2-7b-hf", "large": "Llama-2-70b-hf", "band": 0})
-        assert got["judges"] == sum("Llama" not in name for name in names)
-        assert got["items"] == 20
+        row = script.band(answers, {"small": "Llama-2-7b-hf", "large": "Llama-2-70b-hf", "band": 0})
+        assert row["judges"] == sum("Llama" not in name for name in names)
+        assert row["items"] == 20
 
     def test_a_doubling_is_counted_from_the_sizes(self, script):
         names = list(script.CHAINS[0])
@@ -141,12 +141,12 @@ class TestMeasures:
         rights = (np.arange(100) < 100 * rights).astype(float)  # 0, 20 and 30 of 100 right
         answers = script.Answers(names, np.arange(100), np.array(["math"] * 100), rights)
         answers.subjects[::2] = "law"
-        got = script.doubling(answers, {"chain": names, "subject": "all"})
-        assert got["items"] == 100
-        assert got["before"] == pytest.approx(20 / np.log2(sizes[1] / sizes[0]))
-        assert got["after"] == pytest.approx(10 / np.log2(sizes[2] / sizes[1]))
-        assert got["over_quarter"] == pytest.approx(got["after"] - got["before"] / 4)
-        assert got["over_quarter_low"] < got["over_quarter"] < got["over_quarter_high"]
+        row = script.doubling(answers, {"chain": names, "subject": "all"})
+        assert row["items"] == 100
+        assert row["before"] == pytest.approx(20 / np.log2(sizes[1] / sizes[0]))
+        assert row["after"] == pytest.approx(10 / np.log2(sizes[2] / sizes[1]))
+        assert row["over_quarter"] == pytest.approx(row["after"] - row["before"] / 4)
+        assert row["over_quarter_low"] < row["over_quarter"] < row["over_quarter_high"]
 
     def test_the_grid_has_each_row_once(self, script):
         rows = script.grid()

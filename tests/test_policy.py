@@ -36,10 +36,10 @@ def test_handlers_are_allowed_as_they_are_run():
 
 
 def test_nothing_comes_from_another_site_and_nothing_is_framed():
-    found = parts("<p></p>")
-    assert found["default-src"] == ["'self'"]
-    assert not [source for sources in found.values() for source in sources if "http" in source]
-    assert found["object-src"] == found["frame-src"] == ["'none'"]
+    policy = parts("<p></p>")
+    assert policy["default-src"] == ["'self'"]
+    assert not [source for sources in policy.values() for source in sources if "http" in source]
+    assert policy["object-src"] == policy["frame-src"] == ["'none'"]
 
 
 @pytest.mark.parametrize("head", ["<head>", '<head lang="en">'])

@@ -79,16 +79,16 @@ TEXT_MODELS = [
 
 
 @given(
-    which=st.sampled_from(TEXT_MODELS),
+    entry=st.sampled_from(TEXT_MODELS),
     day=st.dates(date(2024, 1, 1), date(2027, 12, 31)),
     prompt=st.integers(0, 1_000_000),
     answer=st.integers(0, 100_000),
 )
 @settings(max_examples=200, deadline=None)
-def test_a_request_costs_what_the_package_itself_computes(which, day, prompt, answer):
+def test_a_request_costs_what_the_package_itself_computes(entry, day, prompt, answer):
     import genai_prices
 
-    provider, model = which
+    provider, model = entry
     theirs = genai_prices.calc_price(
         genai_prices.Usage(input_tokens=prompt, output_tokens=answer),
         model,

@@ -17,7 +17,7 @@ from common import public_tables, task_laws
 @pytest.fixture(scope="module")
 def rows():
     table = records.table("refit_published")
-    return {what: part.dropna(axis=1, how="all") for what, part in table.groupby("what")}
+    return {kind: part.dropna(axis=1, how="all") for kind, part in table.groupby("what")}
 
 
 # ------------------------------------------------------------------ the tables
@@ -41,7 +41,7 @@ def test_muennighoffs_table_has_the_runs_of_the_paper(published_tables):
 
 
 def test_a_run_and_its_scores_become_one_row():
-    paths, rows_of = public_tables.COLLECTED["gadre"]
+    paths, parse = public_tables.COLLECTED["gadre"]
     name = "c4_original-open_lm_1b-1.0"
     run = {
         "name": name,
@@ -52,13 +52,13 @@ def test_a_run_and_its_scores_become_one_row():
             {"loss": 3.5, "val_data": ["training/eval_data/c4_val/x.tar"]},
         ],
     }
-    (first,) = rows_of(f"exp_data/models/{name}.json", json.dumps(run))
+    (first,) = parse(f"exp_data/models/{name}.json", json.dumps(run))
     scores = {
         "eval_metrics": {
             "icl": dict.fromkeys(public_tables.entry("gadre")["tasks"], 0.0) | {"mmlu": 0.3}
         }
     }
-    (second,) = rows_of(f"exp_data/evals/evaluation_{name}_heavy.json", json.dumps(scores))
+    (second,) = parse(f"exp_data/evals/evaluation_{name}_heavy.json", json.dumps(scores))
     assert first["name"] == second["name"] == name
     assert (first["loss_c4_val"], second["score_copa"]) == (3.5, 0.0)
     assert set(first | second) == set(public_tables.columns("gadre"))
@@ -100,8 +100,8 @@ def test_besiroglus_law_is_near_the_optimum_without_being_it(rows):
 def test_every_table_is_measured_in_the_same_way(rows):
     tables = set(rows["fit"]["table"])
     assert len(tables) == 9
-    for what in ("coverage", "optimal_size"):
-        assert set(rows[what]["table"]) == tables
+    for kind in ("coverage", "optimal_size"):
+        assert set(rows[kind]["table"]) == tables
     assert rows["growth"].groupby("table").size().eq(6).all()
     assert rows["held_out"].groupby("table").size().eq(3).all()
 

@@ -138,8 +138,8 @@ def test_the_first_update_gives_back_what_later_tokens_will_see(method):
     cache = TurboQuantCache(config(1), keys=method, values=method)
     k, v = states(2 * GROUP)
     first = cache.update(k, v, 0)
-    one_k, one_v = states(1, seed=9)
-    later = cache.update(one_k, one_v, 0)
+    next_k, next_v = states(1, seed=9)
+    later = cache.update(next_k, next_v, 0)
     for now, then in zip(first, later, strict=True):
         torch.testing.assert_close(then[:, :, :-1], now, rtol=1e-6, atol=1e-6)
     if method[0] != "plain":
@@ -152,12 +152,12 @@ def test_the_first_update_gives_back_what_later_tokens_will_see(method):
 def test_the_newest_tokens_stay_as_they_are_where_a_residual_window_is_asked_for():
     cache = TurboQuantCache(config(1), residual=8)
     k, v = states(20)
-    got, _ = cache.update(k, v, 0)
-    assert torch.equal(got[:, :, -8:], k[:, :, -8:])
-    assert not torch.equal(got[:, :, -9], k[:, :, -9])
+    keys, _ = cache.update(k, v, 0)
+    assert torch.equal(keys[:, :, -8:], k[:, :, -8:])
+    assert not torch.equal(keys[:, :, -9], k[:, :, -9])
     item = states(1, seed=5)
-    got, _ = cache.update(item[0], item[1], 0)
-    assert not torch.equal(got[:, :, 12], k[:, :, 12])
+    keys, _ = cache.update(item[0], item[1], 0)
+    assert not torch.equal(keys[:, :, 12], k[:, :, 12])
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -210,8 +210,8 @@ def test_a_windowed_layer_gives_back_what_the_plain_windowed_layer_does(chunk):
             sizes = [cache.get_mask_sizes(chunk, layer) for cache in (packed, plain)]
             assert sizes[0] == sizes[1]
             new = full[:, :, :, start : start + chunk]
-            got, expected = packed.update(*new, layer), plain.update(*new, layer)
-            for x, y in zip(got, expected, strict=True):
+            result, expected = packed.update(*new, layer), plain.update(*new, layer)
+            for x, y in zip(result, expected, strict=True):
                 assert x.shape == y.shape
                 assert float((x - y).norm() / y.norm()) < 0.02
     assert packed.is_sliding == plain.is_sliding == [True, False]
@@ -228,10 +228,10 @@ def test_eight_bits_write_the_greedy_text_of_the_plain_cache(small):
     messages = {"max_new_tokens": 200, "do_sample": False, "use_cache": True, "pad_token_id": 0}
     expected = small.generate(prompt, past_key_values=DynamicCache(config=small.config), **messages)
     cache = TurboQuantCache(small.config, bits=8)
-    got = small.generate(prompt, past_key_values=cache, **messages)
-    assert got.shape == (1, 220)
-    assert len(set(got[0, 20:].tolist())) > 20  # a text that could go wrong
-    assert torch.equal(got, expected)
+    result = small.generate(prompt, past_key_values=cache, **messages)
+    assert result.shape == (1, 220)
+    assert len(set(result[0, 20:].tolist())) > 20  # a text that could go wrong
+    assert torch.equal(result, expected)
 
 
 def test_eight_bits_predict_as_the_plain_cache_does_where_windows_slide():
@@ -282,9 +282,9 @@ def test_smollm2_writes_the_same_text_with_eight_bits():
     messages = {"max_new_tokens": 40, "do_sample": False}
     cache = TurboQuantCache(loaded.model.config, bits=8)
     expected = loaded.model.generate(**tokens, **messages)
-    got = loaded.model.generate(**tokens, past_key_values=cache, **messages)
+    result = loaded.model.generate(**tokens, past_key_values=cache, **messages)
     assert expected.shape[1] > tokens.input_ids.shape[1] + 20  # it has not stopped at once
-    assert torch.equal(got, expected)
+    assert torch.equal(result, expected)
 
 
 # ------------------------------------------------------------------ refusals

@@ -193,8 +193,8 @@ def test_a_rotation_is_orthogonal_and_undone_by_its_inverse(kind, dim):
 def test_the_fast_transform_is_the_hadamard_matrix(dim):
     turn = rotations.Hadamard(dim, 7)
     signs = turn._tables("signs", torch.empty(0, dtype=torch.float64))[0]
-    wanted = torch.from_numpy(hadamard(dim)).double() / dim**0.5 * signs
-    torch.testing.assert_close(turn.matrix(dtype=torch.float64), wanted, rtol=0, atol=1e-12)
+    expected = torch.from_numpy(hadamard(dim)).double() / dim**0.5 * signs
+    torch.testing.assert_close(turn.matrix(dtype=torch.float64), expected, rtol=0, atol=1e-12)
 
 
 def test_blocks_mix_where_the_dimension_is_no_power_of_two():

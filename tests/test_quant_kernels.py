@@ -79,9 +79,9 @@ def problem(case):
     return query, keys, values, resident, {"block": block, "splits": splits}, (k, v)
 
 
-def error(got, expected) -> float:
+def error(result, expected) -> float:
     """|got - expected| / |expected| of the worst head; |got| where nothing is expected."""
-    apart, size = (got.double() - expected).norm(dim=-1), expected.norm(dim=-1)
+    apart, size = (result.double() - expected).norm(dim=-1), expected.norm(dim=-1)
     return float((apart / torch.where(size > 0, size, 1.0)).max())
 
 
@@ -97,12 +97,12 @@ def child() -> None:
         query, keys, values, resident, launch, (k, v) = problem(case)
         truth = reference.attend(query, keys, values, resident, case[0] ** -0.5)
         requested = launch | {"dtype": torch.float32}
-        got = kernels.attend(query, keys, values, resident, **requested)
-        messages["attend"].append(error(got, truth))
+        result = kernels.attend(query, keys, values, resident, **requested)
+        messages["attend"].append(error(result, truth))
         sides = query.double(), k.double(), v.double()
         truth = reference.over(*sides, resident, case[0] ** -0.5)
-        got = decode.attend(query.float(), (k, None), (v, None), resident, **requested)
-        messages["plain"].append(error(got, truth))
+        result = decode.attend(query.float(), (k, None), (v, None), resident, **requested)
+        messages["plain"].append(error(result, truth))
     query, _, _, resident, launch, (k, v) = problem(CASES[0])
     sides = []
     for side in (k, v):
@@ -110,8 +110,8 @@ def child() -> None:
         sides.append(((side / scales[..., None].float()).round().to(torch.int8), scales))
     plain = [codes.double() * scales[..., None].double() for codes, scales in sides]
     truth = reference.over(query.double(), *plain, resident, CASES[0][0] ** -0.5)
-    got = decode.attend(query, *sides, resident, **launch, dtype=torch.float32)
-    messages["int8"] = error(got, truth)
+    result = decode.attend(query, *sides, resident, **launch, dtype=torch.float32)
+    messages["int8"] = error(result, truth)
     messages["append"] = {}
     for bits, d, kind in product((2, 3, 4), (64, 128), ("haar", "hadamard")):
         code = codec.TurboQuant(d, bits, rotation=kind)
@@ -136,9 +136,9 @@ def child() -> None:
         query, keys, *_ = problem((64, (bits, 4), 4, (50, 50), 32, 1, False))
         keys.norms.nan_to_num_(1.0)
         q = query.double().view(2, 2, 4, 64)
-        got = logits.packed(query, keys, block=32)
+        result = logits.packed(query, keys, block=32)
         truth = 0.125 * (q @ reference.vectors(keys).transpose(-1, -2)).view(2, 8, -1)
-        messages["logits"][bits] = error(got, truth)
+        messages["logits"][bits] = error(result, truth)
     print(json.dumps(messages))
 
 
@@ -194,8 +194,8 @@ def emulated(program: str, inputs: dict[str, int]) -> dict[str, int]:
     for line in program.strip().strip("{}").split(";"):
         if not line.strip() or line.strip().startswith(".reg"):
             continue
-        name, rest = line.split(None, 1)
-        target, *sources = (item.strip() for item in rest.split(","))
+        name, operands = line.split(None, 1)
+        target, *sources = (item.strip() for item in operands.split(","))
         a = [value(item) for item in sources]
         kind = name.split(".")[0]
         if kind == "lop3":
@@ -244,8 +244,8 @@ def test_byte_permutes_pick_the_centroid_of_every_code(bits):
                 code = low >> k * (8 // fields) & (1 << 8 // fields) - 1
                 code = code | (high >> 2 * k + shift & 1) << 2 if bits == 3 else code
                 out = [registers[f"${2 * k + half}"] for half in (0, 1)]
-                got = torch.tensor([word >> s & 0xFFFF for word in out for s in (0, 16)])
-                assert torch.equal(got, table[code].view(torch.int16).long() & 0xFFFF)
+                result = torch.tensor([word >> s & 0xFFFF for word in out for s in (0, 16)])
+                assert torch.equal(result, table[code].view(torch.int16).long() & 0xFFFF)
 
 
 # ------------------------------------------------------------------ with torch
@@ -254,14 +254,14 @@ def test_byte_permutes_pick_the_centroid_of_every_code(bits):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_torchs_way_equals_attention_over_decoded_vectors(case):
     query, keys, values, resident, _, _ = problem(case)
-    got = kernels.attend(query, keys, values, resident, dtype=torch.float32)
+    result = kernels.attend(query, keys, values, resident, dtype=torch.float32)
     group = query.shape[1] // keys.codes.shape[1]
     for row, length in enumerate(resident.tolist()):  # a sequence and a head at a time, by hand
         for head in range(query.shape[1]):
             k, v = (reference.vectors(side)[row, head // group, :length] for side in (keys, values))
             weights = torch.softmax(k @ query[row, head].double() * case[0] ** -0.5, 0)
-            wanted = weights @ v
-            assert error(got[row, head], wanted) < 1e-5
+            expected = weights @ v
+            assert error(result[row, head], expected) < 1e-5
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])

@@ -193,8 +193,8 @@ def test_bits_of_a_layer_are_those_of_the_described_format(name):
     described = formats.WEIGHTS[name]
     model = torch.nn.Sequential(torch.nn.Linear(1024, 512, bias=False))
     built = convert.convert(model, name)
-    want = described.bits + described.per_row / 1024 + UNCOUNTED.get(name, 0)
-    assert built.bits == pytest.approx(want, abs=1e-12)
+    expected = described.bits + described.per_row / 1024 + UNCOUNTED.get(name, 0)
+    assert built.bits == pytest.approx(expected, abs=1e-12)
 
 
 # --- conversion
@@ -230,9 +230,9 @@ def test_a_four_bit_layer_multiplies_by_the_weights_that_its_codes_stand_for(kin
     model = torch.nn.Sequential(linear)
     convert.convert(model, kind)
     x = normal(5, columns, seed=1)
-    want = x.double() @ values.double().T + linear.bias.double()
+    exact = x.double() @ values.double().T + linear.bias.double()
     for _ in range(2):  # a first pass must leave the layer as it was
-        assert model(x).double().detach().numpy() == pytest.approx(want.detach().numpy(), abs=1e-4)
+        assert model(x).double().detach().numpy() == pytest.approx(exact.detach().numpy(), abs=1e-4)
     assert torch.equal(layers.decoded_4bit(model[0]), values)
 
 
@@ -247,9 +247,9 @@ def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():
     with torch.no_grad():
         apart = (model.eval()(x) - exact).abs()
     # Rounding alone: each product errs by half a step of weights and of the other activations.
-    others = x.clone()
-    others[:, 3] = 0
-    step_x, step_w = others.abs().amax(1) / 254, built.model[0].state.SCB / 254  # (8,), (32,)
+    inliers = x.clone()
+    inliers[:, 3] = 0
+    step_x, step_w = inliers.abs().amax(1) / 254, built.model[0].state.SCB / 254  # (8,), (32,)
     bound = step_x[:, None] * linear.weight.abs().sum(1) + x.abs().sum(1)[:, None] * step_w
     assert (apart <= bound * 1.05).all()
     naive = x.abs().amax(1)[:, None] / 254 * linear.weight.abs().sum(1)
@@ -375,10 +375,10 @@ def test_experts_are_converted_and_give_what_their_decoded_matrices_give(name, f
 def test_experts_of_the_laboratory_are_four_bits_of_all_but_the_embedding():
     model = small("moe")
     built = convert.convert(model, "nf4")
-    rest = 8 * built.stored.high_precision / built.parameters
+    uncoded = 8 * built.stored.high_precision / built.parameters
     assert built.left.keys() == {"Embedding", "output head", "Qwen3MoeTopKRouter"}
     coded = built.weights / built.parameters
-    assert built.bits == pytest.approx(rest + 4.5 * coded, rel=0.1)
+    assert built.bits == pytest.approx(uncoded + 4.5 * coded, rel=0.1)
 
 
 def test_a_calibrated_format_takes_no_experts_and_needs_a_text():
@@ -388,10 +388,10 @@ def test_a_calibrated_format_takes_no_experts_and_needs_a_text():
         convert.convert(small(), "gptq4")
 
 
-@pytest.mark.parametrize("where", ["layers.0.mlp.up_proj.weight", "experts.gate_up_proj"])
-def test_weights_that_are_not_finite_are_named(where):
-    model = small("moe" if "experts" in where else "dense")
-    path, weight = next(item for item in model.named_parameters() if item[0].endswith(where))
+@pytest.mark.parametrize("ending", ["layers.0.mlp.up_proj.weight", "experts.gate_up_proj"])
+def test_weights_that_are_not_finite_are_named(ending):
+    model = small("moe" if "experts" in ending else "dense")
+    path, weight = next(item for item in model.named_parameters() if item[0].endswith(ending))
     weight.data.view(-1)[5] = math.nan
     with pytest.raises(ValueError, match=f"{path.removesuffix('.weight')} holds weights that are"):
         convert.convert(model, "q8_0")
@@ -444,11 +444,11 @@ def test_a_model_without_weights_is_made_layer_by_layer_in_its_format():
     at_random = random_weights.at_random(seed=3)
 
     def fill(name, tensor):
-        most.append(held_now(model))
+        most.append(filled_bytes(model))
         filled.append(name)
         at_random(name, tensor)
 
-    def held_now(model):
+    def filled_bytes(model):
         return sum(item.nbytes for item in model.parameters() if not item.is_meta)
 
     with pytest.raises(ValueError, match="name the device"):
@@ -476,7 +476,7 @@ def test_a_tied_model_without_weights_stays_tied():
 
 def test_progress_ends_at_the_number_of_modules():
     messages = []
-    convert.convert(small(), "nf4", progress=lambda done, of: messages.append((done, of)))
+    convert.convert(small(), "nf4", progress=lambda done, total: messages.append((done, total)))
     assert [done for done, _ in messages] == list(range(1, messages[-1][1] + 1))
 
 

@@ -19,9 +19,9 @@ SCRIPT = ROOT / "scripts" / "release.py"
 
 def module(name: str):
     spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
 release, pdf = module("release"), module("pdf")
@@ -46,9 +46,9 @@ def test_two_archives_of_one_site_are_equal_bit_for_bit(site, tmp_path):
             shutil.copyfile(path, target)
             target.chmod(0o600)
             os.utime(target, (1, 1))
-    one, _ = release.release(site, tmp_path / "none.pdf", "1.0", tmp_path / "one")
-    two, _ = release.release(copy, tmp_path / "none.pdf", "1.0", tmp_path / "two")
-    assert one.read_bytes() == two.read_bytes()
+    first, _ = release.release(site, tmp_path / "none.pdf", "1.0", tmp_path / "one")
+    second, _ = release.release(copy, tmp_path / "none.pdf", "1.0", tmp_path / "two")
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_the_archive_holds_the_site_in_one_folder_with_fixed_owners_and_times(site, tmp_path):
@@ -103,13 +103,13 @@ def test_a_new_release_leaves_nothing_of_the_old_one(site, tmp_path):
 
 def test_an_unbuilt_site_and_a_bad_version_are_refused_in_one_line(site, tmp_path):
     command = [sys.executable, str(SCRIPT), "--output", str(tmp_path / "out")]
-    for words, told in (
+    for words, message in (
         (["--site", str(tmp_path / "no")], "make site"),
         (["--site", str(site), "--version", "../1"], "'../1'"),
     ):
         done = subprocess.run([*command, *words], capture_output=True, text=True)
         assert done.returncode == 1
-        assert told in done.stderr
+        assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
@@ -154,11 +154,11 @@ def printed(*addresses: str) -> bytes:
 
 def test_prints_are_joined_with_bookmarks_and_their_links_stay_inside(tmp_path):
     pypdf = pytest.importorskip("pypdf")
-    here = "http://127.0.0.1:5"
+    origin = "http://127.0.0.1:5"
     prints = {
-        "book/index": ("The book", printed(f"{here}/chapters/a.html#x", "https://example.org/")),
-        "chapters/a": ("First", printed(f"{here}/_sources/a.txt")),
-        "chapters/b": ("Second", printed(f"{here}/book/index.html")),
+        "book/index": ("The book", printed(f"{origin}/chapters/a.html#x", "https://example.org/")),
+        "chapters/a": ("First", printed(f"{origin}/_sources/a.txt")),
+        "chapters/b": ("Second", printed(f"{origin}/book/index.html")),
     }
     parts = [(None, ["book/index"]), ("Part", ["chapters/a", "chapters/b"])]
     output = tmp_path / "book.pdf"

@@ -236,8 +236,8 @@ def test_an_evaluation_becomes_rows_with_the_mean_of_all_subjects():
     results = {"sciq": {"acc": 0.5, "acc_stderr": 0.1, "acc_norm": 0.6}}
     results |= {f"hendrycksTest-{k}": {"acc": k / 100, "acc_norm": 0.9} for k in range(57)}
     path = "evals/pythia-v1/pythia-1b-bf16/five-shot/1b-5shot_step143000.json"
-    paths, rows_of = public_tables.COLLECTED["pythia"]
-    rows = rows_of(path, json.dumps({"results": results}))
+    paths, parse = public_tables.COLLECTED["pythia"]
+    rows = parse(path, json.dumps({"results": results}))
     rows = [tuple(row[name] for name in public_tables.columns("pythia")) for row in rows]
     assert rows[:2] == [
         ("1b-bf16", "five", 143000, "sciq", "acc", 0.5),
@@ -269,15 +269,15 @@ def test_what_is_wrong_in_the_table_is_set_right(published_tables):
     raw, table = public_tables.scores(as_published=True), public_tables.scores()
     assert (len(raw), len(table)) == (148, 140)
     facts = public_tables.entry("benchmarks")
-    left_out = {*facts["sparse"], *facts["tuned"]}
-    assert left_out == set(raw["model"]) - set(table["model"])
+    dropped = {*facts["sparse"], *facts["tuned"]}
+    assert dropped == set(raw["model"]) - set(table["model"])
     by_name = table.set_index("model")
     assert by_name.loc["openlm-research/open_llama_7b_v2", "params"] == 7e9
     btlm = by_name.loc["cerebras/btlm-3b-8k-base"]
     assert btlm["operations"] == pytest.approx(6 * 3e9 * 0.627e12)
-    known = table.dropna(subset=["operations"])
-    assert known["operations"].to_numpy() == pytest.approx(
-        (6 * known["params"] * known["tokens"]).to_numpy(), rel=0.03
+    stated = table.dropna(subset=["operations"])
+    assert stated["operations"].to_numpy() == pytest.approx(
+        (6 * stated["params"] * stated["tokens"]).to_numpy(), rel=0.03
     )
     assert "meta-llama/Meta-Llama-3.1-405B-FP8" in set(table["model"])  # the only 8-bit weights
 
@@ -314,8 +314,8 @@ def test_gains_lie_near_those_of_the_pilot(published_tables):
     for name, gains in pilot.items():
         rows = returns.pairs(table, public_tables.benchmarks()[name])
         for (low, high), gain in zip(edges, gains, strict=True):
-            here = rows[(rows["start"] >= low) & (rows["start"] < high)]["gain"]
-            assert here.mean() == pytest.approx(gain, abs=1.5), (name, low)
+            chosen = rows[(rows["start"] >= low) & (rows["start"] < high)]["gain"]
+            assert chosen.mean() == pytest.approx(gain, abs=1.5), (name, low)
     last = returns.pairs(table, public_tables.benchmarks()["MMLU"]).query("end == 405e9")
     assert last["gain"].iloc[0] * last["doublings"].iloc[0] == pytest.approx(6.1, abs=0.1)
 
@@ -346,8 +346,8 @@ def test_every_claimed_plateau_has_its_rows():
         pytest.skip("no rows recorded yet")
     for name, fitted in public_tables.benchmarks().items():
         if fitted.claimed:
-            here = rows[(rows["benchmark"] == name) & (rows["what"] == "curve")]
-            assert {"smooth", "capped", "plateau", "bent"} <= set(here["curve"])
-            assert here["found_break"].dropna().between(5e8, 2e11).all()
+            curves = rows[(rows["benchmark"] == name) & (rows["what"] == "curve")]
+            assert {"smooth", "capped", "plateau", "bent"} <= set(curves["curve"])
+            assert curves["found_break"].dropna().between(5e8, 2e11).all()
     shares = rows[["smaller_wins", "capped_better", "found", "false"]].stack().dropna()
     assert shares.between(0, 1).all()

@@ -103,21 +103,21 @@ def test_reported_token_time_of_llama_8b_on_an_h100_is_above_the_floor():
 def test_kv_cache_compression_helps_only_as_far_as_the_cache_matters():
     # Memory of Llama 3.1 70B with a cache six times smaller: 1.02x, 1.46x and 3.24x.
     for batch, context, cut in ((1, 8192, 1.02), (32, 8192, 1.46), (16, 131_072, 3.24)):
-        kept = memory.kv_cache_bytes(LLAMA_70B, context, batch)
+        cache = memory.kv_cache_bytes(LLAMA_70B, context, batch)
         weights = memory.weights_bytes(LLAMA_70B)
-        assert (weights + kept) / (weights + kept / 6) == pytest.approx(cut, abs=0.005)
+        assert (weights + cache) / (weights + cache / 6) == pytest.approx(cut, abs=0.005)
 
 
 def test_one_token_reads_the_active_parameters_and_a_large_batch_all():
     untied = MIXTRAL.vocab_size * MIXTRAL.hidden_size
-    one = roofline.touched_parameters(MIXTRAL, 1)
-    assert one == pytest.approx(12_879_925_248 - untied + MIXTRAL.hidden_size)
+    single = roofline.touched_parameters(MIXTRAL, 1)
+    assert single == pytest.approx(12_879_925_248 - untied + MIXTRAL.hidden_size)
     many = roofline.touched_parameters(MIXTRAL, 100_000)
     assert many == pytest.approx(46_702_792_704)
     # Two tokens reach 8 (1 - (6/8)^2) = 3.5 of 8 experts.
     routed = (46_702_792_704 - 12_879_925_248) / (1 - 2 / 8)
-    two = roofline.touched_parameters(MIXTRAL, 2)
-    assert two - one == pytest.approx(routed * 1.5 / 8 + MIXTRAL.hidden_size)
+    double = roofline.touched_parameters(MIXTRAL, 2)
+    assert double - single == pytest.approx(routed * 1.5 / 8 + MIXTRAL.hidden_size)
 
 
 def test_routed_parameters_follow_from_total_and_active():
@@ -176,8 +176,8 @@ def test_an_indexed_layer_reads_its_index_and_the_chosen_tokens():
 
 
 def test_shared_keys_are_read_and_not_held():
-    own, borrowed = (Layer(Grouped(4, 2, 16, 16, shares_kv=shared)) for shared in (False, True))
-    model = Model("shared", 1, 1, (own, borrowed), 1, 1)
+    stored, borrowed = (Layer(Grouped(4, 2, 16, 16, shares_kv=shared)) for shared in (False, True))
+    model = Model("shared", 1, 1, (stored, borrowed), 1, 1)
     assert roofline.kv_read_bytes(model, 100) == 2 * memory.kv_cache_bytes(model, 100)
 
 
@@ -246,20 +246,20 @@ MODELS = st.sampled_from(
 @given(MODELS, st.integers(1, 200_000), st.integers(1, 200_000), st.integers(1, 512))
 def test_a_step_takes_longer_with_context_and_batch_but_less_for_each_token(model, a, b, batch):
     short, long = sorted((a, b))
-    one = roofline.decode(model, H100, short, batch, devices=16)
-    assert one.seconds <= roofline.decode(model, H100, long, batch, devices=16).seconds
+    step = roofline.decode(model, H100, short, batch, devices=16)
+    assert step.seconds <= roofline.decode(model, H100, long, batch, devices=16).seconds
     more = roofline.decode(model, H100, short, batch + 1, devices=16)
-    assert one.seconds <= more.seconds
-    assert more.seconds / (batch + 1) <= one.seconds / batch * (1 + 1e-9)
+    assert step.seconds <= more.seconds
+    assert more.seconds / (batch + 1) <= step.seconds / batch * (1 + 1e-9)
 
 
 @settings(max_examples=50, deadline=None)
 @given(MODELS, st.integers(1, 50_000), st.integers(1, 64))
 def test_devices_divide_time_and_change_no_work(model, context, devices):
-    one = roofline.decode(model, H100, context)
+    single = roofline.decode(model, H100, context)
     many = roofline.decode(model, H100, context, devices=devices)
-    assert many.seconds * devices == pytest.approx(one.seconds)
-    assert (many.bytes, many.operations) == (one.bytes, one.operations)
+    assert many.seconds * devices == pytest.approx(single.seconds)
+    assert (many.bytes, many.operations) == (single.bytes, single.operations)
 
 
 BARE = from_config(transformers.LlamaConfig())

@@ -52,14 +52,14 @@ def write_chapters(book):
 
 
 def run(*names, **options):
-    told = []
-    results = runner.run(runner.resolve(names), report=lambda *said: told.append(said), **options)
-    return {one.chapter: one for one in results}, told
+    events = []
+    results = runner.run(runner.resolve(names), report=lambda *r: events.append(r), **options)
+    return {result.chapter: result for result in results}, events
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """The book after one run in place, with what was there before it and what was told."""
+    """The book after one run in place, with the files before it and its events."""
     with pytest.MonkeyPatch.context() as patch:
         book = Book(tmp_path_factory.mktemp("runner") / "a book")
         patch.setenv("SIZEWISE_HOME", str(book.root))
@@ -67,8 +67,8 @@ def ran(tmp_path_factory):
         forget()
         files = write_chapters(book)
         before = {name: file.read_bytes() for name, file in files.items()}
-        results, told = run(jobs=3)
-        yield SimpleNamespace(book=book, files=files, before=before, results=results, told=told)
+        results, events = run(jobs=3)
+        yield SimpleNamespace(book=book, files=files, before=before, results=results, events=events)
     forget()
 
 
@@ -107,9 +107,9 @@ def test_a_chapter_made_from_the_others_runs_after_them(ran):
 def test_nothing_that_differs_from_run_to_run_is_stored(ran):
     for name in ("first", "second", "summary"):
         notebook = json.loads(ran.files[name].read_text())
-        kept = notebooks.KEPT_METADATA
+        metadata = notebooks.KEPT_METADATA
         more = {"sizewise": {"reads-chapters": True}} if name == "summary" else {}
-        assert notebook["metadata"] == kept | more
+        assert notebook["metadata"] == metadata | more
         assert all(cell["metadata"].keys() <= {"tags"} for cell in notebook["cells"])
         text = ran.files[name].read_text()
         assert str(ran.book.root) not in text
@@ -123,17 +123,17 @@ def test_a_failed_chapter_keeps_its_notebook_and_stops_no_other(ran):
     failed = ran.results["failing"]
     assert failed.error == ("failing: cell 2, line 3: ZeroDivisionError: division by zero")
     assert failed.output == ran.book.root / "_build" / "failed" / "failing.ipynb"
-    kept = failed.output.read_text()
-    assert "ZeroDivisionError" in kept
+    text = failed.output.read_text()
+    assert "ZeroDivisionError" in text
     assert ran.results["summary"].error is None
 
 
-def test_progress_is_told_from_start_to_end(ran):
+def test_progress_is_reported_from_start_to_end(ran):
     for name, end in (("first", "done"), ("failing", "failed"), ("summary", "done")):
-        said = [(what, share) for who, what, share in ran.told if who == name]
-        assert ("running", 0.0) in said
-        assert (end, 1.0) in said
-        shares = [share for what, share in said if what == "running"]
+        steps = [(state, share) for chapter, state, share in ran.events if chapter == name]
+        assert ("running", 0.0) in steps
+        assert (end, 1.0) in steps
+        shares = [share for state, share in steps if state == "running"]
         assert shares == sorted(shares)
         assert len(shares) >= 2
 
@@ -161,26 +161,26 @@ def test_what_was_printed_in_pieces_is_stored_whole(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[cell])
     notebooks.write(notebook, tmp_path / "some.ipynb")
     stored = cells(tmp_path / "some.ipynb")[0]["outputs"]
-    assert ["".join(one.get("text", "shown")) for one in stored] == ["a\n", "b", "c", "shown", "de"]
+    assert ["".join(o.get("text", "shown")) for o in stored] == ["a\n", "b", "c", "shown", "de"]
 
 
 # ------------------------------------------------------------------ again
 
 
 def test_what_is_unchanged_is_left_alone_and_what_failed_is_tried_again(ran):
-    results, told = run(jobs=2)
-    skipped = {name for name, one in results.items() if one.skipped}
+    results, events = run(jobs=2)
+    skipped = {name for name, result in results.items() if result.skipped}
     assert skipped == {"first", "second", "summary"}
     assert results["failing"].error == ran.results["failing"].error
-    assert ("first", "unchanged", 1.0) in told
-    assert not any(who != "failing" and what == "running" for who, what, _ in told)
+    assert ("first", "unchanged", 1.0) in events
+    assert not any(chapter != "failing" and state == "running" for chapter, state, _ in events)
 
 
 def test_running_again_gives_the_same_bytes(ran):
     stored = {name: file.read_bytes() for name, file in ran.files.items()}
     times = {name: file.stat().st_mtime_ns for name, file in ran.files.items()}
     results, _ = run("second", "first", force=True)
-    assert not any(one.error or one.skipped for one in results.values())
+    assert not any(result.error or result.skipped for result in results.values())
     assert {name: file.read_bytes() for name, file in ran.files.items()} == stored
     assert {name: file.stat().st_mtime_ns for name, file in ran.files.items()} == times
 
@@ -235,8 +235,8 @@ def test_a_broken_state_means_that_nothing_is_known(ran, content):
 
 def test_given_values_are_used_and_never_written_into_the_chapters(ran, tmp_path):
     stored = {name: file.read_bytes() for name, file in ran.files.items()}
-    given = {"who": 'it\'s "you"', "number": 7, "share": 3, "fast": True, "many": ["x"]}
-    results, _ = run("first", output=tmp_path / "new" / "folder", values=given)
+    values = {"who": 'it\'s "you"', "number": 7, "share": 3, "fast": True, "many": ["x"]}
+    results, _ = run("first", output=tmp_path / "new" / "folder", values=values)
     output = tmp_path / "new" / "folder" / "first.ipynb"
     assert results["first"].error is None
     assert results["first"].output == output
@@ -264,7 +264,7 @@ def test_defaults_are_read_from_the_chapter(ran):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("values", "words"),
     [
         ({"whom": "x"}, r"^first: unknown parameter 'whom'; did you mean 'who'\?$"),
         ({"number": "two"}, r"^first: number is int \(2\), not 'two'$"),
@@ -276,14 +276,14 @@ def test_defaults_are_read_from_the_chapter(ran):
         ({"many": 1}, r"^first: many is list \(\[1, 2\]\), not 1$"),
     ],
 )
-def test_a_parameter_of_another_name_or_type_is_refused(ran, given, words):
+def test_a_parameter_of_another_name_or_type_is_refused(ran, values, words):
     with pytest.raises(ValueError, match=words):
-        bounds.check(runner.resolve(["first"]), given)
+        bounds.check(runner.resolve(["first"]), values)
 
 
-@pytest.mark.parametrize("given", [{"share": 1}, {"share": 1e-3}, {"many": []}, {"number": -1}])
-def test_a_parameter_of_the_same_kind_is_taken(ran, given):
-    bounds.check(runner.resolve(["first"]), given)
+@pytest.mark.parametrize("values", [{"share": 1}, {"share": 1e-3}, {"many": []}, {"number": -1}])
+def test_a_parameter_of_the_same_kind_is_taken(ran, values):
+    bounds.check(runner.resolve(["first"]), values)
 
 
 def test_a_chapter_without_parameters_takes_none(ran):

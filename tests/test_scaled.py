@@ -12,10 +12,10 @@ def test_more_experts_changes_nothing_but_their_number():
     spec = upscaling.more_experts(TEN, "deepseek-v3")
     grown, base = parameters.count(spec), parameters.count("deepseek-v3")
     # One expert of DeepSeek-V3: three matrices of 7168 x 2048 and a router row, in 58 layers.
-    one = 58 * (3 * 7168 * 2048 + 7168)
+    expert = 58 * (3 * 7168 * 2048 + 7168)
     groups = 8
-    assert abs(grown.total - TEN) <= groups * one / 2
-    assert grown.total - base.total == (grown.experts - base.experts) * one
+    assert abs(grown.total - TEN) <= groups * expert / 2
+    assert grown.total - base.total == (grown.experts - base.experts) * expert
     assert grown.experts_per_token == base.experts_per_token
     changed = {k for k in spec.fields if spec.fields[k] != _stated("deepseek-v3").get(k)}
     assert changed == {"n_routed_experts"}

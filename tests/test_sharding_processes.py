@@ -85,8 +85,8 @@ def ranks(tmp_path_factory):
     return [json.loads((folder / f"held.{rank}").read_text()) for rank in (0, 1)]
 
 
-def triple(held):
-    return held["weights"], held["gradients"], held["optimizer"]
+def triple(sizes):
+    return sizes["weights"], sizes["gradients"], sizes["optimizer"]
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_step_counters_are_all_that_the_formula_leaves_out(ranks):
 
 def test_fsdp_splits_odd_tensors_by_whole_rows_and_pads_the_short_rank(ranks):
     expected = state_bytes(10 * 7, "adam-fp32", stage=3, data=2)
-    held = [rank["fsdp odd"]["weights"] for rank in ranks]
-    assert held == [4 * 10 * 4, 3 * 10 * 4]  # 4 and 3 of 7 rows
-    assert sum(held) == 2 * expected.weights
-    assert max(held) - expected.weights < 10 * 4  # less than one row off
+    weights = [rank["fsdp odd"]["weights"] for rank in ranks]
+    assert weights == [4 * 10 * 4, 3 * 10 * 4]  # 4 and 3 of 7 rows
+    assert sum(weights) == 2 * expected.weights
+    assert max(weights) - expected.weights < 10 * 4  # less than one row off
     assert [rank["fsdp odd"]["storage"] for rank in ranks] == [4 * 10 * 4, 4 * 10 * 4]
 
 

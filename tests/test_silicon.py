@@ -338,11 +338,11 @@ class TestForecast:
             for row in records.read("silicon")
             if (row["kernel"], row["gpu"], row["format"]) == ("gemm", "H100", "fp8")
         ]
-        own = next(row for row in rows if row["framework"] == "trtllm")
+        apart = next(row for row in rows if row["framework"] == "trtllm")
         used = forecast.numbers("H100", "trtllm").fit("gemm", "fp8")
-        assert own["numbers"]["launch"] > 1e-5
+        assert apart["numbers"]["launch"] > 1e-5
         assert used["launch"] == min(row["numbers"]["launch"] for row in rows)
-        assert used["peak"] == own["numbers"]["peak"]
+        assert used["peak"] == apart["numbers"]["peak"]
 
 
 class TestScores:

@@ -103,11 +103,11 @@ def test_every_page_of_the_contents_is_built_and_no_other(site):
 @pytest.mark.parametrize("page", CONTENTS)
 def test_a_page_says_what_it_is_where_it_is_linked(site, page):
     head = (site / f"{page}.html").read_text(encoding="utf-8").partition("</head>")[0]
-    said = dict(re.findall(r'<meta (?:name|property)="([^"]+)" content="([^"]*)"', head))
-    assert said["og:url"] == f"{CONFIG['html']['baseurl']}{page}.html"
-    assert said["og:title"]
-    assert len(said["og:description"]) > 40
-    card = said["og:image"].removeprefix(CONFIG["html"]["baseurl"])
+    meta = dict(re.findall(r'<meta (?:name|property)="([^"]+)" content="([^"]*)"', head))
+    assert meta["og:url"] == f"{CONFIG['html']['baseurl']}{page}.html"
+    assert meta["og:title"]
+    assert len(meta["og:description"]) > 40
+    card = meta["og:image"].removeprefix(CONFIG["html"]["baseurl"])
     assert (site / card).is_file()
 
 
@@ -129,8 +129,8 @@ def resolves(address: str, page: str) -> bool:
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:
         return True
-    here = HTML / f"{page}.html"
-    target = (here.parent / unquote(parts.path)).resolve() if parts.path else here
+    file = HTML / f"{page}.html"
+    target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
     if not target.is_file():
         return False
     if target.suffix != ".html" or not parts.fragment:
@@ -151,10 +151,10 @@ def test_a_page_loads_nothing_from_elsewhere(site, page):
 
 def test_no_style_loads_anything_from_elsewhere(site):
     pattern = re.compile(r"(?:url\(|@import)\s*[\"']?\s*(?:https?:)?//[^)\s]+")
-    found = {
+    loads = {
         path.name: pattern.findall(path.read_text(encoding="utf-8")) for path in site.rglob("*.css")
     }
-    assert {name: addresses for name, addresses in found.items() if addresses} == {}
+    assert {name: addresses for name, addresses in loads.items() if addresses} == {}
 
 
 @each_page
@@ -243,7 +243,7 @@ def test_a_page_opens_without_trouble_and_is_accessible(tab, page, theme, width)
     if (theme, width) != ("dark", 390):  # its colours and its layout are those of two others
         opened.evaluate((BUILD / "vendor" / "axe.min.js").read_text(encoding="utf-8"))
         findings = opened.evaluate(AUDIT)
-        bad = [found for found in findings if found["impact"] in GRAVE or found["rule"] in MENDED]
+        bad = [item for item in findings if item["impact"] in GRAVE or item["rule"] in MENDED]
         assert bad == []
     opened.wait_for_load_state("networkidle")  # what a page asks for late counts as well
     assert troubles == []
@@ -258,9 +258,9 @@ def words(page: str) -> Counter:
 @pytest.mark.parametrize("page", CONTENTS)
 def test_search_finds_a_page_by_a_word_of_its_own(site, tab, page):
     elsewhere = set().union(*(words(other) for other in CONTENTS if other != page))
-    own = {word: count for word, count in words(page).items() if word not in elsewhere}
-    assert own, "the page has no word that no other page has"
-    word = max(own, key=lambda word: (own[word], len(word), word))
+    unique = {word: count for word, count in words(page).items() if word not in elsewhere}
+    assert unique, "the page has no word that no other page has"
+    word = max(unique, key=lambda word: (unique[word], len(word), word))
     opened, troubles = tab(f"search.html?q={word}")
     opened.wait_for_selector(f'#search-results a[href*="{page}.html"]', timeout=10_000)
     assert troubles == []

@@ -21,9 +21,9 @@ pytest.importorskip("brotli", reason="needs brotli, as the build does")
 def module(name: str, folder: str):
     """A module that is no part of the library, from its file."""
     spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
-    found = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    loaded = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 fonts = module("sizewise_fonts", "book/_ext")
@@ -78,14 +78,14 @@ def test_a_page_that_only_leads_elsewhere_is_left_alone(site):
 
 def test_scripts_of_all_pages_become_one_deferred_file_in_their_order(site):
     pages = speed.join_scripts(site, speed.whole_pages(site))
-    (one,) = (site / "_static").glob("site.*.js")
-    text = one.read_text()
+    (script,) = (site / "_static").glob("site.*.js")
+    text = script.read_text()
     assert text.index("first = 1") < text.index("second = first + 1")
     assert text.startswith(";")  # so that "use strict" is not a directive for all
     assert "sourceMappingURL" not in text
     page = pages[site / "chapters" / "one.html"]
     loaded = re.findall(r'<script( defer)? src="([^"]*)"', page)
-    assert loaded == [(" defer", f"../_static/{one.name}"), (" defer", "../_static/extra.js")]
+    assert loaded == [(" defer", f"../_static/{script.name}"), (" defer", "../_static/extra.js")]
     assert "<script>const OPTIONS = {};</script>" in page  # inline scripts build upon it
     assert page.index("const OPTIONS") < page.index("var between")
 
@@ -99,8 +99,8 @@ def test_the_search_index_is_loaded_by_the_page_of_results_alone(site):
 def test_no_page_is_given_the_script_that_draws_all_icons(site):
     pages = speed.join_scripts(site, speed.whole_pages(site))
     assert not any("fontawesome" in text for text in pages.values())
-    (one,) = (site / "_static").glob("site.*.js")
-    assert "icons()" not in one.read_text()
+    (script,) = (site / "_static").glob("site.*.js")
+    assert "icons()" not in script.read_text()
 
 
 def test_a_script_is_joined_only_if_a_page_has_a_use_for_it():
@@ -134,10 +134,10 @@ def test_rules_that_no_page_and_no_script_names_are_dropped(tmp_path):
         ".used{a:b}.unused{a:b}.added:hover{a:b}p.unused{a:b}"
         'html[data-theme="dark"] .used{c:d}@media print{.used{e:f}.unused{e:f}}'
     )
-    kept = speed.drop_unused_rules(style, [page, script], PURGE)
-    assert "unused" not in kept
+    css = speed.drop_unused_rules(style, [page, script], PURGE)
+    assert "unused" not in css
     for rule in (".used{a:b}", ".added:hover{a:b}", 'html[data-theme="dark"] .used{c:d}', "{e:f}"):
-        assert rule in kept
+        assert rule in css
 
 
 def test_a_build_without_purgecss_says_how_to_get_it(tmp_path):
@@ -218,12 +218,12 @@ def result(performance: float, failed: float = 1.0) -> dict:
 def test_a_score_below_the_aim_is_marked_with_the_audit_that_failed():
     assert lighthouse.short("phone", lighthouse.scores(result(0.96))) == []
     assert lighthouse.short("desktop", lighthouse.scores(result(0.96))) == ["performance"]
-    told = lighthouse.line("a", "phone", result(0.95, failed=0.5))
-    assert "accessibility 50 (short)" in told
-    assert "failed: color-contrast" in told
-    assert "performance 95," in told
-    assert "first paint 1.5 s" in told
-    assert "200 kB" in told
+    line = lighthouse.line("a", "phone", result(0.95, failed=0.5))
+    assert "accessibility 50 (short)" in line
+    assert "failed: color-contrast" in line
+    assert "performance 95," in line
+    assert "first paint 1.5 s" in line
+    assert "200 kB" in line
 
 
 def test_all_pages_that_people_read_are_measured_unless_some_are_named(tmp_path):

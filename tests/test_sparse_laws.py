@@ -60,12 +60,12 @@ def test_experts_stop_helping_at_the_cutoff(name):
 
 @pytest.mark.parametrize("name", CLARK)
 def test_the_recalled_coefficients_leave_the_recalled_cutoff_open(name):
-    given, off = (
+    point, off = (
         scaling_laws.entries()[name]["coefficients"],
         scaling_laws.entries()[name]["rounding"],
     )
     ends = [
-        10 ** (-(given["b"] + x * off["b"]) / (given["c"] + y * off["c"]))
+        10 ** (-(point["b"] + x * off["b"]) / (point["c"] + y * off["c"]))
         for x in (-1, 1)
         for y in (-1, 1)
     ]

@@ -24,8 +24,8 @@ H100 = SimpleNamespace(
 @pytest.mark.parametrize(("stage", "gigabytes"), [(0, 120), (1, 31.4), (2, 16.6), (3, 1.9)])
 def test_zero_papers_figure_1(stage, gigabytes):
     # Rajbhandari et al. 2020, figure 1: 7.5B parameters, 64 devices, mixed-precision Adam.
-    held = state_bytes(7_500_000_000, stage=stage, data=64).total
-    assert held / 1e9 == pytest.approx(gigabytes, abs=0.06)
+    size = state_bytes(7_500_000_000, stage=stage, data=64).total
+    assert size / 1e9 == pytest.approx(gigabytes, abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_bytes_a_parameter(name, bytes_each):
 
 
 def test_ten_trillion_parameters_need_2000_h100s_for_optimizer_state():
-    held = state_bytes(10**13).total
-    assert held == 160 * 10**12
-    assert held / H100.memory_bytes == 2000
+    size = state_bytes(10**13).total
+    assert size == 160 * 10**12
+    assert size / H100.memory_bytes == 2000
     assert state_bytes(5 * 10**12).total / H100.memory_bytes == 1000
 
 
@@ -49,9 +49,9 @@ def test_fp32_adam_is_what_torch_keeps():
     layer(torch.ones(1, 32)).sum().backward()
     optimizer.step()
     moments = sum(v.nbytes for s in optimizer.state.values() for k, v in s.items() if k != "step")
-    held = state_bytes(32 * 16, "adam-fp32")
+    state = state_bytes(32 * 16, "adam-fp32")
     real = (layer.weight.nbytes, layer.weight.grad.nbytes, moments)
-    assert (held.weights, held.gradients, held.optimizer) == real
+    assert (state.weights, state.gradients, state.optimizer) == real
 
 
 def test_8_bit_adams_moments_are_what_bitsandbytes_keeps():
@@ -101,7 +101,7 @@ def test_utilization_implied_by_deepseek_v3():
 def test_ranges_widen_and_keep_their_order():
     run = training.training_run((1e24, 2e24), H100, 1000, price=(2, 3))
     ends = (run.seconds, run.device_hours, run.device_joules, run.building_joules, run.dollars)
-    assert all(one.low < one.high for one in ends)
+    assert all(end.low < end.high for end in ends)
     assert run.seconds.low == pytest.approx(1e24 / (0.5 * 989.4e15))
     assert run.seconds.high == pytest.approx(2e24 / (0.3 * 989.4e15))
     assert run.building_joules.high == pytest.approx(run.device_joules.high * 1.3)
@@ -114,9 +114,9 @@ def test_ranges_widen_and_keep_their_order():
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 10**13), st.integers(1, 4096), st.sampled_from(sorted(OPTIMIZERS)))
 def test_each_stage_holds_no_more_than_the_one_before(parameters, data, optimizer):
-    held = [state_bytes(parameters, optimizer, stage=s, data=data).total for s in range(4)]
-    assert held == sorted(held, reverse=True)
-    assert held[3] * data >= held[0] > 0  # nothing is lost
+    sizes = [state_bytes(parameters, optimizer, stage=s, data=data).total for s in range(4)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[3] * data >= sizes[0] > 0  # nothing is lost
 
 
 positive = st.floats(1e-6, 1e12)
@@ -190,12 +190,12 @@ def small_run():
         network = LlamaForCausalLM(built).to(torch.bfloat16).train()
         if checkpointing:
             network.gradient_checkpointing_enable()
-        own = {tensor.untyped_storage().data_ptr() for tensor in network.parameters()}
+        weights = {tensor.untyped_storage().data_ptr() for tensor in network.parameters()}
         saved = {}
 
         def pack(tensor):
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
+            if storage.data_ptr() not in weights:
                 saved[storage.data_ptr()] = storage.nbytes()
             return tensor
 
@@ -245,13 +245,13 @@ def test_adapters_are_two_matrices_beside_each_linear_layer(small_run):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [(("--train", "half"), "unknown method"), (("--train", "lora", "--rank", 0), "rank must be")],
 )
-def test_bad_words_of_training_are_one_line(sizewise, words, said):
+def test_bad_words_of_training_are_one_line(sizewise, words, message):
     code, _, err = sizewise("memory", "smollm2-135m", *words)
     assert code == 2
-    assert said in err
+    assert message in err
 
 
 def test_an_8b_model_in_qlora_fits_a_24_gb_card(sizewise):

@@ -32,12 +32,12 @@ def errors(code, u):
 
 
 @pytest.mark.parametrize("rotation", rotations.KINDS)
-@pytest.mark.parametrize(("bits", "wanted"), [(1, 0.3609), (2, 0.1160), (3, 0.0340), (4, 0.0093)])
-def test_distortion_at_128_is_that_of_the_table(rotation, bits, wanted):
+@pytest.mark.parametrize(("bits", "expected"), [(1, 0.3609), (2, 0.1160), (3, 0.0340), (4, 0.0093)])
+def test_distortion_at_128_is_that_of_the_table(rotation, bits, expected):
     result = errors(
         TurboQuant(128, bits, rotation=rotation, seed=5), directions(20_000, 128)
     ).mean()
-    assert result == pytest.approx(wanted, rel=0.01)
+    assert result == pytest.approx(expected, rel=0.01)
     assert result == pytest.approx(lloyd_max.lloyd_max(bits, 128).distortion, rel=0.01)
 
 
@@ -47,8 +47,8 @@ def test_distortion_does_not_depend_on_the_data_under_a_haar_rotation():
     x = torch.zeros(3, d)
     x[0, 7], x[1], x[2, : d // 4] = 1, d**-0.5, 2 / d**0.5
     result = torch.stack([errors(TurboQuant(d, 2, seed=s), x) for s in range(300)])  # (300, 3)
-    wanted = lloyd_max.lloyd_max(2, d).distortion
-    difference = (result.mean(0) - wanted) / (result.std(0) / 300**0.5)
+    expected = lloyd_max.lloyd_max(2, d).distortion
+    difference = (result.mean(0) - expected) / (result.std(0) / 300**0.5)
     assert difference.abs().max() < 4
 
 
@@ -84,9 +84,9 @@ def test_errors_are_those_expected(variant, bits):
     result = torch.tensor(
         [float(errors(TurboQuant(64, bits, variant=variant, seed=s), u).mean()) for s in range(12)]
     )
-    wanted = theory.expected(variant, bits, 64)
-    assert abs(float(result.mean()) - wanted) < 4 * float(result.std()) / 12**0.5
-    assert float(result.mean()) == pytest.approx(wanted, rel=0.02)
+    expected = theory.expected(variant, bits, 64)
+    assert abs(float(result.mean()) - expected) < 4 * float(result.std()) / 12**0.5
+    assert float(result.mean()) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_error_of_a_random_inner_product_is_the_distortion_over_d():
@@ -146,8 +146,8 @@ def test_scales_are_folded_into_the_norm_and_the_codes_are_the_same(variant):
     if variant == "eden-unbiased":
         torch.testing.assert_close((decoded * x).sum(-1), (x * x).sum(-1), rtol=1e-3, atol=0)
     if variant == "eden-biased":  # least error: what is left is orthogonal to what is decoded
-        left = ((decoded - x) * decoded).sum(-1) / (x * x).sum(-1)
-        assert left.abs().max() < 1e-3
+        residue = ((decoded - x) * decoded).sum(-1) / (x * x).sum(-1)
+        assert residue.abs().max() < 1e-3
 
 
 # --- what is stored
@@ -254,11 +254,11 @@ def test_zero_vectors_are_kept_exactly(variant):
 def test_norms_at_the_ends_of_float16(variant):
     code = TurboQuant(64, 3, variant=variant, seed=6)
     u = directions(20, 64)
-    wanted = theory.expected(variant, 3, 64)
+    expected = theory.expected(variant, 3, 64)
     large = code.decode(code.encode(u * 5e4)) / 5e4
-    assert float(((large - u) ** 2).sum(-1).mean()) == pytest.approx(wanted, rel=0.3)
+    assert float(((large - u) ** 2).sum(-1).mean()) == pytest.approx(expected, rel=0.3)
     small = code.decode(code.encode(u * 1e-3)) / 1e-3
-    assert float(((small - u) ** 2).sum(-1).mean()) == pytest.approx(wanted, rel=0.3)
+    assert float(((small - u) ** 2).sum(-1).mean()) == pytest.approx(expected, rel=0.3)
     for removed in (1e-9, 1e-30, 1e-42):
         assert torch.equal(code.decode(code.encode(u * removed)), torch.zeros_like(u))
 
@@ -394,8 +394,8 @@ def test_product_quantization_takes_as_many_bytes_less_the_norm(script):
         decoded, each = script["_coded"](base, directions(600, 64, seed=2), row)
         assert each == 64 * 4 // 8
         result[method] = float(((decoded - base) ** 2).sum(-1).mean())
-    own, others = result["product quantization, own"], result["product quantization"]
-    assert 0 < own < others < 0.05  # 600 vectors teach 256 centroids little about other ones
+    fitted, plain = result["product quantization, own"], result["product quantization"]
+    assert 0 < fitted < plain < 0.05  # 600 vectors teach 256 centroids little about other ones
 
 
 def test_an_unknown_kind_of_row_is_one_line():

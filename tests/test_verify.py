@@ -1,12 +1,12 @@
 """What `sizewise verify` catches: each way in which rows, facts and chapters go wrong."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 from sizewise import paths
 from sizewise.data import records, verify
+from test_records import git
 
 DESCRIPTION = """# some.jsonl
 
@@ -18,14 +18,6 @@ DESCRIPTION = """# some.jsonl
 | `loss` | nats/token | after the last step |
 | `from` | - | provenance |
 """
-
-
-def git(folder, *words):
-    who = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(
-        ["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -49,7 +41,7 @@ def recorded(book, monkeypatch):
     return root, records.path("some")
 
 
-def rows_of(file):
+def read_rows(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
@@ -117,7 +109,7 @@ CHANGES = {
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_changed_row_is_named_with_its_line(recorded, change, sealed):
     _, file = recorded
-    rows = rows_of(file)
+    rows = read_rows(file)
     alter, fault = CHANGES[change]
     alter(rows[3])
     if sealed and "seal" in rows[3] and "config" in rows[3]["seal"] and change != "no provenance":
@@ -133,7 +125,7 @@ def test_a_changed_row_is_named_with_its_line(recorded, change, sealed):
 
 def test_a_row_twice_and_a_row_less_are_found(recorded):
     _, file = recorded
-    rows = rows_of(file)
+    rows = read_rows(file)
     write(file, [*rows, rows[2]])
     assert "data/some.jsonl:7: the run of line 3 again" in verify.faults()
     write(file, rows[:2] + rows[3:])
@@ -214,7 +206,7 @@ def test_whatever_stands_in_a_row_is_a_line_and_no_traceback(recorded, sealed, m
     root, file = recorded
     commits = verify._commits(root)
     monkeypatch.setattr(verify, "_commits", lambda home: commits)  # hundreds of calls of git
-    rows = rows_of(file)
+    rows = read_rows(file)
     missed = []
     versions = rows[3]["from"]["versions"]
     rows[3]["from"]["versions"] = {"python": versions["python"]}
@@ -274,7 +266,7 @@ def test_a_manifest_that_was_edited_is_a_fault(recorded, change):
 
 def test_without_the_history_commits_are_not_checked_and_that_is_said(recorded, monkeypatch):
     root, file = recorded
-    rows = rows_of(file)
+    rows = read_rows(file)
     rows[0]["from"]["commit"] = "0" * 40
     seal_anew(rows[0])
     write(file, rows)
@@ -289,7 +281,7 @@ def test_without_the_history_commits_are_not_checked_and_that_is_said(recorded, 
 def test_the_command_prints_a_line_a_fault_and_ends_with_1(recorded, sizewise):
     _, file = recorded
     assert sizewise("verify") == (0, "rows: 6; files of facts and claims: 2; chapters: 1\n", "")
-    write(file, rows_of(file)[:5])
+    write(file, read_rows(file)[:5])
     code, out, err = sizewise("verify")
     assert (code, out) == (1, "data/some.jsonl: 5 rows, but the manifest says 6\n")
     assert err == "sizewise: 1 fault\n"

@@ -113,7 +113,7 @@ class Bigram(nn.Module):
         return SimpleNamespace(logits=self.table[input_ids])
 
 
-def sample_of(windows):
+def make_sample(windows):
     windows = np.array(windows)
     return weight_quality.Sample(
         windows, np.full((len(windows), windows.shape[1] - 1), 2), np.arange(len(windows))
@@ -122,7 +122,7 @@ def sample_of(windows):
 
 def test_the_measured_columns_are_the_ones_worked_by_hand():
     even, tilted = np.zeros((2, 2)), np.log([[0.8, 0.2], [0.8, 0.2]])
-    sample = sample_of([[0, 0, 0, 1], [1, 0, 0, 0]])
+    sample = make_sample([[0, 0, 0, 1], [1, 0, 0, 0]])
     original = weight_quality.scored(Bigram(even), sample)
     table = weight_quality.scored(Bigram(tilted), sample, Bigram(even))
     result = weight_quality.compare(table, original)
@@ -136,7 +136,7 @@ def test_the_measured_columns_are_the_ones_worked_by_hand():
 
 
 def test_a_model_compared_with_itself_has_changed_nothing():
-    sample = sample_of([[0, 1, 1], [1, 0, 1], [0, 0, 1]])
+    sample = make_sample([[0, 1, 1], [1, 0, 1], [0, 0, 1]])
     table = weight_quality.scored(Bigram([[0.0, 1.0], [2.0, 0.0]]), sample)
     result = weight_quality.compare(table, table)
     assert (result["kl"], result["agreement"], result["loss_change"]) == (0, 1, 0)
@@ -189,8 +189,8 @@ def test_a_format_changes_the_copy_and_leaves_the_subject(tiny):
     assert coarse["agreement"] < 1
     parameters = sum(p.numel() for p in tiny.model.parameters())
     assert exact["stored_bytes"] == 4 * parameters == 4 * coarse["parameters"]
-    rest = 2 * (parameters - coarse["elements"])
-    assert coarse["stored_bytes"] - rest == coarse["elements"] * coarse["bits"] / 8
+    uncoded = 2 * (parameters - coarse["elements"])
+    assert coarse["stored_bytes"] - uncoded == coarse["elements"] * coarse["bits"] / 8
 
 
 def test_rounded_values_are_those_of_the_converted_model(tiny):
@@ -352,15 +352,15 @@ def test_no_two_rows_are_the_same_and_every_format_is_there(script):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--what", "qualty"], "did you mean 'quality'"),
         (["--formats", "nf5"], "did you mean 'nf4'"),
         (["--models", "minilm-l5"], "did you mean 'minilm-l6'"),
     ],
 )
-def test_a_word_that_is_none_is_refused_before_anything_is_loaded(script, words, says):
-    with pytest.raises(ValueError, match=says):
+def test_a_word_that_is_none_is_refused_before_anything_is_loaded(script, words, message):
+    with pytest.raises(ValueError, match=message):
         script.arguments(words)
 
 
@@ -401,7 +401,7 @@ def test_the_cost_of_a_format_covers_its_recorded_starts_or_those_of_others():
     assert result.loc["int3", "lost_high"] == pytest.approx(0.2 + math.hypot(0.01, error), rel=1e-4)
 
 
-def ladder_of(power, noise=0.0, seed=0):
+def make_ladder(power, noise=0.0, seed=0):
     tokens = np.array([1e5, 1e6, 1e7, 1e8])
     wobble = np.random.default_rng(seed).normal(0, noise, 4)
     return costs(
@@ -413,10 +413,10 @@ def ladder_of(power, noise=0.0, seed=0):
 
 
 def test_a_power_of_training_tokens_is_found_again():
-    exact = weight_quantization.exponents(weight_quantization.ladder(ladder_of(0.5)))
+    exact = weight_quantization.exponents(weight_quantization.ladder(make_ladder(0.5)))
     assert exact.loc["nf4", "power"] == pytest.approx(0.5)
     assert exact.loc["nf4", "growth"] == pytest.approx(1000**0.5)
-    broken = ladder_of(0.5)
+    broken = make_ladder(0.5)
     broken.loc[0, "loss_change"] = -1e-5
     assert weight_quantization.exponents(broken)["power"].isna().all()
 
@@ -425,7 +425,7 @@ def test_a_power_of_training_tokens_is_found_again():
 def test_the_interval_of_a_power_is_unbiased_and_holds_it(power):
     """One training run a step; whatever tells runs apart is in the residuals."""
     result = [
-        weight_quantization.exponents(ladder_of(power, 0.2, seed)).loc[
+        weight_quantization.exponents(make_ladder(power, 0.2, seed)).loc[
             "nf4", ["power", "power_low", "power_high"]
         ]
         for seed in range(200)
@@ -491,7 +491,7 @@ def test_at_least_ten_formats_of_the_never_rounded_model_on_enough_text(recorded
 
 
 @pytest.fixture(scope="module")
-def costs_of_formats(recorded):
+def format_costs(recorded):
     """On the text like that of training, on news, and for the encoder."""
     texts = (
         weight_quantization.language(recorded["quality"], t) for t in weight_quantization.TEXTS
@@ -499,9 +499,9 @@ def costs_of_formats(recorded):
     return *texts, weight_quantization.encoders(recorded["encoder"], "minilm-l6")
 
 
-def test_both_texts_and_the_encoder_rank_formats_alike_but_not_those_of_four_bits(costs_of_formats):
+def test_both_texts_and_the_encoder_rank_formats_alike_but_not_those_of_four_bits(format_costs):
     """The page says "nearly alike", and "less so" of four bits."""
-    first, *others = costs_of_formats
+    first, *others = format_costs
     four = first[first["bits"].between(4, 5) | (first["format"] == "fp32")]
     assert len(four) == 11
     for other in others:
@@ -510,12 +510,12 @@ def test_both_texts_and_the_encoder_rank_formats_alike_but_not_those_of_four_bit
         assert weight_quantization.order_agreement(four, other) < over_all - 0.2
 
 
-def test_data_helps_three_bits_on_both_texts_and_four_bits_on_one(costs_of_formats):
+def test_data_helps_three_bits_on_both_texts_and_four_bits_on_one(format_costs):
     """The page says so of GPTQ."""
-    own, news, _ = (table["lost"] for table in costs_of_formats)
-    assert own["gptq3"] < own["int3"]
+    validation, news, _ = (table["lost"] for table in format_costs)
+    assert validation["gptq3"] < validation["int3"]
     assert news["gptq3"] < news["int3"]
-    assert own["gptq4"] < own["int4"]
+    assert validation["gptq4"] < validation["int4"]
     assert news["gptq4"] >= news["int4"]
 
 
@@ -537,9 +537,9 @@ def test_files_stand_beside_the_smallest_card_that_holds_them():
     assert table.loc["Q4_K_M", "8B"] == f"{4.58 * 2**30 / 1e9:.1f} GB: 12 GB card"
     assert table.loc["Q4_K_M", "70B"].endswith(": none of them")
     # 9.7 of 12 GB leave a fifth free, 23.4 of 24 GB hardly anything: `sizewise memory` says no
-    held = weight_quantization.files({"phi-3-medium": "14B", "qwen3-32b": "32B"}).set_index("file")
-    assert held.loc["Q3_K_M", "14B"] == "9.7 GB: 12 GB card"
-    assert held.loc["Q4_K_M", "32B"] == "23.4 GB: 24 GB card, barely"
+    cards = weight_quantization.files({"phi-3-medium": "14B", "qwen3-32b": "32B"}).set_index("file")
+    assert cards.loc["Q3_K_M", "14B"] == "9.7 GB: 12 GB card"
+    assert cards.loc["Q4_K_M", "32B"] == "23.4 GB: 24 GB card, barely"
     assert table.loc["Q4_K_M", "perplexity"] == pytest.approx(0.1755 / 6.2316, rel=1e-3)
 
 
