@@ -31,7 +31,7 @@ LEDGER = "chapters/ledger.html"
 pytestmark = pytest.mark.timeout(300)
 
 
-def text_of(site, name: str) -> str:
+def source(site, name: str) -> str:
     return (site / name).read_text(encoding="utf-8")
 
 
@@ -40,29 +40,29 @@ def text_of(site, name: str) -> str:
 
 def claims_on_the_page(site) -> dict[int, dict[str, str]]:
     """The attributes of each claim's row, by number."""
-    rows = re.findall(r'<tr id="ledger-(\d+)"([^>]*)>', text_of(site, LEDGER))
+    rows = re.findall(r'<tr id="ledger-(\d+)"([^>]*)>', source(site, LEDGER))
     return {int(n): dict(re.findall(r'data-(\w+)="([^"]*)"', more)) for n, more in rows}
 
 
 def test_every_claim_is_on_the_page_without_a_script(site):
-    wanted = yaml.safe_load((ROOT / "data" / "claims.yml").read_text(encoding="utf-8"))["claims"]
-    shown = claims_on_the_page(site)
-    assert shown.keys() == {claim["id"] for claim in wanted}
-    for claim in wanted:
-        assert shown[claim["id"]]["articles"].split() == claim["articles"]
-        assert shown[claim["id"]]["chapter"] == claim.get("chapter", "")
-    assert "hidden" not in re.search(r"<tr id=.ledger-1.[^>]*>", text_of(site, LEDGER))[0]
+    claims = yaml.safe_load((ROOT / "data" / "claims.yml").read_text(encoding="utf-8"))["claims"]
+    rows = claims_on_the_page(site)
+    assert rows.keys() == {claim["id"] for claim in claims}
+    for claim in claims:
+        assert rows[claim["id"]]["articles"].split() == claim["articles"]
+        assert rows[claim["id"]]["chapter"] == claim.get("chapter", "")
+    assert "hidden" not in re.search(r"<tr id=.ledger-1.[^>]*>", source(site, LEDGER))[0]
 
 
 def test_a_decided_claim_has_its_numbers_and_leads_to_its_cell(site):
-    rows = re.findall(r'<tr id="ledger-(\d+)"(.*?)</tr>', text_of(site, LEDGER), re.DOTALL)
+    rows = re.findall(r'<tr id="ledger-(\d+)"(.*?)</tr>', source(site, LEDGER), re.DOTALL)
     decided = [(number, row) for number, row in rows if "Decided in" in row]
     assert len(decided) > 40
     for number, row in decided:
-        target, place = re.search(r'Decided in <a href="([^"#]*)#(claim-\d+)"', row).groups()
-        assert place == f"claim-{number}"
+        target, anchor = re.search(r'Decided in <a href="([^"#]*)#(claim-\d+)"', row).groups()
+        assert anchor == f"claim-{number}"
         card = re.search(
-            rf'<div [^>]*id="{place}">.*?</div>', text_of(site, f"chapters/{target}"), re.S
+            rf'<div [^>]*id="{anchor}">.*?</div>', source(site, f"chapters/{target}"), re.S
         )
         weighed = re.search(r"Weighed: (.*?)\.</span>", row)
         assert weighed, f"claim {number} has no evidence"
@@ -74,7 +74,7 @@ def test_a_decided_claim_has_its_numbers_and_leads_to_its_cell(site):
 def shown_claims(opened) -> list[int]:
     rows = opened.locator("table.sw-ledger tbody tr:not([hidden])")
     return sorted(
-        int(one.removeprefix("ledger-")) for one in rows.evaluate_all("all => all.map(r => r.id)")
+        int(row.removeprefix("ledger-")) for row in rows.evaluate_all("all => all.map(r => r.id)")
     )
 
 
@@ -87,18 +87,18 @@ def test_the_ledger_filters_and_keeps_the_choice_in_the_address(site, tab):
 
     opened.locator("select[name=article]").select_option("S3")
     opened.locator("select[name=verdict]").select_option("contradicted")
-    wanted = [
+    matches = [
         n
         for n, row in claims.items()
         if "S3" in row["articles"].split() and row["verdict"] == "contradicted"
     ]
-    assert 0 < len(wanted) < len(claims)
-    assert shown_claims(opened) == wanted
-    assert status.text_content() == f"{len(wanted)} of {len(claims)} claims shown"
+    assert 0 < len(matches) < len(claims)
+    assert shown_claims(opened) == matches
+    assert status.text_content() == f"{len(matches)} of {len(claims)} claims shown"
     assert opened.url.endswith("?verdict=contradicted&article=S3")
 
-    opened.reload()  # as one to whom the address was sent
-    assert shown_claims(opened) == wanted
+    opened.reload()  # as for a reader who got the address
+    assert shown_claims(opened) == matches
     opened.locator(".sw-filter button").click()
     opened.wait_for_function("() => !location.search")
     assert len(shown_claims(opened)) == len(claims)
@@ -107,14 +107,14 @@ def test_the_ledger_filters_and_keeps_the_choice_in_the_address(site, tab):
 
 @in_a_browser
 @pytest.mark.parametrize("width", [1280, 390])
-def test_who_asks_for_some_claims_is_led_to_them(tab, width):
+def test_an_address_with_a_query_scrolls_to_the_claims(tab, width):
     opened, _ = tab(f"{LEDGER}?verdict=contradicted", width=width)
     opened.wait_for_load_state("networkidle")
     box = opened.locator(".sw-filter").bounding_box()
     assert 0 <= box["y"] < 300
     assert opened.locator("table.sw-ledger tbody tr:not([hidden])").first.is_visible()
     opened, _ = tab(LEDGER, width=width)
-    assert opened.evaluate("scrollY") == 0  # who asks for nothing begins at the top
+    assert opened.evaluate("scrollY") == 0  # without a query the page begins at the top
 
 
 @in_a_browser
@@ -132,16 +132,16 @@ def test_a_claim_and_its_reason_have_the_whole_width(tab, width):
 def test_the_filters_say_titles_and_not_names_of_files(tab):
     about = yaml.safe_load((ROOT / "data" / "claims.yml").read_text(encoding="utf-8"))["articles"]
     opened, _ = tab(LEDGER)
-    said = {
+    options = {
         name: opened.locator(f".sw-filter [name={name}] option").all_text_contents()[1:]
         for name in ("article", "chapter")
     }
-    assert len(said["article"]) == len(about)
-    for told, (key, article) in zip(said["article"], sorted(about.items()), strict=True):
-        assert re.fullmatch(rf"{key}: {re.escape(article['title'].strip('()'))} \(\d+\)", told)
+    assert len(options["article"]) == len(about)
+    for option, (key, article) in zip(options["article"], sorted(about.items()), strict=True):
+        assert re.fullmatch(rf"{key}: {re.escape(article['title'].strip('()'))} \(\d+\)", option)
     links = opened.locator(".bd-sidebar-primary a").all_inner_texts()
     titles = {re.sub(r"^\d+\. ", "", title.strip()) for title in links}
-    assert {re.sub(r" \(\d+\)$", "", told) for told in said["chapter"]} <= titles
+    assert {re.sub(r" \(\d+\)$", "", option) for option in options["chapter"]} <= titles
     labels = opened.locator(".sw-filter label").evaluate_all(
         "all => all.map(l => l.firstChild.data)"
     )
@@ -172,12 +172,12 @@ def test_the_ledger_filters_by_words_with_the_keyboard_alone(site, tab):
     opened.keyboard.press("Shift+Tab")
     assert opened.evaluate("document.activeElement.name") == "words"
     opened.keyboard.type("Llama memory")
-    found = shown_claims(opened)
-    assert 0 < len(found) < 30
-    for number in found:
-        said = opened.locator(f"#ledger-{number}").text_content().lower()
-        assert "llama" in said
-        assert "memory" in said
+    matches = shown_claims(opened)
+    assert 0 < len(matches) < 30
+    for number in matches:
+        text = opened.locator(f"#ledger-{number}").text_content().lower()
+        assert "llama" in text
+        assert "memory" in text
     for _ in ("verdict", "topic", "article", "chapter", "the button that shows all"):
         opened.keyboard.press("Tab")
     opened.keyboard.press("Enter")
@@ -201,7 +201,7 @@ def test_a_link_to_a_claim_shows_it_even_where_the_filters_would_not(site, tab):
 def test_the_narrowed_ledger_is_accessible(tab, theme, width):
     opened, troubles = tab(f"{LEDGER}?verdict=misleading", theme, width)
     opened.evaluate((BUILD / "vendor" / "axe.min.js").read_text(encoding="utf-8"))
-    assert [found for found in opened.evaluate(AUDIT) if found["impact"] in GRAVE] == []
+    assert [finding for finding in opened.evaluate(AUDIT) if finding["impact"] in GRAVE] == []
     assert opened.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert troubles == []
 
@@ -210,74 +210,74 @@ def test_the_narrowed_ledger_is_accessible(tab, theme, width):
 
 
 @pytest.fixture
-def found(tab):
+def search(tab):
     """The pages that the search finds, best first, each with its excerpt."""
 
-    def search(asked: str) -> dict[str, str]:
-        opened, troubles = tab(f"search.html?q={quote(asked)}")
+    def find(query: str) -> dict[str, str]:
+        opened, troubles = tab(f"search.html?q={quote(query)}")
         done = """() => /found|did not/.test(
             document.querySelector(".search-summary")?.textContent)"""
         opened.wait_for_function(done, timeout=20_000)
         opened.wait_for_load_state("networkidle")
-        results = opened.locator("#search-results li").evaluate_all("""all => all.map(one => [
-            one.querySelector("a").getAttribute("href").split("#")[0],
-            one.querySelector("p")?.textContent || ""])""")
+        results = opened.locator("#search-results li").evaluate_all("""all => all.map(item => [
+            item.querySelector("a").getAttribute("href").split("#")[0],
+            item.querySelector("p")?.textContent || ""])""")
         assert troubles == []
         return dict(results)
 
-    return search
+    return find
 
 
-def words_of(site, page: str) -> str:
-    """What a page says, without its tags."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text_of(site, page))).split())
-
-
-@in_a_browser
-@pytest.mark.parametrize("asked", ["Llama 3.1 8B", "claim 57"])
-def test_search_finds_a_model_and_a_claim_by_its_number(found, asked):
-    excerpt = found(asked)[LEDGER]
-    assert re.search(rf"\b{asked.split()[-1]}\b", excerpt, re.IGNORECASE)
+def visible(site, page: str) -> str:
+    """The text of a page, without its tags."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", source(site, page))).split())
 
 
 @in_a_browser
-def test_a_number_of_the_ledger_leads_to_the_ledger_and_to_no_page_without_it(site, found):
-    rows = " ".join(re.findall(r"<td>(.*?)</td>", text_of(site, LEDGER), re.DOTALL))
+@pytest.mark.parametrize("query", ["Llama 3.1 8B", "claim 57"])
+def test_search_finds_a_model_and_a_claim_by_its_number(search, query):
+    excerpt = search(query)[LEDGER]
+    assert re.search(rf"\b{query.split()[-1]}\b", excerpt, re.IGNORECASE)
+
+
+@in_a_browser
+def test_a_number_of_the_ledger_leads_to_the_ledger_and_to_no_page_without_it(site, search):
+    rows = " ".join(re.findall(r"<td>(.*?)</td>", source(site, LEDGER), re.DOTALL))
     whole = r"(?<![\w.,−-])(%s)(?![\w.,]*\w)"
     decimals = sorted(set(re.findall(whole % r"\d+\.\d\d+", rows)))
     thousands = sorted(set(re.findall(whole % r"\d{1,3}(?:,\d{3})+", rows)))
     assert len(decimals) > 50
     for number in (decimals[0], decimals[-1], thousands[0]):
-        pages = found(number)
+        pages = search(number)
         assert next(iter(pages)) == LEDGER, number
         for page in pages:
-            assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d])", words_of(site, page))
+            assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d])", visible(site, page))
 
 
 @in_a_browser
-def test_a_number_with_its_unit_is_found_where_it_stands(site, found):
+def test_a_number_with_its_unit_is_found_where_it_stands(site, search):
     page = "chapters/memory-wall.html"
-    number = re.search(r'pasted-text">(\d+\.\d+ (?:ms|[GT]B))<', text_of(site, page))[1]
-    pages = found(number)
-    assert number in " ".join(pages[page].split())  # the excerpt shows what was asked for
+    number = re.search(r'pasted-text">(\d+\.\d+ (?:ms|[GT]B))<', source(site, page))[1]
+    pages = search(number)
+    assert number in " ".join(pages[page].split())  # the excerpt shows the query
     for page in pages:
-        assert number.split()[0] in words_of(site, page)
+        assert number.split()[0] in visible(site, page)
 
 
 @in_a_browser
-def test_a_models_name_is_found_with_hyphens_and_with_spaces(site, found):
-    pages = found("llama-3.1-70b")
-    assert [*pages] == [*found("Llama 3.1 70B")]
-    as_written = [f"{p}.html" for p in CONTENTS if "llama-3.1-70b" in words_of(site, f"{p}.html")]
-    assert as_written
-    assert set([*pages][:3]) <= set(as_written)
+def test_a_models_name_is_found_with_hyphens_and_with_spaces(site, search):
+    pages = search("llama-3.1-70b")
+    assert [*pages] == [*search("Llama 3.1 70B")]
+    written = [f"{p}.html" for p in CONTENTS if "llama-3.1-70b" in visible(site, f"{p}.html")]
+    assert written
+    assert set([*pages][:3]) <= set(written)
     for page in pages:
-        assert {"llama", "3.1", "70b"} <= set(re.findall(r"[\w.]+\w", words_of(site, page).lower()))
+        assert {"llama", "3.1", "70b"} <= set(re.findall(r"[\w.]+\w", visible(site, page).lower()))
 
 
 @in_a_browser
 @pytest.mark.parametrize(
-    ("query", "wanted"),
+    ("query", "expected"),
     [
         ("VRAM", {"calculators", "memory-wall"}),
         ("how much vram for 70b", {"calculators"}),
@@ -287,14 +287,14 @@ def test_a_models_name_is_found_with_hyphens_and_with_spaces(site, found):
         ("cost of training", {"cost-and-energy"}),
     ],
 )
-def test_what_people_type_leads_to_a_page_that_answers(found, query, wanted):
-    first = [page.rpartition("/")[2].removesuffix(".html") for page in found(query)][:3]
-    assert wanted & set(first), first
+def test_what_people_type_leads_to_a_page_that_answers(search, query, expected):
+    first = [page.rpartition("/")[2].removesuffix(".html") for page in search(query)][:3]
+    assert expected & set(first), first
 
 
 @in_a_browser
-def test_a_number_that_is_nowhere_is_not_found(found):
-    assert found("918273645") == {}
+def test_a_number_that_is_nowhere_is_not_found(search):
+    assert search("918273645") == {}
 
 
 @in_a_browser
@@ -324,12 +324,12 @@ def test_words_are_cut_and_stemmed_alike_in_python_and_in_the_browser(site, brow
 def test_a_search_that_reads_otherwise_is_reported(tmp_path, monkeypatch):
     import sizewise_search
 
-    said = []
-    monkeypatch.setattr(sizewise_search.logger, "warning", lambda *words: said.append(words))
+    warnings = []
+    monkeypatch.setattr(sizewise_search.logger, "warning", lambda *words: warnings.append(words))
     script = tmp_path / "searchtools.js"
     script.write_text("highlightTerms.add(queryTermLower);")
     sizewise_search.patch(script)
-    assert len(said) == len(sizewise_search.PATCHES) - 1
+    assert len(warnings) == len(sizewise_search.PATCHES) - 1
     assert "length > 2" in script.read_text()
 
 
@@ -348,12 +348,12 @@ def presses(browser):
         rows = (f"<tr><td>{place}</td><td>{cell}</td></tr>" for place, cell in enumerate(cells))
         page.set_content(CELLS % "".join(rows))
         page.add_script_tag(path=ROOT / "book" / "_static" / "tables.js")
-        found = []
+        columns = []
         for _ in range(3):
             page.locator("th button").nth(1).click()
-            found.append(page.locator("tbody td:nth-child(2)").all_text_contents())
+            columns.append(page.locator("tbody td:nth-child(2)").all_text_contents())
         page.close()
-        return found
+        return columns
 
     return orders
 
@@ -378,8 +378,8 @@ def test_a_column_is_sorted_by_what_its_cells_mean(presses, upwards):
     more = [""] * (7 - len(upwards))  # a smaller table has nothing to press
     mixed, upwards = upwards[::2] + upwards[1::2] + more, upwards + more
     missing = [cell for cell in upwards if cell in ("", "none", "not measured")]
-    there = [cell for cell in upwards if cell not in missing]
-    assert presses(mixed) == [upwards, there[::-1] + missing, mixed]  # missing is last both ways
+    present = [cell for cell in upwards if cell not in missing]
+    assert presses(mixed) == [upwards, present[::-1] + missing, mixed]  # missing is last both ways
 
 
 @in_a_browser
@@ -400,22 +400,22 @@ def test_a_head_sorts_with_the_keyboard_and_says_so(site, tab):
 
 
 def test_tables_have_no_buttons_without_a_script(site):
-    assert "sw-sort" not in text_of(site, LEDGER)
-    assert re.search(r'<script defer="defer" src="[^"]*tables.js', text_of(site, LEDGER))
-    assert "ledger.js" not in text_of(site, "book/glossary.html")
+    assert "sw-sort" not in source(site, LEDGER)
+    assert re.search(r'<script defer="defer" src="[^"]*tables.js', source(site, LEDGER))
+    assert "ledger.js" not in source(site, "book/glossary.html")
 
 
 # ---- figures ---------------------------------------------------------------------------------
 
 
 def test_the_files_below_a_figure_are_what_they_are_called(site):
-    found = 0
+    count = 0
     for page in CONTENTS:
         for line in re.findall(
-            r'<div class="sw-figure__data">.*?</div>', text_of(site, f"{page}.html")
+            r'<div class="sw-figure__data">.*?</div>', source(site, f"{page}.html")
         ):
             for address in re.findall(r'href="\.\./([^"]*)"(?: title="[^"]*")? download', line):
-                found += 1
+                count += 1
                 if address.startswith("figures/"):
                     with (site / address).open(newline="", encoding="utf-8") as file:
                         head, *rows = csv.reader(file)
@@ -423,20 +423,20 @@ def test_the_files_below_a_figure_are_what_they_are_called(site):
                     assert {len(row) for row in rows} == {len(head)}
                 else:
                     assert (site / address).read_bytes() == (ROOT / address).read_bytes()
-    assert found > 20
-    assert "data:text/csv" not in text_of(site, "chapters/isoflop.html")
+    assert count > 20
+    assert "data:text/csv" not in source(site, "chapters/isoflop.html")
 
 
 def numbered(site, page: str) -> list[tuple[str, str, str]]:
     """The figures of a page: id, number and address to cite."""
-    found = re.findall(
+    figures = re.findall(
         r'<figure class="sw-figure" id="([^"]*)">.*?class="sw-figure__number" href="#([^"]*)">'
         r'Figure ([\d.]*)</a>.*?class="sw-figure__address">([^<]*)<',
-        text_of(site, f"{page}.html"),
+        source(site, f"{page}.html"),
         re.DOTALL,
     )
-    assert all(name == anchor for name, anchor, _, _ in found)
-    return [(name, number, address) for name, _, number, address in found]
+    assert all(name == anchor for name, anchor, _, _ in figures)
+    return [(name, number, address) for name, _, number, address in figures]
 
 
 def test_figures_are_numbered_by_chapter_and_can_be_cited(site):
@@ -444,7 +444,7 @@ def test_figures_are_numbered_by_chapter_and_can_be_cited(site):
     chapters = [
         page
         for page in CONTENTS
-        if re.search(r"<h1><span class=.section-number", text_of(site, f"{page}.html"))
+        if re.search(r"<h1><span class=.section-number", source(site, f"{page}.html"))
     ]
     assert len(chapters) == 16
     for place, page in enumerate(chapters, 1):
@@ -460,10 +460,10 @@ def test_figures_are_numbered_by_chapter_and_can_be_cited(site):
 
 def test_a_figure_stands_before_the_code_that_makes_it(site):
     for page in CONTENTS:
-        for cell in text_of(site, f"{page}.html").split('<div class="cell tag_hide-input')[1:]:
+        for cell in source(site, f"{page}.html").split('<div class="cell tag_hide-input')[1:]:
             if "cell_output" in cell.partition('<div class="cell ')[0]:
                 assert cell.index("cell_output") < cell.index("cell_input"), page
-        article = text_of(site, f"{page}.html").partition("<article")[2]
+        article = source(site, f"{page}.html").partition("<article")[2]
         answer = re.search(r'admonition-title">(?:Short a|A)nswer</p>', article)
         if answer and page != "book/answers":
             after = article[answer.start() :]
@@ -481,7 +481,7 @@ def test_code_that_shows_nothing_is_one_fold_a_section_and_a_folded_result_has_a
                 cell => !cell.closest("details.hide") && !cell.querySelector(".cell_output")),
             all("section > .cell:not([class*=cell-]) + .cell:not([class*=cell-])"),
             all(".tag_hide-cell > details > summary .collapsed").map(name => name.textContent),
-        ].map((found, at) => at < 2 ? found.length : found);
+        ].map((list, at) => at < 2 ? list.length : list);
     }""")
     assert (loose, beside) == (0, 0)
     assert "Code" not in names
@@ -494,10 +494,10 @@ def test_code_that_shows_nothing_is_one_fold_a_section_and_a_folded_result_has_a
 def test_a_figure_can_be_taken_as_a_picture_in_the_colours_of_the_page(tab, tmp_path, theme):
     image = pytest.importorskip("PIL.Image")
     opened, troubles = tab("chapters/five-findings.html", theme)
-    with opened.expect_download() as taken:
+    with opened.expect_download() as download:
         opened.locator(".sw-figure__data button").first.click()
-    assert taken.value.suggested_filename == "five-findings-1.png"
-    taken.value.save_as(tmp_path / "figure.png")
+    assert download.value.suggested_filename == "five-findings-1.png"
+    download.value.save_as(tmp_path / "figure.png")
     picture = image.open(tmp_path / "figure.png").convert("L")
     assert picture.width > 1200
     assert (picture.getpixel((2, 2)) > 200) == (theme == "light")
@@ -531,7 +531,7 @@ def in_words(markup: str) -> str:
 def test_short_answers_have_forty_words_and_three_numbers(site):
     counted = 0
     for page in CONTENTS:
-        for markup in BOX.findall(text_of(site, f"{page}.html")):
+        for markup in BOX.findall(source(site, f"{page}.html")):
             counted += 1
             answer = in_words(markup)
             assert len(answer.split()) <= 40, f"{page}: {answer}"
@@ -539,7 +539,7 @@ def test_short_answers_have_forty_words_and_three_numbers(site):
             assert len(numbers) <= 3, f"{page}: {numbers}"
     assert counted >= 18
     for line in re.findall(
-        r"<strong><a .*?(?=<strong><a |</div>)", text_of(site, "book/answers.html"), re.DOTALL
+        r"<strong><a .*?(?=<strong><a |</div>)", source(site, "book/answers.html"), re.DOTALL
     ):
         answer = in_words(line.partition("<br />")[2])
         assert len(answer.split()) <= 40, answer
@@ -572,23 +572,23 @@ SHINE = """figures => {
   const ground = channels(getComputedStyle(document.body).backgroundColor);
   const over = ([r, g, b, a = 1], opacity) =>
     [r, g, b].map((c, i) => c * a * opacity + ground[i] * (1 - a * opacity));
-  const found = [];
+  const marks = [];
   for (const figure of figures) {
     const svg = figure.querySelector("svg"), whole = svg.getBoundingClientRect();
     const boxes = [figure, svg];
     for (let box = figure.parentElement; box; box = box.parentElement) boxes.push(box);
     for (const box of boxes)
-      found.push([box.className?.baseVal ?? box.tagName,
+      marks.push([box.className?.baseVal ?? box.tagName,
                   luminance(over(channels(getComputedStyle(box).backgroundColor), 1))]);
     for (const mark of svg.querySelectorAll("path, rect, polygon, circle, ellipse")) {
       const size = mark.getBoundingClientRect(), style = getComputedStyle(mark);
       if (!style.fill.startsWith("rgb")) continue;
       if (size.width * size.height < 0.02 * whole.width * whole.height) continue;
-      found.push([mark.outerHTML.slice(0, 80),
+      marks.push([mark.outerHTML.slice(0, 80),
                   luminance(over(channels(style.fill), style.fillOpacity * style.opacity))]);
     }
   }
-  return found;
+  return marks;
 }"""
 
 
@@ -599,7 +599,7 @@ def test_a_figure_has_no_bright_ground_in_the_dark(tab, page):
     figures = opened.locator(".sw-figure")
     if not figures.count():
         pytest.skip("this page has no figure")
-    assert [one for one in figures.evaluate_all(SHINE) if one[1] > 0.3] == []
+    assert [mark for mark in figures.evaluate_all(SHINE) if mark[1] > 0.3] == []
     text = figures.locator("svg text").first
     ink = text.evaluate("e => getComputedStyle(e).fill")
     assert min(float(c) for c in re.findall(r"[\d.]+", ink)) > 150
@@ -637,28 +637,28 @@ def test_a_glued_number_is_bold_and_glued_words_are_not(words, bold):
 
 
 def test_the_page_of_answers_counts_the_verdicts_and_leads_to_them(site):
-    page = text_of(site, "book/answers.html")
+    page = source(site, "book/answers.html")
     verdicts = [row["verdict"] for row in claims_on_the_page(site).values()]
     totals = re.findall(r'ledger\.html\?verdict=([\w+]+)"><span[^>]*>(\d+) ([\w ]+)<', page)
-    assert all(asked.replace("+", " ") == verdict for asked, _, verdict in totals)
+    assert all(query.replace("+", " ") == verdict for query, _, verdict in totals)
     assert {v: int(n) for _, n, v in totals} == {v: verdicts.count(v) for v in set(verdicts)}
     for chapter in re.findall(r"\?chapter=([\w-]+)&amp;", page):
-        own = re.findall(
+        counts = re.findall(
             rf'\?chapter={chapter}&amp;verdict=[\w+]+"><span[^>]*>(\d+) ([\w ]+)<', page
         )
-        wanted = [
+        expected = [
             c["verdict"] for c in claims_on_the_page(site).values() if c["chapter"] == chapter
         ]
-        assert {v: int(n) for n, v in own} == {v: wanted.count(v) for v in set(wanted)}
+        assert {v: int(n) for n, v in counts} == {v: expected.count(v) for v in set(expected)}
 
 
 def test_a_chapter_can_be_opened_elsewhere_or_taken_as_a_notebook(site):
-    page = text_of(site, "chapters/parameters.html")
+    page = source(site, "chapters/parameters.html")
     path = "chapters/parameters.ipynb"
     assert re.search(rf'href="https://mybinder.org/v2/gh/[^"]*{path}"', page)
     assert re.search(rf'href="https://colab.research.google.com/github/[^"]*{path}"', page)
     assert f'href="../_sources/{path}"' in page
-    assert json.loads(text_of(site, f"_sources/{path}"))["cells"]
+    assert json.loads(source(site, f"_sources/{path}"))["cells"]
 
 
 # ---- terms -----------------------------------------------------------------------------------
@@ -710,7 +710,7 @@ def test_the_sitemap_names_every_page_and_robots_the_sitemap(site):
     spaces = {"s": "http://www.sitemaps.org/schemas/sitemap/0.9"}
     urls = ElementTree.parse(site / "sitemap.xml").findall("s:url/s:loc", spaces)  # noqa: S314
     assert {url.text for url in urls} == {f"{base}{page}.html" for page in EVERY}
-    assert f"Sitemap: {base}sitemap.xml" in text_of(site, "robots.txt")
+    assert f"Sitemap: {base}sitemap.xml" in source(site, "robots.txt")
 
 
 @in_a_browser
@@ -747,7 +747,7 @@ def test_a_lost_reader_of_a_copy_stays_in_the_copy(site, browser, address, root)
     page = browser.new_page()
     page.route(
         "**/*",
-        lambda route: route.fulfill(body=text_of(site, "404.html"), content_type="text/html"),
+        lambda route: route.fulfill(body=source(site, "404.html"), content_type="text/html"),
     )
     page.goto(address)
     assert page.locator("#home").get_attribute("href") == root
@@ -758,8 +758,8 @@ def test_a_lost_reader_of_a_copy_stays_in_the_copy(site, browser, address, root)
 def test_paper_is_light_and_holds_no_controls(tab):
     opened, _ = tab(LEDGER, "dark")
     opened.emulate_media(media="print")
-    for gone in (".sw-filter", ".bd-sidebar-primary", ".bd-header-article", ".headerlink"):
-        assert opened.locator(gone).first.is_visible() is False, gone
+    for selector in (".sw-filter", ".bd-sidebar-primary", ".bd-header-article", ".headerlink"):
+        assert opened.locator(selector).first.is_visible() is False, selector
     ground, ink = opened.evaluate("""[getComputedStyle(document.body).backgroundColor,
         getComputedStyle(document.querySelector(".bd-article p")).color]""")
     assert min(int(c) for c in re.findall(r"\d+", ground)[:3]) > 240
