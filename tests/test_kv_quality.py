@@ -192,7 +192,7 @@ def words():
 
 
 @pytest.mark.parametrize("context", [150, 400])
-def test_every_fact_stands_in_the_text_where_it_is_said_to(words, context):
+def test_every_fact_is_at_its_stated_place_in_the_text(words, context):
     stack = cache_trials.haystack(words, SENTENCES, context, needles=5, seed=1)
     decoded = {number: word for word, number in words.known.items()}
     text = [decoded[item] for item in stack.ids]
@@ -357,7 +357,7 @@ def test_each_method_has_a_line_of_its_own_mode(rows):
     table = rows(
         recorded(),
         recorded(**MODE, sink=4),
-        recorded(**MODE),  # without its first tokens it is no mode that anybody serves
+        recorded(**MODE),  # no server has this mode without its first tokens
         recorded(**MODE, sink=4, center="rope"),
         recorded(**MODE, **KIVI),
         recorded(**KIVI),
@@ -407,7 +407,7 @@ def test_advice_is_the_fewest_bits_within_the_loss_in_every_model(rows):
 
 
 def test_the_announcement_stands_beside_what_was_measured(rows):
-    """Sixteen bits over 4.25 are 3.8 times; of two models stand the least and the most."""
+    """Sixteen bits over 4.25 are 3.8 times; of two models the least and the most are listed."""
     packed = rows(
         *(recorded(model=model, change=change) for model, change in (("a", 0.05), ("b", 1.7))),
         recorded(**width(3), bits=3.25, change=0.24),
@@ -641,7 +641,7 @@ def test_errors_of_layers_are_those_of_the_codes(script, subject):
         assert result[f"error_turboquant_{bits}"] == pytest.approx(exact, rel=0.25)
 
 
-def test_keys_that_share_a_part_are_told_by_its_share_of_their_length(script, subject, monkeypatch):
+def test_a_part_that_keys_share_is_measured_by_its_share_of_length(script, subject, monkeypatch):
     """Length 5 of which 4 is the same in all: 16 of 25. A range for each channel gains by it."""
     draw = torch.Generator().manual_seed(0)
     apart = torch.randn(4, 2, 128, 16, generator=draw)

@@ -146,7 +146,7 @@ def test_an_unverified_file_is_never_opened(registry, monkeypatch):
 
 
 @pytest.mark.parametrize("registry_name", ["pypi", "npm"])
-def test_the_ordinary_clients_are_asked_and_run_nothing(tmp_path, monkeypatch, registry_name):
+def test_the_ordinary_clients_download_and_run_nothing(tmp_path, monkeypatch, registry_name):
     entry = package(tmp_path / "a.tgz", b"words", registry=registry_name)
     commands = []
 
@@ -583,7 +583,7 @@ def test_a_short_convolution_starts_as_nothing_and_looks_back_alone():
 def test_filters_count_as_parameters_and_not_as_flops():
     plain = flops.size(models.spec("dense", 32))
     both, attention = (
-        flops.size(models.spec(f"dense:convolution=4{rest}", 32)) for rest in ("", ",sublayers=1")
+        flops.size(models.spec(f"dense:convolution=4{more}", 32)) for more in ("", ",sublayers=1")
     )
     assert both.params - plain.params == 2 * 4 * 32 * 2  # two sublayers, length, width, layers
     assert attention.params - plain.params == 4 * 32 * 2
@@ -634,7 +634,7 @@ def test_loss_falls_to_almost_nothing_on_a_text_that_counts():
     ended = loop.train(tiny(steps=150, width=32, batch=16, tokens=150 * 16 * 16), counting())
     assert ended["ended"] == "done"
     assert ended["steps"] == 150
-    # One token in fifty is random: an entropy of ln 512 / 50 = .125 nats that nobody can predict.
+    # One token in fifty is random: an entropy of ln 512 / 50 = .125 nats that no model can predict.
     assert 0.1 < ended["val_loss"] < 0.6
     assert ended["train_loss"] < math.log(512) / 5
     # A token of this text has one byte.
@@ -776,7 +776,7 @@ def test_a_torn_checkpoint_is_named_removed_and_made_again(tmp_path, capsys, sha
     assert loop.train(run, text, checkpoint=file) == whole
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_a_row_that_says_so(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_in_its_row(tmp_path, monkeypatch):
     real = loss.next_token
     calls = []
 

@@ -43,7 +43,7 @@ def test_a_row_shows_its_evidence_in_words_and_where_it_flips(rows):
     assert "Decided in" not in re.search(r'<tr id="ledger-3".*?</tr>', listing, re.DOTALL)[0]
 
 
-def test_a_row_says_what_the_filters_ask_for(rows):
+def test_a_row_has_the_attributes_of_the_filters(rows):
     listing = page.listing(rows.values()).html
     attributes = re.findall(
         r'<tr id="ledger-(.+?)" data-articles="(.+?)" data-topic="(.+?)" data-chapter="(.*?)"'
@@ -58,7 +58,7 @@ def test_a_row_says_what_the_filters_ask_for(rows):
     ]
 
 
-def test_a_grey_row_says_what_would_settle_it(rows):
+def test_a_grey_row_names_what_would_settle_it(rows):
     listing = page.listing(rows.values()).html
     row = re.search(r'<tr id="ledger-3".*?</tr>', listing, re.DOTALL)[0]
     assert "A matter of taste." in row
@@ -115,7 +115,7 @@ def test_verdicts_are_counted_in_one_order_and_lead_to_their_claims(rows):
     assert page.marks([], "").html == ""
 
 
-def test_the_filters_can_say_titles(rows):
+def test_the_filters_can_show_titles(rows):
     names = re.search(r'data-names="([^"]*)"', page.listing(rows.values()).html)[1]
     names = json.loads(html.unescape(names))
     assert names["article"] == {key: about["title"] for key, about in claims.articles().items()}

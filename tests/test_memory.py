@@ -628,7 +628,7 @@ def test_a_smaller_usable_share_needs_more_devices():
     assert memory.total_memory(model, device=H100, usable=0.5).devices == 4
 
 
-def test_without_a_device_nothing_is_said_about_fitting():
+def test_without_a_device_nothing_is_reported_about_fitting():
     total = memory.total_memory(from_config(LLAMA_8B, total=8_030_261_248))
     assert total.devices is None
     assert total.fits is None

@@ -96,7 +96,7 @@ class TestMeasures:
         assert row["small_right_where_large_wrong"] == 0.5  # of questions 2 and 5
         assert row["gain_low"] < 25 < row["gain_high"]
 
-    def test_questions_that_one_model_was_not_asked_do_not_count(self, script):
+    def test_questions_that_one_model_lacks_do_not_count(self, script):
         answers = make_answers(script, a=[1, np.nan, 0], b=[0, 1, 1])
         small, large, asked = script.both(answers, {"small": "a", "large": "b"})
         assert (small.tolist(), large.tolist(), asked.tolist()) == (

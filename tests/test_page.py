@@ -227,7 +227,7 @@ class TestProvenance:
         seeds = [{"seed": seed} for seed in range(12)]
         assert "12 rows, seeds 0 to 11: python" in self.origins(*seeds).text
 
-    def test_no_rows_are_said_to_be_none(self, book):
+    def test_without_rows_nothing_is_measured(self, book):
         assert display.provenance("some").text == "not measured"
 
 
@@ -299,7 +299,7 @@ class TestFigures:
         assert "a line &amp; &lt;words&gt;" in figure.svg
         assert "<style" not in figure.svg  # it would hold for the whole page
 
-    def test_nothing_tells_when_or_with_what_it_was_made(self, figure):
+    def test_a_figure_has_no_date_and_no_name_of_its_program(self, figure):
         assert "<metadata" not in figure.svg
         assert "matplotlib" not in figure.svg.lower()
         assert not re.search(r"20\d\d-\d\d", figure.svg)
@@ -402,7 +402,7 @@ class TestFigures:
             used = re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', svg)
             assert {url or href for url, href in used} <= set(ids)
 
-    def test_a_point_says_its_text_to_who_points_at_it(self):
+    def test_a_point_shows_its_text_under_the_pointer(self):
         def dots(axes):
             points = axes.scatter([1, 2, 3], [1, 3, 2])
             style.hover(points, ["first & <best>", 'a "second"', "third"])

@@ -126,7 +126,7 @@ def power(share, difference, items, draws=40_000):
 
 
 @pytest.mark.parametrize(("share", "difference"), [(0.1, 0.03), (0.3, 0.05), (0.4, 0.15)])
-def test_the_items_needed_give_the_power_asked_for(share, difference):
+def test_the_items_needed_give_the_requested_power(share, difference):
     assert power(
         share, difference, paired.required_sample_size(share, difference)
     ) == pytest.approx(0.8, abs=0.02)

@@ -78,7 +78,7 @@ class TestMadeItems:
             signs.add(sign)
         assert signs == set("+-*")
 
-    def test_what_is_to_be_found_stands_once_in_the_note(self):
+    def test_the_answer_is_once_in_the_note(self):
         notes = [item for item in synthetic_items.fields(600, 2) if item["id"].startswith("find")]
         for item in notes:
             note = item["prompt"].split("'")[1]
@@ -191,7 +191,7 @@ class TestRows:
 
 
 class TestScript:
-    def test_models_share_what_they_are_asked(self, script):
+    def test_models_share_their_questions(self, script):
         grid = script.grid(script.arguments([]))
         assert len({records.identity(part) for part in grid}) == len(grid)
         greedy = [part for part in grid if (part["task"], part["temperature"]) == ("example", 0)]

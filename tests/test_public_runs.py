@@ -126,7 +126,7 @@ def test_intervals_cover_a_known_truth_in_90_to_99_percent_of_200_trials(rows):
     assert again.between(0.90, 0.99).all(), again
 
 
-def test_gadres_34_runs_say_what_they_say(rows):
+def test_gadres_34_runs_give_their_gain(rows):
     fit = rows["fit"].set_index("table").loc["gadre-c4"]
     assert (fit["runs"], fit["most_params"]) == (34, 6_889_410_560)
     assert fit["gain_late"] == pytest.approx(0.050, abs=0.001)
@@ -175,7 +175,7 @@ def test_two_large_models_were_predicted_before_they_were_looked_up():
         assert row["tokens"] == pytest.approx(measured[target]["tokens"]["value"], rel=0.02)
         assert row["run_low"] < real < row["run_high"], target
         assert row["wide_low"] < row["run_low"] < row["low"] < row["loss"]
-    # What the second step missed stays missed: nobody tuned it afterwards.
+    # What the second step missed stays missed: it was not tuned afterwards.
     inside = [
         row["accuracy_low"]
         <= measured[row["target"]][f"{row['task']}_accuracy"]["value"]

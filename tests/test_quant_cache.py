@@ -1,4 +1,4 @@
-"""A packed cache in place of the plain one: what it holds, and what a model then says."""
+"""A packed cache in place of the plain one: its contents, and the text of a model with it."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def filled(cache, tokens, chunk=None, batch=1, layers=2):
 
 @pytest.fixture(scope="module")
 def small():
-    """A random small Llama whose head says something, in eager attention's order of sums."""
+    """A random small Llama whose logits differ, in eager attention's order of sums."""
     return built("dense")
 
 
@@ -119,7 +119,7 @@ print((private() - before) / (layers * 2 * heads * tokens * (dim * bits // 8 + 2
 @pytest.mark.skipif(sys.platform != "linux", reason="private bytes and malloc_trim are Linux's")
 @pytest.mark.parametrize("bits", [3, 4])
 def test_the_process_grows_by_the_arithmetic_at_4k_tokens(bits):
-    """Not by what the tensors say: by what the system says that the process holds for itself."""
+    """Measured by the private bytes of the process, not by the sizes of the tensors."""
     grown = subprocess.run(
         [sys.executable, "-c", GROWTH, str(bits)],
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},  # what is freed goes back at once
@@ -149,7 +149,7 @@ def test_the_first_update_gives_back_what_later_tokens_will_see(method):
         assert float((first[0] - k).norm() / k.norm()) < 0.25
 
 
-def test_the_newest_tokens_stay_as_they_are_where_a_residual_window_is_asked_for():
+def test_the_newest_tokens_stay_as_they_are_in_a_residual_window():
     cache = TurboQuantCache(config(1), residual=8)
     k, v = states(20)
     keys, _ = cache.update(k, v, 0)
@@ -274,7 +274,7 @@ def test_beams_are_searched_as_with_the_plain_cache(small):
 
 @pytest.mark.cached("smollm2-135m")
 def test_smollm2_writes_the_same_text_with_eight_bits():
-    """A short text. Longer ones part sooner or later: rows of ``generation`` say after how many."""
+    """A short text. Longer ones part sooner or later: rows of ``generation`` have the length."""
     from sizewise.models import pretrained
 
     loaded = pretrained.load("smollm2-135m")

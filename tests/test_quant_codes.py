@@ -248,7 +248,7 @@ def test_data_of_the_same_seed_never_meet_their_own_rotation(library, kind):
         x = drawn(library, seed, n, d)
         u = x / x.norm(dim=-1, keepdim=True)
         assert tail(u, rotations.of(kind, d, seed).apply) < 0.01
-        q, r = torch.linalg.qr(drawn(library, seed, d, d))  # as anybody would draw it
+        q, r = torch.linalg.qr(drawn(library, seed, d, d))  # the usual way to draw it
         q = q * r.diagonal().sign()
         assert tail(u, lambda v, q=q: v @ q.T) == pytest.approx(d / n, abs=0.01)
 

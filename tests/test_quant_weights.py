@@ -90,7 +90,7 @@ def test_normal_float_of_any_width_has_an_exact_zero_and_one_level_more_above(bi
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 @pytest.mark.parametrize("shape", [(64, 64), (7, 9), (1, 1), (64, 96), (256, 333)])
 def test_each_value_becomes_its_nearest_level_times_the_largest_of_its_block(kind, shape):
-    """Codes and scales worked out here, against what the converted layer stands for."""
+    """Codes and scales computed here, against the values of the converted layer."""
     levels = functional.get_4bit_type(kind, device="cpu").double()
     weight = normal(*shape)
     flat = torch.nn.functional.pad(weight.flatten(), (0, -weight.numel() % 64)).view(-1, 64)
@@ -275,7 +275,7 @@ def test_an_int8_layer_keeps_outlier_columns_out_of_the_8_bits():
         ("hqq3", 0.4),
     ],
 )
-def test_a_converted_model_says_about_what_it_said_before(name, most):
+def test_a_converted_model_has_nearly_the_same_logits(name, most):
     needs(name)
     model, ids = small(), torch.arange(32)[None]
     with torch.no_grad():

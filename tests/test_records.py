@@ -198,7 +198,7 @@ class TestProvenance:
         git(book.root, "commit", "--quiet", "--message", "all")
         return book
 
-    def test_it_tells_commit_time_command_seed_machine_and_versions(self, committed, monkeypatch):
+    def test_it_has_commit_time_command_seed_machine_and_versions(self, committed, monkeypatch):
         script = committed.root / "scripts" / "some.py"
         elsewhere = str(committed.root.parent / "elsewhere" / "rows.jsonl")
         monkeypatch.setattr(sys, "argv", [str(script), "--note", "two words", elsewhere])

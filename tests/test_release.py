@@ -73,7 +73,7 @@ def test_a_time_may_be_set_by_the_usual_variable(site, tmp_path, monkeypatch):
         assert {entry.mtime for entry in tar} == {1700000000}
 
 
-def test_sums_verify_and_tell_a_changed_and_a_missing_file(site, tmp_path):
+def test_sums_verify_and_name_a_changed_and_a_missing_file(site, tmp_path):
     book = tmp_path / "book.pdf"
     book.write_bytes(b"%PDF-1.7")
     output = tmp_path / "out"
@@ -120,7 +120,7 @@ def test_a_line_that_leads_out_of_the_folder_is_no_sum(tmp_path):
         release.verify(tmp_path)
 
 
-def test_the_help_says_where_files_go_and_how_to_check_them():
+def test_the_help_names_where_files_go_and_how_to_check_them():
     done = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     for word in ("_build/release", "SHA256SUMS", "--verify", "SOURCE_DATE_EPOCH"):
@@ -177,7 +177,7 @@ def test_prints_are_joined_with_bookmarks_and_their_links_stay_inside(tmp_path):
     assert b"127.0.0.1" not in output.read_bytes()
 
 
-def test_without_a_browser_nothing_is_made_and_a_line_says_so(monkeypatch, capsys, tmp_path):
+def test_without_a_browser_nothing_is_written_but_a_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(pdf.shutil, "which", lambda name: None)
     monkeypatch.setattr(sys, "argv", ["pdf.py", "--output", str(tmp_path / "book.pdf")])
     assert pdf.main() == 0

@@ -233,7 +233,7 @@ def test_a_broken_state_means_that_nothing_is_known(ran, content):
 # ------------------------------------------------------------------ parameters
 
 
-def test_given_values_are_used_and_never_written_into_the_chapters(ran, tmp_path):
+def test_values_are_used_and_never_written_into_the_chapters(ran, tmp_path):
     stored = {name: file.read_bytes() for name, file in ran.files.items()}
     values = {"who": 'it\'s "you"', "number": 7, "share": 3, "fast": True, "many": ["x"]}
     results, _ = run("first", output=tmp_path / "new" / "folder", values=values)

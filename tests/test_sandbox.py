@@ -33,7 +33,7 @@ spaces = pytest.mark.skipif(not sandbox._namespaces(), reason="no user namespace
         ("import sys; sys.exit(0)", "exited"),
         ("import sys; sys.exit(3)", "exited"),
         ("import os; os._exit(0)", "exited"),
-        ("import os; os.close(2)", "exited"),  # it cannot say that it came to its end
+        ("import os; os.close(2)", "exited"),  # it cannot report its end
         ("a\0b", "failed"),
     ],
 )
@@ -41,7 +41,7 @@ def test_an_end_has_its_name(code, ended):
     assert sandbox.run(code).ended == ended
 
 
-def test_what_is_printed_and_complained_comes_back():
+def test_output_and_errors_come_back():
     result = sandbox.run("import sys\nprint('naïve 東京')\nprint('aside', file=sys.stderr)")
     assert (result.ended, result.stdout, result.stderr) == ("done", "naïve 東京\n", "aside\n")
     assert result.seconds > 0
@@ -80,7 +80,7 @@ def test_printing_forever_is_stopped_and_its_output_cut():
     assert len(result.stdout) == sandbox.MOST_OUTPUT
 
 
-def test_many_complaints_keep_their_end():
+def test_a_long_error_output_keeps_its_end():
     result = sandbox.run("import sys\nfor i in range(9999): print(i, file=sys.stderr)\n1 / 0")
     assert result.ended == "failed"
     assert result.stderr.endswith("ZeroDivisionError: division by zero\n")
@@ -132,7 +132,7 @@ def test_no_key_of_the_parent_is_in_the_environment(monkeypatch):
 @spaces
 def test_nor_can_the_environment_of_the_parent_be_read_around_the_back(monkeypatch):
     code = f"print(open('/proc/{os.getpid()}/environ').read())"
-    assert Path(f"/proc/{os.getpid()}/environ").read_bytes()  # or the test says nothing
+    assert Path(f"/proc/{os.getpid()}/environ").read_bytes()  # or the test shows nothing
     result = sandbox.run(code)
     assert result.ended == "failed"
     assert "FileNotFoundError" in result.stderr  # no other process is even seen
@@ -187,7 +187,7 @@ def test_there_is_no_network_where_there_are_namespaces(server, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="namespaces of Linux")
 def test_without_namespaces_the_network_is_what_only_python_refuses(server, monkeypatch):
-    """Shows that the test above is about the namespace, and that `missing` tells the truth."""
+    """Shows that the test above is about the namespace, and that `missing` is right."""
     monkeypatch.setattr(sandbox, "REFUSED", ())
     monkeypatch.setattr(sandbox, "_namespaces", lambda: ())
     assert sandbox.run(CONNECT.format(server)).ended == "done"
@@ -276,7 +276,7 @@ def test_nothing_that_code_started_outlives_it(inside, then, tmp_path, monkeypat
     if not inside:
         monkeypatch.setattr(sandbox, "_namespaces", lambda: ())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    # whoever leaves the group is only caught where processes have a namespace of their own
+    # a child that leaves the group is only caught where processes have a namespace of their own
     code = CHILDREN.format(leave=inside, then=then)
     result = sandbox.run(code, seconds=1.0 if "sleep" in then else 20.0, processes=1 << 15)
     assert result.ended == ("timeout" if "sleep" in then else "done")

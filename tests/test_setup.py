@@ -47,7 +47,7 @@ class TestRequirements:
         assert {name: locked.get(name) for name in required} == required
 
     @pytest.mark.parametrize("line", REQUIRED)
-    def test_every_requirement_says_what_it_is_for(self, line):
+    def test_every_requirement_has_its_purpose(self, line):
         assert re.search(r"# \S+", line)
 
     def test_the_lock_holds_exact_public_versions_and_nothing_else(self):
@@ -93,7 +93,7 @@ class TestRequirements:
 
 
 def targets():
-    """The Makefile's public targets: name -> what its comment says, None if it has none."""
+    """The Makefile's public targets: name -> its comment, None if it has none."""
     public = " ".join(re.findall(r"^\.PHONY: (.*)$", read("Makefile"), re.M)).split()
     comments = dict(re.findall(r"^([\w-]+):.*?## (.+)$", read("Makefile"), re.M))
     return {name: comments.get(name) for name in public}

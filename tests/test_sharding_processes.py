@@ -1,4 +1,4 @@
-"""What two real processes hold under FSDP2 and ZeRO stage 1 is what the formulas say."""
+"""What two real processes hold under FSDP2 and ZeRO stage 1 is what the formulas give."""
 
 import json
 import subprocess

@@ -395,7 +395,7 @@ class TestEnergy:
 
 
 class TestFormats:
-    """What the phase diagram says, against figures that were read in the tables by others."""
+    """The phase diagram against figures that others read in the tables."""
 
     @pytest.fixture(scope="class")
     def rows(self):

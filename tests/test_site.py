@@ -40,7 +40,7 @@ WIDTHS = (1280, 390)  # CSS pixels: a desk and a phone
 each_page = pytest.mark.parametrize("page", PAGES)
 
 
-# ---- what the files say ----------------------------------------------------------------------
+# ---- the files -------------------------------------------------------------------------------
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 NOT_PROSE = {"script", "style", "pre", "code", "svg", "math", "title"}

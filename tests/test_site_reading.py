@@ -129,7 +129,7 @@ def test_a_claim_and_its_reason_have_the_whole_width(tab, width):
 
 
 @in_a_browser
-def test_the_filters_say_titles_and_not_names_of_files(tab):
+def test_the_filters_show_titles_and_not_names_of_files(tab):
     about = yaml.safe_load((ROOT / "data" / "claims.yml").read_text(encoding="utf-8"))["articles"]
     opened, _ = tab(LEDGER)
     options = {
@@ -383,7 +383,7 @@ def test_a_column_is_sorted_by_what_its_cells_mean(presses, upwards):
 
 
 @in_a_browser
-def test_a_head_sorts_with_the_keyboard_and_says_so(site, tab):
+def test_a_head_sorts_with_the_keyboard_and_shows_its_order(site, tab):
     opened, troubles = tab("chapters/catalogue.html")
     table = opened.locator("table.sw-table").first
     head = table.locator("th").first
@@ -547,7 +547,7 @@ def test_short_answers_have_forty_words_and_three_numbers(site):
 
 
 @in_a_browser
-def test_the_front_page_says_little_above_how_it_is_made(tab):
+def test_the_front_page_is_short_above_how_it_is_made(tab):
     opened, _ = tab("index.html", width=390)
     picture = opened.locator(".bd-article svg").first.bounding_box()
     assert picture["y"] + picture["height"] < 900  # in the first screen

@@ -96,7 +96,7 @@ def test_the_search_index_is_loaded_by_the_page_of_results_alone(site):
     assert "searchtools.js" not in pages[site / "chapters" / "one.html"]
 
 
-def test_no_page_is_given_the_script_that_draws_all_icons(site):
+def test_no_page_gets_the_script_that_draws_all_icons(site):
     pages = speed.join_scripts(site, speed.whole_pages(site))
     assert not any("fontawesome" in text for text in pages.values())
     (script,) = (site / "_static").glob("site.*.js")
@@ -140,7 +140,7 @@ def test_rules_that_no_page_and_no_script_names_are_dropped(tmp_path):
         assert rule in css
 
 
-def test_a_build_without_purgecss_says_how_to_get_it(tmp_path):
+def test_a_build_without_purgecss_names_how_to_get_it(tmp_path):
     with pytest.raises(Exception, match=r"scripts/build_site\.py"):
         speed.drop_unused_rules("", [], tmp_path / "absent.js")
 
@@ -152,7 +152,7 @@ def font() -> Path:
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"
 
 
-def test_a_cut_font_draws_the_characters_asked_for_and_no_other(font, tmp_path):
+def test_a_cut_font_draws_the_requested_characters_and_no_other(font, tmp_path):
     from fontTools.ttLib import TTFont
 
     cut = fonts.subset_font(font, {ord("a"), ord("é"), 0x2191})

@@ -213,7 +213,7 @@ def test_a_crossing_is_met_only_where_its_whole_interval_is():
     assert (result["outcome"], result["low"], result["high"]) == ("open", 8.0, np.inf)
 
 
-def test_a_crossing_is_told_by_what_was_tried():
+def test_a_crossing_is_written_within_the_numbers_tried():
     assert right_sizing.in_text(np.inf, 8, 1024) == "over 1,024"
     assert right_sizing.in_text(8, 8, 1024) == "8 or fewer"
     assert right_sizing.in_text(99.7, 8, 1024) == "100"

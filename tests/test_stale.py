@@ -1,4 +1,4 @@
-"""What grows old is found: a catalogue without news, models nobody read about, passed days."""
+"""What grows old is found: a catalogue without news, models without a reading, passed days."""
 
 import importlib.util
 from dataclasses import replace

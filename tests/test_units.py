@@ -46,7 +46,7 @@ def test_pages_write_three_digits_and_all_those_before_the_point(value, unit, te
     assert units.number(value, unit) == text
 
 
-def test_what_is_not_known_is_said_so():
+def test_a_missing_value_is_written_as_not_known():
     assert units.optional(None) == "not known"
     assert units.optional(None, ".1f", "none fits") == "none fits"
     assert units.optional(0) == "0"

@@ -116,7 +116,7 @@ def test_a_changed_row_is_named_with_its_line(recorded, change, sealed):
         seal_anew(rows[3])
     write(file, rows)
     faults = verify.faults()
-    # Who makes a new seal still meets the manifest, and whatever else the change breaks.
+    # A new seal does not pass the manifest, nor any other check that the change breaks.
     assert any("data/some.jsonl: not as the manifest says" in line for line in faults)
     if not sealed or change not in ("a number by one percent", "a configuration"):
         assert any(line.startswith("data/some.jsonl:4: ") and fault in line for line in faults)
@@ -264,7 +264,7 @@ def test_a_manifest_that_was_edited_is_a_fault(recorded, change):
     assert all("manifest" in line for line in faults)
 
 
-def test_without_the_history_commits_are_not_checked_and_that_is_said(recorded, monkeypatch):
+def test_without_the_history_commits_are_not_checked_and_a_line_reports_it(recorded, monkeypatch):
     root, file = recorded
     rows = read_rows(file)
     rows[0]["from"]["commit"] = "0" * 40

@@ -53,7 +53,7 @@ def test_equal_magnitudes_go_in_their_order():
     st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=60),
     st.floats(0, 1, exclude_max=True),
 )
-def test_exactly_the_asked_share_goes_and_nothing_kept_is_smaller(values, share):
+def test_exactly_the_share_is_removed_and_nothing_left_is_smaller(values, share):
     weight = torch.tensor(values)
     mask = weight_quality.mask(weight, share)
     assert int((~mask).sum()) == math.floor(share * len(values))
@@ -194,7 +194,7 @@ def test_a_format_changes_the_copy_and_leaves_the_subject(tiny):
 
 
 def test_rounded_values_are_those_of_the_converted_model(tiny):
-    """Quality is measured on values put back, which are what the layers in memory stand for."""
+    """Quality is measured on rounded values, which are those of the layers in memory."""
     for form in ("nf4", "mxfp4", "q4_0", "gptq4"):
         rounded, sizes = weight_quality.rounded(
             tiny.model, ROW | {"format": form}, lambda: tiny.calibration(16)
@@ -423,7 +423,7 @@ def test_a_power_of_training_tokens_is_found_again():
 
 @pytest.mark.parametrize("power", [0.0, 0.5, -0.3])
 def test_the_interval_of_a_power_is_unbiased_and_holds_it(power):
-    """One training run a step; whatever tells runs apart is in the residuals."""
+    """One training run a step; all other differences are in the residuals."""
     result = [
         weight_quantization.exponents(make_ladder(power, 0.2, seed)).loc[
             "nf4", ["power", "power_low", "power_high"]
@@ -536,7 +536,7 @@ def test_files_stand_beside_the_smallest_card_that_holds_them():
     table = table.set_index("file")
     assert table.loc["Q4_K_M", "8B"] == f"{4.58 * 2**30 / 1e9:.1f} GB: 12 GB card"
     assert table.loc["Q4_K_M", "70B"].endswith(": none of them")
-    # 9.7 of 12 GB leave a fifth free, 23.4 of 24 GB hardly anything: `sizewise memory` says no
+    # 9.7 of 12 GB leave a fifth free, 23.4 of 24 GB hardly anything: `sizewise memory` refuses it
     cards = weight_quantization.files({"phi-3-medium": "14B", "qwen3-32b": "32B"}).set_index("file")
     assert cards.loc["Q3_K_M", "14B"] == "9.7 GB: 12 GB card"
     assert cards.loc["Q4_K_M", "32B"] == "23.4 GB: 24 GB card, barely"
