@@ -63,25 +63,25 @@ class Calculator(SphinxDirective):
 
         if self.arguments[0] not in all_of_them():
             raise self.error(f"no calculator {self.arguments[0]!r}: {', '.join(all_of_them())}")
-        one = all_of_them()[self.arguments[0]]
+        calculator = all_of_them()[self.arguments[0]]
         for pattern, folder in [(p, BOOK) for p in SOURCES] + [(p, BOOK.parent) for p in FACTS]:
             for path in folder.glob(pattern):
                 self.env.note_dependency(str(path))
         self.env.metadata[self.env.docname]["calculators"] = True
         write_formulas(self.env.app)
         if "short" in self.options:
-            bare = form.html(replace(one, curve=None))
+            bare = form.html(replace(calculator, curve=None))
             return [raw(f'<div class="sw-calc--short">{bare}</div>')]
         return [
-            raw(form.html(one)),
+            raw(form.html(calculator)),
             raw("<details class='sw-calc__equations'><summary>The equations</summary>\n"),
             raw("<p>Made from the library's functions: they are what the page computes.</p>"),
             *(
                 node
-                for words, formula in equations.equations(one)
+                for words, formula in equations.equations(calculator)
                 for node in (paragraph(f"{words[0].upper()}{words[1:]}:"), block(formula))
             ),
-            letters(equations.letters(one)),
+            letters(equations.letters(calculator)),
             raw("</details>\n"),
         ]
 
@@ -98,12 +98,12 @@ def block(formula: str) -> nodes.math_block:
     return nodes.math_block(formula, formula, nowrap=False, number=None, label=None)
 
 
-def letters(told: list[tuple[str, str]]) -> nodes.paragraph:
+def letters(meanings: list[tuple[str, str]]) -> nodes.paragraph:
     """What the letters mean, in one paragraph."""
     parts: list[nodes.Node] = [nodes.Text("Here ")]
-    for place, (letter, meaning) in enumerate(told):
+    for place, (letter, meaning) in enumerate(meanings):
         parts += [nodes.math(letter, letter), nodes.Text(f" is {meaning}")]
-        parts.append(nodes.Text("; " if place < len(told) - 1 else "."))
+        parts.append(nodes.Text("; " if place < len(meanings) - 1 else "."))
     return nodes.paragraph("", "", *parts)
 
 
@@ -112,19 +112,19 @@ def link_citations(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     if not app.env.metadata.get(docname, {}).get("calculators"):
         return
     places = {
-        one.key: app.builder.get_relative_uri(docname, one.bibliography_key.docname)
-        + f"#{one.citation_id}"
-        for one in app.env.get_domain("cite").citations
+        citation.key: app.builder.get_relative_uri(docname, citation.bibliography_key.docname)
+        + f"#{citation.citation_id}"
+        for citation in app.env.get_domain("cite").citations
     }
 
-    def led(found: re.Match) -> str:
-        if found[1] not in places:
-            logger.warning("the bibliography has no %s", found[1], location=docname)
-        return f'href="{places.get(found[1], "")}"'
+    def link(match: re.Match) -> str:
+        if match[1] not in places:
+            logger.warning("the bibliography has no %s", match[1], location=docname)
+        return f'href="{places.get(match[1], "")}"'
 
     for node in doctree.findall(nodes.raw):
         if CITED.search(node.astext()):
-            node[:] = [nodes.Text(CITED.sub(led, node.astext()))]
+            node[:] = [nodes.Text(CITED.sub(link, node.astext()))]
 
 
 def library() -> None:
@@ -138,20 +138,20 @@ def folder(app: Sphinx) -> Path:
 
 
 def write_formulas(app: Sphinx) -> None:
-    """Make the formulas' JavaScript, unless it has been made in this build."""
+    """Write the formulas' JavaScript, unless this build has it already."""
     if getattr(app, "sizewise_formulas", False):
         return
     from calculators import script
 
     folder(app).mkdir(parents=True, exist_ok=True)
-    made = folder(app) / f"{FORMULAS}.{os.getpid()}"  # readers side by side may each make it
-    made.write_text(script.generated(), encoding="utf-8")
-    made.replace(folder(app) / FORMULAS)
+    file = folder(app) / f"{FORMULAS}.{os.getpid()}"  # readers side by side may each make it
+    file.write_text(script.generated(), encoding="utf-8")
+    file.replace(folder(app) / FORMULAS)
     app.sizewise_formulas = True
 
 
 def add_folder(app: Sphinx) -> None:
-    """Copy the made file to the site's static files."""
+    """Copy the generated file to the site's static files."""
     folder(app).mkdir(parents=True, exist_ok=True)
     app.config.html_static_path = [*app.config.html_static_path, str(folder(app))]
 

@@ -101,10 +101,10 @@ def connect(app: Sphinx) -> None:
 
 
 def patch(script: Path) -> None:
-    """Apply the patches to Sphinx's searchtools.js; warn of each that it has no place for."""
+    """Apply the patches to Sphinx's searchtools.js; warn of each that does not apply."""
     text = script.read_text(encoding="utf-8")
-    for old, put in PATCHES.items():
+    for old, new in PATCHES.items():
         if old not in text:
             logger.warning("%s: no longer reads %r", script.name, old)
-        text = text.replace(old, put)
+        text = text.replace(old, new)
     script.write_text(text, encoding="utf-8")

@@ -126,8 +126,8 @@ def join_scripts(site: Path, pages: dict[Path, str]) -> dict[Path, str]:
     text = "".join(f";{file.read_text('utf-8')}\n" for file in joined)
     text = re.sub(r"//# sourceMappingURL=.*", "", text)
     if all(old in text for old in PATCHES):
-        for old, put in PATCHES.items():
-            text = text.replace(old, put)
+        for old, new in PATCHES.items():
+            text = text.replace(old, new)
     joined_file = write_named(site / "_static", text, "js")
     return {page: load_joined(page, text, set(joined), joined_file) for page, text in pages.items()}
 
@@ -149,11 +149,11 @@ def is_needed(name: str, texts) -> bool:
 
 
 def load_joined(page: Path, text: str, joined: set[Path], joined_file: Path) -> str:
-    """The page with `one` in place of the joined scripts, before any other deferred script."""
+    """The page with the joined file in place of its scripts, before any other deferred script."""
     fresh = f'<script defer src="{posixpath.relpath(joined_file, page.parent)}"></script>\n'
     placed = False
 
-    def put(match: re.Match) -> str:
+    def replace(match: re.Match) -> str:
         nonlocal placed
         source = SOURCE.search(match[1])
         file = target(page, source[1]) if source else None
@@ -170,7 +170,7 @@ def load_joined(page: Path, text: str, joined: set[Path], joined_file: Path) -> 
             return lead + match[0]
         return lead + match[0].replace("<script", "<script defer", 1)
 
-    return SCRIPT.sub(put, text)
+    return SCRIPT.sub(replace, text)
 
 
 # ---- styles and fonts ------------------------------------------------------------------------

@@ -15,5 +15,5 @@ def all_of_them() -> dict:
     """Every calculator by id, in the page's order: `parts.Calculator`s."""
     from . import cache, experts, fit, sample, train
 
-    found = (fit, train, experts, cache, sample)
-    return {one.CALCULATOR.id: one.CALCULATOR for one in found}
+    modules = (fit, train, experts, cache, sample)
+    return {module.CALCULATOR.id: module.CALCULATOR for module in modules}

@@ -11,13 +11,13 @@ from .tables import grouped
 CONTEXT = "context"
 
 
-def one(layer: Layer) -> Model:
+def lone(layer: Layer) -> Model:
     """A model of this layer alone."""
     return Model("the layer", None, None, (layer,), 1, 1)
 
 
-def held(s, layer: Layer, format) -> object:
-    return memory.kv_cache_bytes(one(layer), s.context, s.batch, format)
+def cache_bytes(s, layer: Layer, format) -> object:
+    return memory.kv_cache_bytes(lone(layer), s.context, s.batch, format)
 
 
 CALCULATOR = Calculator(
@@ -47,7 +47,7 @@ CALCULATOR = Calculator(
         Field("window", "Window", "whole", "1024", "w", "tokens"),
         Field("kv_heads", "Key-value heads", "whole", "8", "g", COUNT, most=1e6),
         Field("head_dim", "Head size", "whole", "256", "d", "values", most=1e6),
-        *(one for one in FORMATS if one.name in (CACHE, "kv_bits", "kv_row")),
+        *(field for field in FORMATS if field.name in (CACHE, "kv_bits", "kv_row")),
         Field(
             CONTEXT,
             "Context",
@@ -64,13 +64,13 @@ CALCULATOR = Calculator(
             "full_bytes",
             "Y_f",
             "bytes of a layer with full attention",
-            lambda s: held(s, grouped(s), cache_format(s)),
+            lambda s: cache_bytes(s, grouped(s), cache_format(s)),
         ),
         Step(
             "windowed_bytes",
             "Y_w",
             "bytes of a layer with a window",
-            lambda s: held(s, grouped(s, s.window), cache_format(s)),
+            lambda s: cache_bytes(s, grouped(s, s.window), cache_format(s)),
         ),
         Step(
             "kv_bytes",
@@ -82,13 +82,13 @@ CALCULATOR = Calculator(
             "per_token",
             "y",
             "bytes that one more token adds to a sequence, once windows are full",
-            lambda s: s.full_layers * memory.kv_bytes_per_token(one(grouped(s)), cache_format(s)),
+            lambda s: s.full_layers * memory.kv_bytes_per_token(lone(grouped(s)), cache_format(s)),
         ),
         Step(
             "plain_bytes",
             "Y_0",
             "bytes with full attention everywhere in bf16",
-            lambda s: (s.full_layers + s.windowed_layers) * held(s, grouped(s), "bf16"),
+            lambda s: (s.full_layers + s.windowed_layers) * cache_bytes(s, grouped(s), "bf16"),
         ),
         Step("share", "s", "share of that", lambda s: s.kv_bytes / s.plain_bytes),
     ),

@@ -38,8 +38,8 @@ def authors(key: str) -> str:
     from pybtex.database import parse_file
 
     entry = parse_file(str(paths.root() / "book" / "references.bib")).entries[key]
-    names = [" ".join(map(str, one.rich_last_names)) for one in entry.persons["author"]]
-    told = (
+    names = [" ".join(map(str, person.rich_last_names)) for person in entry.persons["author"]]
+    words = (
         " and ".join(names) if len(names) <= 2 and "others" not in names else f"{names[0]} et al."
     )
-    return f"{told} ({entry.fields['year']})"
+    return f"{words} ({entry.fields['year']})"

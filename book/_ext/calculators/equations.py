@@ -10,21 +10,21 @@ def equations(calculator: Calculator) -> list[tuple[str, str]]:
         (f"{step.meaning}, {form}" if form else step.meaning, _equation(calculator, step, formula))
         for step in calculator.steps
         for form, formula in step.formulas.items()
-        if step.told
+        if step.shown
     ]
 
 
 def letters(calculator: Calculator) -> list[tuple[str, str]]:
     """(LaTeX, meaning) of every value that an equation uses and no equation explains."""
     needed = {
-        name for step in calculator.steps for one in step.formulas.values() for name in one.needs
+        name for step in calculator.steps for part in step.formulas.values() for name in part.needs
     } - {step.name for step in calculator.steps}
     symbols, meanings = calculator.symbol_names(), calculator.meanings()
-    known = [name for name in meanings if name in needed]
-    missing = needed - set(known)
+    used = [name for name in meanings if name in needed]
+    missing = needed - set(used)
     if missing:
-        raise ValueError(f"{calculator.id}: nobody says what {', '.join(sorted(missing))} is")
-    return [(symbols[name], meanings[name]) for name in known]
+        raise ValueError(f"{calculator.id}: no meaning of {', '.join(sorted(missing))}")
+    return [(symbols[name], meanings[name]) for name in used]
 
 
 def _equation(calculator: Calculator, step: Step, formula) -> str:

@@ -49,7 +49,7 @@ CALCULATOR = Calculator(
         Field("experts", "Experts a layer", "whole", "256", "E", COUNT, when=MODEL, most=1e6),
         Field("used", "Experts a token", "whole", "8", "k", COUNT, when=MODEL, most="experts"),
         Field("batch", "Concurrent requests", "whole", "32", "b", COUNT, most=1e9),
-        *(one for one in FORMATS if one.name in (WEIGHTS, "weight_bits")),
+        *(field for field in FORMATS if field.name in (WEIGHTS, "weight_bits")),
     ),
     steps=(
         Step(

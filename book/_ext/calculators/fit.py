@@ -17,7 +17,7 @@ MODEL, DEVICE, CACHE, WEIGHTS, BATCH = "model", "device", "kv", "weights", "batc
 
 
 def model_of(s, *layers: Layer) -> Model:
-    """The model whose sizes are traced values; only the layers given."""
+    """The model whose sizes are traced values; only these layers."""
     return Model(
         "the model",
         s.parameters,
@@ -148,7 +148,7 @@ def attends(s) -> Layer:
     return Layer(Part(work=(Scores(s.operations, s.limit, s.stride),)))
 
 
-def held_by(s) -> memory.Total:
+def memory_total(s) -> memory.Total:
     return memory.Total(
         "the model",
         "",
@@ -192,11 +192,11 @@ def cache_phase(s) -> roofline.Phase:
     return roofline.phase(s.cache_read, s.cache_work, device_of(s), "bf16", s.devices)
 
 
-def answered(asked: dict, scope: dict) -> dict:
+def answered(case: dict, scope: dict) -> dict:
     """The forecast for a case: of a catalogue's model and device, or of the reader's own."""
-    model, device = asked[MODEL], asked[DEVICE]
+    model, device = case[MODEL], case[DEVICE]
     price = scope.get("price_low") and (scope["price_low"], scope["price_high"])
-    weights, kv = asked[WEIGHTS], asked[CACHE]
+    weights, kv = case[WEIGHTS], case[CACHE]
     return speed.answer(
         own_model(scope) if model == OWN else parameters.describe(model),
         own_device(scope) if device == OWN else catalog.device(device),
@@ -229,7 +229,7 @@ def own_model(scope: dict) -> Model:
 
 
 def own_device(scope: dict):
-    """The reader's own device. Nobody has said what its link or its chip is like."""
+    """The reader's own device. Its link and its chip are not known."""
     return SimpleNamespace(
         name="own",
         memory_bytes=scope["memory"],
@@ -541,7 +541,7 @@ CALCULATOR = Calculator(
             "bytes of activations while prompts are read",
             lambda s: memory.activation_bytes(model_of(s), s.context, s.batch),
         ),
-        Step("total_bytes", "Y", "bytes in all", lambda s: held_by(s).total_bytes),
+        Step("total_bytes", "Y", "bytes in all", lambda s: memory_total(s).total_bytes),
         Step(
             "needed",
             "D_0",
@@ -562,7 +562,7 @@ CALCULATOR = Calculator(
             "1 if they hold it, else 0",
             lambda s: int(memory.fits(s.total_bytes, s.memory * s.asked, s.usable)),
         ),
-        Step("verdict", "A", "1 or 0 for one device, 3 or 2 for several", verdict, told=False),
+        Step("verdict", "A", "1 or 0 for one device, 3 or 2 for several", verdict, shown=False),
         Step(
             "weight_read",
             "R_w",

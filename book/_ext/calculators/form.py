@@ -14,7 +14,7 @@ def html(calculator: Calculator) -> str:
     """The form, hidden until the script runs, and the results as they are without it."""
     values = evaluate(calculator, {})
     commands = " and ".join(
-        f"<code>{escape(one.strip())}</code>" for one in calculator.command.split(";")
+        f"<code>{escape(command.strip())}</code>" for command in calculator.command.split(";")
     )
     return (
         f'<div class="sw-calc" id="calculator-{calculator.id}" data-calculator="{calculator.id}">\n'
@@ -51,85 +51,86 @@ def _answer(calculator: Calculator, values: dict) -> str:
     """Yes or no, in a sentence."""
     if not calculator.answer:
         return ""
-    said = answered(calculator, {}, values)
+    sentence = answered(calculator, {}, values)
     exact = values[calculator.answer.value]
-    return f'<p class="sw-calc__answer" data-answer data-value="{exact}">{escape(said)}</p>\n'
+    return f'<p class="sw-calc__answer" data-answer data-value="{exact}">{escape(sentence)}</p>\n'
 
 
 def _note(calculator: Calculator) -> str:
-    told = calculator.note() if calculator.note else ""
-    return f'<p class="sw-calc__basis">{escape(told)}</p>\n' if told else ""
+    note = calculator.note() if calculator.note else ""
+    return f'<p class="sw-calc__basis">{escape(note)}</p>\n' if note else ""
 
 
 def _case(calculator: Calculator) -> str:
-    choices = {one.name: one.default for one in calculator.fields if one.kind == "choice"}
-    told = [
-        f"{escape(one.label[0].lower() + one.label[1:])} {escape(one.default)}"
-        + (f" {escape(one.unit)}" if one.unit not in ("", COUNT, SHARE) else "")
-        for one in calculator.fields
-        if one.default and (not one.when or choices.get(one.when) == OWN)
+    choices = {field.name: field.default for field in calculator.fields if field.kind == "choice"}
+    values = [
+        f"{escape(field.label[0].lower() + field.label[1:])} {escape(field.default)}"
+        + (f" {escape(field.unit)}" if field.unit not in ("", COUNT, SHARE) else "")
+        for field in calculator.fields
+        if field.default and (not field.when or choices.get(field.when) == OWN)
     ]
-    return ", ".join(told)
+    return ", ".join(values)
 
 
 def _fields(calculator: Calculator) -> str:
     parts, group = [], ""
-    for one in calculator.fields:
-        if one.when != group:
+    for field in calculator.fields:
+        if field.when != group:
             parts.append("</fieldset>\n" if group else "")
-            if one.when:
-                parent = next(other for other in calculator.fields if other.name == one.when)
+            if field.when:
+                parent = next(other for other in calculator.fields if other.name == field.when)
                 parts.append(
-                    f'<fieldset class="sw-calc__own" data-when="{one.when}" hidden>'
+                    f'<fieldset class="sw-calc__own" data-when="{field.when}" hidden>'
                     f"<legend>{escape(parent.own[0].upper() + parent.own[1:])}</legend>\n"
                 )
-            group = one.when
-        parts.append(_field(calculator, one))
+            group = field.when
+        parts.append(_field(calculator, field))
     return "".join(parts) + ("</fieldset>\n" if group else "")
 
 
-def _field(calculator: Calculator, one: Field) -> str:
-    key = f"{calculator.id}-{one.name}"
+def _field(calculator: Calculator, field: Field) -> str:
+    key = f"{calculator.id}-{field.name}"
     described = f'aria-describedby="{key}-help {key}-error"'
-    if one.kind == "choice":
-        control = f'<select id="{key}" name="{one.name}" {described}>{_options(calculator, one)}'
-        control += "</select>"
+    if field.kind == "choice":
+        options = _options(calculator, field)
+        control = f'<select id="{key}" name="{field.name}" {described}>{options}</select>'
     else:
         control = (
-            f'<input id="{key}" name="{one.name}" type="text" inputmode="text" size="9" '
-            f'autocomplete="off" spellcheck="false" value="{escape(one.default)}" {described}>'
+            f'<input id="{key}" name="{field.name}" type="text" inputmode="text" size="9" '
+            f'autocomplete="off" spellcheck="false" value="{escape(field.default)}" {described}>'
         )
-    help_words = f"{escape(one.help)} " if one.help else ""
+    help_words = f"{escape(field.help)} " if field.help else ""
+    label = f"{escape(field.label)}{_unit(field)}"
     return (
-        f'<div class="sw-calc__field"><label for="{key}">{escape(one.label)}{_unit(one)}</label>\n'
+        f'<div class="sw-calc__field"><label for="{key}">{label}</label>\n'
         f"{control}\n"
         f'<p class="sw-calc__help" id="{key}-help">{help_words}'
-        f'<span data-read="{one.name}"></span></p>'
+        f'<span data-read="{field.name}"></span></p>'
         f'<p class="sw-calc__error" id="{key}-error"></p></div>\n'
     )
 
 
-def _unit(one: Field) -> str:
-    return f' <span class="sw-calc__unit">({escape(one.unit)})</span>' if one.unit else ""
+def _unit(field: Field) -> str:
+    return f' <span class="sw-calc__unit">({escape(field.unit)})</span>' if field.unit else ""
 
 
-def _options(calculator: Calculator, one: Field) -> str:
-    names = [name for name in calculator.tables[one.table]() if name != OWN]
-    known = catalog.models()  # by their titles, as people write them
-    told = [(OWN, one.own)] * bool(one.own)
-    told += [(name, catalog.title(name) if name in known else name) for name in names]
+def _options(calculator: Calculator, field: Field) -> str:
+    names = [name for name in calculator.tables[field.table]() if name != OWN]
+    titled = catalog.models()  # by their titles, as people write them
+    options = [(OWN, field.own)] * bool(field.own)
+    options += [(name, catalog.title(name) if name in titled else name) for name in names]
     return "".join(
-        f'<option value="{escape(name)}"{" selected" if name == one.default else ""}>'
+        f'<option value="{escape(name)}"{" selected" if name == field.default else ""}>'
         f"{escape(words)}</option>\n"  # the search takes words apart at white space alone
-        for name, words in told
+        for name, words in options
     )
 
 
 def _results(calculator: Calculator, values: dict) -> str:
-    lines = [one for one in calculator.results if not one.each]
+    lines = [line for line in calculator.results if not line.each]
     body = "".join(
-        f'<tr{_main(one)}><th scope="row">{escape(one.label)}</th>\n{_cell(one, values)}</tr>\n'
-        for one in lines
+        f'<tr{_main(line)}><th scope="row">{escape(line.label)}</th>\n{_cell(line, values)}</tr>\n'
+        for line in lines
     )
     # The heading above says the same, but a screen reader may come to the table without it.
     caption = f'<caption class="sw-unseen">{escape(calculator.title)}</caption>\n'
@@ -154,12 +155,12 @@ def _curve(calculator: Calculator) -> str:
     """The place of the curve, which the script draws; its slider; its numbers as a table."""
     if not (shown := calculator.curve):
         return ""
-    field = next(one for one in calculator.fields if one.name == shown.field)
+    field = next(field for field in calculator.fields if field.name == shown.field)
     key, last = f"{calculator.id}-{field.name}-slide", len(shown.points) - 1
-    lines = [one for one in calculator.results if one.each == field.name][: shown.drawn]
+    lines = [result for result in calculator.results if result.each == field.name][: shown.drawn]
     legend = "".join(
-        f'<span class="sw-calc__key sw-calc__key--line-{place}">{escape(one.label)}</span>\n'
-        for place, one in enumerate(lines)
+        f'<span class="sw-calc__key sw-calc__key--line-{place}">{escape(result.label)}</span>\n'
+        for place, result in enumerate(lines)
     )
     cases = curve(calculator, {})
     names = {name: Named(((name, ""),)) for name in cases}
@@ -183,12 +184,12 @@ def _rows(
     """
     each, caption = field or calculator.rows, escape(caption or calculator.caption)
     mark = f' data-beside="{field}"' if field else ""
-    columns = [one for one in calculator.results if one.each == each]
-    heads = "\n".join(f'<th scope="col">{escape(one.label)}</th>' for one in columns)
+    columns = [column for column in calculator.results if column.each == each]
+    heads = "\n".join(f'<th scope="col">{escape(column.label)}</th>' for column in columns)
     hidden = ' class="sw-unseen"' if mark else ""
     body = "".join(
         f'<tr data-row="{escape(name)}"{mark}><th scope="row">{_named(names[name])}</th>\n'
-        + "\n".join(_cell(one, values, head=True) for one in columns)
+        + "\n".join(_cell(column, values, head=True) for column in columns)
         + "</tr>\n"
         for name, values in cases.items()
     )
@@ -206,19 +207,18 @@ def _named(name: Named) -> str:
     )
 
 
-def _main(one: Result) -> str:
-    return ' class="sw-calc__main"' if one.main else ""
+def _main(result: Result) -> str:
+    return ' class="sw-calc__main"' if result.main else ""
 
 
-def _cell(one: Result, values: dict, head: bool = False) -> str:
+def _cell(column: Result, case: dict, head: bool = False) -> str:
     """A value; with ``head`` it carries its column's head, for a phone that shows no columns."""
-    found = [values.get(name) for name in one.values]
-    exact = " ".join("" if value is None else str(value) for value in found)
-    told = escape(written(found, one.unit, one.missing))
-    label = f' data-label="{escape(one.label)}"' if head else ""
-    return (
-        f'<td data-names="{" ".join(one.values)}" data-value="{escape(exact)}"{label}>{told}</td>'
-    )
+    values = [case.get(name) for name in column.values]
+    exact = " ".join("" if value is None else str(value) for value in values)
+    text = escape(written(values, column.unit, column.missing))
+    label = f' data-label="{escape(column.label)}"' if head else ""
+    names = " ".join(column.values)
+    return f'<td data-names="{names}" data-value="{escape(exact)}"{label}>{text}</td>'
 
 
 def _picture(calculator: Calculator) -> str:

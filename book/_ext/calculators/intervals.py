@@ -38,12 +38,12 @@ def points(row: dict) -> int:
 
 
 def columns(joint: Joint | None) -> dict:
-    """What the formulas want of a law with joint uncertainty; without it, no directions."""
+    """What the formulas need of a law with joint uncertainty; without it, no directions."""
     if joint is None:
         return {"directions": None}
     shifts = [
-        dict(zip(SHIFTS, (one.E, one.size, one.data, one.alpha, one.beta), strict=True))
-        for one in joint.directions
+        dict(zip(SHIFTS, (way.E, way.size, way.data, way.alpha, way.beta), strict=True))
+        for way in joint.directions
     ]
     return {"middle_params": joint.params, "middle_tokens": joint.tokens, "directions": shifts}
 
@@ -53,7 +53,7 @@ def misses() -> dict[str, list[float]]:
 
     By place: among the runs, for sizes above the largest run, and elsewhere.
     """
-    found = {"among": [], "larger": [], "elsewhere": []}
+    shares = {"among": [], "larger": [], "elsewhere": []}
     largest = {points(row): row["most_params"] for row in recorded("fit")}
     for row in recorded("loss"):
         joint = refits()[points(row)][1]
@@ -63,10 +63,10 @@ def misses() -> dict[str, list[float]]:
         ours = joint.interval(row["params"], row["tokens"])
         larger = "larger" if row["params"] > largest[points(row)] else "elsewhere"
         place = "among" if row["inside"] else larger
-        found[place] += [
-            abs(one - its) / (high - low) for one, its in zip(ours, (low, high), strict=True)
+        shares[place] += [
+            abs(end - its) / (high - low) for end, its in zip(ours, (low, high), strict=True)
         ]
-    return found
+    return shares
 
 
 def replication_distance() -> float:

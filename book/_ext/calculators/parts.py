@@ -15,7 +15,7 @@ COUNT, SHARE = "count", "% or part of 1"  # units of numbers that count things, 
 class Field:
     """A form field.
 
-    ``unit`` is told beside the label, for every kind but choice: `COUNT` for a number of things.
+    ``unit`` stands beside the label, for every kind but choice: `COUNT` for a number of things.
     ``kind``: whole, number, share (a part of 1, also written in per cent), range (a number, or two
     as 2:3), or choice. A choice's
     ``table`` names the rows that bring values with them; ``own`` adds the reader's own numbers,
@@ -58,7 +58,7 @@ class Step:
     call: Callable[[Any], Any] | dict[str, Callable[[Any], Any]]
     over: str = ""
     total: bool = False
-    told: bool = True  # its equation stands on the page
+    shown: bool = True  # its equation stands on the page
     given: bool = False
 
     @cached_property
@@ -144,7 +144,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Calculator:
-    """A form with its results. ``symbols`` and ``meanings`` tell of values that rows bring."""
+    """A form with its results. ``symbols`` and ``meanings`` explain the values that rows bring."""
 
     id: str
     title: str
@@ -171,15 +171,15 @@ class Calculator:
 
     def symbol_names(self) -> dict[str, str]:
         """LaTeX by value."""
-        found = {name: symbol for name, (symbol, _) in self.columns.items()}
-        found |= {one.name: one.symbol for one in self.fields if one.symbol}
-        return found | {step.name: step.symbol for step in self.steps}
+        symbols = {name: symbol for name, (symbol, _) in self.columns.items()}
+        symbols |= {entry.name: entry.symbol for entry in self.fields if entry.symbol}
+        return symbols | {step.name: step.symbol for step in self.steps}
 
     def meanings(self) -> dict[str, str]:
         """What each value is, in words."""
-        found = {name: meaning for name, (_, meaning) in self.columns.items()}
-        for one in self.fields:
-            if one.symbol:
-                unit = f" ({one.unit})" if one.unit not in ("", COUNT, SHARE) else ""
-                found[one.name] = one.label[0].lower() + one.label[1:] + unit
-        return found | {step.name: step.meaning for step in self.steps}
+        words = {name: meaning for name, (_, meaning) in self.columns.items()}
+        for entry in self.fields:
+            if entry.symbol:
+                unit = f" ({entry.unit})" if entry.unit not in ("", COUNT, SHARE) else ""
+                words[entry.name] = entry.label[0].lower() + entry.label[1:] + unit
+        return words | {step.name: step.meaning for step in self.steps}

@@ -19,19 +19,19 @@ def generated() -> str:
     calculators = all_of_them()
     tables = {
         table.__name__: table()
-        for one in calculators.values()
-        for table in (*one.tables.values(), *one.crossed[:1])
+        for calculator in calculators.values()
+        for table in (*calculator.tables.values(), *calculator.crossed[:1])
     }
-    told = {
+    data = {
         "tables": tables,
-        "calculators": {name: described(one) for name, one in calculators.items()},
+        "calculators": {name: described(calculator) for name, calculator in calculators.items()},
         "forecast": speed.exported(),
     }
-    return f"{HEAD}globalThis.sizewiseCalculators = {literal(told)};\n"
+    return f"{HEAD}globalThis.sizewiseCalculators = {literal(data)};\n"
 
 
 def described(calculator: Calculator) -> dict:
-    """A calculator as the page's script wants it."""
+    """A calculator as the page's script reads it."""
     fields = (
         "name",
         "label",
@@ -48,7 +48,7 @@ def described(calculator: Calculator) -> dict:
     )
     results = ("label", "values", "unit", "each", "missing")
     return {
-        "fields": [{key: getattr(one, key) for key in fields} for one in calculator.fields],
+        "fields": [{key: getattr(field, key) for key in fields} for field in calculator.fields],
         "steps": [
             {
                 "name": step.name,
@@ -60,14 +60,14 @@ def described(calculator: Calculator) -> dict:
             for step in calculator.steps
         ],
         "results": [
-            {key: getattr(one, key) for key in results} | {"inRows": bool(one.each)}
-            for one in calculator.results
+            {key: getattr(result, key) for key in results} | {"inRows": bool(result.each)}
+            for result in calculator.results
         ],
         "rows": calculator.rows,
         "tables": {name: table.__name__ for name, table in calculator.tables.items()},
         "crossed": calculator.crossed and [calculator.crossed[0].__name__, *calculator.crossed[1:]],
         "forecast": calculator.forecast is not None,
-        "limits": [vars(one) for one in calculator.limits],
+        "limits": [vars(limit) for limit in calculator.limits],
         "curve": calculator.curve and _curve(calculator),
         "reads": calculator.reads,
         "answer": calculator.answer and vars(calculator.answer),
@@ -79,8 +79,8 @@ def described(calculator: Calculator) -> dict:
 def _curve(calculator: Calculator) -> dict:
     """The curve with its lines: what they are called, their values, their unit."""
     curve = calculator.curve
-    lines = [one for one in calculator.results if one.each == curve.field][: curve.drawn]
-    return vars(curve) | {"lines": [vars(one) for one in lines]}
+    lines = [line for line in calculator.results if line.each == curve.field][: curve.drawn]
+    return vars(curve) | {"lines": [vars(line) for line in lines]}
 
 
 def literal(value) -> str:
@@ -96,7 +96,7 @@ def literal(value) -> str:
         needs = json.dumps(value.needs)
         return f"{{needs: {needs}, value: {function(value.expression)}, checks: [{checks}]}}"
     if isinstance(value, dict):
-        lines = ",\n".join(f"{json.dumps(key)}: {literal(one)}" for key, one in value.items())
+        lines = ",\n".join(f"{json.dumps(key)}: {literal(part)}" for key, part in value.items())
         return f"{{{lines}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(literal, value))}]"
@@ -120,4 +120,4 @@ def _code(expression) -> str:
 
 
 def _names(expression) -> list[str]:
-    return sorted(one.name for one in expression.free_symbols)
+    return sorted(symbol.name for symbol in expression.free_symbols)

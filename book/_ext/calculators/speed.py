@@ -58,7 +58,7 @@ def answer(model, device, weights, kv, case: dict, price=None) -> dict:
 
     Nothing where there is no forecast: no room for one request, no stated peak.
     """
-    told = forecast.question(
+    result = forecast.question(
         model,
         device,
         devices=case["devices"],
@@ -71,17 +71,17 @@ def answer(model, device, weights, kv, case: dict, price=None) -> dict:
         framework="",
         host="none",
     )
-    if told["forecast_unknown"]:
+    if result["forecast_unknown"]:
         return {}
-    seconds, batch = told["forecast_seconds"], told["forecast_batch"]
+    seconds, batch = result["forecast_seconds"], result["forecast_batch"]
     hours = roofline.hours_per_million(case["devices"], seconds, batch)
     return {
         "forecast_batch": batch,
         "forecast_seconds": seconds,
-        "forecast_low": told["forecast_low"],
-        "forecast_high": told["forecast_high"],
-        "prompt_seconds": told["first_token_floor_seconds"],
-        "forecast_joules": told["forecast_joules_per_million_tokens"],
+        "forecast_low": result["forecast_low"],
+        "forecast_high": result["forecast_high"],
+        "prompt_seconds": result["first_token_floor_seconds"],
+        "forecast_joules": result["forecast_joules_per_million_tokens"],
         "forecast_dollars_low": price and hours * price[0],
         "forecast_dollars_high": price and hours * price[1],
     }

@@ -48,8 +48,8 @@ def models() -> dict[str, dict]:
 def sparse_models() -> dict[str, dict]:
     """Models with routed experts, and the reader's own sizes."""
     sparse = {name: row for name, row in models().items() if name != OWN and row["experts"] > 1}
-    own = {"lookup": 0, "vision": 0, "hidden": 0, "vocab": 1, "routed": Cell(routed)}
-    return sparse | {OWN: own}
+    sizes = {"lookup": 0, "vision": 0, "hidden": 0, "vocab": 1, "routed": Cell(routed)}
+    return sparse | {OWN: sizes}
 
 
 # Of GGUF's mixtures the page has one a step of size: bytes of each are counted for every model.
@@ -110,25 +110,25 @@ def _model(model: Model) -> dict:
 
 
 def _layer(layer: Layer, count, hidden) -> dict:
-    attentions, state, own = layer.attentions, layer.state, layer.attention
+    attentions, state, attention = layer.attentions, layer.state, layer.attention
     if state and state.in_model_format:
         raise ValueError(f"{state.kind}: a state in the model's own format is not written here")
     return {
         "count": count,
         "held": [_span(span) for part in attentions for span in part.stored()],
         "read": [_span(span) for part in attentions for span in part.read()],
-        "scores": [_scores(one) for part in attentions for one in part.scores()],
-        "prompt": [_scores(one) for part in attentions for one in part.scores(False)],
-        "attention": [
-            {"heads": forecast.shared_heads(own) or 0, "width": forecast.prompt_width(own)}
-        ]
-        if own
-        else [],
-        "projections": [matrix._asdict() for matrix in forecast.projections(own, hidden)],
+        "scores": [_scores(score) for part in attentions for score in part.scores()],
+        "prompt": [_scores(score) for part in attentions for score in part.scores(False)],
+        "attention": [_attention(attention)] if attention else [],
+        "projections": [matrix._asdict() for matrix in forecast.projections(attention, hidden)],
         "states": [{"conv": state.conv_values, "recurrent": state.recurrent_values}]
         if state
         else [],
     }
+
+
+def _attention(part) -> dict:
+    return {"heads": forecast.shared_heads(part) or 0, "width": forecast.prompt_width(part)}
 
 
 def _scores(entry) -> dict:
@@ -174,9 +174,9 @@ def routed(s: Symbols):
 def _cells(value):
     """Traced values, wherever they stand in a row, as cells."""
     if isinstance(value, dict):
-        return {name: _cells(one) for name, one in value.items()}
+        return {name: _cells(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_cells(one) for one in value]
+        return [_cells(part) for part in value]
     return Cell(lambda _, value=value: value) if hasattr(value, "expression") else value
 
 
@@ -204,25 +204,25 @@ def devices() -> dict[str, dict]:
 
 def training_devices() -> dict[str, dict]:
     """The same; without a stated peak the time of training is not known."""
-    found = {}
+    rows = {}
     for name, row in devices().items():
         unknown = {"peak": None} if row.get("peak") == math.inf else {}
-        found[name] = row | unknown
-    return found
+        rows[name] = row | unknown
+    return rows
 
 
 def weight_formats() -> dict[str, dict]:
     """Bits of a weight, of what a quantizer leaves alone, and how the format is multiplied."""
     rows = {
-        one.name: {
-            "weight_bits": one.bits,
-            "kept_bits": 16 if "output head" in one.keeps else one.bits,
-            "keeps": int("output head" in one.keeps),
-            "kind": forecast.kind_of(one.name),
-            "only_experts": one.name in forecast.ONLY_EXPERTS,
+        format.name: {
+            "weight_bits": format.bits,
+            "kept_bits": 16 if "output head" in format.keeps else format.bits,
+            "keeps": int("output head" in format.keeps),
+            "kind": forecast.kind_of(format.name),
+            "only_experts": format.name in forecast.ONLY_EXPERTS,
         }
-        for one in formats.WEIGHTS.values()
-        if one.name not in LEFT_OUT
+        for format in formats.WEIGHTS.values()
+        if format.name not in LEFT_OUT
     }
     return rows | {
         OWN: {"keeps": 0, "only_experts": False, "kept_bits": Cell(lambda s: s.weight_bits)}
@@ -230,26 +230,25 @@ def weight_formats() -> dict[str, dict]:
 
 
 def cache_formats() -> dict[str, dict]:
-    return {
-        one.name: {"kv_bits": one.bits, "kv_row": one.per_row} for one in formats.CACHES.values()
-    } | {OWN: {}}
+    caches = formats.CACHES.items()
+    return {name: {"kv_bits": kv.bits, "kv_row": kv.per_row} for name, kv in caches} | {OWN: {}}
 
 
 @cache
 def laws() -> dict[str, dict]:
     """Laws of loss over parameters and tokens: published ones, and our refits of their runs."""
-    found = {}
+    rows = {}
     for name, entry in scaling_laws.entries().items():
         if entry["form"] in SURFACES:
             law = _law(scaling_laws.published(name))
-            found[name] = law | {"text": entry["data"], "counts": entry["counts"]}
+            rows[name] = law | {"text": entry["data"], "counts": entry["counts"]}
     for points, (law, joint) in intervals.refits().items():
-        found[f"refit of {points} runs"] = _law(law) | {
+        rows[f"refit of {points} runs"] = _law(law) | {
             "text": "MassiveText",
             "counts": "with embeddings",
             **intervals.columns(joint),
         }
-    return found
+    return rows
 
 
 def _law(law) -> dict:

@@ -1,6 +1,6 @@
 """Call a function of the library with traced values, and get its formula.
 
-A `Traced` value is a number that nobody has said yet: arithmetic with it builds a SymPy
+A `Traced` value is a number not known yet: arithmetic with it builds a SymPy
 expression. Where the function compares, both answers are followed (King 1976, "Symbolic execution
 and program testing"): a path that ends in a ValueError becomes a `Check` with the library's own
 message, the others become the cases of one expression.
@@ -50,7 +50,7 @@ WHOLE = frozenset(
     )
 )
 
-_asked: list["Path"] = []  # the path that is being followed, if any
+_paths: list["Path"] = []  # the path that is being followed, if any
 
 
 class Traced:
@@ -92,7 +92,7 @@ class Traced:
         """numpy's functions, as the library's laws use them."""
         import sympy
 
-        known = {
+        functions = {
             "add": operator.add,
             "subtract": operator.sub,
             "multiply": operator.mul,
@@ -106,9 +106,9 @@ class Traced:
             "expm1": lambda x: sympy.exp(x) - 1,
             "log": sympy.log,
         }
-        if method != "__call__" or ufunc.__name__ not in known:
+        if method != "__call__" or ufunc.__name__ not in functions:
             return NotImplemented
-        return Traced(known[ufunc.__name__](*map(plain, inputs)))
+        return Traced(functions[ufunc.__name__](*map(plain, inputs)))
 
 
 def _arithmetic(name: str, reverse: bool):
@@ -159,24 +159,24 @@ class Symbols:
 
 @dataclass
 class Path:
-    """The answers given so far; those beyond ``planned`` are yes."""
+    """The answers so far; those beyond ``planned`` are yes."""
 
     planned: list[bool]
     taken: list  # (relation, answer)
 
 
 def decide(relation) -> bool:
-    """The truth of a comparison: known, given before on this path, or one of the two."""
+    """The truth of a comparison: known, decided before on this path, or either."""
     import sympy
 
     if relation in (sympy.true, sympy.false):
         return bool(relation)
-    if not _asked:
+    if not _paths:
         raise ValueError(f"{relation} is not decided: trace the function with `trace`")
-    path = _asked[-1]
-    for known, answer in path.taken:
-        if relation in (known, sympy.Not(known)):
-            return answer if relation == known else not answer
+    path = _paths[-1]
+    for decided, answer in path.taken:
+        if relation in (decided, sympy.Not(decided)):
+            return answer if relation == decided else not answer
     place = len(path.taken)
     answer = path.planned[place] if place < len(path.planned) else True
     path.taken.append((relation, answer))
@@ -199,7 +199,7 @@ class Formula:
     @property
     def needs(self) -> list[str]:
         """The names of its values, sorted."""
-        return sorted(one.name for one in self.expression.free_symbols)
+        return sorted(symbol.name for symbol in self.expression.free_symbols)
 
 
 def trace(call: Callable[[Symbols], Any]) -> Formula:
@@ -212,13 +212,13 @@ def trace(call: Callable[[Symbols], Any]) -> Formula:
     cases, checks, waiting = [], [], [[]]
     while waiting:
         path = Path(waiting.pop(), [])
-        _asked.append(path)
+        _paths.append(path)
         try:
-            found, error = call(Symbols()), None
+            value, error = call(Symbols()), None
         except ValueError as refused:
-            found, error = None, refused
+            value, error = None, refused
         finally:
-            _asked.pop()
+            _paths.pop()
         answers = [answer for _, answer in path.taken]
         waiting += [
             [*answers[:place], not answers[place]]
@@ -226,27 +226,27 @@ def trace(call: Callable[[Symbols], Any]) -> Formula:
         ]
         if len(waiting) + len(cases) + len(checks) > MOST_PATHS:
             raise ValueError("too many paths to be a formula")
-        held = sympy.And(*(known if yes else sympy.Not(known) for known, yes in path.taken))
+        condition = sympy.And(*(truth if yes else sympy.Not(truth) for truth, yes in path.taken))
         if error is None:
-            cases.append((plain(found), held))
+            cases.append((plain(value), condition))
         elif not path.taken:
             raise error
         else:
-            checks.append(Check(held, str(error)))
+            checks.append(Check(condition, str(error)))
     if not cases:
         raise ValueError(f"no path gives a value: {checks[0].message}")
     return Formula(_merged(cases, checks), tuple(checks))
 
 
 def _merged(cases: list, checks: list[Check]):
-    """One expression of all cases; what the checks exclude need not be said again."""
+    """One expression of all cases; what the checks exclude is left out."""
     import sympy
 
     if len({expression for expression, _ in cases}) == 1:
         return cases[0][0]
     refused = [sympy.Not(check.condition) for check in checks]
-    told = []
-    for expression, held in cases:
-        parts = [part for part in sympy.And.make_args(held) if part not in refused]
-        told.append((expression, sympy.And(*parts)))
-    return sympy.Piecewise(*told[:-1], (told[-1][0], True))
+    pieces = []
+    for expression, condition in cases:
+        parts = [part for part in sympy.And.make_args(condition) if part not in refused]
+        pieces.append((expression, sympy.And(*parts)))
+    return sympy.Piecewise(*pieces[:-1], (pieces[-1][0], True))

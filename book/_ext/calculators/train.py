@@ -53,9 +53,9 @@ def each_watt(s) -> training.Run:
 FORMS = {"Hoffmann": hoffmann, "KaplanSurface": surface, "DataConstrained": repeated}
 
 
-def by_form(*names: str, of) -> dict:
-    """One function a form: what ``of`` makes of its law."""
-    return {name: lambda s, name=name: of(FORMS[name](s), s) for name in names}
+def by_form(*names: str, call) -> dict:
+    """One function a form: ``call`` of its law."""
+    return {name: lambda s, name=name: call(FORMS[name](s), s) for name in names}
 
 
 def ends(name: str, symbol: str, value: str, variance: str, what: str) -> tuple[Step, Step]:
@@ -94,12 +94,12 @@ def serving_steps(over: str, prefix: str, law: Callable, mark: str) -> tuple[Ste
     ``mark`` is what its letters carry, ``prefix`` what its values' names begin with.
     """
 
-    def value(name: str, symbol: str, meaning: str, call, told: bool = True) -> Step:
+    def value(name: str, symbol: str, meaning: str, call, shown: bool = True) -> Step:
         return Step(
-            prefix + name, symbol + mark, meaning, call, over=over, told=told and not prefix
+            prefix + name, symbol + mark, meaning, call, over=over, shown=shown and not prefix
         )
 
-    def of(s, name: str):
+    def get(s, name: str):
         return getattr(s, prefix + name)
 
     steps = [
@@ -107,13 +107,13 @@ def serving_steps(over: str, prefix: str, law: Callable, mark: str) -> tuple[Ste
             "pressure",
             "k",
             "tokens of the best model over those served, as costly as they are",
-            lambda s: inference.pressure(law(s), of(s, "best_tokens"), s.weight * s.served),
+            lambda s: inference.pressure(law(s), get(s, "best_tokens"), s.weight * s.served),
         ),
         value(
             "odds_0",
             "u_0",
             "where Newton's method starts",
-            lambda s: inference.first_odds(law(s), of(s, "pressure")),
+            lambda s: inference.first_odds(law(s), get(s, "pressure")),
         ),
     ]
     for k in range(inference.STEPS):
@@ -122,8 +122,8 @@ def serving_steps(over: str, prefix: str, law: Callable, mark: str) -> tuple[Ste
                 f"odds_{k + 1}",
                 f"u_{k + 1}",
                 "odds of data's share of the reducible loss, served against not, a step on",
-                lambda s, k=k: inference.next_odds(law(s), of(s, "pressure"), of(s, f"odds_{k}")),
-                told=k == 0,
+                lambda s, k=k: inference.next_odds(law(s), get(s, "pressure"), get(s, f"odds_{k}")),
+                shown=k == 0,
             )
         )
     last = f"odds_{inference.STEPS}"
@@ -133,13 +133,13 @@ def serving_steps(over: str, prefix: str, law: Callable, mark: str) -> tuple[Ste
             "served_params",
             "N_T",
             "cheapest size, as good as the best one",
-            lambda s: inference.smaller(law(s), of(s, "best_params"), of(s, last)),
+            lambda s: inference.smaller(law(s), get(s, "best_params"), get(s, last)),
         ),
         value(
             "served_tokens",
             "D_T",
             "tokens to train it on",
-            lambda s: inference.longer(law(s), of(s, "best_tokens"), of(s, last)),
+            lambda s: inference.longer(law(s), get(s, "best_tokens"), get(s, last)),
         ),
     )
 
@@ -151,7 +151,7 @@ def moved_law(s) -> forms.Hoffmann:
 
 def along(name: str, symbol: str, meaning: str, call: Callable, total: bool = False) -> Step:
     """A value for each direction of a law's uncertainty."""
-    return Step(name, symbol, meaning, call, over="laws.directions", total=total, told=total)
+    return Step(name, symbol, meaning, call, over="laws.directions", total=total, shown=total)
 
 
 SERVING = (
@@ -254,7 +254,7 @@ CALCULATOR = Calculator(
             help="1 counts FLOPs alone; a device that decodes for few requests waits for memory, "
             "and its FLOPs cost more.",
         ),
-        *(one for one in DEVICE_FIELDS if one.name in (DEVICE, "peak", "watts", "price")),
+        *(field for field in DEVICE_FIELDS if field.name in (DEVICE, "peak", "watts", "price")),
         Field("devices", "Devices", "whole", "1000", "D_n", COUNT, most=1e9),
         Field(
             "utilization",
@@ -292,7 +292,7 @@ CALCULATOR = Calculator(
                 f"best_{name}",
                 f"{letter}^*",
                 f"best {what} for as many FLOPs",
-                by_form("Hoffmann", of=lambda law, s, place=place: law.optimum(s.compute)[place]),
+                by_form("Hoffmann", call=lambda law, s, place=place: law.optimum(s.compute)[place]),
                 over="laws",
             )
             for place, (name, letter, what) in enumerate(
@@ -303,7 +303,7 @@ CALCULATOR = Calculator(
             "best_loss",
             "L^*",
             "loss with them",
-            by_form("Hoffmann", of=lambda law, s: law.loss(s.best_params, s.best_tokens)),
+            by_form("Hoffmann", call=lambda law, s: law.loss(s.best_params, s.best_tokens)),
             over="laws",
         ),
         *loss_steps("best_loss", "L^*", "best_params", "best_tokens", "the loss at the optimum"),

@@ -27,12 +27,12 @@ TIMES = (("years", 365.25 * 86400), ("days", 86400), ("hours", 3600), ("minutes"
 
 def number(words: str) -> float:
     """``70B``, ``32k``, ``128Ki``, ``1e13``, ``90%`` as a number. Raises ValueError else."""
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"([\d.]+(?:e[+-]?\d+)?)\s*(?:([kmbgtp]?)(i?)|(%))", words.strip().replace(",", ""), re.I
     )
-    if not found:
+    if not match:
         raise ValueError(f"{words!r} is no number such as 70B, 32k or 1e13")
-    digits, letter, binary, percent = found.groups()
+    digits, letter, binary, percent = match.groups()
     factor = LETTERS[(letter or "").lower()]
     if binary:
         factor = 1024 ** (round(math.log10(factor)) // 3)
@@ -41,22 +41,22 @@ def number(words: str) -> float:
 
 def defaults(calculator: Calculator) -> dict:
     """Every field's default: the name of a choice, a number, or None where nothing is typed."""
-    found = {}
+    values = {}
     for field in calculator.fields:
         if field.kind == "choice":
-            found[field.name] = field.default
+            values[field.name] = field.default
         else:
             typed = number(field.default) if field.default else None
-            found[field.name] = int(typed) if typed and field.kind == "whole" else typed
-    return found
+            values[field.name] = int(typed) if typed and field.kind == "whole" else typed
+    return values
 
 
-def evaluate(calculator: Calculator, given: dict) -> dict:
-    """Every value for ``given`` fields (the others are at their defaults), and rows under theirs.
+def evaluate(calculator: Calculator, inputs: dict) -> dict:
+    """Every value for ``inputs`` (other fields are at their defaults), and rows under theirs.
 
     Raises ValueError with the library's message for what it refuses.
     """
-    case = defaults(calculator) | given
+    case = defaults(calculator) | inputs
     scope = _steps(calculator, case)
     for limit in calculator.limits:
         scope[limit.name] = _largest(calculator, case, limit, scope)
@@ -65,25 +65,25 @@ def evaluate(calculator: Calculator, given: dict) -> dict:
     return scope
 
 
-def beside(calculator: Calculator, given: dict) -> dict[str, dict]:
+def beside(calculator: Calculator, inputs: dict) -> dict[str, dict]:
     """The values of a case with each entry of the choice that is shown side by side."""
     entries = calculator.tables[_field(calculator, calculator.beside).table]()
     return {
-        name: evaluate(calculator, given | {calculator.beside: name})
+        name: evaluate(calculator, inputs | {calculator.beside: name})
         for name in entries
         if name != OWN
     }
 
 
-def curve(calculator: Calculator, given: dict) -> dict[str, dict]:
+def curve(calculator: Calculator, inputs: dict) -> dict[str, dict]:
     """The values of a case at each point of its curve; none where the library refuses it."""
-    found = {}
+    cases = {}
     for point in calculator.curve.points:
         try:
-            found[point] = evaluate(calculator, given | {calculator.curve.field: _typed(point)})
+            cases[point] = evaluate(calculator, inputs | {calculator.curve.field: _typed(point)})
         except ValueError:
-            found[point] = {}
-    return found
+            cases[point] = {}
+    return cases
 
 
 def _typed(point: str) -> float:
@@ -107,23 +107,23 @@ def _largest(calculator: Calculator, case: dict, limit, scope: dict) -> int | No
     return min(size, bound) if size and bound else size
 
 
-def _steps(calculator: Calculator, given: dict, until: str = "") -> dict:
+def _steps(calculator: Calculator, case: dict, until: str = "") -> dict:
     """The steps' values for every field's value, those after ``until`` left out."""
     scope = {calculator.rows: calculator.tables[calculator.rows]()} if calculator.rows else {}
-    for one in calculator.fields:
-        if one.kind == "choice":
-            scope |= calculator.tables[one.table]()[given[one.name]]
-        elif not one.when or given[one.when] == OWN:
-            value = given[one.name]
-            names = one.sets or (one.name,)
-            if value is None and one.otherwise:
-                value = given[one.otherwise]
+    for field in calculator.fields:
+        if field.kind == "choice":
+            scope |= calculator.tables[field.table]()[case[field.name]]
+        elif not field.when or case[field.when] == OWN:
+            value = case[field.name]
+            names = field.sets or (field.name,)
+            if value is None and field.otherwise:
+                value = case[field.otherwise]
             if value is not None:
                 values = value if isinstance(value, tuple | list) else (value,) * len(names)
                 scope |= dict(zip(names, values, strict=True))
     if calculator.crossed:
         table, (row, column), names = calculator.crossed
-        scope |= zip(names, table().get(given[row], {}).get(given[column], ()), strict=False)
+        scope |= zip(names, table().get(case[row], {}).get(case[column], ()), strict=False)
     scope = _opened(scope, {})
     for step in calculator.steps:
         _apply(step, scope, step.over.split(".") if step.over else [])
@@ -135,17 +135,17 @@ def _steps(calculator: Calculator, given: dict, until: str = "") -> dict:
 def _opened(scope: dict, outer: dict) -> dict:
     """A scope with cells computed and rows opened; ``outer`` values are seen from inside."""
     seen = outer | scope
-    found = {}
+    values = {}
     for name, value in scope.items():
         if isinstance(value, Cell):
-            found[name] = value_of(value.formula, seen)
+            values[name] = value_of(value.formula, seen)
         elif isinstance(value, list):
-            found[name] = [_opened(row, seen) for row in value]
+            values[name] = [_opened(row, seen) for row in value]
         elif isinstance(value, dict):
-            found[name] = [_opened(row | {"name": key}, seen) for key, row in value.items()]
+            values[name] = [_opened(row | {"name": key}, seen) for key, row in value.items()]
         else:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def _apply(step, scope: dict, path: list[str], outer: dict | None = None) -> None:
@@ -169,7 +169,7 @@ def _apply(step, scope: dict, path: list[str], outer: dict | None = None) -> Non
 def value_of(formula: Formula, scope: dict):
     """A formula's value; None if a value that it needs is not known."""
     for check in formula.checks:
-        names = sorted(one.name for one in check.condition.free_symbols)
+        names = sorted(symbol.name for symbol in check.condition.free_symbols)
         if all(scope.get(name) is not None for name in names) and _function(
             check.condition, tuple(names)
         )(*(scope[name] for name in names)):
@@ -184,29 +184,29 @@ def value_of(formula: Formula, scope: dict):
 def _function(expression, names: tuple[str, ...]):
     import sympy
 
-    symbols = {one.name: one for one in expression.free_symbols}
+    symbols = {symbol.name: symbol for symbol in expression.free_symbols}
     return sympy.lambdify([symbols[name] for name in names], expression, modules="math")
 
 
 # --- as the page writes it; calculators.js writes alike
 
 
-def answered(calculator: Calculator, given: dict, scope: dict) -> str:
-    """The calculator's sentence for ``given`` choices and their values; nothing without one."""
+def answered(calculator: Calculator, inputs: dict, scope: dict) -> str:
+    """The calculator's sentence for the chosen ``inputs`` and their values; empty without one."""
     answer = calculator.answer
     words = answer and answer.words.get(scope.get(answer.value))
     if not words:
         return ""
-    given = defaults(calculator) | given
+    inputs = defaults(calculator) | inputs
 
-    def said(found: re.Match) -> str:
-        name = found[1]
-        chosen = given.get(name)
+    def fill(match: re.Match) -> str:
+        name = match[1]
+        chosen = inputs.get(name)
         if not isinstance(chosen, str):
             return digits(scope[name])
         return answer.own[name] if chosen == OWN else chosen
 
-    return re.sub(r"\{(\w+)\}", said, words)
+    return re.sub(r"\{(\w+)\}", fill, words)
 
 
 def written(values: list, unit: str, missing: str) -> str:
@@ -215,11 +215,11 @@ def written(values: list, unit: str, missing: str) -> str:
         return missing
     if unit == "of":
         return f"{digits(values[0])} of {digits(values[1])}"
-    told = list(dict.fromkeys(_one(value, unit) for value in values))
-    return " to ".join(told)
+    texts = list(dict.fromkeys(_format(value, unit) for value in values))
+    return " to ".join(texts)
 
 
-def _one(value, unit: str) -> str:
+def _format(value, unit: str) -> str:
     match unit:
         case "word":
             return value
@@ -236,7 +236,7 @@ def _one(value, unit: str) -> str:
         case "h":
             return f"{_short(value)} hours"
         case "time":
-            name, size = next((one for one in TIMES if value >= one[1]), ("seconds", 1))
+            name, size = next((pair for pair in TIMES if value >= pair[1]), ("seconds", 1))
             return f"{digits(value / size)} {name}"
         case "FLOP":
             return f"{value:.2e}".replace("e+0", "e").replace("e+", "e") + " FLOPs"
@@ -263,7 +263,7 @@ def digits(value: float) -> str:
 
 
 def _prefixed(value: float, unit: str) -> str:
-    letter, size = next((one for one in PREFIXES if abs(value) >= 0.9995 * one[1]), PREFIXES[4])
+    letter, size = next((pair for pair in PREFIXES if abs(value) >= 0.9995 * pair[1]), PREFIXES[4])
     return f"{digits(value / size)} {letter}{unit}"
 
 
