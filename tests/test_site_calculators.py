@@ -14,24 +14,24 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 PAGE = "book/calculators.html"
 each_calculator = pytest.mark.parametrize("name", all_of_them())
 
-# Fill in every field of each case, tell the page of the change, and read what it then shows.
+# Fill in every field of each case, dispatch a change, and read what the page shows.
 FILL = """([name, cases]) => {
   const box = document.querySelector(`[data-calculator="${name}"]`);
   const form = box.querySelector("form");
-  return cases.map(given => {
-    for (const [field, words] of Object.entries(given)) form.elements[field].value = words;
+  return cases.map(typed => {
+    for (const [field, words] of Object.entries(typed)) form.elements[field].value = words;
     form.dispatchEvent(new Event("change"));
-    const found = {};
+    const values = {};
     for (const cell of box.querySelectorAll("tr:not([data-beside]) > [data-names]")) {
-      const row = cell.parentElement.dataset.row, values = cell.dataset.value.split(" ");
-      cell.dataset.names.split(" ").forEach((one, at) => {
-        found[row ? `${row}/${one}` : one] = values[at];
+      const row = cell.parentElement.dataset.row, shown = cell.dataset.value.split(" ");
+      cell.dataset.names.split(" ").forEach((value, at) => {
+        values[row ? `${row}/${value}` : value] = shown[at];
       });
     }
     const answer = box.querySelector("[data-answer]");
-    if (answer) found.verdict = answer.dataset.value;
-    const wrong = [...box.querySelectorAll(".sw-calc__error")].map(one => one.textContent);
-    return {found, wrong: wrong.filter(Boolean), text: box.innerText};
+    if (answer) values.verdict = answer.dataset.value;
+    const wrong = [...box.querySelectorAll(".sw-calc__error")].map(error => error.textContent);
+    return {values, wrong: wrong.filter(Boolean), text: box.innerText};
   });
 }"""
 
@@ -39,11 +39,11 @@ FILL = """([name, cases]) => {
 def address(name: str, **typed: str) -> dict:
     """What a link to a case holds: every open field of the calculator, as typed or by default."""
     fields = all_of_them()[name].fields
-    told = {one.name: typed.get(one.name, one.default) for one in fields}
+    values = {field.name: typed.get(field.name, field.default) for field in fields}
     return {
-        f"{name}.{one.name}": told[one.name]
-        for one in fields
-        if not one.when or told[one.when] == OWN
+        f"{name}.{field.name}": values[field.name]
+        for field in fields
+        if not field.when or values[field.when] == OWN
     }
 
 
@@ -61,9 +61,9 @@ def test_the_page_computes_what_the_library_computes(tab, name):
         assert answer["wrong"] == [], case
         assert "NaN" not in answer["text"]
         assert "Infinity" not in answer["text"]
-        found = {one: said for one, said in answer["found"].items() if not one.endswith("/text")}
-        assert set(found) == NAMED[name]
-        for value, shown in found.items():
+        numbers = {key: at for key, at in answer["values"].items() if not key.endswith("/text")}
+        assert set(numbers) == NAMED[name]
+        for value, shown in numbers.items():
             right = truth[value]
             if (right is None) != (shown == "") or (
                 right is not None and not math.isclose(float(shown), right, rel_tol=1e-9)
@@ -74,7 +74,7 @@ def test_the_page_computes_what_the_library_computes(tab, name):
 
 
 @each_calculator
-def test_nonsense_is_told_at_the_field_and_makes_the_results_stale(tab, name):
+def test_nonsense_is_refused_at_the_field_and_makes_the_results_stale(tab, name):
     page, troubles = tab(PAGE)
     form = page.locator(f'[data-calculator="{name}"] form')
     results = page.locator(f'[data-calculator="{name}"] .sw-calc__results')
@@ -84,7 +84,7 @@ def test_nonsense_is_told_at_the_field_and_makes_the_results_stale(tab, name):
         for nonsense in ("12q", "-3", "NaN"):
             field.fill(nonsense)
             page.wait_for_function(
-                "one => one.getAttribute('aria-invalid')", arg=field.element_handle()
+                "input => input.getAttribute('aria-invalid')", arg=field.element_handle()
             )
             error = field.get_attribute("aria-describedby").split()[-1]
             assert page.locator(f"#{error}").inner_text()
@@ -93,7 +93,7 @@ def test_nonsense_is_told_at_the_field_and_makes_the_results_stale(tab, name):
             assert "NaN" not in page.locator("article").inner_text()
         field.fill(right)
         page.wait_for_function(
-            "one => !one.getAttribute('aria-invalid')", arg=field.element_handle()
+            "input => !input.getAttribute('aria-invalid')", arg=field.element_handle()
         )
     assert "stale" not in results.get_attribute("class")
     assert troubles == []
@@ -193,15 +193,15 @@ def test_the_first_line_says_yes_or_no_and_follows_the_fields(tab):
 def test_laws_lead_to_their_places_in_the_bibliography(tab):
     page, troubles = tab(PAGE)
     links = page.locator(".sw-calc__rows tbody th a")
-    found = {link.inner_text(): link.get_attribute("href") for link in links.all()}
-    assert set(found) == {
+    targets = {link.inner_text(): link.get_attribute("href") for link in links.all()}
+    assert set(targets) == {
         words
         for law in all_of_them()["train"].names().values()
         for words, address in law.parts
         if address
     }
     bibliography, _ = tab("book/bibliography.html")
-    for words, target in found.items():
+    for words, target in targets.items():
         if target.startswith("bibliography.html#"):
             entry = bibliography.locator(f"[id='{target.split('#')[1]}']").inner_text()
             assert words.split()[0] in entry
@@ -230,9 +230,9 @@ def test_without_a_script_the_page_shows_a_case_and_names_the_command(browser, o
     page = context.new_page()
     page.goto(f"/{PAGE}")
     text = page.locator("article").inner_text()
-    for one in all_of_them().values():
-        assert one.command.split(";")[0].strip() in text
-        assert not page.locator(f"#{one.id}-{one.fields[0].name}").is_visible()
+    for calculator in all_of_them().values():
+        assert calculator.command.split(";")[0].strip() in text
+        assert not page.locator(f"#{calculator.id}-{calculator.fields[0].name}").is_visible()
     assert "141 GB" in text
     context.close()
 
