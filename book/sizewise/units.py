@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> ValueError:
     """The error for a name that is not there, with the nearest one that is."""
@@ -73,6 +75,11 @@ def si(value: float, unit: str = "", digits: int = 3) -> str:
     if unit in ("params", ""):
         return f"{number}{letters[step]}"
     return f"{number} {letters[step]}{unit}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """A power of ten as print has it: 10²¹."""
+    return "10" + str(exponent).translate(RAISED)
 
 
 def number(value: float, unit: str = "") -> str:

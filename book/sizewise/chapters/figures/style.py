@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import quote
 
-from sizewise import paths
+from sizewise import paths, units
 
 INK = "#010203"  # stands for the page's text colour; becomes currentColor
 FAINT = "#040506"  # the same, faint: grid lines
@@ -26,7 +26,6 @@ SHARE, LEAST = 0.8, 11.5
 MOST_ROWS = 4000  # of a CSV: beyond this the page would carry more numbers than figure
 NOMINAL = (7.2, 4.0)  # inches
 HOVER = "hover:"  # before the texts of points, in the name of their group
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LETTERS = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3))
 
 
@@ -147,7 +146,7 @@ def show(
     if numbers is not None:
         from sizewise.chapters.tables import display
 
-        table = display.table(numbers).html
+        table = display.table(display.with_intervals(numbers)).html
     return Figure(picture, alt, caption, title, table, _csv(data), _sources(rows, draw))
 
 
@@ -232,7 +231,7 @@ def power(value: float, letters: bool = True) -> str:
     if 1e-3 <= size < 1e4 or size == 0:
         return f"{value:.6g}"
     digits, _, exponent = f"{value:e}".partition("e")
-    ten = "10" + str(int(exponent)).translate(RAISED)
+    ten = units.power_of_ten(int(exponent))
     return {1.0: ten, -1.0: f"-{ten}"}.get(float(digits), f"{float(digits):g}×{ten}")
 
 

@@ -20,10 +20,9 @@ from sizewise.costs import forecast, memory, training
 from sizewise.costs.training import Range
 from sizewise.data import catalog, prices, records
 from sizewise.models import parameters
-from sizewise.units import si
+from sizewise.units import power_of_ten, si
 
 GWH, HOUR, DAY = 3.6e12, 3600, 86400  # joules, seconds, seconds
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 UTILIZATION, DRAWN = Range(0.3, 0.5), Range(0.6, 1.0)
 COOLING, MONTHS = Range(1.1, 1.3), Range(2, 4)
 FIVE, TEN = 5e12, 10e12
@@ -72,7 +71,7 @@ def energy(joules: float) -> str:
 
 def power(value: float, places: int = 2) -> str:
     digits, exponent = f"{value:.{places}e}".split("e")
-    return f"{digits} × 10" + str(int(exponent)).translate(RAISED)
+    return f"{digits} × {power_of_ten(int(exponent))}"
 
 
 def whole(value: float) -> str:

@@ -5,10 +5,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sizewise import units
 from sizewise.data import catalog
 
 # A cell such as "0.983 (0.954 to 1.012)".
 INTERVAL = re.compile(r"([^()\s]*\d[^()\s]*) (\([^()\s]*\d[^()\s]* to [^()\s]+\))")
+
+NUMBER = re.compile(r"[-+−$]*\d[\d.,]*( ?[%A-Z]|×10\S+)?( \(.* to .*\))?|inf")
+EXPONENT = re.compile(r"e([+-]\d+)$")
 
 NAMES = {  # in rows: as a reader knows it
     "adam-fp32": "Adam, fp32",
@@ -72,7 +76,7 @@ def table(frame, formats: Mapping[str, str | Callable] | None = None, caption: s
     texts = {
         column: [_shown(value, formats.get(column)) for value in frame[column]] for column in frame
     }
-    right = {column: _is_number(frame[column]) or column in formats for column in frame}
+    right = {c: c in formats or all(map(NUMBER.fullmatch, filter(None, texts[c]))) for c in frame}
     heads = {c: written(str(c).replace("_", " ")) for c in frame}
     # Cells on lines of their own: the search would run their words together.
     head = "\n".join(_cell("th", heads[c], right[c], ' scope="col"') for c in frame)
@@ -86,6 +90,22 @@ def table(frame, formats: Mapping[str, str | Callable] | None = None, caption: s
         f"<tbody>\n{body}\n</tbody>\n</table>"
     )
     return Table(as_html, type(frame)(texts).rename(columns=heads).to_string(index=False))
+
+
+def with_intervals(frame):
+    """The frame with the ends of an interval beside its middle, as "0.983 (0.954 to 1.012)".
+
+    Ends are the columns NAME_low and NAME_high, or ``low`` and ``high`` of the column before them.
+    """
+    result = frame
+    for low in [c for c in map(str, frame) if c == "low" or c.endswith("_low")]:
+        before = list(result)[list(result).index(low) - 1]
+        middle, high = low.removesuffix("_low") if low != "low" else before, low[:-3] + "high"
+        if {middle, high} <= set(result):
+            columns = [map(_shown, result[name]) for name in (middle, low, high)]
+            texts = [f"{v} ({a} to {b})" if a else v for v, a, b in zip(*columns, strict=True)]
+            result = result.drop(columns=[low, high]).assign(**{middle: texts})
+    return result
 
 
 def written(name: str) -> str:
@@ -164,7 +184,7 @@ def say(**numbers) -> None:
         glue(name, text, display=False)
 
 
-def _shown(value, form) -> str:
+def _shown(value, form=None) -> str:
     import pandas
 
     if pandas.isna(value):
@@ -172,14 +192,15 @@ def _shown(value, form) -> str:
     if callable(form):
         return form(value)
     if form:
-        return format(value, form)
+        return EXPONENT.sub(_power, format(value, form))
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         return written(str(value))
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:,.4g}"
+    whole = float(value).is_integer() or 1e4 <= abs(value) < 1e15  # where digits have no place left
+    return f"{round(value):,}" if whole else EXPONENT.sub(_power, f"{value:,.4g}")
 
 
-def _is_number(column) -> bool:
-    return column.dtype.kind in "iuf"
+def _power(match: re.Match) -> str:
+    return "×" + units.power_of_ten(int(match[1]))
 
 
 def _cell(tag: str, text: str, right: bool, more: str = "") -> str:
