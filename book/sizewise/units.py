@@ -85,10 +85,14 @@ def power_of_ten(exponent: int) -> str:
 def number(value: float, unit: str = "") -> str:
     """A number as every page writes it: three digits, and all those before the point.
 
-    ``params``, ``yes/no``, ``year``, ``$`` and ``%`` are written as people write them.
+    ``params``, ``yes/no``, ``year``, ``$``, ``%`` and large ``bytes`` are written as people do.
     """
     if unit == "params":
         return si(value, "params")
+    if unit == "$" and abs(value) >= 1e6:
+        return f"${si(value, 'params')}"
+    if unit == "bytes" and abs(value) >= 1e4:
+        return si(value, "B")
     if unit == "yes/no":
         return "yes" if value else "no"
     if unit == "year":
