@@ -717,7 +717,10 @@ EXAONE = LAYERS | {"model_type": "exaone4", "hidden_size": 5120, "head_dim": 128
     [
         (EXAONE | {"sliding_window": 4096, "sliding_window_pattern": "LLLG"}, 6),
         (EXAONE | {"sliding_window": 4096, "sliding_window_pattern": "LLL"}, 7),  # the last is full
-        (MISTRAL_FILE | {"dim": 4096, "n_layers": 8, "sliding_window": [4096, None, None, None]}, 2),
+        (
+            MISTRAL_FILE | {"dim": 4096, "n_layers": 8, "sliding_window": [4096, None, None, None]},
+            2,
+        ),
         (MISTRAL_FILE | {"dim": 4096, "n_layers": 8, "sliding_window": [None]}, 0),
     ],
 )

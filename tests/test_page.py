@@ -95,15 +95,33 @@ class TestTables:
         assert "<script>" not in table.html
 
     def test_numbers_have_separators_and_four_digits_by_default(self):
-        frame = pd.DataFrame({"x": [1234567.0, 0.5, 1234.5678, -3.0, float("inf"), 1e-9]})
+        frame = pd.DataFrame({"x": [1234567.0, 0.5, 1234.5678, 32145.6, -3.0, float("inf"), 1e-9]})
         assert Elements(display.table(frame).html).texts[1:] == [
             "1,234,567",
             "0.5",
             "1,235",
+            "32,146",
             "-3",
             "inf",
-            "1e-09",
+            "1×10⁻⁹",
         ]
+
+    def test_ends_of_intervals_go_beside_their_middle(self):
+        frame = pd.DataFrame(
+            {"a_low": [1, 2.5], "a": [2, 3], "a_high": [3, 4], "b": [0.5, 1]}
+            | {"low": [0.1, None], "high": [0.9, None], "c_low": [1, 2]}
+        )
+        joined = display.with_intervals(frame)
+        assert list(joined) == ["a", "b", "c_low"]  # no end without a middle
+        assert list(joined["a"]) == ["2 (1 to 3)", "3 (2.5 to 4)"]
+        assert list(joined["b"]) == ["0.5 (0.1 to 0.9)", "1"]
+        assert display.table(joined).html.count('class="sw-number') == 9  # all to the right
+
+    def test_texts_of_numbers_stand_to_the_right_like_numbers(self):
+        frame = pd.DataFrame({"a": ["+1.5%", "-$3.2", "72 MB"], "b": ["1.5%", "x", ""]})
+        elements = Elements(display.table(frame).html)
+        sides = [attrs.get("class") for attrs in elements.attributes("td")]
+        assert sides == ["sw-number", None] * 3
 
     @pytest.mark.parametrize(
         "column",
@@ -160,7 +178,9 @@ class TestTables:
     def test_an_interval_is_marked_so_that_it_stays_on_one_line(self):
         cells = ["0.983 (0.954 to 1.012)", "-0.002 (-0.006 to +0.000)", "+4.89% (+4.04 to +5.69)"]
         elements = Elements(display.table(pd.DataFrame({"loss": cells})).html)
-        assert [attrs["class"] for attrs in elements.attributes("td")] == ["sw-interval"] * 3
+        assert [attrs["class"] for attrs in elements.attributes("td")] == [
+            "sw-number sw-interval"
+        ] * 3
         assert elements.attributes("span") == [{"class": "sw-range"}] * 3
         assert elements.texts[1:] == [part for c in cells for part in re.split(r" (?=\()", c)]
         other = ["8 to 1,024", "from (a to b)", "it is 5 (of 7 to be seen)", "5 (<b>7</b> to 8)"]

@@ -219,7 +219,7 @@ class TestInWords:
                 "share < 1 or not count > 2",
                 "the share is below 1, or not (the count is above 2 models)",
             ),
-            ("cost > 1000000", "the cost is above $1,000,000"),
+            ("cost > 1000000", "the cost is above $1M"),
             ("size > 2000000000000", "the size is above 2T"),
             ("share > max(1, count)", "the share is above max of (1, the count)"),
             ("seen == 1 and share > 1", "the seen and the share is above 1"),
