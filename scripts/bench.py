@@ -139,7 +139,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("comparison", nargs="*", help=f"of {', '.join(COMPARISONS)}; all if not said")
+    add("comparison", nargs="*", help=f"of {', '.join(COMPARISONS)}; all by default")
     add("--output", help="another file than data/bench.jsonl")
     add("--list", action="store_true", help="print the comparisons and measure nothing")
     return parser.parse_args(argv)

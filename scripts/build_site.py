@@ -62,8 +62,8 @@ def vendor() -> str:
     The folder keeps a copy of the lock it was made from, written last: a folder cut short
     or made from another lock is made again. npm checks each package against the lock's hash.
     """
-    made_from = VENDOR / LOCK.name
-    if made_from.is_file() and made_from.read_bytes() == LOCK.read_bytes():
+    stamp = VENDOR / LOCK.name
+    if stamp.is_file() and stamp.read_bytes() == LOCK.read_bytes():
         return "already there"
     work = BUILD / "npm"
     work.mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ def vendor() -> str:
     shutil.copyfile(work / "node_modules" / "axe-core" / "axe.min.js", VENDOR / "axe.min.js")
     for_pages = shutil.ignore_patterns("katex", "uplot", "axe-core", ".*")
     shutil.copytree(work / "node_modules", VENDOR / "tools" / "node_modules", ignore=for_pages)
-    shutil.copyfile(LOCK, made_from)
+    shutil.copyfile(LOCK, stamp)
     return "fetched"
 
 

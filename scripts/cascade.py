@@ -144,7 +144,7 @@ def best_of_each_task(table, candidates=None, generalist: str | None = None, *, 
     """For each task the model that is best on one half of it, and one generalist, on the other.
 
     ``table`` has one row a model and item: ``model``, ``task``, ``item``, ``right``. Specialists
-    come from ``candidates``, all models if not said; the generalist is the candidate best over
+    come from ``candidates``, all models by default; the generalist is the candidate best over
     all items of the first halves, unless one is named. ``split`` seeds the halves. Among equals
     the earlier model is taken.
 
@@ -244,7 +244,7 @@ def measure_cascade(study: Study, config: Row) -> Row:
         "only_large": float((entry.gain > 0).mean()),
         "only_small": float((entry.gain < 0).mean()),
         "either": entry.either,
-        **told("area", area),
+        **value_columns("area", area),
         "oracle_area": entry.oracle_area,
         "small_cost_ratio": float(entry.small_cost.mean() / full),
         "small_seconds_ratio": float(a["seconds"].sum() / b["seconds"].sum()),
@@ -269,7 +269,7 @@ def measure_chosen(study: Study, config: Row) -> Row:
         "threshold": threshold if np.isfinite(threshold) else None,
     }
     for name, estimate in judged.judge(threshold, samples=SAMPLES, seed=SEED).items():
-        result |= told(name, estimate)
+        result |= value_columns(name, estimate)
     return result
 
 
@@ -345,10 +345,10 @@ def measure_vote(study: Study, config: Row) -> Row:
 def compared(name: str, a, b) -> Row:
     """Accuracy of a less that of b with its interval, and McNemar's mid-p."""
     result = paired.compare(a, b, samples=SAMPLES, seed=SEED)
-    return {**told(name, result.drawn), f"{name}_p": result.mid}
+    return {**value_columns(name, result.drawn), f"{name}_p": result.mid}
 
 
-def told(name: str, estimate) -> Row:
+def value_columns(name: str, estimate) -> Row:
     """A value with the ends of its interval; what is not a number is left out."""
     return {key: float(v) for key, v in estimate.columns(name).items() if np.isfinite(v)}
 
@@ -387,12 +387,12 @@ def run(args: argparse.Namespace) -> None:
     if not (rows := records.read(answers_file)):
         raise ValueError(f"{answers_file.name} has no rows: record scripts/small_vs_large.py first")
     file = Path(args.output) if args.output else records.path("cascade")
-    made_of = digest(rows)
+    answers_digest = digest(rows)
     study = Study(rows, SEED)
     before = {row.get("answers_digest") for row in records.read(file)}
     if None in before:
         raise ValueError(f"{file.name} holds rows of another script: name another file")
-    if before - {made_of}:
+    if before - {answers_digest}:
         raise ValueError(
             f"{file.name} is of other answers than {answers_file.name}: remove it first"
         )
@@ -401,7 +401,7 @@ def run(args: argparse.Namespace) -> None:
     for number, config in enumerate(todo, 1):
         print(f"[{number}/{len(todo)}] {' '.join(map(str, config.values()))}", flush=True)
         if source:
-            measured = measure(study, config) | {"answers_digest": made_of}
+            measured = measure(study, config) | {"answers_digest": answers_digest}
             records.append(file, config, measured, source)
 
 

@@ -33,7 +33,7 @@ EPOCHS = {32: 8, 128: 4, 512: 3}  # passes: few labels need more of them to move
 ENCODERS = ("minilm-l6", "minilm-l6-int8", "mpnet-base")
 TUNED = ("minilm-l6",)
 LANGUAGE = ("smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
-ASKED = 200  # test items that a language model reads, which costs most
+TEST_ITEMS = 200  # test items that a language model reads, which costs most
 FEWER = {("qwen2.5-coder-1.5b", "rotten-tomatoes"): 150, ("qwen2.5-coder-1.5b", "sarcasm"): 150}
 SHOTS = (0, 4)
 WORDINGS = 3  # in which a language model without examples is asked
@@ -84,7 +84,7 @@ def finetuned(args) -> Iterator[Row]:
                 }
 
 
-def asked(args) -> Iterator[Row]:
+def prompted(args) -> Iterator[Row]:
     """Language models, without and with calibration on the same passes.
 
     In other wordings they are asked without examples alone: examples show the form by themselves.
@@ -97,7 +97,7 @@ def asked(args) -> Iterator[Row]:
                 "model": model,
                 "dtype": args.dtype,
                 **common(name, args),
-                "items": min(args.items, FEWER.get((model, name), ASKED)),
+                "items": min(args.items, FEWER.get((model, name), TEST_ITEMS)),
                 "labels_used": shots,
                 "calibration": calibration,
                 **({"wording": wording} if wording else {}),
@@ -108,7 +108,7 @@ def asked(args) -> Iterator[Row]:
 KINDS = {  # what: (rows, measure)
     "bag": (bag, probes.bagged),
     "probe": (probe, probes.probed),
-    "prompted": (asked, prompting.prompted),
+    "prompted": (prompted, prompting.prompted),
     "finetuned": (finetuned, finetune.finetuned),
 }
 
@@ -140,9 +140,9 @@ def most(name: str) -> int:
     return classification.POOL // kinds * kinds
 
 
-def chosen(args, known: tuple[str, ...]) -> list[str]:
+def chosen(args, models: tuple[str, ...]) -> list[str]:
     """Of these models, those asked for."""
-    return [model for model in known if model in args.models]
+    return [model for model in models if model in args.models]
 
 
 def names(args: str) -> list[str]:
@@ -155,7 +155,7 @@ def numbers(args: str) -> list[int]:
     try:
         return [int(word) for word in args.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"whole numbers a,b,c wanted, got {args!r}") from None
+        raise argparse.ArgumentTypeError(f"expected whole numbers a,b,c, got {args!r}") from None
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

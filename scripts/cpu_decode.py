@@ -43,8 +43,8 @@ def main() -> None:
     for position, config in enumerate(todo, 1):
         measured = measure(config, records.read(file))
         row = records.append(file, config, measured, records.provenance(seed=0))
-        messages = " ".join(str(value) for value in config.values())
-        print(f"[{position}/{len(todo)}] {messages}: {row.get('over_floor', row.get('rate')):.3g}")
+        words = " ".join(str(value) for value in config.values())
+        print(f"[{position}/{len(todo)}] {words}: {row.get('over_floor', row.get('rate')):.3g}")
 
 
 if __name__ == "__main__":

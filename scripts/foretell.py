@@ -1,4 +1,4 @@
-"""Predict the losses of training runs that nobody has made yet, and put that on record.
+"""Predict the losses of training runs not made yet, and record the prediction.
 
     python scripts/foretell.py
     python scripts/foretell.py --budgets 3e16 --sizes 8

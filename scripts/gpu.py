@@ -121,7 +121,7 @@ def caches(tiny: bool) -> list[dict]:
 
 
 def remainder(tiny: bool) -> list[dict]:
-    """What is wanted least: it is what a short lease leaves out."""
+    """The least important plans, which a short lease leaves out."""
     long, new = (TINY_SHAPES[0], 8) if tiny else (SHAPES[0], 4096)
     rows = [
         {"kind": "logits", "method": method} | shape(*long)

@@ -331,7 +331,7 @@ def serve(handler: type) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("kind", nargs="*", help=f"of {', '.join(KINDS)}; all if not said")
+    parser.add_argument("kind", nargs="*", help=f"of {', '.join(KINDS)}; all by default")
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()

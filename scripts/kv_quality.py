@@ -79,7 +79,7 @@ def way(
     values_bits: int | None = None,
     **more,
 ) -> Row:
-    """The columns that say how keys and values are stored; values as keys where not said.
+    """The columns that say how keys and values are stored; values as keys by default.
 
     ``more`` may have ``rotation``, ``residual``, ``seed``, and `TurboQuantCache`'s ``sink``,
     ``plain`` and ``center``.
@@ -98,7 +98,7 @@ def way(
 
 
 PLAIN = way()
-ASKED = (
+NEEDLE_WAYS = (
     way(),
     way("int8"),
     *(way("turboquant", bits) for bits in BITS),
@@ -183,7 +183,7 @@ def rows(kind: str, args) -> Iterator[Row]:
         elif kind == "needle" and first:
             for context in args.contexts:
                 texts = {"text": "brown", "context": context, "documents": args.haystacks}
-                for item in ASKED:
+                for item in NEEDLE_WAYS:
                     yield common | item | texts | {"needles": NEEDLES}
 
 
@@ -202,10 +202,10 @@ def through_cache(row: Row) -> Row:
         document=sample.document,
         chunk=row["chunk"],
     )
-    messages = weight_quality.compare(result.table, plain)
+    values = weight_quality.compare(result.table, plain)
     change = bootstrap.paired(result.table, plain, "nats", "tokens").difference
-    messages |= change.through(np.expm1).columns("perplexity_change")
-    return {name: value for name, value in messages.items() if name != "documents"} | {
+    values |= change.through(np.expm1).columns("perplexity_change")
+    return {name: value for name, value in values.items() if name != "documents"} | {
         "cache_bytes": result.bytes,
         "values_held": reference.values,
         "bits": 8 * result.bytes / reference.values,
@@ -238,16 +238,16 @@ def coding_errors(row: Row) -> Row:
     return result
 
 
-def facts_found(row: Row) -> Row:
+def needles(row: Row) -> Row:
     """A row of `needle`: right answers after a long text, and how unlikely the right ones are."""
     table = answers(**{name: value for name, value in row.items() if name != "what"})
     plain = answers(**{name: value for name, value in (row | PLAIN).items() if name != "what"})
-    messages = {"questions": len(table), "distance": float(table["distance"].mean())}
+    values = {"questions": len(table), "distance": float(table["distance"].mean())}
     for name, column in (("right", "right"), ("answer_nats", "nats")):
-        messages |= bootstrap.ratio(table, column, by="question").columns(name)
+        values |= bootstrap.ratio(table, column, by="question").columns(name)
         change = bootstrap.paired(table, plain, column, by="question").difference
-        messages |= change.columns(f"{name}_change")
-    return messages
+        values |= change.columns(f"{name}_change")
+    return values
 
 
 def cache(model, row: Row) -> TurboQuantCache:
@@ -597,7 +597,7 @@ KINDS = {
     "quality": through_cache,
     "long": through_cache,
     "layer": coding_errors,
-    "needle": facts_found,
+    "needle": needles,
 }
 
 

@@ -110,7 +110,7 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"Aims: {aims}.",
     )
-    parser.add_argument("--pages", nargs="+", help="pages without .html; all, unless said")
+    parser.add_argument("--pages", nargs="+", help="pages without .html; all by default")
     parser.add_argument("--screens", nargs="+", choices=list(AIMS), default=list(AIMS))
     parser.add_argument("--repeat", type=int, default=1, help="runs of each page; the best counts")
     parser.add_argument("--report", type=Path, help="a folder for Lighthouse's reports, as HTML")
@@ -131,8 +131,8 @@ def built(site: Path) -> list[str]:
 def install() -> Path:
     """Lighthouse of the versions in tests/lighthouse/package-lock.json, fetched once."""
     program = TOOL / "node_modules" / "lighthouse" / "cli" / "index.js"
-    made_from = TOOL / "made-from.json"  # written last: a folder cut short is made again
-    if not (made_from.is_file() and made_from.read_bytes() == LOCK.read_bytes()):
+    stamp = TOOL / "made-from.json"  # written last: a folder cut short is made again
+    if not (stamp.is_file() and stamp.read_bytes() == LOCK.read_bytes()):
         TOOL.mkdir(parents=True, exist_ok=True)
         for source in (LOCK, LOCK.with_name("package.json"), ROOT / ".npmrc"):
             shutil.copyfile(source, TOOL / source.name)
@@ -140,7 +140,7 @@ def install() -> Path:
         done = subprocess.run(npm, cwd=TOOL, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"lighthouse: npm cannot fetch it: {done.stderr.strip()[-400:]}")
-        shutil.copyfile(LOCK, made_from)
+        shutil.copyfile(LOCK, stamp)
     return program
 
 

@@ -119,7 +119,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--only", type=numbers(str), default=list(ONLY), help=f"from {', '.join(ONLY)}")
     add("--budgets", type=numbers(float), default=list(BUDGETS), help="of the arms, FLOPs")
-    add("--width", type=int, help="of all models; the best one for each budget if not said")
+    add("--width", type=int, help="of all models; the best one for each budget by default")
     add("--seeds", type=int, default=SEEDS, help="runs of each, with other weights and order")
     add("--lr", type=float, default=run_config.LR, help="peak rate at the base width")
     add("--windows", type=int, default=WINDOWS, help="on which the final routes are counted")

@@ -163,9 +163,9 @@ def swap_units(file: Path, chance: random.Random) -> tuple[str, Change]:
     rows = re.findall(r"^\| `.*? \| (.*?) \|", before, re.M)
     if len({*rows}) < 2:
         return change_digit(file, chance)
-    one, other = chance.sample(sorted({*rows}), 2)
-    after = before.replace(f"| {one} |", "| \0 |").replace(f"| {other} |", f"| {one} |")
-    return f"{file.name}: {one} and {other}", (file, before, after.replace("\0", other))
+    first, second = chance.sample(sorted({*rows}), 2)
+    after = before.replace(f"| {first} |", "| \0 |").replace(f"| {second} |", f"| {first} |")
+    return f"{file.name}: {first} and {second}", (file, before, after.replace("\0", second))
 
 
 def change_output(home: Path, chance: random.Random, only: str = "") -> tuple[str, Change]:
@@ -399,23 +399,23 @@ def main() -> int:
 
 
 def run(arguments: argparse.Namespace, commit: str) -> int:
-    """Try the changes that are wanted and were not tried yet; the exit code."""
+    """Try the changes that were not tried yet; the exit code."""
     home = clone(commit)
     log = WORK / f"{commit[:12]}.jsonl"
     entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {(entry["kind"], entry["seed"]): entry for entry in entries}
     shares = {arguments.kind: 1.0} if arguments.kind else SHARES
-    wanted = [
+    planned = [
         (kind, f"{arguments.seed}-{number}")
         for kind, share in shares.items()
         for number in range(round(share * arguments.count))
     ]
     started = time.monotonic()
-    for place, (kind, seed) in enumerate(wanted, 1):
+    for place, (kind, seed) in enumerate(planned, 1):
         if (kind, seed) in done:
             continue
         if arguments.minutes and time.monotonic() - started > 60 * arguments.minutes:
-            print(f"stopped after {place - 1} of {len(wanted)}; the same command goes on")
+            print(f"stopped after {place - 1} of {len(planned)}; the same command goes on")
             break
         entry = done[kind, seed] = attempt(
             home, kind, seed, arguments.python, arguments.only, arguments.thorough
@@ -424,8 +424,8 @@ def run(arguments: argparse.Namespace, commit: str) -> int:
             out.write(json.dumps(entry) + "\n")
         word = "SURVIVED" if entry["ended"] == "passed" else f"caught, {entry['ended']}"
         line = f"{kind}: {entry['what']}: {word} ({entry['seconds']} s)"
-        print(f"[{place}/{len(wanted)}] {line}", flush=True)
-    return report([done[key] for key in wanted if key in done])
+        print(f"[{place}/{len(planned)}] {line}", flush=True)
+    return report([done[key] for key in planned if key in done])
 
 
 def report(entries: list[dict]) -> int:

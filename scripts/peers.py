@@ -23,17 +23,17 @@ from sizewise.data import records
 
 SECONDS = 90  # that a calculator may take for one model
 LONG = 65_536  # tokens: beyond every window, so that the next token shows the growth
-ASKED = {"accelerate": "total", "hf-mem": "kv_bytes_per_token"}
+QUESTIONS = {"accelerate": "total", "hf-mem": "kv_bytes_per_token"}
 
 
 def by_accelerate(config: dict) -> int:
     """Total parameters: the elements of the model that its estimator builds."""
     from accelerate.commands import estimate
 
-    given = SimpleNamespace(
+    model_info = SimpleNamespace(
         library_name="transformers", config={"auto_map": config.get("auto_map", False)}, tags=[]
     )
-    estimate.verify_on_hub = lambda *_: given
+    estimate.verify_on_hub = lambda *_: model_info
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         model = estimate.create_empty_model(folder, "transformers", trust_remote_code=False)
@@ -72,11 +72,11 @@ def main() -> None:
     file = paths.root() / "data" / "conformance.json"
     models = json.loads(file.read_text(encoding="utf-8"))["models"]
     with records.writing(records.path("peers")) as writer:
-        for peer, asked in ASKED.items():
+        for peer, key in QUESTIONS.items():
             version = metadata.version(peer)
             for model in models:
-                expected = model.get("expected", {}).get(asked)
-                config = {"peer": peer, "version": version, "model": model["name"], "asked": asked}
+                expected = model.get("expected", {}).get(key)
+                config = {"peer": peer, "version": version, "model": model["name"], "asked": key}
                 if expected is None or model.get("estimated"):
                     continue
                 if not records.missing(records.path("peers"), [config]):

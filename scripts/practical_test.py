@@ -36,7 +36,7 @@ GREEDY, DRAWN = 0.0, 0.7  # temperatures: the likeliest token, and one that appl
 REPEATS = 3  # where tokens are drawn
 WORDINGS = 3  # of the example, to see what a wording is worth
 ONCE = ("qwen2.5-coder-1.5b",)  # the slowest: nothing is drawn
-EXAMPLE, MADE = 20, 60  # items
+EXAMPLE, ITEMS = 20, 60  # of the example; made by rule
 MOST = 64  # tokens of an answer; all items ask for a word, a number or a line
 
 
@@ -141,7 +141,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default=list(ONCE),
         help="models from which nothing is drawn; '' for none",
     )
-    add("--items", type=int, default=MADE, help="items made by rule; fewer are the first of more")
+    add("--items", type=int, default=ITEMS, help="items made by rule; fewer are the first of more")
     add(
         "--repeats",
         type=int,

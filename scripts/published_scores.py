@@ -142,7 +142,7 @@ TABLES = {
 
 @cache
 def points(name: str) -> plateau.Points:
-    return plateau.Points.of(public_tables.scores(), BENCHMARKS[name])
+    return plateau.Points.from_table(public_tables.scores(), BENCHMARKS[name])
 
 
 @cache
@@ -309,16 +309,16 @@ def measure(config: dict) -> dict:
         case "power":
             return returns.power(points(name), config["break"], seed=SEED)
         case "rank":
-            known = public_tables.scores().dropna(
+            rows = public_tables.scores().dropna(
                 subset=["operations"]
             )  # the same models for all three
-            result = returns.rank(known, bench.name, config["by"], SAMPLES, SEED)
+            result = returns.rank(rows, bench.name, config["by"], SAMPLES, SEED)
             return named(result, "rank") | {"models": result["models"]}
         case "smaller_wins":
             rows = public_tables.scores(config["rows"] == "as published")
             result = returns.smaller_wins(rows, name, config["times"], SAMPLES, SEED)
             return named(result, "smaller_wins") | {"pairs": result["pairs"]}
-    own = {
+    measures = {
         "alike": alike,
         "generation": generation,
         "overtaken": overtaken,
@@ -327,7 +327,7 @@ def measure(config: dict) -> dict:
         "suite": suite,
         "speedrun": speedrun,
     }
-    return own[config["what"]](config)
+    return measures[config["what"]](config)
 
 
 def named(result: dict, name: str) -> dict:

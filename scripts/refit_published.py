@@ -441,8 +441,8 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print what would be fitted")
     args = parser.parse_args()
     file = Path(args.output) if args.output else records.path("refit_published")
-    wanted = [row for row in grid() if args.table in (None, row.get("table"))]
-    todo = records.missing(file, wanted)
+    configs = [row for row in grid() if args.table in (None, row.get("table"))]
+    todo = records.missing(file, configs)
     for place, config in enumerate(todo, 1):
         values = (f"{v:g}" if isinstance(v, float) else str(v) for v in config.values())
         if not args.list:

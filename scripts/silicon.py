@@ -355,8 +355,8 @@ def impossible_groups(frame, kind, chip: Chip) -> tuple[list[str], int, int]:
     dropped = sorted(name for name, share in shares.items() if share > SHARE_BELOW)
     kernels = {name.split("/")[0] for name in shares}
     for kernel in sorted(kernels):
-        own = [name for name in shares if name.startswith(kernel + "/")]
-        if sum(name in dropped for name in own) > KERNEL_BELOW * len(own):
+        names = [name for name in shares if name.startswith(kernel + "/")]
+        if sum(name in dropped for name in names) > KERNEL_BELOW * len(names):
             dropped.append(kernel + "/")
     return dropped, int(below.sum()), int(large.sum())
 

@@ -128,7 +128,7 @@ def fit_host(rows: pd.DataFrame, column: str) -> dict[str, float]:
 def held_out(rows: pd.DataFrame, predict) -> dict:
     """Error over all ways to hold about half of the families out: median and range.
 
-    ``predict(fitted, out)`` gives predicted and measured values of the out-out rows.
+    ``predict(fitted, out)`` gives predicted and measured values of the held-out rows.
     """
     families = sorted(rows["family"].unique())
     medians, tails = [], []
@@ -175,7 +175,7 @@ def rows_of(rows: pd.DataFrame):
                 rows, lambda fitted, out: (predicted_watts(out, fit_watts(fitted)), out["watts"])
             ),
             "watts_share_median": {
-                gpu: float((own["watts"] / own["tdp"]).median()) for gpu, own in rows.groupby("gpu")
+                gpu: float((g["watts"] / g["tdp"]).median()) for gpu, g in rows.groupby("gpu")
             },
             "watts_share_range": [
                 float((rows["watts"] / rows["tdp"]).min()),
@@ -203,8 +203,8 @@ def rows_of(rows: pd.DataFrame):
         host = fit_host(rows, column)
 
         def with_host(fitted, out, column=column):
-            own = fit_host(fitted, column)
-            return out[column] + own["base"] + own["each"] * out["batch"], out["step"]
+            fit = fit_host(fitted, column)
+            return out[column] + fit["base"] + fit["each"] * out["batch"], out["step"]
 
         yield (
             {"what": "time", "column": column, "host": True},
@@ -216,22 +216,22 @@ def rows_of(rows: pd.DataFrame):
         )
     classes = pd.cut(rows["batch"], [0, *CLASSES, np.inf], labels=["1-16", "17-128", "129+"])
     rows = rows.assign(load=classes.astype(str))
-    for where, own in rows.groupby(["name", "gpu", "devices", "precision", "load"]):
+    for where, group in rows.groupby(["name", "gpu", "devices", "precision", "load"]):
         labels = ("model", "gpu", "devices", "precision", "load")
-        stated = own["tdp"] * own["devices"] / own["batch"]
+        stated = group["tdp"] * group["devices"] / group["batch"]
         yield (
             {"what": "measured", **dict(zip(labels, where, strict=True))},
             everything
             | {
-                "rows": len(own),
-                "batch_median": float(own["batch"].median()),
-                "joules_median": float(own["joules"].median()),
-                "joules_least": float(own["joules"].min()),
-                "joules_most": float(own["joules"].max()),
-                "watts_share": float((own["watts"] / own["tdp"]).median()),
-                "step_median": float(own["step"].median()),
-                "floor_share": float((own["floor"] / own["step"]).median()),
-                "over_stated_floor": float((own["joules"] / (stated * own["floor"])).median()),
+                "rows": len(group),
+                "batch_median": float(group["batch"].median()),
+                "joules_median": float(group["joules"].median()),
+                "joules_least": float(group["joules"].min()),
+                "joules_most": float(group["joules"].max()),
+                "watts_share": float((group["watts"] / group["tdp"]).median()),
+                "step_median": float(group["step"].median()),
+                "floor_share": float((group["floor"] / group["step"]).median()),
+                "over_stated_floor": float((group["joules"] / (stated * group["floor"])).median()),
             },
         )
 

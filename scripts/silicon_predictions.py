@@ -60,17 +60,17 @@ def predict(case: dict) -> dict:
     )
     device = catalog.device(case["gpu"])
     common = forecast.forecast(model, device, plan)
-    own = forecast.forecast(model, device, plan, framework=case["framework"])
-    if own.queues:
+    result = forecast.forecast(model, device, plan, framework=case["framework"])
+    if result.queues:
         raise ValueError(f"{case['model']} on {case['gpu']}: the batch does not fit")
     return {
-        "seconds": own.seconds,
-        "low": own.low,
-        "high": own.high,
-        "grade": own.grade,
+        "seconds": result.seconds,
+        "low": result.low,
+        "high": result.high,
+        "grade": result.grade,
         "seconds_common": common.seconds,
-        "floor_seconds": own.floor_seconds,
-        "parts": own.parts,
+        "floor_seconds": result.floor_seconds,
+        "parts": result.parts,
         "numbers_sha256": hashlib.sha256(records.path("silicon").read_bytes()).hexdigest(),
     }
 

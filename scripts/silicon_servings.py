@@ -303,10 +303,10 @@ def score(rows: pd.DataFrame, grade: int) -> dict:
 def coverage(rows: pd.DataFrame, grade: int, family: str) -> dict:
     """How much of a family lies in the 80 % band of all others."""
     ratio = (rows["tpot"] / rows[f"grade{grade}"]).to_numpy()
-    own = (rows["family"] == family).to_numpy()
-    low, high = np.percentile(ratio[~own], SHARES)
+    mask = (rows["family"] == family).to_numpy()
+    low, high = np.percentile(ratio[~mask], SHARES)
     return {
-        "coverage": float(((ratio[own] >= low) & (ratio[own] <= high)).mean()),
+        "coverage": float(((ratio[mask] >= low) & (ratio[mask] <= high)).mean()),
         "others_low": float(low),
         "others_high": float(high),
     }
@@ -315,7 +315,7 @@ def coverage(rows: pd.DataFrame, grade: int, family: str) -> dict:
 def splits(rows: pd.DataFrame, column: str, *, scaled: bool) -> dict:
     """Median and range, over all halves of the families held out, of the error's quantiles.
 
-    ``scaled``: times the one constant that suits the families not out out.
+    ``scaled``: times the one constant that suits the families not held out.
     """
     families = sorted(rows["family"].unique())
     ratio = (rows[column] / rows["tpot"]).to_numpy()

@@ -5,7 +5,7 @@
     python scripts/small_vs_large.py --models smollm2-135m --tasks arc-easy,piqa --more all
 
 Models are those of `sizewise.models.pretrained`, fetched once and checked by their SHA-256, in
-bf16 on a processor. A row holds what one model said to some questions of one task, question by
+bf16 on a processor. A row holds a model's answers to questions of one task, question by
 question, so that models can be compared on the same ones, and what it took in time and memory.
 The rows of a task's sample hold the likelihoods of all choices; those of the further questions
 that ``--more`` asks hold right and wrong alone, or a full set would be too large a file. Rows go
@@ -67,7 +67,7 @@ def parts(start: int, stop: int, size: int) -> list[Row]:
 
 def whole(task: str):
     """A task of either kind."""
-    return tasks.TASKS[task] if task in tasks.TASKS else exact_match.known(task)
+    return tasks.TASKS[task] if task in tasks.TASKS else exact_match.task_named(task)
 
 
 def size(args, model: str, task: str) -> int:

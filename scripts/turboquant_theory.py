@@ -122,7 +122,7 @@ def measure_seed(config: Row) -> Row:
     n, d, seed = config["vectors"], config["dim"], config["seed"]
     u = _unit(torch.from_numpy(_normal(config["library"], seed, n, d))).double()
     if config["stream"] == "the library's":
-        turned = rotations.of("haar", d, seed).apply(u)
+        turned = rotations.rotation("haar", d, seed).apply(u)
     else:
         other = seed + (config["stream"] == "another seed")
         q, r = numpy.linalg.qr(_normal(config["library"], other, d, d))
@@ -186,7 +186,7 @@ def embeddings(model: str, vectors: int, queries: int):
     total = 2 * vectors + queries
     texts = sentences()
     if not 0 < queries <= vectors or len(texts) < total:
-        raise ValueError(f"the texts hold {len(texts)} sentences, {total} are wanted")
+        raise ValueError(f"the texts hold {len(texts)} sentences, not {total}")
     step = len(texts) / total  # evenly over all texts
     chosen = [texts[int(k * step)] for k in range(total)]
     result = torch.as_tensor(pretrained.encoder(model).embed(chosen)).float()

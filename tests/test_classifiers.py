@@ -429,7 +429,7 @@ def test_rows_that_share_vectors_or_passes_follow_one_another(script):
     words = script.arguments([])
     for make, keys in (
         (script.probe, ("model", "set")),
-        (script.asked, ("model", "set", "labels_used", "wording")),
+        (script.prompted, ("model", "set", "labels_used", "wording")),
     ):
         seen = [tuple(row.get(key) for key in keys) for row in make(words)]
         changes = sum(a != b for a, b in pairwise(seen))
@@ -485,7 +485,7 @@ def test_names_and_numbers_that_make_no_sense_are_refused(script, given, said):
 def test_a_list_that_is_none_is_told_without_the_name_of_a_function(script, capsys):
     with pytest.raises(SystemExit):
         script.arguments(["--labels", "8,x"])
-    assert "argument --labels: whole numbers a,b,c wanted, got '8,x'" in capsys.readouterr().err
+    assert "argument --labels: expected whole numbers a,b,c, got '8,x'" in capsys.readouterr().err
 
 
 def test_an_output_that_is_a_folder_ends_the_script_in_one_line(script, tmp_path, monkeypatch):

@@ -84,9 +84,9 @@ class TestDoctor:
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "file").write_bytes(b"12345")
         (tmp_path / "link").symlink_to(tmp_path / "a" / "file")
-        held = doctor._held(tmp_path)
+        held = doctor._usage(tmp_path)
         assert (held["files"], held["bytes"]) == (1, 5)
-        assert doctor._held(tmp_path / "none")["files"] == 0
+        assert doctor._usage(tmp_path / "none")["files"] == 0
 
     def test_it_imports_nothing_heavy(self):
         code = (

@@ -350,12 +350,12 @@ class TestWordings:
     def test_the_prompt_asks_for_a_form(self):
         item = tasks.parse({"prompt": "Which?", "answer": "B", "choices": ["x", "y"]}, 1)
         assert item.prompt == "Which?\nA. x\nB. y"
-        assert "Answer: " in item.asked(0)
-        assert "the letter of your choice" in item.asked(0)
-        assert "(B) y" in item.asked(1)
-        assert "B) y" in item.asked(2)
+        assert "Answer: " in item.wording(0)
+        assert "the letter of your choice" in item.wording(0)
+        assert "(B) y" in item.wording(1)
+        assert "B) y" in item.wording(2)
         free = tasks.parse({"prompt": "Which?", "contains": "y"}, 1)
-        assert free.asked(0) == "Which?"
+        assert free.wording(0) == "Which?"
 
 
 class TestUntilDecided:

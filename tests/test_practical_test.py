@@ -83,7 +83,7 @@ class TestMadeItems:
         for item in notes:
             note = item["prompt"].split("'")[1]
             assert len(re.findall(rf"(?<![\w-]){item['answer']}(?![\w-])", note)) == 1, note
-        assert len({item["prompt"].split("' ")[1] for item in notes}) == len(synthetic_items.FOUND)
+        assert len({item["prompt"].split("' ")[1] for item in notes}) == len(synthetic_items.FIELDS)
 
     def test_messages_belong_to_the_team_of_their_pattern(self):
         counted = r"\w+ of \d+ \w+"

@@ -178,7 +178,7 @@ def test_unknown_variants_are_named_with_the_nearest():
 @pytest.mark.parametrize("kind", rotations.KINDS)
 @pytest.mark.parametrize("dim", [2, 8, 24, 64, 96, 128, 200, 384])
 def test_a_rotation_is_orthogonal_and_undone_by_its_inverse(kind, dim):
-    turn = rotations.of(kind, dim, 3)
+    turn = rotations.rotation(kind, dim, 3)
     x = torch.randn(5, 2, dim, dtype=torch.float64)
     y = turn.apply(x)
     assert y.shape == x.shape
@@ -199,7 +199,7 @@ def test_the_fast_transform_is_the_hadamard_matrix(dim):
 
 def test_blocks_mix_where_the_dimension_is_no_power_of_two():
     """Energy in one block of 96 = 3 x 32 must reach the others; a single round cannot do that."""
-    turn = rotations.of("hadamard", 96, 0)
+    turn = rotations.rotation("hadamard", 96, 0)
     x = torch.zeros(32, 96)
     x[:, :32] = torch.eye(32)
     energy = (turn.apply(x) ** 2).unflatten(-1, (3, 32)).sum(-1)  # (32, 3)
@@ -220,7 +220,7 @@ def test_haar_coordinates_have_the_law_of_a_random_direction():
 
 def test_a_seed_gives_one_rotation_and_another_seed_another():
     for kind in rotations.KINDS:
-        item, same, other = (rotations.of(kind, 32, seed).matrix() for seed in (0, 0, 1))
+        item, same, other = (rotations.rotation(kind, 32, seed).matrix() for seed in (0, 0, 1))
         assert torch.equal(item, same)
         assert not torch.equal(item, other)
 
@@ -247,7 +247,7 @@ def test_data_of_the_same_seed_never_meet_their_own_rotation(library, kind):
     for seed in (0, 1, 42, 1234):
         x = drawn(library, seed, n, d)
         u = x / x.norm(dim=-1, keepdim=True)
-        assert tail(u, rotations.of(kind, d, seed).apply) < 0.01
+        assert tail(u, rotations.rotation(kind, d, seed).apply) < 0.01
         q, r = torch.linalg.qr(drawn(library, seed, d, d))  # the usual way to draw it
         q = q * r.diagonal().sign()
         assert tail(u, lambda v, q=q: v @ q.T) == pytest.approx(d / n, abs=0.01)
@@ -264,9 +264,9 @@ def test_data_of_the_same_seed_never_meet_their_own_rotation(library, kind):
 )
 def test_a_rotation_that_cannot_be_is_refused(words, named):
     with pytest.raises(ValueError, match=named):
-        rotations.of(*words)
+        rotations.rotation(*words)
     with pytest.raises(ValueError, match="vectors of 8, got 9"):
-        rotations.of("haar", 8).apply(torch.zeros(9))
+        rotations.rotation("haar", 8).apply(torch.zeros(9))
 
 
 # --- rivals

@@ -112,7 +112,7 @@ def test_a_halving_time_and_its_break_are_found():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_plateau_is_found_where_there_is_one(seed):
-    points = plateau.Points.of(synthetic(at=BREAK, seed=seed), QUIZ)
+    points = plateau.Points.from_table(synthetic(at=BREAK, seed=seed), QUIZ)
     flat, smooth, capped = (
         plateau.fit(points, *how) for how in (("plateau", BREAK), ("smooth",), ("capped",))
     )
@@ -129,7 +129,7 @@ def test_a_plateau_is_found_where_there_is_one(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_plateau_is_found_where_there_is_none(seed):
-    points = plateau.Points.of(synthetic(seed=seed), QUIZ)
+    points = plateau.Points.from_table(synthetic(seed=seed), QUIZ)
     flat, smooth = plateau.fit(points, "plateau", BREAK), plateau.fit(points, "smooth")
     assert returns.bic(points, smooth) + 10 < returns.bic(points, flat)
     fitted = plateau.kept_slope(points, BREAK, samples=60)
@@ -139,14 +139,14 @@ def test_no_plateau_is_found_where_there_is_none(seed):
 
 
 def test_a_ceiling_is_not_taken_for_a_plateau():
-    points = plateau.Points.of(synthetic(24, ceiling=0.7, scatter=0.01), QUIZ)
+    points = plateau.Points.from_table(synthetic(24, ceiling=0.7, scatter=0.01), QUIZ)
     capped, flat = plateau.fit(points, "capped"), plateau.fit(points, "plateau", BREAK)
     assert capped.ceiling == pytest.approx(0.7, abs=0.04)
     assert returns.bic(points, capped) + 10 < returns.bic(points, flat)
 
 
 def test_a_fit_without_scatter_returns_what_made_it():
-    points = plateau.Points.of(synthetic(scatter=0, at=BREAK), QUIZ)
+    points = plateau.Points.from_table(synthetic(scatter=0, at=BREAK), QUIZ)
     fitted = plateau.fit(points, "bent", BREAK)
     assert fitted.slopes == pytest.approx([0.35, 0], abs=1e-4)
     assert fitted.rss < 1e-8
@@ -156,21 +156,21 @@ def test_a_fit_without_scatter_returns_what_made_it():
 
 def test_power_tells_a_blind_table_from_a_sharp_one():
     sharp = returns.power(
-        plateau.Points.of(synthetic(16, scatter=0.01), QUIZ), BREAK, simulations=20
+        plateau.Points.from_table(synthetic(16, scatter=0.01), QUIZ), BREAK, simulations=20
     )
     assert sharp["found"] == 1
     assert sharp["false"] == 0
     small = synthetic(16, scatter=0.1)
     small = small[(small["params"] < 1e11) | (small["family"] == "family 0")]
-    blind = returns.power(plateau.Points.of(small, QUIZ), 200e9, simulations=40)
+    blind = returns.power(plateau.Points.from_table(small, QUIZ), 200e9, simulations=40)
     assert 0.2 < blind["found"] < 0.9
 
 
 def test_too_few_families_and_unknown_curves_are_refused():
     with pytest.raises(ValueError, match="2 families cannot tell a plateau"):
-        plateau.Points.of(synthetic(2), QUIZ)
+        plateau.Points.from_table(synthetic(2), QUIZ)
     with pytest.raises(ValueError, match="did you mean 'plateau'"):
-        plateau.fit(plateau.Points.of(synthetic(), QUIZ), "plato")
+        plateau.fit(plateau.Points.from_table(synthetic(), QUIZ), "plato")
 
 
 # ------------------------------------------------------------------ emergence

@@ -148,7 +148,7 @@ BAD = [
     (lambda: training.training_run(1e24, H100, 8, format="fp4"), "states no peak in fp4"),
     (lambda: training.training_run(1e24, H100, 8, format="bf61"), "did you mean 'bf16'"),
     (lambda: training.training_run(1e24, NO_POWER, 8), "M4 states no peak in bf16"),
-    (lambda: Range.of((1, 2, 3)), "must be a number or"),
+    (lambda: Range.cast((1, 2, 3)), "must be a number or"),
 ]
 
 

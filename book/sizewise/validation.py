@@ -41,12 +41,12 @@ def positive(what: str, value) -> float:
 
 def least(a, b):
     """The smaller of two numbers; of traced values, the expression for it."""
-    return _of("least", min, a, b)
+    return _apply("least", min, a, b)
 
 
 def most(a, b):
     """The larger of two numbers; of traced values, the expression for it."""
-    return _of("most", max, a, b)
+    return _apply("most", max, a, b)
 
 
 def real(value) -> float:
@@ -58,7 +58,7 @@ def is_traced(value) -> bool:
     return hasattr(value, "expression")
 
 
-def _of(name: str, plain, a, b):
+def _apply(name: str, plain, a, b):
     if is_traced(a):
         return getattr(a, name)(b)
     return getattr(b, name)(a) if is_traced(b) else plain(a, b)

@@ -112,8 +112,8 @@ def macro_f1(labels: Sequence[int], answers: Sequence[int]) -> float:
     answered right has 0.
     """
     kinds = np.union1d(labels, answers)[:, None]
-    known, said = np.asarray(labels) == kinds, np.asarray(answers) == kinds  # (kinds, n) each
-    return float(np.mean(2 * (known & said).sum(1) / (known.sum(1) + said.sum(1))))
+    actual, answered = np.asarray(labels) == kinds, np.asarray(answers) == kinds  # (kinds, n) each
+    return float(np.mean(2 * (actual & answered).sum(1) / (actual.sum(1) + answered.sum(1))))
 
 
 def scored(task: Task, answers: Sequence[int]) -> dict:

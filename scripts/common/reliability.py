@@ -28,7 +28,7 @@ def energies(nats, over=None) -> np.ndarray:
     """
     lengths = [len(entry) for entry in nats]
     result = np.full((len(lengths), max(lengths)), np.inf)
-    there = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    present = np.arange(max(lengths)) < np.array(lengths)[:, None]
     values = np.concatenate([np.asarray(entry, float) for entry in nats])
     if over is not None:
         if [len(entry) for entry in over] != lengths:
@@ -36,7 +36,7 @@ def energies(nats, over=None) -> np.ndarray:
         values = values / np.concatenate([np.asarray(entry, float) for entry in over])
     if not np.isfinite(values).all():
         raise ValueError("nats hold a number that is not finite")
-    result[there] = values
+    result[present] = values
     return result
 
 

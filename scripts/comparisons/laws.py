@@ -37,18 +37,18 @@ def fit(number: int):
         size = np.abs(away)
         return weights @ np.where(size < 1e-3, away**2 / 2, 1e-3 * (size - 5e-4))
 
-    some = np.arange(number, len(starts), 20)
+    sample = np.arange(number, len(starts), 20)
     started = time.perf_counter()
-    theirs = [minimize(objective, starts[i], (weights[which[i]],), "BFGS").fun for i in some]
-    seconds = (time.perf_counter() - started) * len(starts) / len(some)
-    worse = float((result.objective[some] - theirs).max())
-    same = float(np.mean(np.abs(result.objective[some] - theirs) < 1e-9))
+    theirs = [minimize(objective, starts[i], (weights[which[i]],), "BFGS").fun for i in sample]
+    seconds = (time.perf_counter() - started) * len(starts) / len(sample)
+    worse = float((result.objective[sample] - theirs).max())
+    same = float(np.mean(np.abs(result.objective[sample] - theirs) < 1e-9))
     return (
         seconds,
         ours,
         {
             "problems": len(starts),
-            "timed": len(some),
+            "timed": len(sample),
             "worse_by": worse,
             "same_optimum": same,
         },

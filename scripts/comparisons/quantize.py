@@ -37,7 +37,7 @@ def _timed(number: int, mine, other):
 
     draw = torch.Generator().manual_seed(number)
     x = torch.randn(COUNT, DIM, generator=draw)
-    seconds, messages = [0.0, 0.0], {}
+    seconds, differences = [0.0, 0.0], {}
     for bits in BITS:
         ours = mine(DIM, bits, rotation="hadamard", seed=number)
         theirs = other(DIM, bits, seed=number)
@@ -55,8 +55,8 @@ def _timed(number: int, mine, other):
         difference = abs(errors[1] / errors[0] - 1)
         if difference > LARGEST_DIFFERENCE:
             raise ValueError(f"at {bits} bits the distortions are {errors[0]} and {errors[1]}")
-        messages[f"distortion_differs_{bits}_bits"] = round(difference, 5)
-    return seconds[0], seconds[1], {"vectors": COUNT} | messages
+        differences[f"distortion_differs_{bits}_bits"] = round(difference, 5)
+    return seconds[0], seconds[1], {"vectors": COUNT} | differences
 
 
 def _distortion(x, decoded) -> float:

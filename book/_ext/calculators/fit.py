@@ -242,7 +242,7 @@ def own_device(scope: dict):
 
 
 def dollars(s, price) -> Range:
-    return Range.of(price) * roofline.hours_per_million(s.devices, s.seconds, s.batch)
+    return Range.cast(price) * roofline.hours_per_million(s.devices, s.seconds, s.batch)
 
 
 FORMATS = (

@@ -19,7 +19,7 @@ from sizewise.quantization.weights import codecs, convert, layers
 
 from .recording import Refused
 
-# Shapes of nobody's training, for machines without a GPU.
+# Made-up shapes, for machines without a GPU.
 TINY = {
     **{"model_type": "llama", "hidden_size": 128, "intermediate_size": 256, "vocab_size": 4096},
     **{"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},

@@ -29,7 +29,7 @@ atexit.register(os._exit, 0)  # the fork server's end: to unload torch takes it 
 
 
 class Forked:
-    """A child of this process that waits until it is told which kernel to be.
+    """A child of this process that waits for the kernel it becomes.
 
     It has what jupyter_client uses of a `subprocess.Popen`.
     """

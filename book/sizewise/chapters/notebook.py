@@ -95,17 +95,17 @@ class State:
     def __init__(self):
         self.file = paths.root() / "_build" / "chapters.json"
         try:
-            self.known = dict(json.loads(self.file.read_text()))
+            self.fingerprints = dict(json.loads(self.file.read_text()))
         except (OSError, ValueError, TypeError):
-            self.known = {}
+            self.fingerprints = {}
 
     def fresh(self, name: str, file: Path) -> bool:
-        return self.known.get(name) == self._fingerprint(file)
+        return self.fingerprints.get(name) == self._fingerprint(file)
 
     def done(self, name: str, file: Path) -> None:
-        self.known[name] = self._fingerprint(file)
+        self.fingerprints[name] = self._fingerprint(file)
         self.file.parent.mkdir(exist_ok=True)
-        self.file.write_text(json.dumps(self.known, indent=1, sort_keys=True))
+        self.file.write_text(json.dumps(self.fingerprints, indent=1, sort_keys=True))
 
     def _fingerprint(self, file: Path) -> str:
         """A hash of all that a chapter's outputs follow from, and of the outputs themselves."""

@@ -125,7 +125,7 @@ def flips(
     A flip has the ``name`` of the evidence, the limit ``at``, its ``side`` and a ``verdict``. At
     most one for each piece of evidence, the nearest; first those nearest in terms of their range.
     """
-    here = outcome(rules, otherwise, numbers)
+    current = outcome(rules, otherwise, numbers)
     turns = []
     for name, about in evidence.items():
 
@@ -135,10 +135,10 @@ def flips(
         width, grid = about["high"] - about["low"], points(rules, numbers, about)
         index = bisect.bisect_left(grid, numbers[name])
         for side, values in (("below", reversed(grid[:index])), ("above", grid[index:])):
-            far = next((value for value in values if verdict_at(value) != here), None)
+            far = next((value for value in values if verdict_at(value) != current), None)
             if far is None:
                 continue
-            at = edge(verdict_at, numbers[name], far, here)
+            at = edge(verdict_at, numbers[name], far, current)
             verdict = verdict_at(at)  # a limit itself may still be on this side
             if abs(at) < 1e-9 * width:
                 at = type(at)(0)  # the limit is nought: its neighbour is for computers
@@ -169,8 +169,8 @@ def points(rules: Rules, numbers: Mapping[str, float], about: Mapping) -> list[f
     return sorted({round(value) for value in values} if integers else set(values))
 
 
-def edge(verdict_at, near: float, far: float, here: str) -> float:
-    """The value between ``near`` and ``far`` at which the verdict is no longer ``here``."""
+def edge(verdict_at, near: float, far: float, verdict: str) -> float:
+    """The value between ``near`` and ``far`` at which the outcome is no longer ``verdict``."""
     integers = isinstance(near, int) and isinstance(far, int)
     for _ in range(60):
         middle = (near + far) / 2
@@ -178,7 +178,7 @@ def edge(verdict_at, near: float, far: float, here: str) -> float:
             middle = round(middle)
             if middle in (near, far):
                 break
-        if verdict_at(middle) == here:
+        if verdict_at(middle) == verdict:
             near = middle
         else:
             far = middle

@@ -78,8 +78,8 @@ def examine() -> dict[str, Any]:
             part: {name: _version(name) for name in names} for part, names in PARTS.items()
         },
         "caches": {
-            "texts and models of the book": _held(downloads.cache()),
-            "models of the hub": _held(Path(hub)),
+            "texts and models of the book": _usage(downloads.cache()),
+            "models of the hub": _usage(Path(hub)),
         },
         "keys": [name for name in sorted(os.environ) if name.endswith(("API_KEY", "HF_TOKEN"))],
     }
@@ -92,7 +92,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _held(folder: Path) -> dict[str, Any]:
+def _usage(folder: Path) -> dict[str, Any]:
     """How much a cache holds; links are not followed, so that nothing counts twice."""
     size = files = 0
     for where, _, names in os.walk(folder):

@@ -37,7 +37,7 @@ def rates(model: Model, value: str = "", prompt: int = 1000) -> Rates:
     Raises ValueError for ``value`` that is no pair of numbers from 0.
     """
     if value:
-        return _given(value)
+        return _rates(value)
     if not model.url:
         return Rates(None, None, "runs here; say a price to have one")
     from genai_prices.data import providers
@@ -58,7 +58,7 @@ def rates(model: Model, value: str = "", prompt: int = 1000) -> Rates:
     return Rates(None, None, f"not on the list of {prices.list_version()}")
 
 
-def _given(text: str) -> Rates:
+def _rates(text: str) -> Rates:
     try:
         values = [float(entry) for entry in text.split(",")]
     except ValueError:

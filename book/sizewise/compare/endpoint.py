@@ -154,7 +154,7 @@ class Client:
         if status == 400 and self.limit == "max_tokens" and b"max_completion_tokens" in content:
             self.limit = "max_completion_tokens"
             status, headers, content = self._post(prompt)
-        if 300 <= status < 400:  # where to is not said: an address may hold secrets
+        if 300 <= status < 400:  # not where to: an address may hold secrets
             raise Refused(
                 f"{self.model}: the endpoint redirects ({status}), which is not followed; give the "
                 "address that it leads to, if that is meant"

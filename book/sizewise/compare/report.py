@@ -295,7 +295,7 @@ def _lines(items: list[Item], rows: list[pandas.DataFrame], scores: list[dict]) 
             "item": item.name,
             "prompt": item.prompt,
             "wanted": [*item.answers]
-            or [getattr(part.wanted, "pattern", part.wanted) for part in item.parts],
+            or [getattr(part.expected, "pattern", part.expected) for part in item.parts],
             "answers": [part["text"].get(item.name) for part in first],
             "thoughts": [part["thought"].get(item.name) for part in first],
             "scores": [part.get(item.name) for part in scores],

@@ -136,7 +136,7 @@ def plan(model: Model, items: list[Item], settings: Settings) -> Plan:
     for repeat in range(settings.repeats):
         for wording in range(max(1, settings.wordings)):
             for item in items:
-                prompt = item.asked(wording) if settings.wordings else item.prompt
+                prompt = item.wording(wording) if settings.wordings else item.prompt
                 requested = json.dumps([options.system, prompt])
                 digest = hashlib.sha256(requested.encode("utf-8", "surrogatepass")).hexdigest()[:16]
                 config = {"item": item.name, "repeat": repeat, **fixed, "asked": digest}
@@ -171,7 +171,7 @@ def ask_all(
                 block = [question for question in questions if question.item.name in names]
                 todo = [question for question in block if not answers.has(question.config)]
                 hopeful = any(answers.has(question.config) for question in questions)
-                for question, reply in _asked(model, todo, settings, hopeful, local):
+                for question, reply in _replies(model, todo, settings, hopeful, local):
                     answers.add(question.config, vars(reply))
                     watch.replied(question, reply)
                 done += block
@@ -180,7 +180,7 @@ def ask_all(
     return answers, plans
 
 
-def _asked(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: dict) -> Iterator:
+def _replies(model: Model, todo: Plan, settings: Settings, hopeful: bool, local: dict) -> Iterator:
     """Pairs of question and reply as they come. Raises Refused where many fail in one way."""
     if not todo:
         return

@@ -31,7 +31,7 @@ def mark(item: Item, answer: str) -> Mark:
     "Answer: ...", a box, a field), after case, outer quotes, emphasis and final punctuation.
     """
     if item.rule == "rubric":
-        earned = sum(part.points for part in item.parts if _meets(part.wanted, answer))
+        earned = sum(part.points for part in item.parts if _meets(part.expected, answer))
         return Mark(earned / sum(part.points for part in item.parts))
     if item.rule == "number":
         number = numbers.number_is(answer, item.answers)

@@ -1,4 +1,4 @@
-"""Questions made by rule, as many as are wanted: sums, facts to be found, messages to be sorted.
+"""Questions made by rule, as many as asked for: sums, facts to look up, messages to sort.
 
 They stand for a task file of someone's own. Their answers are right by construction, and the same
 seed makes the same ones. They come from few patterns, so models that stumble over one pattern
@@ -49,7 +49,7 @@ TEAMS = {
         "The {} of {} shows an error and beeps.",
     ),
 }
-FOUND = {
+FIELDS = {
     "Which city does the customer live in? Answer with the city only.": "city",
     "What is the order number? Answer with the order number only.": "order",
     "How many pieces were ordered? Answer with the number only.": "pieces",
@@ -100,7 +100,7 @@ def _find(rng: random.Random) -> dict[str, Any]:
         "order": f"{rng.choice('BKMRTX')}{rng.choice('BKMRTX')}-{rng.randint(1000, 9999)}",
     }
     clerk = rng.choice([name for name in NAMES if name != facts["name"]])
-    question, label = rng.choice(list(FOUND.items()))
+    question, label = rng.choice(list(FIELDS.items()))
     prompt = (
         f"Note by {clerk}: 'Customer {facts['name']} from {facts['city']} ordered "
         f"{facts['pieces']} pieces ({rng.choice(GOODS)}) on {rng.randint(10, 28)} "

@@ -18,11 +18,11 @@ RULES = ("exact", "contains", "number", "rubric")
 FIELDS = ("id", "prompt", "answer", "choices", "contains", "regex", "rubric", "score")
 EXAMPLE = "example"  # the built-in task
 LETTER = "the letter of your choice"
-WANTED = {"number": "the number", "exact": "the answer in as few words as possible"}
+FORMS = {"number": "the number", "exact": "the answer in as few words as possible"}
 WORDINGS = (  # ways to ask for the same thing; what a model gains by one is style
-    ("{question}\n\nEnd with a line that reads 'Answer: ' and then {wanted}.", "{0}. {1}"),
-    ("Question: {question}\n\nGive {wanted} on the last line, after 'Answer:'.", "({0}) {1}"),
-    ("Answer the question below. Finish with 'Answer:' and {wanted}.\n\n{question}", "{0}) {1}"),
+    ("{question}\n\nEnd with a line that reads 'Answer: ' and then {answer}.", "{0}. {1}"),
+    ("Question: {question}\n\nGive {answer} on the last line, after 'Answer:'.", "({0}) {1}"),
+    ("Answer the question below. Finish with 'Answer:' and {answer}.\n\n{question}", "{0}) {1}"),
 )
 FREE = ("{question}", "Question: {question}", "Answer the question below.\n\n{question}")
 MOST_BYTES = 50_000_000
@@ -32,7 +32,7 @@ MOST_BYTES = 50_000_000
 class Part:
     """One requirement of a rubric: a string, or a compiled pattern, and what it is worth."""
 
-    wanted: str | re.Pattern
+    expected: str | re.Pattern
     points: float = 1.0
 
 
@@ -52,16 +52,16 @@ class Item:
         """The question as it stands in the file, with its choices."""
         return self._with_choices("{0}. {1}")
 
-    def asked(self, wording: int = 0) -> str:
+    def wording(self, number: int = 0) -> str:
         """The prompt that asks for a form of answer, in one of three wordings.
 
         Items with a rubric, or marked by what they contain, are answered as a model likes.
         """
-        form, choice = WORDINGS[wording]
-        if self.rule not in WANTED:
-            return FREE[wording].format(question=self._with_choices(choice))
-        wanted = LETTER if self.choices else WANTED[self.rule]
-        return form.format(question=self._with_choices(choice), wanted=wanted)
+        form, choice = WORDINGS[number]
+        if self.rule not in FORMS:
+            return FREE[number].format(question=self._with_choices(choice))
+        answer = LETTER if self.choices else FORMS[self.rule]
+        return form.format(question=self._with_choices(choice), answer=answer)
 
     def _with_choices(self, form: str) -> str:
         pairs = zip(letters(len(self.choices)), self.choices, strict=True)
@@ -144,7 +144,7 @@ def parse(value: dict[str, Any], number: int, rule: str | None = None) -> Item:
     if rule not in RULES:
         raise unknown("score", str(rule), RULES)
     if rule == "contains" and not answers:
-        answers = tuple(part.wanted for part in parts if isinstance(part.wanted, str))
+        answers = tuple(part.expected for part in parts if isinstance(part.expected, str))
     if rule == "rubric" and not parts:
         raise ValueError("a rubric needs the field rubric, contains or regex")
     if rule != "rubric" and not answers:

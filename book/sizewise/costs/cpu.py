@@ -26,7 +26,7 @@ def seconds(work: Callable[[], object]) -> list[float]:
     return sorted(timeit.repeat(work, number=1, repeat=REPEATS))
 
 
-def ceiling(of: str) -> float:
+def ceiling(kind: str) -> float:
     """The best rate of one of `CEILINGS`.
 
     Bytes a second for ``copy`` (read and written) and ``read`` (a product of a matrix and a
@@ -34,17 +34,17 @@ def ceiling(of: str) -> float:
     """
     import torch
 
-    if of == "copy":
+    if kind == "copy":
         source = torch.ones(1 << 26)  # 256 MiB, far above any cache
         target = torch.empty_like(source)
         return 2 * source.nbytes / seconds(lambda: target.copy_(source))[0]
-    if of == "read":
+    if kind == "read":
         matrix, vector = torch.ones(1 << 14, 1 << 13), torch.ones(1 << 13)
         return matrix.nbytes / seconds(lambda: matrix @ vector)[0]
-    if of == "multiply":
+    if kind == "multiply":
         square = torch.ones(2048, 2048)
         return 2 * 2048**3 / seconds(lambda: square @ square)[0]
-    raise units.unknown("ceiling", of, CEILINGS)
+    raise units.unknown("ceiling", kind, CEILINGS)
 
 
 def as_device(rates: dict[str, float]) -> catalog.Device:
@@ -83,7 +83,7 @@ def decode_step(model: str, context: int, batch: int, device: catalog.Device) ->
 
 
 def measure_here(model: str, cases: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    """`decode_step` for each (context, batch) with this machine's own ceilings, found first."""
+    """`decode_step` for each (context, batch) with this machine's own ceilings, measured first."""
     device = as_device({name: ceiling(name) for name in CEILINGS})
     return [
         {"context": context, "batch": batch, **decode_step(model, context, batch, device)}

@@ -78,7 +78,7 @@ def sparse(model: "str | config.Spec") -> SparseModel:
     spec = config.load(model)
     count = parameters.count(spec)
     if not count.experts or not count.experts_per_token:
-        raise ValueError(f"{count.model}: no routed experts, or not said how many a token uses")
+        raise ValueError(f"{count.model}: no routed experts, or no number of them a token")
     described = parameters.describe(spec)
     routed = [row for row in count.tensors if row.kind == "routed experts"]
     return SparseModel(
@@ -128,9 +128,9 @@ def device_bytes(model: SparseModel, degree: int, format: str = "bf16", tensor: 
     ``tensor`` of them. Embeddings count as the rest.
     """
     degree = whole("expert parallel", degree, model.experts)
-    here = math.ceil(model.experts / degree) * model.layers * model.expert
+    routed = math.ceil(model.experts / degree) * model.layers * model.expert
     rest = (model.count.total - model.count.routed) / whole("tensor parallel", tensor, degree)
-    return math.ceil((here + rest) * weight_format(format).bits / 8)
+    return math.ceil((routed + rest) * weight_format(format).bits / 8)
 
 
 def min_devices(
@@ -155,8 +155,8 @@ def devices_reached(model: SparseModel, degree: int) -> float:
     degree = whole("expert parallel", degree, model.experts)
     if model.experts % degree:
         raise ValueError(f"{model.experts} experts do not divide among {degree} devices")
-    here = model.experts // degree
-    missed = math.comb(model.experts - here, model.used) / math.comb(model.experts, model.used)
+    local = model.experts // degree
+    missed = math.comb(model.experts - local, model.used) / math.comb(model.experts, model.used)
     return degree * (1 - missed)
 
 

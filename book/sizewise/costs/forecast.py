@@ -89,8 +89,8 @@ class Plan:
     def stored(self) -> Stored:
         """The formats of the weights, the routed experts in their own."""
         experts = self.experts
-        own = None if experts is None or experts == self.weights else weight_format(experts)
-        return Stored(weight_format(self.weights), experts=own)
+        special = None if experts is None or experts == self.weights else weight_format(experts)
+        return Stored(weight_format(self.weights), experts=special)
 
 
 @dataclass(frozen=True)
@@ -224,11 +224,11 @@ def numbers(device: str | None = None, framework: str | None = None) -> Numbers:
         (row["kernel"], row["format"]): row["numbers"] for row in usable if row["gpu"] == "any"
     }
     special: dict[tuple[str, str], dict] = {}
-    here = [
+    matches = [
         r for r in usable if framework and r["gpu"] == device and r["error_median"] <= WORST_FIT
     ]
     # The framework's own tables come last and the newest of them at the end, so they stay.
-    for row in sorted(here, key=lambda r: (r["framework"] == framework, _age(r["version"]))):
+    for row in sorted(matches, key=lambda r: (r["framework"] == framework, _age(r["version"]))):
         key, fit = (row["kernel"], row["format"]), row["numbers"]
         if row["kernel"] == "gemm":
             fit = fit | {"launch": min(special.get(key, fit)["launch"], fit["launch"])}
@@ -274,10 +274,10 @@ def step_parts(
     }
     small = shape.layers * SMALL_DENSE + SMALL_END
     for layer, count in model.distinct_layers:
-        if own := layer.attention:
-            seconds = _attention(own, device, plan, numbers, tokens, int(context), prompt)
+        if attention := layer.attention:
+            seconds = _attention(attention, device, plan, numbers, tokens, int(context), prompt)
             parts["attention"] += count * seconds
-            small += count * SMALL_LATENT * isinstance(own, Latent)
+            small += count * SMALL_LATENT * isinstance(attention, Latent)
         if layer.state:
             passes = tokens / STATE_CHUNK if prompt else tokens
             moved = 2 * memory.state_bits(layer, cache_format(plan.kv)) / 8 * passes / gpus
@@ -500,17 +500,17 @@ def question(
     host_seconds(plan["host"], grade)
     format = plan.pop("weights")
     dense = "bf16" if model.experts and format in ONLY_EXPERTS else format
-    asked_plan = Plan(input=input, output=output, weights=dense, experts=format, **plan)
+    full_plan = Plan(input=input, output=output, weights=dense, experts=format, **plan)
     try:
-        result = forecast(model, device, asked_plan, framework=framework or None)
+        result = forecast(model, device, full_plan, framework=framework or None)
     except ValueError as error:
         blank = dict.fromkeys(("forecast_seconds", "forecast_low", "forecast_high"))
         return blank | {"resembles": [], "forecast_unknown": str(error)}
     joules = None
     if device.tdp_watts:
-        step = floor_parts(model, device, replace(asked_plan, batch=result.batch))
+        step = floor_parts(model, device, replace(full_plan, batch=result.batch))
         per_token = energy.joules_per_token(
-            device, asked_plan.devices, result.seconds, *step, result.batch
+            device, full_plan.devices, result.seconds, *step, result.batch
         )
         joules = 1e6 * per_token
     same = ("seconds", "low", "high", "nominal", "grade", "batch", "floor_seconds", "parts")
@@ -521,7 +521,7 @@ def question(
         "queues": result.queues,
         "input": input,
         "output": output,
-        "concurrency": asked_plan.concurrency or asked_plan.batch,
+        "concurrency": full_plan.concurrency or full_plan.batch,
         "resembles": list(result.resembles),
         "forecast_notes": list(result.notes),
         "forecast_unknown": None,

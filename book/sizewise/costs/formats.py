@@ -181,7 +181,7 @@ class Stored:
         return "+".join(dict.fromkeys([self.format.name, *others])) + expert_format
 
 
-# Fields that list the modules that a quantizer was told to leave.
+# Fields that list the modules that a quantizer leaves.
 _LEFT_ALONE = (
     *("modules_to_not_convert", "ignored_layers", "ignore"),
     *("exclude_modules", "llm_int8_skip_modules", "exclude"),
@@ -388,7 +388,7 @@ _METHODS = {
 
 
 def is_ignored(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a module of this name is among the patterns that a quantizer was told to leave.
+    """Whether a module of this name is among the patterns that a quantizer leaves.
 
     A pattern is a module's path, a glob, or a regular expression after ``re:``. Prefixes of the
     wrapping class differ between hub and library and are not compared.

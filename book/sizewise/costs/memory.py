@@ -215,11 +215,9 @@ def share_of(device, usable: float | None = None) -> float:
 
 
 def assumed(model: Model, weights, usable: float) -> list[str]:
-    """What nobody stated and an answer therefore takes for granted, one line each."""
-    stated_there = model.quantization or model.stored
-    reason = (
-        "as its checkpoint states" if stated_there else "since its configuration states no other"
-    )
+    """What an answer assumes because it is not stated, one line each."""
+    stated = model.quantization or model.stored
+    reason = "as its checkpoint states" if stated else "since its configuration states no other"
     lines = {
         f"weights in {weight_parts.scheme(model, weights).name}, {reason}": weights is None,
         f"{usable:.0%} of each device's memory is free for it; the rest is for the runtime, pages "
@@ -238,7 +236,7 @@ def assumed(model: Model, weights, usable: float) -> list[str]:
 
 
 def warnings(model: Model, context: int) -> list[str]:
-    """What makes an answer one about a model that nobody can run so, one line each."""
+    """Why a model cannot be run as the answer assumes, one line each."""
     longest = model.max_context
     if longest and context > longest:
         return [f"{context:,} tokens are beyond the model's longest context of {longest:,}"]

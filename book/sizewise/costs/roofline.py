@@ -173,7 +173,7 @@ def expected_experts(experts: int, used: int, tokens: int) -> float:
 
 
 def touched_parameters(model: Model, tokens: int) -> float:
-    """Parameters read for one step over ``tokens`` tokens: all, minus the experts nobody chose.
+    """Parameters read for one step over ``tokens`` tokens: all, minus the experts not chosen.
 
     Of embeddings only the rows looked up count, at most the table; towers for images and sound
     are read when there is an image, not at every token.
@@ -376,7 +376,7 @@ def _floor(
         joules = joules_per_million(device.tdp_watts, devices, seconds, tokens)
         notes.append(f"energy at the stated {device.tdp_watts:g} W a device, devices only")
     if price is not None:
-        dollars = Range.of(price, "price") * hours_per_million(devices, seconds, tokens)
+        dollars = Range.cast(price, "price") * hours_per_million(devices, seconds, tokens)
         notes.append("every device is paid for while it works, not while it waits")
     names = (model.name, device.name, devices, context, batch, tokens)
     return Floor(step, *names, weights, attention, joules, dollars, tuple(notes))

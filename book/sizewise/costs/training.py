@@ -23,7 +23,7 @@ class Range:
     high: float
 
     @classmethod
-    def of(cls, value: "float | tuple[float, float] | Range", label: str = "value") -> "Range":
+    def cast(cls, value: "float | tuple[float, float] | Range", label: str = "value") -> "Range":
         """A number, a pair or a Range. Raises ValueError unless 0 < low <= high < infinity."""
         if isinstance(value, Range):
             value = (value.low, value.high)
@@ -36,11 +36,11 @@ class Range:
         return cls(low, high)
 
     def __mul__(self, other: "float | Range") -> "Range":
-        other = Range.of(other)
+        other = Range.cast(other)
         return Range(self.low * other.low, self.high * other.high)
 
     def __truediv__(self, other: "float | Range") -> "Range":
-        other = Range.of(other)
+        other = Range.cast(other)
         return Range(self.low / other.high, self.high / other.low)
 
 
@@ -136,7 +136,7 @@ def training_run(
     pair (low, high). Raises ValueError for a device that states no peak in ``format``.
     """
     count = whole("devices", devices)
-    used, operations = Range.of(utilization, "utilization"), Range.of(operations, "operations")
+    used, operations = Range.cast(utilization, "utilization"), Range.cast(operations, "operations")
     if used.high > 1:
         raise ValueError(f"utilization is a share of the peak, at most 1, got {used.high:g}")
     peak = stated_peak(device, format)
@@ -148,7 +148,7 @@ def training_run(
     ]
     joules = building = dollars = None
     if device.tdp_watts:
-        power, overhead = Range.of(power, "power"), Range.of(overhead, "overhead")
+        power, overhead = Range.cast(power, "power"), Range.cast(overhead, "overhead")
         if power.high > 1:
             raise ValueError(f"power is a share of the stated watts, at most 1, got {power.high:g}")
         if overhead.low < 1:
@@ -158,7 +158,7 @@ def training_run(
         notes.append(f"{power.low:.0%} to {power.high:.0%} of {device.tdp_watts:g} W a device")
         notes.append(f"building: {overhead.low:g} to {overhead.high:g} times its devices (PUE)")
     if price is not None:
-        price = Range.of(price, "price")
+        price = Range.cast(price, "price")
         dollars = hours * price
         notes.append(f"${price.low:g} to ${price.high:g} for a device and hour")
     return Run(operations, count, seconds, hours, joules, building, dollars, tuple(notes))

@@ -63,11 +63,11 @@ def parts(model: Model, format: "str | Format | Stored | None" = None) -> list[P
     if not model.inventory:
         raise ValueError(f"{model.name}: its tensors are not known, only their number")
     elements: dict[tuple[str, str], int] = defaultdict(int)
-    held: dict[tuple[str, str], float] = defaultdict(float)
+    sizes: dict[tuple[str, str], float] = defaultdict(float)
     for row, count, name, row_bytes in assigned(model, stored_as):
         elements[_what(row, name, stored_as), name] += count * row.elements
-        held[_what(row, name, stored_as), name] += row_bytes
-    every = [Part(*key, elements[key], math.ceil(size)) for key, size in held.items()]
+        sizes[_what(row, name, stored_as), name] += row_bytes
+    every = [Part(*key, elements[key], math.ceil(size)) for key, size in sizes.items()]
     every.sort(key=lambda part: -part.bytes)
     if stored_as.format.mixture:
         scored = model.vocab_size <= 32_768 or model.config_type.startswith(SCORED_TYPES)
@@ -86,13 +86,13 @@ def mtp_bytes(model: Model, format: "str | Format | Stored | None" = None) -> in
         return 2 * model.mtp
     if stored_as.format.name == AS_STORED:  # whatever is stored is in the model's own bytes
         stored_as = formats.stored(model.quantization)
-    here = [
+    rows = [
         (row, n, size)
         for row, n, _, size in assigned(model, stored_as)
         if row.kind != "vision" and last in row.layers
     ]
-    layer = sum(n * row.elements / len(row.layers) for row, n, _ in here)
-    size = sum(size / len(row.layers) for row, _, size in here)
+    layer = sum(n * row.elements / len(row.layers) for row, n, _ in rows)
+    size = sum(size / len(row.layers) for row, _, size in rows)
     number = max(1, int(model.mtp // (layer or model.mtp)))
     return math.ceil(number * size + 2 * (model.mtp - number * layer))
 
@@ -114,8 +114,8 @@ def _assigned(model: Model, stored_as: Stored) -> Iterator[tuple[Tensors, int, s
             for index in range(max(1, len(row.layers))):
                 kind = gguf_type(model, row, index, stored_as.format.mixture)
                 block, size = _BLOCKS[kind]
-                here = replace(row, layers=row.layers[index : index + 1])
-                yield here, number, kind.lower(), number * math.ceil(row.elements / block) * size
+                part = replace(row, layers=row.layers[index : index + 1])
+                yield part, number, kind.lower(), number * math.ceil(row.elements / block) * size
             continue
         for count, form in _formats_of(row, stored_as, bool(model.experts)):
             bits = row.elements * form.bits + form.per_row * row.rows

@@ -84,7 +84,7 @@ def model(name: str) -> Entry:
 
 
 def unknown_model(name: str, known: Iterable[str] | None = None) -> ValueError:
-    """The error for a model that is not there.
+    """The error for a model that the catalogue does not have.
 
     Another spelling is suggested only where every number is the same and the words nearly so: a
     model of another size or family is another model. Names that begin as ``name`` does are listed.
@@ -179,20 +179,20 @@ def device(name: str) -> Device:
     text = str(name)
     if ":" in text:
         return _described_device(text)
-    wanted, every = _plain(text), devices()
+    query, every = _plain(text), devices()
     spellings = {d.name: _spellings(d) for d in every.values()}
-    exact = [n for n, plain in spellings.items() if wanted in plain]
+    exact = [n for n, plain in spellings.items() if query in plain]
     if exact:
         return every[exact[0]]
     # A letter behind a number is another product: an M4 is no M4 Max.
-    within = re.compile(rf"(?<!\d){re.escape(wanted)}(?![\da-z])")
+    within = re.compile(rf"(?<!\d){re.escape(query)}(?![\da-z])")
     plainly = {d.name: [_plain(name) for name in (d.name, *d.aliases)] for d in every.values()}
-    near = [n for n, plain in plainly.items() if wanted and any(map(within.search, plain))]
+    near = [n for n, plain in plainly.items() if query and any(map(within.search, plain))]
     if len(near) == 1:
         return every[near[0]]
     if near:
         raise ValueError(f"device {units.shortened(text)!r} may be {', '.join(near)}")
-    slips = [n for n, plain in plainly.items() if any(_slip(wanted, p) for p in plain)]
+    slips = [n for n, plain in plainly.items() if any(_slip(query, p) for p in plain)]
     known = f"known: {', '.join(every)}; any other is written 24GiB:936GB/s:165TFLOPs"
     hint = f"did you mean {slips[0]!r}?" if slips else known
     raise ValueError(f"unknown device {units.shortened(text)!r}; {hint}")
@@ -252,8 +252,8 @@ def by_repository(name: str) -> Entry | None:
 
     None too where the catalogue has the text part alone and ``data/conformance.json`` the whole.
     """
-    wanted = name.lower()
-    entry = next((e for e in models().values() if wanted and e.repository.lower() == wanted), None)
+    hub_id = name.lower()
+    entry = next((e for e in models().values() if hub_id and e.repository.lower() == hub_id), None)
     row = conformance(name) if entry is not None and entry.text_only else None
     return None if row and "text_config" in row["config"] else entry
 
@@ -291,10 +291,10 @@ def amount(name: str) -> dict[str, Any]:
 
 
 def hourly_price(device: str) -> tuple[float, float] | None:
-    """Published dollars for an hour of a device, low and high; None where nobody is cited."""
-    wanted = f"{device.lower().replace('-', '_')}_gpu_hour"
+    """Published dollars for an hour of a device, low and high; None where no source is cited."""
+    key = f"{device.lower().replace('-', '_')}_gpu_hour"
     for row in records.facts("energy_and_prices"):
-        if row["name"] == wanted:
+        if row["name"] == key:
             return float(row.get("low", row.get("value"))), float(row.get("high", row.get("value")))
     return None
 

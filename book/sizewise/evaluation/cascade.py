@@ -140,7 +140,7 @@ class Cascade:
         }
         means = _draws(len(self), samples, seed) @ np.stack(list(columns.values()), 1) / len(self)
         resampled = dict(zip(columns, means.T, strict=True))
-        here = {name: values.mean() for name, values in columns.items()}
+        point = {name: values.mean() for name, values in columns.items()}
         answer = {
             "share": lambda m: m["share"],
             "right": lambda m: m["right"],
@@ -152,7 +152,7 @@ class Cascade:
             "kept": lambda m: (m["right"] - m["small"]) / (m["large"] - m["small"]),
         }
         with np.errstate(divide="ignore", invalid="ignore"):
-            return {k: bootstrap.estimate(ask(here), ask(resampled)) for k, ask in answer.items()}
+            return {k: bootstrap.estimate(ask(point), ask(resampled)) for k, ask in answer.items()}
 
 
 def vote(predictions, how: str = "majority") -> np.ndarray:

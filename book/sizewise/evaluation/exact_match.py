@@ -39,7 +39,7 @@ class Item:
 
     name: str
     prompt: str
-    target: str  # a word, a number, or the name of the function that is wanted
+    target: str  # a word, a number, or the name of the function to write
     chat: str = ""  # the same for a model that is asked; none where only continuing makes sense
     tests: str = ""  # code that defines check(function)
 
@@ -69,7 +69,7 @@ class Task:
         return result[: whole(f"items of {self.name}", count, len(result))]
 
 
-def known(name: str) -> Task:
+def task_named(name: str) -> Task:
     """The task of this name. Raises ValueError with the nearest one for an unknown name."""
     if name not in TASKS:
         raise units.unknown("task", name, TASKS)
@@ -215,7 +215,7 @@ def score(
     """
     import pandas
 
-    task = known(name)
+    task = task_named(name)
     if not items:
         raise ValueError(f"no items of {name} to score")
     if chat and not items[0].chat:
@@ -254,6 +254,6 @@ def _words(model, tokenizer, items: list[Item]) -> list[list]:
             log_p = logits.float().log_softmax(-1)
             nats = -log_p.gather(-1, word[:, None]).double().sum().item()
             likeliest = log_p.argmax(-1)
-            said = tokenizer.decode(likeliest, **generation.DECODING)
-            rows.append([item.name, int(torch.equal(likeliest, word)), nats, size, said])
+            text = tokenizer.decode(likeliest, **generation.DECODING)
+            rows.append([item.name, int(torch.equal(likeliest, word)), nats, size, text])
     return rows

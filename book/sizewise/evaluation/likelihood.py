@@ -83,7 +83,7 @@ def measure(
     many of them both give the same token the highest probability.
 
     ``batch`` windows at most go through the model at once, fewer where their logits would be
-    over `MOST_LOGITS` elements. ``progress`` is told (windows done, windows). Logits are summed
+    over `MOST_LOGITS` elements. ``progress`` gets (windows done, windows). Logits are summed
     in fp32, windows in float64. A model that overflows gives nan, which `bootstrap` refuses.
     Raises ValueError for windows of another shape, or tokens that the model has not.
     """

@@ -33,7 +33,7 @@ def common(parser: argparse.ArgumentParser, stem: str, context: int = 128) -> No
     add("--vocabulary", type=int, default=1024, help="entries of the tokenizer")
     add("--context", type=int, default=context, help="tokens in a sequence")
     add = parser.add_argument_group("the recording").add_argument
-    add("--workers", type=int, help="runs at once; one a GPU or a core if not said")
+    add("--workers", type=int, help="runs at once; one a GPU or a core by default")
     add("--per-gpu", type=int, default=1, help="runs at once on one GPU")
     add("--backend", help=f"{', '.join(engine.BACKENDS)}; ray if RAY_ADDRESS is set, else process")
     add("--output", help=f"another file than data/{stem}.jsonl")

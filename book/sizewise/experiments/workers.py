@@ -20,7 +20,7 @@ from sizewise.data import records
 Config = dict[str, Any]
 Measure = Callable[[Config], Any]
 
-HERE = ("machine", "versions")  # what a worker says of itself; the rest is the parent's
+SOURCE = ("machine", "versions")  # fields that a worker reports; the rest is the parent's
 NOTE, ANSWER = "note", "answer"  # what a worker sends
 
 _pipe = None  # to the parent, in a worker
@@ -34,7 +34,7 @@ def answer(measure: Measure, config: Config):
     try:
         measured = measure(dict(config))
         source = records.provenance()
-        return measured, {name: source[name] for name in HERE}
+        return measured, {name: source[name] for name in SOURCE}
     except Exception as error:
         return failure(error)
 
@@ -191,7 +191,7 @@ def kill_children(pid: int) -> None:
 def end_with_parent() -> None:
     """End this worker process, with what it started, as soon as its parent is gone.
 
-    A parent that was killed can stop nobody, so its workers watch it.
+    A killed parent cannot stop its workers, so they watch it.
     """
     parent = multiprocessing.parent_process()
 

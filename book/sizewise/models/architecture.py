@@ -274,7 +274,7 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Model:
-    """A model as data. Counts are numbers of parameters; None where nobody has said.
+    """A model as data. Counts are numbers of parameters; None where not known.
 
     ``active`` are those that one token's forward pass can use, input embedding included.
     ``lookup`` is what a token reads a row of, not the whole: the input embedding unless it is
@@ -323,7 +323,7 @@ class Model:
     def expert_choice(self) -> tuple[int, int]:
         """Routed experts of a layer and how many a token uses; one of one in a dense model.
 
-        Raises ValueError where nobody says how many a token uses.
+        Raises ValueError if it is not known how many a token uses.
         """
         if not self.experts:
             return 1, 1

@@ -193,26 +193,26 @@ def tensors(raw: dict[str, Any]) -> tuple[Tensors, ...]:
     stated = vars(config(raw))
     width, depth, vocab = (stated[n] for n in ("hidden_size", "num_hidden_layers", "vocab_size"))
     kinds = stated.get("layer_types") or ["full_attention"] * depth
-    own = stated["per_layer"] or [{}] * depth
+    per_layer = stated["per_layer"] or [{}] * depth
     # Layers that are alike are one list of rows.
     alike: dict[str, list[int]] = {}
     for number in range(depth):
-        alike.setdefault(repr((kinds[number], own[number])), []).append(number)
+        alike.setdefault(repr((kinds[number], per_layer[number])), []).append(number)
     rows = [Tensors("embed_tokens.weight", "input embedding", (vocab, width))]
     for numbers in alike.values():
-        special, linear = own[numbers[0]], kinds[numbers[0]] == "linear_attention"
-        layers, here = tuple(numbers), stated | special
+        special, linear = per_layer[numbers[0]], kinds[numbers[0]] == "linear_attention"
+        layers, sizes = tuple(numbers), stated | special
         attends, has_mlp = (special.get(part, 2) for part in ("attention", "mlp"))
         if attends:
             matrix = {"linear.weight": (width, width)}
-            full = _linear(here, width) if linear else _attention(here, width)
+            full = _linear(sizes, width) if linear else _attention(sizes, width)
             kind = "state space" if linear else "attention"
             for name, shape in (matrix if attends == 1 else full).items():
                 rows.append(_row(f"self_attn.{name}", kind, shape, layers))
             rows.append(_row("input_layernorm.weight", "norm", (width,), layers))
         if has_mlp:
             linear_mlp = [_row("mlp.linear.weight", "mlp", (width, width), layers)]
-            rows += linear_mlp if has_mlp == 1 else _mlps(here, width, layers)
+            rows += linear_mlp if has_mlp == 1 else _mlps(sizes, width, layers)
             rows.append(_row("post_attention_layernorm.weight", "norm", (width,), layers))
     rows.append(Tensors("norm.weight", "norm", (width,)))
     if not stated.get("tie_word_embeddings", False):

@@ -110,12 +110,12 @@ def free(device: str = "cpu") -> int:
 def check_memory(source: Source, dtype: str, device: str) -> None:
     """Raise ValueError, before anything is loaded, if the weights do not fit."""
     need = needed(source, dtype)
-    for where_held in dict.fromkeys(("cpu", device)):  # loaded on the one, held on the other
-        have = free(where_held)
+    for place in dict.fromkeys(("cpu", device)):  # loaded on the one, held on the other
+        have = free(place)
         if need is not None and need > have:
             need_text = f"needs {units.si(need, 'B')} to be loaded in {dtype}"
             raise ValueError(
-                f"{source.name}: {need_text}, and {units.si(have, 'B')} are free on {where_held}"
+                f"{source.name}: {need_text}, and {units.si(have, 'B')} are free on {place}"
             )
 
 

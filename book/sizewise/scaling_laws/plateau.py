@@ -38,7 +38,7 @@ class Points:
     chance: float
 
     @classmethod
-    def of(cls, table, benchmark) -> "Points":
+    def from_table(cls, table, benchmark) -> "Points":
         """The rows of ``table`` that have a score and whose family has two sizes or more.
 
         Raises ValueError if fewer than four families remain.

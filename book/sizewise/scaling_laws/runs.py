@@ -131,9 +131,9 @@ class Runs:
                 )
         for kind in ("params", "tokens", "loss"):
             if kind not in values:
-                there = ", ".join(map(str, frame)) or "none"
+                columns = ", ".join(map(str, frame)) or "none"
                 raise ValueError(
-                    f"{file}: no column {kind!r}; name it with --{kind}; columns: {there[:200]}"
+                    f"{file}: no column {kind!r}; name it with --{kind}; columns: {columns[:200]}"
                 )
         runs = cls.from_arrays(**values)
         times = float(np.median(runs.flops / (TRAIN_FLOPS * runs.params * runs.tokens)))
@@ -247,8 +247,8 @@ def _column(file: Path, frame, kind: str, named: str | None) -> str | None:
     """The column of a kind: as named, or the only one that `HEADERS` knows; None without any."""
     if named is not None:
         if named not in frame:
-            there = ", ".join(map(str, frame)) or "none"
-            raise ValueError(f"{file}: no column {named!r}; columns: {there[:200]}")
+            columns = ", ".join(map(str, frame)) or "none"
+            raise ValueError(f"{file}: no column {named!r}; columns: {columns[:200]}")
         return named
     plain = {name: str(name).strip().lower().replace("-", "_").replace(" ", "_") for name in frame}
     if kind in plain:

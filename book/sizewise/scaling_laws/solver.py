@@ -83,19 +83,19 @@ def solve(
 
     def advance(i, renew: bool) -> None:
         """One step of the problems ``i``."""
-        free_here = None if free is None else free[i]
-        step = _step(gradient[i], newton[i], safe[i], damping[i], free_here)
+        free_rows = None if free is None else free[i]
+        step = _step(gradient[i], newton[i], safe[i], damping[i], free_rows)
         gain = -np.einsum("ij,ij->i", gradient[i], step)
-        there = theta[i] + step
+        trial = theta[i] + step
         with np.errstate(over="ignore", invalid="ignore"):
-            new = _derivatives(there, weights[which[i]], table, renew)
+            new = _derivatives(trial, weights[which[i]], table, renew)
         better = (gain > 0) & (new[0] < value[i])
         small = np.abs(gain) < 1e-12 * value[i] + floor[i]
         # A small gain that damping alone made small says nothing.
         done[i] = (small & (damping[i] < 100)) | (damping[i] > 1e12)
         damping[i] = np.maximum(damping[i] * np.where(better, 0.2, 10.0), 1e-8)
         taken = i[better]
-        theta[taken] = there[better]
+        theta[taken] = trial[better]
         for current, fresh in zip((value, gradient, newton, safe), new, strict=False):
             current[taken] = fresh[better]
 
@@ -148,7 +148,7 @@ def _terms(theta, weights, table: Table):
 
 
 def _derivatives(theta, weights, table: Table, safe: bool = True):
-    """Objective, gradient, Hessian, and the Hessian of reweighted least squares if wanted."""
+    """Objective, gradient, Hessian, and, if ``safe``, the Hessian of reweighted least squares."""
     value, size, data, floor_term, total, residual, away = _terms(theta, weights, table)
     size /= total  # from here on shares of the loss, which sum to 1
     data /= total

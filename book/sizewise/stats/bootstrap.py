@@ -19,7 +19,7 @@ LEAST = 2  # documents
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the ends of its interval, of 95 % where nothing else is said.
+    """A value and the ends of its interval, of 95 % by default.
 
     The ends are nan where they could not be had. ``samples``, (samples,), are the resamples that
     they come from; none where they come from a formula.

@@ -17,7 +17,7 @@ from sizewise.validation import whole
 # smallest budgets, at which the head costs more than all layers.
 WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768)
 WRITES = ("o_proj", "down_proj", "out_proj")  # matrices that write to the residual stream
-WINDOWS_IN_CONTEXT = 4  # a window is so small a part of the context unless said otherwise
+WINDOWS_IN_CONTEXT = 4  # a window is by default so small a part of the context
 CHUNK = 32  # tokens that a state-space layer works through at a time
 
 

@@ -47,10 +47,10 @@ def exponents(axes, table) -> str:
         span(axes, height, row, "exponent", colour)
         beside(axes, f"{row.exponent:.2f}", row.exponent, height, colour, dx=0, dy=10)
     for k, name in enumerate(groups):
-        here = table["counted"] == name
-        right = table.loc[here, "exponent"].mean() < 0.5  # away from the points
+        mask = table["counted"] == name
+        right = table.loc[mask, "exponent"].mean() < 0.5  # away from the points
         x, dx = (0.98, -1) if right else (0.01, 1)
-        above = here.to_numpy().argmax() - 0.5
+        above = mask.to_numpy().argmax() - 0.5
         beside(axes, name, x, above, COLOURS[k], dx, xycoords=("axes fraction", "data"))
     by_row(axes, table["way"], -0.9, (0.2, 0.8), "exponent a of the best size")
     form = "{counted}, {way} {exponent:.2f} ({exponent_low:.2f} to {exponent_high:.2f})"

@@ -12,11 +12,11 @@ SETS = {
 }
 
 
-def curves(axes, table, against, own: str) -> str:
+def curves(axes, table, against, bold: str) -> str:
     """Share right over labels, a panel a set: one learner drawn bold, the others faint, the rival
     as a level stroke.
 
-    ``table`` is that of `right_sizing.curves`, ``against`` that of `right_sizing.rivals`, ``own``
+    ``table`` is that of `right_sizing.curves`, ``against`` that of `right_sizing.rivals`, ``bold``
     the model of the bold line. Bands are 95 %. Dotted: always the commonest label.
     """
     sets = list(dict.fromkeys(table["set"]))
@@ -26,7 +26,7 @@ def curves(axes, table, against, own: str) -> str:
     for panel, name in zip(panels.flat, sets, strict=False):
         for (what, model), rows in table[table["set"] == name].groupby(["what", "model"]):
             rows = rows.sort_values("labels_used")
-            if (what, model) != ("probe", own):
+            if (what, model) != ("probe", bold):
                 panel.plot(rows["labels_used"], 100 * rows["accuracy"], color=FAINT, linewidth=1)
                 continue
             panel.plot(rows["labels_used"], 100 * rows["accuracy"], "o-", color=COLOURS[0])

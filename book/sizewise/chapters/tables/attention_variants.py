@@ -41,9 +41,9 @@ def growth(names: dict[str, str], contexts):
 
     ``names`` maps a name of the catalogue or of `shapes`, or a path, to its label.
     """
-    own_shapes, lines = shapes(), []
+    sources, lines = shapes(), []
     for name, label in names.items():
-        spec = config.load(own_shapes.get(name, name))
+        spec = config.load(sources.get(name, name))
         model = from_config.from_config(config.build(spec), name=spec.name)
         lines += [
             {"model": label, "context": n, "bytes": memory.kv_cache_bytes(model, n)}

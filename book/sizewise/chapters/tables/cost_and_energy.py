@@ -95,7 +95,7 @@ def printed() -> dict:
 
 @cache
 def rent() -> Range:
-    return Range.of(catalog.hourly_price("H100"))
+    return Range.cast(catalog.hourly_price("H100"))
 
 
 @cache
@@ -119,7 +119,7 @@ def optimal(approach: int, size: float) -> float:
 
 def dense_flops(total: float) -> Range:
     """FLOPs of a dense model trained compute-optimally, by the first two approaches."""
-    return Range.of(sorted(optimal(approach, total) for approach in (1, 2)))
+    return Range.cast(sorted(optimal(approach, total) for approach in (1, 2)))
 
 
 @cache
@@ -130,7 +130,8 @@ def sparse_shapes(total: float):
 
 
 def active(total: float) -> Range:
-    return Range.of(sorted(shape.active_without_input_embedding for shape in sparse_shapes(total)))
+    sizes = sorted(shape.active_without_input_embedding for shape in sparse_shapes(total))
+    return Range.cast(sizes)
 
 
 @cache
@@ -152,8 +153,8 @@ def ladder() -> pd.DataFrame:
     first = parameters.count("gpt3-175b").active_without_input_embedding
     runs = [
         ("GPT-3", train(6 * first * fact("runs/gpt-3/tokens")).seconds / HOUR),
-        ("Llama 3.1 405B", Range.of(fact("runs/llama-3.1-405b/gpu_hours"))),
-        ("DeepSeek-V3", Range.of(fact("runs/deepseek-v3/gpu_hours"))),
+        ("Llama 3.1 405B", Range.cast(fact("runs/llama-3.1-405b/gpu_hours"))),
+        ("DeepSeek-V3", Range.cast(fact("runs/deepseek-v3/gpu_hours"))),
         ("GPT-4, estimated", train(gpt4()).seconds / HOUR),
         ("Grok 3, estimated", grok3_hours()),
         *((name, plan.seconds / HOUR) for name, plan in plans().items()),
@@ -220,11 +221,11 @@ def disclosed() -> pd.DataFrame:
         ("Llama 3.1 405B", "llama-3.1-405b", "gpu_hours"),
         ("DeepSeek-V3", "deepseek-v3", "gpu_hours_pretraining"),
     ):
-        known = {key: figure.get("value") for key, figure in catalog.run(name)["figures"].items()}
+        facts = {key: figure.get("value") for key, figure in catalog.run(name)["figures"].items()}
         size = parameters.count(name).active_without_input_embedding
-        flops, stated = training.training_operations(size, known["tokens"]), known.get("compute")
-        share = training.utilization(stated or flops, known[hours], catalog.device("H100"))
-        spent, counted = params(known["gpu_hours"]), params(known[hours])
+        flops, stated = training.training_operations(size, facts["tokens"]), facts.get("compute")
+        share = training.utilization(stated or flops, facts[hours], catalog.device("H100"))
+        spent, counted = params(facts["gpu_hours"]), params(facts[hours])
         lines.append((label, flops, stated, spent, counted, share))
     columns = ["run", "6 N D", "stated", "device-hours", "in the MFU", "MFU"]
     return pd.DataFrame(lines, columns=columns)
@@ -240,7 +241,7 @@ def gpt4() -> Range:
     """FLOPs of GPT-4 by outsiders: from a press figure for its electricity, and an estimate."""
     a100 = catalog.device("A100")
     joules = fact("runs/gpt-4/energy") * GWH / 1000
-    seconds = Range.of(joules) / overhead() / (DRAWN * a100.tdp_watts)
+    seconds = Range.cast(joules) / overhead() / (DRAWN * a100.tdp_watts)
     by_energy = seconds * UTILIZATION * training.peak_operations(a100, "bf16")
     elsewhere = fact("studies/gpt-4-compute/operations")
     return Range(min(by_energy.low, elsewhere), max(by_energy.high, elsewhere))
@@ -275,7 +276,7 @@ def assumptions() -> pd.DataFrame:
 
 
 def own_run(model: str, tokens: float, device: str, devices: int) -> pd.DataFrame:
-    """A run of the reader's: FLOPs, days, electricity and rent."""
+    """The reader's own run: FLOPs, days, electricity and rent."""
     count = parameters.count(model)
     flops = training.training_operations(count.active_without_input_embedding, tokens)
     result = train(flops, devices, device)

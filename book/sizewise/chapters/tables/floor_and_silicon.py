@@ -118,15 +118,15 @@ def errors() -> pd.DataFrame:
     """Errors by model, GPU, framework, precision and load in one table, both grades."""
     frames = []
     for what, label in BY.items():
-        common, own = (scores(what, grade).set_index(what) for grade in (1, 2))
+        common, special = (scores(what, grade).set_index(what) for grade in (1, 2))
         table = pd.DataFrame(
             {
-                "servings": own["rows"].astype(int),
+                "servings": special["rows"].astype(int),
                 "one set: median %": common["error_median"],
                 "90th %": common["error_p90"],
-                "own numbers: median %": own["error_median"],
-                "90th % ": own["error_p90"],
-                "forecast over measured": own["ratio_median"],
+                "own numbers: median %": special["error_median"],
+                "90th % ": special["error_p90"],
+                "forecast over measured": special["ratio_median"],
                 "inside the others' band": common["coverage"],
             }
         )
@@ -149,8 +149,8 @@ def worst() -> pd.DataFrame:
 def kernels() -> pd.DataFrame:
     """Held-out errors of the kernel fits, a line a kernel: medians over tables, and the floor's."""
     rows = records.table("silicon")
-    own = rows[(rows["gpu"] != "any") & rows["error_median"].notna()]
-    groups = own.groupby("kernel")
+    fits = rows[(rows["gpu"] != "any") & rows["error_median"].notna()]
+    groups = fits.groupby("kernel")
     table = {
         "tables": groups.size(),
         "numbers": groups.head(1).set_index("kernel").filter(like="numbers.").count(axis=1),

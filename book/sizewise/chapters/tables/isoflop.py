@@ -35,9 +35,9 @@ def expected(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     ahead = record(rows).query("budget == @top")
     if len(ahead):
         return ahead, on_record()
-    there = rows[rows["budget"] == top].groupby("width")
-    measured = there["val_loss"].mean().rename("measured")
-    return there.first().join(measured).reset_index(), rows[rows["budget"] < top]
+    largest = rows[rows["budget"] == top].groupby("width")
+    measured = largest["val_loss"].mean().rename("measured")
+    return largest.first().join(measured).reset_index(), rows[rows["budget"] < top]
 
 
 def predictions(below: pd.DataFrame, ahead: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -73,14 +73,14 @@ def scores(samples: dict[str, np.ndarray], ahead: pd.DataFrame) -> pd.DataFrame:
     narrow and right; of a point it is the miss. The drop that was to be predicted is from what
     ``no change`` says to the lowest ``measured`` loss; runs that are not there yet are left out.
     """
-    there = ahead["measured"].notna().to_numpy()
-    measured = ahead["measured"].to_numpy()[there]
+    present = ahead["measured"].notna().to_numpy()
+    measured = ahead["measured"].to_numpy()[present]
     drop = samples["no change"][0, 0] - measured.min()
     rows = []
     for name, values in samples.items():
-        low, middle, high = np.percentile(values[:, there], [2.5, 50, 97.5], axis=0)
+        low, middle, high = np.percentile(values[:, present], [2.5, 50, 97.5], axis=0)
         if name == "law" and "loss" in ahead:
-            middle = ahead["loss"].to_numpy()[there]
+            middle = ahead["loss"].to_numpy()[present]
         miss = measured - middle
         rows.append(
             {
@@ -89,7 +89,7 @@ def scores(samples: dict[str, np.ndarray], ahead: pd.DataFrame) -> pd.DataFrame:
                 "bias": miss.mean(),
                 "miss over drop": np.abs(miss).mean() / drop,
                 "width": (high - low).mean(),
-                "CRPS": crps(values[:, there], measured).mean(),
+                "CRPS": crps(values[:, present], measured).mean(),
             }
         )
     return pd.DataFrame(rows)

@@ -69,14 +69,14 @@ def peers():
     import pandas
 
     rows = []
-    for (peer, version, asked), group in records.table("peers").groupby(
+    for (peer, version, question), group in records.table("peers").groupby(
         ["peer", "version", "asked"]
     ):
         error = (group["answer"] / group["expected"] - 1).abs()
         rows.append(
             {
                 "calculator": f"{peer} {version}",
-                "asked for": {"total": "total parameters"}.get(asked, "KV cache bytes a token"),
+                "asked for": {"total": "total parameters"}.get(question, "KV cache bytes a token"),
                 "models": len(group),
                 "answered": int(group["answer"].notna().sum()),
                 "exact": int((error == 0).sum()),

@@ -46,7 +46,7 @@ def digest(items: list[tasks.Item]) -> str:
     """A hash of what was asked: names, prompts, and prompts in every wording."""
     wordings = range(len(tasks.WORDINGS))
     prompts = [
-        [item.name, item.prompt, *(item.asked(wording) for wording in wordings)] for item in items
+        [item.name, item.prompt, *(item.wording(wording) for wording in wordings)] for item in items
     ]
     return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
 

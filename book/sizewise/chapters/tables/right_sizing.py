@@ -173,9 +173,9 @@ def seconds(table: pd.DataFrame, against: Mapping, model: str, labels: int) -> p
     group = table[(table["what"] == "probe") & (table["model"] == model)]
     group = group[group["labels_used"] <= labels]
     group = group[group["labels_used"] == group.groupby("set")["labels_used"].transform("max")]
-    own = group.groupby("set")["cpu_seconds_per_1000"].mean()
+    probe = group.groupby("set")["cpu_seconds_per_1000"].mean()
     rival = {name: row["cpu_seconds_per_1000"] for name, row in against.items()}
-    return pd.DataFrame({"seconds": own, "times": pd.Series(rival) / own})
+    return pd.DataFrame({"seconds": probe, "times": pd.Series(rival) / probe})
 
 
 def break_even(labels: int, label: float, dear: float, cheap: float = 0.0) -> float:

@@ -165,7 +165,7 @@ def entrance_fee(models: dict[str, SparseModel], device, format: str, price):
             {
                 "model": name,
                 f"fewest {device.name}": devices,
-                "dollars an hour": Range.of(price, "price").high * devices,
+                "dollars an hour": Range.cast(price, "price").high * devices,
                 "weights": memory.weights_bytes(model.count.total, format),
                 "stored / active": model.total / model.active,
             }

@@ -182,9 +182,9 @@ def duels(table: pd.DataFrame, order, level: float = 0.05) -> pd.DataFrame:
     lines = []
     for task, group in table.groupby("task", sort=False):
         wide = group.pivot(index="item", columns="model", values="right")
-        there = [model for model in order if model in wide]
-        ends = [(there[0], there[-1])] if len(there) > 2 else []
-        for small, large in [*pairwise(there), *ends]:
+        models = [model for model in order if model in wide]
+        ends = [(models[0], models[-1])] if len(models) > 2 else []
+        for small, large in [*pairwise(models), *ends]:
             both = wide[[small, large]].dropna()
             if len(both) > 1:
                 test = paired.compare(both[large].to_numpy(), both[small].to_numpy())

@@ -194,19 +194,19 @@ def announced() -> dict[str, float]:
     return {name: entry["value"] for name, entry in figures.items()}
 
 
-def against_announcement(rows, own, mode: str) -> pd.DataFrame:
+def against_announcement(rows, mixed, mode: str) -> pd.DataFrame:
     """What was announced, measured here and published of vLLM: bits, times smaller, loss.
 
-    ``rows`` have all tokens packed, ``own`` those of ``mode``, a way with its bits left open.
+    ``rows`` have all tokens packed, ``mixed`` those of ``mode``, a way with its bits left open.
     ``smaller`` and ``lost`` end in the least and the most of ``models`` measured. vLLM's presets
     leave the first and last two layers plain.
     """
-    said = announced()
+    claim = announced()
     capacity = claims.fact("turboquant/turboquant-vllm-study/capacity_4_bits")
-    table = [("announced", said["bits"], None, *[said["times_smaller"]] * 2, 0.0, 0.0)]
+    table = [("announced", claim["bits"], None, *[claim["times_smaller"]] * 2, 0.0, 0.0)]
     measured = [
         *(("all packed", rows, "TurboQuant {}", bits) for bits in (4, 3)),
-        *(("first and newest tokens plain", own, mode, bits) for bits in (4, 3, 2)),
+        *(("first and newest tokens plain", mixed, mode, bits) for bits in (4, 3, 2)),
     ]
     for label, source, name, bits in measured:
         subset = source[source["way"] == name.format(bits)]

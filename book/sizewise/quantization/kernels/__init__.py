@@ -50,7 +50,7 @@ def attend(query, keys: Packed, values: Packed, lengths, **options):
 
     ``query`` (batch, query heads, d) fp32, bf16 or fp16; ``lengths`` int32 (batch), tokens of each
     sequence. Returns (batch, query heads, d) in ``dtype``, the query's type where it is not among
-    the options. The others are the kernel's, which has its own where they are not said: ``block``
+    the options. The others are the kernel's, which has defaults: ``block``
     tokens a tile and ``splits`` of each sequence. Nothing is rotated but the query and the result:
     scores of rotated vectors are those of the vectors. Raises ValueError where shapes do not fit.
     """

@@ -1,4 +1,4 @@
-"""Scores alone, q k for every token, of packed keys: what "8x" was said about.
+"""Scores alone, q k for every token, of packed keys: what "8x" was claimed for.
 
 No softmax and no values: the comparison that a headline about "computing attention logits" makes.
 The scores are written in fp32, 4 bytes for each token and query head beside the keys read.

@@ -147,7 +147,7 @@ def tiles(
         high = tl.load(at, mask=inside, other=0.0)
         shift = across((byte // (D // 8)).to(tl.uint8), BY_TOKEN)
     h0, h1, l0, l1 = words
-    # Four bytes at once (4), and said to be impure (False), though they are not: Triton looks
+    # Four bytes at once (4), and declared impure (False), though they are pure: Triton looks
     # through pure operations for the narrowest type and would lay out the fp16 result as suits
     # bytes, at a fifth more instructions.
     if BITS == 0:

@@ -1,7 +1,7 @@
 """What TurboQuant is compared with: the same door, ``encode`` and ``decode``.
 
 All take vectors (..., tokens, dim), raise ValueError for what is not finite or of another width,
-and decode to float32 if no dtype is said. Metadata are stored as 16-bit floats, of 32 bits where
+and decode to float32 by default. Metadata are stored as 16-bit floats, of 32 bits where
 one is past their range, and are counted: `Coded.nbytes` is the sum of what is stored. Sources:
 KIVI (Liu et al. 2024) for keys by channel and values by token; e4m3 is the 8-bit float of
 Micikevicius et al. 2022.

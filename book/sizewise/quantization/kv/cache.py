@@ -29,7 +29,7 @@ CENTERS = (None, "mean", "rope")
 class TurboQuantCache(Cache):
     """Packed keys and values for every layer of a model's configuration.
 
-    ``keys`` and ``values`` are a method, or (method, bits), of `store.methods`; where not said
+    ``keys`` and ``values`` are a method, or (method, bits), of `store.methods`; by default
     "turboquant" at ``bits``. "turboquant", "prod" and EDEN's variants take 1, 2, 3, 4 or 8 bits
     (sketches up to 4), "kivi" and "uniform" the same; "int8" and "fp8" are 8, "plain" keeps the
     numbers. The first ``sink`` and the newest ``residual`` tokens stay as they are, in the model's

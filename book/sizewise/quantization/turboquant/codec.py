@@ -60,7 +60,7 @@ class TurboQuant:
             raise ValueError(f"prod has 1, 2, 3 or 4 bits, got {bits}")
         packing.width(self.bits, self.dim)
         self.variant, self.seed = variant, seed
-        self.rotation = rotations.of(rotation, self.dim, seed)
+        self.rotation = rotations.rotation(rotation, self.dim, seed)
         self.code_bits = self.bits - self.sketched
         built = lloyd_max.lloyd_max(self.code_bits, self.dim) if self.code_bits else None
         self.codebook = torch.tensor(built.centroids if built else [0.0], dtype=torch.float32)
@@ -97,7 +97,7 @@ class TurboQuant:
         return Coded(*(p if p is None else p.view((*lead, *p.shape[1:])) for p in parts))
 
     def decode(self, codes: Coded, dtype=None):
-        """Codes to vectors (..., dim), of float32 if no dtype is said."""
+        """Codes to vectors (..., dim), of float32 by default."""
         import torch
 
         dtype = dtype or torch.float32

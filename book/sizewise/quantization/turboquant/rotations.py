@@ -22,7 +22,7 @@ KINDS = ("haar", "hadamard")
 DOMAIN = "sizewise.quant"
 
 
-def of(kind: str, dim: int, seed: int = 0):
+def rotation(kind: str, dim: int, seed: int = 0):
     """The rotation of R^dim of that kind and seed; the same call gives the same rotation.
 
     Raises ValueError for an unknown kind, dim under 2 and a seed that is no whole number from 0.
@@ -30,7 +30,7 @@ def of(kind: str, dim: int, seed: int = 0):
     if kind not in KINDS:
         raise units.unknown("rotation", kind, KINDS)
     dim, seed = whole("the dimension", dim, 2**15, 2), whole("the seed", seed, 2**63, 0)
-    return _made(kind, dim, seed)
+    return _cached(kind, dim, seed)
 
 
 def generator(*names: str | int):
@@ -58,7 +58,7 @@ def orthogonal(dim: int, draw):
 
 class _Rotation:
     def matrix(self, device="cpu", dtype=None):
-        """Q, (dim, dim), float32 if no dtype is said: ``apply(x)`` is x Q^T."""
+        """Q, (dim, dim), float32 by default: ``apply(x)`` is x Q^T."""
         import torch
 
         unit = torch.eye(self.dim, device=device, dtype=torch.float64)
@@ -147,23 +147,23 @@ class _Tables:
     """Constant arrays, as tensors on the device and in the dtype of what they meet."""
 
     def __init__(self, **arrays):
-        self._arrays, self._made = arrays, {}
+        self._arrays, self._tensors = arrays, {}
 
     def __call__(self, name: str, like):
         import torch
 
         position = (name, like.device, like.dtype)
-        if position not in self._made:
+        if position not in self._tensors:
             whole_numbers = self._arrays[name].dtype.kind == "i"
             dtype = torch.int64 if whole_numbers else like.dtype
-            self._made[position] = torch.as_tensor(
+            self._tensors[position] = torch.as_tensor(
                 self._arrays[name], device=like.device, dtype=dtype
             ).contiguous()
-        return self._made[position]
+        return self._tensors[position]
 
 
 @lru_cache(16)
-def _made(kind: str, dim: int, seed: int):
+def _cached(kind: str, dim: int, seed: int):
     return Haar(dim, seed) if kind == "haar" else Hadamard(dim, seed)
 
 
