@@ -261,6 +261,19 @@ def test_logs_have_a_line_a_run_with_what_tells_it_apart(measures, file, capsys)
     assert lines[1] == "[2 of 2, 0:00:00 left] seed 1: square 2"
 
 
+@pytest.mark.parametrize(("dirty", "lines"), [(True, 3), (False, 2)])
+def test_rows_that_would_be_refused_are_announced(
+    measures, tmp_path, monkeypatch, capsys, dirty, lines
+):
+    monkeypatch.setattr(records, "_commit", lambda: ("0" * 40, dirty))
+    monkeypatch.setattr(records, "path", lambda stem: tmp_path / f"{stem}.jsonl")
+    engine.run_all(measures.steady, CONFIGS[:2], tmp_path / "book.jsonl", workers=1)
+    engine.run_all(measures.steady, CONFIGS[:2], tmp_path / "book.jsonl", workers=1)
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == lines
+    assert ("commit them first" in printed[0]) is dirty
+
+
 def test_a_long_list_does_not_fill_the_log(capsys):
     shown = progress.Progress([{"n": 1}])
     shown.done({"n": 1}, {"n": 1, "right": [1] * 500, "share": 0.25})

@@ -142,6 +142,14 @@ def test_loads_that_are_none_are_refused(loads, used, message):
 # --- devices
 
 
+def test_a_device_that_nobody_rents_out_has_no_rent(mixtral):
+    models, l4 = {"Mixtral": mixtral}, catalog.device("L4")
+    priced, unpriced = (tables.entrance_fee(models, l4, "fp8", price) for price in ((1, 2), None))
+    assert priced["dollars an hour"][0] == 2 * priced["fewest L4"][0] > 0
+    assert unpriced["dollars an hour"].isna().all()
+    assert unpriced.drop(columns="dollars an hour").equals(priced.drop(columns="dollars an hour"))
+
+
 def test_memory_by_expert_parallel_degree_by_hand(mixtral):
     expert, rest = 32 * 3 * 4096 * 14336, 46_702_792_704 - 45_097_156_608
     assert expert_serving.device_bytes(mixtral, 1) == memory.weights_bytes(mixtral.count.total)

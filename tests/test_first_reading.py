@@ -1,6 +1,7 @@
 """What a first-time reader needs: answers that can be read, words explained, a way to run it."""
 
 import importlib
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from sizewise import paths
 from sizewise.chapters import claims, notebook
+from sizewise.data import catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -115,6 +117,27 @@ class TestReadme:
         assert labels[0] == labels[1]
         assert len(labels[0]) > 8
         assert "front.svg" in self.TEXT
+
+
+PAGES = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "book").glob("*.md"))
+PRINTED = sorted(
+    {
+        command.rstrip()
+        for text in [PAGES, *("\n".join(prose(name)) for name in CHAPTERS)]
+        for command in re.findall(r"sizewise run [\w-]+ -p [^`\n]+", text)
+    }
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", PRINTED)
+def test_a_chapter_runs_with_the_parameters_that_the_text_prints(command, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(catalog.model("qwen3-8b").config))
+    words = re.sub(r"path/to/config\.json|PATH", str(config), command)
+    run = [sys.executable, "-m", *shlex.split(words), "--output", str(tmp_path / "runs")]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 class TestGlossary:

@@ -6,6 +6,7 @@ sweep killed at any moment goes on where it stopped and ends with the rows of an
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,11 @@ def run_all(
         failures = []
         start = records.provenance()  # the code that is loaded is the code of now
         commit = f"{start['commit']}-dirty" if start["dirty"] else start["commit"]
+        if todo and start["dirty"] and file == records.path(file.stem):
+            line = (
+                "files are changed or new: commit them first, or `sizewise verify` refuses the rows"
+            )
+            print(f"sizewise: warning: {line}", file=sys.stderr)
         display = progress.Progress(todo, cost)
         results = _results(measure, todo, backend, workers, per_gpu, retries, commit)
         for config, result in results:

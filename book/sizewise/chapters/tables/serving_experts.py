@@ -157,7 +157,11 @@ def cache_matters(models: dict[str, SparseModel], device, context: int, batch: i
 
 
 def entrance_fee(models: dict[str, SparseModel], device, format: str, price):
-    """Bytes of the weights and the fewest devices that store them, with their rent by the hour."""
+    """Bytes of the weights and the fewest devices that store them, with their rent by the hour.
+
+    Rent is missing where ``price``, the dollars for an hour of one device, is None.
+    """
+    high = None if price is None else Range.cast(price, "price").high
     lines = []
     for name, model in models.items():
         devices = expert_serving.min_devices(model, device.memory_bytes, format, TENSOR)
@@ -165,7 +169,7 @@ def entrance_fee(models: dict[str, SparseModel], device, format: str, price):
             {
                 "model": name,
                 f"fewest {device.name}": devices,
-                "dollars an hour": Range.cast(price, "price").high * devices,
+                "dollars an hour": high * devices if high and devices else None,
                 "weights": memory.weights_bytes(model.count.total, format),
                 "stored / active": model.total / model.active,
             }
