@@ -232,6 +232,13 @@ class TestStoredVerdicts:
                     assert about["unit"] == "year", f"claim {number}"
                 assert not about["label"].startswith("whether"), f"claim {number}: no statement"
 
+    def test_what_is_measured_may_be_any_number_of_its_range(self, name):
+        for number, verdict in claims.stored(name).items():
+            for about in verdict["evidence"].values():
+                ends = {type(about[end]) for end in ("low", "high")}
+                measured = about["unit"] in ("%", "months", "points", "times")
+                assert not measured or ends != {int}, f"claim {number}: {about['label']}"
+
     def test_ranges_hold_the_numbers_that_were_found(self, name):
         for number, verdict in claims.stored(name).items():
             content = {key: verdict[key] for key in ("finding", "otherwise")}

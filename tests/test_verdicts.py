@@ -124,7 +124,11 @@ class TestNumbers:
     @pytest.mark.parametrize("value", [-0.1, 1.1])
     def test_evidence_outside_its_own_range_is_refused(self, value):
         with pytest.raises(ValueError, match=r"^claim 2: share is .*, outside 0 to 1$"):
-            decide(share=Evidence(value, "a share", 0, 1))
+            decide(share=Evidence(value, "a share", 0.0, 1))
+
+    def test_a_range_of_whole_numbers_holds_no_other_value(self):
+        with pytest.raises(ValueError, match=r"^claim 2: share is 0.5, not a whole number$"):
+            decide(share=Evidence(0.5, "a share", 0, 1))
 
     def test_numbers_of_any_library_are_stored_as_plain_numbers(self):
         verdict = decide(
@@ -132,7 +136,7 @@ class TestNumbers:
             part=np.float32(0.5),
             flag=np.bool_(True),
             cell=pandas.Series([2.5]).max(),
-            third=Evidence(1 / 3, "a third", 0, 1),
+            third=Evidence(1 / 3, "a third", 0.0, 1),
         )
         assert json.loads(json.dumps(verdict.numbers)) == {
             "whole": 8_030_261_248,
@@ -150,7 +154,7 @@ def weigh(share, count):
     return decide(
         rules=dict(RULES),
         otherwise="contradicted",
-        share=Evidence(share, "share of pairs that save", 0, 1),
+        share=Evidence(share, "share of pairs that save", 0.0, 1),
         count=Evidence(count, "number of models", 0, 10, "models"),
     )
 
@@ -162,6 +166,11 @@ class TestFlips:
         assert flips[0]["verdict"] == "supported"
         assert flips[0]["at"] == pytest.approx(0.8, abs=1e-9)
         assert flips[1] == {"name": "count", "at": 3, "side": "below", "verdict": "contradicted"}
+
+    def test_a_measure_that_is_whole_by_chance_turns_between_whole_numbers(self):
+        rules, about = [("supported", "x * 2 >= 3")], {"x": {"low": 0.0, "high": 4}}
+        (flip,) = verdicts.flips(rules, "partly", {"x": 2}, about)
+        assert flip == {"name": "x", "at": 1.5, "side": "below", "verdict": "partly"}
 
     def test_evidence_that_turns_nothing_alone_has_no_flip(self):
         assert [flip["name"] for flip in weigh(0.9, 2).flips] == ["share"]

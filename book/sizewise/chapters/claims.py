@@ -88,8 +88,8 @@ def decide(
     ``and``, ``or`` and ``not``. A plain number for which the ledger states a range counts as
     `Evidence` with that range.
     Raises ValueError for a claim that is not in the ledger, a verdict that is not one of
-    `VERDICTS`, a number that is not finite, a range that does not hold its value, and a rule that
-    names something not given.
+    `VERDICTS`, a number that is not finite, a range that does not hold its value, or whose ends
+    are whole and its value not, and a rule that names something not given.
     """
     if number not in ledger():
         raise ValueError(f"no claim {number} in data/claims.yml")
@@ -108,6 +108,9 @@ def decide(
                 ends = f"{about['low']:g} to {about['high']:g}"
                 raise ValueError(f"claim {number}: {name} is {value:g}, outside {ends}")
             ends = {end: verdicts.plain(about[end]) for end in ("low", "high")}
+            whole = all(isinstance(end, int) for end in ends.values())
+            if whole and verdicts.is_finite(value) and value != int(value):
+                raise ValueError(f"claim {number}: {name} is {value:g}, not a whole number")
             evidence[name] = about | ends
         if not verdicts.is_finite(value):
             raise ValueError(f"claim {number}: {name} is {value!r}, not a finite number")

@@ -13,8 +13,8 @@ a literal, and let what cannot be known lead to "undecidable in part" by a rule:
             "partly": "dense >= least or sparse >= least",
         },
         otherwise="contradicted",
-        dense=Evidence(0.90, "share of the pairs with a dense model that save 80%", 0, 1),
-        sparse=Evidence(0.47, "share of the pairs with a sparse model that do", 0, 1),
+        dense=Evidence(0.90, "share of the pairs with a dense model that save 80%", 0.0, 1.0),
+        sparse=Evidence(0.47, "share of the pairs with a sparse model that do", 0.0, 1.0),
         least=0.8,
     )
 
@@ -166,7 +166,7 @@ def points(rules: Rules, numbers: Mapping[str, float], about: Mapping) -> list[f
     for limit in (*numbers.values(), *limits):
         values += [limit, limit - (high - low) / 1000, limit + (high - low) / 1000]
     values = [min(max(value, low), high) for value in values]
-    return sorted({round(value) for value in values} if integers else set(values))
+    return sorted({(round if integers else float)(value) for value in values})
 
 
 def edge(verdict_at, near: float, far: float, verdict: str) -> float:
