@@ -17,6 +17,7 @@ from sizewise.compare import models, report, run, scoring, synthetic_items
 from sizewise.compare import task as tasks
 from sizewise.compare.endpoint import Asking
 from sizewise.data import records
+from sizewise.stats import paired
 from test_compare import tiny
 
 torch.set_num_threads(1)
@@ -183,6 +184,10 @@ class TestRows:
         alarms = practical_test.false_alarms(0.3, 200, 20, runs=100).set_index("test")["wrong"]
         assert alarms["fixed, at every look"] > 2 * alarms["fixed, once at the end"]
         assert alarms["sequential, at every look"] <= 0.05
+
+    def test_the_sequential_test_takes_more_items_than_a_planned_one_but_not_thrice_as_many(self):
+        planned = paired.required_sample_size(0.35, 0.3)
+        assert planned < practical_test.sequential_need(0.35, 0.3, 200, 5, 60) < 3 * planned
 
     def test_tokens_are_pairs_of_each_request(self, rows):
         pairs = practical_test.tokens(rows[0])

@@ -163,6 +163,13 @@ def test_the_mfu_of_a_disclosed_run_follows_from_the_hours_printed_beside_it():
     )
 
 
+def test_measured_pairs_are_of_small_and_large_by_total_parameters():
+    """Gemma 3 27B is neither, whatever the case of its b; Llama 4 Scout 17B stores 109 billion."""
+    from sizewise.chapters.tables import cost_and_energy as cost
+
+    assert cost.measured_savings(0.8) == (94 / 128, 128)
+
+
 def test_a_page_quotes_the_error_of_the_way_that_it_forecasts_ten_trillion_parameters():
     from sizewise.chapters.tables import cost_and_energy as cost
     from sizewise.chapters.tables import floor_and_silicon as silicon

@@ -442,9 +442,12 @@ def measured_savings(least: float) -> tuple[float, int]:
     Small: up to ten billion parameters. Large: thirty billion and more. Same GPU and load.
     """
     rows = records.kinds("silicon_energy")["measured"]
-    size = rows["model"].str.extract(r"(\d+)B", expand=False).astype(float)
-    size = size.fillna(671)  # DeepSeek-V3.1 alone names no size
-    small, large = rows[size <= 10], rows[size >= 30]
+    size = rows["model"].str.extract(r"(?i)(\d+)b\b", expand=False).astype(float) * 1e9
+    # Two names say no total: of Llama 4 Scout 17B is what a token uses.
+    unsaid = {"DeepSeek-V3.1": "deepseek-v3", "Llama-4-Scout-17B-16E-Instruct": "llama-4-scout"}
+    counted = {name: catalog.models()[entry].counted["total"] for name, entry in unsaid.items()}
+    size = rows["model"].map(counted).fillna(size)
+    small, large = rows[size <= 1e10], rows[size >= 3e10]
     pairs = small.merge(large, on=["gpu", "load"], suffixes=("", "_large"))
     saved = 1 - pairs["joules_median"] / pairs["joules_median_large"]
     return float((saved >= least).mean()), len(pairs)
