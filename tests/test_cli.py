@@ -355,7 +355,8 @@ class TestRun:
             ("x=a=b", "a=b"),
             ("x='3'", "3"),
             ("x=Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
-            ("x=", None),
+            ("x=", ""),
+            ("x=null", None),
             ("x={", "{"),
         ],
     )

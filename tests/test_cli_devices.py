@@ -172,6 +172,7 @@ def test_what_fits_fits_and_one_more_does_not(sizewise):
     for batch, fits in ((most, True), (most + 1, False)):
         assert json.loads(sizewise(*words, "--batch", batch).out)["fits"] is fits
     assert fit["best_format"] == "bf16"
+    assert "largest context for 1 request: " in sizewise(*words[:-1], "--fit").out
     longest = fit["largest_context"]
     again = ("memory", "llama-3.1-8b", "--device", "4090", "--json", "--context")
     assert json.loads(sizewise(*again, longest).out)["fits"] is True

@@ -128,7 +128,7 @@ def _parameter(argument: str) -> tuple[str, Any]:
     if not equals or not name.isidentifier():
         raise ValueError(f"-p takes name=value, not {argument!r}")
     try:
-        read = yaml.safe_load(value)
+        read = yaml.safe_load(value or "''")  # nothing is the empty text, and null is None
     except yaml.YAMLError:
         return name, value
     if not isinstance(read, str):

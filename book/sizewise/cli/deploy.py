@@ -240,7 +240,8 @@ def _print_memory(total, result: dict, device, devices: int) -> None:
             optional(fit[name], absent="none fits") for name in ("largest_context", "most_requests")
         )
         limit = f" (the limit of {fit['limited_by']})" if fit["largest_context"] else ""
-        print(f"largest context at {total.batch:,} requests: {context}{limit}")
+        plural = "" if total.batch == 1 else "s"
+        print(f"largest context for {total.batch:,} request{plural}: {context}{limit}")
         print(f"most concurrent requests at {total.context:,} tokens: {requests}")
         print(f"best format that fits: {fit['best_format'] or 'none'}")
     lines("assumed", result["assumptions"])
