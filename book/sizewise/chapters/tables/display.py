@@ -11,7 +11,7 @@ from sizewise.data import catalog
 # A cell such as "0.983 (0.954 to 1.012)".
 INTERVAL = re.compile(r"([^()\s]*\d[^()\s]*) (\([^()\s]*\d[^()\s]* to [^()\s]+\))")
 
-NUMBER = re.compile(r"[-+−$]*\d[\d.,]*( ?[%kKMGTPB]B?|×10\S+)?( \(.* to .*\))?|inf")
+NUMBER = re.compile(r"[-+−$]*\d[\d.,]*( ?[%A-Za-z/]{1,5}|×10\S+)?( \(.* to .*\))?|inf")
 EXPONENT = re.compile(r"e([+-]\d+)$")
 
 NAMES = {  # in rows: as a reader knows it
