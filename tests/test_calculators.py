@@ -26,6 +26,7 @@ from calculators import (
 )
 from calculators.parts import OWN
 from sizewise import paths, scaling_laws
+from sizewise.chapters.tables import display
 from sizewise.costs import deployment, energy, forecast, formats, memory, roofline, training
 from sizewise.data import catalog, records
 from sizewise.models import parameters as counting
@@ -679,7 +680,7 @@ def test_the_answer_says_whether_the_devices_are_enough_and_else_how_many(node):
     calculator = all_of_them()["fit"]
     answers = node([["answered", "fit", case] for case in cases("fit")])
     for case, truth, answer in zip(cases("fit"), truths("fit"), answers, strict=True):
-        device = "device of your own" if case["device"] == OWN else case["device"]
+        device = "device of your own" if case["device"] == OWN else display.written(case["device"])
         several = f"{worked.digits(case['gpus'] or 1)} of" if (case["gpus"] or 1) > 1 else "one"
         needs = worked.digits(truth["needed"])
         expected = (

@@ -183,7 +183,7 @@
     if (!words) return "";
     return words.replace(/\{(\w+)\}/g, (_, name) => {
       if (typeof given[name] !== "string") return digits(scope[name]);
-      return given[name] === "own" ? answer.own[name] : given[name];
+      return given[name] === "own" ? answer.own[name] : given[name].replaceAll("-", " ");
     });
   }
 

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from sizewise.data import catalog
+from sizewise.chapters.tables import display
 
 from .parts import COUNT, OWN, SHARE, Calculator, Field, Named, Result
 from .worked import answered, beside, curve, evaluate, written
@@ -116,9 +116,8 @@ def _unit(field: Field) -> str:
 
 def _options(calculator: Calculator, field: Field) -> str:
     names = [name for name in calculator.tables[field.table]() if name != OWN]
-    titled = catalog.models()  # by their titles, as people write them
     options = [(OWN, field.own)] * bool(field.own)
-    options += [(name, catalog.title(name) if name in titled else name) for name in names]
+    options += [(name, display.written(name)) for name in names]
     return "".join(
         f'<option value="{escape(name)}"{" selected" if name == field.default else ""}>'
         f"{escape(words)}</option>\n"  # the search takes words apart at white space alone
@@ -137,7 +136,7 @@ def _results(calculator: Calculator, values: dict) -> str:
     table = f'<table class="sw-table sw-calc__table">{caption}<tbody>\n{body}</tbody></table>\n'
     if calculator.beside:
         cases = beside(calculator, {})
-        names = {name: Named(((name, ""),)) for name in cases}
+        names = {name: Named(((display.written(name), ""),)) for name in cases}
         rows = _rows(calculator, "Device", names, cases, calculator.beside)
         return table + _folded(calculator.caption, rows)
     if calculator.rows:

@@ -204,7 +204,7 @@ def answered(calculator: Calculator, inputs: dict, scope: dict) -> str:
         chosen = inputs.get(name)
         if not isinstance(chosen, str):
             return digits(scope[name])
-        return answer.own[name] if chosen == OWN else chosen
+        return answer.own[name] if chosen == OWN else chosen.replace("-", " ")  # RTX-4090
 
     return re.sub(r"\{(\w+)\}", fill, words)
 
