@@ -157,7 +157,8 @@ def _machine(source: Mapping) -> str:
     )
     machine = source["machine"]
     gpu = machine["gpu"] or "no GPU"
-    return f"{machine['cpu']}, {machine['cores']} cores, {gpu}; {', '.join(versions)}"
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"
+    return f"{machine['cpu']}, {cores}, {gpu}; {', '.join(versions)}"
 
 
 def _counted(seeds: list) -> str:
