@@ -9,6 +9,7 @@ axe-core from the npm registry; later ones need no network until package-lock.js
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL|SEVERE)\b|error:|Error:")
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     BUILD.mkdir(exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     try:

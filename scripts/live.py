@@ -12,6 +12,7 @@ pages, after it has renewed what is of this tree (--refresh).
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import shutil
@@ -52,7 +53,9 @@ CHAPTERS = (
 
 
 def main() -> int:
-    if "--refresh" not in sys.argv:  # else what is not of this tree is there
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--refresh", action="store_true", help="renew what is of this tree alone")
+    if not parser.parse_args().refresh:  # else what is not of this tree is there
         gather()
     shutil.copyfile(SOURCE / "worker.js", OUT / "worker.js")
     archive(OUT / "book.zip")

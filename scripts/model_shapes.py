@@ -12,6 +12,7 @@ from statistics import median
 
 from sizewise import paths
 from sizewise.data import catalog
+from sizewise.experiments import options
 from sizewise.models import config, estimate, from_config, parameters
 from sizewise.models.architecture import Tensors, numbers, to_json
 
@@ -62,6 +63,8 @@ def estimate_errors(totals: dict[str, int]) -> dict:
 
 def main() -> None:
     import transformers
+
+    options.parser(__doc__).parse_args()
 
     models, totals = {}, {}
     for name in catalog.models():

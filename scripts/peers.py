@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 from sizewise import paths
 from sizewise.data import records
+from sizewise.experiments import options
 
 SECONDS = 90  # that a calculator may take for one model
 LONG = 65_536  # tokens: beyond every window, so that the next token shows the growth
@@ -69,6 +70,7 @@ def answer(peer: str, config: dict) -> tuple[int | None, str | None]:
 
 
 def main() -> None:
+    options.parser(__doc__).parse_args()
     file = paths.root() / "data" / "conformance.json"
     models = json.loads(file.read_text(encoding="utf-8"))["models"]
     with records.writing(records.path("peers")) as writer:

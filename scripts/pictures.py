@@ -11,12 +11,14 @@ from pathlib import Path
 from sizewise import paths
 from sizewise.chapters.figures import five_findings, style
 from sizewise.chapters.tables import five_findings as tables
+from sizewise.experiments import options
 
 CARD = (8.0, 4.2)  # inches at 150 dots: the 1200 x 630 that social cards are cut to
 README = (7.2, 3.8)
 
 
 def main() -> None:
+    options.parser(__doc__).parse_args()
     folder = paths.root() / "book" / "_static"
     draw(folder / "front.png", CARD, 150)
     draw(folder / "front.svg", README, 72)

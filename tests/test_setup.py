@@ -133,6 +133,13 @@ def test_the_reference_is_built_without_the_extras():
     assert extras & imported == set(mocked)
 
 
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "scripts").glob("*.py")), ids=lambda file: file.stem
+)
+def test_a_script_that_is_asked_for_help_does_nothing_else(name):
+    assert re.search(r"\b(ArgumentParser|options\.parser)\(", read(f"scripts/{name}"))
+
+
 class TestDocuments:
     @pytest.fixture
     def readme(self):
