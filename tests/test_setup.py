@@ -133,9 +133,7 @@ def test_the_reference_is_built_without_the_extras():
     assert extras & imported == set(mocked)
 
 
-@pytest.mark.parametrize(
-    "file", sorted((ROOT / "scripts").glob("*.py")), ids=lambda file: file.stem
-)
+@pytest.mark.parametrize("name", sorted(file.name for file in (ROOT / "scripts").glob("*.py")))
 def test_a_script_that_is_asked_for_help_does_nothing_else(name):
     assert re.search(r"\b(ArgumentParser|options\.parser)\(", read(f"scripts/{name}"))
 
