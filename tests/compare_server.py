@@ -88,6 +88,11 @@ class Handler(BaseHTTPRequestHandler):
     def be_once(self, body, prompt, number) -> None:
         self.fault("good" if number else body["model"].split("-", 1)[1], prompt)
 
+    def be_loaded(self, body, prompt, number) -> None:
+        """Has one model, and answers with it whatever the name."""
+        message = {"content": str(total(prompt))}
+        self.send(200, {"model": "the-only", "choices": [{"message": message}]})
+
     def be_path(self, body, prompt, number) -> None:
         """Answers well at one path and badly at others."""
         self.answer(total(prompt) + (not self.path.startswith("/one/")))

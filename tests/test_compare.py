@@ -104,6 +104,15 @@ class TestTasks:
             (b'{"prompt": "a", "answer": "x", "choices": ["x", "x"]}', "are the same"),
             (b'{"prompt": "\\ud800", "answer": "x"}', "half of a character"),
             (b'{"prompt": "a", "answer": ' + b"[" * 100_000, "line 1: not JSON"),
+            (b'{"prompt": "a", "answer": NaN}', "line 1: not JSON"),
+            (
+                b'{"prompt": "a", "answer": 1}\n{"id": 2, "prompt": "a", "answer": 1}',
+                "line 2: the same question as on line 1",
+            ),
+            (
+                b'{"prompt": "a", "answer": "A", "choices": ["B", "A"]}',
+                "answer 'A' is one choice and the letter of another",
+            ),
             (b"", "holds no items"),
             (b"\n \n", "holds no items"),
             (b"\xff\xfe", "no UTF-8 text"),

@@ -350,6 +350,13 @@ class TestTheCommand:
         ):
             assert one in said.out, one
 
+    def test_one_model_under_two_names_is_doubted(self, sizewise, server, task):
+        code, out, _ = sizewise(*words(server, task, "loaded-a", "loaded-b"))
+        assert code == 0
+        assert "the endpoint says that the-only answered for both" in " ".join(out.split())
+        code, out, _ = sizewise(*words(server, task, "loaded-a", "good"))
+        assert "answered for both" not in out
+
     def test_two_paths_on_one_port_are_two_endpoints(self, sizewise, server, task, tmp_path):
         base = server.url.removesuffix("/v1")
         pair = ("--model", f"path@{base}/one/v1", "--model", f"path@{base}/two")

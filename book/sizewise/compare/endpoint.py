@@ -77,6 +77,7 @@ class Reply:
     thought: str = ""
     thought_tokens: int | None = None
     finish: str = ""
+    served: str = ""  # the model that the endpoint says has answered
 
 
 def outcome(row: dict[str, Any]) -> str:
@@ -141,7 +142,10 @@ class Client:
                 return Reply(tries=tries, failed=reason)
         seconds = time.monotonic() - started
         text, thought = self._whole(reply.text), self._whole(reply.thought)
-        return replace(reply, text=text, thought=thought, seconds=seconds, tries=tries)
+        served = self._cut(reply.served)
+        return replace(
+            reply, text=text, thought=thought, seconds=seconds, tries=tries, served=served
+        )
 
     def _pause(self, tries: int) -> float:
         """Seconds before another try: doubled each time, less up to half, so that clients that
@@ -324,6 +328,7 @@ def _read(body: dict[str, Any], max_tokens: int) -> Reply:
         thought="\n".join(filter(None, (thought, tagged))),
         thought_tokens=thinking,
         finish=finish,
+        served=_text(body.get("model"), ()),
     )
 
 

@@ -24,7 +24,7 @@ LEVEL = 0.05
 FEW = 20  # items under which a bootstrap interval comes out narrow
 CUT_SHARE = 0.05  # of a model's answers; with more of them cut, the verdict says so
 COLUMNS = {  # of `_rows`, with what they hold
-    **dict.fromkeys(("item", "text", "thought", "failed", "came"), object),
+    **dict.fromkeys(("item", "text", "thought", "failed", "came", "served"), object),
     **dict.fromkeys(("repeat", "wording"), int),
     **dict.fromkeys(("seconds", "prompt_tokens", "answer_tokens", "thought_tokens"), float),
     "score": float,
@@ -61,7 +61,7 @@ def compare(
         "requests": sum(map(len, plans)),
         "models": described,
         "difference": difference,
-        "verdict": verdict(difference, names) + _cut_doubt(described),
+        "verdict": verdict(difference, names) + _same_doubt(models, rows) + _cut_doubt(described),
         "answers": _lines(items, rows, scores),
     }
 
@@ -122,6 +122,15 @@ def _off_zero(low: float, high: float) -> bool:
     return low > 0 or high < 0
 
 
+def _same_doubt(models: tuple[Model, Model], rows: list[pandas.DataFrame]) -> str:
+    """A doubt where an endpoint says that one model answered for both names: some servers have
+    one loaded and answer with it whatever the name."""
+    a, b = (set(part["served"]) - {""} for part in rows)
+    if len(a) != 1 or a != b or models[0].place is None or models[0].place != models[1].place:
+        return ""
+    return f"; but the endpoint says that {a.pop()} answered for both: is it one model?"
+
+
 def _cut_doubt(described: list[dict[str, Any]]) -> str:
     parts = []
     for model in described:
@@ -142,7 +151,7 @@ def _rows(plan: Plan, answers: Answers) -> pandas.DataFrame:
             came = outcome(row)
             marked = mark(question.item, row["text"] if came == "answered" else "")
             more = {"wording": question.wording, "came": came, **vars(marked)}
-            row = {"thought": ""} | row | more
+            row = {"thought": "", "served": ""} | row | more
             rows.append({name: row.get(name) for name in COLUMNS})
     table = pandas.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     return table.iloc[np.argsort(table["item"].factorize()[0], kind="stable")]  # items together

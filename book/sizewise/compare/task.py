@@ -80,6 +80,7 @@ def read(path: Path | str, rule: str | None = None) -> list[Item]:
     path = Path(__file__).with_name("example.jsonl") if str(path) == EXAMPLE else Path(path)
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
+    prompts: dict[str, int] = {}  # a question counts once: copies would pass for evidence
     for number, line in enumerate(paths.read_text(path, MOST_BYTES).split("\n"), 1):
         if not line.strip():
             continue
@@ -90,6 +91,8 @@ def read(path: Path | str, rule: str | None = None) -> list[Item]:
         if item.name in items:
             first = lines[item.name]
             raise ValueError(f"{path}, line {number}: id {item.name!r} is that of line {first}")
+        if (first := prompts.setdefault(item.prompt, number)) != number:
+            raise ValueError(f"{path}, line {number}: the same question as on line {first}")
         items[item.name], lines[item.name] = item, number
     if not items:
         raise ValueError(f"{path}: holds no items; a line is {{'prompt': ..., 'answer': ...}}")
@@ -117,7 +120,7 @@ def letters(number: int) -> str:
 def _object(line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         raise ValueError("holds half of a character (a lone surrogate)") from None
     except (ValueError, RecursionError):
@@ -204,6 +207,9 @@ def _among(answers: tuple[str, ...], choices: tuple[str, ...]) -> tuple[str, ...
     if len(set(choices)) < len(choices):
         raise ValueError("two of the choices are the same")
     named = dict(zip(letters(len(choices)), choices, strict=True))
+    for entry in answers:
+        if entry in choices and named.get(entry, entry) != entry:
+            raise ValueError(f"answer {entry!r} is one choice and the letter of another")
     result = tuple(entry if entry in choices else named.get(entry, "") for entry in answers)
     if "" in result:
         raise ValueError(f"answer {answers[result.index('')]!r} is none of the choices")
