@@ -182,7 +182,9 @@ SIZES = np.geomspace(1e8, 1e10, 12)
         (lambda t: t.assign(loss=2.5), "all losses are equal"),
         (lambda t: t.assign(loss=2 + np.exp(-t["params"] / 1e9)), "which no scaling law has"),
         (lambda t: t.assign(params=t["params"] / 1e9), "params are 16 at most: is the column in"),
+        (lambda t: t.assign(params=t["params"] / 1e6), "params are 16000 at most: is the column"),
         (lambda t: t.assign(tokens=t["tokens"] / 1e9), "millions or billions"),
+        (lambda t: t.assign(tokens=t["tokens"] / 1e6), "tokens are 1e+06 at most: is the column"),
         (lambda t: t.assign(loss=np.exp(t["loss"] + 0.5)), "is it perplexity?"),
         (lambda t: t.assign(loss=t["loss"] - t["loss"].min() + 5.5), "is it perplexity?"),
         (lambda t: t.assign(loss=t["loss"] / 3), "is it bits a byte?"),
@@ -198,6 +200,11 @@ def test_a_table_that_cannot_tell_is_warned_of_in_words(tmp_path, frame, spoil, 
     credible = low <= result["alpha"] <= high and low <= result["beta"] <= high
     assert credible or any("no scaling law has" in line for line in result["warnings"])
     assert result["params"] is None or (credible and 0 < result["params"] < 1e15)
+
+
+def test_nothing_missed_is_no_missing_number(tmp_path, frame):
+    done = sizewise("fit", str(written(tmp_path, frame.assign(loss=2.5))), "--bootstrap", "0")
+    assert "runs left out in turn are missed by 0.00% (median)" in done.stdout
 
 
 def test_a_good_table_is_not_warned_of(tmp_path, frame):

@@ -152,7 +152,8 @@ def _print(result: dict[str, Any]) -> None:
     lines = [
         f"sum of Huber losses {result['objective']:.6g}, reached from "
         f"{result['agreeing_starts']} of {result['starts']} starts",
-        f"runs left out in turn are missed by {result['held_out_error'] or math.nan:.2%} (median)",
+        "runs left out in turn are missed by "
+        f"{units.optional(result['held_out_error'], '.2%')} (median)",
         f"intervals from the {result['ci_from']}",
     ]
     if far := result.get("over_largest_run"):

@@ -22,7 +22,8 @@ UNIFORM = 12.5  # nats a token: above it a model would do better by guessing, lo
 UNTRAINED = 5.0  # nats a token, a perplexity of 148: no published law's runs end there
 NEAR_6ND = 30.0  # times that counted FLOPs may differ from 6 N D; small models' heads give 10
 BYTES = 1.0  # nats a token: below it the losses are probably bits or nats a byte
-SMALLEST = {"params": 1e4, "tokens": 1e5}  # at most so many: probably in millions or billions
+SMALLEST = {"params": 1e6, "tokens": 1e7}  # at most so many: probably in millions or billions
+PETA = 1e5  # tokens from compute that are fewer come of PFLOPs or PF-days
 COLLINEAR = 0.1  # of log tokens about a line in log size: below it the two are one variable
 EQUAL_LOSS = 1e-6  # range of log loss
 EQUAL = 0.1  # share by which the FLOPs of one budget may differ
@@ -123,7 +124,7 @@ class Runs:
         if "params" in values and "flops" in values and "tokens" not in values:
             params, spent = (_numbers(kind, values[kind]) for kind in ("params", "flops"))
             values["tokens"] = spent / (TRAIN_FLOPS * params)
-            if values["tokens"].max() < SMALLEST["tokens"]:
+            if values["tokens"].max() < PETA:
                 most = values["tokens"].max()
                 raise ValueError(
                     f"{file}: tokens from compute, C / 6 N, are {most:g} at most: compute must be "
