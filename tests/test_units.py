@@ -72,6 +72,14 @@ def test_a_context_is_read_as_people_write_it(text, number):
     assert units.tokens(text) == number
 
 
+def test_bits_a_second_are_not_taken_for_bytes():
+    assert units.bandwidth("50 GB/s") == units.bandwidth("50gb") == 50e9
+    for text in ("400Gb/s", "400 Gib/s", "400Gb", "400Gbit/s"):
+        with pytest.raises(ValueError, match="in bytes"):
+            units.bandwidth(text)
+    assert units.amount("3Tb/s", "b/s") is None  # of a device
+
+
 @pytest.mark.parametrize("text", ["", "k", "1g", "1.1", "0.3k", "1e3", "9" * 31, "1k\x1b", "--1"])
 def test_what_is_no_context_is_refused_in_a_line(text):
     with pytest.raises(ValueError, match="context") as refused:

@@ -48,7 +48,12 @@ def tokens(text: "str | int") -> int:
 
 
 def amount(text: str, unit: str) -> float | None:
-    """A number with a decimal or binary prefix and a unit (a regular expression); None if none."""
+    """A number with a decimal or binary prefix and a unit (a regular expression); None if none.
+
+    None, too, for a rate in bits: 400Gb/s are 50GB/s.
+    """
+    if "/s" in unit and re.search(r"[A-Z]i?b(/s)?$", text.strip()):
+        return None
     match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?){unit}", text.strip().lower())
     if not match or not 0 < float(match[1]) < 1e9:
         return None
@@ -58,7 +63,7 @@ def amount(text: str, unit: str) -> float | None:
 def bandwidth(text: str) -> float:
     """Bytes a second of ``50GB/s`` or ``32 GiB/s``. Raises ValueError for anything else."""
     if (link := amount(text, "b(/s)?")) is None:
-        raise ValueError(f"a link is written 50GB/s, not {shortened(text)!r}")
+        raise ValueError(f"a link is written 50GB/s, in bytes, not {shortened(text)!r}")
     return link
 
 
