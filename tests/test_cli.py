@@ -392,6 +392,11 @@ class TestProcesses:
         assert done.stdout == "[\n"
         assert done.stderr == ""
 
+    @pytest.mark.parametrize("words", ["--version", "models --json", "count gpt2"])
+    def test_a_reader_that_has_left_is_no_failure(self, words):
+        call = f"{sys.executable} -m sizewise {words} | true; exit ${{PIPESTATUS[0]}}"
+        assert subprocess.run(["bash", "-c", call]).returncode == 0
+
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
     @pytest.mark.parametrize("words", ["models", "models --json", "doctor"])
     def test_a_full_disk_is_one_line(self, words):

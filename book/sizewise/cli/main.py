@@ -46,7 +46,9 @@ def main() -> None:
         code = fail(str(error))
     except KeyboardInterrupt:
         code = fail("stopped", 130)
-    except BrokenPipeError:  # the reader of our output has left
+    except (BrokenPipeError, SystemExit) as error:  # the reader of our output has left
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         _silence()
         code = 0
     except OSError as error:  # a full disk, a folder that cannot be written
