@@ -50,7 +50,7 @@ def test_no_colour_where_none_is_wanted(monkeypatch):
     assert "H100" in done.stdout
 
 
-@pytest.mark.parametrize("columns", ["60", "80", "200"])
+@pytest.mark.parametrize("columns", ["0", "60", "80", "200"])
 def test_no_word_of_a_table_is_folded(monkeypatch, capsys, columns):
     monkeypatch.setenv("COLUMNS", columns)
     words = ["qwen2.5-coder-1.5b-instruct", "meta-llama/Llama-3.1-405B-Instruct", "3,212,749,824"]

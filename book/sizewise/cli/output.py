@@ -1,7 +1,7 @@
 """What the command line prints: tables for people, JSON for programs."""
 
 import json as _json
-import os
+import shutil
 import sys
 from collections import Counter
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ def console():
             return super().render_str(printable(text), **options)
 
     # A pipe gets wide lines, a terminal its own width. A path may hold [brackets]: no markup.
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 160
+    width = shutil.get_terminal_size((160, 24)).columns  # a COLUMNS of 0 says nothing
     return Plain(width=width, highlight=False, markup=False, emoji=False)
 
 
