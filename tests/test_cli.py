@@ -405,6 +405,15 @@ class TestProcesses:
         assert done.returncode == 2
         assert done.stderr == "sizewise: the output: No space left on device\n"
 
+    def test_two_runs_at_once_do_not_meet(self, book):
+        book.chapter("first", "import time\ntime.sleep(2)")
+        words = [sys.executable, "-m", "sizewise", "run", "--output"]
+        environment = os.environ | {"SIZEWISE_HOME": str(book.root)}
+        runs = [
+            subprocess.Popen([*words, book.root / name], env=environment) for name in ("one", "two")
+        ]
+        assert [run.wait() for run in runs] == [0, 0]
+
     def test_a_book_may_be_named_by_a_path_from_here(self, book):
         book.chapter("first", "import sizewise.paths\nprint(sizewise.paths.root())")
         done = subprocess.run(

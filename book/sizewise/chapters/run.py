@@ -159,7 +159,7 @@ def _run_chapter(
 
     _note_cells()
     name, file = config["name"], Path(config["file"])
-    scratch = paths.root() / "_build" / "running" / f"{name}.ipynb"
+    scratch = paths.root() / "_build" / "running" / f"{name}.{os.getpid()}.ipynb"
     scratch.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     target = file if output is None else output / f"{name}.ipynb"
