@@ -14,7 +14,7 @@ FAULTS = ("garbage", "429", "500", "good", "empty", "stall", "good", "torn")
 
 
 class Server(ThreadingHTTPServer):
-    """Counts what it was asked. A context that runs it; ``url`` is its address."""
+    """Records its requests. A context that runs it; ``url`` is its address."""
 
     daemon_threads = True
     block_on_close = False
@@ -22,44 +22,44 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock = threading.Lock()
-        self.seen: list[dict[str, Any]] = []  # bodies of requests
+        self.bodies: list[dict[str, Any]] = []  # of requests
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.pause, self.stall = 0.0, 1.0  # seconds
-        self.redirect, self.said, self.code = "", "", 400
-        self.kept = threading.Event()  # a stalled answer ends when the server does
+        self.redirect, self.message, self.code = "", "", 400
+        self.stopped = threading.Event()  # a stalled answer ends when the server does
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
-    def asked(self, model: str) -> int:
-        return sum(one["model"] == model for one in self.seen)
+    def request_count(self, model: str) -> int:
+        return sum(body["model"] == model for body in self.bodies)
 
     def __enter__(self) -> "Server":
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *error) -> None:
-        self.kept.set()
+        self.stopped.set()
         self.shutdown()
         self.server_close()
 
     def handle_error(self, request, address) -> None:
-        """Clients that leave are nothing to tell of."""
+        """A client that leaves is no error."""
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *words) -> None:
+    def log_message(self, *args) -> None:
         pass
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
-            number = self.server.asked(body["model"])  # of this model, from 0
-            self.server.seen.append(body)
+            number = self.server.request_count(body["model"])  # of this model, from 0
+            self.server.bodies.append(body)
             self.server.headers.append(dict(self.headers))
             self.server.paths.append(self.path)
         time.sleep(self.server.pause)
@@ -97,8 +97,8 @@ class Handler(BaseHTTPRequestHandler):
         """Answers well at one path and badly at others."""
         self.answer(total(prompt) + (not self.path.startswith("/one/")))
 
-    def be_said400(self, body, prompt, number) -> None:
-        self.send(400, {"error": {"message": self.server.said.replace("{n}", f"{number:x}")}})
+    def be_error400(self, body, prompt, number) -> None:
+        self.send(400, {"error": {"message": self.server.message.replace("{n}", f"{number:x}")}})
 
     def be_dries(self, body, prompt, number) -> None:
         """Answers ten questions, and then none."""
@@ -107,8 +107,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send(402, {"error": {"message": "insufficient balance"}})
 
-    def be_said404(self, body, prompt, number) -> None:
-        self.send(404, {"error": {"message": self.server.said}})
+    def be_error404(self, body, prompt, number) -> None:
+        self.send(404, {"error": {"message": self.server.message}})
 
     def be_echo(self, body, prompt, number) -> None:
         self.answer(f"your key is {self.headers['Authorization']}")
@@ -120,10 +120,10 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(total(prompt))
 
-    # -- models that think, and servers that have ways of their own
+    # -- models that think, and servers that differ
 
     def be_thinks(self, body, prompt, number) -> None:
-        """A thought in the text, or in a field of its own, or both counted apart."""
+        """A thought in the text, or in a separate field, or counted separately."""
         kind = body["model"].split("-", 1)[1]
         right = total(prompt)
         thought = f"Is it {right + 1}? No."
@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
                 f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant"
                 f"<|channel|>final<|message|>{right}<|return|>"
             )
-        elif kind == "apart":
+        elif kind == "separate":
             usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 125}
             self.answer(right, usage=usage, reasoning_content=thought)
         elif kind == "cut":  # every other one
@@ -152,13 +152,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def be_error200(self, body, prompt, number) -> None:
         """An error that calls itself a success."""
-        self.send(200, {"error": {"message": self.server.said, "code": self.server.code}})
+        self.send(200, {"error": {"message": self.server.message, "code": self.server.code}})
 
     def be_strict(self, body, prompt, number) -> None:
         """Refuses a temperature, as models that think do."""
         if "temperature" in body:
-            said = "Unsupported value: 'temperature' does not support 0 with this model."
-            self.send(400, {"error": {"message": said}})
+            message = "Unsupported value: 'temperature' does not support 0 with this model."
+            self.send(400, {"error": {"message": message}})
         else:
             self.answer(total(prompt))
 
@@ -167,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(f"Answer: {total(prompt) if 'last line' in prompt else 1}")
 
     def fault(self, kind: str, prompt: str) -> None:
-        said = {"error": {"message": f"no \x1b[31m {self.headers['Authorization']}"}}
+        error = {"error": {"message": f"no \x1b[31m {self.headers['Authorization']}"}}
         if kind == "good":
             self.answer(total(prompt))
         elif kind == "drop":
@@ -182,7 +182,7 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "torn":
             self.send(200, b'{"choices": [{"mess', claims=500)
         elif kind == "stall":
-            self.server.kept.wait(self.server.stall)
+            self.server.stopped.wait(self.server.stall)
             self.answer(total(prompt))
         elif kind == "drip":
             self.drip()
@@ -191,24 +191,24 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "gzip":
             self.send(200, b"\x1f\x8b", **{"Content-Encoding": "gzip"})
         elif kind == "429":
-            self.send(429, said, **{"Retry-After": "0.01"})
+            self.send(429, error, **{"Retry-After": "0.01"})
         elif kind == "patience":
-            self.send(429, said, **{"Retry-After": "86400"})
+            self.send(429, error, **{"Retry-After": "86400"})
         elif kind == "redirect":
             self.send(307, b"", Location=self.server.redirect)
         else:
-            self.send(int(kind), said)
+            self.send(int(kind), error)
 
     def drip(self) -> None:
         self.send_response(200)
         self.send_header("Content-Length", "100000")
         self.end_headers()
         with contextlib.suppress(OSError):
-            while not self.server.kept.wait(0.05):
+            while not self.server.stopped.wait(0.05):
                 self.wfile.write(b" ")
                 self.wfile.flush()
 
-    # -- how they say it
+    # -- what is sent
 
     def answer(self, text, finish="stop", usage=None, **message) -> None:
         message |= {"role": "assistant", "content": None if text is None else str(text)}

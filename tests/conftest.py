@@ -1,4 +1,4 @@
-"""A small book in a folder of its own, for the tests of what works on a whole book."""
+"""A small book in a temporary folder, for tests of what works on a whole book."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_setup(item):
-    """Skip what was selected though its needs are not here, and name them."""
+    """Skip a selected test whose needs are missing, and name them."""
     if item.get_closest_marker("gpu"):
         import torch
 
@@ -102,11 +102,11 @@ class Book:
 
     def chapter(self, name: str, *cells, reads_chapters: bool = False) -> Path:
         """Write a chapter. A cell is its code, or (code, tag), or (code, outputs)."""
-        more = {"sizewise": {"reads-chapters": True}} if reads_chapters else {}
+        metadata = {"sizewise": {"reads-chapters": True}} if reads_chapters else {}
         file = self.root / "chapters" / f"{name}.ipynb"
         notebook = {
             "cells": [self._cell(number, cell) for number, cell in enumerate(cells)],
-            "metadata": {"kernelspec": {"name": "python3", "display_name": "old"}, **more},
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "old"}, **metadata},
             "nbformat": 4,
             "nbformat_minor": 5,
         }
@@ -117,13 +117,13 @@ class Book:
 
     @staticmethod
     def _cell(number: int, cell) -> dict:
-        code, more = cell if isinstance(cell, tuple) else (cell, None)
+        code, extra = cell if isinstance(cell, tuple) else (cell, None)
         return {
             "cell_type": "code",
             "id": f"cell-{number}",
-            "metadata": {"tags": [more]} if isinstance(more, str) else {},
+            "metadata": {"tags": [extra]} if isinstance(extra, str) else {},
             "source": code,
-            "outputs": more if isinstance(more, list) else [],
+            "outputs": extra if isinstance(extra, list) else [],
             "execution_count": None,
         }
 
@@ -142,16 +142,16 @@ def forget() -> None:
 @pytest.fixture
 def book(tmp_path, monkeypatch):
     """An empty `Book`, which the library takes for its checkout during the test."""
-    made = Book(tmp_path / "a book")  # a space in the path is nothing special
-    monkeypatch.setenv("SIZEWISE_HOME", str(made.root))
+    book = Book(tmp_path / "a book")  # a space in the path is nothing special
+    monkeypatch.setenv("SIZEWISE_HOME", str(book.root))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # the runner sets it
     forget()
-    yield made
+    yield book
     forget()
 
 
-class Said(NamedTuple):
-    """What a call of the command line left: its exit code, and what it wrote."""
+class Output(NamedTuple):
+    """The exit code and the output of a call of the command line."""
 
     code: int
     out: str
@@ -160,13 +160,13 @@ class Said(NamedTuple):
 
 @pytest.fixture
 def sizewise(monkeypatch, capsys):
-    """The command line called in this process: a function of its words that gives a `Said`."""
+    """The command line in this process: a function of its arguments that gives an `Output`."""
 
-    def call(*words) -> Said:
-        monkeypatch.setattr(sys, "argv", ["sizewise", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
+    def call(*args) -> Output:
+        monkeypatch.setattr(sys, "argv", ["sizewise", *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
             main.main()
-        out = capsys.readouterr()
-        return Said(left.value.code, out.out, out.err)
+        output = capsys.readouterr()
+        return Output(stopped.value.code, output.out, output.err)
 
     return call

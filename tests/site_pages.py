@@ -1,4 +1,4 @@
-"""What the tests of the built pages share: the pages, a browser, and what is asked of both.
+"""What the tests of the built pages share: the pages, a browser, and the checks of both.
 
 The pages are built first where they are missing or older than their sources. What needs a browser
 is skipped, with a message, where no Chromium is installed.
@@ -43,19 +43,19 @@ SOURCES = [
 ]
 
 
-def pages_of(contents: dict) -> list[str]:
+def page_names(contents: dict) -> list[str]:
     """The pages that a table of contents names, without suffix, in its order."""
-    found = [contents[key] for key in ("root", "file") if key in contents]
+    pages = [contents[key] for key in ("root", "file") if key in contents]
     for key in ("parts", "chapters", "sections"):
         for entry in contents.get(key, []):
-            found += pages_of(entry)
-    return [page.removesuffix(".md").removesuffix(".ipynb") for page in found]
+            pages += page_names(entry)
+    return [page.removesuffix(".md").removesuffix(".ipynb") for page in pages]
 
 
-EVERY = pages_of(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
-REFERENCE = [page for page in EVERY if page.startswith("book/api/")]
+BOOK_PAGES = page_names(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+REFERENCE = [page for page in BOOK_PAGES if page.startswith("book/api/")]
 # The reference's pages are of one kind: the browser looks at one of them.
-CONTENTS = [page for page in EVERY if page not in REFERENCE[1:]]
+CONTENTS = [page for page in BOOK_PAGES if page not in REFERENCE[1:]]
 PAGES = [*CONTENTS, "search"]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 REDIRECTS = {  # old page: new page, from the site's root
@@ -75,14 +75,14 @@ def the_site() -> Path:
         newest = max(path.stat().st_mtime for name in SOURCES for path in ROOT.glob(name))
         if not FRONT.is_file() or FRONT.stat().st_mtime < newest:
             command = [sys.executable, str(ROOT / "scripts" / "build_site.py")]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                pytest.fail(f"the pages cannot be built:\n{done.stdout}{done.stderr}", False)
+            result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode:
+                pytest.fail(f"the pages cannot be built:\n{result.stdout}{result.stderr}", False)
     return HTML
 
 
 NO_CHROMIUM = "needs Chromium: apt-get install chromium (or: playwright install chromium)"
-GIVEN_UP = "net::ERR_ABORTED"  # the page's own choice, as when it leads on before it is all there
+ABORTED = "net::ERR_ABORTED"  # the page's own choice, as when it leads on before it is all there
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -100,13 +100,13 @@ AUDIT = """async () => {
     resultTypes: ["violations", "incomplete"],
     rules: {"target-size": {enabled: true}},  // of WCAG 2.2, which axe leaves off
   });
-  const tell = (rule, impact, nodes) => (
+  const report = (rule, impact, nodes) => (
     {rule, impact, places: nodes.slice(0, 3).map(node => node.html.slice(0, 200))});
-  const unseen = incomplete.filter(found => found.id === "color-contrast")
-    .flatMap(found => found.nodes)
+  const unseen = incomplete.filter(rule => rule.id === "color-contrast")
+    .flatMap(rule => rule.nodes)
     .filter(node => node.any.some(check => check.data?.messageKey === "equalRatio"));
-  return [...violations.map(found => tell(found.id, found.impact, found.nodes)),
-          ...(unseen.length ? [tell("unseen-text", "critical", unseen)] : [])];
+  return [...violations.map(rule => report(rule.id, rule.impact, rule.nodes)),
+          ...(unseen.length ? [report("unseen-text", "critical", unseen)] : [])];
 }"""
 
 
@@ -154,11 +154,11 @@ def the_tab(browser, origin):
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on(
             "console",
-            lambda said: troubles.append(f"console: {said.text}") if said.type == "error" else None,
+            lambda log: troubles.append(f"console: {log.text}") if log.type == "error" else None,
         )
 
         def note_failed(why: str | None, url: str) -> None:
-            if why != GIVEN_UP:
+            if why != ABORTED:
                 troubles.append(f"failed: {url} ({why})")
 
         def note_foreign(url: str) -> None:

@@ -56,18 +56,18 @@ class TestExtraction:
         assert len([text for _, text in LETTERS if not text.isascii()]) >= 70
 
     def test_the_letter_is_the_one_that_a_reader_would_take(self):
-        read = [(text, extraction.letter(text, CHOICES).value) for _, text in LETTERS]
-        assert read == [(text, wanted) for wanted, text in LETTERS]
+        letters = [(text, extraction.letter(text, CHOICES).value) for _, text in LETTERS]
+        assert letters == [(text, expected) for expected, text in LETTERS]
 
     def test_the_number_is_the_one_that_a_reader_would_take(self):
-        read = [
-            (text, wanted, numbers.number_is(text, (str(wanted),)).value is not None)
-            for wanted, text, _ in NUMBERS
+        verdicts = [
+            (text, expected, numbers.number_is(text, (str(expected),)).value is not None)
+            for expected, text, _ in NUMBERS
         ]
-        assert read == [(text, wanted, right) for wanted, text, right in NUMBERS]
+        assert verdicts == [(text, expected, right) for expected, text, right in NUMBERS]
 
     def test_few_of_the_right_ones_are_guesses(self):
-        letters = [extraction.letter(text, CHOICES) for wanted, text in LETTERS if wanted]
+        letters = [extraction.letter(text, CHOICES) for expected, text in LETTERS if expected]
         assert sum(not letter.stated for letter in letters) <= 0.06 * len(letters)
         guess = extraction.letter("It has to do with Paris, I suppose.", CHOICES)
         assert (guess.value, guess.stated) == ("B", False)
@@ -113,9 +113,9 @@ class TestExtraction:
         ],
     )
     def test_a_thought_is_put_aside_and_kept(self, text, thought, answer):
-        got = thoughts.split_thought(text)
-        assert got[1].endswith(answer) if "no <think>" in text else got[1] == answer
-        assert thought in got[0]
+        result = thoughts.split_thought(text)
+        assert result[1].endswith(answer) if "no <think>" in text else result[1] == answer
+        assert thought in result[0]
 
     @given(st.text(max_size=400))
     @settings(max_examples=150, deadline=None)
@@ -151,20 +151,20 @@ class TestExtraction:
 
 
 class TestThinkingModels:
-    @pytest.mark.parametrize("kind", ["tags", "prompted", "channels", "apart", "cut"])
+    @pytest.mark.parametrize("kind", ["tags", "prompted", "channels", "separate", "cut"])
     def test_a_right_answer_with_a_thought_is_right(self, server, kind):
         reply = client(server, f"thinks-{kind}").ask("2 + 3")
         assert (reply.text, outcome(vars(reply))) == ("5", "answered")
         assert "Is it 6?" in reply.thought
 
     def test_thought_tokens_are_part_of_what_is_charged(self, server):
-        reply = client(server, "thinks-apart").ask("2 + 3")
+        reply = client(server, "thinks-separate").ask("2 + 3")
         assert (reply.answer_tokens, reply.thought_tokens) == (105, 100)
 
     def test_thinking_does_not_lose_to_a_bare_answer(self, sizewise, server, task):
-        got = json.loads(sizewise(*words(server, task, "good", "thinks-tags"), "--json").out)
-        assert [model["score"]["value"] for model in got["models"]] == [1, 1]
-        assert got["verdict"].startswith("no difference shown")
+        result = json.loads(sizewise(*words(server, task, "good", "thinks-tags"), "--json").out)
+        assert [model["score"]["value"] for model in result["models"]] == [1, 1]
+        assert result["verdict"].startswith("no difference shown")
 
     def test_cut_and_filtered_answers_are_counted_apart_and_named(
         self,
@@ -175,26 +175,26 @@ class TestThinkingModels:
         monkeypatch,
     ):
         monkeypatch.setenv("COLUMNS", "200")  # a narrow table may break a label over two lines
-        said = sizewise(*words(server, task, "good", "thinks-cut"), "--concurrency", "1")
-        assert said.code == 0
-        assert "cut at --most tokens, left out" in said.out
-        assert "cut, B: q1, q3, q5 and 3 more" in said.out
-        assert "6 of 12 answers of thinks-cut" in said.out
-        assert "raise --most" in said.out
-        assert re.search(r"were the cut answers wrong +50\.0", said.out)
-        kept = rows(tmp_path / "my.compare.jsonl")
-        assert {row["finish"] for row in kept} == {"stop", "length"}
-        got = json.loads(sizewise(*words(server, task, "good", "filtered"), "--json").out)
-        assert [len(model["filtered"]) for model in got["models"]] == [0, 12]
-        assert got["models"][1]["score"] is None
-        assert "undecidable" in got["verdict"]
+        output = sizewise(*words(server, task, "good", "thinks-cut"), "--concurrency", "1")
+        assert output.code == 0
+        assert "cut at --most tokens, left out" in output.out
+        assert "cut, B: q1, q3, q5 and 3 more" in output.out
+        assert "6 of 12 answers of thinks-cut" in output.out
+        assert "raise --most" in output.out
+        assert re.search(r"were the cut answers wrong +50\.0", output.out)
+        answers = rows(tmp_path / "my.compare.jsonl")
+        assert {row["finish"] for row in answers} == {"stop", "length"}
+        result = json.loads(sizewise(*words(server, task, "good", "filtered"), "--json").out)
+        assert [len(model["filtered"]) for model in result["models"]] == [0, 12]
+        assert result["models"][1]["score"] is None
+        assert "undecidable" in result["verdict"]
 
     def test_an_answer_that_is_all_thought_is_cut(self, server):
         assert outcome(vars(client(server, "thinks-silent").ask("1"))) == "cut"
 
 
-def completion(message, finish="stop", **more):
-    return {"choices": [{"message": message, "finish_reason": finish}], **more}
+def completion(message, finish="stop", **fields):
+    return {"choices": [{"message": message, "finish_reason": finish}], **fields}
 
 
 class TestServersOwnWays:
@@ -226,7 +226,7 @@ class TestServersOwnWays:
         assert (reply.text, reply.thought) == ("B", "Is it A?")
 
     @pytest.mark.parametrize(
-        ("finish", "came"),
+        ("finish", "expected"),
         [
             *(
                 (name, "cut")
@@ -236,9 +236,9 @@ class TestServersOwnWays:
             *((name, "answered") for name in ("stop", "end_turn", "eos", "")),
         ],
     )
-    def test_a_finish_reason_is_known_by_all_its_names(self, finish, came):
+    def test_a_finish_reason_is_known_by_all_its_names(self, finish, expected):
         reply = endpoint._read(completion({"content": "B"}, finish), 100)
-        assert outcome(vars(reply)) == came
+        assert outcome(vars(reply)) == expected
 
     def test_an_answer_that_the_server_broke_off_is_asked_again(self):
         with pytest.raises(endpoint._Failure, match="broke off"):
@@ -273,9 +273,9 @@ class TestServersOwnWays:
         assert endpoint._error(body | {"message": "fine"}) == ""
 
     def test_failures_that_differ_in_the_name_of_the_request_are_one(self, server, tmp_path):
-        server.said = "quota exceeded (request req_8fa{n}c)"
+        server.message = "quota exceeded (request req_8fa{n}c)"
         big = sums(tmp_path / "big.jsonl", 1000)
-        pair = models.parse(["said400", "good"], server.url)
+        pair = models.parse(["error400", "good"], server.url)
         setting = run.Settings(Asking(timeout=5), concurrency=1)
         with pytest.raises(endpoint.Refused, match="the first 3 of 1000 requests all failed"):
             run.ask_all(pair, tasks.read(big), setting, tmp_path / "a.jsonl")
@@ -288,11 +288,11 @@ class TestServersOwnWays:
         setting = run.Settings(Asking(timeout=5), concurrency=1)
         with pytest.raises(endpoint.Refused, match="the last 20 of 1000 requests all failed"):
             run.ask_all(pair, big, setting, tmp_path / "a.jsonl")
-        kept = rows(tmp_path / "a.jsonl")
-        assert [bool(row["failed"]) for row in kept] == [False] * 10 + [True] * 20
+        answers = rows(tmp_path / "a.jsonl")
+        assert [bool(row["failed"]) for row in answers] == [False] * 10 + [True] * 20
 
     def test_an_error_with_status_200_keeps_its_message(self, server):
-        server.said = "the model is asleep"
+        server.message = "the model is asleep"
         reply = client(server, "error200").ask("1")
         assert reply.failed == "an error: the model is asleep"
         assert reply.tries == 1
@@ -300,7 +300,7 @@ class TestServersOwnWays:
         assert client(server, "error200").ask("1").tries == 4
 
     @pytest.mark.parametrize(
-        ("said", "option"),
+        ("message", "option"),
         [
             ("Unsupported value: 'temperature'", "--temperature default"),
             ("maximum context length is 4096", "a smaller --most"),
@@ -312,40 +312,40 @@ class TestServersOwnWays:
         sizewise,
         server,
         tmp_path,
-        said,
+        message,
         option,
     ):
-        server.said = said
+        server.message = message
         big = sums(tmp_path / "big.jsonl", 10_000)
-        got = sizewise(*words(server, big, "said400", "good"))
-        assert (got.code, got.out, got.err.count("\n")) == (2, "", 1)
-        assert "the first 3 of 10000 requests all failed: HTTP 400: " in got.err
-        assert f"try {option}" in got.err
-        assert server.asked("said400") <= 3 + 8  # and those that were under way
+        output = sizewise(*words(server, big, "error400", "good"))
+        assert (output.code, output.out, output.err.count("\n")) == (2, "", 1)
+        assert "the first 3 of 10000 requests all failed: HTTP 400: " in output.err
+        assert f"try {option}" in output.err
+        assert server.request_count("error400") <= 3 + 8  # and those that were under way
 
     def test_the_option_helps(self, sizewise, server, task):
         assert "--temperature default" in sizewise(*words(server, task, "strict", "good")).err
-        said = sizewise(*words(server, task, "strict", "good"), "--temperature", "default")
-        assert said.code == 0
+        output = sizewise(*words(server, task, "strict", "good"), "--temperature", "default")
+        assert output.code == 0
 
     def test_a_report_of_many_unanswered_items_is_short(self, sizewise, server, tmp_path):
         many = sums(tmp_path / "many.jsonl", 200)
-        said = sizewise(*words(server, many, "drops", "good"), "--retries", "0", "--timeout", "1")
-        assert said.code == 1
-        assert said.out.count("not answered") <= 4
-        assert len(said.out.splitlines()) < 50
+        output = sizewise(*words(server, many, "drops", "good"), "--retries", "0", "--timeout", "1")
+        assert output.code == 1
+        assert output.out.count("not answered") <= 4
+        assert len(output.out.splitlines()) < 50
 
 
 class TestWordings:
     def test_items_are_put_in_three_ways_and_style_is_shown(self, sizewise, server, task):
         args = (*words(server, task, "good", "formal"), "--wordings", "3")
-        got = json.loads(sizewise(*args, "--json").out)
-        a, b = got["models"]
+        result = json.loads(sizewise(*args, "--json").out)
+        a, b = result["models"]
         assert (a["answered"], a["by_wording"]) == (36, [1, 1, 1])
         assert b["by_wording"] == [0, 1, 0]
         assert b["score"]["value"] == pytest.approx(1 / 3)
         assert "in each wording" in sizewise(*args).out
-        assert len({body["messages"][-1]["content"] for body in server.seen}) == 36
+        assert len({body["messages"][-1]["content"] for body in server.bodies}) == 36
 
     def test_the_prompt_asks_for_a_form(self):
         item = tasks.parse({"prompt": "Which?", "answer": "B", "choices": ["x", "y"]}, 1)
@@ -361,23 +361,23 @@ class TestWordings:
 class TestUntilDecided:
     def test_a_clear_case_stops_early_and_says_so(self, sizewise, server, tmp_path):
         many = sums(tmp_path / "many.jsonl", 400)
-        said = sizewise(*words(server, many, "good", "weak"), "--until", "decided")
-        assert said.code == 0
-        assert "Decided after " in said.out
-        assert "confidence sequence" in said.out
-        assert len(server.seen) < 400
-        got = json.loads(
+        output = sizewise(*words(server, many, "good", "weak"), "--until", "decided")
+        assert output.code == 0
+        assert "Decided after " in output.out
+        assert "confidence sequence" in output.out
+        assert len(server.bodies) < 400
+        result = json.loads(
             sizewise(*words(server, many, "good", "weak"), "--until", "decided", "--json").out
         )
-        assert got["items"] < 200
-        assert got["difference"]["low"] > 0
+        assert result["items"] < 200
+        assert result["difference"]["low"] > 0
 
     def test_equal_models_stop_too_where_a_margin_is_given(self, sizewise, server, tmp_path):
         many = sums(tmp_path / "many.jsonl", 400)
         args = (*words(server, many, "good", "good-too"), "--until", "decided", "--margin", "10")
-        got = json.loads(sizewise(*args, "--json").out)
-        assert got["items"] < 400
-        assert got["verdict"].startswith("no difference that matters")
+        result = json.loads(sizewise(*args, "--json").out)
+        assert result["items"] < 400
+        assert result["verdict"].startswith("no difference that matters")
 
     def test_looking_after_every_question_keeps_the_error_rate(self):
         """200 pairs of equal models, looked at after each of 300 questions: a fixed-size test
@@ -413,7 +413,7 @@ class TestUntilDecided:
         for _ in range(100):
             draws = rng.choice([1, -1, 0], 400, p=[0.2, 0.1, 0.7])
             intervals = [sequential.confidence_sequence(draws[:n]) for n in range(20, 401, 20)]
-            missed += any(not one.low <= 0.1 <= one.high for one in intervals)
+            missed += any(not interval.low <= 0.1 <= interval.high for interval in intervals)
         assert missed <= 11  # 5 % and its chance
 
     def test_order_does_not_matter_and_graded_scores_are_allowed(self):
@@ -431,7 +431,7 @@ def test_items_are_asked_in_blocks_of_both_models(server, tmp_path):
     setting = run.Settings(Asking(timeout=5))
     _, plans = run.ask_all(pair, items, setting, tmp_path / "a.jsonl", watch)
     assert [len(plan) for plan in plans] == [40, 40]
-    assert len(server.seen) == 80
+    assert len(server.bodies) == 80
 
 
 def test_marks_say_when_they_guess():

@@ -59,7 +59,7 @@ def rows(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def told(file):
+def contents(file):
     return {row["id"]: tuple(row[name] for name in COLUMNS) for row in rows(file)}
 
 
@@ -79,7 +79,7 @@ class TestOneQuestion:
     def test_settings_are_what_is_sent(self, server):
         asking = Asking("Be brief.", 9, 0.5, timeout=5)
         client(server, "good", asking=asking).ask("1")
-        assert server.seen[0] == {
+        assert server.bodies[0] == {
             "model": "good",
             "max_tokens": 9,
             "temperature": 0.5,
@@ -89,7 +89,7 @@ class TestOneQuestion:
             ],
         }
         client(server, "good", asking=Asking(temperature=None)).ask("1")
-        assert "temperature" not in server.seen[1]
+        assert "temperature" not in server.bodies[1]
 
     @pytest.mark.parametrize(
         "fault", ["drop", "garbage", "empty", "torn", "429", "500", "503", "408", "gzip"]
@@ -99,7 +99,7 @@ class TestOneQuestion:
         assert (reply.text, reply.tries, reply.failed) == ("5", 2, "")
 
     @pytest.mark.parametrize(
-        ("fault", "said"),
+        ("fault", "message"),
         [
             ("drop", "lost connection"),
             ("garbage", "no JSON"),
@@ -109,16 +109,16 @@ class TestOneQuestion:
             ("500", "HTTP 500"),
         ],
     )
-    def test_what_does_not_pass_is_a_failure_with_its_reason(self, server, fault, said):
+    def test_what_does_not_pass_is_a_failure_with_its_reason(self, server, fault, message):
         reply = client(server, f"always-{fault}").ask("2 + 3")
-        assert said in reply.failed
+        assert message in reply.failed
         assert "after 4 tries" in reply.failed
-        assert len(server.seen) == reply.tries == 4
+        assert len(server.bodies) == reply.tries == 4
 
     def test_a_question_that_is_refused_is_not_asked_again(self, server):
         reply = client(server, "always-400").ask("2 + 3")
         assert reply.failed == "HTTP 400: no [31m None"  # no escape reaches a terminal
-        assert len(server.seen) == 1
+        assert len(server.bodies) == 1
 
     @pytest.mark.parametrize("fault", ["stall", "drip"])
     def test_the_time_holds_for_silence_and_for_dripping(self, server, fault):
@@ -133,28 +133,28 @@ class TestOneQuestion:
         assert "over 8 MiB" in client(server, "always-huge").ask("1").failed
 
     def test_nobody_at_the_address_is_said(self):
-        with Server() as gone:
-            model = at(gone, "good")
+        with Server() as stopped:
+            model = at(stopped, "good")
         reply = Client(model, Asking(retries=1), sleep=lambda s: None).ask("1")
         assert reply.failed == "no connection, after 2 tries"
 
     def test_waits_double_and_are_spread(self, server):
         slept = []
         asking = Asking(timeout=5, retries=8)
-        one = client(server, "always-500", asking=asking, slept=slept)
-        one.draw = lambda: 1.0
-        one.ask("1")
+        asker = client(server, "always-500", asking=asking, slept=slept)
+        asker.draw = lambda: 1.0
+        asker.ask("1")
         assert slept == [0.5, 1, 2, 4, 8, 16, 30, 30]
         slept.clear()
-        one.draw = lambda: 0.0
-        one.ask("1")
+        asker.draw = lambda: 0.0
+        asker.ask("1")
         assert slept[:3] == [0.25, 0.5, 1]
 
     def test_retry_after_is_kept_to_and_a_long_one_is_a_failure(self, server):
         slept = []
-        one = client(server, "once-429", slept=slept)
-        one.draw = lambda: 0.0
-        assert one.ask("2 + 3").text == "5"
+        asker = client(server, "once-429", slept=slept)
+        asker.draw = lambda: 0.0
+        assert asker.ask("2 + 3").text == "5"
         assert slept == [0.25]  # asked for 0.01 s: never less than a first pause
         reply = client(server, "always-patience").ask("1")
         assert reply.failed == "HTTP 429: no [31m None, and asks to wait 86400 s"
@@ -163,26 +163,26 @@ class TestOneQuestion:
         assert endpoint._wait("soon") is endpoint._wait("inf") is endpoint._wait(None) is None
 
     def test_the_newer_name_of_the_limit_is_learned(self, server):
-        one = client(server, "new")
-        assert [one.ask("1 + 1").text, one.ask("2 + 2").text] == ["2", "4"]
-        assert ["max_tokens" in body for body in server.seen] == [True, False, False]
+        asker = client(server, "new")
+        assert [asker.ask("1 + 1").text, asker.ask("2 + 2").text] == ["2", "4"]
+        assert ["max_tokens" in body for body in server.bodies] == [True, False, False]
 
     @pytest.mark.parametrize("status", ["401", "403", "404"])
     def test_a_refusal_of_all_questions_ends_the_run(self, server, status):
         with pytest.raises(Refused, match=status) as error:
             client(server, f"always-{status}", KEY).ask("1")
         assert KEY not in str(error.value)
-        assert len(server.seen) == 1
+        assert len(server.bodies) == 1
 
-    @pytest.mark.parametrize("fault", ["said400", "said404"])
+    @pytest.mark.parametrize("fault", ["error400", "error404"])
     def test_a_key_across_the_cut_of_a_message_stays_hidden(self, server, fault):
         for before in range(endpoint.LONG - len(KEY) - 2, endpoint.LONG + 1):
-            server.said = "x" * before + KEY + " is wrong"
+            server.message = "x" * before + KEY + " is wrong"
             try:
-                said = client(server, fault, KEY).ask("1").failed
+                message = client(server, fault, KEY).ask("1").failed
             except Refused as error:
-                said = str(error)
-            assert KEY[:4] not in said
+                message = str(error)
+            assert KEY[:4] not in message
 
     @pytest.mark.parametrize("location", ["http://[bad", "http://u:hush@h.example/x?hush", ""])
     def test_a_redirect_of_any_kind_is_refused_without_its_secrets(self, server, location):
@@ -196,14 +196,14 @@ class TestOneQuestion:
             server.redirect = other.url
             with pytest.raises(Refused, match="redirects"):
                 client(server, "always-redirect", KEY).ask("1")
-            assert not other.seen
+            assert not other.bodies
 
     def test_a_netrc_does_not_replace_the_key(self, server, tmp_path, monkeypatch):
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        one = client(server, "good", KEY)
-        one.session.trust_env = True  # as for another machine
-        one.ask("1")
+        asker = client(server, "good", KEY)
+        asker.session.trust_env = True  # as for another machine
+        asker.ask("1")
         assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
 
 
@@ -260,12 +260,12 @@ class TestAddressesAndKeys:
         ],
     )
     def test_two_models_never_have_one_name_or_one_identity(self, names):
-        two = models.parse(names)
-        assert len(set(models.labels(two))) == 2
-        assert len({one.place for one in two}) == 2
+        pair = models.parse(names)
+        assert len(set(models.labels(pair))) == 2
+        assert len({model.place for model in pair}) == 2
 
     @pytest.mark.parametrize(
-        ("names", "more", "said"),
+        ("names", "options", "message"),
         [
             (["a"], {}, "needs --model twice, got it 1 times"),
             (["a", "a"], {}, "the two models are the same"),
@@ -283,11 +283,11 @@ class TestAddressesAndKeys:
             (["a", "b"], {"key_names": ["A"] * 3}, "once for each model"),
         ],
     )
-    def test_bad_pairs_are_refused(self, monkeypatch, names, more, said):
+    def test_bad_pairs_are_refused(self, monkeypatch, names, options, message):
         monkeypatch.setenv("THE_KEY", KEY)
         monkeypatch.setenv("BAD_KEY", f"{KEY}\n{KEY}")
-        with pytest.raises(ValueError, match=said) as error:
-            models.parse(names, **more)
+        with pytest.raises(ValueError, match=message) as error:
+            models.parse(names, **options)
         assert KEY not in str(error.value)
 
     def test_a_key_typed_as_the_name_of_one_is_not_repeated(self):
@@ -298,14 +298,14 @@ class TestAddressesAndKeys:
     def test_each_host_gets_its_own_key(self, monkeypatch):
         monkeypatch.setenv("ONE", "1"), monkeypatch.setenv("TWO", "2")
         names = ["a@https://h.example", "b@https://i.example"]
-        for given, keys in ((["ONE", "TWO"], ["1", "2"]), (["none", "TWO"], [None, "2"])):
-            assert [one.key for one in models.parse(names, key_names=given)] == keys
+        for variables, keys in ((["ONE", "TWO"], ["1", "2"]), (["none", "TWO"], [None, "2"])):
+            assert [model.key for model in models.parse(names, key_names=variables)] == keys
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         with pytest.raises(ValueError, match="which key goes to which"):
             models.parse(names)
-        there, here = models.parse([names[0], "b@local"])
-        assert (there.key, here.key) == (KEY, None)
-        assert KEY not in repr(there) + str(there)
+        remote, local = models.parse([names[0], "b@local"])
+        assert (remote.key, local.key) == (KEY, None)
+        assert KEY not in repr(remote) + str(remote)
 
     def test_insecure_and_this_machine_may_have_a_key_over_http(self, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -317,24 +317,24 @@ class TestAddressesAndKeys:
 class TestTheCommand:
     def test_figures_are_those_of_a_hand_count(self, sizewise, server, task, tmp_path):
         # Sums 4, 6, ..., 26: four of the twelve are divisible by 3, and `weak` says 7 to them.
-        said = sizewise(*words(server, task), "--price-a", "1,10", "--price-b", "0,2", "--json")
-        assert (said.code, said.err) == (0, "")
-        found = json.loads(said.out)
-        a, b = found["models"]
+        output = sizewise(*words(server, task), "--price-a", "1,10", "--price-b", "0,2", "--json")
+        assert (output.code, output.err) == (0, "")
+        result = json.loads(output.out)
+        a, b = result["models"]
         assert (a["score"]["value"], b["score"]["value"]) == (1, pytest.approx(8 / 12))
         assert (a["answered"], b["answered"], a["failed"], b["failed"]) == (12, 12, [], [])
         assert a["dollars_per_thousand_requests"] == pytest.approx(0.07)  # 20 and 5 tokens
         assert b["dollars_per_thousand_requests"] == pytest.approx(0.01)
-        assert found["difference"]["only_a"] == 4
-        assert found["difference"]["p_exact"] == pytest.approx(2 * 0.5**4)
-        assert found["difference"]["value"] == pytest.approx(4 / 12)
-        assert found["file"] == str(tmp_path / "my.compare.jsonl")
+        assert result["difference"]["only_a"] == 4
+        assert result["difference"]["p_exact"] == pytest.approx(2 * 0.5**4)
+        assert result["difference"]["value"] == pytest.approx(4 / 12)
+        assert result["file"] == str(tmp_path / "my.compare.jsonl")
         assert len(rows(tmp_path / "my.compare.jsonl")) == 24
 
     def test_the_page_names_what_a_reader_needs(self, sizewise, server, task):
-        said = sizewise(*words(server, task, "good", "weak"))
-        assert said.code == 0
-        for one in (
+        output = sizewise(*words(server, task, "good", "weak"))
+        assert output.code == 0
+        for text in (
             "items scored differently",
             "q1 ",
             "7",
@@ -348,7 +348,7 @@ class TestTheCommand:
             "Verdict: ",
             "my.compare.jsonl",
         ):
-            assert one in said.out, one
+            assert text in output.out, text
 
     def test_one_model_under_two_names_is_doubted(self, sizewise, server, task):
         code, out, _ = sizewise(*words(server, task, "loaded-a", "loaded-b"))
@@ -360,71 +360,71 @@ class TestTheCommand:
     def test_two_paths_on_one_port_are_two_endpoints(self, sizewise, server, task, tmp_path):
         base = server.url.removesuffix("/v1")
         pair = ("--model", f"path@{base}/one/v1", "--model", f"path@{base}/two")
-        said = sizewise("compare", "--task", task, *pair, "--json")
-        found = json.loads(said.out)
-        assert [one["score"]["value"] for one in found["models"]] == [1, 0]
-        assert found["answers"][0]["answers"] == ["4", "5"]
-        assert len(server.seen) == 24
-        kept = rows(tmp_path / "my.compare.jsonl")
-        assert {row["endpoint"] for row in kept} == {
+        output = sizewise("compare", "--task", task, *pair, "--json")
+        result = json.loads(output.out)
+        assert [model["score"]["value"] for model in result["models"]] == [1, 0]
+        assert result["answers"][0]["answers"] == ["4", "5"]
+        assert len(server.bodies) == 24
+        answers = rows(tmp_path / "my.compare.jsonl")
+        assert {row["endpoint"] for row in answers} == {
             f"{base}{path}/chat/completions" for path in ("/one/v1", "/two")
         }
         place = base.removeprefix("http://")
-        assert found["verdict"].startswith(
+        assert result["verdict"].startswith(
             f"path@{place}/one/v1 scores 100.0 points above path@{place}/two "
         )
-        said = sizewise("compare", "--task", task, *pair)
-        assert len(server.seen) == 24
-        page = "".join(said.out.split())
+        output = sizewise("compare", "--task", task, *pair)
+        assert len(server.bodies) == 24
+        page = "".join(output.out.split())
         assert f"path@{place}/one/v1" in page
         assert f"path@{place}/two" in page
 
     def test_through_a_storm_every_item_is_answered_or_named(self, sizewise, server, task):
         more = ("--timeout", "0.5", "--retries", "2", "--repeats", "2", "--json")
         server.stall = 2
-        said = sizewise(*words(server, task, "drops", "good"), *more)
-        found = json.loads(said.out)
-        a, b = found["models"]
+        output = sizewise(*words(server, task, "drops", "good"), *more)
+        result = json.loads(output.out)
+        a, b = result["models"]
         assert a["answered"] + len(a["failed"]) == b["answered"] == 24
-        assert said.code == (1 if a["failed"] else 0)
-        named = {(one["item"], one["repeat"]) for one in a["failed"]}
+        assert output.code == (1 if a["failed"] else 0)
+        named = {(failure["item"], failure["repeat"]) for failure in a["failed"]}
         assert len(named) == len(a["failed"])
-        assert all(one["reason"] for one in a["failed"])
-        assert server.asked("drops") > 24
+        assert all(failure["reason"] for failure in a["failed"])
+        assert server.request_count("drops") > 24
 
     def test_what_failed_is_named_and_asked_again(self, sizewise, server, task):
-        said = sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
-        assert said.code == 1
-        assert said.out.count("not answered by A: q") == 1  # a line a reason
-        assert "q0, q1, q10 and 9 more" in said.out or "and 9 more: HTTP 500" in said.out
-        assert "scored differently" not in said.out  # nothing that both answered
-        assert "undecidable" in said.out
+        output = sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
+        assert output.code == 1
+        assert output.out.count("not answered by A: q") == 1  # a line a reason
+        assert "q0, q1, q10 and 9 more" in output.out or "and 9 more: HTTP 500" in output.out
+        assert "scored differently" not in output.out  # nothing that both answered
+        assert "undecidable" in output.out
         sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
-        assert server.asked("always-500") == 24
-        assert server.asked("good") == 12
+        assert server.request_count("always-500") == 24
+        assert server.request_count("good") == 12
 
     def test_a_second_run_asks_nothing(self, sizewise, server, task):
         first = sizewise(*words(server, task), "--json")
         again = sizewise(*words(server, task), "--json", "--score", "exact")
-        assert len(server.seen) == 24
+        assert len(server.bodies) == 24
         assert json.loads(first.out) == json.loads(again.out)
         sizewise(*words(server, task), "--most", "9")  # other settings are another question
-        assert len(server.seen) == 48
+        assert len(server.bodies) == 48
 
     def test_repeats_tell_how_reliable_an_answer_is(self, sizewise, server, task):
         more = ("--repeats", "3", "--concurrency", "1", "--json")
-        said = sizewise(*words(server, task, "good", "fickle"), *more)
-        a, b = json.loads(said.out)["models"]
+        output = sizewise(*words(server, task, "good", "fickle"), *more)
+        a, b = json.loads(output.out)["models"]
         assert (a["answered"], a["reliability"]) == (36, 1)
         # 12 items: an item's repeats are all even or all odd requests; the odd are right.
         assert b["reliability"] == pytest.approx(0.5)
         assert b["score"]["value"] == pytest.approx(0.5)
 
     def test_a_refusal_is_one_line_and_keeps_what_is_there(self, sizewise, server, task, tmp_path):
-        said = sizewise(*words(server, task, "good", "always-401"))
-        assert (said.code, said.out) == (2, "")
-        assert said.err.count("\n") == 1
-        assert "no valid key" in said.err
+        output = sizewise(*words(server, task, "good", "always-401"))
+        assert (output.code, output.out) == (2, "")
+        assert output.err.count("\n") == 1
+        assert "no valid key" in output.err
         assert len(rows(tmp_path / "my.compare.jsonl")) == 12
 
     def test_the_key_is_nowhere_but_at_the_endpoint(
@@ -434,16 +434,16 @@ class TestTheCommand:
         monkeypatch.setenv("THE_KEY", KEY)
         more = ("--retries", "1", "--key-env", "THE_KEY")
         for b in ("always-500", "always-400", "always-401", "always-404", "once-drop", "echo"):
-            said = sizewise(*words(server, task, "good", b, *more))
-            assert KEY not in said.out + said.err + caplog.text
+            output = sizewise(*words(server, task, "good", b, *more))
+            assert KEY not in output.out + output.err + caplog.text
         more = map(str, words(server, task, "good", "echo", *more, "--json", "--most", "9"))
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "sizewise", *more], capture_output=True, text=True
         )
-        assert done.returncode == 0
-        assert "your key is Bearer [key]" in done.stdout
-        assert KEY not in done.stdout + done.stderr
-        assert all(one["Authorization"] == f"Bearer {KEY}" for one in server.headers)
+        assert process.returncode == 0
+        assert "your key is Bearer [key]" in process.stdout
+        assert KEY not in process.stdout + process.stderr
+        assert all(headers["Authorization"] == f"Bearer {KEY}" for headers in server.headers)
         files = [file for file in tmp_path.rglob("*") if file.is_file()]
         assert tmp_path / "my.compare.jsonl" in files
         assert all(KEY.encode() not in file.read_bytes() for file in files)
@@ -453,7 +453,7 @@ class TestTheCommand:
     ):
         whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
         sizewise(*words(server, task), "--output", whole)
-        asked, server.pause = len(server.seen), 0.1
+        before, server.pause = len(server.bodies), 0.1
         more = map(str, (*words(server, task), "--output", broken, "--concurrency", "1"))
         run = subprocess.Popen([sys.executable, "-m", "sizewise", *more])
         until = time.monotonic() + 60
@@ -463,16 +463,16 @@ class TestTheCommand:
             time.sleep(0.02)
         run.send_signal(signal.SIGKILL)
         assert run.wait() == -signal.SIGKILL
-        kept = broken.read_bytes().count(b"\n")
-        assert 4 <= kept < 24
+        complete = broken.read_bytes().count(b"\n")
+        assert 4 <= complete < 24
         with broken.open("a") as out:
             out.write('{"id": "0123", "text": "half a li')
         server.pause = 0
-        said = sizewise(*words(server, task), "--output", broken)
-        assert said.code == 0
-        assert told(broken) == told(whole)
+        output = sizewise(*words(server, task), "--output", broken)
+        assert output.code == 0
+        assert contents(broken) == contents(whole)
         assert len(rows(broken)) == 24
-        assert len(server.seen) - asked <= 24 + 2  # the killed one's last may be asked again
+        assert len(server.bodies) - before <= 24 + 2  # the killed one's last may be asked again
 
     def test_ctrl_c_keeps_what_is_there(self, server, task, tmp_path):
         server.pause = 0.1
@@ -515,20 +515,20 @@ def test_an_output_that_cannot_be_one_is_one_line(sizewise, server, task, tmp_pa
     (tmp_path / "folder" / "letter").write_text("a letter")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-    said = sizewise(*words(server, task), "--output", tmp_path / name)
-    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert str(tmp_path / name) in said.err
-    assert not server.seen
+    output = sizewise(*words(server, task), "--output", tmp_path / name)
+    assert (output.code, output.out, output.err.count("\n")) == (2, "", 1)
+    assert str(tmp_path / name) in output.err
+    assert not server.bodies
 
 
 def test_a_disk_that_fails_is_one_line(sizewise, server, task, monkeypatch):
-    def full(*words):
+    def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    said = sizewise(*words(server, task))
-    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "my.compare.jsonl: cannot be written (No space left" in said.err
+    output = sizewise(*words(server, task))
+    assert (output.code, output.out, output.err.count("\n")) == (2, "", 1)
+    assert "my.compare.jsonl: cannot be written (No space left" in output.err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of files are those of POSIX")
@@ -548,19 +548,19 @@ def test_a_row_that_lacks_a_column_is_none_of_ours(sizewise, server, task, tmp_p
     first, *rest = rows(file)
     del first[name]
     file.write_text("\n".join(map(json.dumps, [first, *rest])) + "\n")
-    said = sizewise(*words(server, task))
-    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "rows that are no answers" in said.err
+    output = sizewise(*words(server, task))
+    assert (output.code, output.out, output.err.count("\n")) == (2, "", 1)
+    assert "rows that are no answers" in output.err
 
 
 def test_somebody_elses_file_is_left_as_it_was(sizewise, server, task, tmp_path):
     for content in ("a letter", '{"a": 1}\n', '["x"]\n', "no\njson\n"):
         (tmp_path / "other").write_text(content)
-        said = sizewise(*words(server, task), "--output", tmp_path / "other")
-        assert said.code == 2
-        assert said.err.count("\n") == 1
+        output = sizewise(*words(server, task), "--output", tmp_path / "other")
+        assert output.code == 2
+        assert output.err.count("\n") == 1
         assert (tmp_path / "other").read_text() == content
-    assert not server.seen
+    assert not server.bodies
 
 
 def listens(process, port):
@@ -584,10 +584,10 @@ def test_the_server_of_transformers_is_an_endpoint(tmp_path, sizewise):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = "from transformers.cli.transformers import main; main()"
-    words = ["serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    args = ["serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     log = (tmp_path / "log").open("w+")
     serving = subprocess.Popen(
-        [sys.executable, "-c", code, *words],
+        [sys.executable, "-c", code, *args],
         stdout=log,
         stderr=log,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
@@ -597,13 +597,13 @@ def test_the_server_of_transformers_is_an_endpoint(tmp_path, sizewise):
         url = f"http://127.0.0.1:{port}/v1"
         file = sums(tmp_path / "my.jsonl", 3)
         asking = Asking(max_tokens=6, timeout=60, retries=8)
-        there = models.Model(str(folder), models.address(url))
-        here = models.Model(str(folder))
+        remote = models.Model(str(folder), models.address(url))
+        local = models.Model(str(folder))
         settings = run.Settings(asking, concurrency=1)
         answers, plans = run.ask_all(
-            (there, here), tasks.read(file), settings, tmp_path / "answers.jsonl"
+            (remote, local), tasks.read(file), settings, tmp_path / "answers.jsonl"
         )
-        texts = [[answers.row(one.config)["text"] for one in some] for some in plans]
+        texts = [[answers.row(step.config)["text"] for step in plan] for plan in plans]
         failed = [row["failed"] for row in answers.rows.values()]
         log.flush()
         assert failed == [""] * 6, (tmp_path / "log").read_text()[-2000:]

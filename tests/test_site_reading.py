@@ -16,7 +16,7 @@ from site_pages import (  # noqa: F401 - fixtures
     BUILD,
     CONFIG,
     CONTENTS,
-    EVERY,
+    BOOK_PAGES,
     GRAVE,
     REDIRECTS,
     ROOT,
@@ -709,7 +709,7 @@ def test_the_sitemap_names_every_page_and_robots_the_sitemap(site):
     base = CONFIG["html"]["baseurl"]
     spaces = {"s": "http://www.sitemaps.org/schemas/sitemap/0.9"}
     urls = ElementTree.parse(site / "sitemap.xml").findall("s:url/s:loc", spaces)  # noqa: S314
-    assert {url.text for url in urls} == {f"{base}{page}.html" for page in EVERY}
+    assert {url.text for url in urls} == {f"{base}{page}.html" for page in BOOK_PAGES}
     assert f"Sitemap: {base}sitemap.xml" in source(site, "robots.txt")
 
 
