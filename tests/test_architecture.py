@@ -102,12 +102,12 @@ def test_every_layer_of_a_uniform_model(name, fields, expected):
     ],
 )
 def test_windowed_layers_alternate_with_full_ones(name, fields, windowed, full, window):
-    found = Counter(layer.attention.window for layer in layers(name, **fields))
-    assert found == {window: windowed, None: full}
+    windows = Counter(layer.attention.window for layer in layers(name, **fields))
+    assert windows == {window: windowed, None: full}
 
 
 def test_gemma_4_31b_has_wider_heads_in_fewer_global_layers():
-    found = Counter(
+    counts = Counter(
         layers(
             "gemma4_text",
             num_hidden_layers=60,
@@ -119,38 +119,38 @@ def test_gemma_4_31b_has_wider_heads_in_fewer_global_layers():
             sliding_window=1024,
         )
     )
-    assert found == {
+    assert counts == {
         Layer(Grouped(32, 16, 256, 256, 1024)): 50,
         Layer(Grouped(32, 4, 512, 512)): 10,
     }
 
 
 def test_gemma_4s_last_layers_share_keys_and_values():
-    found = layers("gemma4_text", num_hidden_layers=12, num_kv_shared_layers=4)
-    assert [layer.attention.shares_kv for layer in found] == [False] * 8 + [True] * 4
-    assert found[-1].attention.stored() == ()
-    assert found[-1].attention.read() == (Span(4, 512), Span(4, 512))
+    stack = layers("gemma4_text", num_hidden_layers=12, num_kv_shared_layers=4)
+    assert [layer.attention.shares_kv for layer in stack] == [False] * 8 + [True] * 4
+    assert stack[-1].attention.stored() == ()
+    assert stack[-1].attention.read() == (Span(4, 512), Span(4, 512))
 
 
 def test_mimos_windowed_layers_have_twice_the_heads_and_narrower_values():
-    found = Counter(layers("mimo_v2_flash"))
-    assert found == {
+    counts = Counter(layers("mimo_v2_flash"))
+    assert counts == {
         Layer(Grouped(64, 4, 192, 128)): 9,
         Layer(Grouped(64, 8, 192, 128, 129)): 39,
     }
 
 
 def test_deepseek_v4_compresses_four_or_128_tokens_into_one_entry():
-    found = Counter(layer.attention for layer in layers("deepseek_v4"))
-    assert found == {
+    counts = Counter(layer.attention for layer in layers("deepseek_v4"))
+    assert counts == {
         Compressed(64, 512, 128, 4, True, 64, 128, 512): 20,
         Compressed(64, 512, 128, 128): 23,
     }
 
 
 def test_one_indexer_serves_several_layers_of_hy_v4():
-    found = Counter(layer.attention.index_dim for layer in layers("hy_v4"))
-    assert found == {128: 10, 0: 24}
+    counts = Counter(layer.attention.index_dim for layer in layers("hy_v4"))
+    assert counts == {128: 10, 0: 24}
     assert {layer.attention.index_topk for layer in layers("hy_v4")} == {2048}
 
 
@@ -170,20 +170,20 @@ def test_one_indexer_serves_several_layers_of_hy_v4():
     ],
 )
 def test_states_and_attention_of_hybrids(name, attention, states, state):
-    found = layers(name)
-    assert sum(layer.attention is not None for layer in found) == attention
-    assert Counter(layer.state for layer in found if layer.state) == {state: states}
+    stack = layers(name)
+    assert sum(layer.attention is not None for layer in stack) == attention
+    assert Counter(layer.state for layer in stack if layer.state) == {state: states}
 
 
 def test_lfm2_has_short_convolutions():
-    found = layers("lfm2", layer_types=["conv", "full_attention"], num_hidden_layers=2)
-    assert found[0] == Layer(state=StateSpace("convolution", (2560, 3)))
-    assert found[1] == Layer(Grouped(32, 8, 80, 80))
+    stack = layers("lfm2", layer_types=["conv", "full_attention"], num_hidden_layers=2)
+    assert stack[0] == Layer(state=StateSpace("convolution", (2560, 3)))
+    assert stack[1] == Layer(Grouped(32, 8, 80, 80))
 
 
 def test_expert_layers_of_nemotron_h_hold_nothing():
-    found = layers("nemotron_h", layers_block_type=["moe", "attention"], num_hidden_layers=2)
-    assert found[0] == Layer()
+    stack = layers("nemotron_h", layers_block_type=["moe", "attention"], num_hidden_layers=2)
+    assert stack[0] == Layer()
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_a_tied_embedding_is_read_whole_and_gemmas_per_layer_tables_never():
 
 def test_a_multimodal_configuration_is_described_by_its_text_part():
     text = transformers.Gemma3TextConfig(num_hidden_layers=7)
-    whole = transformers.Gemma3Config(text_config=text)
-    assert from_config(whole).layers == from_config(text).layers
-    assert from_config(whole).config_type == "gemma3_text"
+    config = transformers.Gemma3Config(text_config=text)
+    assert from_config(config).layers == from_config(text).layers
+    assert from_config(config).config_type == "gemma3_text"
 
 
 def test_plain_objects_with_the_same_fields_will_do():
@@ -242,9 +242,9 @@ def test_plain_objects_with_the_same_fields_will_do():
 
 
 def test_ten_thousand_equal_layers_are_one_object():
-    found = layers("llama", num_hidden_layers=10_000)
-    assert len(found) == 10_000
-    assert len({id(layer) for layer in found}) == 1
+    stack = layers("llama", num_hidden_layers=10_000)
+    assert len(stack) == 10_000
+    assert len({id(layer) for layer in stack}) == 1
 
 
 def test_a_description_becomes_json_and_comes_back_the_same():

@@ -24,8 +24,8 @@ script = importlib.import_module("attention_variants")
 FAMILIES = script.FAMILIES
 
 
-class Told(nn.Module):
-    """A hand-made model over ``vocabulary`` tokens, whose logits a function of the ids gives."""
+class FixedModel(nn.Module):
+    """A model over ``vocabulary`` tokens whose logits are a function of the ids."""
 
     def __init__(self, vocabulary, logits):
         super().__init__()
@@ -38,7 +38,7 @@ class Told(nn.Module):
 
 
 def copier(vocabulary, sure=20.0):
-    """Says what stood behind the same token the last time; nothing where it is new."""
+    """Predicts what followed the same token the last time; uniform where it is new."""
 
     def logits(ids):
         out = torch.zeros(*ids.shape, vocabulary)
@@ -50,15 +50,15 @@ def copier(vocabulary, sure=20.0):
                 last[token] = place
         return out
 
-    return Told(vocabulary, logits)
+    return FixedModel(vocabulary, logits)
 
 
 def unigram(vocabulary):
     chance = torch.randn(vocabulary, generator=torch.Generator().manual_seed(0))
-    return Told(vocabulary, lambda ids: chance.expand(*ids.shape, vocabulary))
+    return FixedModel(vocabulary, lambda ids: chance.expand(*ids.shape, vocabulary))
 
 
-def made_up(vocabulary=512, length=20_000):
+def random_text(vocabulary=512, length=20_000):
     starts = np.random.default_rng(0).integers(1, vocabulary, length // 50)
     text = ((starts[:, None] + np.arange(50)) % vocabulary).reshape(-1).astype(np.uint16)
     return token_files.Tokens(
@@ -80,14 +80,14 @@ def test_the_usual_windows_are_what_they_were_before_they_had_options():
 @settings(max_examples=30)
 @given(st.integers(0, 64), st.integers(0, 8))
 def test_windows_are_read_from_their_name(window, every):
-    read = models.options(models.family("windowed", window=window, every=every))
-    assert (read["window"], read["every"], read["convolution"]) == (window, every, 0)
+    options = models.options(models.family("windowed", window=window, every=every))
+    assert (options["window"], options["every"], options["convolution"]) == (window, every, 0)
 
 
 def test_one_layer_of_so_many_sees_everything():
     def full(every):
         types = models.spec(f"windowed:every={every}", 192).fields["layer_types"]
-        return [place for place, one in enumerate(types) if one == "full_attention"]
+        return [place for place, kind in enumerate(types) if kind == "full_attention"]
 
     assert [full(every) for every in (0, 1, 3, 6, 7)] == [[], [*range(6)], [2, 5], [5], []]
 
@@ -139,10 +139,10 @@ def by_hand(family, width, length, window):
 @pytest.mark.parametrize("width", [32, 64])
 def test_bytes_kept_are_those_counted_by_hand_and_by_memory(family, width):
     spec, lengths = models.spec(family, width, 1024, 256), [16, 256, 4096]
-    found = script.stored_bytes(spec, lengths)
-    assert found == [by_hand(family, width, length, 64) for length in lengths]
+    stored = script.stored_bytes(spec, lengths)
+    assert stored == [by_hand(family, width, length, 64) for length in lengths]
     model = from_config.from_config(configs.build(spec))
-    assert found == [memory.kv_cache_bytes(model, length) for length in lengths]
+    assert stored == [memory.kv_cache_bytes(model, length) for length in lengths]
 
 
 # --- loss by position
@@ -151,34 +151,34 @@ def test_bytes_kept_are_those_counted_by_hand_and_by_memory(family, width):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_mean_of_the_positions_is_the_validation_loss(family):
     run = run_config.at_budget(4e8, 16, family, vocabulary=512, context=32, validation_tokens=1024)
-    text = made_up()
+    text = random_text()
     model, measured = loop.fit(run, text, device="cpu")
-    told = script.context_use(
+    result = script.context_use(
         model, run, text, bins=8, distances=[8, 16], sequences=4, lengths=[64]
     )
-    assert len(told["nats_by_position"]) == 8
-    assert np.mean(told["nats_by_position"]) == pytest.approx(measured["val_loss"], rel=1e-5)
+    assert len(result["nats_by_position"]) == 8
+    assert np.mean(result["nats_by_position"]) == pytest.approx(measured["val_loss"], rel=1e-5)
     spec = models.spec(family, 16, 512, 32)
-    assert [told["cache_bytes"], *told["cache_bytes_at"]] == script.stored_bytes(spec, [32, 64])
+    assert [result["cache_bytes"], *result["cache_bytes_at"]] == script.stored_bytes(spec, [32, 64])
     assert not model.training  # as the loop left it
 
 
 def test_positions_by_hand():
-    each = np.array([[1.0, 2, 3, 4], [3, 4, 5, 10]])
-    assert script.by_position(each, 2) == [2.5, 5.5]
+    nats = np.array([[1.0, 2, 3, 4], [3, 4, 5, 10]])
+    assert script.by_position(nats, 2) == [2.5, 5.5]
 
 
 def test_scores_are_those_of_the_class_itself():
     model = models.build(models.spec("dense", 16, 64, 8), 0)
     nn.init.normal_(model.lm_head.weight)
     ids = torch.randint(0, 64, (40, 9), generator=torch.Generator().manual_seed(0))
-    each, right = loss.per_token(model, ids[:, :-1], ids[:, 1:])
+    nats, right = loss.per_token(model, ids[:, :-1], ids[:, 1:])
     with torch.no_grad():
-        odds = model(input_ids=ids[:, :-1]).logits.double().log_softmax(-1)
-    expected = -odds.gather(-1, ids[:, 1:, None])[..., 0].numpy()
+        log_p = model(input_ids=ids[:, :-1]).logits.double().log_softmax(-1)
+    expected = -log_p.gather(-1, ids[:, 1:, None])[..., 0].numpy()
     # A loss near 0 is a difference of large logits in fp32.
-    np.testing.assert_allclose(each, expected, rtol=1e-4, atol=1e-5)
-    assert (right == (odds.argmax(-1) == ids[:, 1:]).numpy()).all()
+    np.testing.assert_allclose(nats, expected, rtol=1e-4, atol=1e-5)
+    assert (right == (log_p.argmax(-1) == ids[:, 1:]).numpy()).all()
 
 
 # --- recall
@@ -186,21 +186,21 @@ def test_scores_are_those_of_the_class_itself():
 
 @pytest.mark.parametrize("distance", [2, 16, 63])
 def test_a_copier_gains_everything_and_a_unigram_nothing(distance):
-    said = script.random_tokens(64, distance, 12)
-    sure, told = np.log(1 + 63 * np.exp(-20)), script.recall(copier(64), said)
-    assert told["first"] == pytest.approx(np.log(64))
-    assert told["second"] == pytest.approx(sure, abs=1e-6)
-    assert told["right"] == 1
-    told = script.recall(unigram(64), said)
-    assert told["first"] == pytest.approx(told["second"], rel=1e-12)
-    assert told["right"] < 0.2
+    tokens = script.random_tokens(64, distance, 12)
+    sure, result = np.log(1 + 63 * np.exp(-20)), script.recall(copier(64), tokens)
+    assert result["first"] == pytest.approx(np.log(64))
+    assert result["second"] == pytest.approx(sure, abs=1e-6)
+    assert result["right"] == 1
+    result = script.recall(unigram(64), tokens)
+    assert result["first"] == pytest.approx(result["second"], rel=1e-12)
+    assert result["right"] < 0.2
 
 
 def test_random_sequences_repeat_no_token_hold_no_end_and_are_the_same_every_time():
-    said = script.random_tokens(100, 50, 20)
-    assert said.shape == (20, 50)
-    assert all(len(set(row)) == 50 and min(row) > 0 and max(row) < 100 for row in said.tolist())
-    assert torch.equal(said, script.random_tokens(100, 50, 20))
+    tokens = script.random_tokens(100, 50, 20)
+    assert tokens.shape == (20, 50)
+    assert all(len(set(row)) == 50 and min(row) > 0 and max(row) < 100 for row in tokens.tolist())
+    assert torch.equal(tokens, script.random_tokens(100, 50, 20))
     with pytest.raises(ValueError, match="the length of a sequence must be from 2 to 99, got 100"):
         script.random_tokens(100, 100, 1)
 
@@ -219,8 +219,8 @@ def described():
     return {line.split("`")[1] for line in lines.splitlines() if line.startswith("| `")}
 
 
-def rows(*words):
-    return script.runs(script.arguments([*words]))
+def rows(*args):
+    return script.runs(script.arguments([*args]))
 
 
 def test_identities_of_rows_stay_what_they_are():
@@ -240,41 +240,41 @@ def test_identities_of_rows_stay_what_they_are():
 
 
 def test_every_family_spends_the_budget_and_is_compared_at_the_same_widths():
-    found = rows("--only", "arms")
-    assert len({records.identity(config) for config in found}) == len(found)
-    places = {}
-    for config in found:
+    runs = rows("--only", "arms")
+    assert len({records.identity(config) for config in runs}) == len(runs)
+    sizes = {}
+    for config in runs:
         spec = models.spec(config["family"], config["width"], 1024, config["context"])
         spent = flops.size(spec).operations_per_token * config["tokens"]
         assert spent == pytest.approx(config["budget"], rel=0.01)
-        places.setdefault(config["family"], set()).add((config["budget"], config["width"]))
-    assert places.keys() == set(FAMILIES)
-    assert len({frozenset(one) for one in places.values()}) == 1
+        sizes.setdefault(config["family"], set()).add((config["budget"], config["width"]))
+    assert sizes.keys() == set(FAMILIES)
+    assert len({frozenset(pairs) for pairs in sizes.values()}) == 1
 
 
 def test_windows_differ_in_nothing_but_how_far_they_see_and_no_model_is_trained_twice():
-    found = rows("--seeds", "1")
-    at = [c for c in found if c["what"] == "windows"]
+    runs = rows("--seeds", "1")
+    windows = [c for c in runs if c["what"] == "windows"]
     usual = [
         c
-        for c in found
+        for c in runs
         if c["family"] == "windowed"
-        and (c["budget"], c["width"]) == (at[0]["budget"], at[0]["width"])
+        and (c["budget"], c["width"]) == (windows[0]["budget"], windows[0]["width"])
     ]
     assert len(usual) == 1
-    seen = set()
-    for config in [*at, *usual]:
+    patterns = set()
+    for config in [*windows, *usual]:
         spec = models.spec(config["family"], config["width"], 1024, config["context"])
-        seen.add((spec.fields["sliding_window"], tuple(spec.fields["layer_types"])))
+        patterns.add((spec.fields["sliding_window"], tuple(spec.fields["layer_types"])))
         same = {k: v for k, v in config.items() if k not in ("what", "family")}
         assert same == {k: v for k, v in usual[0].items() if k not in ("what", "family")}
-    assert len(seen) == len(at) + 1
+    assert len(patterns) == len(windows) + 1
     alone = rows("--only", "windows", "--at", "3e11", "--width", "32", "--seeds", "1")
     assert [c["family"] for c in alone if c["what"] == "arms"] == ["windowed"]
 
 
 def test_every_column_of_a_row_is_described_and_none_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(script.tokenizer, "prepare", lambda *a, **k: made_up(1024))
+    monkeypatch.setattr(script.tokenizer, "prepare", lambda *a, **k: random_text(1024))
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path))
     for config in rows(
         "--only",
@@ -300,7 +300,7 @@ def test_every_column_of_a_row_is_described_and_none_is_missing(monkeypatch, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (["--only", "arm"], "unknown experiment 'arm'; did you mean 'arms'"),
         (["--families", "mamba"], "unknown family 'mamba'"),
@@ -310,27 +310,27 @@ def test_every_column_of_a_row_is_described_and_none_is_missing(monkeypatch, tmp
         (["--seeds", "0"], "--seeds must be from 1"),
     ],
 )
-def test_bad_words_are_told_in_one_line(words, message, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["attention_variants.py", "--list", *words])
-    with pytest.raises(SystemExit) as left:
+def test_bad_arguments_are_one_line(args, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["attention_variants.py", "--list", *args])
+    with pytest.raises(SystemExit) as stopped:
         script.main()
-    assert left.value.code == 2
+    assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("attention_variants: ")
     assert message in line
 
 
 def test_the_list_tells_every_run_and_the_sum_of_operations(monkeypatch, capsys):
-    words = ["--budgets", "3e11", "--seeds", "1", "--only", "arms", "--widths", "32"]
-    monkeypatch.setattr(sys, "argv", ["attention_variants.py", "--list", *words])
+    args = ["--budgets", "3e11", "--seeds", "1", "--only", "arms", "--widths", "32"]
+    monkeypatch.setattr(sys, "argv", ["attention_variants.py", "--list", *args])
     script.main()
     *lines, last = capsys.readouterr().out.splitlines()
     assert len(lines) == len(FAMILIES)
-    each = [float(line.split()[-1]) for line in lines]
+    operations = [float(line.split()[-1]) for line in lines]
     assert last.startswith(f"{len(FAMILIES)} runs, in all ")
-    assert float(last.split()[-2]) == pytest.approx(sum(each), rel=0.01)
+    assert float(last.split()[-2]) == pytest.approx(sum(operations), rel=0.01)
     # two looks at the validation text, and 128 sequences twice of both kinds at three distances
-    (config, *_) = rows(*words, "--families", "dense")
-    looked = (2 * 65_536 + 2 * 128 * 2 * (16 + 64 + 128)) / 3
-    each = flops.size(models.spec("dense", 32, 1024, 256)).operations_per_token
-    assert script.cost(config) == pytest.approx(each * (config["tokens"] + looked))
+    (config, *_) = rows(*args, "--families", "dense")
+    evaluated = (2 * 65_536 + 2 * 128 * 2 * (16 + 64 + 128)) / 3
+    operations = flops.size(models.spec("dense", 32, 1024, 256)).operations_per_token
+    assert script.cost(config) == pytest.approx(operations * (config["tokens"] + evaluated))

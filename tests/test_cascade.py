@@ -24,24 +24,24 @@ SEEDS = 200
 
 def toy(**changed):
     """Six items from unsure to sure; the large model helps with the first and the third."""
-    given = {
+    fields = {
         "small": [0, 1, 0, 1, 1, 1],
         "large": [1, 0, 1, 1, 1, 1],
         "confidence": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
         "small_cost": [1.0] * 6,
         "large_cost": [10.0] * 6,
     }
-    return cascade.Cascade(**(given | changed))
+    return cascade.Cascade(**(fields | changed))
 
 
-def drawn(seed, items):
-    """Small right as often as it is confident, large right four times in five: all known."""
+def random_pair(seed, items):
+    """Small is right as often as it is confident, large four times in five."""
     rng = np.random.default_rng(seed)
-    sure = rng.random(items)
+    confidence = rng.random(items)
     return cascade.Cascade(
-        rng.random(items) < sure,
+        rng.random(items) < confidence,
         rng.random(items) < 0.8,
-        sure,
+        confidence,
         np.ones(items),
         np.full(items, 10.0),
     )
@@ -51,105 +51,105 @@ def drawn(seed, items):
 def cascades(draw):
     size = draw(st.integers(2, 30))
     bits = st.lists(st.integers(0, 1), min_size=size, max_size=size)
-    sure = draw(st.lists(st.integers(0, 5), min_size=size, max_size=size))  # with ties
-    return cascade.Cascade(draw(bits), draw(bits), sure, np.ones(size), np.full(size, 4.0))
+    confidence = draw(st.lists(st.integers(0, 5), min_size=size, max_size=size))  # with ties
+    return cascade.Cascade(draw(bits), draw(bits), confidence, np.ones(size), np.full(size, 4.0))
 
 
 # --- the curve
 
 
 def test_the_curve_of_six_items_by_hand():
-    found = toy().curve([k / 6 for k in range(7)])
-    assert (found["right"] * 6).tolist() == pytest.approx([4, 5, 4, 5, 5, 5, 5])
-    assert (found["random"] * 6).tolist() == pytest.approx([4 + k / 6 for k in range(7)])
-    assert (found["oracle"] * 6).tolist() == pytest.approx([4, 5, 6, 6, 6, 6, 5])
-    assert found["cost"].tolist() == pytest.approx([1 + 10 * k / 6 for k in range(7)])
+    table = toy().curve([k / 6 for k in range(7)])
+    assert (table["right"] * 6).tolist() == pytest.approx([4, 5, 4, 5, 5, 5, 5])
+    assert (table["random"] * 6).tolist() == pytest.approx([4 + k / 6 for k in range(7)])
+    assert (table["oracle"] * 6).tolist() == pytest.approx([4, 5, 6, 6, 6, 6, 5])
+    assert table["cost"].tolist() == pytest.approx([1 + 10 * k / 6 for k in range(7)])
 
 
 def test_the_areas_of_six_items_by_hand():
-    one = toy()  # trapezoids of 4.5 and 9.5 sixths by sixths, less half of one sixth
-    assert one.area(samples=10).value == pytest.approx(4.5 / 36 - 1 / 12)
-    assert one.oracle_area == pytest.approx(9.5 / 36 - 1 / 12)
-    assert one.either == 1
+    pair = toy()  # trapezoids of 4.5 and 9.5 sixths by sixths, less half of one sixth
+    assert pair.area(samples=10).value == pytest.approx(4.5 / 36 - 1 / 12)
+    assert pair.oracle_area == pytest.approx(9.5 / 36 - 1 / 12)
+    assert pair.either == 1
 
 
 def test_a_threshold_of_six_items_by_hand():
-    one = toy()
-    assert one.choose(1.0) == 0.2  # the first item alone brings all that the large model gains
-    found = one.judge(0.2, samples=10)
-    assert found["share"].value == pytest.approx(1 / 6)
-    assert found["right"].value == pytest.approx(5 / 6)
-    assert found["cost_ratio"].value == pytest.approx((6 + 10) / 60)
-    assert found["over_large"].value == pytest.approx(0)
-    assert found["over_random"].value == pytest.approx(5 / 6 - (4 + 1 / 6) / 6)
-    assert found["kept"].value == pytest.approx(1)
+    pair = toy()
+    assert pair.choose(1.0) == 0.2  # the first item alone brings all that the large model gains
+    result = pair.judge(0.2, samples=10)
+    assert result["share"].value == pytest.approx(1 / 6)
+    assert result["right"].value == pytest.approx(5 / 6)
+    assert result["cost_ratio"].value == pytest.approx((6 + 10) / 60)
+    assert result["over_large"].value == pytest.approx(0)
+    assert result["over_random"].value == pytest.approx(5 / 6 - (4 + 1 / 6) / 6)
+    assert result["kept"].value == pytest.approx(1)
 
 
 def test_costs_are_those_of_the_items_handed_on():
-    one = toy(small_cost=[1, 1, 1, 1, 1, 7], large_cost=[60, 0, 0, 0, 0, 6])
-    assert one.judge(0.15, samples=10)["cost_ratio"].value == pytest.approx((12 + 60) / 66)
-    assert one.curve([0.5])["cost"][0] == pytest.approx((12 + 60) / 6)
+    pair = toy(small_cost=[1, 1, 1, 1, 1, 7], large_cost=[60, 0, 0, 0, 0, 6])
+    assert pair.judge(0.15, samples=10)["cost_ratio"].value == pytest.approx((12 + 60) / 66)
+    assert pair.curve([0.5])["cost"][0] == pytest.approx((12 + 60) / 6)
 
 
 def test_handing_all_on_costs_more_than_the_large_model_alone():
-    found = toy().judge(math.inf, samples=10)
-    assert found["right"].value == pytest.approx(5 / 6)
-    assert found["cost_ratio"].value == pytest.approx(66 / 60)
+    result = toy().judge(math.inf, samples=10)
+    assert result["right"].value == pytest.approx(5 / 6)
+    assert result["cost_ratio"].value == pytest.approx(66 / 60)
 
 
 def test_without_confidence_the_curve_is_the_chord():
-    found = toy(confidence=[0.5] * 6)
-    table = found.curve(np.linspace(0, 1, 23))
+    pair = toy(confidence=[0.5] * 6)
+    table = pair.curve(np.linspace(0, 1, 23))
     assert table["right"].to_numpy() == pytest.approx(table["random"].to_numpy())
-    area = found.area(samples=50)
+    area = pair.area(samples=50)
     assert (area.value, area.low, area.high) == pytest.approx((0, 0, 0))
 
 
 def test_random_routing_is_the_mean_of_random_confidences():
     rng = np.random.default_rng(0)
-    base = drawn(0, 60)
+    base = random_pair(0, 60)
     shares = [0.25, 0.5]
-    one = [
+    curves = [
         cascade.Cascade(base.small, base.large, rng.random(60), base.small_cost, base.large_cost)
         .curve(shares)["right"]
         .to_numpy()
         for _ in range(2000)
     ]
-    error = np.std(one, 0) / math.sqrt(2000)
-    away = np.mean(one, 0) - base.curve(shares)["random"].to_numpy()
-    assert (np.abs(away) < 4 * error).all()
+    error = np.std(curves, 0) / math.sqrt(2000)
+    gap = np.mean(curves, 0) - base.curve(shares)["random"].to_numpy()
+    assert (np.abs(gap) < 4 * error).all()
 
 
 @settings(deadline=None)
 @given(cascades())
-def test_the_oracle_is_never_below_and_never_above_either(one):
-    table = one.curve(np.linspace(0, 1, 31))
+def test_the_oracle_is_never_below_and_never_above_either(pair):
+    table = pair.curve(np.linspace(0, 1, 31))
     assert (table["oracle"] >= table[["right", "random"]].max(axis=1) - 1e-12).all()
-    assert (table["oracle"] <= one.either + 1e-12).all()
-    assert one.area(samples=3).value <= one.oracle_area + 1e-12
-    shares = np.arange(len(one) + 1) / len(one)
-    assert one.curve(shares)["oracle"].max() == pytest.approx(one.either)
+    assert (table["oracle"] <= pair.either + 1e-12).all()
+    assert pair.area(samples=3).value <= pair.oracle_area + 1e-12
+    shares = np.arange(len(pair) + 1) / len(pair)
+    assert pair.curve(shares)["oracle"].max() == pytest.approx(pair.either)
 
 
 @settings(deadline=None)
 @given(cascades())
-def test_a_perfectly_informative_confidence_reaches_the_oracle(one):
-    best = cascade.Cascade(one.small, one.large, -one.gain, one.small_cost, one.large_cost)
+def test_a_perfectly_informative_confidence_reaches_the_oracle(pair):
+    best = cascade.Cascade(pair.small, pair.large, -pair.gain, pair.small_cost, pair.large_cost)
     table = best.curve(np.linspace(0, 1, 31))
     assert table["right"].to_numpy() == pytest.approx(table["oracle"].to_numpy())
-    assert best.area(samples=3).value == pytest.approx(one.oracle_area)
+    assert best.area(samples=3).value == pytest.approx(pair.oracle_area)
 
 
 @settings(deadline=None)
 @given(cascades(), st.floats(0, 1))
-def test_the_threshold_keeps_what_was_asked_at_the_least_share(one, keep):
-    at = one.choose(keep)
-    gained = one.gain[one.confidence < at].sum()
-    wanted = keep * max(one.gain.sum(), 0)
-    assert gained >= wanted - 1e-9
-    for lower in [-math.inf, *one.confidence]:
-        if lower < at and (one.confidence < lower).sum() < (one.confidence < at).sum():
-            assert one.gain[one.confidence < lower].sum() < wanted
+def test_the_threshold_keeps_the_target_at_the_least_share(pair, keep):
+    confidence, threshold = pair.confidence, pair.choose(keep)
+    gained = pair.gain[confidence < threshold].sum()
+    target = keep * max(pair.gain.sum(), 0)
+    assert gained >= target - 1e-9
+    for lower in [-math.inf, *confidence]:
+        if lower < threshold and (confidence < lower).sum() < (confidence < threshold).sum():
+            assert pair.gain[confidence < lower].sum() < target
 
 
 # --- intervals and halves
@@ -157,7 +157,7 @@ def test_the_threshold_keeps_what_was_asked_at_the_least_share(one, keep):
 
 def test_areas_and_judgements_of_a_known_cascade_are_covered():
     # right(s) = 0.5 + 0.8 s - s^2 / 2 against 0.5 + 0.3 s; at the threshold 0.4 a share of 0.4
-    known = {
+    truth = {
         "share": 0.4,
         "right": 0.74,
         "cost_ratio": 0.5,
@@ -166,46 +166,47 @@ def test_areas_and_judgements_of_a_known_cascade_are_covered():
         "kept": 0.8,
         "area": 1 / 12,
     }
-    hits = dict.fromkeys(known, 0)
+    hits = dict.fromkeys(truth, 0)
     for seed in range(SEEDS):
-        one = drawn(seed, 400)
-        found = one.judge(0.4, samples=400, seed=seed) | {"area": one.area(samples=400, seed=seed)}
-        for name, value in known.items():
-            hits[name] += found[name].low <= value <= found[name].high
+        pair = random_pair(seed, 400)
+        result = pair.judge(0.4, samples=400, seed=seed)
+        result["area"] = pair.area(samples=400, seed=seed)
+        for name, value in truth.items():
+            hits[name] += result[name].low <= value <= result[name].high
     low, high = binom.interval(0.999, SEEDS, 0.95)
     assert {name: n for name, n in hits.items() if not low <= n <= high} == {}
 
 
 def test_a_threshold_flatters_itself_on_the_items_it_was_chosen_on():
-    here, elsewhere = [], []
+    in_sample, held_out = [], []
     for seed in range(SEEDS):
-        one = drawn(seed, 200)
+        pair = random_pair(seed, 200)
         first = reliability.halves(range(200), seed)
-        at = one.part(first).choose(1.0)
-        here.append(one.part(first).judge(at, samples=2)["over_large"].value)
-        elsewhere.append(one.part(~first).judge(at, samples=2)["over_large"].value)
-    assert min(here) >= -1e-12
-    assert np.mean(elsewhere) < np.mean(here) - 4 * np.std(elsewhere) / math.sqrt(SEEDS)
+        threshold = pair.part(first).choose(1.0)
+        in_sample.append(pair.part(first).judge(threshold, samples=2)["over_large"].value)
+        held_out.append(pair.part(~first).judge(threshold, samples=2)["over_large"].value)
+    assert min(in_sample) >= -1e-12
+    assert np.mean(held_out) < np.mean(in_sample) - 4 * np.std(held_out) / math.sqrt(SEEDS)
 
 
 def test_where_the_large_model_gains_nothing_none_is_handed_on():
     worse = toy(large=[0] * 6)
     assert worse.choose(1.0) == -math.inf
-    found = worse.judge(-math.inf, samples=10)
-    assert found["share"].value == 0
+    result = worse.judge(-math.inf, samples=10)
+    assert result["share"].value == 0
     equal = toy(large=toy().small).judge(0.3, samples=10)["kept"]
     assert math.isnan(equal.value)
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda: toy(small=[2] * 6), "small must be a list of right"),
         (lambda: toy(confidence=[math.nan] * 6), "the confidence holds a number"),
     ],
 )
-def test_bad_input_is_one_clear_line(call, told):
-    with pytest.raises(ValueError, match=told) as caught:
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
 
@@ -254,32 +255,32 @@ def scores(seed, items, **accuracy):
 
 def test_specialists_are_found_and_judged_on_other_items(script):
     table = scores(0, 400, left=[0.9, 0.3], right=[0.3, 0.9], both=[0.7, 0.7])
-    found = script.best_of_each_task(table)
-    assert found.groupby("task")["specialist"].first().tolist() == ["left", "right"]
-    assert set(found["generalist"]) == {"both"}
-    for task, rows in found.groupby("task"):
+    picks = script.best_of_each_task(table)
+    assert picks.groupby("task")["specialist"].first().tolist() == ["left", "right"]
+    assert set(picks["generalist"]) == {"both"}
+    for task, rows in picks.groupby("task"):
         first = reliability.halves(range(400))
         assert set(rows["item"]) == set(np.flatnonzero(~first))
-        given = table[(table["model"] == rows["specialist"].iloc[0]) & (table["task"] == task)]
-        expected = given.set_index("item")["right"].loc[rows["item"]]
+        answers = table[(table["model"] == rows["specialist"].iloc[0]) & (table["task"] == task)]
+        expected = answers.set_index("item")["right"].loc[rows["item"]]
         assert rows["specialist_right"].tolist() == expected.tolist()
-    assert found["specialist_right"].mean() > found["generalist_right"].mean() + 0.1
+    assert picks["specialist_right"].mean() > picks["generalist_right"].mean() + 0.1
 
 
 def test_among_equal_models_specialists_gain_nothing_on_the_other_half(script):
     gains = []
     for seed in range(60):
         table = scores(seed, 60, **{f"m{k}": [0.5] * 4 for k in range(6)})
-        found = script.best_of_each_task(table)
-        gains.append((found["specialist_right"] - found["generalist_right"]).mean())
+        picks = script.best_of_each_task(table)
+        gains.append((picks["specialist_right"] - picks["generalist_right"]).mean())
     assert abs(np.mean(gains)) < 4 * np.std(gains) / math.sqrt(60)
 
 
 def test_a_named_generalist_need_not_be_a_candidate(script):
     table = scores(0, 50, a=[0.5], b=[0.6], big=[0.9])
-    found = script.best_of_each_task(table, ["a", "b"], "big")
-    assert set(found["generalist"]) == {"big"}
-    assert set(found["specialist"]) <= {"a", "b"}
+    picks = script.best_of_each_task(table, ["a", "b"], "big")
+    assert set(picks["generalist"]) == {"big"}
+    assert set(picks["specialist"]) <= {"a", "b"}
 
 
 # --- rows from recorded answers
@@ -294,7 +295,7 @@ def script():
     return module
 
 
-def recorded(seed=0):
+def random_rows(seed=0):
     """Rows as of three models on two tasks in two parts, the larger the less noisy."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -303,22 +304,22 @@ def recorded(seed=0):
         sizes = rng.integers(4, 30, (80, choices))
         for model, params in (("s", 1e8), ("m", 3e8), ("l", 1e9)):
             noise = rng.normal(0, 8e3 / params**0.5, (80, choices))
-            each = 2 - (np.arange(choices) == truth[:, None]) + noise  # nats a byte
+            nats = 2 - (np.arange(choices) == truth[:, None]) + noise  # nats a byte
             for part in (1, 0):
-                at = slice(40 * part, 40 * part + 40)
+                part_items = slice(40 * part, 40 * part + 40)
                 rows.append(
                     {
                         "model": model,
                         "task": task,
                         "first": 40 * part,
                         "parameters": params,
-                        "items": [f"{task}{k}" for k in range(80)[at]],
+                        "items": [f"{task}{k}" for k in range(80)[part_items]],
                         "norm": "per_byte",
-                        "nats": (each * sizes)[at].tolist(),
-                        "bytes": sizes[at].tolist(),
-                        "tokens": (sizes[at] // 4).tolist(),
-                        "answers": truth[at].tolist(),
-                        "right": (each.argmin(1) == truth)[at].astype(int).tolist(),
+                        "nats": (nats * sizes)[part_items].tolist(),
+                        "bytes": sizes[part_items].tolist(),
+                        "tokens": (sizes[part_items] // 4).tolist(),
+                        "answers": truth[part_items].tolist(),
+                        "right": (nats.argmin(1) == truth)[part_items].astype(int).tolist(),
                         "seconds": params / 1e9,
                         "tokens_read": 4000,
                         "id": f"{model}{task}{part}",
@@ -342,35 +343,35 @@ def recorded(seed=0):
 
 
 def test_answers_are_read_in_parts_and_pooled(script):
-    study = script.Study(recorded())
+    study = script.Study(random_rows())
     assert study.models == ["s", "m", "l"]
     assert study.tasks == ["easy", "hard", "all"]
     assert study.pairs() == [("s", "m"), ("s", "l"), ("m", "l")]
-    one = study.answers["m"]["all"]
-    energies = script.energies_of(one)
+    table = study.answers["m"]["all"]
+    energies = script.energies_of(table)
     assert energies.shape == (160, 4)
     assert np.isinf(energies[:80, 3]).all()
-    assert one["cost"].sum() == pytest.approx(2 * 3e8 * 4 * 4000)
-    assert one["seconds"].sum() == pytest.approx(4 * 0.3)
+    assert table["cost"].sum() == pytest.approx(2 * 3e8 * 4 * 4000)
+    assert table["seconds"].sum() == pytest.approx(4 * 0.3)
     assert study.first["all"].sum() == 80
-    given = {
+    expected = {
         n: (np.array(c) / b, a)
-        for row in recorded()
+        for row in random_rows()
         if row["model"] == "m"
         if row["task"] == "hard"
         for n, c, b, a in zip(row["items"], row["nats"], row["bytes"], row["answers"], strict=True)
     }
-    energy, answer = given["hard17"]
-    assert energies[one.index.get_loc("hard/hard17")].tolist() == energy.tolist()
-    assert one.loc["hard/hard17", "right"] == (energy.argmin() == answer)
+    energy, answer = expected["hard17"]
+    assert energies[table.index.get_loc("hard/hard17")].tolist() == energy.tolist()
+    assert table.loc["hard/hard17", "right"] == (energy.argmin() == answer)
 
 
 def test_models_are_compared_on_the_items_they_share(script):
-    rows = recorded()
+    rows = random_rows()
     for name in ("items", "nats", "bytes", "tokens", "answers", "right"):
         rows[0][name] = rows[0][name][5:]
     study = script.Study(rows[::-1])
-    assert {len(of["easy"]) for of in study.answers.values()} == {75}
+    assert {len(tables["easy"]) for tables in study.answers.values()} == {75}
     rows[4]["answers"][20] = (rows[4]["answers"][20] + 1) % 3
     with pytest.raises(ValueError, match="different choices of easy"):
         script.Study(rows)
@@ -379,37 +380,37 @@ def test_models_are_compared_on_the_items_they_share(script):
 def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "SAMPLES", 50)
     answers, output = tmp_path / "answers.jsonl", tmp_path / "cascade.jsonl"
-    answers.write_text("".join(json.dumps(row) + "\n" for row in recorded()))
-    words = script.arguments(["--input", str(answers), "--output", str(output)])
-    script.run(words)
+    answers.write_text("".join(json.dumps(row) + "\n" for row in random_rows()))
+    args = script.arguments(["--input", str(answers), "--output", str(output)])
+    script.run(args)
     rows = records.read(output)
     assert {row["what"] for row in rows} == set(script.KINDS)
-    assert len(rows) == len(script.configs(script.Study(recorded())))
+    assert len(rows) == len(script.configs(script.Study(random_rows())))
     text = (ROOT / "data" / "cascade.md").read_text(encoding="utf-8")
     described = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
     assert {column for row in rows for column in row} == described
     capsys.readouterr()
-    script.run(words)
+    script.run(args)
     assert capsys.readouterr().out == ""
-    again = [
-        script.measure(script.Study(recorded()), config)
-        for config in script.configs(script.Study(recorded()))[:3]
+    results = [
+        script.measure(script.Study(random_rows()), config)
+        for config in script.configs(script.Study(random_rows()))[:3]
     ]
-    for row, new in zip(rows, again, strict=False):
-        assert {name: row[name] for name in new} == new
-    answers.write_text("".join(json.dumps(row) + "\n" for row in recorded(1)))
+    for row, result in zip(rows, results, strict=False):
+        assert {name: row[name] for name in result} == result
+    answers.write_text("".join(json.dumps(row) + "\n" for row in random_rows(1)))
     with pytest.raises(ValueError, match="is of other answers than"):
-        script.run(words)
+        script.run(args)
 
 
 def test_rows_agree_with_each_other(script, monkeypatch):
     monkeypatch.setattr(script, "SAMPLES", 50)
-    study = script.Study(recorded())
-    by = {what: [] for what in script.KINDS}
+    study = script.Study(random_rows())
+    rows = {kind: [] for kind in script.KINDS}
     for config in script.configs(study):
         if config["task"] == "all":
-            by[config["what"]].append(config | script.measure(study, config))
-    for row in by["cascade"]:
+            rows[config["what"]].append(config | script.measure(study, config))
+    for row in rows["cascade"]:
         assert row["right_at"][0] == pytest.approx(row["small_right"])
         assert row["right_at"][-1] == pytest.approx(row["large_right"])
         assert row["cost_at"][0] == pytest.approx(row["small_params"] / row["large_params"])
@@ -417,14 +418,14 @@ def test_rows_agree_with_each_other(script, monkeypatch):
         assert row["gain"] == pytest.approx(row["large_right"] - row["small_right"])
         assert row["either"] == pytest.approx(row["small_right"] + row["only_large"])
         assert 0 < row["area"] < row["oracle_area"]
-    for row in by["chosen"]:
+    for row in rows["chosen"]:
         assert row["over_large"] == pytest.approx(row["right"] - row["large_right"])
-    for row in by["calibration"]:
+    for row in rows["calibration"]:
         assert row["surprise_fitted"] < row["surprise"]
         assert row["temperature"] < 1  # nats a byte lie too close together
-    assert {row["against"] for row in by["vote"]} == {"l"}
-    assert {tuple(row["models"]) for row in by["vote"]} == {("s", "m")}
-    assert len(by["specialists"]) == 2
+    assert {row["against"] for row in rows["vote"]} == {"l"}
+    assert {tuple(row["models"]) for row in rows["vote"]} == {("s", "m")}
+    assert len(rows["specialists"]) == 2
 
 
 def test_missing_answers_are_told_in_one_line(script, tmp_path):
@@ -433,53 +434,53 @@ def test_missing_answers_are_told_in_one_line(script, tmp_path):
     with pytest.raises(ValueError, match="did you mean 'vote'"):
         script.run(script.arguments(["--what", "votes"]))
     with pytest.raises(ValueError, match="answers of two models, got 1"):
-        script.Study([row for row in recorded() if row["model"] == "s"])
+        script.Study([row for row in random_rows() if row["model"] == "s"])
 
 
 def test_rows_of_other_scripts_are_refused_and_left_as_they_are(script, tmp_path):
     answers, foreign = tmp_path / "answers.jsonl", tmp_path / "foreign.jsonl"
-    answers.write_text("".join(json.dumps(row) + "\n" for row in recorded()))
+    answers.write_text("".join(json.dumps(row) + "\n" for row in random_rows()))
     foreign.write_text('{"id": "0", "model": "bag", "answers": "0101", "items": 4}\n')
-    given = foreign.read_bytes()
+    content = foreign.read_bytes()
     with pytest.raises(ValueError, match="no likelihoods of choices: 'parameters'"):
         script.run(script.arguments(["--input", str(foreign)]))
-    words = script.arguments(["--input", str(answers), "--output", str(foreign)])
+    args = script.arguments(["--input", str(answers), "--output", str(foreign)])
     with pytest.raises(ValueError, match=r"foreign.jsonl holds rows of another script"):
-        script.run(words)
-    assert foreign.read_bytes() == given
+        script.run(args)
+    assert foreign.read_bytes() == content
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"norm": "per_bite"}, "no likelihoods of choices: 'per_bite'"),
         ({"right": [1]}, "no likelihoods of choices: Length of values"),
         ({"items": ["easy"]}, "no likelihoods of choices: Shape of passed values"),
     ],
 )
-def test_a_row_that_does_not_fit_is_refused(script, changed, told):
-    rows = recorded()
+def test_a_row_that_does_not_fit_is_refused(script, changed, message):
+    rows = random_rows()
     rows[0] |= changed
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         script.Study(rows)
 
 
 def test_what_cannot_be_opened_ends_the_script_in_one_line(script, tmp_path, monkeypatch):
     answers = tmp_path / "answers.jsonl"
-    answers.write_text("".join(json.dumps(row) + "\n" for row in recorded()))
-    words = ["cascade", "--list", "--input", str(answers), "--output", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", words)
+    answers.write_text("".join(json.dumps(row) + "\n" for row in random_rows()))
+    args = ["cascade", "--list", "--input", str(answers), "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", args)
     with pytest.raises(SystemExit, match=r"^cascade: .*Is a directory") as caught:
         script.main()
     assert "\n" not in str(caught.value)
 
 
 def test_rows_without_choices_do_not_make_the_answers_others(script):
-    rows = recorded()
-    kept = script.digest(rows)
-    assert script.digest([row for row in rows if row["task"] != "lambada"]) == kept
-    assert script.digest([{**row, "from": {"time": "later"}} for row in rows]) == kept
-    assert script.digest(rows[1:]) != kept
+    rows = random_rows()
+    digest = script.digest(rows)
+    assert script.digest([row for row in rows if row["task"] != "lambada"]) == digest
+    assert script.digest([{**row, "from": {"time": "later"}} for row in rows]) == digest
+    assert script.digest(rows[1:]) != digest
 
 
 # --- probabilities

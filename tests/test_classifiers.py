@@ -34,25 +34,25 @@ torch.set_num_threads(1)
 # --- sets, draws, scores
 
 
-def made(number=60, kinds=("a", "b"), prefix="text"):
-    some = tuple(f"{prefix} {n} of {kinds[n % len(kinds)]}" for n in range(number))
-    return corpora.Labelled("made", some, np.arange(number) % len(kinds), tuple(kinds))
+def labelled(number=60, kinds=("a", "b"), prefix="text"):
+    texts = tuple(f"{prefix} {n} of {kinds[n % len(kinds)]}" for n in range(number))
+    return corpora.Labelled("made", texts, np.arange(number) % len(kinds), tuple(kinds))
 
 
 def test_test_and_pool_share_no_text_and_the_pool_is_balanced():
-    found = classification.divided(made(61), 40, reserved=20, pool=30)
-    assert len(found.texts) == 20
-    assert len(found.pool) == 30
-    assert not set(found.texts) & set(found.pool)
-    assert np.bincount(found.pool_labels).tolist() == [15, 15]
+    task = classification.divided(labelled(61), 40, reserved=20, pool=30)
+    assert len(task.texts) == 20
+    assert len(task.pool) == 30
+    assert not set(task.texts) & set(task.pool)
+    assert np.bincount(task.pool_labels).tolist() == [15, 15]
     assert all(
-        text.endswith(found.names[label])
-        for text, label in zip(found.pool, found.pool_labels, strict=True)
+        text.endswith(task.names[label])
+        for text, label in zip(task.pool, task.pool_labels, strict=True)
     )
 
 
 def test_texts_that_differ_in_case_points_or_after_the_cut_are_one_and_torn_ones_are_none():
-    some = (
+    texts = (
         "Win money NOW!!!",
         "win money now",
         "the same beginning, then one end",
@@ -65,14 +65,14 @@ def test_texts_that_differ_in_case_points_or_after_the_cut_are_one_and_torn_ones
         "four of these",
     )
     labels = np.array([0, 0, 1, 1, 0, 1, 0, 1, 0, 1])
-    found = classification.divided(corpora.Labelled("made", some, labels, ("x", "y")), 24, 2, 100)
-    assert found.texts == ("Win money NOW!!!", "the same beginning, then")
-    assert set(found.pool) == {"left alone", "too", "three of these", "four of these"}
+    task = classification.divided(corpora.Labelled("made", texts, labels, ("x", "y")), 24, 2, 100)
+    assert task.texts == ("Win money NOW!!!", "the same beginning, then")
+    assert set(task.pool) == {"left alone", "too", "three of these", "four of these"}
 
 
 def test_a_set_too_small_for_its_pool_is_refused():
     with pytest.raises(ValueError, match="made leaves no text of some label after 60"):
-        classification.divided(made(60), reserved=60)
+        classification.divided(labelled(60), reserved=60)
 
 
 def test_excerpts_end_between_words():
@@ -89,9 +89,9 @@ def test_draws_are_nested_balanced_and_without_repetition(kinds, each, seed):
     longest = classification.draw(labels, kinds * each, seed)
     assert sorted(longest) == list(range(kinds * each))
     for count in range(1, kinds * each + 1):
-        found = classification.draw(labels, count, seed)
-        assert found.tolist() == longest[:count].tolist()
-        number = np.bincount(labels[found], minlength=kinds)
+        drawn = classification.draw(labels, count, seed)
+        assert drawn.tolist() == longest[:count].tolist()
+        number = np.bincount(labels[drawn], minlength=kinds)
         assert number.max() - number.min() <= 1
     with pytest.raises(ValueError, match="the labels of a draw"):
         classification.draw(labels, kinds * each + 1, seed)
@@ -114,13 +114,13 @@ def test_macro_f1_is_that_of_a_table_worked_by_hand():
 
 
 def test_a_row_keeps_answers_from_which_its_scores_follow():
-    task = classification.divided(made(60), 40, reserved=20, pool=30)
+    task = classification.divided(labelled(60), 40, reserved=20, pool=30)
     answers = np.r_[task.labels[:15], 1 - task.labels[15:18]]
     row = json.loads(json.dumps(classification.scored(task, answers)))
-    kept, right = digits(row["answers"]), digits(row["labels"])
-    assert kept.tolist() == answers.tolist()
-    assert row["accuracy"] == pytest.approx((kept == right).mean()) == pytest.approx(15 / 18)
-    assert row["macro_f1"] == classification.macro_f1(right, kept)
+    stored, right = digits(row["answers"]), digits(row["labels"])
+    assert stored.tolist() == answers.tolist()
+    assert row["accuracy"] == pytest.approx((stored == right).mean()) == pytest.approx(15 / 18)
+    assert row["macro_f1"] == classification.macro_f1(right, stored)
     assert row["test_sha256"] == task.sha256(18) != task.sha256(20)
 
 
@@ -151,10 +151,10 @@ def test_the_body_of_a_mail_has_neither_headers_nor_tags():
     ],
 )
 def test_the_pinned_sets_are_all_there(name, number):
-    found = corpora.labelled(name)
-    assert 0.94 * number < len(found.texts) <= number
-    assert set(found.names) == set(prompting.WORDS[name])
-    headed = [text for text in found.texts if text.startswith(("Return-Path:", "Received:"))]
+    texts = corpora.labelled(name)
+    assert 0.94 * number < len(texts.texts) <= number
+    assert set(texts.names) == set(prompting.WORDS[name])
+    headed = [text for text in texts.texts if text.startswith(("Return-Path:", "Received:"))]
     assert len(headed) < 5  # a body may quote the headers of another mail
 
 
@@ -165,24 +165,24 @@ def vectors(number, seed, gap, width=12, kinds=3):
     """Unit vectors whose first axes tell the label if the gap is large."""
     chance = np.random.default_rng(seed)
     labels = np.arange(number) % kinds
-    found = chance.normal(size=(number, width)) * 0.1 + gap * np.eye(width)[labels]
-    return found / np.linalg.norm(found, axis=1, keepdims=True), labels
+    rows = chance.normal(size=(number, width)) * 0.1 + gap * np.eye(width)[labels]
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True), labels
 
 
 def test_a_probe_is_always_right_where_labels_can_be_told():
     train, labels = vectors(60, 0, 1.0)
-    test, wanted = vectors(300, 1, 1.0)
-    found, strength = probes.answers(train, labels, test)
-    assert (found == wanted).mean() == 1.0
+    test, expected = vectors(300, 1, 1.0)
+    answers, strength = probes.answers(train, labels, test)
+    assert (answers == expected).mean() == 1.0
     assert strength in probes.STRENGTHS
 
 
 def test_a_probe_on_random_labels_is_right_by_chance():
     chance = np.random.default_rng(3)
     train, _ = vectors(90, 0, 0.0)
-    test, wanted = vectors(900, 1, 0.0)
-    found, _ = probes.answers(train, chance.permutation(np.arange(90) % 3), test)
-    assert abs((found == wanted).mean() - 1 / 3) < 0.08  # five standard errors
+    test, expected = vectors(900, 1, 0.0)
+    answers, _ = probes.answers(train, chance.permutation(np.arange(90) % 3), test)
+    assert abs((answers == expected).mean() - 1 / 3) < 0.08  # five standard errors
 
 
 def test_fewer_coordinates_than_texts_change_no_answer():
@@ -193,9 +193,9 @@ def test_fewer_coordinates_than_texts_change_no_answer():
     assert near @ near.T == pytest.approx(train @ train.T)
     assert far @ near.T == pytest.approx(test @ train.T)
     labels = np.arange(20) % 2
-    whole = probes.embedding.probe(train, labels, test, labels[:1].repeat(200))
-    less = probes.embedding.probe(near, labels, far, labels[:1].repeat(200))
-    assert (whole["answer"] == less["answer"]).mean() > 0.99  # both stop short of the minimum
+    full = probes.embedding.probe(train, labels, test, labels[:1].repeat(200))
+    reduced = probes.embedding.probe(near, labels, far, labels[:1].repeat(200))
+    assert (full["answer"] == reduced["answer"]).mean() > 0.99  # both stop short of the minimum
 
 
 def test_the_strength_is_chosen_by_right_answers_left_out():
@@ -228,7 +228,7 @@ def test_words_alone_answer_a_set_that_words_settle(monkeypatch):
     monkeypatch.setattr(
         classification,
         "task",
-        lambda name, characters: classification.divided(made(200), 40, reserved=40, pool=80),
+        lambda name, characters: classification.divided(labelled(200), 40, reserved=40, pool=80),
     )
     row = {"set": "made", "characters": 40, "items": 40, "labels_used": 32, "seed": 0}
     for model in probes.BAGS:
@@ -299,8 +299,8 @@ REVIEWS = ["a fine film", "bad", "a film of some length that goes on for a while
 
 
 def test_a_prompt_shows_its_examples_and_ends_where_the_answer_begins():
-    found = WORDING.prompt("fine", [("dull", "no")])
-    assert found == (
+    prompt = WORDING.prompt("fine", [("dull", "no")])
+    assert prompt == (
         "Is it good or bad?\n\nReview: dull\nSentiment: bad\n\nReview: fine\nSentiment:"
     )
     assert WORDING.prompt("").endswith("\n\nReview:\nSentiment:")
@@ -311,22 +311,22 @@ def test_a_prompt_shows_its_examples_and_ends_where_the_answer_begins():
 def test_scores_of_words_are_their_likelihood_after_the_prompt(build, opening):
     model, tokenizer = build(), words_tokenizer(opening)
     prompts = [WORDING.prompt(one, [("fine film", "yes")]) for one in REVIEWS]
-    found = prompting.scores(model, tokenizer, prompts, ["bad", "good"], batch=3)
+    scores = prompting.scores(model, tokenizer, prompts, ["bad", "good"], batch=3)
     items = [multiple_choice.Item(str(n), one, ("bad", "good"), 0) for n, one in enumerate(prompts)]
     table = multiple_choice.score(model, tokenizer, items)
     assert (table["tokens"] == 1).all()
-    wanted = -table.sort_values(["item", "choice"])["nats"].to_numpy().reshape(-1, 2)
-    assert found == pytest.approx(wanted, abs=1e-4)
-    assert np.ptp(found[:, 0] - found[:, 1]) > 0.1  # the texts matter
+    expected = -table.sort_values(["item", "choice"])["nats"].to_numpy().reshape(-1, 2)
+    assert scores == pytest.approx(expected, abs=1e-4)
+    assert np.ptp(scores[:, 0] - scores[:, 1]) > 0.1  # the texts matter
 
 
 def test_prompts_without_a_common_beginning_or_that_are_equal_are_scored_too():
     model, tokenizer = llama(), words_tokenizer()
-    one = prompting.scores(model, tokenizer, ["fine:"], ["bad", "good"])
+    single = prompting.scores(model, tokenizer, ["fine:"], ["bad", "good"])
     pair = prompting.scores(model, tokenizer, ["fine:", "fine:"], ["bad", "good"])
-    apart = prompting.scores(model, tokenizer, ["fine:", "Review film:"], ["bad", "good"])
-    assert pair == pytest.approx(np.repeat(one, 2, axis=0), abs=1e-5)
-    assert apart[0] == pytest.approx(one[0], abs=1e-5)
+    different = prompting.scores(model, tokenizer, ["fine:", "Review film:"], ["bad", "good"])
+    assert pair == pytest.approx(np.repeat(single, 2, axis=0), abs=1e-5)
+    assert different[0] == pytest.approx(single[0], abs=1e-5)
 
 
 def test_words_of_several_tokens_or_of_the_same_are_refused():
@@ -349,9 +349,9 @@ def test_calibration_takes_a_constant_bias_away():
 def test_calibration_is_that_of_numbers_worked_by_hand():
     # shares .6 .4 over the mean shares (.8 .2 and .6 .4) .7 .3: .857 and 1.333
     log_p, empty = np.log([[0.06, 0.04]]), np.log([[0.4, 0.1], [0.3, 0.2]])
-    found = np.exp(prompting.calibrated(log_p, empty))
-    assert found[0, 1] / found[0, 0] == pytest.approx((0.4 / 0.3) / (0.6 / 0.7))
-    assert found.sum() == pytest.approx(1)
+    shares = np.exp(prompting.calibrated(log_p, empty))
+    assert shares[0, 1] / shares[0, 0] == pytest.approx((0.4 / 0.3) / (0.6 / 0.7))
+    assert shares.sum() == pytest.approx(1)
     even = prompting.calibrated(np.log([[0.7, 0.3]]), np.log([[0.7, 0.3]]))
     assert np.exp(even) == pytest.approx(np.array([[0.5, 0.5]]))
 
@@ -362,8 +362,8 @@ def test_calibration_is_that_of_numbers_worked_by_hand():
 def tiny_encoder():
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    known = {word: n for n, word in enumerate(["[PAD]", "[UNK]", "a", "dull", "fine", "film"])}
-    raw = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))  # noqa: S106
+    vocabulary = {word: n for n, word in enumerate(["[PAD]", "[UNK]", "a", "dull", "fine", "film"])}
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="[PAD]")  # noqa: S106
     torch.manual_seed(0)
@@ -379,18 +379,18 @@ def tiny_encoder():
     return pretrained.Encoder(model, tokenizer, SimpleNamespace(context=16), None)
 
 
-SAID = ["a fine film", "a dull film", "fine", "dull dull", "film fine a a", "a a dull"] * 6
+TEXTS = ["a fine film", "a dull film", "fine", "dull dull", "film fine a a", "a a dull"] * 6
 
 
 def test_fine_tuning_learns_and_its_seed_settles_it(monkeypatch):
     monkeypatch.setattr(finetune, "RATE", 5e-3)  # these texts are few
-    labels = np.array(["dull" in one for one in SAID], int)
+    labels = np.array(["dull" in one for one in TEXTS], int)
     encoders = [tiny_encoder() for _ in range(3)]
     heads = [
-        finetune.tune(encoder, SAID, labels, 2, epochs=12, seed=seed)
+        finetune.tune(encoder, TEXTS, labels, 2, epochs=12, seed=seed)
         for encoder, seed in zip(encoders, (0, 0, 1), strict=True)
     ]
-    assert (finetune.answers(encoders[0], heads[0], SAID, batch=7) == labels).all()
+    assert (finetune.answers(encoders[0], heads[0], TEXTS, batch=7) == labels).all()
     weights = [one.model.encoder.layer[0].output.dense.weight for one in encoders]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -411,14 +411,14 @@ def test_the_rate_goes_up_and_then_down_to_nothing():
 def script():
     file = paths.root() / "scripts" / "classifiers.py"
     spec = importlib.util.spec_from_file_location("classifiers", file)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_each_row_is_its_own_and_no_set_is_asked_for_more_labels_than_it_has(script):
-    words = script.arguments([])
-    rows = [row for rows, _ in script.KINDS.values() for row in rows(words)]
+    args = script.arguments([])
+    rows = [row for rows, _ in script.KINDS.values() for row in rows(args)]
     assert len({json.dumps(row, sort_keys=True) for row in rows}) == len(rows)
     assert all(row["labels_used"] <= script.most(row["set"]) for row in rows)
     assert max(row["labels_used"] for row in rows if row["set"] == "bbc") == 512
@@ -426,49 +426,49 @@ def test_each_row_is_its_own_and_no_set_is_asked_for_more_labels_than_it_has(scr
 
 
 def test_rows_that_share_vectors_or_passes_follow_one_another(script):
-    words = script.arguments([])
+    args = script.arguments([])
     for make, keys in (
         (script.probe, ("model", "set")),
         (script.prompted, ("model", "set", "labels_used", "wording")),
     ):
-        seen = [tuple(row.get(key) for key in keys) for row in make(words)]
-        changes = sum(a != b for a, b in pairwise(seen))
-        assert changes == len(set(seen)) - 1
+        groups = [tuple(row.get(key) for key in keys) for row in make(args)]
+        changes = sum(a != b for a, b in pairwise(groups))
+        assert changes == len(set(groups)) - 1
 
 
 def test_every_wording_names_all_answers_and_is_another_one():
     for name in prompting.WORDINGS:
-        asked = [prompting.wording(name, number) for number in range(3)]
-        assert len({one.prompt("text") for one in asked}) == 3
-        for one in asked:
-            assert all(word in one.task for word in one.words.values())
-            assert one.prompt("text").endswith(f"{one.noun}: text\n{one.ask}:")
+        wordings = [prompting.wording(name, number) for number in range(3)]
+        assert len({wording.prompt("text") for wording in wordings}) == 3
+        for wording in wordings:
+            assert all(word in wording.task for word in wording.words.values())
+            assert wording.prompt("text").endswith(f"{wording.noun}: text\n{wording.ask}:")
 
 
 def test_the_wording_of_a_row_reaches_the_model(monkeypatch):
-    task = classification.divided(made(60), 40, reserved=20, pool=30)
-    seen = []
+    task = classification.divided(labelled(60), 40, reserved=20, pool=30)
+    shown = []
 
     def scores(model, tokenizer, prompts, answers):
-        seen.append(prompts[0])
+        shown.append(prompts[0])
         return np.zeros((len(prompts), len(answers)))
 
-    one = SimpleNamespace(model=None, tokenizer=None, entry=SimpleNamespace(parameters=1))
+    stand_in = SimpleNamespace(model=None, tokenizer=None, entry=SimpleNamespace(parameters=1))
     monkeypatch.setattr(prompting, "scores", scores)
-    monkeypatch.setattr(prompting, "_model", lambda *names: one)
+    monkeypatch.setattr(prompting, "_model", lambda *names: stand_in)
     monkeypatch.setattr(classification, "task", lambda *names: task)
     monkeypatch.setitem(prompting.WORDS, "spam", dict.fromkeys(task.names, "word"))
-    ways = (("First.", "A", "B"), ("Second.", "A", "B"))
-    monkeypatch.setitem(prompting.WORDINGS, "spam", ways)
+    wordings = (("First.", "A", "B"), ("Second.", "A", "B"))
+    monkeypatch.setitem(prompting.WORDINGS, "spam", wordings)
     row = {"model": "m", "dtype": "fp32", "set": "spam", "characters": 40, "items": 10}
     row |= {"labels_used": 0, "seed": 0, "calibration": "none"}
     prompting.prompted(row)
     prompting.prompted(row | {"wording": 1})
-    assert [prompt.split("\n")[0] for prompt in seen[1::2]] == ["First.", "Second."]
+    assert [prompt.split("\n")[0] for prompt in shown[1::2]] == ["First.", "Second."]
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("args", "message"),
     [
         (["--only", "probes"], "did you mean 'probe'"),
         (["--sets", "bbx"], "did you mean 'bbc'"),
@@ -477,9 +477,9 @@ def test_the_wording_of_a_row_reaches_the_model(monkeypatch):
         (["--labels", "4"], "the labels"),
     ],
 )
-def test_names_and_numbers_that_make_no_sense_are_refused(script, given, said):
-    with pytest.raises(ValueError, match=said):
-        script.arguments(given)
+def test_names_and_numbers_that_make_no_sense_are_refused(script, args, message):
+    with pytest.raises(ValueError, match=message):
+        script.arguments(args)
 
 
 def test_a_list_that_is_none_is_told_without_the_name_of_a_function(script, capsys):
@@ -489,17 +489,17 @@ def test_a_list_that_is_none_is_told_without_the_name_of_a_function(script, caps
 
 
 def test_an_output_that_is_a_folder_ends_the_script_in_one_line(script, tmp_path, monkeypatch):
-    words = ["--only", "bag", "--sets", "bbc", "--labels", "8", "--output", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", ["classifiers", *words])
+    args = ["--only", "bag", "--sets", "bbc", "--labels", "8", "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["classifiers", *args])
     with pytest.raises(SystemExit, match=r"^classifiers: .*Is a directory") as caught:
         script.main()
     assert "\n" not in str(caught.value)
 
 
 def test_every_column_of_a_row_is_described(script):
-    told = (paths.root() / "data" / "classifiers.md").read_text(encoding="utf-8")
-    words = script.arguments([])
-    columns = {column for rows, _ in script.KINDS.values() for row in rows(words) for column in row}
-    task = classification.divided(made(60), 40, reserved=20, pool=30)
+    text = (paths.root() / "data" / "classifiers.md").read_text(encoding="utf-8")
+    args = script.arguments([])
+    columns = {column for rows, _ in script.KINDS.values() for row in rows(args) for column in row}
+    task = classification.divided(labelled(60), 40, reserved=20, pool=30)
     columns |= classification.scored(task, task.labels).keys()
-    assert {column for column in columns if f"| `{column}` |" not in told} == set()
+    assert {column for column in columns if f"| `{column}` |" not in text} == set()

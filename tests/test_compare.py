@@ -32,10 +32,11 @@ def tiny(folder, seed=0, template=TEMPLATE):
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(BPE(vocab={one: at for at, one in enumerate([*letters, "<eos>"])}, merges=[]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")  # noqa: S106
+    vocabulary = {letter: at for at, letter in enumerate([*letters, "<eos>"])}
+    raw = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>")  # noqa: S106
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
@@ -56,8 +57,8 @@ def tiny(folder, seed=0, template=TEMPLATE):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    made = tmp_path_factory.mktemp("two models")
-    return tiny(made / "a"), tiny(made / "b", seed=1, template=None)
+    folder = tmp_path_factory.mktemp("two models")
+    return tiny(folder / "a"), tiny(folder / "b", seed=1, template=None)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def item(**fields):
 
 class TestTasks:
     @pytest.mark.parametrize(
-        ("content", "said"),
+        ("content", "fault"),
         [
             (b'{"prompt": "a", "answer": "b"}\nnot json', "line 2: not JSON"),
             (b'{"prompt": "a", "answer": "b"}\n[1]', "line 2: not a JSON object"),
@@ -119,12 +120,12 @@ class TestTasks:
         ],
         ids=lambda value: value[:24] if isinstance(value, str) else "",
     )
-    def test_bad_files_are_one_line_with_the_lines_number(self, sizewise, tmp_path, content, said):
+    def test_bad_files_are_one_line_with_the_lines_number(self, sizewise, tmp_path, content, fault):
         (tmp_path / "my.jsonl").write_bytes(content)
-        words = ("--model", "a@http://localhost:9", "--model", "b@http://localhost:9")
-        code, out, err = sizewise("compare", "--task", tmp_path / "my.jsonl", *words)
+        pair = ("--model", "a@http://localhost:9", "--model", "b@http://localhost:9")
+        code, out, err = sizewise("compare", "--task", tmp_path / "my.jsonl", *pair)
         assert (code, out, err.count("\n")) == (2, "", 1)
-        assert said in err
+        assert fault in err
         assert not (tmp_path / "my.compare.jsonl").exists()
 
     def test_items_are_what_the_file_says(self, tmp_path):
@@ -139,24 +140,25 @@ class TestTasks:
         assert second.prompt == "b\nA. x\nB. y\nC. z"
         assert (second.name, second.answers) == ("7", ("z",))
         assert (third.rule, len(third.parts)) == ("rubric", 3)
-        assert [one.rule for one in tasks.read(file, "contains")[:2]] == ["contains"] * 2
+        assert [entry.rule for entry in tasks.read(file, "contains")[:2]] == ["contains"] * 2
 
     def test_a_sample_is_the_same_for_the_same_seed(self):
         items = [tasks.Item(str(n), "?", "exact", ("a",)) for n in range(50)]
-        some = tasks.sample(items, 10, 1)
-        assert some == tasks.sample(items, 10, 1) != tasks.sample(items, 10, 2)
-        assert sorted(some, key=items.index) == some
-        assert len(set(some)) == 10
+        sample = tasks.sample(items, 10, 1)
+        assert sample == tasks.sample(items, 10, 1) != tasks.sample(items, 10, 2)
+        assert sorted(sample, key=items.index) == sample
+        assert len(set(sample)) == 10
         assert tasks.sample(items, 99) == tasks.sample(items, None) == items
 
     def test_the_example_is_marked_right_by_its_own_answers(self):
         items = tasks.read("example")
         assert len(items) == 20
-        assert {one.rule for one in items} == {"exact", "number", "rubric"}
-        for one in items:
-            if one.rule != "rubric":
-                assert all(scoring.score(one, answer) == 1 for answer in one.answers), one.name
-            assert scoring.score(one, "I do not know.") == 0
+        assert {question.rule for question in items} == {"exact", "number", "rubric"}
+        for question in items:
+            if question.rule != "rubric":
+                for answer in question.answers:
+                    assert scoring.score(question, answer) == 1, question.name
+            assert scoring.score(question, "I do not know.") == 0
         truths = {
             "sum": 47 + 86,
             "product": 17 * 24,
@@ -164,7 +166,7 @@ class TestTasks:
             "train": (13 - 9) * 60 + 15 - 50,
             "percent": 80 * 0.65,
         }
-        named = {one.name: one for one in items}
+        named = {question.name: question for question in items}
         for name, truth in truths.items():
             assert float(named[name].answers[0]) == pytest.approx(truth)
         assert scoring.score(named["json"], '```json\n{"city": "Porto", "year": 1886}\n```') == 1
@@ -218,27 +220,27 @@ class TestMarking:
 
 class TestFigures:
     def test_an_interval_of_right_and_wrong_is_wilsons(self):
-        found = report._score([1, 1, 1, 0], 0)
+        score = report._score([1, 1, 1, 0], 0)
         wilson = stats.binomtest(3, 4).proportion_ci(method="wilson")
-        assert (found["low"], found["high"]) == pytest.approx((wilson.low, wilson.high))
+        assert (score["low"], score["high"]) == pytest.approx((wilson.low, wilson.high))
 
     def test_the_difference_is_that_of_items_both_answered(self):
         a, b = {"x": 1.0, "y": 1.0, "z": 0.0}, {"y": 0.0, "z": 0.0, "w": 1.0}
-        found = report._difference(a, b, 0)
-        assert (found["items"], found["value"], found["only_a"]) == (2, 0.5, 1)
+        gap = report._difference(a, b, 0)
+        assert (gap["items"], gap["value"], gap["only_a"]) == (2, 0.5, 1)
         assert report._difference(a, {"x": 1.0}, 0) is None
 
     def test_graded_scores_have_no_mcnemar_and_their_own_interval(self):
         draw = np.random.default_rng(0)
         a = dict(enumerate(draw.uniform(0.4, 0.9, 60)))
         b = {name: value - 0.3 + draw.normal(0, 0.05) for name, value in a.items()}
-        found = report._difference(a, b, 0)
-        assert found["p_mid"] is None
-        assert found["shown"]
+        gap = report._difference(a, b, 0)
+        assert gap["p_mid"] is None
+        assert gap["shown"]
         gaps = np.array([a[name] - b[name] for name in a])
         half = 1.96 * gaps.std(ddof=1) / 60**0.5
-        assert found["low"] == pytest.approx(gaps.mean() - half, abs=0.005)
-        assert found["detectable"] == pytest.approx(
+        assert gap["low"] == pytest.approx(gaps.mean() - half, abs=0.005)
+        assert gap["detectable"] == pytest.approx(
             half / 1.96 * 2.8016, rel=1e-3
         )  # z of 0.975 and of 0.8
 
@@ -247,8 +249,8 @@ class TestFigures:
         up = (differ + least) / 2
         draw = np.random.default_rng(0)
         counts = draw.multinomial(items, [up, differ - up, 1 - differ], 400)
-        found = [report.significant(int(one), int(two), items) for one, two, _ in counts]
-        assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+        verdicts = [report.significant(int(a), int(b), items) for a, b, _ in counts]
+        assert np.mean(verdicts) == pytest.approx(0.8, abs=0.07)
         assert report._detectable(0, 3) is None
         assert report._detectable(0, 30) > 0.1
 
@@ -258,15 +260,17 @@ class TestFigures:
             {n: float(n < 40) for n in range(60)},
             {n: float(5 <= n < 40) for n in range(60)},
         )
-        found = report._difference(a, b, 0)
-        assert (found["only_a"], found["only_b"], found["value"]) == (5, 0, pytest.approx(5 / 60))
-        assert found["p_mid"] == pytest.approx(1 / 32)
-        assert found["low"] == pytest.approx(5 / 62 - 1.96 * (0.1064 / 62) ** 0.5, abs=1e-4)
-        assert found["low"] < 0 < found["high"]
-        assert not found["shown"]
-        said = report.verdict(found, ["x", "y"])
-        assert said.startswith("no difference shown: McNemar's test (p = 0.0312) and the interval")
-        assert "x over y (-0.1 to 16.2 points) disagree" in said
+        gap = report._difference(a, b, 0)
+        assert (gap["only_a"], gap["only_b"], gap["value"]) == (5, 0, pytest.approx(5 / 60))
+        assert gap["p_mid"] == pytest.approx(1 / 32)
+        assert gap["low"] == pytest.approx(5 / 62 - 1.96 * (0.1064 / 62) ** 0.5, abs=1e-4)
+        assert gap["low"] < 0 < gap["high"]
+        assert not gap["shown"]
+        verdict = report.verdict(gap, ["x", "y"])
+        assert verdict.startswith(
+            "no difference shown: McNemar's test (p = 0.0312) and the interval"
+        )
+        assert "x over y (-0.1 to 16.2 points) disagree" in verdict
         assert not report.significant(0, 5, 60)
         assert report.significant(6, 0, 60)
         assert not report.significant(21, 10, 60)  # the interval alone is away from 0
@@ -275,25 +279,25 @@ class TestFigures:
     def test_what_is_shown_has_an_interval_on_one_side_of_nothing(self, items, a, b):
         a = min(a, items)
         b = min(b, items - a)
-        found = report.paired.difference_interval(a, b, items)
+        interval = report.paired.difference_interval(a, b, items)
         if report.significant(a, b, items):
-            assert found.low * found.high > 0
+            assert interval.low * interval.high > 0
             assert report.paired.mcnemar(a, b)[1] < 0.05
 
     def test_the_verdict_says_which_and_how_sure(self):
         good, bad = dict.fromkeys(range(30), 1.0), {n: float(n > 9) for n in range(30)}
-        found = report._difference(good, bad, 0)
+        gap = report._difference(good, bad, 0)
         for values, names in (((good, bad), "x above y"), ((bad, good), "y above x")):
-            said = report.verdict(report._difference(*values, 0), ["x", "y"])
+            verdict = report.verdict(report._difference(*values, 0), ["x", "y"])
             better, _, worse = names.split()
-            assert said.startswith(f"{better} scores 33.3 points above {worse}")
-        low, high = (float(one) for one in said.split("interval ")[1][:-1].split(" to "))
+            assert verdict.startswith(f"{better} scores 33.3 points above {worse}")
+        low, high = (float(end) for end in verdict.split("interval ")[1][:-1].split(" to "))
         assert 0 < low < 33.3 < high
-        assert low == pytest.approx(found["low"] * 100, abs=0.05)
+        assert low == pytest.approx(gap["low"] * 100, abs=0.05)
         same = report._difference(good, good, 0)
-        said = report.verdict(same, ["x", "y"])
-        assert said.startswith("no difference shown; this sample could have shown one of ")
-        assert f"{same['detectable'] * 100:.1f} points or more" in said
+        verdict = report.verdict(same, ["x", "y"])
+        assert verdict.startswith("no difference shown; this sample could have shown one of ")
+        assert f"{same['detectable'] * 100:.1f} points or more" in verdict
         few = report._difference({0: 1.0, 1: 1.0}, {0: 1.0, 1: 0.0}, 0)
         assert "2 items could not have shown any" in report.verdict(few, ["x", "y"])
         flat = report._difference({0: 0.5, 1: 0.5}, {0: 0.5, 1: 0.5}, 0)
@@ -301,7 +305,7 @@ class TestFigures:
         assert "undecidable" in report.verdict(None, ["x", "y"])
 
     def test_reliability_is_the_share_of_like_pairs(self):
-        def said(**items):
+        def reliability(**items):
             rows = [
                 (name, 0, text, "failed" if text == "bad" else "answered")
                 for name, texts in items.items()
@@ -310,25 +314,25 @@ class TestFigures:
             table = pandas.DataFrame(rows, columns=["item", "wording", "text", "came"])
             return report._reliability(table)
 
-        assert said(x=["a", "a ", "b"]) == pytest.approx(1 / 3)
-        assert said(x=["a", "a", "bad"], y=["a", "b"], z=["a"]) == 0.5
-        assert said(x=["a"], y=["bad"]) is None
+        assert reliability(x=["a", "a ", "b"]) == pytest.approx(1 / 3)
+        assert reliability(x=["a", "a", "bad"], y=["a", "b"], z=["a"]) == 0.5
+        assert reliability(x=["a"], y=["bad"]) is None
 
     def test_listed_prices_are_found_by_address(self):
         url = models.address("https://api.openai.com/v1")
-        found = cost.rates(models.Model("gpt-4o-2024-08-06", url))
-        assert (found.input, found.output) == (2.5, 10)
-        assert "genai-prices" in found.source
+        rates = cost.rates(models.Model("gpt-4o-2024-08-06", url))
+        assert (rates.input, rates.output) == (2.5, 10)
+        assert "genai-prices" in rates.source
         row = {"prompt_tokens": 1000, "answer_tokens": 100}
-        assert found.thousand([row, row]) == pytest.approx(3.5)
-        assert found.thousand([{"prompt_tokens": None, "answer_tokens": 1}]) is None
+        assert rates.thousand([row, row]) == pytest.approx(3.5)
+        assert rates.thousand([{"prompt_tokens": None, "answer_tokens": 1}]) is None
         unknown = cost.rates(models.Model("gpt-4o", models.address("http://localhost:1")))
         assert unknown.thousand([row]) is None
         assert cost.rates(models.Model("here")).input is None
 
 
 class TestLocalModels:
-    def words(self, task, two, *more):
+    def args(self, task, two, *more):
         pair = ("--model", two[0], "--model", two[1], "--most", "8")
         return ("compare", "--task", task, *pair, "--wordings", "0", *more)
 
@@ -336,17 +340,17 @@ class TestLocalModels:
         from sizewise.models import load
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        said = sizewise(*self.words(task, two, "--system", "Be brief.", "--json"))
-        assert (said.code, said.err) == (0, "")
-        lines = json.loads(said.out)["answers"]
-        asked = [  # the first has a template, the second has none
+        output = sizewise(*self.args(task, two, "--system", "Be brief.", "--json"))
+        assert (output.code, output.err) == (0, "")
+        lines = json.loads(output.out)["answers"]
+        prompts = [  # the first has a template, the second has none
             "<system> Be brief.\n<user> The fox 1\n<assistant> ",
             "Be brief.\n\nThe fox 1",
         ]
-        for folder, words, answer in zip(two, asked, lines[1]["answers"], strict=True):
+        for folder, prompt, answer in zip(two, prompts, lines[1]["answers"], strict=True):
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            ids = tokenizer(words, return_tensors="pt")["input_ids"]
+            ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
             out = model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
             assert answer == tokenizer.decode(out, skip_special_tokens=True)
         assert load.find(str(two[0])).kind == "folder"
@@ -354,18 +358,18 @@ class TestLocalModels:
     def test_drawn_answers_are_the_same_for_the_same_seed(self, sizewise, tmp_path, task, two):
         def run_it(name, *more):
             file = tmp_path / name
-            words = ("--temperature", "1", "--repeats", "2", "--output", file, "--json")
-            said = sizewise(*self.words(task, two, *words, *more))
-            assert said.code == 0
+            options = ("--temperature", "1", "--repeats", "2", "--output", file, "--json")
+            output = sizewise(*self.args(task, two, *options, *more))
+            assert output.code == 0
             texts = [json.loads(line)["text"] for line in file.read_text().splitlines()]
-            return texts, json.loads(said.out)["models"][0]["reliability"]
+            return texts, json.loads(output.out)["models"][0]["reliability"]
 
-        (first, alike), (again, _), (other, _) = (
+        (first, alike), (repeated, _), (other, _) = (
             run_it("a"),
             run_it("b"),
             run_it("c", "--seed", "1"),
         )
-        assert first == again != other
+        assert first == repeated != other
         assert first[:3] != first[3:6]  # repeats are draws of their own
         assert alike < 1
 
@@ -381,10 +385,10 @@ class TestLocalModels:
     def test_a_prompt_that_does_not_fit_is_named(self, sizewise, tmp_path, two):
         long = {"id": "long", "prompt": "word " * 200, "answer": "x"}
         for more in ((), ("--temperature", "0.5")):
-            said = sizewise(*self.words(written(tmp_path, *LINES, long), two, *more))
-            assert said.code == 1
-            assert "not answered by A: long: a prompt of " in said.out
-            assert "over the context 512" in said.out
+            output = sizewise(*self.args(written(tmp_path, *LINES, long), two, *more))
+            assert output.code == 1
+            assert "not answered by A: long: a prompt of " in output.out
+            assert "over the context 512" in output.out
 
     def test_a_template_without_a_system_has_it_in_the_turn(self, tmp_path):
         from sizewise.compare.endpoint import Asking
@@ -397,7 +401,7 @@ class TestLocalModels:
         assert local._turn("Why?") == "<user> Be brief.\n\nWhy?\n<assistant> "
 
     @pytest.mark.parametrize(
-        ("more", "said"),
+        ("more", "message"),
         [
             (["--model", "smolm2-135m"], "did you mean 'smollm2-135m'"),
             (["--model", "./nothing"], "no such file or folder"),
@@ -416,11 +420,11 @@ class TestLocalModels:
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
-    def test_bad_words_are_one_line_before_anything_is_asked(
-        self, sizewise, task, tmp_path, two, more, said
+    def test_bad_options_are_one_line_before_any_question(
+        self, sizewise, task, tmp_path, two, more, message
     ):
         first = ("--model", two[0], *(() if more[0] == "--model" else ("--model", two[1])))
         code, out, err = sizewise("compare", "--task", task, *first, *more)
         assert (code, out, err.count("\n")) == (2, "", 1)
-        assert said in err
+        assert message in err
         assert not (tmp_path / "my.compare.jsonl").exists()

