@@ -277,8 +277,8 @@ def test_meta_and_deepseek_write_configurations_of_their_own(tmp_path):
 def test_smollm2_in_nf4_is_what_quantize_reports():  # `sizewise quantize smollm2-135m`
     parts = weights.parts(parameters.describe("smollm2-135m"), "nf4")
     assert sum(part.bytes for part in parts) / 1e6 == pytest.approx(116.4, abs=0.1)
-    kept = sum(part.bytes for part in parts if part.format == "bf16")
-    assert kept / 1e6 == pytest.approx(56.7, abs=0.1)
+    bf16 = sum(part.bytes for part in parts if part.format == "bf16")
+    assert bf16 / 1e6 == pytest.approx(56.7, abs=0.1)
 
 
 def test_llama_8b_in_nf4_with_double_quantization():
@@ -700,9 +700,9 @@ def test_a_params_file_of_mistral_in_fp8_is_sized_as_fp8(sizewise, tmp_path):
     fp8 = {"quantization": {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}}
     file.write_text(json.dumps(MISTRAL_FILE | shape | fp8))
     # Mistral Nemo: a byte for each weight of linear layers, two for embedding, head and norms.
-    kept = 2 * 131072 * 5120 + 81 * 5120
+    unquantized = 2 * 131072 * 5120 + 81 * 5120
     size = json.loads(sizewise("memory", file, "--json").out)["weights_bytes"]
-    assert size == pytest.approx(12_247_782_400 + kept, rel=1e-4)
+    assert size == pytest.approx(12_247_782_400 + unquantized, rel=1e-4)
     odd = {"quantization": {"qformat_weight": "int3"}}
     file.write_text(json.dumps(MISTRAL_FILE | shape | odd))
     assert "int3" in sizewise("memory", file).err
@@ -717,10 +717,7 @@ EXAONE = LAYERS | {"model_type": "exaone4", "hidden_size": 5120, "head_dim": 128
     [
         (EXAONE | {"sliding_window": 4096, "sliding_window_pattern": "LLLG"}, 6),
         (EXAONE | {"sliding_window": 4096, "sliding_window_pattern": "LLL"}, 7),  # the last is full
-        (
-            MISTRAL_FILE | {"dim": 4096, "n_layers": 8, "sliding_window": [4096, None, None, None]},
-            2,
-        ),
+        (MISTRAL_FILE | {"dim": 4096, "n_layers": 8, "sliding_window": [4096, *[None] * 3]}, 2),
         (MISTRAL_FILE | {"dim": 4096, "n_layers": 8, "sliding_window": [None]}, 0),
     ],
 )
@@ -770,26 +767,26 @@ def test_a_params_file_that_does_not_state_its_shape_is_refused(fields, sizewise
 # Weights of Llama-3.1-8B: in linear layers of attention, of MLPs, and the rest; the head is one
 # of the rest. Each configuration's bytes by hand from its own fields.
 ATTENTION, MLPS, HEAD = 32 * (2 * 4096**2 + 2 * 4096 * 1024), 32 * 3 * 4096 * 14336, 128256 * 4096
-REST = 8_030_261_248 - ATTENTION - MLPS
+OTHER_WEIGHTS = 8_030_261_248 - ATTENTION - MLPS
 LINEAR = ATTENTION + MLPS
 
 
-def _group(bits, kind="int", **others):
-    return {"targets": ["Linear"], "weights": {"num_bits": bits, "type": kind, **others}}
+def _group(bits, kind="int", **settings):
+    return {"targets": ["Linear"], "weights": {"num_bits": bits, "type": kind, **settings}}
 
 
 QUANTIZED = {
     "GPTQ, zero points too": (
         {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True},
-        LINEAR * (4 + 20 / 128) / 8 + 2 * REST,
+        LINEAR * (4 + 20 / 128) / 8 + 2 * OTHER_WEIGHTS,
     ),
     "GPTQ of the head": (
         {"quant_method": "gptq", "bits": 4, "group_size": 128, "lm_head": True},
-        (LINEAR + HEAD) * (4 + 20 / 128) / 8 + 2 * (REST - HEAD),
+        (LINEAR + HEAD) * (4 + 20 / 128) / 8 + 2 * (OTHER_WEIGHTS - HEAD),
     ),
     "AWQ by its older names": (
         {"quant_method": "awq", "w_bit": 4, "q_group_size": 64},
-        LINEAR * (4 + 20 / 64) / 8 + 2 * REST,
+        LINEAR * (4 + 20 / 64) / 8 + 2 * OTHER_WEIGHTS,
     ),
     "AWQ without attention": (
         {
@@ -798,15 +795,15 @@ QUANTIZED = {
             "group_size": 128,
             "modules_to_not_convert": ["self_attn"],
         },
-        MLPS * (4 + 20 / 128) / 8 + 2 * (ATTENTION + REST),
+        MLPS * (4 + 20 / 128) / 8 + 2 * (ATTENTION + OTHER_WEIGHTS),
     ),
     "bitsandbytes without its name": (
         {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
-        LINEAR * 4.5 / 8 + 2 * REST,
+        LINEAR * 4.5 / 8 + 2 * OTHER_WEIGHTS,
     ),
     "block-wise fp8": (
         {"quant_method": "fp8", "weight_block_size": [128, 128]},
-        LINEAR * (1 + 4 / 128**2) + 2 * REST,
+        LINEAR * (1 + 4 / 128**2) + 2 * OTHER_WEIGHTS,
     ),
     "compressed-tensors, two groups": (
         {
@@ -818,7 +815,7 @@ QUANTIZED = {
                 "b": _group(8, "float", strategy="channel") | {"targets": ["re:.*self_attn.*"]},
             },
         },
-        MLPS * 4.125 / 8 + ATTENTION + 2 * REST,
+        MLPS * 4.125 / 8 + ATTENTION + 2 * OTHER_WEIGHTS,
     ),
     "compressed-tensors, nvfp4": (
         {
@@ -827,14 +824,14 @@ QUANTIZED = {
             "config_groups": {"a": _group(4, "float", group_size=16)},
             "ignore": ["lm_head"],
         },
-        LINEAR * 4.5 / 8 + 2 * REST,
+        LINEAR * 4.5 / 8 + 2 * OTHER_WEIGHTS,
     ),
     "HQQ": (
         {
             "quant_method": "hqq",
             "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}},
         },
-        LINEAR * 4.5 / 8 + 2 * REST,
+        LINEAR * 4.5 / 8 + 2 * OTHER_WEIGHTS,
     ),
     "torchao int4": (
         {
@@ -843,14 +840,14 @@ QUANTIZED = {
                 "default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}}
             },
         },
-        LINEAR * 4.25 / 8 + 2 * REST,
+        LINEAR * 4.25 / 8 + 2 * OTHER_WEIGHTS,
     ),
     "torchao float8": (
         {
             "quant_method": "torchao",
             "quant_type": {"default": {"_type": "Float8DynamicActivationFloat8WeightConfig"}},
         },
-        LINEAR + 2 * REST,
+        LINEAR + 2 * OTHER_WEIGHTS,
     ),
     "quark fp8": (
         {
@@ -858,11 +855,11 @@ QUANTIZED = {
             "exclude": ["lm_head"],
             "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}},
         },
-        LINEAR + 2 * REST,
+        LINEAR + 2 * OTHER_WEIGHTS,
     ),
     "exl2": (
         {"quant_method": "exl2", "bits": 4.65, "head_bits": 6},
-        LINEAR * 4.65 / 8 + HEAD * 6 / 8 + 2 * (REST - HEAD),
+        LINEAR * 4.65 / 8 + HEAD * 6 / 8 + 2 * (OTHER_WEIGHTS - HEAD),
     ),
     "modelopt, named layers": (
         {
@@ -870,7 +867,7 @@ QUANTIZED = {
             "quant_algo": "MIXED_PRECISION",
             "quantized_layers": {"model.layers.*.mlp": {"quant_algo": "FP8"}},
         },
-        MLPS + 2 * (ATTENTION + REST),
+        MLPS + 2 * (ATTENTION + OTHER_WEIGHTS),
     ),
 }
 

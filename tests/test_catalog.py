@@ -33,8 +33,8 @@ def test_published_sizes_are_in_parameters_and_published_active_ones_are_smaller
             assert entry.published_total > 10**6, entry.name
             assert abs(entry.counted["total"] / entry.published_total - 1) < 0.1, entry.name
         if entry.published_active:
-            whole = entry.published_total or entry.counted["total"]
-            assert entry.published_active < whole, entry.name
+            total = entry.published_total or entry.counted["total"]
+            assert entry.published_active < total, entry.name
         assert not entry.exact or isinstance(entry.published_total, int), entry.name
 
 

@@ -80,8 +80,8 @@ def test_numbers_of_every_type_are_read_as_the_format_s_own_library_writes_them(
     for step in ("header", "kv_data", "tensors"):
         getattr(writer, f"write_{step}_to_file")()
     writer.close()
-    read = checkpoint.read(file).metadata
-    assert {kind: read.get(f"llama.{kind}") for kind in values} == values
+    metadata = checkpoint.read(file).metadata
+    assert {kind: metadata.get(f"llama.{kind}") for kind in values} == values
 
 
 def test_the_parts_of_a_split_gguf_are_one_checkpoint(tmp_path):
@@ -191,27 +191,27 @@ def test_bytes_of_an_index_that_cannot_be_those_of_the_model_are_not_used(tmp_pa
         assert used or any("is not used" in note for note in model.assumptions)
 
 
-ONE = ("a.weight", (32, 2), 0, 256)
+TENSOR = ("a.weight", (32, 2), 0, 256)
 LIES = {
     "no GGUF": b"GGML" + b"\0" * 40,
-    "an old version": gguf([ONE], version=1),
-    "more tensors than the file": gguf([ONE], counts=(1 << 60, 0)),
-    "more keys than the file": gguf([ONE], counts=(1, 1 << 60)),
-    "a million tensors in 200 bytes": gguf([ONE], counts=(999_999, 0)),
+    "an old version": gguf([TENSOR], version=1),
+    "more tensors than the file": gguf([TENSOR], counts=(1 << 60, 0)),
+    "more keys than the file": gguf([TENSOR], counts=(1, 1 << 60)),
+    "a million tensors in 200 bytes": gguf([TENSOR], counts=(999_999, 0)),
     "a name of 2^60 bytes": b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1 << 60),
-    "an array of 2^60 numbers": gguf([ONE], [("a", 9, struct.pack("<IQ", 4, 1 << 60))]),
-    "an array of 10^7 texts": gguf([ONE], [("a", 9, struct.pack("<IQ", 8, 10**7))]),
-    "arrays in arrays": gguf([ONE], [("a", 9, struct.pack("<IQ", 9, 1) * 50)]),
-    "an unknown value type": gguf([ONE], [("a", 99, b"\0" * 64)]),
+    "an array of 2^60 numbers": gguf([TENSOR], [("a", 9, struct.pack("<IQ", 4, 1 << 60))]),
+    "an array of 10^7 texts": gguf([TENSOR], [("a", 9, struct.pack("<IQ", 8, 10**7))]),
+    "arrays in arrays": gguf([TENSOR], [("a", 9, struct.pack("<IQ", 9, 1) * 50)]),
+    "an unknown value type": gguf([TENSOR], [("a", 99, b"\0" * 64)]),
     "an unknown tensor type": gguf([("a", (32,), 77, 32)]),
     "dimensions of 2^62": gguf([("a", (1 << 62, 4), 0, 32)]),
     "two tensors in one place": gguf([("a.weight", (32, 2), 0, 0), ("b.weight", (32, 2), 0, 256)]),
     "a tensor of nothing": gguf([("a", (0, 4), 0, 32)]),
     "rows that do not divide": gguf([("a", (33,), 12, 32)]),
     "nine dimensions": gguf([("a", (1,) * 9, 0, 4)]),
-    "a wild alignment": gguf([ONE], [("general.alignment", 4, struct.pack("<I", 1 << 31))]),
+    "a wild alignment": gguf([TENSOR], [("general.alignment", 4, struct.pack("<I", 1 << 31))]),
     "no tensors": gguf([]),
-    "data cut short": gguf([ONE])[:-1],
+    "data cut short": gguf([TENSOR])[:-1],
 }
 
 

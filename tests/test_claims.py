@@ -193,16 +193,16 @@ class TestTheLedger:
 class TestStoredVerdicts:
     def test_they_follow_from_the_numbers_stored_with_them(self, name):
         for number, verdict in claims.stored(name).items():
-            again = verdicts.outcome(verdict["rules"], verdict["otherwise"], verdict["numbers"])
-            assert again == verdict["verdict"], number
+            outcome = verdicts.outcome(verdict["rules"], verdict["otherwise"], verdict["numbers"])
+            assert outcome == verdict["verdict"], number
             assert verdict["rules"], f"claim {number}: a verdict without a rule is a typed word"
             assert verdict["numbers"], f"claim {number}: a verdict without a number"
 
     def test_every_verdict_that_a_rule_names_can_be_reached(self, name):
         for number, verdict in claims.stored(name).items():
-            evidence = verdict["evidence"] or ranges_of(number)
+            evidence = verdict["evidence"] or claim_ranges(number)
             assert evidence, f"claim {number}: no number says what it could have been"
-            assert ranges_of(number).keys() <= verdict["numbers"].keys(), f"claim {number}"
+            assert claim_ranges(number).keys() <= verdict["numbers"].keys(), f"claim {number}"
             named = {outcome for outcome, _ in verdict["rules"]} | {verdict["otherwise"]}
             reached = reachable(
                 verdict["rules"], verdict["otherwise"], verdict["numbers"], evidence
@@ -214,7 +214,7 @@ class TestStoredVerdicts:
         order = ["contradicted", "misleading", "partly", "supported"]
         for number, verdict in claims.stored(name).items():
             rules, otherwise, numbers = (verdict[key] for key in ("rules", "otherwise", "numbers"))
-            for about, evidence in (verdict["evidence"] or ranges_of(number)).items():
+            for about, evidence in (verdict["evidence"] or claim_ranges(number)).items():
                 outcomes = [
                     verdicts.outcome(rules, otherwise, {**numbers, about: value})
                     for value in verdicts.points(rules, numbers, evidence)
@@ -242,16 +242,16 @@ class TestStoredVerdicts:
     def test_ranges_hold_the_numbers_that_were_found(self, name):
         for number, verdict in claims.stored(name).items():
             content = {key: verdict[key] for key in ("finding", "otherwise")}
-            again = claims.decide(
+            decision = claims.decide(
                 number, rules=dict(verdict["rules"]), **content, **verdict["numbers"]
             )
-            assert again.verdict == verdict["verdict"]
+            assert decision.verdict == verdict["verdict"]
 
     def test_no_evidence_is_typed_into_the_cell_that_decides(self, name):
         assert list(typed_evidence(paths.chapters()[name])) == []
 
 
-def ranges_of(number):
+def claim_ranges(number):
     """The ranges that the ledger states for numbers of a claim, by name."""
     stated = claims.ledger()[number].ranges or {}
     return {name: {"unit": ""} | dict(about) for name, about in stated.items()}
@@ -266,7 +266,7 @@ def typed_evidence(file):
                 if name.split(".")[-1] == "Evidence" and is_number(call.args[0]):
                     yield ast.unparse(call)
                 if name == "claims.decide" and is_number(call.args[0]):
-                    ranged = ranges_of(call.args[0].value)
+                    ranged = claim_ranges(call.args[0].value)
                     for word in call.keywords:
                         if word.arg in ranged and is_number(word.value):
                             yield f"claim {call.args[0].value}: {ast.unparse(word)}"

@@ -27,40 +27,40 @@ LLAMA = {
 COMMANDS = [one.name or one.callback.__name__ for one in main.app.registered_commands]
 
 
-def really(*words, **more):
-    """The command line in a process of its own."""
+def run_process(*args, **environment):
+    """The command line in a separate process."""
     return subprocess.run(
-        [sys.executable, "-m", "sizewise", *map(str, words)],
+        [sys.executable, "-m", "sizewise", *map(str, args)],
         capture_output=True,
         text=True,
-        env=os.environ | more,
+        env=os.environ | environment,
     )
 
 
 @pytest.fixture
 def config(tmp_path):
-    def written(name="config.json", **fields):
+    def write(name="config.json", **changes):
         file = tmp_path / name
-        file.write_text(json.dumps(LLAMA | fields))
+        file.write_text(json.dumps(LLAMA | changes))
         return file
 
-    return written
+    return write
 
 
-def check_refusal(done, *words, code=2):
-    assert done.code == code
-    assert done.out == ""
-    assert done.err.startswith("sizewise: ")
-    assert done.err.endswith("\n")
-    assert len(done.err.splitlines()) == 1
-    assert "Traceback" not in done.err
-    for word in words:
-        assert word in done.err
+def check_refusal(output, *parts, code=2):
+    assert output.code == code
+    assert output.out == ""
+    assert output.err.startswith("sizewise: ")
+    assert output.err.endswith("\n")
+    assert len(output.err.splitlines()) == 1
+    assert "Traceback" not in output.err
+    for part in parts:
+        assert part in output.err
 
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("given", "words"),
+        ("args", "parts"),
         [
             (["nosuch"], ["No such command 'nosuch'"]),
             (["--nosuch"], ["No such option", "--nosuch"]),
@@ -96,8 +96,8 @@ class TestRefusals:
         ],
         ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
     )
-    def test_bad_words_are_one_line_and_code_two(self, sizewise, given, words):
-        check_refusal(sizewise(*given), *words)
+    def test_bad_arguments_are_one_line_and_code_two(self, sizewise, args, parts):
+        check_refusal(sizewise(*args), *parts)
 
     @pytest.mark.parametrize(
         "content",
@@ -127,18 +127,18 @@ class TestRefusals:
 
     def test_good_models_are_counted_beside_bad_ones(self, sizewise, config):
         broken = config("broken.json", hidden_size=-1)
-        done = sizewise("count", "gpt2", broken, "nosuch", config(), "--json")
-        assert done.code == 2
-        assert [one["model_type"] for one in json.loads(done.out)] == ["gpt2", "llama"]
-        lines = done.err.splitlines()
+        output = sizewise("count", "gpt2", broken, "nosuch", config(), "--json")
+        assert output.code == 2
+        assert [model["model_type"] for model in json.loads(output.out)] == ["gpt2", "llama"]
+        lines = output.err.splitlines()
         assert len(lines) == 2
         assert lines[0].startswith(f"sizewise: {broken}: hidden_size = -1")
         assert lines[1].startswith("sizewise: unknown model 'nosuch'")
 
     def test_no_command_is_the_help_and_no_empty_line(self, sizewise):
-        done = sizewise()
-        assert "Usage" in done.out
-        assert done.err == ""
+        output = sizewise()
+        assert "Usage" in output.out
+        assert output.err == ""
 
     def test_a_book_that_is_none_is_refused(self, sizewise, tmp_path, monkeypatch):
         monkeypatch.setenv("SIZEWISE_HOME", str(tmp_path))
@@ -150,23 +150,23 @@ class TestCount:
     KEYS = ("model", "total", "active", "active_without_input_embedding", "embedding")
 
     def test_json_has_the_figures_of_the_library_in_the_order_asked(self, sizewise, config):
-        asked = ["mixtral-8x7b", str(config()), "gpt2"]
-        done = sizewise("count", *asked, "--json")
-        assert (done.code, done.err) == (0, "")
-        found = json.loads(done.out)
-        assert [one["model"] for one in found] == asked
-        for one, model in zip(found, asked, strict=True):
-            want = parameters.count(model)
-            assert {key: one[key] for key in self.KEYS} == {k: getattr(want, k) for k in self.KEYS}
-        assert [key for key in found[0] if key in self.KEYS] == list(self.KEYS)
+        models = ["mixtral-8x7b", str(config()), "gpt2"]
+        output = sizewise("count", *models, "--json")
+        assert (output.code, output.err) == (0, "")
+        rows = json.loads(output.out)
+        assert [row["model"] for row in rows] == models
+        for row, model in zip(rows, models, strict=True):
+            expected = parameters.count(model)
+            assert [row[key] for key in self.KEYS] == [getattr(expected, k) for k in self.KEYS]
+        assert [key for key in rows[0] if key in self.KEYS] == list(self.KEYS)
 
     def test_one_model_is_shown_by_kind(self, sizewise):
-        done = sizewise("count", "mixtral-8x7b")
-        assert (done.code, done.err) == (0, "")
-        one = parameters.count("mixtral-8x7b")
-        for value in (one.total, one.active, one.non_embedding, *one.by_kind.values()):
-            assert f"{value:,}" in done.out
-        assert "8 experts, 2 of them for a token" in done.out
+        output = sizewise("count", "mixtral-8x7b")
+        assert (output.code, output.err) == (0, "")
+        count = parameters.count("mixtral-8x7b")
+        for value in (count.total, count.active, count.non_embedding, *count.by_kind.values()):
+            assert f"{value:,}" in output.out
+        assert "8 experts, 2 of them for a token" in output.out
 
     def test_several_models_are_one_table(self, sizewise):
         lines = sizewise("count", "gpt2", "llama-3.1-8b").out.splitlines()
@@ -181,14 +181,14 @@ class TestCount:
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(LLAMA))
         monkeypatch.chdir(tmp_path)
-        for words in (["count", "[bold]/a[/x] :smile:"], ["count", "[bold]/a[/x] :smile:", "gpt2"]):
-            assert "[bold]/a[/x] :smile:" in sizewise(*words).out
+        for args in (["count", "[bold]/a[/x] :smile:"], ["count", "[bold]/a[/x] :smile:", "gpt2"]):
+            assert "[bold]/a[/x] :smile:" in sizewise(*args).out
 
     def test_code_that_a_configuration_names_is_left_alone_and_said_so(self, sizewise, config):
         file = config(auto_map={"AutoConfig": "evil.Config"})
-        done = sizewise("count", file, "--json")
-        assert (done.code, done.err) == (0, "")
-        (count,) = json.loads(done.out)
+        output = sizewise("count", file, "--json")
+        assert (output.code, output.err) == (0, "")
+        (count,) = json.loads(output.out)
         assert count["built_as"] == "LlamaForCausalLM"
         assert any("auto_map" in note for note in count["assumptions"])
 
@@ -202,41 +202,41 @@ class TestCount:
 
 class TestLists:
     def test_models_are_the_catalogue(self, sizewise):
-        found = json.loads(sizewise("models", "--json").out)
-        assert [one["model"] for one in found] == list(catalog.models())
+        models = json.loads(sizewise("models", "--json").out)
+        assert [model["model"] for model in models] == list(catalog.models())
         table = sizewise("models").out
         assert all(name in table for name in catalog.models())
 
     def test_models_of_a_family(self, sizewise):
-        found = json.loads(sizewise("models", "--family", "gpt-2", "--json").out)
-        assert {one["family"] for one in found} == {"gpt-2"}
-        assert len(found) == sum(e.family == "gpt-2" for e in catalog.models().values())
+        models = json.loads(sizewise("models", "--family", "gpt-2", "--json").out)
+        assert {model["family"] for model in models} == {"gpt-2"}
+        assert len(models) == sum(e.family == "gpt-2" for e in catalog.models().values())
 
     def test_devices_are_the_catalogue(self, sizewise):
-        found = json.loads(sizewise("devices", "--json").out)
-        assert [one["name"] for one in found] == list(catalog.devices())
-        assert found[0]["memory_bytes"] == 80e9
+        devices = json.loads(sizewise("devices", "--json").out)
+        assert [device["name"] for device in devices] == list(catalog.devices())
+        assert devices[0]["memory_bytes"] == 80e9
         assert all(name in sizewise("devices").out for name in catalog.devices())
 
     def test_claims_are_all_there_with_a_verdict_or_a_reason(self, sizewise):
-        found = json.loads(sizewise("claims", "--json").out)
-        assert [one["id"] for one in found] == list(claims.ledger())
-        for one in found:
-            assert {"id", "article", "chapter", "verdict", "reason"} <= one.keys()
-            assert set(one["article"].split(", ")) <= claims.articles().keys()
-            assert one["verdict"] in claims.VERDICTS or one["reason"]
+        rows = json.loads(sizewise("claims", "--json").out)
+        assert [row["id"] for row in rows] == list(claims.ledger())
+        for row in rows:
+            assert {"id", "article", "chapter", "verdict", "reason"} <= row.keys()
+            assert set(row["article"].split(", ")) <= claims.articles().keys()
+            assert row["verdict"] in claims.VERDICTS or row["reason"]
 
     def test_claims_can_be_chosen(self, sizewise):
-        everything = json.loads(sizewise("claims", "--json").out)
-        of_s4 = json.loads(sizewise("claims", "--article", "S4", "--json").out)
-        assert of_s4 == [one for one in everything if "S4" in one["article"]]
-        owned = json.loads(sizewise("claims", "--chapter", "parameters", "--json").out)
-        assert owned == [one for one in everything if one["chapter"] == "parameters"]
+        rows = json.loads(sizewise("claims", "--json").out)
+        of_article = json.loads(sizewise("claims", "--article", "S4", "--json").out)
+        assert of_article == [row for row in rows if "S4" in row["article"]]
+        of_chapter = json.loads(sizewise("claims", "--chapter", "parameters", "--json").out)
+        assert of_chapter == [row for row in rows if row["chapter"] == "parameters"]
         failing = json.loads(sizewise("claims", "--verdict", "contradicted", "--json").out)
-        assert failing == [one for one in everything if one["verdict"] == "contradicted"]
+        assert failing == [row for row in rows if row["verdict"] == "contradicted"]
         assert failing
         waiting = json.loads(sizewise("claims", "--verdict", "waiting", "--json").out)
-        assert waiting == [one for one in everything if not one["verdict"]]
+        assert waiting == [row for row in rows if not row["verdict"]]
 
     def test_the_table_of_claims_ends_with_the_totals(self, sizewise):
         last = sizewise("claims").out.splitlines()[-1]
@@ -251,28 +251,28 @@ class TestLists:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("asked", ["--help", "-h"])
-    def test_the_help_lists_every_command_with_what_it_does(self, sizewise, asked):
-        done = sizewise(asked)
-        assert (done.code, done.err) == (0, "")
+    @pytest.mark.parametrize("option", ["--help", "-h"])
+    def test_the_help_lists_every_command_with_what_it_does(self, sizewise, option):
+        output = sizewise(option)
+        assert (output.code, output.err) == (0, "")
         usual = {"count", "models", "devices", "run", "claims", "memory", "roofline"}
         assert usual <= set(COMMANDS)
         for name in COMMANDS:
-            assert re.search(rf"\b{name} +\S+ \S+", done.out)
-        assert "MODEL is a name of the catalogue" in " ".join(done.out.split())
+            assert re.search(rf"\b{name} +\S+ \S+", output.out)
+        assert "MODEL is a name of the catalogue" in " ".join(output.out.split())
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_the_help_of_a_command_tells_its_options_or_an_example(self, sizewise, command):
-        done = sizewise(command, "--help")
-        assert (done.code, done.err) == (0, "")
-        assert len(re.findall(r"--[a-z-]{3,}", done.out)) >= 2
-        if re.search(r"Arguments", done.out):  # without one, the name alone is an example
-            assert re.search(rf"Examples?: sizewise {command} ", done.out)
+        output = sizewise(command, "--help")
+        assert (output.code, output.err) == (0, "")
+        assert len(re.findall(r"--[a-z-]{3,}", output.out)) >= 2
+        if re.search(r"Arguments", output.out):  # without one, the name alone is an example
+            assert re.search(rf"Examples?: sizewise {command} ", output.out)
 
     def test_no_help_and_no_list_waits_for_a_heavy_import(self):
         lists = [[name, "--json"] for name in ("models", "devices", "claims")]
         helps = [["--help"], *([name, "--help"] for name in COMMANDS)]
-        words = f"""
+        code = f"""
 import contextlib, io, sys
 from sizewise.cli import main
 heavy = "torch transformers pandas numpy scipy matplotlib papermill nbformat IPython".split()
@@ -287,9 +287,9 @@ for words in {[*helps, *lists, ["--version"], ["count", "nosuch"]]!r}:
     assert not found, (words, found)
 print("done")
 """
-        done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == "done\n"
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+        assert process.stdout == "done\n"
 
 
 class TestRun:
@@ -310,29 +310,29 @@ class TestRun:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "config.json").write_text("{}")
         before = {f.name: f.read_bytes() for f in (small.root / "chapters").iterdir()}
-        done = sizewise("run", "first", "-p", "model=./config.json", "-p", "size=2e3")
-        assert done.code == 0
-        assert re.fullmatch(r"first: \d+\.\d s -> _build/runs/first\.ipynb\n", done.out)
+        output = sizewise("run", "first", "-p", "model=./config.json", "-p", "size=2e3")
+        assert output.code == 0
+        assert re.fullmatch(r"first: \d+\.\d s -> _build/runs/first\.ipynb\n", output.out)
         assert self.printed(small.root / "_build/runs/first.ipynb") == [
             f"{tmp_path}/config.json 2000\n"  # a chapter runs in another folder
         ]
-        done = sizewise("run", "--output", "here", "--jobs", "2")
-        assert done.code == 1
-        assert done.out.count("\n") == 1
-        assert re.fullmatch(r"first: \d+\.\d s -> .*here/first\.ipynb\n", done.out)
-        assert done.err.splitlines()[-1].startswith(
+        output = sizewise("run", "--output", "here", "--jobs", "2")
+        assert output.code == 1
+        assert output.out.count("\n") == 1
+        assert re.fullmatch(r"first: \d+\.\d s -> .*here/first\.ipynb\n", output.out)
+        assert output.err.splitlines()[-1].startswith(
             "sizewise: failing: cell 2, line 2: KeyError: ('gone', "
         )
-        assert "Traceback" not in done.err
+        assert "Traceback" not in output.err
         assert not (tmp_path / "here" / "failing.ipynb").exists()
         assert {f.name: f.read_bytes() for f in (small.root / "chapters").iterdir()} == before
 
     def test_in_place_a_second_run_leaves_what_is_unchanged(self, sizewise, small):
         assert sizewise("run", "first", "--in-place").code == 0
         assert self.printed(small.root / "chapters/first.ipynb") == ["none 1\n"]
-        done = sizewise("run", "first", "--in-place")
-        assert (done.code, done.out) == (0, "1 of 1 unchanged\n")
-        assert done.err == "first: unchanged\n"
+        output = sizewise("run", "first", "--in-place")
+        assert (output.code, output.out) == (0, "1 of 1 unchanged\n")
+        assert output.err == "first: unchanged\n"
 
     def test_a_value_of_another_type_is_refused_before_anything_runs(self, sizewise, small):
         check_refusal(sizewise("run", "first", "-p", "size=large"), "first: size is int (1), not")
@@ -343,7 +343,7 @@ class TestRun:
         check_refusal(sizewise("run"), "failing: in _toc.yml, but there is no ")
 
     @pytest.mark.parametrize(
-        ("words", "value"),
+        ("argument", "value"),
         [
             ("x=3", 3),
             ("x=-0.5", -0.5),
@@ -360,37 +360,37 @@ class TestRun:
             ("x={", "{"),
         ],
     )
-    def test_values_are_what_they_look_like(self, words, value):
-        name, read = book_commands._parameter(words)
+    def test_values_are_what_they_look_like(self, argument, value):
+        name, parsed = book_commands._parameter(argument)
         assert name == "x"
-        assert read == value
-        assert type(read) is type(value)
+        assert parsed == value
+        assert type(parsed) is type(value)
 
 
 class TestProcesses:
-    """What only a process of its own can show."""
+    """What only a separate process can show."""
 
     def test_bad_input_is_one_line_whatever_the_library_would_print(self, config):
         bad = config("bad.json", num_hidden_layers=10**20)
-        done = really("count", bad, config(), "--json")
-        assert done.returncode == 2
-        assert done.stderr.splitlines() == [
+        process = run_process("count", bad, config(), "--json")
+        assert process.returncode == 2
+        assert process.stderr.splitlines() == [
             f"sizewise: {bad}: num_hidden_layers = {10**20} is over 2,000"
         ]
-        assert [one["model_type"] for one in json.loads(done.stdout)] == ["llama"]
+        assert [model["model_type"] for model in json.loads(process.stdout)] == ["llama"]
 
     def test_the_command_is_installed(self):
         command = Path(sys.executable).with_name("sizewise")
         if not command.exists():
             pytest.skip("the library is not installed in this environment")
-        done = subprocess.run([command, "--version"], capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
+        process = subprocess.run([command, "--version"], capture_output=True, text=True)
+        assert (process.returncode, process.stderr) == (0, "")
 
     def test_a_reader_of_the_output_may_leave(self):
-        words = f"{sys.executable} -m sizewise models --json | head -n 1"
-        done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
-        assert done.stdout == "[\n"
-        assert done.stderr == ""
+        command = f"{sys.executable} -m sizewise models --json | head -n 1"
+        process = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        assert process.stdout == "[\n"
+        assert process.stderr == ""
 
     @pytest.mark.parametrize("words", ["--version", "models --json", "count gpt2"])
     def test_a_reader_that_has_left_is_no_failure(self, words):
@@ -398,12 +398,12 @@ class TestProcesses:
         assert subprocess.run(["bash", "-c", call]).returncode == 0
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
-    @pytest.mark.parametrize("words", ["models", "models --json", "doctor"])
-    def test_a_full_disk_is_one_line(self, words):
-        call = f"{sys.executable} -m sizewise {words} > /dev/full"
-        done = subprocess.run(["bash", "-c", call], capture_output=True, text=True)
-        assert done.returncode == 2
-        assert done.stderr == "sizewise: the output: No space left on device\n"
+    @pytest.mark.parametrize("command", ["models", "models --json", "doctor"])
+    def test_a_full_disk_is_one_line(self, command):
+        call = f"{sys.executable} -m sizewise {command} > /dev/full"
+        process = subprocess.run(["bash", "-c", call], capture_output=True, text=True)
+        assert process.returncode == 2
+        assert process.stderr == "sizewise: the output: No space left on device\n"
 
     def test_two_runs_at_once_do_not_meet(self, book):
         book.chapter("first", "import time\ntime.sleep(2)")
@@ -416,14 +416,14 @@ class TestProcesses:
 
     def test_a_book_may_be_named_by_a_path_from_here(self, book):
         book.chapter("first", "import sizewise.paths\nprint(sizewise.paths.root())")
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "sizewise", "run", "--output", "out"],
             cwd=book.root.parent,
             env=os.environ | {"SIZEWISE_HOME": book.root.name},
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
         assert TestRun.printed(book.root.parent / "out" / "first.ipynb") == [f"{book.root}\n"]
 
 
@@ -439,13 +439,13 @@ class TestNames:
     def test_control_characters_of_a_file_are_shown_as_escapes(self, sizewise, tmp_path, command):
         file = tmp_path / "a\x1b]0;owned\x07\x1b[31m.json"
         file.write_text(self.CONFIG)
-        done = sizewise(*command, file)
-        assert done.code == 0
-        assert "\x1b" not in done.out + done.err
-        assert r"\x1b]0;owned\x07" in done.out.replace("\n", "")
+        output = sizewise(*command, file)
+        assert output.code == 0
+        assert "\x1b" not in output.out + output.err
+        assert r"\x1b]0;owned\x07" in output.out.replace("\n", "")
 
     def test_so_are_those_of_a_name_that_is_none(self, sizewise):
-        done = sizewise("count", "no\x1b[31m\x07such")
-        assert (done.code, done.out) == (2, "")
-        assert "\x1b" not in done.err
-        assert r"\x1b[31m\x07such" in done.err
+        output = sizewise("count", "no\x1b[31m\x07such")
+        assert (output.code, output.out) == (2, "")
+        assert "\x1b" not in output.err
+        assert r"\x1b[31m\x07such" in output.err

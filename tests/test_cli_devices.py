@@ -9,35 +9,35 @@ from sizewise import paths
 
 
 def test_memory_gives_the_bytes_worked_by_hand(sizewise):
-    words = ("memory", "llama-3.1-8b", "--context", 8192, "--batch", 4, "--device", "H100")
-    code, out, err = sizewise(*words, "--json")
-    found = json.loads(out)
+    args = ("memory", "llama-3.1-8b", "--context", 8192, "--batch", 4, "--device", "H100")
+    code, out, err = sizewise(*args, "--json")
+    result = json.loads(out)
     assert (code, err) == (0, "")
-    assert found["weights_bytes"] == 2 * 8_030_261_248
-    assert found["kv_bytes"] == 4 * 8192 * 2 * 32 * 8 * 128 * 2
+    assert result["weights_bytes"] == 2 * 8_030_261_248
+    assert result["kv_bytes"] == 4 * 8192 * 2 * 32 * 8 * 128 * 2
     parts = ("weights_bytes", "kv_bytes", "activation_bytes")
-    assert found["total_bytes"] == sum(found[part] for part in parts)
-    assert found["fits"] is True
-    assert found["devices"] == 1
+    assert result["total_bytes"] == sum(result[part] for part in parts)
+    assert result["fits"] is True
+    assert result["devices"] == 1
 
 
 def test_a_model_that_does_not_fit_says_how_many_devices_hold_it(sizewise):
     code, out, _ = sizewise("memory", "llama-3.1-405b", "--json")
-    found = json.loads(out)
+    result = json.loads(out)
     assert code == 0
-    assert found["fits"] is False
-    evenly = -(-found["total_bytes"] // 72_000_000_000)  # nine tenths of 80 GB
-    assert evenly <= found["devices"] <= evenly + 2
+    assert result["fits"] is False
+    evenly = -(-result["total_bytes"] // 72_000_000_000)  # nine tenths of 80 GB
+    assert evenly <= result["devices"] <= evenly + 2
 
 
 def test_a_config_file_is_taken_like_a_name(sizewise, tmp_path):
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"model_type": "llama", "num_hidden_layers": 2}))
-    words = ("memory", file, "--weights", "fp8", "--kv", "fp8", "--json")
-    code, out, _ = sizewise(*words, "--context", "8k")
+    args = ("memory", file, "--weights", "fp8", "--kv", "fp8", "--json")
+    code, out, _ = sizewise(*args, "--context", "8k")
     assert code == 0
     assert json.loads(out)["kv_bytes"] == 8192 * 2 * 2 * 32 * 128
-    plain = json.loads(sizewise(*words).out)
+    plain = json.loads(sizewise(*args).out)
     assert plain["context"] == 2048
     assert "its longest context is not stated: its class's default is 2,048" in plain["assumptions"]
 
@@ -55,29 +55,29 @@ def test_without_a_context_it_is_8192_or_the_models_longest(sizewise, tmp_path, 
         model = file
     _, out, err = sizewise("memory", model, "--json")
     assert (json.loads(out)["context"], err) == (tokens, "")
-    words = f"a context of {tokens:,} tokens, since none is stated"
-    assert words in json.loads(out)["assumptions"]
+    args = f"a context of {tokens:,} tokens, since none is stated"
+    assert args in json.loads(out)["assumptions"]
 
 
 def test_roofline_decode_is_bytes_over_bandwidth(sizewise):
-    words = ("roofline", "llama-3.1-8b", "--context", 1, "--price", "2:3", "--json")
-    code, out, _ = sizewise(*words)
-    found = json.loads(out)
-    decode = found["decode"]
+    args = ("roofline", "llama-3.1-8b", "--context", 1, "--price", "2:3", "--json")
+    code, out, _ = sizewise(*args)
+    result = json.loads(out)
+    decode = result["decode"]
     # All weights but the input embedding, of which a row is read, and one token's cache.
-    read = 2 * (8_030_261_248 - 525_336_576 + 4096) + 131_072
+    bytes_read = 2 * (8_030_261_248 - 525_336_576 + 4096) + 131_072
     assert code == 0
-    assert decode["floor_ms_per_token"] == pytest.approx(1e3 * read / 3.35e12, rel=1e-6)
+    assert decode["floor_ms_per_token"] == pytest.approx(1e3 * bytes_read / 3.35e12, rel=1e-6)
     assert decode["bound"] == "memory"
     hours = decode["floor_ms_per_token"] / 3.6e6
     assert decode["dollars_per_million_tokens"] == pytest.approx([2e6 * hours, 3e6 * hours])
     assert decode["joules_per_million_tokens"] == pytest.approx(700 * 3600e6 * hours)
-    assert found["prefill"]["assumptions"]
+    assert result["prefill"]["assumptions"]
 
 
 @pytest.mark.parametrize("command", ["memory", "roofline"])
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "message"),
     [
         (["llama-3.1-8b", "--context", "-1"], "context must be from 1"),
         (["llama-3.1-8b", "--context", "0"], "context must be from 1"),
@@ -94,11 +94,11 @@ def test_roofline_decode_is_bytes_over_bandwidth(sizewise):
         (["no/such/config.json"], "no such file"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_two(sizewise, command, words, said):
-    code, out, err = sizewise(command, *words)
+def test_bad_input_is_one_line_and_exit_code_two(sizewise, command, args, message):
+    code, out, err = sizewise(command, *args)
     assert code == 2
     assert out == ""
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
 
@@ -121,23 +121,23 @@ def test_a_price_that_is_none_is_refused(sizewise, price):
 
 
 def test_each_device_has_a_line(sizewise):
-    words = ("memory", "qwen3-32b", "--weights", "q4_k_m", "--gpus", 2, "--device", "4090")
-    out = sizewise(*words).out
+    args = ("memory", "qwen3-32b", "--weights", "q4_k_m", "--gpus", 2, "--device", "4090")
+    out = sizewise(*args).out
     assert "RTX-4090 0" in out
     assert "RTX-4090 1" in out
 
 
 def test_pipeline_stages_and_experts_are_shared_out(sizewise):
-    words = ("memory", "deepseek-v3", "--device", "H200", "--gpus", 16, "--tp", 8, "--pp", 2)
-    first, last = json.loads(sizewise(*words, "--json").out)["loads"]
+    args = ("memory", "deepseek-v3", "--device", "H200", "--gpus", 16, "--tp", 8, "--pp", 2)
+    first, last = json.loads(sizewise(*args, "--json").out)["loads"]
     assert (first["layers"], last["layers"]) == (31, 30)
-    words = ("memory", "deepseek-v3", "--device", "H200", "--gpus", 8, "--tp", 1, "--ep", 8)
-    (load,) = json.loads(sizewise(*words, "--json").out)["loads"]
+    args = ("memory", "deepseek-v3", "--device", "H200", "--gpus", 8, "--tp", 1, "--ep", 8)
+    (load,) = json.loads(sizewise(*args, "--json").out)["loads"]
     assert load["weights_bytes"] < 671e9 / 6  # experts over eight, the rest on each
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "message"),
     [
         (("deepseek-v3", "--tp", 6), "4 and 8 do"),
         (("llama-3.1-8b", "--gpus", 3), "32 attention heads do not divide by TP 3; 2 and 4 do"),
@@ -159,25 +159,25 @@ def test_pipeline_stages_and_experts_are_shared_out(sizewise):
         (("llama-3.1-8b", "--rank", 8), "need --train"),
     ],
 )
-def test_what_cannot_be_shared_out_is_refused_with_what_can(sizewise, words, said):
-    code, out, err = sizewise("memory", *words)
+def test_what_cannot_be_shared_out_is_refused_with_what_can(sizewise, args, message):
+    code, out, err = sizewise("memory", *args)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert said in err
+    assert message in err
 
 
 def test_what_fits_fits_and_one_more_does_not(sizewise):
-    words = ("memory", "llama-3.1-8b", "--device", "4090", "--context", "8k", "--json")
-    fit = json.loads(sizewise(*words, "--fit").out)["fit"]
-    most = fit["most_requests"]
-    for batch, fits in ((most, True), (most + 1, False)):
-        assert json.loads(sizewise(*words, "--batch", batch).out)["fits"] is fits
+    args = ("memory", "llama-3.1-8b", "--device", "4090", "--context", "8k", "--json")
+    fit = json.loads(sizewise(*args, "--fit").out)["fit"]
+    requests = fit["most_requests"]
+    for batch, fits in ((requests, True), (requests + 1, False)):
+        assert json.loads(sizewise(*args, "--batch", batch).out)["fits"] is fits
     assert fit["best_format"] == "bf16"
     assert "largest context for 1 request: " in sizewise(*words[:-1], "--fit").out
     longest = fit["largest_context"]
-    again = ("memory", "llama-3.1-8b", "--device", "4090", "--json", "--context")
-    assert json.loads(sizewise(*again, longest).out)["fits"] is True
+    context_args = ("memory", "llama-3.1-8b", "--device", "4090", "--json", "--context")
+    assert json.loads(sizewise(*context_args, longest).out)["fits"] is True
     if fit["limited_by"] == "memory":
-        assert json.loads(sizewise(*again, longest + 1).out)["fits"] is False
+        assert json.loads(sizewise(*context_args, longest + 1).out)["fits"] is False
 
 
 def test_one_table_over_all_devices(sizewise):
@@ -188,8 +188,8 @@ def test_one_table_over_all_devices(sizewise):
 
 
 def test_weights_that_do_not_fit_stay_in_host_memory(sizewise):
-    words = ("memory", "llama-3.1-70b", "--device", "H100", "--offload", "50GB/s", "--json")
-    result = json.loads(sizewise(*words).out)
+    args = ("memory", "llama-3.1-70b", "--device", "H100", "--offload", "50GB/s", "--json")
+    result = json.loads(sizewise(*args).out)
     (load,) = result["loads"]
     assert load["total_bytes"] <= load["room_bytes"]
     assert load["weights_bytes"] + load["host_bytes"] == 141_107_412_992
@@ -218,7 +218,7 @@ def test_the_listed_price_stands_beside_the_floors(sizewise):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         ["count", "deepseek-v3"],
         ["memory", "llama-3.1-8b"],
@@ -228,19 +228,19 @@ def test_the_listed_price_stands_beside_the_floors(sizewise):
         ["memory", "qwen3-8b", "--weights", "q4_k_m"],
     ],
 )
-def test_a_model_of_the_catalogue_costs_no_heavy_import(words):
+def test_a_model_of_the_catalogue_costs_no_heavy_import(args):
     code = (
         "import contextlib, io, sys\n"
         "from sizewise.cli.main import main\n"
-        f"sys.argv = ['sizewise', *{words!r}]\n"
+        f"sys.argv = ['sizewise', *{args!r}]\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         "    try:\n        main()\n    except SystemExit as end:\n        assert not end.code\n"
         "heavy = {'torch', 'transformers', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         "print(sorted(heavy))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == "[]"
 
 
 def test_unified_memory_leaves_the_system_its_part(sizewise):

@@ -10,17 +10,17 @@ from sizewise import __version__
 from sizewise.cli import output
 
 
-def completed(*arguments):
+def completed(*args):
     """What the shell would offer for the last word."""
     environment = os.environ | {
         "_SIZEWISE_COMPLETE": "complete_bash",
-        "COMP_WORDS": " ".join(("sizewise", *arguments)),
-        "COMP_CWORD": str(len(arguments)),
+        "COMP_WORDS": " ".join(("sizewise", *args)),
+        "COMP_CWORD": str(len(args)),
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "sizewise"], env=environment, capture_output=True, text=True
     )
-    return done.stdout.split()
+    return process.stdout.split()
 
 
 def test_tab_completes_commands_models_and_chapters():
@@ -44,10 +44,10 @@ def test_json_of_a_count_has_no_line_a_layer_unless_asked(sizewise):
 def test_no_colour_where_none_is_wanted(monkeypatch):
     environment = os.environ | {"NO_COLOR": "1", "FORCE_COLOR": "1", "COLUMNS": "80"}
     command = [sys.executable, "-m", "sizewise", "devices"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "\x1b[3" not in done.stdout
-    assert "H100" in done.stdout
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0
+    assert "\x1b[3" not in process.stdout
+    assert "H100" in process.stdout
 
 
 @pytest.mark.parametrize("columns", ["0", "60", "80", "200"])
@@ -68,11 +68,11 @@ def test_no_word_of_a_table_is_folded(monkeypatch, capsys, columns):
 class TestDoctor:
     def test_it_names_what_is_here_and_shows_no_key(self, sizewise, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", "sk-hush")
-        done = sizewise("doctor")
-        assert done.code == 0
-        assert "OPENAI_API_KEY" in done.out
-        assert "hush" not in done.out
-        assert f"sizewise            {__version__}"[:8] in done.out
+        doctor = sizewise("doctor")
+        assert doctor.code == 0
+        assert "OPENAI_API_KEY" in doctor.out
+        assert "hush" not in doctor.out
+        assert f"sizewise            {__version__}"[:8] in doctor.out
         report = json.loads(sizewise("doctor", "--json").out)
         assert report["version"] == __version__
         assert report["packages"]["counting and sizing"]["torch"]
@@ -84,8 +84,8 @@ class TestDoctor:
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "file").write_bytes(b"12345")
         (tmp_path / "link").symlink_to(tmp_path / "a" / "file")
-        held = doctor._usage(tmp_path)
-        assert (held["files"], held["bytes"]) == (1, 5)
+        totals = doctor._usage(tmp_path)
+        assert (totals["files"], totals["bytes"]) == (1, 5)
         assert doctor._usage(tmp_path / "none")["files"] == 0
 
     def test_it_imports_nothing_heavy(self):
@@ -93,5 +93,5 @@ class TestDoctor:
             "import sys; from sizewise.cli import doctor; doctor.examine(); "
             "print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.stdout.strip() == "[]"
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert process.stdout.strip() == "[]"

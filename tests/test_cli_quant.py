@@ -239,17 +239,17 @@ def test_windows_are_spread_evenly_and_never_repeat():
     assert quantize._spread(10, 5) == [1, 3, 5, 7, 9]
     assert quantize._spread(3, 5) == [0, 1, 2]
     for number in range(1, 40):
-        for wanted in range(1, 40):
-            subset = quantize._spread(number, wanted)
+        for limit in range(1, 40):
+            subset = quantize._spread(number, limit)
             assert sorted(set(subset)) == subset
-            assert len(subset) == min(number, wanted)
+            assert len(subset) == min(number, limit)
             assert 0 <= subset[0] <= subset[-1] < number
             steps = np.diff(subset)
             assert not len(steps) or steps.max() - steps.min() <= 1
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["./nothing"], "no such file or folder"),
         (["./nothing.gguf"], "no such file"),
@@ -266,11 +266,11 @@ def test_windows_are_spread_evenly_and_never_repeat():
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
-def test_bad_words_are_one_line_before_any_work(sizewise, monkeypatch, words, said):
+def test_bad_words_are_one_line_before_any_work(sizewise, monkeypatch, words, message):
     monkeypatch.setattr(load, "load", lambda *a: pytest.fail("work was started"))
     code, out, err = sizewise("quantize", *words)
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -293,7 +293,7 @@ def test_a_folder_that_is_no_model_is_refused(sizewise, folder, tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         (
             {"model_type": "own", "architectures": [], "auto_map": {"AutoModel": "evil.Model"}},
@@ -306,9 +306,9 @@ def test_a_folder_that_is_no_model_is_refused(sizewise, folder, tmp_path, text):
     ],
     ids=["code", "encoder", "quantized", "missing", "negative"],
 )
-def test_a_model_that_cannot_be_taken_is_refused(sizewise, folder, tmp_path, text, fields, said):
+def test_a_model_that_cannot_be_taken_is_refused(sizewise, folder, tmp_path, text, fields, message):
     built = changed(folder, tmp_path, **fields)
-    assert said in refused(sizewise, built, "--text", text)
+    assert message in refused(sizewise, built, "--text", text)
 
 
 def test_code_that_a_configuration_names_is_not_used_and_said_so(sizewise, folder, tmp_path, text):
@@ -340,7 +340,7 @@ def hub(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("files", "fields", "said"),
+    ("files", "fields", "message"),
     [
         (["model.safetensors"], {"architectures": ["BertModel"]}, "is no causal language model"),
         (["model.safetensors"], {"quantization_config": {"quant_method": "gptq"}}, "is quantized"),
@@ -348,9 +348,9 @@ def hub(folder, tmp_path, monkeypatch):
     ],
     ids=["encoder", "quantized", "pickle"],
 )
-def test_a_hub_id_is_refused_before_its_weights_are_fetched(sizewise, hub, files, fields, said):
+def test_a_hub_id_is_refused_before_its_weights_are_fetched(sizewise, hub, files, fields, message):
     hub(files, **fields)
-    assert said in refused(sizewise, "someone/a-model")
+    assert message in refused(sizewise, "someone/a-model")
 
 
 def test_a_hub_id_that_can_be_taken_is(hub, monkeypatch):
@@ -387,8 +387,8 @@ def test_memory_is_reckoned_from_the_parameters(folder):
     model = load.load(result)[0]
     assert result.parameters == sum(item.numel() for item in model.parameters())
     assert load.needed(result, "bf16") == 2 * result.parameters
-    read = dataclasses.replace(result, kind="gguf")
-    assert load.needed(read, "bf16") == 4 * result.parameters  # as it was read, and as a model
+    gguf = dataclasses.replace(result, kind="gguf")
+    assert load.needed(gguf, "bf16") == 4 * result.parameters  # as it was read, and as a model
     assert load.free("cpu") > 0
 
 
@@ -412,8 +412,8 @@ def test_a_text_shorter_than_a_window_is_refused_before_loading(
 
 
 def test_the_tokenizer_and_the_positions_are_read_without_the_weights(folder):
-    tokenizer, most = load.reader(load.find(str(folder)))
-    assert most == 64
+    tokenizer, positions = load.reader(load.find(str(folder)))
+    assert positions == 64
     assert tokenizer("a")["input_ids"] == load.load(load.find(str(folder)))[1]("a")["input_ids"]
 
 

@@ -145,13 +145,13 @@ class TestFilesThatAreNoConfiguration:
     )
     def test_content_is_refused_with_the_name_of_the_file(self, write, content, words):
         file = write(content)
-        said = refusal(file)
-        assert said.startswith(f"{file}: ")
-        assert words in said
+        message = refusal(file)
+        assert message.startswith(f"{file}: ")
+        assert words in message
 
     def test_a_huge_file_is_not_read(self, write):
-        said = refusal(write('{"model_type": "llama", "x": "' + "y" * 10_000_000 + '"}'))
-        assert "over 10 MB" in said
+        message = refusal(write('{"model_type": "llama", "x": "' + "y" * 10_000_000 + '"}'))
+        assert "over 10 MB" in message
 
     def test_a_file_that_may_not_be_read_is_named(self, write, monkeypatch):
         file = write(LLAMA)
@@ -200,23 +200,23 @@ class TestNames:
         assert refusal(name).startswith("unknown model ")
 
     def test_an_unknown_model_type_is_refused_and_no_other_model_is_named(self, write):
-        said = refusal(write(LLAMA | {"model_type": "lama"}))
-        assert "has no class for model_type 'lama' (--estimate " in said
+        message = refusal(write(LLAMA | {"model_type": "lama"}))
+        assert "has no class for model_type 'lama' (--estimate " in message
         assert parameters.count(config.load(write(LLAMA | {"model_type": "lama"}), estimate=True))
 
     def test_a_hub_id_without_a_network_is_refused_in_one_line(self):
-        words = (
+        code = (
             "from sizewise.models import config\n"
             "try:\n    config.load('nobody/no-such-model')\n"
             "except ValueError as error:\n    print(error)\n"
         )
-        alone = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
-        done = subprocess.run(
-            [sys.executable, "-c", words], env=alone, capture_output=True, text=True
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
+        process = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("\n") == 1
-        assert done.stdout.startswith("nobody/no-such-model: neither in the catalogue nor ")
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.count("\n") == 1
+        assert process.stdout.startswith("nobody/no-such-model: neither in the catalogue nor ")
 
     @pytest.mark.parametrize("lookup", ["fails", "hangs"])
     def test_a_hub_that_does_not_answer_is_not_waited_for(self, monkeypatch, lookup):
@@ -309,23 +309,23 @@ class TestSizes:
         assert refusal(file).startswith(f"{file}: ")
 
 
-OWN = LLAMA | {"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}}
+CUSTOM = LLAMA | {"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}}
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        OWN | {"head_dim": "x"},
-        OWN | {"v_head_dim": [1, 2]},
-        OWN
+        CUSTOM | {"head_dim": "x"},
+        CUSTOM | {"v_head_dim": [1, 2]},
+        CUSTOM
         | {
             "num_attention_heads": 4,
             "num_key_value_heads": {},
             "kv_lora_rank": 8,
             "q_lora_rank": "x",
         },
-        OWN | {"text_config": LLAMA | {"intermediate_size": "wide"}},
-        OWN | {"ffn_multipliers": ["x", "y"]},
+        CUSTOM | {"text_config": LLAMA | {"intermediate_size": "wide"}},
+        CUSTOM | {"ffn_multipliers": ["x", "y"]},
         LLAMA | {"text_config": {"model_type": {}}},
         LLAMA | {"architectures": 1, "model_type": "lama"},
     ],
@@ -385,8 +385,8 @@ class TestCodeInConfigurations:
         assert parameters.count(write(LLAMA | {"auto_map": None})).total == PARAMETERS
 
     def test_another_model_is_not_fetched(self, write):
-        said = refusal(write({"model_type": "dpt", "backbone": "somebody/some-model"}))
-        assert "names another model (backbone), which is not fetched" in said
+        message = refusal(write({"model_type": "dpt", "backbone": "somebody/some-model"}))
+        assert "names another model (backbone), which is not fetched" in message
 
 
 # The released LongCat-Flash-Chat: 560.66e9 without its layer for multi-token prediction; the class
@@ -433,10 +433,10 @@ class TestWhatAClassDoesNotRead:
         assert round(count.active_without_input_embedding / 1e9, 1) == 31.4  # the paper: to 31.3
         assert "active: at most" in " ".join(count.assumptions)
 
-    @pytest.mark.parametrize(("fields", "what"), [(GROK, "experts"), (LLAVA, "hidden_size")])
-    def test_a_class_that_leaves_out_what_is_stated_is_not_counted(self, write, fields, what):
+    @pytest.mark.parametrize(("fields", "field"), [(GROK, "experts"), (LLAVA, "hidden_size")])
+    def test_a_class_that_leaves_out_what_is_stated_is_not_counted(self, write, fields, field):
         file = write(fields)
-        assert what in refusal(file)
+        assert field in refusal(file)
         count = parameters.count(config.load(file, estimate=True))
         assert count.estimated
         assert count.total > 150e9 if fields is GROK else count.total == PARAMETERS
@@ -450,8 +450,8 @@ class TestWhatAClassDoesNotRead:
         ],
     )
     def test_keys_that_are_shared_are_kept_once_in_an_estimate(self, write, fields, values):
-        own = {"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}}
-        model = parameters.describe(write(LLAMA | own | fields))
+        custom = {"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}}
+        model = parameters.describe(write(LLAMA | custom | fields))
         assert memory.kv_bytes_per_token(model) == 2 * values
 
     def test_the_state_of_an_rwkv_without_a_class_is_no_cache_of_attention(self, write):
@@ -464,8 +464,8 @@ class TestWhatAClassDoesNotRead:
         draft = write(LLAMA | {"architectures": ["LlamaForCausalLMEagle3"]})
         notes = parameters.count(draft).assumptions
         assert notes == ("transformers has no LlamaForCausalLMEagle3: counted as LlamaForCausalLM",)
-        for known in ("LlamaModel", "LLaMA_ForCausalLM"):  # as some files write them
-            assert not parameters.count(write(LLAMA | {"architectures": [known]})).assumptions
+        for name in ("LlamaModel", "LLaMA_ForCausalLM"):  # as some files write them
+            assert not parameters.count(write(LLAMA | {"architectures": [name]})).assumptions
 
     def test_what_was_assumed_of_several_models_is_printed_with_each(self, write, sizewise):
         file = write({"model_type": "gpt2"})
