@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -148,6 +149,12 @@ def book(tmp_path, monkeypatch):
     forget()
     yield book
     forget()
+
+
+def run_python(*args, **environment) -> subprocess.CompletedProcess:
+    """Run Python in a separate process, with more variables in its environment."""
+    command, env = [sys.executable, *map(str, args)], os.environ | environment
+    return subprocess.run(command, env=env, capture_output=True, text=True)
 
 
 class Output(NamedTuple):

@@ -205,7 +205,7 @@ def test_random_sequences_repeat_no_token_hold_no_end_and_are_the_same_every_tim
         script.random_tokens(100, 100, 1)
 
 
-def test_a_repetition_is_said_twice_and_its_beginning_once_more():
+def test_a_repetition_holds_its_tokens_twice_and_its_targets_wrap_around():
     ids, targets = script.repeated(torch.tensor([[5, 6, 7]]))
     assert ids.tolist() == [[5, 6, 7, 5, 6, 7]]
     assert targets.tolist() == [[6, 7, 5, 6, 7, 5]]
@@ -320,7 +320,7 @@ def test_bad_arguments_are_one_line(args, message, monkeypatch, capsys):
     assert message in line
 
 
-def test_the_list_tells_every_run_and_the_sum_of_operations(monkeypatch, capsys):
+def test_the_list_has_every_run_and_the_sum_of_operations(monkeypatch, capsys):
     args = ["--budgets", "3e11", "--seeds", "1", "--only", "arms", "--widths", "32"]
     monkeypatch.setattr(sys, "argv", ["attention_variants.py", "--list", *args])
     script.main()

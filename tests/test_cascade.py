@@ -377,7 +377,7 @@ def test_models_are_compared_on_the_items_they_share(script):
         script.Study(rows)
 
 
-def test_every_row_is_computed_described_and_made_once(script, tmp_path, capsys, monkeypatch):
+def test_every_row_is_described_and_computed_once(script, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "SAMPLES", 50)
     answers, output = tmp_path / "answers.jsonl", tmp_path / "cascade.jsonl"
     answers.write_text("".join(json.dumps(row) + "\n" for row in random_rows()))
@@ -428,7 +428,7 @@ def test_rows_agree_with_each_other(script, monkeypatch):
     assert len(rows["specialists"]) == 2
 
 
-def test_missing_answers_are_told_in_one_line(script, tmp_path):
+def test_missing_answers_are_one_line(script, tmp_path):
     with pytest.raises(ValueError, match="has no rows"):
         script.run(script.arguments(["--input", str(tmp_path / "none.jsonl")]))
     with pytest.raises(ValueError, match="did you mean 'vote'"):

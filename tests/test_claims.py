@@ -59,7 +59,7 @@ class TestCollecting:
         with pytest.raises(ValueError, match=r"^second decides claim 1, which first owns$"):
             claims.stored()
 
-    def test_a_claim_with_a_reason_is_owned_by_nobody(self, book):
+    def test_a_claim_with_a_reason_has_no_chapter(self, book):
         book.chapter("second", ("decide", output(3)))
         with pytest.raises(ValueError, match=r"^second decides claim 3, which None owns$"):
             claims.stored()

@@ -83,18 +83,18 @@ def test_excerpts_end_between_words():
 
 
 @settings(max_examples=40, deadline=None)
-@given(kinds=st.integers(2, 5), each=st.integers(3, 12), seed=st.integers(0, 99))
-def test_draws_are_nested_balanced_and_without_repetition(kinds, each, seed):
-    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(kinds), each))
-    longest = classification.draw(labels, kinds * each, seed)
-    assert sorted(longest) == list(range(kinds * each))
-    for count in range(1, kinds * each + 1):
+@given(kinds=st.integers(2, 5), repeats=st.integers(3, 12), seed=st.integers(0, 99))
+def test_draws_are_nested_balanced_and_without_repetition(kinds, repeats, seed):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(kinds), repeats))
+    longest = classification.draw(labels, kinds * repeats, seed)
+    assert sorted(longest) == list(range(kinds * repeats))
+    for count in range(1, kinds * repeats + 1):
         drawn = classification.draw(labels, count, seed)
         assert drawn.tolist() == longest[:count].tolist()
         number = np.bincount(labels[drawn], minlength=kinds)
         assert number.max() - number.min() <= 1
     with pytest.raises(ValueError, match="the labels of a draw"):
-        classification.draw(labels, kinds * each + 1, seed)
+        classification.draw(labels, kinds * repeats + 1, seed)
 
 
 def test_draws_of_other_seeds_are_others():
@@ -169,7 +169,7 @@ def vectors(number, seed, gap, width=12, kinds=3):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), labels
 
 
-def test_a_probe_is_always_right_where_labels_can_be_told():
+def test_a_probe_is_always_right_where_labels_are_separable():
     train, labels = vectors(60, 0, 1.0)
     test, expected = vectors(300, 1, 1.0)
     answers, strength = probes.answers(train, labels, test)
@@ -310,9 +310,9 @@ def test_a_prompt_shows_its_examples_and_ends_where_the_answer_begins():
 @pytest.mark.parametrize("opening", [False, True], ids=["plain", "opened"])
 def test_scores_of_words_are_their_likelihood_after_the_prompt(build, opening):
     model, tokenizer = build(), words_tokenizer(opening)
-    prompts = [WORDING.prompt(one, [("fine film", "yes")]) for one in REVIEWS]
+    prompts = [WORDING.prompt(text, [("fine film", "yes")]) for text in REVIEWS]
     scores = prompting.scores(model, tokenizer, prompts, ["bad", "good"], batch=3)
-    items = [multiple_choice.Item(str(n), one, ("bad", "good"), 0) for n, one in enumerate(prompts)]
+    items = [multiple_choice.Item(str(n), p, ("bad", "good"), 0) for n, p in enumerate(prompts)]
     table = multiple_choice.score(model, tokenizer, items)
     assert (table["tokens"] == 1).all()
     expected = -table.sort_values(["item", "choice"])["nats"].to_numpy().reshape(-1, 2)
@@ -384,14 +384,14 @@ TEXTS = ["a fine film", "a dull film", "fine", "dull dull", "film fine a a", "a 
 
 def test_fine_tuning_learns_and_its_seed_settles_it(monkeypatch):
     monkeypatch.setattr(finetune, "RATE", 5e-3)  # these texts are few
-    labels = np.array(["dull" in one for one in TEXTS], int)
+    labels = np.array(["dull" in text for text in TEXTS], int)
     encoders = [tiny_encoder() for _ in range(3)]
     heads = [
         finetune.tune(encoder, TEXTS, labels, 2, epochs=12, seed=seed)
         for encoder, seed in zip(encoders, (0, 0, 1), strict=True)
     ]
     assert (finetune.answers(encoders[0], heads[0], TEXTS, batch=7) == labels).all()
-    weights = [one.model.encoder.layer[0].output.dense.weight for one in encoders]
+    weights = [text.model.encoder.layer[0].output.dense.weight for text in encoders]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], tiny_encoder().model.encoder.layer[0].output.dense.weight)
@@ -416,7 +416,7 @@ def script():
     return module
 
 
-def test_each_row_is_its_own_and_no_set_is_asked_for_more_labels_than_it_has(script):
+def test_rows_differ_and_use_no_more_labels_than_their_set_has(script):
     args = script.arguments([])
     rows = [row for rows, _ in script.KINDS.values() for row in rows(args)]
     assert len({json.dumps(row, sort_keys=True) for row in rows}) == len(rows)
@@ -482,7 +482,7 @@ def test_names_and_numbers_that_make_no_sense_are_refused(script, args, message)
         script.arguments(args)
 
 
-def test_a_list_that_is_none_is_told_without_the_name_of_a_function(script, capsys):
+def test_a_bad_list_is_refused_without_the_name_of_a_function(script, capsys):
     with pytest.raises(SystemExit):
         script.arguments(["--labels", "8,x"])
     assert "argument --labels: expected whole numbers a,b,c, got '8,x'" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import run_python
 from sizewise.chapters import claims
 from sizewise.cli import book as book_commands
 from sizewise.cli import main
@@ -24,17 +25,7 @@ LLAMA = {
     "intermediate_size": 50,
     "bos_token_id": 128_000,  # beyond the vocabulary: transformers warns, a reader should not see
 }
-COMMANDS = [one.name or one.callback.__name__ for one in main.app.registered_commands]
-
-
-def run_process(*args, **environment):
-    """The command line in a separate process."""
-    return subprocess.run(
-        [sys.executable, "-m", "sizewise", *map(str, args)],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-    )
+COMMANDS = [c.name or c.callback.__name__ for c in main.app.registered_commands]
 
 
 @pytest.fixture
@@ -149,7 +140,7 @@ class TestRefusals:
 class TestCount:
     KEYS = ("model", "total", "active", "active_without_input_embedding", "embedding")
 
-    def test_json_has_the_figures_of_the_library_in_the_order_asked(self, sizewise, config):
+    def test_json_has_the_figures_of_the_library_in_the_order_of_the_names(self, sizewise, config):
         models = ["mixtral-8x7b", str(config()), "gpt2"]
         output = sizewise("count", *models, "--json")
         assert (output.code, output.err) == (0, "")
@@ -184,7 +175,7 @@ class TestCount:
         for args in (["count", "[bold]/a[/x] :smile:"], ["count", "[bold]/a[/x] :smile:", "gpt2"]):
             assert "[bold]/a[/x] :smile:" in sizewise(*args).out
 
-    def test_code_that_a_configuration_names_is_left_alone_and_said_so(self, sizewise, config):
+    def test_code_that_a_configuration_names_is_not_used_and_reported(self, sizewise, config):
         file = config(auto_map={"AutoConfig": "evil.Config"})
         output = sizewise("count", file, "--json")
         assert (output.code, output.err) == (0, "")
@@ -192,7 +183,7 @@ class TestCount:
         assert count["built_as"] == "LlamaForCausalLM"
         assert any("auto_map" in note for note in count["assumptions"])
 
-    def test_unknown_active_parameters_are_null_and_said_to_be_unknown(self, sizewise, tmp_path):
+    def test_unknown_active_parameters_are_null_and_reported_unknown(self, sizewise, tmp_path):
         file = tmp_path / "config.json"
         fields = {"model_type": "mixtral", "num_hidden_layers": 1, "num_experts_per_tok": 0}
         file.write_text(json.dumps(fields))
@@ -262,7 +253,7 @@ class TestHelp:
         assert "MODEL is a name of the catalogue" in " ".join(output.out.split())
 
     @pytest.mark.parametrize("command", COMMANDS)
-    def test_the_help_of_a_command_tells_its_options_or_an_example(self, sizewise, command):
+    def test_the_help_of_a_command_lists_its_options_or_an_example(self, sizewise, command):
         output = sizewise(command, "--help")
         assert (output.code, output.err) == (0, "")
         assert len(re.findall(r"--[a-z-]{3,}", output.out)) >= 2
@@ -276,18 +267,18 @@ class TestHelp:
 import contextlib, io, sys
 from sizewise.cli import main
 heavy = "torch transformers pandas numpy scipy matplotlib papermill nbformat IPython".split()
-for words in {[*helps, *lists, ["--version"], ["count", "nosuch"]]!r}:
-    sys.argv = ["sizewise", *words]
+for args in {[*helps, *lists, ["--version"], ["count", "nosuch"]]!r}:
+    sys.argv = ["sizewise", *args]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             main.main()
         except SystemExit:
             pass
-    found = [name for name in heavy if name in sys.modules]
-    assert not found, (words, found)
+    loaded = [name for name in heavy if name in sys.modules]
+    assert not loaded, (args, loaded)
 print("done")
 """
-        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        process = run_python("-c", code)
         assert process.returncode == 0, process.stderr
         assert process.stdout == "done\n"
 
@@ -372,7 +363,7 @@ class TestProcesses:
 
     def test_bad_input_is_one_line_whatever_the_library_would_print(self, config):
         bad = config("bad.json", num_hidden_layers=10**20)
-        process = run_process("count", bad, config(), "--json")
+        process = run_python("-m", "sizewise", "count", bad, config(), "--json")
         assert process.returncode == 2
         assert process.stderr.splitlines() == [
             f"sizewise: {bad}: num_hidden_layers = {10**20} is over 2,000"

@@ -1,10 +1,9 @@
 """`sizewise memory` and `sizewise roofline` as people and programs call them."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from conftest import run_python
 from sizewise import paths
 
 
@@ -203,7 +202,7 @@ def test_a_context_may_have_a_suffix(sizewise, text, tokens):
     assert f"{text} read as {tokens:,} tokens" in result["assumptions"]
 
 
-def test_what_nobody_stated_is_a_line_and_a_field(sizewise):
+def test_what_is_assumed_is_a_line_and_a_field(sizewise):
     result = json.loads(sizewise("memory", "llama-3.1-8b", "--json").out)
     assumed = " ".join(result["assumptions"])
     for mark in ("weights in bf16", "90% of each device", "prompt tokens in flight"):
@@ -238,7 +237,7 @@ def test_a_model_of_the_catalogue_costs_no_heavy_import(args):
         "heavy = {'torch', 'transformers', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         "print(sorted(heavy))\n"
     )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    process = run_python("-c", code)
     assert process.returncode == 0, process.stderr
     assert process.stdout.strip() == "[]"
 
@@ -249,6 +248,6 @@ def test_unified_memory_leaves_the_system_its_part(sizewise):
     assert result["loads"][0]["room_bytes"] == 96_000_000_000
 
 
-def test_both_figures_of_a_devices_memory_are_told(sizewise):
+def test_both_figures_of_a_devices_memory_are_shown(sizewise):
     result = json.loads(sizewise("memory", "llama-3.1-8b", "--device", "H100", "--json").out)
     assert any("80 GB; the driver shows 85.5 GB" in note for note in result["assumptions"])

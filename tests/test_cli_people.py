@@ -1,26 +1,21 @@
 """The command line as a person expects it: completion, colours, width, short JSON, a doctor."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from conftest import run_python
 from sizewise import __version__
 from sizewise.cli import output
 
 
 def completed(*args):
-    """What the shell would offer for the last word."""
-    environment = os.environ | {
+    """What the shell offers for the last word."""
+    environment = {
         "_SIZEWISE_COMPLETE": "complete_bash",
         "COMP_WORDS": " ".join(("sizewise", *args)),
         "COMP_CWORD": str(len(args)),
     }
-    process = subprocess.run(
-        [sys.executable, "-m", "sizewise"], env=environment, capture_output=True, text=True
-    )
-    return process.stdout.split()
+    return run_python("-m", "sizewise", **environment).stdout.split()
 
 
 def test_tab_completes_commands_models_and_chapters():
@@ -42,9 +37,8 @@ def test_json_of_a_count_has_no_line_a_layer_unless_asked(sizewise):
 
 
 def test_no_colour_where_none_is_wanted(monkeypatch):
-    environment = os.environ | {"NO_COLOR": "1", "FORCE_COLOR": "1", "COLUMNS": "80"}
-    command = [sys.executable, "-m", "sizewise", "devices"]
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    environment = {"NO_COLOR": "1", "FORCE_COLOR": "1", "COLUMNS": "80"}
+    process = run_python("-m", "sizewise", "devices", **environment)
     assert process.returncode == 0
     assert "\x1b[3" not in process.stdout
     assert "H100" in process.stdout
@@ -53,14 +47,14 @@ def test_no_colour_where_none_is_wanted(monkeypatch):
 @pytest.mark.parametrize("columns", ["0", "60", "80", "200"])
 def test_no_word_of_a_table_is_folded(monkeypatch, capsys, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    words = ["qwen2.5-coder-1.5b-instruct", "meta-llama/Llama-3.1-405B-Instruct", "3,212,749,824"]
+    cells = ["qwen2.5-coder-1.5b-instruct", "meta-llama/Llama-3.1-405B-Instruct", "3,212,749,824"]
     rows = output.table("a title", "first model", "second", "parameters>")
-    rows.add_row(*words)
-    rows.add_row(*reversed(words))
+    rows.add_row(*cells)
+    rows.add_row(*reversed(cells))
     output.print_table(rows)
     printed = capsys.readouterr().out
-    for word in words:
-        assert printed.count(word) == 2
+    for cell in cells:
+        assert printed.count(cell) == 2
     if columns == "200":
         assert max(map(len, printed.splitlines())) > 80
 
@@ -93,5 +87,5 @@ class TestDoctor:
             "import sys; from sizewise.cli import doctor; doctor.examine(); "
             "print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
         )
-        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        process = run_python("-c", code)
         assert process.stdout.strip() == "[]"

@@ -61,8 +61,8 @@ def changed(folder, tmp_path, **fields):
 
 
 def test_json_has_the_figures_of_the_library(sizewise, folder, text):
-    words = ("quantize", folder, "--format", "nf4-dq", "--text", text, "--context", 32)
-    code, out, err = sizewise(*words, "--windows", 5, "--json")
+    args = ("quantize", folder, "--format", "nf4-dq", "--text", text, "--context", 32)
+    code, out, err = sizewise(*args, "--windows", 5, "--json")
     assert (code, err) == (0, "")
     result = json.loads(out)
     model, tokenizer, _ = load.load(load.find(str(folder)))
@@ -89,8 +89,8 @@ def test_json_has_the_figures_of_the_library(sizewise, folder, text):
 
 
 def test_the_change_has_an_interval_and_the_least_that_the_text_shows(sizewise, folder, text):
-    words = ("quantize", folder, "--format", "int3", "--text", text, "--context", 32)
-    result = json.loads(sizewise(*words, "--windows", 20, "--json")[1])
+    args = ("quantize", folder, "--format", "int3", "--text", text, "--context", 32)
+    result = json.loads(sizewise(*args, "--windows", 20, "--json")[1])
     before, after = result["perplexity_before"], result["perplexity_after"]
     assert result["perplexity_change"] == pytest.approx(after / before - 1)
     low, high = result["perplexity_change_low"], result["perplexity_change_high"]
@@ -98,12 +98,12 @@ def test_the_change_has_an_interval_and_the_least_that_the_text_shows(sizewise, 
     # Half an interval is 1.96 standard errors, and the least change shown 2.80 of them.
     least = result["least_change_shown"]
     assert least == pytest.approx((high - low) / 2 * 2.80 / 1.96, rel=0.2)
-    code, out, _ = sizewise(*words, "--windows", 20)
+    code, out, _ = sizewise(*args, "--windows", 20)
     assert code == 0
     assert f"this text shows changes from {least:.2%} on" in out
-    alone = json.loads(sizewise(*words, "--windows", 1, "--json")[1])
-    assert alone["perplexity_change"] is not None
-    assert alone["least_change_shown"] is None
+    single = json.loads(sizewise(*args, "--windows", 1, "--json")[1])
+    assert single["perplexity_change"] is not None
+    assert single["least_change_shown"] is None
 
 
 def test_a_calibrated_format_looks_at_other_windows_of_the_text(
@@ -119,8 +119,8 @@ def test_a_calibrated_format_looks_at_other_windows_of_the_text(
         return moments(model, windows, *args, **options)
 
     monkeypatch.setattr(calibrated, "second_moments", watched)
-    words = ("quantize", folder, "--format", "gptq4", "--text", text, "--context", 32)
-    result = json.loads(sizewise(*words, "--windows", 4, "--json")[1])
+    args = ("quantize", folder, "--format", "gptq4", "--text", text, "--context", 32)
+    result = json.loads(sizewise(*args, "--windows", 4, "--json")[1])
     assert result["layers_converted"] == 12  # 176 columns of two layers are no multiple of 64
     _, tokenizer, _ = load.load(load.find(str(folder)))
     cut, _, _ = likelihood.documents(tokenizer, [WORDS], 32)
@@ -159,18 +159,18 @@ class TestNotFinite:
         assert (code, out) == (2, "")
         assert "model.layers.0.mlp.up_proj holds weights that are not finite" in err
 
-    def test_logits_that_overflow_in_fp16_are_said(self, sizewise, folder, tmp_path, text):
+    def test_logits_that_overflow_in_fp16_are_reported(self, sizewise, folder, tmp_path, text):
         def large(model):
             model.model.norm.weight.fill_(6e4)
             model.lm_head.weight.mul_(100)
 
         enlarged = self.saved(folder, tmp_path, large)
-        words = ("quantize", enlarged, "--text", text, *self.WORDS, "--dtype", "fp16")
-        code, out, err = sizewise(*words)
+        args = ("quantize", enlarged, "--text", text, *self.WORDS, "--dtype", "fp16")
+        code, out, err = sizewise(*args)
         assert code == 1
         assert "not finite" in out
         assert "6 of 6 windows are not finite before conversion" in err
-        code, out, _ = sizewise(*words, "--json")
+        code, out, _ = sizewise(*args, "--json")
         result = json.loads(out)
         assert code == 1
         assert result["perplexity_before"] is None
@@ -186,8 +186,8 @@ class TestNotFinite:
             model.model.embed_tokens.weight[bad] = math.inf
 
         spoiled = self.saved(folder, tmp_path, spoil)
-        words = ("quantize", spoiled, "--text", text, "--format", "nf4", "--context", 32)
-        code, out, _ = sizewise(*words, "--windows", 500, "--json")
+        args = ("quantize", spoiled, "--text", text, "--format", "nf4", "--context", 32)
+        code, out, _ = sizewise(*args, "--windows", 500, "--json")
         result = json.loads(out)
         assert code == 1
         assert 0 < result["windows_not_finite_before"] < result["windows"] / 10
@@ -198,14 +198,14 @@ class TestNotFinite:
 def test_a_table_says_what_was_saved_and_what_stayed(sizewise, folder, text):
     code, out, err = sizewise("quantize", folder, "--format", "int8", "--text", text)
     assert (code, err) == (0, "")
-    for words in (
+    for label in (
         "bytes in memory",
         "high precision",
         "perplexity a token",
         "bits a byte",
         "14 layers",
     ):
-        assert words in out
+        assert label in out
     assert "left in high precision: Embedding 32.8K, output head 32.8K" in out
 
 
@@ -219,8 +219,8 @@ def test_without_a_file_the_built_in_text_is_measured(sizewise, folder, monkeypa
         return [WORDS[:characters]] * 3
 
     monkeypatch.setattr(corpora, "fixed", fixed)
-    words = ("quantize", folder, "--format", "bf16", "--context", 32, "--windows", 40, "--json")
-    code, out, _ = sizewise(*words)
+    args = ("quantize", folder, "--format", "bf16", "--context", 32, "--windows", 40, "--json")
+    code, out, _ = sizewise(*args)
     assert code == 0
     assert requested == [("sotu", 32, 2 * 32 * 8)]
     result = json.loads(out)
@@ -249,7 +249,7 @@ def test_windows_are_spread_evenly_and_never_repeat():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (["./nothing"], "no such file or folder"),
         (["./nothing.gguf"], "no such file"),
@@ -266,16 +266,16 @@ def test_windows_are_spread_evenly_and_never_repeat():
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
-def test_bad_words_are_one_line_before_any_work(sizewise, monkeypatch, words, message):
+def test_bad_options_are_one_line_before_any_work(sizewise, monkeypatch, args, message):
     monkeypatch.setattr(load, "load", lambda *a: pytest.fail("work was started"))
-    code, out, err = sizewise("quantize", *words)
+    code, out, err = sizewise("quantize", *args)
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
 
 
-def refused(sizewise, *words):
-    code, out, err = sizewise("quantize", *words)
+def refused(sizewise, *args):
+    code, out, err = sizewise("quantize", *args)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "Traceback" not in err
@@ -311,7 +311,7 @@ def test_a_model_that_cannot_be_taken_is_refused(sizewise, folder, tmp_path, tex
     assert message in refused(sizewise, built, "--text", text)
 
 
-def test_code_that_a_configuration_names_is_not_used_and_said_so(sizewise, folder, tmp_path, text):
+def test_code_that_a_configuration_names_is_not_used_and_reported(sizewise, folder, tmp_path, text):
     built = changed(folder, tmp_path, auto_map={"AutoModelForCausalLM": "evil.Model"})
     (built / "evil.py").write_text("raise SystemExit('it was run')")
     code, out, _ = sizewise("quantize", built, "--text", text, "--windows", 2, "--json")
@@ -373,7 +373,7 @@ def test_broken_weights_are_one_line(sizewise, folder, tmp_path, text):
     assert "cannot be loaded" in refused(sizewise, built, "--text", text)
 
 
-def test_too_little_memory_is_said_before_anything_is_loaded(sizewise, folder, monkeypatch):
+def test_too_little_memory_is_refused_before_anything_is_loaded(sizewise, folder, monkeypatch):
     monkeypatch.setattr(load, "free", lambda device: 500_000)
     monkeypatch.setattr(load, "load", lambda *a: pytest.fail("it was loaded"))
     err = refused(sizewise, folder)

@@ -56,7 +56,7 @@ def tiny(folder, seed=0, template=TEMPLATE):
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two models")
     return tiny(folder / "a"), tiny(folder / "b", seed=1, template=None)
 
@@ -332,42 +332,42 @@ class TestFigures:
 
 
 class TestLocalModels:
-    def args(self, task, two, *more):
-        pair = ("--model", two[0], "--model", two[1], "--most", "8")
-        return ("compare", "--task", task, *pair, "--wordings", "0", *more)
+    def args(self, task, folders, *options):
+        pair = ("--model", folders[0], "--model", folders[1], "--most", "8")
+        return ("compare", "--task", task, *pair, "--wordings", "0", *options)
 
-    def test_answers_are_those_of_the_model_itself(self, sizewise, task, two):
+    def test_answers_are_those_of_the_model_itself(self, sizewise, task, folders):
         from sizewise.models import load
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        output = sizewise(*self.args(task, two, "--system", "Be brief.", "--json"))
+        output = sizewise(*self.args(task, folders, "--system", "Be brief.", "--json"))
         assert (output.code, output.err) == (0, "")
         lines = json.loads(output.out)["answers"]
         prompts = [  # the first has a template, the second has none
             "<system> Be brief.\n<user> The fox 1\n<assistant> ",
             "Be brief.\n\nThe fox 1",
         ]
-        for folder, prompt, answer in zip(two, prompts, lines[1]["answers"], strict=True):
+        for folder, prompt, answer in zip(folders, prompts, lines[1]["answers"], strict=True):
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
             tokenizer = AutoTokenizer.from_pretrained(folder)
             ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
             out = model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
             assert answer == tokenizer.decode(out, skip_special_tokens=True)
-        assert load.find(str(two[0])).kind == "folder"
+        assert load.find(str(folders[0])).kind == "folder"
 
-    def test_drawn_answers_are_the_same_for_the_same_seed(self, sizewise, tmp_path, task, two):
-        def run_it(name, *more):
+    def test_drawn_answers_are_the_same_for_the_same_seed(self, sizewise, tmp_path, task, folders):
+        def compare(name, *options):
             file = tmp_path / name
-            options = ("--temperature", "1", "--repeats", "2", "--output", file, "--json")
-            output = sizewise(*self.args(task, two, *options, *more))
+            drawing = ("--temperature", "1", "--repeats", "2", "--output", file, "--json")
+            output = sizewise(*self.args(task, folders, *drawing, *options))
             assert output.code == 0
             texts = [json.loads(line)["text"] for line in file.read_text().splitlines()]
             return texts, json.loads(output.out)["models"][0]["reliability"]
 
         (first, alike), (repeated, _), (other, _) = (
-            run_it("a"),
-            run_it("b"),
-            run_it("c", "--seed", "1"),
+            compare("a"),
+            compare("b"),
+            compare("c", "--seed", "1"),
         )
         assert first == repeated != other
         assert first[:3] != first[3:6]  # repeats are draws of their own
@@ -382,10 +382,10 @@ class TestLocalModels:
         after = run.plan(model, items, run.Settings())
         assert before[0].config["weights"] != after[0].config["weights"]
 
-    def test_a_prompt_that_does_not_fit_is_named(self, sizewise, tmp_path, two):
+    def test_a_prompt_that_does_not_fit_is_named(self, sizewise, tmp_path, folders):
         long = {"id": "long", "prompt": "word " * 200, "answer": "x"}
-        for more in ((), ("--temperature", "0.5")):
-            output = sizewise(*self.args(written(tmp_path, *LINES, long), two, *more))
+        for options in ((), ("--temperature", "0.5")):
+            output = sizewise(*self.args(written(tmp_path, *LINES, long), folders, *options))
             assert output.code == 1
             assert "not answered by A: long: a prompt of " in output.out
             assert "over the context 512" in output.out
@@ -401,7 +401,7 @@ class TestLocalModels:
         assert local._turn("Why?") == "<user> Be brief.\n\nWhy?\n<assistant> "
 
     @pytest.mark.parametrize(
-        ("more", "message"),
+        ("options", "message"),
         [
             (["--model", "smolm2-135m"], "did you mean 'smollm2-135m'"),
             (["--model", "./nothing"], "no such file or folder"),
@@ -421,10 +421,11 @@ class TestLocalModels:
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
     def test_bad_options_are_one_line_before_any_question(
-        self, sizewise, task, tmp_path, two, more, message
+        self, sizewise, task, tmp_path, folders, options, message
     ):
-        first = ("--model", two[0], *(() if more[0] == "--model" else ("--model", two[1])))
-        code, out, err = sizewise("compare", "--task", task, *first, *more)
+        first, second = (("--model", folder) for folder in folders)
+        pair = first if options[0] == "--model" else (*first, *second)
+        code, out, err = sizewise("compare", "--task", task, *pair, *options)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert message in err
         assert not (tmp_path / "my.compare.jsonl").exists()

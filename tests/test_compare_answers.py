@@ -23,7 +23,7 @@ from sizewise.compare import (
 from sizewise.compare import task as tasks
 from sizewise.compare.endpoint import Asking, outcome
 from sizewise.stats import sequential
-from test_compare_endpoint import client, rows, sums, words
+from test_compare_endpoint import argv, client, rows, sums
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ class TestExtraction:
             ("<|assistant|><think>x</think>42<|im_end|>", "x", "42"),
         ],
     )
-    def test_a_thought_is_put_aside_and_kept(self, text, thought, answer):
+    def test_a_thought_is_split_off_and_kept(self, text, thought, answer):
         result = thoughts.split_thought(text)
         assert result[1].endswith(answer) if "no <think>" in text else result[1] == answer
         assert thought in result[0]
@@ -162,11 +162,11 @@ class TestThinkingModels:
         assert (reply.answer_tokens, reply.thought_tokens) == (105, 100)
 
     def test_thinking_does_not_lose_to_a_bare_answer(self, sizewise, server, task):
-        result = json.loads(sizewise(*words(server, task, "good", "thinks-tags"), "--json").out)
+        result = json.loads(sizewise(*argv(server, task, "good", "thinks-tags"), "--json").out)
         assert [model["score"]["value"] for model in result["models"]] == [1, 1]
         assert result["verdict"].startswith("no difference shown")
 
-    def test_cut_and_filtered_answers_are_counted_apart_and_named(
+    def test_cut_and_filtered_answers_are_counted_separately_and_named(
         self,
         sizewise,
         server,
@@ -175,7 +175,7 @@ class TestThinkingModels:
         monkeypatch,
     ):
         monkeypatch.setenv("COLUMNS", "200")  # a narrow table may break a label over two lines
-        output = sizewise(*words(server, task, "good", "thinks-cut"), "--concurrency", "1")
+        output = sizewise(*argv(server, task, "good", "thinks-cut"), "--concurrency", "1")
         assert output.code == 0
         assert "cut at --most tokens, left out" in output.out
         assert "cut, B: q1, q3, q5 and 3 more" in output.out
@@ -184,7 +184,7 @@ class TestThinkingModels:
         assert re.search(r"were the cut answers wrong +50\.0", output.out)
         answers = rows(tmp_path / "my.compare.jsonl")
         assert {row["finish"] for row in answers} == {"stop", "length"}
-        result = json.loads(sizewise(*words(server, task, "good", "filtered"), "--json").out)
+        result = json.loads(sizewise(*argv(server, task, "good", "filtered"), "--json").out)
         assert [len(model["filtered"]) for model in result["models"]] == [0, 12]
         assert result["models"][1]["score"] is None
         assert "undecidable" in result["verdict"]
@@ -317,28 +317,28 @@ class TestServersOwnWays:
     ):
         server.message = message
         big = sums(tmp_path / "big.jsonl", 10_000)
-        output = sizewise(*words(server, big, "error400", "good"))
+        output = sizewise(*argv(server, big, "error400", "good"))
         assert (output.code, output.out, output.err.count("\n")) == (2, "", 1)
         assert "the first 3 of 10000 requests all failed: HTTP 400: " in output.err
         assert f"try {option}" in output.err
         assert server.request_count("error400") <= 3 + 8  # and those that were under way
 
     def test_the_option_helps(self, sizewise, server, task):
-        assert "--temperature default" in sizewise(*words(server, task, "strict", "good")).err
-        output = sizewise(*words(server, task, "strict", "good"), "--temperature", "default")
+        assert "--temperature default" in sizewise(*argv(server, task, "strict", "good")).err
+        output = sizewise(*argv(server, task, "strict", "good"), "--temperature", "default")
         assert output.code == 0
 
     def test_a_report_of_many_unanswered_items_is_short(self, sizewise, server, tmp_path):
         many = sums(tmp_path / "many.jsonl", 200)
-        output = sizewise(*words(server, many, "drops", "good"), "--retries", "0", "--timeout", "1")
+        output = sizewise(*argv(server, many, "drops", "good"), "--retries", "0", "--timeout", "1")
         assert output.code == 1
         assert output.out.count("not answered") <= 4
         assert len(output.out.splitlines()) < 50
 
 
 class TestWordings:
-    def test_items_are_put_in_three_ways_and_style_is_shown(self, sizewise, server, task):
-        args = (*words(server, task, "good", "formal"), "--wordings", "3")
+    def test_items_have_three_wordings_and_style_is_shown(self, sizewise, server, task):
+        args = (*argv(server, task, "good", "formal"), "--wordings", "3")
         result = json.loads(sizewise(*args, "--json").out)
         a, b = result["models"]
         assert (a["answered"], a["by_wording"]) == (36, [1, 1, 1])
@@ -359,22 +359,22 @@ class TestWordings:
 
 
 class TestUntilDecided:
-    def test_a_clear_case_stops_early_and_says_so(self, sizewise, server, tmp_path):
+    def test_a_clear_case_stops_early_and_reports_it(self, sizewise, server, tmp_path):
         many = sums(tmp_path / "many.jsonl", 400)
-        output = sizewise(*words(server, many, "good", "weak"), "--until", "decided")
+        output = sizewise(*argv(server, many, "good", "weak"), "--until", "decided")
         assert output.code == 0
         assert "Decided after " in output.out
         assert "confidence sequence" in output.out
         assert len(server.bodies) < 400
         result = json.loads(
-            sizewise(*words(server, many, "good", "weak"), "--until", "decided", "--json").out
+            sizewise(*argv(server, many, "good", "weak"), "--until", "decided", "--json").out
         )
         assert result["items"] < 200
         assert result["difference"]["low"] > 0
 
     def test_equal_models_stop_too_where_a_margin_is_given(self, sizewise, server, tmp_path):
         many = sums(tmp_path / "many.jsonl", 400)
-        args = (*words(server, many, "good", "good-too"), "--until", "decided", "--margin", "10")
+        args = (*argv(server, many, "good", "good-too"), "--until", "decided", "--margin", "10")
         result = json.loads(sizewise(*args, "--json").out)
         assert result["items"] < 400
         assert result["verdict"].startswith("no difference that matters")

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from compare_server import Server
+from conftest import run_python
 from sizewise.compare import endpoint, models, run
 from sizewise.compare import task as tasks
 from sizewise.compare.endpoint import Asking, Client, Refused
@@ -46,13 +47,13 @@ def sums(file, number):
     return file
 
 
-def at(server, name, key=None):
+def model_at(server, name, key=None):
     return models.Model(name, models.address(server.url), key)
 
 
 def client(server, name, key=None, *, asking=None, slept=None):
     sleep = slept.append if slept is not None else lambda seconds: None
-    return Client(at(server, name, key), asking or Asking(timeout=5, retries=3), sleep=sleep)
+    return Client(model_at(server, name, key), asking or Asking(timeout=5, retries=3), sleep=sleep)
 
 
 def rows(file):
@@ -63,8 +64,9 @@ def contents(file):
     return {row["id"]: tuple(row[name] for name in COLUMNS) for row in rows(file)}
 
 
-def words(server, task, a="good", b="weak", *more):
-    return ("compare", "--task", task, "--endpoint", server.url, "--model", a, "--model", b, *more)
+def argv(server, task, a="good", b="weak", *options):
+    pair = ("--model", a, "--model", b)
+    return ("compare", "--task", task, "--endpoint", server.url, *pair, *options)
 
 
 class TestOneQuestion:
@@ -132,9 +134,9 @@ class TestOneQuestion:
     def test_a_huge_answer_is_not_read(self, server):
         assert "over 8 MiB" in client(server, "always-huge").ask("1").failed
 
-    def test_nobody_at_the_address_is_said(self):
+    def test_an_address_without_a_server_is_reported(self):
         with Server() as stopped:
-            model = at(stopped, "good")
+            model = model_at(stopped, "good")
         reply = Client(model, Asking(retries=1), sleep=lambda s: None).ask("1")
         assert reply.failed == "no connection, after 2 tries"
 
@@ -238,16 +240,17 @@ class TestAddressesAndKeys:
             assert "hush" not in str(error.value)
 
     def test_where_a_model_is(self):
-        near, far = models.parse(["a@local", "org/b@http://h.example/v2"])
-        assert (near.url, str(near)) == (None, "a")
-        assert (far.name, far.host, str(far)) == ("org/b", "h.example", "org/b@h.example/v2")
-        assert far.place == "http://h.example/v2/chat/completions"
+        local, remote = models.parse(["a@local", "org/b@http://h.example/v2"])
+        assert (local.url, str(local)) == (None, "a")
+        assert (remote.name, remote.host) == ("org/b", "h.example")
+        assert str(remote) == "org/b@h.example/v2"
+        assert remote.place == "http://h.example/v2/chat/completions"
         assert str(models.Model("b", models.address("http://h.example"))) == "b@h.example"
         assert (
             models.Model("b", f"http://u:hush@h.example{CALL}").place == f"http://h.example{CALL}"
         )
-        near, far = models.parse(["a@local", "b"], "http://localhost:1/v1")
-        assert (near.name, near.url, far.host) == ("a", None, "localhost:1")
+        local, remote = models.parse(["a@local", "b"], "http://localhost:1/v1")
+        assert (local.name, local.url, remote.host) == ("a", None, "localhost:1")
 
     @pytest.mark.parametrize(
         "names",
@@ -317,7 +320,7 @@ class TestAddressesAndKeys:
 class TestTheCommand:
     def test_figures_are_those_of_a_hand_count(self, sizewise, server, task, tmp_path):
         # Sums 4, 6, ..., 26: four of the twelve are divisible by 3, and `weak` says 7 to them.
-        output = sizewise(*words(server, task), "--price-a", "1,10", "--price-b", "0,2", "--json")
+        output = sizewise(*argv(server, task), "--price-a", "1,10", "--price-b", "0,2", "--json")
         assert (output.code, output.err) == (0, "")
         result = json.loads(output.out)
         a, b = result["models"]
@@ -332,7 +335,7 @@ class TestTheCommand:
         assert len(rows(tmp_path / "my.compare.jsonl")) == 24
 
     def test_the_page_names_what_a_reader_needs(self, sizewise, server, task):
-        output = sizewise(*words(server, task, "good", "weak"))
+        output = sizewise(*argv(server, task, "good", "weak"))
         assert output.code == 0
         for text in (
             "items scored differently",
@@ -380,9 +383,9 @@ class TestTheCommand:
         assert f"path@{place}/two" in page
 
     def test_through_a_storm_every_item_is_answered_or_named(self, sizewise, server, task):
-        more = ("--timeout", "0.5", "--retries", "2", "--repeats", "2", "--json")
+        options = ("--timeout", "0.5", "--retries", "2", "--repeats", "2", "--json")
         server.stall = 2
-        output = sizewise(*words(server, task, "drops", "good"), *more)
+        output = sizewise(*argv(server, task, "drops", "good"), *options)
         result = json.loads(output.out)
         a, b = result["models"]
         assert a["answered"] + len(a["failed"]) == b["answered"] == 24
@@ -393,27 +396,27 @@ class TestTheCommand:
         assert server.request_count("drops") > 24
 
     def test_what_failed_is_named_and_asked_again(self, sizewise, server, task):
-        output = sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
+        output = sizewise(*argv(server, task, "always-500", "good"), "--retries", "0")
         assert output.code == 1
         assert output.out.count("not answered by A: q") == 1  # a line a reason
         assert "q0, q1, q10 and 9 more" in output.out or "and 9 more: HTTP 500" in output.out
         assert "scored differently" not in output.out  # nothing that both answered
         assert "undecidable" in output.out
-        sizewise(*words(server, task, "always-500", "good"), "--retries", "0")
+        sizewise(*argv(server, task, "always-500", "good"), "--retries", "0")
         assert server.request_count("always-500") == 24
         assert server.request_count("good") == 12
 
     def test_a_second_run_asks_nothing(self, sizewise, server, task):
-        first = sizewise(*words(server, task), "--json")
-        again = sizewise(*words(server, task), "--json", "--score", "exact")
+        first = sizewise(*argv(server, task), "--json")
+        second = sizewise(*argv(server, task), "--json", "--score", "exact")
         assert len(server.bodies) == 24
-        assert json.loads(first.out) == json.loads(again.out)
-        sizewise(*words(server, task), "--most", "9")  # other settings are another question
+        assert json.loads(first.out) == json.loads(second.out)
+        sizewise(*argv(server, task), "--most", "9")  # other settings are another question
         assert len(server.bodies) == 48
 
-    def test_repeats_tell_how_reliable_an_answer_is(self, sizewise, server, task):
-        more = ("--repeats", "3", "--concurrency", "1", "--json")
-        output = sizewise(*words(server, task, "good", "fickle"), *more)
+    def test_repeats_measure_how_reliable_an_answer_is(self, sizewise, server, task):
+        options = ("--repeats", "3", "--concurrency", "1", "--json")
+        output = sizewise(*argv(server, task, "good", "fickle"), *options)
         a, b = json.loads(output.out)["models"]
         assert (a["answered"], a["reliability"]) == (36, 1)
         # 12 items: an item's repeats are all even or all odd requests; the odd are right.
@@ -421,7 +424,7 @@ class TestTheCommand:
         assert b["score"]["value"] == pytest.approx(0.5)
 
     def test_a_refusal_is_one_line_and_keeps_what_is_there(self, sizewise, server, task, tmp_path):
-        output = sizewise(*words(server, task, "good", "always-401"))
+        output = sizewise(*argv(server, task, "good", "always-401"))
         assert (output.code, output.out) == (2, "")
         assert output.err.count("\n") == 1
         assert "no valid key" in output.err
@@ -432,14 +435,12 @@ class TestTheCommand:
     ):
         caplog.set_level(0)
         monkeypatch.setenv("THE_KEY", KEY)
-        more = ("--retries", "1", "--key-env", "THE_KEY")
+        options = ("--retries", "1", "--key-env", "THE_KEY")
         for b in ("always-500", "always-400", "always-401", "always-404", "once-drop", "echo"):
-            output = sizewise(*words(server, task, "good", b, *more))
+            output = sizewise(*argv(server, task, "good", b, *options))
             assert KEY not in output.out + output.err + caplog.text
-        more = map(str, words(server, task, "good", "echo", *more, "--json", "--most", "9"))
-        process = subprocess.run(
-            [sys.executable, "-m", "sizewise", *more], capture_output=True, text=True
-        )
+        args = argv(server, task, "good", "echo", *options, "--json", "--most", "9")
+        process = run_python("-m", "sizewise", *args)
         assert process.returncode == 0
         assert "your key is Bearer [key]" in process.stdout
         assert KEY not in process.stdout + process.stderr
@@ -451,11 +452,11 @@ class TestTheCommand:
     def test_a_run_that_was_killed_ends_like_an_unbroken_one(
         self, sizewise, server, task, tmp_path
     ):
-        whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
-        sizewise(*words(server, task), "--output", whole)
+        unbroken, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+        sizewise(*argv(server, task), "--output", unbroken)
         before, server.pause = len(server.bodies), 0.1
-        more = map(str, (*words(server, task), "--output", broken, "--concurrency", "1"))
-        run = subprocess.Popen([sys.executable, "-m", "sizewise", *more])
+        args = map(str, (*argv(server, task), "--output", broken, "--concurrency", "1"))
+        run = subprocess.Popen([sys.executable, "-m", "sizewise", *args])
         until = time.monotonic() + 60
         while time.monotonic() < until and (
             not broken.exists() or broken.read_bytes().count(b"\n") < 4
@@ -468,9 +469,9 @@ class TestTheCommand:
         with broken.open("a") as out:
             out.write('{"id": "0123", "text": "half a li')
         server.pause = 0
-        output = sizewise(*words(server, task), "--output", broken)
+        output = sizewise(*argv(server, task), "--output", broken)
         assert output.code == 0
-        assert contents(broken) == contents(whole)
+        assert contents(broken) == contents(unbroken)
         assert len(rows(broken)) == 24
         assert len(server.bodies) - before <= 24 + 2  # the killed one's last may be asked again
 
@@ -483,7 +484,7 @@ class TestTheCommand:
             "from sizewise.cli.main import main; main()"
         )
         run = subprocess.Popen(
-            [sys.executable, "-c", listening, *map(str, words(server, task))],
+            [sys.executable, "-c", listening, *map(str, argv(server, task))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -515,7 +516,7 @@ def test_an_output_that_cannot_be_one_is_one_line(sizewise, server, task, tmp_pa
     (tmp_path / "folder" / "letter").write_text("a letter")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-    output = sizewise(*words(server, task), "--output", tmp_path / name)
+    output = sizewise(*argv(server, task), "--output", tmp_path / name)
     assert (output.code, output.out, output.err.count("\n")) == (2, "", 1)
     assert str(tmp_path / name) in output.err
     assert not server.bodies
@@ -526,7 +527,7 @@ def test_a_disk_that_fails_is_one_line(sizewise, server, task, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    output = sizewise(*words(server, task))
+    output = sizewise(*argv(server, task))
     assert (output.code, output.out, output.err.count("\n")) == (2, "", 1)
     assert "my.compare.jsonl: cannot be written (No space left" in output.err
 
@@ -535,7 +536,7 @@ def test_a_disk_that_fails_is_one_line(sizewise, server, task, monkeypatch):
 def test_answers_are_for_their_owner_alone(sizewise, server, task, tmp_path):
     before = os.umask(0)
     try:
-        sizewise(*words(server, task))
+        sizewise(*argv(server, task))
     finally:
         os.umask(before)
     assert (tmp_path / "my.compare.jsonl").stat().st_mode & 0o777 == 0o600
@@ -544,19 +545,19 @@ def test_answers_are_for_their_owner_alone(sizewise, server, task, tmp_path):
 @pytest.mark.parametrize("name", ["item", "repeat", "prompt_tokens", "answer_tokens", "seconds"])
 def test_a_row_that_lacks_a_column_is_none_of_ours(sizewise, server, task, tmp_path, name):
     file = tmp_path / "my.compare.jsonl"
-    sizewise(*words(server, task))
-    first, *rest = rows(file)
+    sizewise(*argv(server, task))
+    first, *others = rows(file)
     del first[name]
-    file.write_text("\n".join(map(json.dumps, [first, *rest])) + "\n")
-    output = sizewise(*words(server, task))
+    file.write_text("\n".join(map(json.dumps, [first, *others])) + "\n")
+    output = sizewise(*argv(server, task))
     assert (output.code, output.out, output.err.count("\n")) == (2, "", 1)
     assert "rows that are no answers" in output.err
 
 
-def test_somebody_elses_file_is_left_as_it_was(sizewise, server, task, tmp_path):
+def test_a_file_of_another_program_is_left_as_it_was(sizewise, server, task, tmp_path):
     for content in ("a letter", '{"a": 1}\n', '["x"]\n', "no\njson\n"):
         (tmp_path / "other").write_text(content)
-        output = sizewise(*words(server, task), "--output", tmp_path / "other")
+        output = sizewise(*argv(server, task), "--output", tmp_path / "other")
         assert output.code == 2
         assert output.err.count("\n") == 1
         assert (tmp_path / "other").read_text() == content

@@ -1,11 +1,10 @@
 """Configurations from outside: what is taken, and one clear line for everything that is not."""
 
 import json
-import os
-import subprocess
 import sys
 
 import pytest
+from conftest import run_python
 from sizewise.costs import memory
 from sizewise.data import catalog
 from sizewise.models import config, parameters
@@ -39,13 +38,13 @@ def write(tmp_path):
 
 def refusal(model, **options) -> str:
     """The one line with which a model is refused when it is loaded and counted."""
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the callers look at the words
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the callers look at the words
         parameters.count(config.load(model, **options))
-    words = str(caught.value)
-    assert words
-    assert len(words.splitlines()) == 1
-    assert len(words) < 500
-    return words
+    message = str(error.value)
+    assert message
+    assert len(message.splitlines()) == 1
+    assert len(message) < 500
+    return message
 
 
 class TestWhatIsTaken:
@@ -125,7 +124,7 @@ class TestFilesThatAreNoConfiguration:
         assert refusal(name).startswith("no such file: ")
 
     @pytest.mark.parametrize(
-        ("content", "words"),
+        ("content", "part"),
         [
             ("", "not JSON"),
             ('{"model_type": "llama", ', "not JSON"),
@@ -143,11 +142,11 @@ class TestFilesThatAreNoConfiguration:
             ({"model_type": None}, "no model configuration"),
         ],
     )
-    def test_content_is_refused_with_the_name_of_the_file(self, write, content, words):
+    def test_content_is_refused_with_the_name_of_the_file(self, write, content, part):
         file = write(content)
         message = refusal(file)
         assert message.startswith(f"{file}: ")
-        assert words in message
+        assert part in message
 
     def test_a_huge_file_is_not_read(self, write):
         message = refusal(write('{"model_type": "llama", "x": "' + "y" * 10_000_000 + '"}'))
@@ -165,7 +164,7 @@ class TestFilesThatAreNoConfiguration:
 
 class TestNames:
     @pytest.mark.parametrize(
-        ("name", "near"),
+        ("name", "nearest"),
         [
             ("llama-3.1-8B", "llama-3.1-8b"),
             ("mixtral-8x7", "mixtral-8x7b"),
@@ -173,8 +172,8 @@ class TestNames:
             ("deepseekv3", "deepseek-v3"),
         ],
     )
-    def test_an_unknown_name_comes_with_the_nearest_one(self, name, near):
-        assert refusal(name) == f"unknown model {name!r}; did you mean {near!r}?"
+    def test_an_unknown_name_comes_with_the_nearest_one(self, name, nearest):
+        assert refusal(name) == f"unknown model {name!r}; did you mean {nearest!r}?"
 
     @pytest.mark.parametrize(
         "name",
@@ -210,10 +209,7 @@ class TestNames:
             "try:\n    config.load('nobody/no-such-model')\n"
             "except ValueError as error:\n    print(error)\n"
         )
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
-        process = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-        )
+        process = run_python("-c", code, HF_HUB_OFFLINE="1", HF_HOME="/nonexistent")
         assert process.returncode == 0, process.stderr
         assert process.stdout.count("\n") == 1
         assert process.stdout.startswith("nobody/no-such-model: neither in the catalogue nor ")
@@ -247,7 +243,7 @@ class TestSizes:
             parameters.describe(write(LLAMA | {"num_key_value_heads": 3}))
 
     @pytest.mark.parametrize(
-        ("fields", "words"),
+        ("fields", "message"),
         [
             ({"num_hidden_layers": 10_001}, "num_hidden_layers = 10001 is over 2,000"),
             ({"num_hidden_layers": 10**20 - 1}, "num_hidden_layers = 99999999999999999999 is over"),
@@ -277,9 +273,9 @@ class TestSizes:
             ({"text_config": {"intermediate_size": -1}}, "text_config.intermediate_size = -1 is"),
         ],
     )
-    def test_a_number_out_of_range_is_named(self, write, fields, words):
+    def test_a_number_out_of_range_is_named(self, write, fields, message):
         file = write(LLAMA | fields)
-        assert refusal(file).startswith(f"{file}: {words}")
+        assert refusal(file).startswith(f"{file}: {message}")
 
     @pytest.mark.parametrize("value", ["many", "24", 24.5, 1e20, [24], {"a": 1}, None, True])
     @pytest.mark.parametrize("field", ["hidden_size", "num_hidden_layers", "vocab_size"])

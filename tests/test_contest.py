@@ -1,4 +1,4 @@
-"""Small against large: tables from made answers, and published scores held to hand-worked sums."""
+"""Small against large: tables from random answers, and published scores against sums by hand."""
 
 import datetime
 
@@ -16,14 +16,14 @@ from sizewise.stats import paired
 GEMMA = ("gemma-4-e4b", "gemma-3-27b")
 
 
-def made(accuracies, items=200, task="arc-easy", part=50, seed=0, share=0.7):
+def sample(accuracies, items=200, task="arc-easy", part=50, seed=0, share=0.7):
     """Rows as they are recorded: models whose right answers overlap, in parts of ``part`` items."""
     rng = np.random.default_rng(seed)
     hard = rng.random(items)
     rows = []
     for k, (model, accuracy) in enumerate(accuracies.items()):
-        own = np.where(rng.random(items) < share, hard, rng.random(items))
-        right = (own < accuracy).astype(int)
+        difficulty = np.where(rng.random(items) < share, hard, rng.random(items))
+        right = (difficulty < accuracy).astype(int)
         for start in range(0, items, part):
             names = [f"{task}/{n}" for n in range(start, min(start + part, items))]
             rows.append(
@@ -44,20 +44,20 @@ def made(accuracies, items=200, task="arc-easy", part=50, seed=0, share=0.7):
     return pd.DataFrame(rows)
 
 
-# ------------------------------------------------------------------ own answers
+# ------------------------------------------------------------------ recorded answers
 
 
-def test_answers_are_the_parts_put_together():
-    table = made({"a": 0.3, "b": 0.6}, items=120)
-    found = small_versus_large.answers(table)
-    assert len(found) == 240
-    assert found.groupby("model")["right"].sum().to_dict() == {
+def test_answers_are_the_parts_joined():
+    table = sample({"a": 0.3, "b": 0.6}, items=120)
+    answers = small_versus_large.answers(table)
+    assert len(answers) == 240
+    assert answers.groupby("model")["right"].sum().to_dict() == {
         model: sum(map(sum, rows["right"])) for model, rows in table.groupby("model")
     }
 
 
 def test_an_item_answered_twice_is_an_error():
-    table = made({"a": 0.5})
+    table = sample({"a": 0.5})
     twice = small_versus_large.answers(pd.concat([table, table.head(1)]))
     with pytest.raises(ValueError, match="duplicate"):
         small_versus_large.duels(twice, ["a"])
@@ -73,63 +73,63 @@ def test_a_duel_is_worked_out_by_hand():
             "parameters": [1, 2],
         }
     )
-    one = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).iloc[0]
+    duel = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).iloc[0]
     # shared are b to h: s 1000010, l 1111001
-    assert (one["items"], one["only_small"], one["only_large"]) == (7, 1, 4)
-    assert one["difference"] == pytest.approx(3 / 7)
-    assert one["p"] == pytest.approx(12 / 32 - 5 / 32)  # two tails of 5 tosses less half of both
-    assert one["p_holm"] == one["p"]
-    assert one["ahead"] == "no"
+    assert (duel["items"], duel["only_small"], duel["only_large"]) == (7, 1, 4)
+    assert duel["difference"] == pytest.approx(3 / 7)
+    assert duel["p"] == pytest.approx(12 / 32 - 5 / 32)  # two tails of 5 tosses less half of both
+    assert duel["p_holm"] == duel["p"]
+    assert duel["ahead"] == "no"
 
 
 def test_duels_find_a_real_difference_and_none_where_there_is_none():
     rows = pd.concat(
         [
-            made({"s": 0.4, "l": 0.7}, 400),
-            made({"s": 0.5, "l": 0.5}, 400, "piqa"),
-            made({"s": 0.7, "l": 0.4}, 400, "boolq"),
+            sample({"s": 0.4, "l": 0.7}, 400),
+            sample({"s": 0.5, "l": 0.5}, 400, "piqa"),
+            sample({"s": 0.7, "l": 0.4}, 400, "boolq"),
         ]
     )
-    found = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index(
+    ahead = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index(
         "task"
     )["ahead"]
-    assert found.to_dict() == {"arc-easy": "larger", "piqa": "no", "boolq": "smaller"}
+    assert ahead.to_dict() == {"arc-easy": "larger", "piqa": "no", "boolq": "smaller"}
 
 
 def test_p_values_are_corrected_over_all_duels_together():
     def duel(task, only_small, only_large):
-        right = [1] * only_small + [0] * only_large + [1] * 4
-        other = [0] * only_small + [1] * only_large + [1] * 4
-        items = list(range(len(right)))
+        small = [1] * only_small + [0] * only_large + [1] * 4
+        large = [0] * only_small + [1] * only_large + [1] * 4
+        items = list(range(len(small)))
         return pd.DataFrame(
             {
                 "model": ["s", "l"],
                 "task": task,
                 "items": [items, items],
-                "right": [right, other],
+                "right": [small, large],
                 "parameters": [1, 2],
             }
         )
 
     rows = pd.concat([duel("piqa", 0, 5), duel("boolq", 1, 1), duel("arc-easy", 0, 8)])
-    found = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index("task")
+    duels = small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"]).set_index("task")
     # mid-p of k tosses that all fall alike: both ends, 2 in 2**k, less half of them
-    assert found["p"].to_dict() == pytest.approx(
+    assert duels["p"].to_dict() == pytest.approx(
         {"piqa": 1 / 32, "boolq": 1 - 1 / 4, "arc-easy": 1 / 256}
     )
     # Holm: the least times three, the next times two, the last as it is
-    assert found["p_holm"].to_dict() == pytest.approx(
+    assert duels["p_holm"].to_dict() == pytest.approx(
         {"piqa": 2 / 32, "boolq": 3 / 4, "arc-easy": 3 / 256}
     )
-    assert found["ahead"].to_dict() == {"piqa": "no", "boolq": "no", "arc-easy": "larger"}
+    assert duels["ahead"].to_dict() == {"piqa": "no", "boolq": "no", "arc-easy": "larger"}
 
 
 def test_the_detectable_difference_is_found_four_times_in_five():
     items, share, level = 400, 0.3, 0.01
-    least = small_versus_large.least(share, items, level)
+    gap = small_versus_large.least(share, items, level)
     rng, hits = np.random.default_rng(0), 0
     for _ in range(400):
-        kinds = rng.multinomial(items, [(share + least) / 2, (share - least) / 2, 1 - share])
+        kinds = rng.multinomial(items, [(share + gap) / 2, (share - gap) / 2, 1 - share])
         hits += paired.mcnemar(int(kinds[0]), int(kinds[1]))[1] < level
     assert hits / 400 == pytest.approx(0.8, abs=0.06)
     assert np.isnan(small_versus_large.least(0, 400, level))
@@ -137,10 +137,10 @@ def test_the_detectable_difference_is_found_four_times_in_five():
 
 def test_neighbours_are_those_that_answered_the_task():
     rows = pd.concat(
-        [made({"a": 0.3, "b": 0.4, "c": 0.6}, 60), made({"a": 0.3, "c": 0.6}, 60, "piqa")]
+        [sample({"a": 0.3, "b": 0.4, "c": 0.6}, 60), sample({"a": 0.3, "c": 0.6}, 60, "piqa")]
     )
-    found = small_versus_large.duels(small_versus_large.answers(rows), ["a", "b", "c"])
-    assert list(zip(found["task"], found["small"], found["large"], strict=True)) == [
+    duels = small_versus_large.duels(small_versus_large.answers(rows), ["a", "b", "c"])
+    assert list(zip(duels["task"], duels["small"], duels["large"], strict=True)) == [
         ("arc-easy", "a", "b"),
         ("arc-easy", "b", "c"),
         ("arc-easy", "a", "c"),
@@ -149,7 +149,7 @@ def test_neighbours_are_those_that_answered_the_task():
 
 
 def test_models_are_ordered_by_size():
-    table = made({"s": 0.5, "l": 0.5}).iloc[::-1]
+    table = sample({"s": 0.5, "l": 0.5}).iloc[::-1]
     assert list(small_versus_large.sizes(table).items()) == [("s", 10**8), ("l", 10**9)]
 
 
@@ -157,36 +157,37 @@ def test_models_are_ordered_by_size():
 
 
 def test_every_entry_names_a_model_that_is_known_and_a_date():
-    for one in records.facts("scores"):
-        assert one.get("model") is None or catalog.model(one["model"]), one["name"]
-        assert one["published"] is None or isinstance(one["published"], datetime.date), one["name"]
-        for figure in one["figures"].values():
+    for entry in records.facts("scores"):
+        name, date = entry["name"], entry["published"]
+        assert entry.get("model") is None or catalog.model(entry["model"]), name
+        assert date is None or isinstance(date, datetime.date), name
+        for figure in entry["figures"].values():
             assert figure["unit"] != "%" or 0 <= figure["value"] <= 100
 
 
 def test_a_snapshot_is_named_by_its_date_and_falls_from_best_to_fifth_maker():
-    names = [one["name"] for one in records.facts("scores") if one["name"].startswith("arena-")]
-    assert len(names) >= 6
-    for name in names:
-        one = records.fact("scores", name)
-        assert name == f"arena-{one['published'].isoformat()}"
-        best, fifth, maker = (one["figures"][k]["value"] for k in ("best", "fifth", "fifth_maker"))
+    snapshots = [e for e in records.facts("scores") if e["name"].startswith("arena-")]
+    assert len(snapshots) >= 6
+    for entry in snapshots:
+        name, figures = entry["name"], entry["figures"]
+        assert name == f"arena-{entry['published'].isoformat()}"
+        best, fifth, maker = (figures[k]["value"] for k in ("best", "fifth", "fifth_maker"))
         assert best > fifth >= maker, name
 
 
 def test_the_small_gemma_leads_in_all_rows_whichever_way_is_better():
-    found = published_scores.versus(*GEMMA).set_index("benchmark")
-    assert len(found) == 12
-    assert found["small_wins"].all()
-    assert found.loc["MMLU-Pro", "lead"] == pytest.approx(1.8)
-    assert found.loc["OmniDocBench 1.5", "lead"] == pytest.approx(0.184)
+    table = published_scores.versus(*GEMMA).set_index("benchmark")
+    assert len(table) == 12
+    assert table["small_wins"].all()
+    assert table.loc["MMLU-Pro", "lead"] == pytest.approx(1.8)
+    assert table.loc["OmniDocBench 1.5", "lead"] == pytest.approx(0.184)
 
 
 def test_versus_is_the_same_contest_seen_from_either_side():
-    one, other = published_scores.versus(*GEMMA), published_scores.versus(*GEMMA[::-1])
-    assert set(one["benchmark"]) == set(other["benchmark"])
-    other = other.set_index("benchmark").loc[one["benchmark"]]
-    assert one["lead"].tolist() == pytest.approx((-other["lead"]).tolist())
+    table, swapped = published_scores.versus(*GEMMA), published_scores.versus(*GEMMA[::-1])
+    assert set(table["benchmark"]) == set(swapped["benchmark"])
+    swapped = swapped.set_index("benchmark").loc[table["benchmark"]]
+    assert table["lead"].tolist() == pytest.approx((-swapped["lead"]).tolist())
 
 
 def test_the_ratio_of_claim_58_is_that_of_the_printed_scores():
@@ -205,8 +206,8 @@ def test_the_interval_of_a_printed_score_is_wilsons(right, items):
     from scipy.stats import binomtest
 
     expected = binomtest(right, items).proportion_ci(0.95, "wilson")
-    found = paired.wilson(right / items, items)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    interval = paired.wilson(right / items, items)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 @pytest.mark.parametrize(("share", "items"), [(0.892, 30), (0.05, 7), (0.5, 100)])
@@ -247,7 +248,7 @@ def test_gaps_and_their_margins_are_worked_out_by_hand():
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 1500), min_size=2, max_size=8, unique=True), st.integers(1, 3))
-def test_pairs_apart_are_as_far_apart_as_asked(days, years):
+def test_pairs_are_as_many_years_apart_as_requested(days, years):
     start = datetime.date(2023, 1, 1)
     table = pd.DataFrame(
         {
@@ -267,13 +268,13 @@ def test_pairs_apart_are_as_far_apart_as_asked(days, years):
 def axes():
     import matplotlib.pyplot as plt
 
-    figure, found = plt.subplots()
-    yield found
+    figure, axes = plt.subplots()
+    yield axes
     plt.close(figure)
 
 
 def test_only_differences_that_are_sure_are_filled(axes):
-    rows = pd.concat([made({"s": 0.3, "l": 0.8}, 400), made({"s": 0.5, "l": 0.5}, 400, "piqa")])
+    rows = pd.concat([sample({"s": 0.3, "l": 0.8}, 400), sample({"s": 0.5, "l": 0.5}, 400, "piqa")])
     figures.differences(
         axes, small_versus_large.duels(small_versus_large.answers(rows), ["s", "l"])
     )
@@ -344,7 +345,7 @@ def test_gains_level_off_where_the_whole_interval_is_under_a_quarter(monkeypatch
             "over_quarter_high": [2.0, -0.1, 1.0],
         }
     )
-    monkeypatch.setattr(small_versus_large, "part", lambda what: rows)
+    monkeypatch.setattr(small_versus_large, "part", lambda kind: rows)
     table = small_versus_large.levelling()
     assert table["verdict"].tolist() == ["goes on", "levels off", "open"]
     assert (table["middle"] == "Llama 2 13B").all()

@@ -25,9 +25,10 @@ def package(monkeypatch):
 
 
 def labels(name) -> dict[str, str]:
-    found = corpora.labelled(name)
-    assert found.name == name
-    return {text: found.names[label] for text, label in zip(found.texts, found.labels, strict=True)}
+    texts = corpora.labelled(name)
+    assert texts.name == name
+    names = [texts.names[label] for label in texts.labels]
+    return dict(zip(texts.texts, names, strict=True))
 
 
 def test_headlines_are_the_last_message_and_their_ideal_the_label(package):
@@ -75,18 +76,18 @@ def test_texts_come_in_the_order_of_their_hash_and_twice_given_once(package):
         for i, t in enumerate([*texts, *texts[:5]])
     ]
     package({"evals/registry/data/sarcasm/samples.jsonl": "\n".join(lines).encode()})
-    found = corpora.labelled("sarcasm")
+    labelled = corpora.labelled("sarcasm")
     ordered = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
-    assert list(found.texts) == ordered
+    assert list(labelled.texts) == ordered
 
 
 def test_a_split_has_no_text_on_both_sides_and_no_more_than_there_are(package):
     lines = [json.dumps({"input": [{"content": f"t {i}"}], "ideal": "0"}) for i in range(10)]
     package({"evals/registry/data/sarcasm/samples.jsonl": "\n".join(lines).encode()})
-    found = corpora.labelled("sarcasm")
-    train, test = found.split(7, 3)
-    assert train.texts + test.texts == found.texts
+    labelled = corpora.labelled("sarcasm")
+    train, test = labelled.split(7, 3)
+    assert train.texts + test.texts == labelled.texts
     assert (len(train.labels), len(test.labels)) == (7, 3)
     for sizes in ((0, 3), (8, 3), (7, 0), (11, 1)):
         with pytest.raises(ValueError, match=r"sarcasm has 10 texts, not"):
-            found.split(*sizes)
+            labelled.split(*sizes)

@@ -2,11 +2,11 @@
 
 import json
 import resource
-import subprocess
 import sys
 from functools import cache
 
 import pytest
+from conftest import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizewise.costs import memory
@@ -34,16 +34,16 @@ def spec(model_type, **fields):
     return configs.Spec(model_type, {"model_type": model_type, **fields})
 
 
-def fully_built(given_spec):
-    """The model with every layer built, by `transformers`' own way of choosing the class."""
+def fully_built(config):
+    """The model with every layer built, by the class that `transformers` chooses."""
     import torch
     import transformers
 
     with torch.device("meta"):
-        return transformers.AutoModelForCausalLM.from_config(configs.build(given_spec))
+        return transformers.AutoModelForCausalLM.from_config(configs.build(config))
 
 
-def parameters_of(model):
+def built_total(model):
     return sum(tensor.numel() for _, tensor in model.named_parameters())
 
 
@@ -54,10 +54,10 @@ class TestCatalogue:
 
     @pytest.mark.parametrize("name", ENTRIES)
     def test_count_agrees_with_the_independent_first_count(self, name):
-        found = counted(name).as_dict()
+        count = counted(name).as_dict()
         stated = dict(ENTRIES[name].counted)
         cache = stated.pop("kv_bytes_per_token")  # by hand, from the shapes
-        assert {field: found[field] for field in stated} == stated
+        assert {field: count[field] for field in stated} == stated
         assert memory.kv_bytes_per_token(parameters.describe(name)) == cache
 
     @pytest.mark.parametrize("name", BUILT)
@@ -71,11 +71,11 @@ class TestCatalogue:
 
     @pytest.mark.parametrize("name", ENTRIES)
     def test_parts_sum_to_the_whole(self, name):
-        one = counted(name)
-        assert sum(one.by_kind.values()) == one.total
-        assert sum(map(sum, one.layers.values())) < one.total
-        assert one.non_embedding + one.embedding_and_head == one.total
-        assert (one.routed > 0) == bool(one.experts)
+        count = counted(name)
+        assert sum(count.by_kind.values()) == count.total
+        assert sum(map(sum, count.layers.values())) < count.total
+        assert count.non_embedding + count.embedding_and_head == count.total
+        assert (count.routed > 0) == bool(count.experts)
 
     def test_building_leaves_the_catalogue_as_it_was(self):
         before = json.dumps({name: entry.config for name, entry in ENTRIES.items()})
@@ -121,38 +121,38 @@ class TestUnseenConfigurations:
 
     @pytest.fixture
     def check(self, tmp_path):
-        def checked(total, active=None, **fields):
+        def verify(total, active=None, **fields):
             file = tmp_path / "config.json"
             file.write_text(json.dumps(fields))
-            one = parameters.count(file)
-            assert one.total == total
-            assert one.total == parameters_of(fully_built(configs.load(file)))
-            assert one.active == (total if active is None else active)
-            assert one.model_type == fields["model_type"]
-            return one
+            count = parameters.count(file)
+            assert count.total == total
+            assert count.total == built_total(fully_built(configs.load(file)))
+            assert count.active == (total if active is None else active)
+            assert count.model_type == fields["model_type"]
+            return count
 
-        return checked
+        return verify
 
     def test_llama_with_a_head_of_its_own(self, check):
         total = llama(V=1009, d=90, L=5, h=6, g=3, a=14, m=211, tied=False)
-        one = check(total, **LLAMA, tie_word_embeddings=False)
-        assert not one.tied
-        assert one.by_kind == {
+        count = check(total, **LLAMA, tie_word_embeddings=False)
+        assert not count.tied
+        assert count.by_kind == {
             "mlp": 5 * 3 * 90 * 211,
             "attention": 5 * (2 * 90 * 6 * 14 + 2 * 90 * 3 * 14),
             "input embedding": 1009 * 90,
             "output head": 1009 * 90,
             "norm": (2 * 5 + 1) * 90,
         }
-        assert len(one.layers["model.layers"]) == one.depth == 5
-        assert set(one.layers["model.layers"]) == {(total - 2 * 1009 * 90 - 90) // 5}
+        assert len(count.layers["model.layers"]) == count.depth == 5
+        assert set(count.layers["model.layers"]) == {(total - 2 * 1009 * 90 - 90) // 5}
 
     def test_llama_with_a_tied_head(self, check):
         total = llama(V=1009, d=90, L=5, h=6, g=3, a=14, m=211, tied=True)
-        one = check(total, **LLAMA, tie_word_embeddings=True)
-        assert one.tied
-        assert one.embedding == one.embedding_and_head == 1009 * 90
-        assert one.active_without_input_embedding == one.active  # the head multiplies with it
+        count = check(total, **LLAMA, tie_word_embeddings=True)
+        assert count.tied
+        assert count.embedding == count.embedding_and_head == 1009 * 90
+        assert count.active_without_input_embedding == count.active  # the head multiplies with it
 
     def test_llama_with_biases(self, check):
         total = llama(V=1009, d=90, L=5, h=6, g=3, a=14, m=211, tied=False)
@@ -163,7 +163,7 @@ class TestUnseenConfigurations:
         V, P, d, L = 503, 130, 36, 4
         layer = 2 * d + (d * 3 * d + 3 * d) + (d * d + d) + 2 * d  # norm, qkv, output, norm
         layer += d * 4 * d + 4 * d + 4 * d * d + d
-        one = check(
+        count = check(
             V * d + P * d + L * layer + 2 * d,
             model_type="gpt2",
             vocab_size=V,
@@ -172,13 +172,13 @@ class TestUnseenConfigurations:
             n_layer=L,
             n_head=6,
         )
-        assert one.tied
-        assert one.embedding == V * d
-        assert one.embedding_and_head == (V + P) * d
+        assert count.tied
+        assert count.embedding == V * d
+        assert count.embedding_and_head == (V + P) * d
 
     def test_mixtral_total_and_active(self, check):
         total, active = mixtral(V=701, d=48, L=3, h=4, g=2, a=12, m=70, E=7, k=3)
-        one = check(
+        count = check(
             total,
             active,
             model_type="mixtral",
@@ -192,19 +192,19 @@ class TestUnseenConfigurations:
             num_experts_per_tok=3,
             tie_word_embeddings=False,
         )
-        assert (one.experts, one.experts_per_token) == (7, 3)
-        assert one.routed == one.by_kind["routed experts"] == 3 * 7 * 3 * 48 * 70
-        assert one.by_kind["router"] == 3 * 48 * 7
+        assert (count.experts, count.experts_per_token) == (7, 3)
+        assert count.routed == count.by_kind["routed experts"] == 3 * 7 * 3 * 48 * 70
+        assert count.by_kind["router"] == 3 * 48 * 7
 
     def test_qwen3_moe_with_dense_layers_in_between(self, check):
         V, d, L, h, g, a, m, E, k, w = 307, 72, 7, 6, 2, 16, 150, 9, 2, 20
         sparse = [1, 5]  # every second layer, but the fourth is on the list of dense ones
         layer = 2 * d * h * a + 2 * d * g * a + 2 * a + 2 * d  # with norms of queries and keys
         dense, router, expert = 3 * d * m, d * E, 3 * d * w
-        rest = 2 * V * d + L * layer + (L - len(sparse)) * dense + len(sparse) * router + d
+        outside = 2 * V * d + L * layer + (L - len(sparse)) * dense + len(sparse) * router + d
         check(
-            rest + len(sparse) * E * expert,
-            rest + len(sparse) * k * expert,
+            outside + len(sparse) * E * expert,
+            outside + len(sparse) * k * expert,
             model_type="qwen3_moe",
             vocab_size=V,
             hidden_size=d,
@@ -229,10 +229,10 @@ class TestUnseenConfigurations:
         attention += h * v * d
         dense, expert = 3 * d * m, 3 * d * w
         sparse = d * E + shared * expert  # the router's correction bias is a buffer
-        rest = 2 * V * d + L * (attention + 2 * d) + first * dense + (L - first) * sparse + d
-        one = check(
-            rest + (L - first) * E * expert,
-            rest + (L - first) * k * expert,
+        outside = 2 * V * d + L * (attention + 2 * d) + first * dense + (L - first) * sparse + d
+        count = check(
+            outside + (L - first) * E * expert,
+            outside + (L - first) * k * expert,
             model_type="deepseek_v3",
             vocab_size=V,
             hidden_size=d,
@@ -253,8 +253,8 @@ class TestUnseenConfigurations:
             qk_rope_head_dim=rope,
             v_head_dim=v,
         )
-        assert one.by_kind["shared experts"] == (L - first) * shared * expert
-        assert one.buffers == (L - first) * E
+        assert count.by_kind["shared experts"] == (L - first) * shared * expert
+        assert count.buffers == (L - first) * E
 
     def test_mamba2_without_attention(self, check):
         V, d, L, state, groups, heads, size, kernel = 301, 96, 3, 16, 2, 8, 24, 4
@@ -263,7 +263,7 @@ class TestUnseenConfigurations:
         layer = d + d * (inner + mixed + heads)  # norm; gate, x, B, C and step size
         layer += mixed * kernel + mixed + 3 * heads  # convolution; A, D, step bias
         layer += inner + inner * d
-        one = check(
+        count = check(
             V * d + L * layer + d + V * d,
             model_type="mamba2",
             vocab_size=V,
@@ -277,13 +277,13 @@ class TestUnseenConfigurations:
             conv_kernel=kernel,
             tie_word_embeddings=False,
         )
-        assert one.by_kind["state space"] == L * (layer - d - inner)
-        assert "attention" not in one.by_kind
+        assert count.by_kind["state space"] == L * (layer - d - inner)
+        assert "attention" not in count.by_kind
 
     def test_gemma3_with_four_norms_and_tied_embeddings(self, check):
         V, d, L, h, g, a, m = 401, 60, 7, 5, 1, 16, 130
         layer = 2 * d * h * a + 2 * d * g * a + 2 * a + 3 * d * m + 4 * d
-        one = check(
+        count = check(
             V * d + L * layer + d,
             model_type="gemma3_text",
             vocab_size=V,
@@ -294,7 +294,7 @@ class TestUnseenConfigurations:
             head_dim=a,
             intermediate_size=m,
         )
-        assert one.tied
+        assert count.tied
 
     def test_jamba_with_both_kinds_of_mixer_and_experts_in_some_layers(self, check):
         V, d, L, h, g, m, E, k, n, kernel, rank = 203, 64, 9, 4, 2, 112, 5, 2, 8, 3, 5
@@ -306,12 +306,12 @@ class TestUnseenConfigurations:
         mamba += inner * n + inner + inner * d  # A, D, output
         attention = 2 * d * d + 2 * d * g * (d // h)
         mlp = 3 * d * m
-        rest = 2 * V * d + d + L * 2 * d + len(sparse_in) * d * E
-        rest += len(attention_in) * attention + (L - len(attention_in)) * mamba
-        rest += (L - len(sparse_in)) * mlp
+        outside = 2 * V * d + d + L * 2 * d + len(sparse_in) * d * E
+        outside += len(attention_in) * attention + (L - len(attention_in)) * mamba
+        outside += (L - len(sparse_in)) * mlp
         check(
-            rest + len(sparse_in) * E * mlp,
-            rest + len(sparse_in) * k * mlp,
+            outside + len(sparse_in) * E * mlp,
+            outside + len(sparse_in) * k * mlp,
             model_type="jamba",
             vocab_size=V,
             hidden_size=d,
@@ -333,15 +333,15 @@ class TestUnseenConfigurations:
         )
 
     def test_active_is_unknown_where_no_experts_per_token_are_stated(self):
-        one = parameters.count(spec("mixtral", num_hidden_layers=2, num_experts_per_tok=0))
-        assert one.routed > 0
-        assert one.active is None
-        assert one.active_without_input_embedding is None
+        count = parameters.count(spec("mixtral", num_hidden_layers=2, num_experts_per_tok=0))
+        assert count.routed > 0
+        assert count.active is None
+        assert count.active_without_input_embedding is None
 
     def test_switch_transformers_sends_a_token_to_one_expert(self):
-        one = parameters.count(spec("switch_transformers", num_experts=4, num_layers=4))
-        assert (one.experts, one.experts_per_token) == (4, 1)
-        assert one.total - one.active == one.routed * 3 // 4
+        count = parameters.count(spec("switch_transformers", num_experts=4, num_layers=4))
+        assert (count.experts, count.experts_per_token) == (4, 1)
+        assert count.total - count.active == count.routed * 3 // 4
 
     def test_the_class_that_the_configuration_names_is_counted(self):
         fields = {k: v for k, v in LLAMA.items() if k != "model_type"}
@@ -359,41 +359,41 @@ class TestUnseenConfigurations:
         )
 
     def test_a_model_of_images_is_counted_though_it_takes_no_tokens(self):
-        one = parameters.count(spec("clip"))
-        assert one.total == 151_277_313  # openai/clip-vit-base-patch32
-        assert not one.tied
-        assert one.embedding == 0
+        count = parameters.count(spec("clip"))
+        assert count.total == 151_277_313  # openai/clip-vit-base-patch32
+        assert not count.tied
+        assert count.embedding == 0
 
 
 class TestSizes:
     @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
     def test_a_trillion_parameters_are_counted_within_a_gigabyte_of_memory(self):
         # Not ru_maxrss: it survives exec, so a child starts with the peak of the tests before it.
-        words = (
+        code = (
             "from pathlib import Path; from sizewise.models import config, parameters; "
             "spec = config.Spec('k2', config.load('kimi-k2').fields); "
             "total = parameters.count(spec).total; "
             "peak = [line for line in Path('/proc/self/status').read_text().splitlines() "
             "if line.startswith('VmHWM')]; print(total, peak[0].split()[1])"
         )
-        done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        total, kibibytes = map(int, done.stdout.split())
+        process = run_python("-c", code)
+        assert process.returncode == 0, process.stderr
+        total, kibibytes = map(int, process.stdout.split())
         assert total == ENTRIES["kimi-k2"].counted["total"] > 10**12
         assert kibibytes * 1024 < GIB
 
     def test_two_thousand_layers_are_counted_like_any_others(self):
         fields = LLAMA | {"num_hidden_layers": 2_000, "tie_word_embeddings": False}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        one = parameters.count(configs.Spec("deep", fields))
-        assert one.total == llama(V=1009, d=90, L=2_000, h=6, g=3, a=14, m=211, tied=False)
-        assert one.depth == 2_000
+        count = parameters.count(configs.Spec("deep", fields))
+        assert count.total == llama(V=1009, d=90, L=2_000, h=6, g=3, a=14, m=211, tied=False)
+        assert count.depth == 2_000
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         assert grown * (1 if sys.platform == "darwin" else 1024) < GIB
 
     def test_widths_of_a_million_cost_no_memory(self):
         d, m, V = 2**22, 2**24, 2**20
-        one = parameters.count(
+        count = parameters.count(
             spec(
                 "llama",
                 hidden_size=d,
@@ -403,7 +403,7 @@ class TestSizes:
                 num_attention_heads=2**12,
             )
         )
-        assert one.total == llama(V=V, d=d, L=2, h=2**12, g=2**12, a=2**10, m=m, tied=False)
+        assert count.total == llama(V=V, d=d, L=2, h=2**12, g=2**12, a=2**10, m=m, tied=False)
 
 
 shapes = st.fixed_dictionaries(
@@ -424,7 +424,7 @@ class TestProperties:
     def test_llama_counts_are_the_formula(self, shape, width, tied):
         heads = shape["g"] * shape["group"]
         d = heads * width  # transformers wants a multiple of the heads, not of their size
-        one = parameters.count(
+        count = parameters.count(
             spec(
                 "llama",
                 vocab_size=shape["V"],
@@ -437,14 +437,14 @@ class TestProperties:
                 tie_word_embeddings=tied,
             )
         )
-        assert one.total == llama(
+        assert count.total == llama(
             shape["V"], d, shape["L"], heads, shape["g"], shape["a"], shape["m"], tied
         )
-        assert one.active == one.total
-        assert one.tied == tied
-        without = one.active if tied else one.active - shape["V"] * d
-        assert one.active_without_input_embedding == without
-        assert one.embedding == shape["V"] * d
+        assert count.active == count.total
+        assert count.tied == tied
+        without = count.active if tied else count.active - shape["V"] * d
+        assert count.active_without_input_embedding == without
+        assert count.embedding == shape["V"] * d
 
     @settings(max_examples=100, deadline=None)
     @given(shapes, st.integers(1, 30), st.booleans(), st.integers(1, 40), st.data())
@@ -452,7 +452,7 @@ class TestProperties:
         used = data.draw(st.integers(1, experts))
         heads = shape["g"] * shape["group"]
         d, V = heads * width, shape["V"]
-        one = parameters.count(
+        count = parameters.count(
             spec(
                 "mixtral",
                 vocab_size=V,
@@ -471,9 +471,9 @@ class TestProperties:
             V, d, shape["L"], heads, shape["g"], shape["a"], shape["m"], experts, used
         )
         head = V * d if tied else 0  # the formula has one of its own
-        assert one.total == total - head
-        assert one.active == active - head
-        assert one.active <= one.total
-        assert (one.active == one.total) == (used == experts)
-        without = one.active if tied else one.active - V * d
-        assert one.active_without_input_embedding == without
+        assert count.total == total - head
+        assert count.active == active - head
+        assert count.active <= count.total
+        assert (count.active == count.total) == (used == experts)
+        without = count.active if tied else count.active - V * d
+        assert count.active_without_input_embedding == without

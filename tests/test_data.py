@@ -70,14 +70,14 @@ def test_no_note_ends_at_its_first_comma(name):
     assert [k for k, v in entries(loaded(name)) if v is None and " " in str(k)] == []
 
 
-def words_for(name):
+def allowed_words(name):
     """What ``checked`` may say in a file, by the README's table."""
     table = re.findall(r"^\| `([\w ]+)` \| (models|the other files|all) \|", README, re.M)
-    here = "models" if name == "models.yml" else "the other files"
-    return {word for word, used_in in table if used_in in (here, "all")}
+    scope = "models" if name == "models.yml" else "the other files"
+    return {word for word, used_in in table if used_in in (scope, "all")}
 
 
-def figures_of(entry):
+def entry_figures(entry):
     """The amounts inside an entry, each with what it inherits from the entry."""
     above = {key: entry[key] for key in ("source", "checked") if key in entry}
     for name, amount in entry.get("figures", {}).items():
@@ -87,10 +87,10 @@ def figures_of(entry):
 class TestFacts:
     @pytest.mark.parametrize("name", CITED)
     def test_every_entry_is_cited_and_says_how_far_it_was_checked(self, name):
-        allowed = words_for(name)
+        allowed = allowed_words(name)
         assert len(allowed) >= 3
         for entry in loaded(name):
-            inside = list(figures_of(entry)) or [(entry["name"], entry)]
+            inside = list(entry_figures(entry)) or [(entry["name"], entry)]
             for label, figure in inside:
                 assert figure["source"] in REFERENCES, label
                 assert figure["checked"] in allowed, label
@@ -103,7 +103,7 @@ class TestFacts:
     @pytest.mark.parametrize("name", LISTS)
     def test_amounts_are_numbers_with_a_unit(self, name):
         for entry in loaded(name):
-            amounts = list(figures_of(entry))
+            amounts = list(entry_figures(entry))
             if {"value", "low"} & entry.keys():
                 amounts.append((entry["name"], entry))
             for label, amount in amounts:
@@ -118,9 +118,9 @@ class TestFacts:
     def test_no_power_of_ten_is_read_as_a_word(self, name):
         text = (FACTS / name).read_text(encoding="utf-8")
         bad = [
-            word
-            for word in re.findall(r"[:\[,] (\d[\d.]*e[-+]?\d+)", text)
-            if isinstance(yaml.safe_load(word), str)
+            number
+            for number in re.findall(r"[:\[,] (\d[\d.]*e[-+]?\d+)", text)
+            if isinstance(yaml.safe_load(number), str)
         ]
         assert bad == []
 
@@ -326,13 +326,13 @@ def tracked():
         "--others",
         "--exclude-standard",
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
         pytest.skip("not a git checkout")
-    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+    return [ROOT / name for name in process.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-def test_no_file_tells_where_it_was_written():
+def test_no_file_names_the_machine_it_was_written_on():
     # Put together here, so that this file is not found itself.
     folders = ("/work" + "/main", "/work" + "/shared", "shared/" + "reference", "/tm" + "p/w/")
     homes = re.compile(r"/(?:home|Users)/(?!you\b|user\b|runner\b)\w+|/root" + r"/\.")

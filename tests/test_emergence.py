@@ -76,17 +76,17 @@ def learned():
 def test_a_match_is_what_greedy_generation_gives(learned):
     model, text = learned
     result = emergence.predict(model, text, 32, 40)
-    whole = np.stack([text.validation[p : p + 33] for p in starts(text, 32, 40)]).astype(np.int64)
-    seen = []
+    windows = np.stack([text.validation[p : p + 33] for p in starts(text, 32, 40)]).astype(np.int64)
+    matches = []
     for length in (1, 2, 4, 8):
         for start in (8, 15, 20):
-            context = torch.from_numpy(whole[:, : start + 1])
+            context = torch.from_numpy(windows[:, : start + 1])
             synthetic = continued(model, context, length).numpy()
-            by_generation = (synthetic == whole[:, start + 1 : start + 1 + length]).all(1)
+            by_generation = (synthetic == windows[:, start + 1 : start + 1 + length]).all(1)
             by_one_pass = emergence.matches(result.right, length, start, start + 1)[:, 0]
             assert (by_generation == by_one_pass).all()
-            seen += by_generation.tolist()
-    assert 0.1 < np.mean(seen) < 0.9  # a model that is always right would show nothing
+            matches += by_generation.tolist()
+    assert 0.1 < np.mean(matches) < 0.9  # a model that is always right would show nothing
 
 
 def starts(text, context, windows):
@@ -198,7 +198,7 @@ def test_the_script_fills_rows_with_the_documented_columns(tmp_path):
     assert len(weights) == 2
 
 
-def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_told_in_one_line(monkeypatch, capsys):
+def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["emergence.py", "--list", "--widths", "8,16"])
     emergence.main()
     listed = capsys.readouterr().out.splitlines()
@@ -207,8 +207,8 @@ def test_the_plan_is_listed_with_its_cost_and_a_bad_text_is_told_in_one_line(mon
         ["width", "8"],
         ["2", "runs,"],
     ]
-    each = [float(line.split("FLOPs ")[1]) for line in listed[:2]]
-    assert sum(each) == pytest.approx(float(listed[2].split()[4]), rel=0.01)
+    operations = [float(line.split("FLOPs ")[1]) for line in listed[:2]]
+    assert sum(operations) == pytest.approx(float(listed[2].split()[4]), rel=0.01)
     monkeypatch.setattr(sys, "argv", ["emergence.py", "--text", "package"])
     with pytest.raises(SystemExit) as output:
         emergence.main()

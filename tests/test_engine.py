@@ -113,7 +113,7 @@ def test_what_has_a_row_is_not_run_again(measures, file):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_run_that_raises_is_told_and_the_others_have_rows(measures, file, number):
+def test_a_run_that_raises_is_reported_and_the_others_have_rows(measures, file, number):
     with pytest.raises(RuntimeError, match=r"2 of 6 runs failed.*no size of two"):
         engine.run_all(measures.fails, CONFIGS, file, workers=number)
     assert sorted(row["size"] for row in records.read(file)) == [1, 1, 3, 3]
@@ -139,7 +139,7 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_rows_of_an_unbroken_one(
     script = tmp_path / "sweep.py"
     script.write_text(textwrap.dedent(SWEEP))
     command = [sys.executable, str(script), str(file), str(number)]
-    chance, killed, seen = random.Random(number), 0, []  # noqa: S311 - moments, no secrets
+    chance, killed, counts = random.Random(number), 0, []  # noqa: S311 - moments, no secrets
     while killed < 5:
         sweep = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         before = len(records.read(file))
@@ -151,13 +151,13 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_rows_of_an_unbroken_one(
         sweep.send_signal(signal.SIGKILL)
         sweep.wait()
         killed += 1
-        seen.append(len(records.read(file)))
-    assert killed == 5, f"the sweep was over after {seen}"
-    assert seen[0] < 24, "the first kill came too late to break anything"
+        counts.append(len(records.read(file)))
+    assert killed == 5, f"the sweep was over after {counts}"
+    assert counts[0] < 24, "the first kill came too late to break anything"
     with file.open("a") as torn:  # and what a kill in the middle of a write leaves
         torn.write('{"id": "5d41')
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    whole = engine.run_all(
+    expected = engine.run_all(
         measures.steady,
         [{"size": size, "seed": seed} for size in range(8) for seed in range(3)],
         tmp_path / "unbroken.jsonl",
@@ -165,7 +165,7 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_rows_of_an_unbroken_one(
     )
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(rows) == 24
-    assert results(rows) == results(whole)
+    assert results(rows) == results(expected)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
@@ -215,14 +215,14 @@ def test_each_worker_has_its_gpu_and_its_share_of_the_cores(measures, file, monk
     gpus = {row["pid"]: row["CUDA_VISIBLE_DEVICES"] for row in rows}
     assert sorted(gpus.values()) == ["3", "3", "GPU-7", "GPU-7"]
     assert {row["OMP_NUM_THREADS"] for row in rows} == {"2"}
-    told = {row["SIZEWISE_COMMIT"].removesuffix("-dirty") for row in rows}
-    assert told == {rows[0]["from"]["commit"]}
+    commits = {row["SIZEWISE_COMMIT"].removesuffix("-dirty") for row in rows}
+    assert commits == {rows[0]["from"]["commit"]}
     assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "2"
 
 
-@pytest.mark.parametrize(("given", "gpus"), [("", []), ("-1", []), ("1,GPU-a", ["1", "GPU-a"])])
-def test_gpus_are_those_that_the_environment_leaves(monkeypatch, given, gpus):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+@pytest.mark.parametrize(("value", "gpus"), [("", []), ("-1", []), ("1,GPU-a", ["1", "GPU-a"])])
+def test_gpus_are_those_that_the_environment_leaves(monkeypatch, value, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert workers.visible_gpus() == gpus
 
 
@@ -249,12 +249,12 @@ def test_time_left_goes_by_cost_and_not_by_number(monkeypatch):
     clock = iter([100.0, 110.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     runs = [{"cost": 1.0}, {"cost": 4.0}]
-    shown = progress.Progress(runs, lambda run: run["cost"])
-    shown.spent = 1.0
-    assert shown.seconds_left() == pytest.approx(40.0)
+    bar = progress.Progress(runs, lambda run: run["cost"])
+    bar.spent = 1.0
+    assert bar.seconds_left() == pytest.approx(40.0)
 
 
-def test_logs_have_a_line_a_run_with_what_tells_it_apart(measures, file, capsys):
+def test_logs_have_a_line_a_run_with_its_distinct_settings(measures, file, capsys):
     engine.run_all(measures.steady, CONFIGS[:2], file, workers=1)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
@@ -275,8 +275,8 @@ def test_rows_that_would_be_refused_are_announced(
 
 
 def test_a_long_list_does_not_fill_the_log(capsys):
-    shown = progress.Progress([{"n": 1}])
-    shown.done({"n": 1}, {"n": 1, "right": [1] * 500, "share": 0.25})
+    bar = progress.Progress([{"n": 1}])
+    bar.done({"n": 1}, {"n": 1, "right": [1] * 500, "share": 0.25})
     line = capsys.readouterr().err
     assert len(line) < 130
     assert ": right [1, 1, " in line
@@ -289,27 +289,27 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(measures, file, monkeypatc
         engine.run_all(measures.square, CONFIGS, file, backend="ray")
 
 
-def test_a_cluster_that_cannot_be_reached_is_told_in_one_line(measures, file, monkeypatch):
+def test_a_cluster_that_cannot_be_reached_is_one_line(measures, file, monkeypatch):
     def init(**options):
-        asked.append(options["address"])
+        addresses.append(options["address"])
         raise ConnectionError("no\nanswer")
 
-    asked = []
+    addresses = []
     ray = SimpleNamespace(is_initialized=lambda: False, init=init)
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.9:1")
     with pytest.raises(ValueError, match=r"^Ray at 127\.0\.0\.9:1 cannot be reached: no answer$"):
         engine.run_all(measures.square, CONFIGS, file)
-    assert asked == ["127.0.0.9:1"]
+    assert addresses == ["127.0.0.9:1"]
 
 
 @pytest.mark.ray
 def test_ray_gives_the_rows_that_one_process_gives(measures, file, tmp_path):
     rows = engine.run_all(measures.square, CONFIGS, file, workers=2, backend="ray")
-    here = engine.run_all(measures.square, CONFIGS, tmp_path / "here.jsonl", workers=1)
-    assert results(rows) == results(here)
+    local = engine.run_all(measures.square, CONFIGS, tmp_path / "here.jsonl", workers=1)
+    assert results(rows) == results(local)
     assert os.getpid() not in {row["pid"] for row in rows}
-    assert {row["from"]["commit"] for row in rows} == {here[0]["from"]["commit"]}
+    assert {row["from"]["commit"] for row in rows} == {local[0]["from"]["commit"]}
 
 
 @pytest.mark.ray
@@ -320,7 +320,7 @@ def test_ray_tries_a_run_again_whose_worker_died(measures, file, tmp_path):
 
 
 @pytest.mark.ray
-def test_ray_runs_that_raise_or_keep_dying_are_told(measures, file, tmp_path):
+def test_ray_runs_that_raise_or_keep_dying_are_reported(measures, file, tmp_path):
     with pytest.raises(RuntimeError, match=r"2 of 6 runs failed.*no size of two"):
         engine.run_all(measures.fails, CONFIGS, file, workers=2, backend="ray")
     configs = [{"size": 1, "times": 9, "folder": str(tmp_path)}]
@@ -362,7 +362,7 @@ def two_nodes(tmp_path):
         address = f"127.0.0.2:{free.getsockname()[1]}"
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # paths of sockets
 
-        def node(ip, *words):
+        def node(ip, *options):
             command = [
                 sys.executable,
                 "-m",
@@ -372,7 +372,7 @@ def two_nodes(tmp_path):
                 f"--node-ip-address={ip}",
                 "--num-cpus=1",
                 "--num-gpus=0",
-                *words,
+                *options,
                 "--object-store-memory=80000000",
                 "--disable-usage-stats",
             ]
@@ -408,9 +408,9 @@ def _kill_all(process) -> None:
     if process.poll() is None:
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        for one in family:
+        for child in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+                child.kill()
     process.wait()
 
 
@@ -426,8 +426,8 @@ def test_all_rows_arrive_from_two_nodes_of_which_one_is_killed_in_mid_run(two_no
     script.write_text(textwrap.dedent(NODE_SWEEP))
     book = str(paths.root() / "book")
     command = [sys.executable, str(script), str(tmp_path)]
-    told = os.pathsep.join(filter(None, [book, environment.get("PYTHONPATH")]))
-    sweep = subprocess.Popen(command, env=environment | {"PYTHONPATH": told})
+    path = os.pathsep.join(filter(None, [book, environment.get("PYTHONPATH")]))
+    sweep = subprocess.Popen(command, env=environment | {"PYTHONPATH": path})
     file = tmp_path / "rows.jsonl"
     until = time.monotonic() + 120
     while not list(tmp_path.glob("127.0.0.3-*")):
@@ -444,8 +444,8 @@ def test_all_rows_arrive_from_two_nodes_of_which_one_is_killed_in_mid_run(two_no
     engine.run_all(_square, [{"n": n} for n in range(8)], unbroken, workers=1, backend="here")
     assert results(rows) == results(records.read(unbroken))
     assert len(rows) == 8
-    again = {int(mark.name.split("-")[1]) for mark in tmp_path.glob("127.0.0.2-*")}
-    assert begun - had <= again  # what was broken there ran once more here
+    repeated = {int(mark.name.split("-")[1]) for mark in tmp_path.glob("127.0.0.2-*")}
+    assert begun - had <= repeated  # what was broken there ran once more here
 
 
 def test_only_the_engine_knows_ray():

@@ -137,7 +137,7 @@ def test_a_model_agrees_with_itself_at_every_position(windows):
 
 def test_neither_batch_nor_pieces_nor_the_limit_on_logits_change_the_sums(windows, monkeypatch):
     models = tiny(0), tiny(1)
-    whole = likelihood.measure(models[0], windows, reference=models[1], batch=7)
+    full = likelihood.measure(models[0], windows, reference=models[1], batch=7)
     monkeypatch.setattr(likelihood, "ROWS", 1)
     monkeypatch.setattr(likelihood, "MOST_LOGITS", 1)
     batches = []
@@ -151,7 +151,7 @@ def test_neither_batch_nor_pieces_nor_the_limit_on_logits_change_the_sums(window
     )
     assert batches == [1] * 7
     assert calls == [(done, 7) for done in range(1, 8)]
-    pandas.testing.assert_frame_equal(whole, pieces, rtol=1e-6)
+    pandas.testing.assert_frame_equal(full, pieces, rtol=1e-6)
 
 
 def test_padding_at_the_end_changes_nothing(windows):
@@ -292,8 +292,8 @@ def test_the_value_is_the_ratio_of_the_sums_and_the_scale():
     estimate = bootstrap.ratio(table, *likelihood.BITS_PER_BYTE)
     assert estimate.value == pytest.approx(likelihood.bits_per_byte(table))
     assert estimate.low < estimate.value < estimate.high
-    again = bootstrap.ratio(table, *likelihood.BITS_PER_BYTE)
-    assert (again.low, again.high) == (estimate.low, estimate.high)
+    repeated = bootstrap.ratio(table, *likelihood.BITS_PER_BYTE)
+    assert (repeated.low, repeated.high) == (estimate.low, estimate.high)
     mean = bootstrap.ratio(table, "nats")
     assert mean.value == pytest.approx(table.nats.mean())
 
@@ -548,7 +548,7 @@ def test_cosines_are_those_of_the_angle():
             embedding.cosine(wrong, reference)
 
 
-def test_recall_counts_the_neighbours_that_are_found_again():
+def test_recall_counts_the_neighbours_in_common():
     reference = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0], [0.1, 1.0]])
     assert embedding.recall(reference, reference, 2).tolist() == [1.0] * 5
     moved = reference[[0, 3, 2, 1, 4]]  # the second and the fourth have changed places

@@ -11,7 +11,7 @@ from sizewise.chapters.tables import serving_experts as tables
 from sizewise.costs import expert_serving, memory, roofline
 from sizewise.data import catalog
 
-SPARSE = [name for name, one in catalog.models().items() if one.counted.get("routed")]
+SPARSE = [name for name, entry in catalog.models().items() if entry.counted.get("routed")]
 # Experts, experts a token and layers that have them, as the vendors' reports state them.
 SHAPES = {
     "mixtral-8x7b": (8, 2, 32),
@@ -43,11 +43,11 @@ def deepseek():
 
 @pytest.mark.parametrize("name", SPARSE)
 def test_counts_of_sparse_models_are_those_of_an_independent_count(name):
-    found, first = expert_serving.sparse(name), catalog.model(name).counted
-    assert found.count.total == first["total"]
-    assert found.count.active == first["active"]
-    assert found.count.routed == first["routed"]
-    assert round(found.active) == pytest.approx(first["active_without_input_embedding"], abs=1)
+    model, first = expert_serving.sparse(name), catalog.model(name).counted
+    assert model.count.total == first["total"]
+    assert model.count.active == first["active"]
+    assert model.count.routed == first["routed"]
+    assert round(model.active) == pytest.approx(first["active_without_input_embedding"], abs=1)
 
 
 @pytest.mark.parametrize("name", ["glm-4.7-flash", "minimax-m2", "switch-base-128"])
@@ -57,8 +57,8 @@ def test_so_are_totals_where_only_those_were_counted(name):
 
 @pytest.mark.parametrize(("name", "shape"), SHAPES.items())
 def test_experts_and_their_layers_are_the_published_ones(name, shape):
-    found = expert_serving.sparse(name)
-    assert (found.experts, found.used, found.layers) == shape
+    model = expert_serving.sparse(name)
+    assert (model.experts, model.used, model.layers) == shape
 
 
 def test_parts_of_mixtral_are_what_its_shape_gives_by_hand(mixtral):
@@ -151,16 +151,16 @@ def test_a_device_that_nobody_rents_out_has_no_rent(mixtral):
 
 
 def test_memory_by_expert_parallel_degree_by_hand(mixtral):
-    expert, rest = 32 * 3 * 4096 * 14336, 46_702_792_704 - 45_097_156_608
+    expert, shared = 32 * 3 * 4096 * 14336, 46_702_792_704 - 45_097_156_608
     assert expert_serving.device_bytes(mixtral, 1) == memory.weights_bytes(mixtral.count.total)
-    assert expert_serving.device_bytes(mixtral, 8) == 2 * (expert + rest)
+    assert expert_serving.device_bytes(mixtral, 8) == 2 * (expert + shared)
     assert expert_serving.device_bytes(mixtral, 3) == 2 * (
-        3 * expert + rest
+        3 * expert + shared
     )  # 8 experts: 3, 3 and 2
-    assert expert_serving.device_bytes(mixtral, 8, "fp8", tensor=8) == expert + rest // 8
-    assert expert_serving.min_devices(mixtral, 2 * (2 * expert + rest)) == 4
-    assert expert_serving.min_devices(mixtral, 2 * rest) is None
-    assert expert_serving.min_devices(mixtral, 2 * (2 * expert + rest / 4) + 1, tensor=8) == 4
+    assert expert_serving.device_bytes(mixtral, 8, "fp8", tensor=8) == expert + shared // 8
+    assert expert_serving.min_devices(mixtral, 2 * (2 * expert + shared)) == 4
+    assert expert_serving.min_devices(mixtral, 2 * shared) is None
+    assert expert_serving.min_devices(mixtral, 2 * (2 * expert + shared / 4) + 1, tensor=8) == 4
     with pytest.raises(ValueError, match="expert parallel"):
         expert_serving.device_bytes(mixtral, 9)
 
@@ -168,8 +168,8 @@ def test_memory_by_expert_parallel_degree_by_hand(mixtral):
 def test_devices_that_a_token_is_sent_to_are_those_of_every_choice(mixtral):
     from itertools import combinations
 
-    where = [{one // 2 for one in pair} for pair in combinations(range(8), 2)]  # 4 devices
-    expected = np.mean([len(one) for one in where])
+    devices = [{expert // 2 for expert in pair} for pair in combinations(range(8), 2)]  # 4 devices
+    expected = np.mean([len(reached) for reached in devices])
     assert expert_serving.devices_reached(mixtral, 4) == pytest.approx(expected)
     assert expert_serving.devices_reached(mixtral, 8) == pytest.approx(2)
     assert expert_serving.devices_reached(mixtral, 1) == 1
@@ -180,11 +180,11 @@ def test_devices_that_a_token_is_sent_to_are_those_of_every_choice(mixtral):
 def test_bytes_of_the_all_to_all_by_hand(deepseek):
     # One expert a device: 8 copies of 7,168 values, of which 255/256 leave the device, one byte
     # a value on the way there and two back, in each of 58 layers.
-    everywhere = 58 * 8 * 7168 * 255 / 256
-    bytes_of = expert_serving.all_to_all_bytes
-    assert bytes_of(deepseek, 256) == pytest.approx(everywhere * 3)
-    assert bytes_of(deepseek, 1) == 0
-    assert bytes_of(deepseek, 8) < 58 * 8 * 7168 * 7 / 8 * 3  # several experts on one device
+    elements = 58 * 8 * 7168 * 255 / 256
+    traffic = expert_serving.all_to_all_bytes
+    assert traffic(deepseek, 256) == pytest.approx(elements * 3)
+    assert traffic(deepseek, 1) == 0
+    assert traffic(deepseek, 8) < 58 * 8 * 7168 * 7 / 8 * 3  # several experts on one device
 
 
 def test_time_of_the_all_to_all_by_hand(deepseek):

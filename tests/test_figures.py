@@ -1,11 +1,9 @@
 """Figures that are the same file on every machine, and say nothing of the machine they run on."""
 
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
+from conftest import run_python
 from sizewise.chapters.figures import style
 
 
@@ -48,13 +46,11 @@ def test_every_name_is_there_once_and_every_reference_has_one():
     assert all(re.fullmatch(r"f[0-9a-f]{8}-n\d+", name) for name in names)
 
 
-def test_nothing_is_said_where_no_home_can_be_written():
+def test_no_warning_where_no_home_can_be_written():
     code = (
         "import sizewise.chapters.figures.style as style\n"
         "style.show(lambda axes: axes.plot([1, 2]), alt='a line that rises', caption='x')\n"
     )
-    nowhere = {"HOME": "/dev/null/home", "XDG_CACHE_HOME": "/dev/null/x", "MPLCONFIGDIR": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | nowhere, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    environment = {"HOME": "/dev/null/home", "XDG_CACHE_HOME": "/dev/null/x", "MPLCONFIGDIR": ""}
+    process = run_python("-c", code, **environment)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")

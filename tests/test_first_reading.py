@@ -2,16 +2,15 @@
 
 import importlib
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import run_python
 from sizewise import paths
 from sizewise.chapters import claims, notebook
 from sizewise.data import catalog
@@ -35,14 +34,14 @@ def _cells(name):
 
 def glued(name):
     """The texts that a chapter's stored outputs hold for the prose, by name."""
-    found = {}
+    texts = {}
     for cell in _cells(name):
         for output in cell.get("outputs", []):
             key = output.get("metadata", {}).get("scrapbook", {}).get("name")
             text = output.get("data", {}).get("application/papermill.record/text/plain")
             if key and text:
-                found[key] = "".join(text).strip("'\"")
-    return found
+                texts[key] = "".join(text).strip("'\"")
+    return texts
 
 
 def answers():
@@ -52,8 +51,8 @@ def answers():
     )
     texts = {}
     for title, chapter, text in items:
-        whole = GLUED.sub(lambda m: glued(m[1]).get(m[2], f"?{m[2]}?"), text)
-        texts[chapter] = (title, re.sub(r"\{\w+\}`([^`<]+?)(?: <[^`]*>)?`", r"\1", whole))
+        filled = GLUED.sub(lambda m: glued(m[1]).get(m[2], f"?{m[2]}?"), text)
+        texts[chapter] = (title, re.sub(r"\{\w+\}`([^`<]+?)(?: <[^`]*>)?`", r"\1", filled))
     return texts
 
 
@@ -97,13 +96,11 @@ class TestReadme:
     TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
     def test_it_shows_what_the_command_prints(self):
-        command, shown = re.search(r"```console\n\$ (.*?)\n(.*?)\n```", self.TEXT, re.S).groups()
-        words = [sys.executable, "-m", *shlex.split(command)]
-        plain = os.environ | {"NO_COLOR": "1", "COLUMNS": "80"}
-        done = subprocess.run(words, capture_output=True, text=True, env=plain)
-        lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
+        command, sample = re.search(r"```console\n\$ (.*?)\n(.*?)\n```", self.TEXT, re.S).groups()
+        process = run_python("-m", *shlex.split(command), NO_COLOR="1", COLUMNS="80")
+        lines = [line.rstrip() for line in process.stdout.splitlines() if line.strip()]
         days = re.compile(r"prices of \d{4}-\d\d-\d\d")  # of the day on which it is asked
-        printed, stored = (days.sub("prices of a day", text) for text in ("\n".join(lines), shown))
+        printed, stored = (days.sub("prices of a day", text) for text in ("\n".join(lines), sample))
         assert printed == stored
 
     def test_its_picture_is_of_the_rows_as_they_are(self, tmp_path):
@@ -135,8 +132,7 @@ def test_a_chapter_runs_with_the_parameters_that_the_text_prints(command, tmp_pa
     config = tmp_path / "config.json"
     config.write_text(json.dumps(catalog.model("qwen3-8b").config))
     words = re.sub(r"path/to/config\.json|PATH", str(config), command)
-    run = [sys.executable, "-m", *shlex.split(words), "--output", str(tmp_path / "runs")]
-    done = subprocess.run(run, capture_output=True, text=True)
+    done = run_python("-m", *shlex.split(words), "--output", tmp_path / "runs")
     assert done.returncode == 0, done.stderr
 
 
@@ -144,9 +140,9 @@ class TestGlossary:
     TERMS = re.findall(r"^([^\s:#].*)\n  (\S.*)$", GLOSSARY, re.M)
 
     def test_it_is_in_the_order_of_the_alphabet(self):
-        words = [term for term, _ in self.TERMS]
-        assert len(words) == len(set(words)) > 40
-        assert words == sorted(words, key=str.casefold)
+        terms = [term for term, _ in self.TERMS]
+        assert len(terms) == len(set(terms)) > 40
+        assert terms == sorted(terms, key=str.casefold)
 
     @pytest.mark.parametrize(("term", "meaning"), TERMS)
     def test_a_definition_stands_alone(self, term, meaning):
@@ -162,11 +158,11 @@ class TestGlossary:
         assert [term for term in marked if term.casefold() not in known] == []
 
 
-def test_no_number_is_glued_for_nobody():
+def test_every_glued_number_is_used():
     pages = [FRONT, *(file.read_text(encoding="utf-8") for file in (ROOT / "book").glob("*.md"))]
-    read = "\n".join([*pages, *("\n".join(prose(name)) for name in CHAPTERS)])
-    used = set(re.findall(r"\{glue(?::\w+)?\}`(?:[^`]*::)?([\w-]+)(?::\w+)?`", read))
-    used |= set(re.findall(r"```\{glue\} ([\w-]+)", read))
+    text = "\n".join([*pages, *("\n".join(prose(name)) for name in CHAPTERS)])
+    used = set(re.findall(r"\{glue(?::\w+)?\}`(?:[^`]*::)?([\w-]+)(?::\w+)?`", text))
+    used |= set(re.findall(r"```\{glue\} ([\w-]+)", text))
     assert [key for name in CHAPTERS for key in glued(name) if key not in used] == []
 
 
@@ -174,15 +170,15 @@ class TestExercises:
     @pytest.mark.parametrize("chapter", CHAPTERS)
     def test_every_exercise_has_an_executed_solution(self, chapter):
         labels = re.findall(r"\{exercise\}.*\n:label: (\S+)", "\n".join(prose(chapter)))
-        solved, open_one = {}, None
+        solved, exercise = {}, None
         for cell in _cells(chapter):
             text = "".join(cell["source"])
             if cell["cell_type"] == "code":
-                if open_one:
-                    solved[open_one] = bool(cell["outputs"])
+                if exercise:
+                    solved[exercise] = bool(cell["outputs"])
                 continue
             for sign in re.findall(r"\{solution-start\} (\S+)|\{(solution-end)\}", text):
-                open_one = sign[0] or None
+                exercise = sign[0] or None
         assert labels or chapter == "ledger"
         assert [label for label in labels if not solved.get(label)] == []
 
@@ -208,8 +204,8 @@ class TestElsewhere:
         assert version.replace("-", "=") in conda["dependencies"]
 
     def test_binder_finds_no_file_that_it_would_take_first(self):
-        there = {file.name for file in (ROOT / ".binder").iterdir()}
-        assert there == {"requirements.txt", "runtime.txt"}
+        names = {file.name for file in (ROOT / ".binder").iterdir()}
+        assert names == {"requirements.txt", "runtime.txt"}
 
     def test_the_set_up_for_colab_names_what_a_chapter_needs(self):
         text = (ROOT / "book" / "how-to-read.md").read_text(encoding="utf-8")
@@ -222,7 +218,7 @@ class TestElsewhere:
         assert "SIZEWISE_HOME" in lines[2]
 
 
-def test_an_article_says_what_is_known_of_where_it_stood():
+def test_an_article_records_what_is_known_of_its_source():
     for about in claims.articles().values():
         assert {*about} == {"title", "about", "dated", "references"}
         assert all(about.values())

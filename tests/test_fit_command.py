@@ -1,17 +1,18 @@
 """Tables of runs that people have, and the command that fits them."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pandas
 import pytest
+from conftest import run_python
 from sizewise import paths, scaling_laws
 
 sys.path.insert(0, str(paths.root() / "scripts"))
 from common import public_tables
 
+FIT = ("-m", "sizewise", "fit")
 TRUE = scaling_laws.Hoffmann(E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 
 
@@ -35,7 +36,7 @@ def frame():
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (lambda t: t.head(4), "too few rows"),
         (lambda t: t.drop(columns="tokens"), "no column 'tokens'"),
@@ -51,10 +52,10 @@ def frame():
         (lambda t: t.head(0), "too few rows"),
     ],
 )
-def test_a_bad_table_is_refused_in_one_line(tmp_path, frame, spoil, words):
+def test_a_bad_table_is_refused_in_one_line(tmp_path, frame, spoil, message):
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
         scaling_laws.Runs.read(written(tmp_path, spoil(frame)))
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(("mark", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-8")])
@@ -81,8 +82,9 @@ def test_a_file_that_is_empty_or_missing_or_a_folder_is_refused(tmp_path):
 def test_jsonl_and_csv_hold_the_same_runs(tmp_path, frame):
     lines = tmp_path / "runs.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")))
-    law_fit, other = scaling_laws.Runs.read(lines), scaling_laws.Runs.read(written(tmp_path, frame))
-    assert law_fit.loss.tolist() == pytest.approx(other.loss.tolist())
+    from_jsonl = scaling_laws.Runs.read(lines)
+    from_csv = scaling_laws.Runs.read(written(tmp_path, frame))
+    assert from_jsonl.loss.tolist() == pytest.approx(from_csv.loss.tolist())
 
 
 def test_a_changed_table_is_not_taken_for_the_published_one(tmp_path, monkeypatch):
@@ -100,17 +102,11 @@ def test_an_unknown_law_is_answered_with_the_nearest():
         scaling_laws.published("kaplan-allocation")
 
 
-def sizewise(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "sizewise", *words], capture_output=True, text=True, timeout=120
-    )
-
-
 def test_the_command_gives_coefficients_intervals_and_the_optimum(tmp_path, frame):
     file = written(tmp_path, frame)
-    done = sizewise("fit", str(file), "--budget", "1e21", "--bootstrap", "200", "--json")
-    assert done.returncode == 0, done.stderr
-    outcome = json.loads(done.stdout)
+    process = run_python(*FIT, file, "--budget", "1e21", "--bootstrap", "200", "--json")
+    assert process.returncode == 0, process.stderr
+    outcome = json.loads(process.stdout)
     for name in scaling_laws.NAMES:
         low, high = outcome["ci"][name]
         assert low < outcome[name] < high
@@ -123,14 +119,14 @@ def test_the_command_gives_coefficients_intervals_and_the_optimum(tmp_path, fram
 
 def test_the_command_shows_a_table_and_counts_sizes_in_another_column(tmp_path, frame):
     file = written(tmp_path, frame.rename(columns={"params": "non_embedding"}))
-    done = sizewise("fit", str(file), "--params", "non_embedding", "--bootstrap", "0")
-    assert done.returncode == 0, done.stderr
-    assert "alpha" in done.stdout
-    assert "profile" in done.stdout
+    process = run_python(*FIT, file, "--params", "non_embedding", "--bootstrap", "0")
+    assert process.returncode == 0, process.stderr
+    assert "alpha" in process.stdout
+    assert "profile" in process.stdout
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         ("missing.csv",),
         ("{}", "--budget", "-1"),
@@ -141,23 +137,23 @@ def test_the_command_shows_a_table_and_counts_sizes_in_another_column(tmp_path, 
         ("{}", "--budget", "1e21", "--served", "-1"),
     ],
 )
-def test_the_command_refuses_bad_input_in_one_line(tmp_path, frame, words):
+def test_the_command_refuses_bad_input_in_one_line(tmp_path, frame, args):
     file = written(tmp_path, frame)
-    done = sizewise("fit", *(word.replace("{}", str(file)) for word in words))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.strip().split("\n")) == 1
+    process = run_python(*FIT, *(arg.replace("{}", str(file)) for arg in args))
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert len(process.stderr.strip().split("\n")) == 1
 
 
-def fitted(tmp_path, frame, *words):
+def fitted(tmp_path, frame, *args):
     """What the command says of a table: its JSON, in which NaN is an error, and its stderr."""
-    done = sizewise("fit", str(written(tmp_path, frame)), "--json", "--bootstrap", "100", *words)
-    assert done.returncode == 0, done.stderr
+    process = run_python(*FIT, written(tmp_path, frame), "--json", "--bootstrap", "100", *args)
+    assert process.returncode == 0, process.stderr
 
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
-    return json.loads(done.stdout, parse_constant=refuse), done.stderr
+    return json.loads(process.stdout, parse_constant=refuse), process.stderr
 
 
 @pytest.mark.parametrize("rows", [10, 11])
@@ -173,7 +169,7 @@ SIZES = np.geomspace(1e8, 1e10, 12)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (lambda t: table(SIZES, 20 * SIZES), "fixed tokens for each parameter"),
         (lambda t: table(SIZES, 1e21 / 6 / SIZES), "one budget"),
@@ -192,10 +188,10 @@ SIZES = np.geomspace(1e8, 1e10, 12)
         (lambda t: pandas.concat([t, t.head(5)]), "5 rows repeat another exactly"),
     ],
 )
-def test_a_table_that_cannot_tell_is_warned_of_in_words(tmp_path, frame, spoil, words):
+def test_a_table_that_decides_nothing_has_a_warning(tmp_path, frame, spoil, message):
     result, output = fitted(tmp_path, spoil(frame), "--budget", "1e21")
-    assert any(words in line for line in result["warnings"]), result["warnings"]
-    assert words in output
+    assert any(message in line for line in result["warnings"]), result["warnings"]
+    assert message in output
     low, high = 0.01, 1.5
     credible = low <= result["alpha"] <= high and low <= result["beta"] <= high
     assert credible or any("no scaling law has" in line for line in result["warnings"])

@@ -39,17 +39,17 @@ def ladder(monkeypatch):
             (b, s) for b in (1e11, 1e12, 1e13) for s in np.geomspace(1e4, 1e6, 10)
         )
     ]
-    others = [{**rows[0], "id": "moe", "family": "moe"}, {**rows[0], "id": "lr", "what": "tuning"}]
-    monkeypatch.setattr(records, "table", lambda stem: pandas.DataFrame(rows + others))
+    ignored = [{**rows[0], "id": "moe", "family": "moe"}, {**rows[0], "id": "lr", "what": "tuning"}]
+    monkeypatch.setattr(records, "table", lambda stem: pandas.DataFrame(rows + ignored))
     monkeypatch.setattr(foretell, "SAMPLES", 40)
     text = SimpleNamespace(train=range(1_000_000))
     monkeypatch.setattr(foretell.tokenizer, "prepare", lambda name, vocabulary: text)
     return rows
 
 
-def output(tmp_path: Path, monkeypatch, *words: str) -> list[dict]:
+def output(tmp_path: Path, monkeypatch, *args: str) -> list[dict]:
     file = tmp_path / "rows.jsonl"
-    monkeypatch.setattr(sys, "argv", ["foretell", "--output", str(file), *words])
+    monkeypatch.setattr(sys, "argv", ["foretell", "--output", str(file), *args])
     foretell.main()
     return records.read(file)
 
@@ -68,11 +68,11 @@ def test_a_known_law_is_foretold_within_its_interval(ladder, tmp_path, monkeypat
 
 def test_tokens_read_again_count_for_less_and_others_in_full(ladder, tmp_path, monkeypatch):
     rows = output(tmp_path, monkeypatch, "--budgets", "1e13", "--most", "3e12", "--sizes", "10")
-    more = [row["loss_repeated"] - row["loss"] for row in rows if row["epochs"] > 1.05]
+    repeated = [row["loss_repeated"] - row["loss"] for row in rows if row["epochs"] > 1.05]
     once = [row["loss_repeated"] - row["loss"] for row in rows if row["epochs"] <= 1]
-    assert more
+    assert repeated
     assert once
-    assert min(more) > 0
+    assert min(repeated) > 0
     assert np.abs(once).max() < 1e-6
 
 

@@ -27,12 +27,12 @@ def test_fifty_printed_sizes_are_met_within_rounding():
 
 def test_attention_taken_as_wide_as_the_model_misses_the_rows_where_it_is_not():
     table = records.facts_csv("chinchilla_models")
-    other = table[table["kv_size"] * table["heads"] != table["d_model"]]
+    narrower = table[table["kv_size"] * table["heads"] != table["d_model"]]
     errors = [
         formulas.chinchilla_square(d_model=row.d_model, layers=row.layers, d_ff=row.d_ff)
         / row.parameters
         - 1
-        for row in other.itertuples()
+        for row in narrower.itertuples()
     ]
     assert min(map(abs, errors)) > 0.005
     assert max(map(abs, errors)) > 0.07

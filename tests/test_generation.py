@@ -47,12 +47,12 @@ def tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=learned)
 
 
-def by_hand(model, tokenizer, prompt, most):
-    """The likeliest tokens one after the other, each from a whole pass without cache or padding."""
+def by_hand(model, tokenizer, prompt, limit):
+    """The likeliest tokens in turn, each from a whole pass without cache or padding."""
     ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     start = len(ids)
     with torch.no_grad():
-        for _ in range(most):
+        for _ in range(limit):
             ids.append(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax().item())
     return ids[start:]
 
@@ -66,28 +66,28 @@ def decoded(tokenizer, ids):
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_answers_are_those_of_a_loop_whatever_the_batch(model, tokenizer, batch):
-    found = generation.answers(model, tokenizer, PROMPTS, max_tokens=12, batch=batch)
-    for prompt, answer in zip(PROMPTS, found, strict=True):
+    answers = generation.answers(model, tokenizer, PROMPTS, max_tokens=12, batch=batch)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
         assert answer.text == decoded(tokenizer, by_hand(model, tokenizer, prompt, 12))
         assert answer.tokens == 12
-    assert len({answer.text for answer in found}) > 1  # or the order says nothing
+    assert len({answer.text for answer in answers}) > 1  # or the order says nothing
 
 
 def test_an_answer_ends_before_its_first_stop_while_others_go_on(model, tokenizer):
-    whole = generation.answers(model, tokenizer, PROMPTS, max_tokens=16)
-    pairs = [one.text[at : at + 2] for one in whole for at in range(2, 14)]
-    stop = next(  # two characters of one answer that another one does not have
+    full = generation.answers(model, tokenizer, PROMPTS, max_tokens=16)
+    pairs = [answer.text[at : at + 2] for answer in full for at in range(2, 14)]
+    stop = next(  # two characters of one answer that another lacks
         pair
         for pair in pairs
-        if pair.isascii() and len(pair) == 2 and any(pair not in one.text for one in whole)
+        if pair.isascii() and len(pair) == 2 and any(pair not in answer.text for answer in full)
     )
-    seen = [answer.text.find(stop) for answer in whole]
-    assert min(seen) == -1 < max(seen)
+    places = [answer.text.find(stop) for answer in full]
+    assert min(places) == -1 < max(places)
     for batch in (1, 4):
-        found = generation.answers(
+        stopped = generation.answers(
             model, tokenizer, PROMPTS, max_tokens=16, stops=("never said", stop), batch=batch
         )
-        for prompt, before, after, at in zip(PROMPTS, whole, found, seen, strict=True):
+        for prompt, before, after, at in zip(PROMPTS, full, stopped, places, strict=True):
             assert after.text == (before.text if at < 0 else before.text[:at])
             ids = by_hand(model, tokenizer, prompt, 16)
             needed = [n for n in range(1, 17) if stop in decoded(tokenizer, ids[:n])]
@@ -105,54 +105,54 @@ def test_a_stop_that_begins_in_the_prompt_does_not_count(model, tokenizer):
 
 def test_an_end_token_ends_an_answer_and_is_not_in_its_text(model, tokenizer):
     ids = by_hand(model, tokenizer, PROMPTS[0], 10)
-    end = next(one for at, one in enumerate(ids) if at >= 2 and one not in ids[:at])
-    kept, first = model.generation_config, ids.index(end)
+    end = next(token for at, token in enumerate(ids) if at >= 2 and token not in ids[:at])
+    config, first = model.generation_config, ids.index(end)
     model.generation_config = GenerationConfig(eos_token_id=[299, end])
     try:
-        found = generation.answers(model, tokenizer, PROMPTS, max_tokens=10, batch=4)
+        answers = generation.answers(model, tokenizer, PROMPTS, max_tokens=10, batch=4)
         assert model.generation_config.eos_token_id == [299, end]  # as it was
     finally:
-        model.generation_config = kept
-    assert found[0].tokens == first + 1
-    assert found[0].text.startswith(decoded(tokenizer, ids[:first]))
-    for prompt, answer in zip(PROMPTS, found, strict=True):
-        own = by_hand(model, tokenizer, prompt, 10)
-        ends = [at for at, one in enumerate(own) if one in (299, end)]
+        model.generation_config = config
+    assert answers[0].tokens == first + 1
+    assert answers[0].text.startswith(decoded(tokenizer, ids[:first]))
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        ids = by_hand(model, tokenizer, prompt, 10)
+        ends = [at for at, token in enumerate(ids) if token in (299, end)]
         assert answer.tokens == (ends[0] + 1 if ends else 10)
 
 
-def test_the_models_own_sampling_and_penalties_are_put_aside(model, tokenizer):
+def test_the_models_own_sampling_and_penalties_are_ignored(model, tokenizer):
     plain = generation.answers(model, tokenizer, PROMPTS, max_tokens=12)
-    kept = model.generation_config
+    config = model.generation_config
     model.generation_config = GenerationConfig(
         do_sample=True, temperature=5.0, repetition_penalty=3.0, no_repeat_ngram_size=1
     )
     try:
-        found = generation.answers(model, tokenizer, PROMPTS, max_tokens=12)
+        answers = generation.answers(model, tokenizer, PROMPTS, max_tokens=12)
     finally:
-        model.generation_config = kept
-    assert [one.text for one in found] == [one.text for one in plain]
+        model.generation_config = config
+    assert [answer.text for answer in answers] == [answer.text for answer in plain]
 
 
 def test_what_makes_no_sense_is_refused(model, tokenizer):
-    for prompts, more, said in (
+    for prompts, options, message in (
         (["the"], {"max_tokens": 0}, "most tokens"),
         (["the"], {"max_tokens": 3, "stops": ("",)}, "no stop is empty"),
         ("the", {"max_tokens": 3}, "sequences of texts"),
         ([""], {"max_tokens": 3}, "empty"),
         (["the"], {"max_tokens": 256}, "over the context 256"),
     ):
-        with pytest.raises(ValueError, match=said):
-            generation.answers(model, tokenizer, prompts, **more)
+        with pytest.raises(ValueError, match=message):
+            generation.answers(model, tokenizer, prompts, **options)
     with pytest.raises(ValueError, match="no chat template"):
         generation.chat(tokenizer, "hello")
 
 
-def test_the_opening_of_a_text_is_put_there_once(tokenizer):
+def test_the_opening_of_a_text_is_added_once(tokenizer):
     from tokenizers import processors
 
     opened = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
-    kept = opened.backend_tokenizer.post_processor
+    post_processor = opened.backend_tokenizer.post_processor
     opened.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<|end|> $A", special_tokens=[("<|end|>", 0)]
     )
@@ -162,15 +162,15 @@ def test_the_opening_of_a_text_is_put_there_once(tokenizer):
         assert generation.prompt_tokens(opened, "<|end|>fox") == [0, *plain]
         assert generation.prompt_tokens(opened, "") == [0]
     finally:
-        opened.backend_tokenizer.post_processor = kept
+        opened.backend_tokenizer.post_processor = post_processor
 
 
 @pytest.mark.parametrize(
-    ("text", "stops", "left"),
+    ("text", "stops", "expected"),
     [("abc", (), "abc"), ("abc", ("c", "b"), "a"), ("abc", ("a",), ""), ("abc", ("x",), "abc")],
 )
-def test_a_text_is_cut_before_the_first_stop(text, stops, left):
-    assert generation.cut(text, stops) == left
+def test_a_text_is_cut_before_the_first_stop(text, stops, expected):
+    assert generation.cut(text, stops) == expected
 
 
 # --- right and wrong
@@ -252,11 +252,11 @@ def test_code_is_right_if_its_tests_pass(answer, right):
 
 
 def test_a_right_answer_on_a_busy_machine_stays_right(monkeypatch):
-    """One whose Python takes ten seconds to start; an endless loop still ends."""
+    """A Python that takes ten seconds to start is waited for; an endless loop still ends."""
     run = sandbox.run
 
-    def slow(code, *, seconds, **more):
-        return run("pass" if seconds > 10 else "while True: pass", seconds=1, **more)
+    def slow(code, *, seconds, **options):
+        return run("pass" if seconds > 10 else "while True: pass", seconds=1, **options)
 
     monkeypatch.setattr(sandbox, "run", slow)
     assert exact_match.passes(ADD, "    return a + b")
@@ -285,7 +285,7 @@ def test_words_are_scored_as_by_a_loop_and_are_right_when_greedy_gives_them(mode
 
 
 def test_a_word_that_greedy_decoding_gives_is_right(model, tokenizer):
-    """Make the model say it: the last layer is led to the word's tokens in turn."""
+    """Each token of the word is made the likeliest after the one before it."""
     ids = tokenizer("the fox dog", add_special_tokens=False)["input_ids"]
     start = len(tokenizer("the", add_special_tokens=False)["input_ids"])
     follows = {ids[at - 1]: ids[at] for at in range(start, len(ids))}
@@ -296,7 +296,7 @@ def test_a_word_that_greedy_decoding_gives_is_right(model, tokenizer):
 
         def __init__(self):
             super().__init__()
-            self.one = torch.nn.Parameter(torch.zeros(1))
+            self.weight = torch.nn.Parameter(torch.zeros(1))
 
         def forward(self, input_ids, use_cache=None):
             logits = torch.zeros(*input_ids.shape, 300)
@@ -308,27 +308,27 @@ def test_a_word_that_greedy_decoding_gives_is_right(model, tokenizer):
     table = exact_match.score(Chain(), tokenizer, "lambada", items)
     assert table.right.tolist() == [1, 0]
     assert table.answer[0] == " fox dog"
-    each = math.log(math.exp(5) + 299) - 5
-    assert table.nats[0] == pytest.approx(each * (len(ids) - start), rel=1e-5)
+    nats = math.log(math.exp(5) + 299) - 5
+    assert table.nats[0] == pytest.approx(nats * (len(ids) - start), rel=1e-5)
 
 
 def test_answers_are_scored_by_the_tasks_own_rule(model, tokenizer, monkeypatch):
-    said = ["the answer is 4", "is 5\n#### 4", "40"]
+    texts = ["the answer is 4", "is 5\n#### 4", "40"]
     items = [exact_match.Item(f"g{n}", f"Question {n}", "4", chat=f"Ask {n}") for n in range(3)]
-    seen = {}
+    options = {}
 
-    def fake(model, tokenizer, prompts, **more):
-        seen.update(more, prompts=prompts)
-        return [generation.Answer(text, 7) for text in said]
+    def fake(model, tokenizer, prompts, **kwargs):
+        options.update(kwargs, prompts=prompts)
+        return [generation.Answer(text, 7) for text in texts]
 
     monkeypatch.setattr(generation, "answers", fake)
     table = exact_match.score(model, tokenizer, "gsm8k", items)
     assert table.right.tolist() == [1, 1, 0]
-    assert table.answer.tolist() == said
+    assert table.answer.tolist() == texts
     assert table.nats.isna().all()
     assert table.tokens.tolist() == [7, 7, 7]
-    assert seen["prompts"][0] == "Question 0"
-    assert seen["stops"] == exact_match.TASKS["gsm8k"].stops
+    assert options["prompts"][0] == "Question 0"
+    assert options["stops"] == exact_match.TASKS["gsm8k"].stops
     tokenizer.chat_template = (
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %}<model>{% endif %}"
@@ -337,19 +337,19 @@ def test_answers_are_scored_by_the_tasks_own_rule(model, tokenizer, monkeypatch)
         exact_match.score(model, tokenizer, "gsm8k", items, chat=True)
     finally:
         tokenizer.chat_template = None
-    assert seen["prompts"] == [f"<user>Ask {n}<model>" for n in range(3)]
-    assert seen["stops"] == ()
+    assert options["prompts"] == [f"<user>Ask {n}<model>" for n in range(3)]
+    assert options["stops"] == ()
 
 
 def test_scores_that_make_no_sense_are_refused(model, tokenizer):
     item = exact_match.Item("a", "the", "fox")
-    for name, items, more, said in (
+    for name, items, options, message in (
         ("gsm8", [item], {}, "gsm8k"),
         ("gsm8k", [], {}, "no items"),
         ("lambada", [item], {"chat": True}, "continue a text"),
     ):
-        with pytest.raises(ValueError, match=said):
-            exact_match.score(model, tokenizer, name, items, **more)
+        with pytest.raises(ValueError, match=message):
+            exact_match.score(model, tokenizer, name, items, **options)
 
 
 # --- the tasks themselves
@@ -384,8 +384,8 @@ def test_the_first_problem_of_gsm8k_is_answered_by_its_published_solution():
 @cached
 def test_canonical_solutions_pass_and_mutilated_ones_fail():
     solutions = {
-        one["doc"]["task_id"]: one["doc"]["canonical_solution"]
-        for one in requests("codex_humaneval", "gold_bpb_0shot", exact_match.WRITTEN)
+        request["doc"]["task_id"]: request["doc"]["canonical_solution"]
+        for request in requests("codex_humaneval", "gold_bpb_0shot", exact_match.WRITTEN)
     }
     for item in exact_match.TASKS["humaneval"].items(5):
         solution = solutions[item.name]
@@ -400,9 +400,10 @@ def test_canonical_solutions_pass_and_mutilated_ones_fail():
 @cached
 def test_every_canonical_solution_passes():
     failed = []
-    for one in requests("codex_humaneval", "gold_bpb_0shot", exact_match.WRITTEN):
-        doc = one["doc"]
+    for request in requests("codex_humaneval", "gold_bpb_0shot", exact_match.WRITTEN):
+        doc = request["doc"]
         item = next(i for i in exact_match.TASKS["humaneval"].items() if i.name == doc["task_id"])
-        found = sandbox.run(exact_match.program(item, doc["canonical_solution"]), seconds=20)
-        failed += [] if found.ended == "done" else [(item.name, found.ended, found.stderr[-200:])]
+        result = sandbox.run(exact_match.program(item, doc["canonical_solution"]), seconds=20)
+        if result.ended != "done":
+            failed.append((item.name, result.ended, result.stderr[-200:]))
     assert not failed

@@ -77,8 +77,8 @@ def test_every_attention_row_has_its_prediction_on_record():
     counts = every.groupby("bits")["per_value"].min()
     fastest = gpu_expected.bandwidth(every)
     for row in predicted.values():  # what is on record is what the code says still
-        again = gpu_expected.prediction(row, counts, fastest)
-        assert again == pytest.approx({name: row[name] for name in again}, rel=1e-9)
+        prediction = gpu_expected.prediction(row, counts, fastest)
+        assert prediction == pytest.approx({name: row[name] for name in prediction}, rel=1e-9)
 
 
 @pytest.mark.triton

@@ -23,10 +23,10 @@ def row(kind, **columns):
     } | columns
 
 
-def step(format, ms, batch=1, mode="graph", model_bytes=16e9, **more):
+def step(format, ms, batch=1, mode="graph", model_bytes=16e9, **fields):
     columns = {"model": MODEL, "format": format, "mode": mode, "batch": batch, "context": 1024}
     columns |= {"step_ms": ms, "model_bytes": model_bytes, "cache_bytes": 1e8 * batch}
-    return row("decode", **columns, joules_per_token=0.5) | more
+    return row("decode", **columns, joules_per_token=0.5) | fields
 
 
 ROWS = [
@@ -48,8 +48,8 @@ ROWS = [
 
 @pytest.fixture
 def recorded(monkeypatch):
-    read = records.read
-    monkeypatch.setattr(records, "read", lambda stem: ROWS if stem == "gpu" else read(stem))
+    read_rows = records.read
+    monkeypatch.setattr(records, "read", lambda stem: ROWS if stem == "gpu" else read_rows(stem))
 
 
 @pytest.mark.parametrize("topic", own_gpu.TOPICS)
@@ -93,8 +93,8 @@ def test_predictions_stand_beside_what_was_measured(recorded):
         for r in records.read("gpu_expected")
         if r["kind"] == "predicted" and tuple(r[n] for n in names) == cell
     )
-    wanted = f"{cited['over_bf16_low']:.2f} to {cited['over_bf16_high']:.2f}"
-    assert table.loc["tq4", "predicted over bf16"] == wanted
+    expected = f"{cited['over_bf16_low']:.2f} to {cited['over_bf16_high']:.2f}"
+    assert table.loc["tq4", "predicted over bf16"] == expected
 
 
 def test_a_claim_about_speed_is_decided_by_rows_where_there_are_any(tmp_path, monkeypatch):

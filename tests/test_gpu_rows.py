@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import gpu  # noqa: E402
 
 
-def config(**more):
+def config(**fields):
     row = {"device": "CPU", "kind": "attend", "method": "tq4", "context": 64, "batch": 2}
-    return row | {"group": 4} | more
+    return row | {"group": 4} | fields
 
 
 # ------------------------------------------------------------------ the rows of the script
@@ -34,13 +34,13 @@ def config(**more):
 def test_what_is_timed_is_checked_before_it_and_no_row_is_asked_for_twice(tiny):
     rows = [row for part in gpu.PARTS.values() for row in part(tiny)]
     assert len({records.identity(row) for row in rows}) == len(rows)
-    seen = set()
+    checked = set()
     gates = {"attend": "check", "append": "check-append", "decode": "gate"}
     for row in rows:
         name = row.get("method", row.get("format"))
-        seen.add((row["kind"], name))
+        checked.add((row["kind"], name))
         if row["kind"] in gates:
-            assert (gates[row["kind"]], name) in seen, row
+            assert (gates[row["kind"]], name) in checked, row
 
 
 def test_each_command_fits_nine_minutes_and_all_fit_a_lease():
@@ -123,11 +123,11 @@ def test_flashinfer_gets_the_same_caches_in_pages(monkeypatch):
             indptr, indices, last, group, page = self.plan
             out = torch.empty(q.shape, dtype=torch.float64)
             for row in range(len(q)):
-                own = indices[indptr[row] : indptr[row + 1]].long()
-                tokens = (len(own) - 1) * page + int(last[row])
+                used = indices[indptr[row] : indptr[row + 1]].long()
+                tokens = (len(used) - 1) * page + int(last[row])
                 for head in range(q.shape[1]):
                     k, v = (
-                        side[own, head // group].double().flatten(0, 1)[:tokens] for side in pages
+                        side[used, head // group].double().flatten(0, 1)[:tokens] for side in pages
                     )
                     scores = k @ q[row, head].double() * kv.DIM**-0.5
                     out[row, head] = torch.softmax(scores, 0) @ v
@@ -166,11 +166,11 @@ def test_rows_are_resumed_and_what_a_device_cannot_do_is_a_row(tmp_path, capsys)
     assert [row["n"] for row in rows] == [0, 1, 3]
     assert [row["refused"] for row in rows] == [None, "CUDA out of memory", "error is nan"]
     assert "TypeError" in capsys.readouterr().err
-    result, again = recorded(file, lambda config: {"us": 2.0}, NUMBERS)
+    result, resumed = recorded(file, lambda config: {"us": 2.0}, NUMBERS)
     assert result == (0, False)
-    assert again[:3] == rows
-    assert again[3]["n"] == 2
-    assert set(again[0]["from"]) == set(records.PROVENANCE)
+    assert resumed[:3] == rows
+    assert resumed[3]["n"] == 2
+    assert set(resumed[0]["from"]) == set(records.PROVENANCE)
 
 
 @pytest.mark.parametrize("error", [Worn("the capture broke off"), RuntimeError("CUDA error: 700")])
@@ -230,9 +230,9 @@ def command(folder, *options, **environment):
         f"import sys\nsys.modules.update(dict.fromkeys({absent!r}))\n"
     )
     path = os.pathsep.join((str(folder), str(ROOT / "book")))
-    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PATH": "", "SIZEWISE_COMMIT": "0" * 40}
+    fixed = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PATH": "", "SIZEWISE_COMMIT": "0" * 40}
     call = [sys.executable, str(ROOT / "scripts" / "gpu.py"), *options]
-    environment = os.environ | own | environment
+    environment = os.environ | fixed | environment
     return subprocess.run(call, env=environment, capture_output=True, text=True)
 
 
@@ -247,9 +247,9 @@ def test_every_kind_of_row_is_rehearsed_on_a_bare_machine(tmp_path):
     file = tmp_path / "gpu.jsonl"
     without = importlib.util.find_spec("flashinfer") is None  # its rows are left, and said so
     for part in (1, 2, 3):
-        done = command(tmp_path, str(part), "--rehearse", "--output", str(file))
-        wanted = gpu.LEFT if part == 2 and without else gpu.DONE
-        assert done.returncode == wanted, done.stderr[-3000:]
+        process = command(tmp_path, str(part), "--rehearse", "--output", str(file))
+        expected = gpu.LEFT if part == 2 and without else gpu.DONE
+        assert process.returncode == expected, process.stderr[-3000:]
         parts = [*(gpu.ceilings(True) + gpu.calibration(True)), *gpu.PARTS[part](True)]
         missing = records.missing(file, [{"device": "CPU", **row} for row in parts])
         assert {row["method"] for row in missing} <= ({"fp8-flashinfer"} if without else set())
@@ -263,12 +263,12 @@ def test_every_kind_of_row_is_rehearsed_on_a_bare_machine(tmp_path):
             assert row["us_low"] <= row["us"] <= row["us_high"]
     gates = {row["format"]: row["refused"] for row in rows if row["kind"] == "gate"}
     assert gates == dict.fromkeys(gpu.FORMATS)
-    again = command(tmp_path, "1", "--rehearse", "--output", str(file))
-    assert "[" not in again.stderr  # nothing was measured again
+    repeated = command(tmp_path, "1", "--rehearse", "--output", str(file))
+    assert "[" not in repeated.stderr  # nothing was measured again
     assert records.read(file) == rows
 
 
 def test_without_a_gpu_the_command_ends_in_one_line(tmp_path):
-    done = command(tmp_path, "1", CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("gpu: torch sees no GPU here")
+    process = command(tmp_path, "1", CUDA_VISIBLE_DEVICES="")
+    assert process.returncode == 1
+    assert process.stderr.strip().splitlines()[-1].startswith("gpu: torch sees no GPU here")

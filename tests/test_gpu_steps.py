@@ -23,10 +23,10 @@ def filled(built, cache, tokens):
     from transformers import DynamicCache
 
     built.config._attn_implementation = "eager"
-    own = DynamicCache(config=built.config)
+    reference = DynamicCache(config=built.config)
     with torch.inference_mode():
-        built(tokens, past_key_values=own, use_cache=True)
-    for layer, stored in enumerate(own.layers):
+        built(tokens, past_key_values=reference, use_cache=True)
+    for layer, stored in enumerate(reference.layers):
         cache.keys[layer][:, :, :-1].copy_(stored.keys)
         cache.values[layer][:, :, :-1].copy_(stored.values)
 
@@ -51,22 +51,22 @@ def test_a_step_gives_the_logits_of_a_plain_pass_over_all_tokens(name, batch, tm
     tokens = torch.randint(built.config.vocab_size, (batch, 17))
     filled(built, step.cache, tokens[:, :-1])
     with torch.inference_mode():
-        wanted = built(tokens, use_cache=False).logits[:, -1]  # transformers' own attention
+        expected = built(tokens, use_cache=False).logits[:, -1]  # transformers' own attention
     built.config._attn_implementation = steps.ATTENTION
     step.tokens.copy_(tokens[:, -1:])
     step()
-    torch.testing.assert_close(step.logits[:, -1], wanted, rtol=1e-4, atol=1e-4)
-    assert step.tokens[:, 0].tolist() == wanted.argmax(-1).tolist()
+    torch.testing.assert_close(step.logits[:, -1], expected, rtol=1e-4, atol=1e-4)
+    assert step.tokens[:, 0].tolist() == expected.argmax(-1).tolist()
 
 
 def test_a_prompt_is_read_as_transformers_reads_it(tiny):
     step = steps.Step(tiny, 2, 12, tokens=12)
     tiny.config._attn_implementation = "eager"
     with torch.inference_mode():
-        wanted = tiny(step.tokens, use_cache=False).logits[:, -1:]
+        expected = tiny(step.tokens, use_cache=False).logits[:, -1:]
     tiny.config._attn_implementation = steps.ATTENTION
     step()
-    torch.testing.assert_close(step.logits, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(step.logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_step_reads_every_weight_and_the_whole_cache():
@@ -178,7 +178,7 @@ def test_a_capture_that_breaks_off_wears_the_process_out(pretended, monkeypatch,
         timing.capture(lambda: None)
 
 
-def test_a_graph_needs_a_gpu_and_says_so(tiny):
+def test_a_graph_needs_a_gpu(tiny):
     with pytest.raises(Refused, match="GPU"):
         steps.Step(tiny, 1, 8, mode="graph")
 
@@ -191,8 +191,8 @@ def test_a_built_model_has_the_parameters_of_its_configuration_and_random_weight
     assert total == sum(item.numel() for item in tiny.parameters())
     weight = tiny.model.layers[1].mlp.up_proj.weight
     assert float(weight.std()) == pytest.approx(0.5 / 128**0.5, rel=0.05)
-    other = weights.build("tiny", "fp32", "cpu", seed=1)
-    assert not torch.equal(weight, other.model.layers[1].mlp.up_proj.weight)
+    reseeded = weights.build("tiny", "fp32", "cpu", seed=1)
+    assert not torch.equal(weight, reseeded.model.layers[1].mlp.up_proj.weight)
     gains = tiny.model.layers[1].input_layernorm.weight
     assert (gains == random_weights.PLANTED_GAIN).nonzero().tolist() == [[0]]
 
@@ -200,15 +200,15 @@ def test_a_built_model_has_the_parameters_of_its_configuration_and_random_weight
 @pytest.mark.parametrize("format", ["bf16", "nf4", "fp4", "int8", "int8-plain"])
 def test_a_gate_passes_for_the_format_and_fails_for_a_wrong_product(format):
     pytest.importorskip("bitsandbytes")
-    most = weights.ERRORS.get(format, weights.ERROR)
-    assert weights.error(format, 5, 256, "cpu") <= most
+    limit = weights.ERRORS.get(format, weights.ERROR)
+    assert weights.error(format, 5, 256, "cpu") <= limit
     row = {"kind": "gate", "format": format, "refused": None}
-    recording.demand([row | {"error": most}], most, format=format)
-    for error in (2 * most, float("nan")):
+    recording.demand([row | {"error": limit}], limit, format=format)
+    for error in (2 * limit, float("nan")):
         with pytest.raises(Refused, match="not timed: its error"):
-            recording.demand([row | {"error": most}, row | {"error": error}], most, kind="gate")
+            recording.demand([row | {"error": limit}, row | {"error": error}], limit, kind="gate")
     with pytest.raises(LookupError):
-        recording.demand([row], most, format="other")
+        recording.demand([row], limit, format="other")
 
 
 def test_int8_without_its_detour_has_no_threshold_left():
@@ -229,8 +229,8 @@ def test_fp8_layers_multiply_what_their_codes_stand_for(rows):
     for side in (x.flatten(0, 1), linear.weight.data):
         scale = side.abs().amax(1, keepdim=True) / 448
         sides.append((side / scale).to(torch.float8_e4m3fn).double() * scale.double())
-    wanted = sides[0] @ sides[1].T + linear.bias.double()
-    torch.testing.assert_close(layer(x).flatten(0, 1).double(), wanted, rtol=1e-5, atol=1e-5)
+    expected = sides[0] @ sides[1].T + linear.bias.double()
+    torch.testing.assert_close(layer(x).flatten(0, 1).double(), expected, rtol=1e-5, atol=1e-5)
     assert layer.codes.dtype == torch.float8_e4m3fn
     assert layer.scales.shape == (1, 32)  # as torch._scaled_mm takes a scale a row of the weight
 
@@ -241,9 +241,9 @@ def test_int4_layers_multiply_what_their_codes_stand_for(rows):
     linear, x = torch.nn.Linear(256, 32, bias=False), torch.randn(rows, 256).bfloat16()
     layer = weights.FORMATS["int4-mm"].make(linear, "cpu")  # torch's own kernel for CPUs
     codec = codecs.CODECS["int4"]
-    wanted = x.double() @ codec.decode(codec.encode(linear.weight.data)).double().T
+    expected = x.double() @ codec.decode(codec.encode(linear.weight.data)).double().T
     result = layer(x).double()
-    assert (result - wanted).norm() / wanted.norm() < weights.ERROR
+    assert (result - expected).norm() / expected.norm() < weights.ERROR
     assert layer.scales.shape == (256 // 64, 32, 2)  # (groups, out, scale and zero) of tinygemm
 
 
