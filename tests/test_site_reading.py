@@ -13,10 +13,10 @@ import pytest
 import yaml
 from site_pages import (  # noqa: F401 - fixtures
     AUDIT,
+    BOOK_PAGES,
     BUILD,
     CONFIG,
     CONTENTS,
-    BOOK_PAGES,
     GRAVE,
     REDIRECTS,
     ROOT,
