@@ -171,7 +171,7 @@ def test_what_fits_fits_and_one_more_does_not(sizewise):
     for batch, fits in ((requests, True), (requests + 1, False)):
         assert json.loads(sizewise(*args, "--batch", batch).out)["fits"] is fits
     assert fit["best_format"] == "bf16"
-    assert "largest context for 1 request: " in sizewise(*words[:-1], "--fit").out
+    assert "largest context for 1 request: " in sizewise(*args[:-1], "--fit").out
     longest = fit["largest_context"]
     context_args = ("memory", "llama-3.1-8b", "--device", "4090", "--json", "--context")
     assert json.loads(sizewise(*context_args, longest).out)["fits"] is True
