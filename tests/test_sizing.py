@@ -235,12 +235,15 @@ def test_a_rival_is_held_against_the_commonest_label():
 # ------------------------------------------------------------------ costs
 
 
-def test_the_language_model_that_is_met_on_spam_is_worse_than_a_constant_answer():
-    rivals = right_sizing.rivals(records.table("classifiers"))
-    over = right_sizing.over_commonest(rivals)
-    assert over["spam"].value == pytest.approx(0.615 - 0.68)
+def test_a_language_model_is_compared_with_a_constant_answer():
+    rows = records.table("classifiers")
+    over = right_sizing.over_commonest(right_sizing.rivals(rows))
     assert over["sarcasm"].low < 0 < over["sarcasm"].value
-    assert min(over["bbc"].low, over["rotten-tomatoes"].low) > 0
+    assert min(over[name].low for name in ("spam", "bbc", "rotten-tomatoes")) > 0
+    # The smaller ones, on spam: 61.5 % right at best, and 68 % of the messages are none.
+    small = rows[rows["model"] != "qwen2.5-coder-1.5b"]
+    over = right_sizing.over_commonest(right_sizing.rivals(small))
+    assert over["spam"].value == pytest.approx(0.615 - 0.68)
 
 
 def test_times_are_those_of_the_rival_over_the_learner_at_the_most_labels_allowed():
