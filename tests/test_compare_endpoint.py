@@ -354,10 +354,10 @@ class TestTheCommand:
             assert text in output.out, text
 
     def test_one_model_under_two_names_is_doubted(self, sizewise, server, task):
-        code, out, _ = sizewise(*words(server, task, "loaded-a", "loaded-b"))
+        code, out, _ = sizewise(*argv(server, task, "loaded-a", "loaded-b"))
         assert code == 0
         assert "the endpoint says that the-only answered for both" in " ".join(out.split())
-        code, out, _ = sizewise(*words(server, task, "loaded-a", "good"))
+        code, out, _ = sizewise(*argv(server, task, "loaded-a", "good"))
         assert "answered for both" not in out
 
     def test_two_paths_on_one_port_are_two_endpoints(self, sizewise, server, task, tmp_path):

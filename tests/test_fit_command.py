@@ -199,8 +199,8 @@ def test_a_table_that_decides_nothing_has_a_warning(tmp_path, frame, spoil, mess
 
 
 def test_nothing_missed_is_no_missing_number(tmp_path, frame):
-    done = sizewise("fit", str(written(tmp_path, frame.assign(loss=2.5))), "--bootstrap", "0")
-    assert "runs left out in turn are missed by 0.00% (median)" in done.stdout
+    process = run_python(*FIT, written(tmp_path, frame.assign(loss=2.5)), "--bootstrap", "0")
+    assert "runs left out in turn are missed by 0.00% (median)" in process.stdout
 
 
 def test_a_good_table_is_not_warned_of(tmp_path, frame):

@@ -132,9 +132,9 @@ class Runs:
                 )
         for kind in ("params", "tokens", "loss"):
             if kind not in values:
-                columns = ", ".join(map(str, frame)) or "none"
+                listed = ", ".join(map(str, frame)) or "none"
                 raise ValueError(
-                    f"{file}: no column {kind!r}; name it with --{kind}; columns: {columns[:200]}"
+                    f"{file}: no column {kind!r}; name it with --{kind}; columns: {listed[:200]}"
                 )
         runs = cls.from_arrays(**values)
         times = float(np.median(runs.flops / (TRAIN_FLOPS * runs.params * runs.tokens)))
