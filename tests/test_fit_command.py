@@ -195,6 +195,7 @@ def test_a_table_that_decides_nothing_has_a_warning(tmp_path, frame, spoil, mess
     low, high = 0.01, 1.5
     credible = low <= result["alpha"] <= high and low <= result["beta"] <= high
     assert credible or any("no scaling law has" in line for line in result["warnings"])
+    assert credible or {end for pair in result["ci"].values() for end in pair} == {None}
     assert result["params"] is None or (credible and 0 < result["params"] < 1e15)
 
 

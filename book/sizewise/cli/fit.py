@@ -81,10 +81,13 @@ def _as_dict(fitted, bootstrap: int, seed: int) -> dict[str, Any]:
 
     law, profiled = fitted.law, scaling_laws.profile(fitted)
     errors = scaling_laws.held_out(fitted.runs, scaling_laws.folds(fitted.runs))
+    intervals = fitted.ci() if bootstrap else profiled
+    if not fitted.determined:  # around a law that is none, they would promise what nothing shows
+        intervals = profiled = dict.fromkeys(profiled, (math.nan, math.nan))
     return {
         "runs": len(fitted.runs),
         **{name: getattr(law, name) for name in scaling_laws.NAMES},
-        "ci": fitted.ci() if bootstrap else profiled,
+        "ci": intervals,
         "ci_from": "bootstrap" if bootstrap else "profile",
         "profile": profiled,
         "objective": fitted.objective,

@@ -69,7 +69,8 @@ class Fit:
         return {name: self.interval(attrgetter(name)) for name in NAMES}
 
     @property
-    def _determined(self) -> bool:
+    def determined(self) -> bool:
+        """Whether both exponents are such as a scaling law has."""
         low, high = CREDIBLE
         return low <= self.law.alpha <= high and low <= self.law.beta <= high
 
@@ -110,7 +111,7 @@ class Fit:
     def _allocation(self, budget, best) -> Allocation:
         with np.errstate(all="ignore"):
             params, tokens = (float(np.squeeze(v)) for v in best(self.law))
-        if not (self._determined and math.isfinite(params) and math.isfinite(tokens)):
+        if not (self.determined and math.isfinite(params) and math.isfinite(tokens)):
             raise ValueError("these runs determine no best size: see the exponents")
         ci = {}
         if len(self.samples):
