@@ -367,8 +367,8 @@ def band(answers, config: Row) -> Row:
 
 
 def order(answers, config: Row) -> Row:
-    """All pairs of models of known size, of which one is larger by a factor: how often the
-    smaller is ahead, and significantly (statistically) after Holm's correction over all pairs."""
+    """All pairs of models of known size, of which one is larger by a factor: how often the smaller
+    is ahead, and how often its lead is statistically significant after Holm's correction."""
     from scipy.stats import spearmanr
 
     sizes = {m: f["parameters"] for m, f in item_answers.models().items() if f["parameters"]}

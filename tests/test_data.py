@@ -270,6 +270,10 @@ class TestChapters:
     def test_no_decimal_number_is_typed_in_its_prose(self, chapter):
         assert [d for text in chapter.prose for d in typed_decimals(text)] == []
 
+    def test_its_prose_speaks_the_words_of_the_field(self, chapter):
+        private = re.compile(r"\b(surely|foretell\w*|foretold)\b", re.IGNORECASE)
+        assert [m[0] for text in chapter.prose for m in private.finditer(text)] == []
+
     def test_it_begins_with_its_question_as_title(self, chapter):
         assert chapter.cells[0]["cell_type"] == "markdown"
         assert re.match(r"# \S.*(\n|$)", chapter.prose[0])
